@@ -1,0 +1,118 @@
+"""text/event-stream, against the specification's words and other people's parsers."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+import sseclient
+from httpx_sse._decoders import SSEDecoder, SSELineDecoder
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from webapp import wire
+from webapp.wire import Message
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+NAME = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1)
+CUTS = st.lists(st.integers(0, 400), max_size=8)
+
+
+def as_read(data: str) -> str:
+    """What the format makes of a text: each end of a line is a line feed."""
+    return re.sub(r"\r\n|\r", "\n", data)
+
+
+def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({0, len(stream), *(min(c, len(stream)) for c in cuts)})
+    return [stream[a:b] for a, b in pairwise(places)]
+
+
+def httpx_sse(chunks: list[bytes]) -> list[tuple[str, str, str]]:
+    lines, events, found = SSELineDecoder(), SSEDecoder(), []
+    for text in [b"".join(chunks).decode()]:
+        found += [events.decode(line) for line in [*lines.decode(text), *lines.flush()]]
+    return [(e.event, e.data, e.id) for e in found if e]
+
+
+def sseclient_py(chunks: list[bytes]) -> list[tuple[str, str, str]]:
+    return [(e.event, e.data, e.id) for e in sseclient.SSEClient(iter(chunks)).events()]
+
+
+@given(data=TEXT, type_=NAME, id_=NAME, cuts=CUTS)
+@example(data="", type_="t", id_="1", cuts=[])
+@example(data="\ufeff", type_="t", id_="1", cuts=[1])
+@example(data="a\r\n\r\u2028\x85\0 b", type_=" t", id_=":1", cuts=[9, 10])
+def test_what_is_framed_is_parsed_however_the_bytes_are_cut(
+    data: str, type_: str, id_: str, cuts: list[int]
+) -> None:
+    stream = wire.HEARTBEAT + wire.frame(data, type=type_, id=id_, retry=1500) + wire.HEARTBEAT
+    assert [Message(as_read(data), type_, id_, 1500)] == list(wire.parse(cut(stream, cuts)))
+
+
+@given(data=TEXT, type_=NAME, id_=NAME)
+@example(data="a\r\n\r\u2028\x85 b", type_="t", id_="1")
+@example(data="", type_="t", id_="1")
+def test_httpx_sse_reads_what_was_sent(data: str, type_: str, id_: str) -> None:
+    stream = wire.frame(data, type=type_, id=id_) + wire.HEARTBEAT
+    assert [(type_, as_read(data), id_)] == httpx_sse([stream])
+
+
+# sseclient-py strips surrounding space of a field and is not asked for more than it can.
+@given(
+    data=st.from_regex(r"[!-~](.|\n){0,50}[!-~]", fullmatch=True),
+    id_=st.from_regex(r"[!-~]+", fullmatch=True),
+)
+def test_sseclient_py_reads_what_was_sent(data: str, id_: str) -> None:
+    data = data.replace("\x85", "").replace("\u2028", "").replace("\u2029", "")
+    data = re.sub(r"[\x0b\x0c\x1c-\x1e\r]", "", data)
+    assert [("message", data, id_)] == sseclient_py([wire.frame(data, id=id_)])
+
+
+@given(TEXT)
+def test_data_never_becomes_another_field(data: str) -> None:
+    lines = re.split(rb"\r\n|\r|\n", wire.frame(data).removesuffix(b"\n\n"))
+    assert all(line.startswith(b"data: ") for line in lines)
+
+
+@pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\r\nb", "a\0b", "\n", "1\ndata: forged"])
+@pytest.mark.parametrize("field", ["id", "type"])
+def test_a_field_that_would_break_out_of_its_line_is_refused(field: str, bad: str) -> None:
+    with pytest.raises(ValueError, match="CR, LF or NUL"):
+        wire.frame("x", **{field: bad})  # type: ignore[arg-type]
+
+
+SPEC = "https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation"
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (
+            "data: YHOO\ndata: +2\ndata: 10\n\n",
+            [Message("YHOO\n+2\n10")],
+        ),
+        (
+            ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
+            [Message("first event", id="1"), Message("second event")],
+        ),
+        ("data\n\ndata\ndata\n\ndata:", [Message(""), Message("\n")]),
+        ("data:test\n\ndata: test\n\n", [Message("test"), Message("test")]),
+        (
+            "event: add\ndata: 73857293\n\nevent: remove\ndata: 2153\n\n",
+            [Message("73857293", "add"), Message("2153", "remove")],
+        ),
+        ("\ufeffdata: bom\n\n", [Message("bom")]),
+        ("data: a\r\ndata: b\rdata: c\n\r\n", [Message("a\nb\nc")]),
+        ("id: a\0b\ndata: x\n\n", [Message("x")]),
+        ("retry: 10x\nretry: 3000\nunknown: y\ndata: x\n\n", [Message("x", retry=3000)]),
+        ("event: only\n\nid: 7\n\ndata: x\n\n", [Message("x", id="7")]),
+    ],
+)
+def test_the_specifications_examples_are_read_as_it_says(
+    stream: str, expected: list[Message]
+) -> None:
+    raw = stream.encode()
+    assert expected == list(wire.parse([raw]))
+    assert expected == list(wire.parse([raw[i : i + 1] for i in range(len(raw))]))

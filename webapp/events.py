@@ -1,0 +1,128 @@
+"""What is published: a place in the log, a draft that is publishable, an event that has both."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from webapp import wire
+from webapp.errors import Invalid
+
+MAX_TOPICS = 1000
+MAX_NAME = 1024  # of a topic or a type, in characters: names are kept in memory and compared
+MAX_ID = 128  # a longer Last-Event-ID costs a browser a preflight
+RETRY_BOUNDS = (100, 3_600_000)  # milliseconds: no herd, and nobody sent away for a day
+
+_PLACE = re.compile(r"(\d{1,20})-(\d{1,20})")
+_OWN_ID = re.compile(rf"[ -~]{{1,{MAX_ID}}}")
+
+
+class EventId(NamedTuple):
+    """A place in the log, `<ms>-<seq>`, as Redis writes it; places are ordered."""
+
+    ms: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the place that `text` names, or None where it is none."""
+        match = _PLACE.fullmatch(text)
+        return cls(int(match[1]), int(match[2])) if match and text.isascii() else None
+
+    def next(self, now: int) -> EventId:
+        """Return the place after this one at `now` (ms): ids never go backwards, clocks do."""
+        return EventId(now, 0) if now > self.ms else EventId(self.ms, self.seq + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An event that can be published: one that exists is valid.
+
+    :param topics: the first is canonical, the others alternate.
+    :param data: any text; readers get CR and CRLF as LF.
+    :param type: the event's name; None means `message`.
+    :param id: the publisher's own id, unique while it is kept; None: the log gives one.
+    :param private: only readers whose grant covers one of the topics may see it.
+    :param retry: milliseconds, clamped to `RETRY_BOUNDS`.
+    :raises Invalid: a field holds what must not reach a reader.
+    """
+
+    topics: tuple[str, ...]
+    data: str = ""
+    type: str | None = None
+    id: str | None = None
+    private: bool = False
+    retry: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.topics) <= MAX_TOPICS:
+            detail = f"An event has 1 to {MAX_TOPICS} topics; this one has {len(self.topics)}."
+            raise Invalid(detail, "Name at least one topic, and publish to the others separately.")
+        for topic in self.topics:
+            check_name("topic", topic)
+        if self.type is not None:
+            check_name("type", self.type)
+            if self.type.startswith("hub."):
+                detail = "A type that begins with hub. is the hub's own voice."
+                raise Invalid(detail, "Choose another type.")
+        if self.id is not None:
+            _check_own_id(self.id)
+        _check_text("data", self.data)
+        if self.retry is not None:
+            low, high = RETRY_BOUNDS
+            object.__setattr__(self, "retry", min(max(self.retry, low), high))
+
+
+class Event:
+    """A draft at its place in the log; its frame is encoded once and shared by all readers."""
+
+    __slots__ = ("draft", "frame", "place")
+
+    def __init__(self, place: EventId, draft: Draft) -> None:
+        self.place = place
+        self.draft = draft
+        self.frame = wire.frame(draft.data, id=self.id, type=draft.type, retry=draft.retry)
+
+    def __repr__(self) -> str:
+        return f"<Event {self.place}>"
+
+    @property
+    def id(self) -> str:
+        """What readers see as its id, and come back with: the publisher's own, else the place."""
+        return self.draft.id or str(self.place)
+
+
+def check_name(field: str, value: str) -> None:
+    """Refuse a topic or a type that could break out of its line, or hide in a log.
+
+    :raises Invalid: it is empty, too long, or holds control or formatting characters.
+    """
+    _check_text(field, value)
+    if not 0 < len(value) <= MAX_NAME:
+        detail = f"A {field} has 1 to {MAX_NAME} characters; this one has {len(value)}."
+        raise Invalid(detail, f"Give a shorter {field}, and not an empty one.")
+    if not value.isprintable() and any(unicodedata.category(c) in {"Cc", "Cf"} for c in value):
+        detail = f"A {field} must not hold control characters such as CR, LF or NUL."
+        raise Invalid(detail, f"Remove them from the {field}.")
+
+
+def _check_text(field: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        detail = f"The {field} holds half a surrogate pair, which is not text."
+        raise Invalid(detail, "Send valid Unicode.") from None
+
+
+def _check_own_id(value: str) -> None:
+    if not _OWN_ID.fullmatch(value):
+        detail = f"An id has 1 to {MAX_ID} printable ASCII characters."
+        raise Invalid(detail, "Choose such an id, or leave it out and take the hub's.")
+    if value == "earliest" or value.startswith("#") or EventId.parse(value):
+        detail = "This id is reserved: earliest, #… and <digits>-<digits> mean something else."
+        raise Invalid(detail, "Put a prefix before it, such as my-.")

@@ -1,0 +1,241 @@
+"""Every setting, its type, its default and its reason; what contradicts itself is refused.
+
+Durations are seconds, or `15s`, `5m`, `2h`, `7d`; sizes are bytes, or `64K`, `1M`, `1G`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from webapp.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PREFIX = "TIDINGS_"
+MAKE_A_KEY = "make one with `openssl rand -hex 32` and set it as TIDINGS_JWT_KEY"
+_KEY_BYTES = 32  # RFC 7518, section 3.2: as long as the hash of HS256
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_MAX_PORT = 65535
+
+
+def duration(text: str) -> float:
+    """Return seconds from `15`, `15s`, `5m`, `2h` or `7d`.
+
+    :raises ValueError: it is none of those.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([smhd]?)", text)
+    if not match:
+        message = "a duration: seconds, or like 15s, 5m, 2h, 7d"
+        raise ValueError(message)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _above_zero(text: str) -> float:
+    seconds = duration(text)
+    if not seconds:
+        message = "a duration above 0"
+        raise ValueError(message)
+    return seconds
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,12})([KMG]?)", text.upper())
+    if not match or not int(match[1]):
+        message = "a size above 0: bytes, or like 64K, 1M, 1G"
+        raise ValueError(message)
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,12}", text):
+        message = "a whole number, 0 or more"
+        raise ValueError(message)
+    return int(text)
+
+
+def _count_above_zero(text: str) -> int:
+    if not (number := _count(text)):
+        message = "a whole number above 0"
+        raise ValueError(message)
+    return number
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in {"0", "1", "false", "true", "no", "yes", "off", "on"}:
+        message = "1 or 0"
+        raise ValueError(message)
+    return text.lower() in {"1", "true", "yes", "on"}
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part for part in re.split(r"[,\s]+", text) if part)
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin not in {"*", "null"} and origin != f"{parts.scheme}://{parts.netloc}":
+            message = "origins such as https://example.com, separated by commas, null or *"
+            raise ValueError(message)
+    return origins
+
+
+def _key(text: str) -> str:
+    if len(text.encode()) < _KEY_BYTES:
+        message = f"a secret of {_KEY_BYTES} bytes or more; {MAKE_A_KEY}"
+        raise ValueError(message)
+    return text
+
+
+def _setting(default: Any, parse: Callable[[str], Any]) -> Any:
+    return field(default=default, metadata={"parse": parse})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The hub's settings; each field is the environment's `TIDINGS_<NAME>`, in upper case."""
+
+    broker_url: str = _setting("memory://", str)
+    """Which log: `memory://` is the log of one process."""
+    jwt_key: str | None = _setting(None, _key)
+    """The shared key (HMAC) that tokens are signed with; None: nobody needs a token."""
+    anonymous: bool = _setting(default=True, parse=_flag)
+    """Whether people without a token may read public events."""
+    open: bool = _setting(default=False, parse=_flag)
+    """Run without a key where others can reach the hub."""
+    cors_origins: tuple[str, ...] = _setting((), _origins)
+    """Whose pages may listen from another origin; `null` is a page opened from a file."""
+    publish_origins: tuple[str, ...] = _setting((), _origins)
+    """Whose pages may publish with a cookie, beside the hub's own."""
+    history_events: int = _setting(10_000, _count_above_zero)
+    """How many events the log keeps."""
+    history_age: float = _setting(7 * 86400.0, _above_zero)
+    """How long the log keeps an event, in seconds."""
+    history_bytes: int = _setting(64 << 20, _size)
+    """How many bytes of frames the log keeps."""
+    window_events: int = _setting(10_000, _count_above_zero)
+    """How many of the newest events a process keeps at hand."""
+    window_bytes: int = _setting(64 << 20, _size)
+    """How many bytes of frames a process keeps at hand."""
+    heartbeat: float = _setting(15.0, _above_zero)
+    """Seconds of silence before a heartbeat; below every proxy's idle limit."""
+    retry: float = _setting(2.0, _above_zero)
+    """Seconds a reader is told to wait before it reconnects, jittered."""
+    max_age: float = _setting(3600.0, duration)
+    """Seconds a stream lasts, jittered 80 to 100 %; 0: for ever."""
+    write_timeout: float = _setting(30.0, _above_zero)
+    """Seconds without progress after which a reader that does not read is let go."""
+    header_timeout: float = _setting(10.0, _above_zero)
+    """Seconds a client may take for a request's line and headers."""
+    body_timeout: float = _setting(30.0, _above_zero)
+    """Seconds without a byte after which a request's body is given up."""
+    max_event_bytes: int = _setting(1 << 20, _size)
+    """Bytes of data in one event."""
+    max_body_bytes: int = _setting(8 << 20, _size)
+    """Bytes of one request's body, or of one line of an NDJSON pipe."""
+    max_subscribers: int | None = _setting(None, _count)
+    """Open streams per worker; None: 80 % of the file limit, 0: no limit."""
+    drain: float = _setting(10.0, _above_zero)
+    """Seconds in which a stopping worker says goodbye to its readers."""
+    demo: bool = _setting(default=False, parse=_flag)
+    """Whether the tutorial's `Event 0`, `Event 1`, … are published while somebody listens."""
+    port: int | None = None
+    """The platform's PORT; None: nobody but this machine can reach the hub."""
+    web_concurrency: int = 1
+    """How many workers, as platforms set it."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings; the demo is on by default where nothing at all is configured.
+
+        :raises Misconfigured: a setting is unknown, unreadable or contradicts another.
+        """
+        names = {PREFIX + f.name.upper(): f for f in fields(cls) if "parse" in f.metadata}
+        values: dict[str, Any] = {}
+        for name, text in environ.items():
+            if name.startswith(PREFIX):
+                if name not in names:
+                    raise _unknown(name, list(names))
+                values[names[name].name] = _read(name, text, names[name].metadata["parse"])
+        platform = _platform(environ)
+        values.setdefault("demo", not values and not platform)
+        settings = cls(**values, **platform)
+        settings.check_consistency(environ)
+        return settings
+
+    @property
+    def bind(self) -> str:
+        """The address to listen on: a platform's port for all, else this machine only."""
+        return "127.0.0.1:8000" if self.port is None else f"0.0.0.0:{self.port}"
+
+    @property
+    def local(self) -> bool:
+        """Whether the hub is one on a laptop: no key, and meant for this machine only."""
+        return self.jwt_key is None and not self.open
+
+    def check_consistency(self, environ: Mapping[str, str]) -> None:
+        """Refuse settings that contradict each other.
+
+        :raises Misconfigured: with the setting to change.
+        """
+        if "REDIS_URL" in environ and PREFIX + "BROKER_URL" not in environ:
+            detail = "REDIS_URL is set, and this version of Tidings cannot keep its log there yet."
+            raise Misconfigured(detail, "Set TIDINGS_BROKER_URL=memory:// to use memory instead.")
+        if not self.anonymous and self.jwt_key is None:
+            detail = "TIDINGS_ANONYMOUS=0 lets nobody in without a token, and there is no key."
+            raise Misconfigured(detail, f"To have tokens {MAKE_A_KEY}.")
+        if self.max_event_bytes > self.max_body_bytes:
+            detail = "TIDINGS_MAX_EVENT_BYTES is larger than TIDINGS_MAX_BODY_BYTES."
+            raise Misconfigured(detail, "Raise the second or lower the first.")
+
+    def check_exposure(self, *, workers: int, reachable: bool) -> None:
+        """Refuse a place where these settings would lie or leave the hub open to strangers.
+
+        :param workers: how many processes serve.
+        :param reachable: whether others than this machine's users can connect.
+        :raises Misconfigured: with the setting to change.
+        """
+        if workers > 1 and self.broker_url.startswith("memory:"):
+            detail = f"{workers} workers would each have a log of their own with memory://."
+            remedy = (
+                "Set WEB_CONCURRENCY=1, or TIDINGS_BROKER_URL to a log that workers share"
+                " (not in this version yet)."
+            )
+            raise Misconfigured(detail, remedy)
+        if reachable and self.local:
+            detail = "Others can reach this hub, and without a key everybody could publish."
+            remedy = f"For a key, {MAKE_A_KEY}; to run open all the same, set TIDINGS_OPEN=1."
+            raise Misconfigured(detail, remedy)
+
+
+def _platform(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if port := environ.get("PORT"):
+        values["port"] = _read("PORT", port, _port)
+    if workers := environ.get("WEB_CONCURRENCY"):
+        values["web_concurrency"] = _read("WEB_CONCURRENCY", workers, _count_above_zero)
+    return values
+
+
+def _port(text: str) -> int:
+    if not 0 < (number := _count(text)) <= _MAX_PORT:
+        message = f"a port from 1 to {_MAX_PORT}"
+        raise ValueError(message)
+    return number
+
+
+def _read(name: str, text: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(text.strip())
+    except ValueError as error:
+        detail = f"{name} cannot be read."
+        raise Misconfigured(detail, f"Set it to {error}.") from None
+
+
+def _unknown(name: str, known: list[str]) -> Misconfigured:
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}."
+    return Misconfigured(f"{name} is not a setting of Tidings.", remedy)
