@@ -1,0 +1,50 @@
+"""What a log must do to be followed by a hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from webapp.events import Draft, Event, EventId
+
+
+class Bounds(NamedTuple):
+    """Where a log begins and ends."""
+
+    floor: EventId  # the place just before the oldest event that is kept
+    head: EventId  # the newest place; equal to the floor where nothing is kept
+
+
+class Broker(Protocol):
+    """One ordered log. Every call may be made from any greenlet and raises `Unavailable` when
+    the log cannot be reached.
+    """
+
+    def append(self, drafts: Sequence[Draft]) -> list[Event]:
+        """Put all drafts in the log, or none; they are in it when this returns.
+
+        A draft whose own id is kept already with the same content appends nothing and answers
+        with the event that is there.
+
+        :raises Conflict: an own id is taken by other content.
+        """
+
+    def follow(self, after: EventId) -> Iterator[list[Event]]:
+        """Yield what comes after a place, in order, for ever; blocks, and survives outages."""
+
+    def read(self, after: EventId, max_bytes: int) -> list[Event]:
+        """Return a page of the events after a place: about `max_bytes` of frames, or one event."""
+
+    def before(self, place: EventId, limit: int) -> list[Event]:
+        """Return the newest `limit` events before a place, in the log's order."""
+
+    def bounds(self) -> Bounds:
+        """Return where the log begins and ends now."""
+
+    def locate(self, id: str) -> EventId | None:
+        """Return the place that an id names: a place the log holds, or a publisher's own id."""
+
+    def close(self) -> None:
+        """Let go of everything; `follow` ends."""

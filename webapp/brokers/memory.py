@@ -1,0 +1,113 @@
+"""The log of one process: it lasts as long as the process does.
+
+A log is born at a place of its own time, so that a cursor from before a restart lies below the
+floor and its reader is told that events were lost.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gevent.event import Event as Signal
+
+from webapp.brokers.base import Bounds
+from webapp.errors import Conflict
+from webapp.events import Event, EventId
+from webapp.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from webapp.events import Draft
+
+_PAGE = 256 << 10  # bytes handed to the follower at once
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class MemoryBroker:
+    """The newest events of this process, bounded in number, bytes and age.
+
+    :param max_age: in seconds.
+    """
+
+    def __init__(self, max_events: int, max_bytes: int, max_age: float) -> None:
+        self._log = Window(EventId(_now(), 0), max_events, max_bytes)
+        self._max_age = round(max_age * 1000)
+        self._own: dict[str, Event] = {}
+        self._grown = Signal()
+        self._closed = False
+
+    def append(self, drafts: Sequence[Draft]) -> list[Event]:
+        """Put all drafts in the log, or none; see `Broker.append`."""
+        self._expire()
+        new: dict[str, Event] = {}
+        events, place = [], self._log.head
+        for draft in drafts:
+            event = self._own.get(draft.id or "") or new.get(draft.id or "")
+            if event is None:
+                place = place.next(_now())
+                event = Event(place, draft)
+                new[event.id] = event
+            elif event.draft != draft:
+                raise _conflict()
+            events.append(event)
+        self._keep(list(new.values()))
+        return events
+
+    def follow(self, after: EventId) -> Iterator[list[Event]]:
+        """Yield what comes after a place, in order, until the broker is closed."""
+        while not self._closed:
+            if events := self._log.since(after, _PAGE):
+                after = events[-1].place
+                yield events
+            else:
+                self._grown.clear()
+                self._grown.wait()
+
+    def read(self, after: EventId, max_bytes: int) -> list[Event]:
+        """Return a page of the events after a place."""
+        return self._log.since(after, max_bytes)
+
+    def before(self, place: EventId, limit: int) -> list[Event]:
+        """Return the newest `limit` events before a place, in the log's order."""
+        return self._log.before(place, limit)
+
+    def bounds(self) -> Bounds:
+        """Return where the log begins and ends now."""
+        self._expire()
+        return Bounds(self._log.floor, self._log.head)
+
+    def locate(self, id: str) -> EventId | None:
+        """Return the place that an id names, or None where the log does not hold it."""
+        if event := self._own.get(id):
+            return event.place
+        place = EventId.parse(id)
+        return place if place and self._log.holds(place) else None
+
+    def close(self) -> None:
+        """End `follow`."""
+        self._closed = True
+        self._grown.set()
+
+    def _keep(self, events: list[Event]) -> None:
+        self._log.append(events)
+        self._own.update((event.id, event) for event in events if event.draft.id)
+        self._forget(self._log.trim())
+        self._grown.set()
+
+    def _expire(self) -> None:
+        self._forget(self._log.expire(EventId(_now() - self._max_age, 0)))
+
+    def _forget(self, dropped: list[Event]) -> None:
+        for event in dropped:
+            if event.draft.id:
+                del self._own[event.draft.id]
+
+
+def _conflict() -> Conflict:
+    detail = "The id is taken by an event with other content."
+    return Conflict(detail, "Publish the change under an id of its own.")

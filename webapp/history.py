@@ -1,0 +1,102 @@
+"""The log as one process sees it: the window at hand, and the broker behind it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from webapp.events import EventId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from webapp.brokers.base import Broker
+    from webapp.events import Event
+    from webapp.window import Window
+
+    Sees = Callable[[Event], bool]
+
+PAGE_BYTES = 64 << 10  # what a reader that catches up holds at once
+_SCAN = 256  # events looked at in one step backwards
+
+
+class Start(NamedTuple):
+    """Where a reader asks to begin; the first that is set counts, none means the head."""
+
+    cursor: str | None = None
+    last: int | None = None
+    since: int | None = None  # Unix milliseconds
+
+
+class Page(NamedTuple):
+    """The next events after a place."""
+
+    events: list[Event]
+    floor: EventId | None = None
+    """Where the log begins now, if events between the place and there are gone."""
+
+
+class History:
+    """Reads what was published, wherever it is; raises `Unavailable` where it cannot."""
+
+    def __init__(self, window: Window, broker: Broker) -> None:
+        self._window = window
+        self._broker = broker
+
+    def page(self, after: EventId) -> Page:
+        """Return the next events after a place; none means that it is the head."""
+        if after >= self._window.floor:
+            return Page(self._window.since(after, PAGE_BYTES))
+        events = self._broker.read(after, PAGE_BYTES)
+        # Asked after the page was read: what was trimmed in between is told, not hidden.
+        floor = self._broker.bounds().floor
+        return Page([], floor) if floor > after else Page(events)
+
+    def count(self, sees: Sees, after: EventId) -> int | None:
+        """Return how many events one sees after a place; None where that is not at hand."""
+        if after < self._window.floor:
+            return None
+        return sum(map(sees, self._window.since(after)))
+
+    def place(self, start: Start, sees: Sees) -> tuple[EventId, str | None]:
+        """Return the place to begin from, and why events before it are lost, if any are.
+
+        :param sees: whether the reader sees an event; `last` counts those.
+        """
+        if start.cursor == "earliest":
+            return self._broker.bounds().floor, None
+        if start.cursor is not None:
+            return self._settle(start.cursor)
+        if start.last is not None:
+            return self._rewind(start.last, sees), None
+        if start.since is not None:
+            return self._place_before(EventId(start.since, 0)), None
+        return self._window.head, None
+
+    def _settle(self, cursor: str) -> tuple[EventId, str | None]:
+        place = EventId.parse(cursor)
+        if place and self._window.holds(place):
+            return place, None
+        # Not here, but this process may only not have read so far: the log itself knows.
+        if known := self._broker.locate(cursor):
+            return known, None
+        floor, head = self._broker.bounds()
+        return (floor, "aged") if place and place < floor else (head, "unknown")
+
+    def _rewind(self, count: int, sees: Sees) -> EventId:
+        place = self._window.head
+        while count and (events := self._before(place.next(0), _SCAN)):
+            for event in reversed(events):
+                count -= sees(event)
+                if not count:
+                    return self._place_before(event.place)
+            place = self._place_before(events[0].place)
+            time.sleep(0)  # others have their turn, however far back this goes
+        return place
+
+    def _place_before(self, place: EventId) -> EventId:
+        events = self._before(place, 1)
+        return events[0].place if events else self._broker.bounds().floor
+
+    def _before(self, place: EventId, limit: int) -> list[Event]:
+        return self._window.before(place, limit) or self._broker.before(place, limit)

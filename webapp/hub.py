@@ -1,0 +1,261 @@
+"""Follow the log, fan it out, let readers park at its head, say goodbye to them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import gevent
+from gevent.event import Event as Signal
+
+from webapp import wire
+from webapp.errors import Unavailable
+from webapp.history import History
+from webapp.subscription import Subscription
+from webapp.topics import covers, selector
+from webapp.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from webapp.auth import Grant
+    from webapp.brokers.base import Broker
+    from webapp.events import Draft, Event, EventId
+    from webapp.history import Start
+    from webapp.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_BATCH_BYTES = 256 << 10  # what the dispatcher joins at once
+_RENEWAL = 1 / 4  # of the window
+_SLICE = 0.002  # seconds that fan-out keeps the loop for itself
+
+
+class Feed:
+    """The parked readers that see the same events, so that matching is done once for all."""
+
+    def __init__(self, selectors: frozenset[str], granted: frozenset[str]) -> None:
+        self.selectors = selectors
+        self.granted = granted
+        self.members = 0
+        self.parked: set[Subscription] = set()
+
+    def sees(self, event: Event) -> bool:
+        """Whether its readers asked for the event and may see it."""
+        topics = event.draft.topics
+        return covers(self.selectors, topics) and (
+            not event.draft.private or covers(self.granted, topics)
+        )
+
+
+class Hub:
+    """The one object that readers and publishers meet in; one a process.
+
+    :param max_readers: how many streams may be open at once; 0: any number.
+    """
+
+    window: Window
+    history: History
+    dispatched: EventId
+    """All up to here was handed to the readers that were parked."""
+    renew_before: EventId
+    """A reader whose newest id is older than this place is given a fresh one."""
+
+    def __init__(self, broker: Broker, settings: Settings, max_readers: int) -> None:
+        self.broker = broker
+        self.settings = settings
+        self.draining = False
+        self.observers: list[Callable[[Subscription, bool], None]] = []
+        self.ended: Counter[str] = Counter()
+        self._max_readers = max_readers
+        self._members: set[Subscription] = set()
+        self._feeds: dict[tuple[frozenset[str], frozenset[str]], Feed] = {}
+        self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
+        self._patterns: set[Feed] = set()
+        self._tasks: list[gevent.Greenlet[[], None]] = []
+        self._arrived, self._idle = Signal(), Signal()
+
+    def start(self) -> None:
+        """Begin to follow the log, unless that was done."""
+        if self._tasks:
+            return
+        limits = self.settings
+        head = self.broker.bounds().head
+        # Never more than the log keeps: what it dropped is gone here too.
+        self.window = Window(
+            head,
+            min(limits.window_events, limits.history_events),
+            min(limits.window_bytes, limits.history_bytes),
+        )
+        self.history = History(self.window, self.broker)
+        self.dispatched = head
+        self.renew_before = head
+        self._tasks = [gevent.spawn(self._follow), gevent.spawn(self._dispatch)]
+
+    def stop(self) -> None:
+        """Stop following the log and let go of it."""
+        self.broker.close()
+        gevent.killall(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    # Publishing
+
+    def publish(self, drafts: Sequence[Draft]) -> list[Event]:
+        """Put all drafts in the log, or none; they are in it when this returns.
+
+        :raises Conflict: an own id is taken by other content.
+        :raises Unavailable: the log cannot be reached.
+        """
+        self.start()
+        return self.broker.append(drafts)
+
+    # Subscribing
+
+    def subscribe(self, selectors: frozenset[str], grant: Grant, start: Start) -> Subscription:
+        """Settle all that can fail about a new reader.
+
+        :raises Unavailable: the hub is full or stopping, or the log cannot be reached.
+        """
+        self.start()
+        if self.draining:
+            detail = "The hub is stopping."
+            raise Unavailable(detail, "Come back in a moment.")
+        if self._max_readers and len(self) >= self._max_readers:
+            detail = "The hub is full."
+            raise Unavailable(detail, "Come back later, or raise TIDINGS_MAX_SUBSCRIBERS.")
+        key = (selectors, grant.subscribe)
+        feed = self._feeds.get(key) or Feed(*key)
+        place, lost = self.history.place(start, feed.sees)
+        return Subscription(self, feed, place, lost=lost, expires=grant.expires)
+
+    @contextmanager
+    def joined(self, reader: Subscription) -> Iterator[None]:
+        """Count a reader while its stream is open; leaving always unregisters it."""
+        feed = reader.feed = self._register(reader.feed)
+        self._members.add(reader)
+        self._observe(reader, opened=True)
+        try:
+            yield
+        finally:
+            feed.parked.discard(reader)
+            self._members.discard(reader)
+            self._unregister(feed)
+            self.ended[reader.reason or "error"] += 1
+            self._observe(reader, opened=False)
+
+    def drain(self) -> None:
+        """Take no new readers and say goodbye to those that are here."""
+        self.draining = True
+        for reader in list(self._members):
+            reader.end("drain")
+
+    def _register(self, feed: Feed) -> Feed:
+        feed = self._feeds.setdefault((feed.selectors, feed.granted), feed)
+        feed.members += 1
+        for names in self._indexes(feed):
+            names.add(feed)
+        return feed
+
+    def _unregister(self, feed: Feed) -> None:
+        feed.members -= 1
+        if feed.members:
+            return
+        del self._feeds[feed.selectors, feed.granted]
+        for names in self._indexes(feed):
+            names.discard(feed)
+        for text in feed.selectors:
+            if text in self._exact and not self._exact[text]:
+                del self._exact[text]
+
+    def _indexes(self, feed: Feed) -> list[set[Feed]]:
+        names = [selector(text).exact for text in feed.selectors]
+        return [self._patterns if name is None else self._exact[name] for name in names]
+
+    def _observe(self, reader: Subscription, *, opened: bool) -> None:
+        for observer in self.observers:
+            observer(reader, opened)
+
+    # Fanning out
+
+    def _follow(self) -> None:
+        for events in self.broker.follow(self.window.head):
+            self.window.append(events)
+            self._arrived.set()
+            # The window never drops what a parked reader has not been sent.
+            while self.window.over and self.dispatched < self.window.head:
+                self._idle.clear()
+                self._idle.wait()
+            self.window.trim()
+
+    def _dispatch(self) -> None:
+        fresh = 0.0  # the part of the window that was filled anew since the last renewal
+        while True:
+            self._arrived.wait()
+            self._arrived.clear()
+            while batch := self.window.since(self.dispatched, _BATCH_BYTES):
+                self._send(batch)
+                self.dispatched = batch[-1].place
+                fresh += self.window.share(batch)
+                if fresh >= _RENEWAL:
+                    self._renew()
+                    fresh = 0.0
+            self._idle.set()
+
+    def _send(self, batch: list[Event]) -> None:
+        """Give each feed the part of the batch that it sees, as one payload for all its readers.
+
+        The hand-over: a reader parks with its cursor at the head of the window in the same
+        breath in which it found nothing more to read, so its cursor is at or after the end of
+        any batch that was begun before. A reader is given only what lies after its cursor, and
+        its cursor is moved before it is woken. Whoever is not parked reads the batch itself.
+        """
+        parts: defaultdict[Feed, list[Event]] = defaultdict(list)
+        for event in batch:
+            for feed in self._audience(event):
+                parts[feed].append(event)
+        upto, pace = batch[-1].place, Pace()
+        for feed, events in parts.items():
+            payload = b"".join(event.frame for event in events)
+            for reader in list(feed.parked):
+                if reader.cursor < events[0].place:
+                    reader.give(payload, upto, events[-1].place, len(events))
+                elif reader.cursor < events[-1].place:
+                    rest = [event for event in events if event.place > reader.cursor]
+                    reader.give(b"".join(e.frame for e in rest), upto, rest[-1].place, len(rest))
+                pace.keep()
+
+    def _audience(self, event: Event) -> set[Feed]:
+        feeds = self._patterns.union(*(self._exact.get(t, ()) for t in event.draft.topics))
+        return {feed for feed in feeds if feed.parked and feed.sees(event)}
+
+    def _renew(self) -> None:
+        """Give those readers a fresh cursor whose last id is ageing in a log that moves on.
+
+        It runs each time a quarter of the window was filled anew, and a reader that parks with
+        an older cursor renews it itself: what a reader knows is never older than half a window.
+        """
+        pace, mark = Pace(), wire.frame("{}", type="hub.mark", id=str(self.dispatched))
+        for feed in list(self._feeds.values()):
+            for reader in list(feed.parked):
+                if reader.told < self.renew_before:
+                    reader.give(mark, self.dispatched, self.dispatched, 0)
+                pace.keep()
+        self.renew_before = self.dispatched
+
+
+class Pace:
+    """Hands the loop over now and then, so that a fan-out to thousands does not hold it."""
+
+    def __init__(self) -> None:
+        self._since = perf_counter()
+
+    def keep(self) -> None:
+        """Let others run if a slice of time has passed."""
+        if perf_counter() - self._since > _SLICE:
+            gevent.sleep(0)
+            self._since = perf_counter()

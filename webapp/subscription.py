@@ -1,0 +1,211 @@
+"""The life of one reader: open, catch up, park at the head, be woken, say goodbye."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Protocol
+
+import gevent
+from gevent.event import Event as Signal
+
+from webapp import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from webapp.events import EventId
+    from webapp.hub import Feed, Hub
+
+log = logging.getLogger(__name__)
+
+try:
+    VERSION = version("tidings")
+except PackageNotFoundError:  # run from a checkout, as platforms do
+    VERSION = "0.1.0"
+
+
+class Connection(Protocol):
+    """A reader's socket, as far as its subscription needs it."""
+
+    stalled: bool
+    """Whether a write was given up because the reader did not read."""
+
+    def watched(self, gone: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `gone` as soon as the reader hangs up."""
+
+
+class Subscription:
+    """One open stream.
+
+    :param place: where it begins; what lies after it is sent.
+    :param lost: why events before `place` cannot be sent (`aged`, `unknown`); None: none are lost.
+    :param expires: Unix seconds at which the reader's token ends; None: never.
+    """
+
+    def __init__(
+        self, hub: Hub, feed: Feed, place: EventId, *, lost: str | None, expires: float | None
+    ) -> None:
+        self.feed = feed
+        self.cursor = place  # all that it sees up to here was given to it
+        self.told = place  # the newest id that it knows
+        self.reason: str | None = None
+        self._hub = hub
+        self._lost = lost
+        self._expires = expires
+        self._given = b""
+        self._deadline = self._last_moment()
+        self._woken = Signal()
+        self._sent = 0
+
+    def frames(self, connection: Connection | None = None) -> Iterator[bytes]:
+        """Yield all that the reader is sent, until one of the reasons of `end`.
+
+        :param connection: the reader's socket, where the server hands it over: a hang-up is
+            then seen at once, and not only when the next write fails.
+        """
+        opened = time.monotonic()
+        with self._hub.joined(self):
+            try:
+                yield from self._live(connection)
+            except GeneratorExit:
+                # The server gave up writing.
+                stalled = connection is not None and connection.stalled
+                self.end("too_slow" if stalled else "client_left")
+                raise
+            finally:
+                log.info(
+                    "stream ended: reason=%s seconds=%.1f events=%d topics=%s",
+                    self.reason or "error",
+                    time.monotonic() - opened,
+                    self._sent,
+                    sorted(self.feed.selectors),
+                )
+
+    def end(self, reason: str) -> None:
+        """End the stream soon.
+
+        :param reason: `client_left`, `drain`, `max_age`, `token_expired`, `too_slow` or `kicked`;
+            the first one counts.
+        """
+        self.reason = self.reason or reason
+        self._woken.set()
+
+    def give(self, payload: bytes, upto: EventId, told: EventId, count: int) -> None:
+        """Hand a parked reader its part of a batch and wake it; others read it themselves.
+
+        :param upto: the end of the batch.
+        :param told: the place of the last event in the payload.
+        :param count: how many events the payload holds.
+        """
+        if self not in self.feed.parked:
+            return
+        self.feed.parked.discard(self)
+        self.cursor, self.told = upto, told
+        self._sent += count
+        self._given = payload
+        self._woken.set()
+
+    def _live(self, connection: Connection | None) -> Iterator[bytes]:
+        yield self._opening()
+        if connection is None:
+            yield from self._follow()
+        else:
+            with connection.watched(lambda: self.end("client_left")):
+                yield from self._follow()
+        if self.reason != "client_left":
+            yield self._farewell()
+
+    def _follow(self) -> Iterator[bytes]:
+        if self._hub.draining:
+            self.end("drain")
+        while not self._over():
+            yield from self._catch_up()
+            if not self._over():
+                yield from self._park()
+
+    def _catch_up(self) -> Iterator[bytes]:
+        """Yield what was missed, page by page; return in the breath that found nothing more."""
+        while not self._over():
+            page = self._hub.history.page(self.cursor)
+            if page.floor is not None:
+                self.cursor = self.told = page.floor
+                yield self._frame("hub.reset", {"reason": "aged"})
+            elif page.events:
+                self.cursor = page.events[-1].place
+                if seen := [event for event in page.events if self.feed.sees(event)]:
+                    self.told = seen[-1].place
+                    self._sent += len(seen)
+                    yield b"".join(event.frame for event in seen)
+                gevent.sleep(0)  # a fast reader never blocks: let the others have their turn
+            elif self.told < self._hub.renew_before:
+                self.told = self.cursor
+                yield self._frame("hub.mark", {})
+            else:
+                return
+
+    def _park(self) -> Iterator[bytes]:
+        # Nothing may yield to the loop between the empty page above and this line.
+        self.feed.parked.add(self)
+        left = max(0, self._deadline - time.monotonic())
+        self._woken.wait(min(self._hub.settings.heartbeat, left))
+        self._woken.clear()
+        if self._given:
+            given, self._given = self._given, b""
+            yield given
+            return
+        # Nobody gave it anything: it has all that was handed out while it was parked.
+        self.feed.parked.discard(self)
+        self.cursor = max(self.cursor, self._hub.dispatched)
+        if not self._over():
+            yield wire.HEARTBEAT
+
+    def _over(self) -> bool:
+        """Whether the stream is to end; a deadline that has passed is a reason."""
+        if self.reason is None and time.monotonic() >= self._deadline:
+            expired = self._expires is not None and time.time() >= self._expires
+            self.end("token_expired" if expired else "max_age")
+        return self.reason is not None
+
+    def _opening(self) -> bytes:
+        about = {
+            "topics": sorted(self.feed.selectors),
+            "replay": self._hub.history.count(self.feed.sees, self.cursor),
+            "server": f"tidings/{VERSION}",
+        }
+        opening = b"retry: %d\n" % self._retry() + self._frame("hub.open", about)
+        if self._lost:
+            opening += self._frame("hub.reset", {"reason": self._lost})
+        return opening
+
+    def _farewell(self) -> bytes:
+        drain = self._hub.settings.drain if self.reason == "drain" else 0
+        retry = self._retry() + round(random.uniform(0, drain) * 1000)  # noqa: S311 - no secret
+        about = {"reason": self.reason}
+        return b"retry: %d\n" % retry + self._frame("hub.bye", about)
+
+    def _frame(self, name: str, about: Mapping[str, object]) -> bytes:
+        # The place, and never an event's own id: that event may be one the reader must not see.
+        return wire.frame(json.dumps(about), type=name, id=str(self.cursor))
+
+    def _retry(self) -> int:
+        return jittered_retry(self._hub.settings.retry)
+
+    def _last_moment(self) -> float:
+        """Return the monotonic time at which the stream ends: its age or its token's end."""
+        now, age = time.monotonic(), self._hub.settings.max_age
+        ends = [now + age * random.uniform(0.8, 1)] if age else []  # noqa: S311 - no secret
+        if self._expires is not None:
+            ends.append(now + self._expires - time.time())
+        return min(ends, default=float("inf"))
+
+
+def jittered_retry(seconds: float) -> int:
+    """Return a reconnection time in milliseconds, 100 to 150 %: readers that left at once
+    do not come back at once.
+    """
+    return round(seconds * 1000 * random.uniform(1, 1.5))  # noqa: S311 - no secret

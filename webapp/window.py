@@ -1,0 +1,105 @@
+"""The newest events in memory, in the log's order, bounded by count and by bytes."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from webapp.events import Event, EventId
+
+_place = attrgetter("place")
+
+
+class Window:
+    """A run of events without a gap, from just after `floor` to `head`.
+
+    :param start: the place before the first event; `floor` and `head` of the empty window.
+    :param max_events: how many events `trim` leaves at most.
+    :param max_bytes: how many bytes of frames `trim` leaves at most; the newest event always stays.
+    """
+
+    def __init__(self, start: EventId, max_events: int, max_bytes: int) -> None:
+        self.floor = start
+        self.head = start
+        self.max_events = max_events
+        self.max_bytes = max_bytes
+        self._events: list[Event] = []
+        self._first = 0  # index of the oldest; what lies before it was dropped
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._events) - self._first
+
+    @property
+    def over(self) -> bool:
+        """Whether it holds more than its bounds, so that `trim` would drop events."""
+        return len(self) > 1 and (len(self) > self.max_events or self._bytes > self.max_bytes)
+
+    def share(self, events: Sequence[Event]) -> float:
+        """Return how much of the window's bounds the events fill: 1.0 is all of it."""
+        size = sum(len(event.frame) for event in events)
+        return max(len(events) / self.max_events, size / self.max_bytes)
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Add events that come after the head, in order; nothing is dropped yet."""
+        self._events.extend(events)
+        self._bytes += sum(len(event.frame) for event in events)
+        if events:
+            self.head = events[-1].place
+
+    def trim(self) -> list[Event]:
+        """Drop the oldest until the bounds hold; return what was dropped."""
+        dropped = []
+        while self.over:
+            dropped.append(self._drop())
+        self._compact()
+        return dropped
+
+    def expire(self, place: EventId) -> list[Event]:
+        """Drop what lies before `place`; return what was dropped."""
+        dropped = []
+        while len(self) and self._events[self._first].place < place:
+            dropped.append(self._drop())
+        self._compact()
+        return dropped
+
+    def since(self, place: EventId, max_bytes: int | None = None) -> list[Event]:
+        """Return the events after `place`, up to about `max_bytes` of frames and at least one."""
+        start = bisect_right(self._events, place, lo=self._first, key=_place)
+        if max_bytes is None:
+            return self._events[start:]
+        size = 0
+        for end in range(start, len(self._events)):
+            size += len(self._events[end].frame)
+            if size >= max_bytes:
+                return self._events[start : end + 1]
+        return self._events[start:]
+
+    def before(self, place: EventId, limit: int) -> list[Event]:
+        """Return the newest `limit` events before `place`, in the log's order."""
+        end = bisect_left(self._events, place, lo=self._first, key=_place)
+        return self._events[max(self._first, end - limit) : end]
+
+    def holds(self, place: EventId) -> bool:
+        """Whether `place` is the floor or one of the events."""
+        if place == self.floor:
+            return True
+        index = bisect_left(self._events, place, lo=self._first, key=_place)
+        return index < len(self._events) and self._events[index].place == place
+
+    def _drop(self) -> Event:
+        event = self._events[self._first]
+        self._first += 1
+        self._bytes -= len(event.frame)
+        self.floor = event.place
+        return event
+
+    def _compact(self) -> None:
+        # Only now and then: moving the list for every event would cost what it holds.
+        if self._first * 2 > len(self._events):
+            del self._events[: self._first]
+            self._first = 0
