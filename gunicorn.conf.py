@@ -1,0 +1,40 @@
+"""How gunicorn serves the hub; it reads this file by itself, and again at every HUP."""
+
+import os
+
+from webapp.server import check_place, greeting, load_settings, raise_file_limit
+
+settings = load_settings(os.environ)
+
+bind = settings.bind
+workers = settings.web_concurrency
+worker_class = "webapp.server.StreamWorker"
+# A full pool would let /healthz hang; the hub refuses streams long before.
+worker_connections = raise_file_limit()
+# The arbiter kills what is left two seconds after the worker should have gone by itself.
+graceful_timeout = int(settings.drain) + 2
+# Longer than a platform's router keeps its connections to us (Heroku: 90 s), so that it is
+# never we who close one it is about to use. Slow headers have a time-out of their own.
+keepalive = 95
+limit_request_line = 8190
+# It imports the app, and with it ssl, before gevent patches it.
+preload_app = False
+# A worker that restarts by itself is an outage for its readers.
+max_requests = 0
+# On by default and noisy in read-only containers.
+control_socket_disable = True
+# Static files are small, and go through the worker's timed writes.
+sendfile = False
+# Tokens may be in query strings: the path only.
+access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s %(L)ss'
+
+
+def on_starting(server):
+    """Refuse to start rather than lie, whatever the command line says."""
+    check_place(settings, server.cfg.workers, server.cfg.address)
+
+
+def when_ready(server):
+    """Say where to look and what is open."""
+    host, *port = server.LISTENERS[0].getsockname()[:2] or ("",)
+    server.log.info(greeting(settings, f"http://{host}:{port[0]}" if port else str(host)))

@@ -1,0 +1,202 @@
+"""Real servers for the tests: gunicorn as a subprocess, awaited, its log captured."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from webapp import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 15  # seconds for what should take milliseconds, on a machine that is busy
+KEY = "a-key-of-the-tests-that-is-long-enough"
+
+
+def need(program: str) -> str:
+    """Return the path of a program; without it, skip on a laptop and fail in CI."""
+    if path := shutil.which(program):
+        return path
+    message = f"{program} is not installed"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Await a condition and return its value."""
+    deadline = time.monotonic() + patience
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {patience} s")
+        time.sleep(0.01)
+    return value
+
+
+class Stream:
+    """A reader that sees every byte: hub.open, hub.* and heartbeats too."""
+
+    def __init__(self, response: HTTPResponse, connection: HTTPConnection) -> None:
+        self.response = response
+        self.headers = response.headers
+        self.raw = b""
+        self.ids: list[str] = []
+        self._connection = connection
+        self._messages = wire.parse(self._chunks())
+
+    def _chunks(self) -> Iterator[bytes]:
+        while chunk := self.response.read1(1 << 16):
+            self.raw += chunk
+            yield chunk
+
+    def next(self) -> wire.Message:
+        """Return the next message, the hub's own included."""
+        message = next(self._messages)
+        self.ids.append(message.id)
+        return message
+
+    def take(self, count: int) -> list[str]:
+        """Return the data of the next published messages."""
+        return [message.data for message in self.messages(count)]
+
+    def messages(self, count: int) -> list[wire.Message]:
+        """Return the next published messages."""
+        found: list[wire.Message] = []
+        while len(found) < count:
+            message = self.next()
+            if not message.type.startswith("hub."):
+                found.append(message)
+        return found
+
+    def rest(self) -> list[wire.Message]:
+        """Return all messages up to the end of the body, which must be a complete one."""
+        return list(self._messages)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.response.close()
+        self._connection.close()
+
+
+class Server:
+    """A running hub."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+        found = until(self._started, "the server is up")
+        self.url = found[1]
+        self.port = int(found[2])
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
+
+    def _started(self) -> re.Match[str] | None:
+        if self.process.poll() is not None:
+            pytest.fail(f"the server did not start: {self.log}")
+        ready = "Booting worker" in self.log
+        return re.search(r"Listening at: (http://127.0.0.1:(\d+))", self.log) if ready else None
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def worker(self) -> int:
+        """The newest worker's process id."""
+        return int(re.findall(r"Booting worker with pid: (\d+)", self.log)[-1])
+
+    @contextmanager
+    def listen(
+        self, path: str = "/events", headers: dict[str, str] | None = None, **query: Any
+    ) -> Iterator[Stream]:
+        """Open a stream; leaving hangs up."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        target = f"{path}?{urlencode(query, doseq=True)}" if query else path
+        connection.request("GET", target, headers=headers or {})
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+        stream = Stream(response, connection)
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    def publish(self, data: str = "", **fields: Any) -> str:
+        """Publish a form and return the event's id."""
+        answer = self.http.post("/events", data={"data": data, **fields})
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def ended(self, reason: str) -> int:
+        """How many streams ended for a reason, as the log says."""
+        return self.log.count(f"stream ended: reason={reason} ")
+
+    def stop(self, sig: int = signal.SIGTERM) -> int:
+        """Stop it and return its exit status."""
+        self.process.send_signal(sig)
+        return self.process.wait(PATIENCE)
+
+
+@pytest.fixture(name="serve", scope="session")
+def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Start hubs of one's own: `serve(TIDINGS_HEARTBEAT="1")`; all end with the tests."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **env: str) -> Server:
+            log = tmp_path_factory.mktemp("server") / "log"
+            process = stack.enter_context(running(["-b", "127.0.0.1:0", *arguments], env, log))
+            return Server(process, log)
+
+        yield start
+
+
+def environment(env: dict[str, str]) -> dict[str, str]:
+    """Return this process's environment without any setting, and `env`."""
+    ours = ("TIDINGS_", "PORT", "WEB_CONCURRENCY", "REDIS_URL", "GUNICORN_CMD_ARGS")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **env}
+
+
+@contextmanager
+def running(
+    arguments: list[str], env: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run gunicorn; whatever is left of it is killed at the end."""
+    command = [sys.executable, "-m", "gunicorn", "wsgi:app", *arguments]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(env), stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+@pytest.fixture(name="server", scope="session")
+def _server(serve: Callable[..., Server]) -> Server:
+    """An open hub without the demo, shared by tests that each use topics of their own."""
+    return serve(TIDINGS_DEMO="0")
+
+
+@pytest.fixture(name="topic")
+def _topic(request: pytest.FixtureRequest) -> str:
+    """A topic of this test's own."""
+    return f"{request.node.name}-{time.monotonic_ns()}"

@@ -1,0 +1,87 @@
+"""Imports only ever point up the table of layers."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+WEBAPP = Path(__file__).parent.parent / "webapp"
+
+LAYERS = [
+    ["errors", "wire", "settings"],
+    ["events", "topics"],
+    ["window", "brokers.base"],
+    ["brokers.memory", "auth", "history", "subscription", "connection"],
+    ["hub"],
+    ["brokers", "demo", "views", "views.bodies", "views.events", "views.ops", "views.pages"]
+    + ["views.problems"],
+    ["", "server"],
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+MAY_IMPORT_GEVENT = {"hub", "subscription", "connection", "server", "demo", "brokers.memory"}
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in WEBAPP.rglob("*.py"):
+        parts = path.relative_to(WEBAPP).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        found[name] = ast.parse(path.read_text())
+    return found
+
+
+def runtime_nodes(tree: ast.AST) -> list[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING`, which are never run."""
+    nodes = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        nodes += [node, *runtime_nodes(node)]
+    return nodes
+
+
+def imports(tree: ast.Module) -> set[str]:
+    found = set()
+    for node in runtime_nodes(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def ours(tree: ast.Module) -> set[str]:
+    names = {
+        name.removeprefix("webapp").removeprefix(".")
+        for name in imports(tree)
+        if name.split(".")[0] == "webapp"
+    }
+    return {name for name in names if name in LEVEL and name}
+
+
+def test_every_module_has_its_layer() -> None:
+    assert set(modules()) == set(LEVEL)
+
+
+def test_imports_point_to_a_lower_layer_or_stay_in_their_own() -> None:
+    wrong = [
+        f"{name} imports {other}"
+        for name, tree in modules().items()
+        for other in ours(tree)
+        if LEVEL[other] > LEVEL[name]
+    ]
+    assert wrong == []
+
+
+def test_gevent_is_imported_only_where_something_must_wait() -> None:
+    users = {
+        name
+        for name, tree in modules().items()
+        if any(i.split(".")[0] == "gevent" for i in imports(tree))
+    }
+    assert users <= MAY_IMPORT_GEVENT
+
+
+def test_no_file_is_longer_than_can_be_read_at_once() -> None:
+    long = {p.name: n for p in WEBAPP.rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
+    assert long == {}

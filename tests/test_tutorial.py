@@ -1,0 +1,75 @@
+"""The tutorial this hub grew from, exactly, with nothing configured."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import need, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Server
+
+
+@pytest.fixture(name="hub", scope="module")
+def _hub(serve: Callable[..., Server]) -> Server:
+    return serve()
+
+
+def curl(hub: Server, *arguments: str) -> list[str]:
+    return [need("curl"), "--silent", *arguments, f"http://localhost:{hub.port}/events"]
+
+
+def listen(hub: Server, seconds: float) -> str:
+    command = curl(hub, "--header", "Accept:text/event-stream", "--request", "GET", "-N")
+    command += ["--max-time", str(seconds)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_curl_prints_the_events_one_a_second(hub: Server) -> None:
+    seen = re.findall(r"^data: (Event \d+)$", listen(hub, 3.6), re.MULTILINE)
+    assert seen == ["Event 0", "Event 1", "Event 2", "Event 3"]
+
+
+def test_it_counts_from_0_again_after_the_last_has_left(hub: Server) -> None:
+    assert "data: Event 0\n" in listen(hub, 1.5)
+    until(lambda: hub.log.count("reason=client_left") == hub.log.count("stream ended"), "left")
+    assert "data: Event 0\n" in listen(hub, 0.5)
+
+
+def test_a_second_listener_does_not_start_it_again(hub: Server) -> None:
+    with hub.listen() as first:
+        assert first.take(1) == ["Event 0"]
+        with hub.listen() as second:
+            assert first.take(1) == second.take(1) == ["Event 1"]
+
+
+def test_nobody_listening_means_nothing_published(hub: Server) -> None:
+    with hub.listen(topic="another") as stream:
+        place = stream.next().id
+    with hub.listen(topic="*", last_event_id=place) as stream:
+        assert stream.take(1) == ["Event 0"]
+
+
+def test_the_start_up_line_says_where_to_look_and_what_is_open(hub: Server) -> None:
+    line = next(line for line in hub.log.splitlines() if "Tidings is at" in line)
+    assert f"http://127.0.0.1:{hub.port}" in line
+    assert "everybody on this machine may read and publish" in line
+    assert "the demo counts" in line
+
+
+def test_any_setting_turns_the_demo_off(server: Server) -> None:
+    assert "the demo counts" not in server.log
+
+
+def test_curl_publishes_to_every_curl(server: Server) -> None:
+    with server.listen() as one, server.listen() as two:
+        done = subprocess.run(
+            curl(server, "-d", "data=hello"), capture_output=True, text=True, check=True
+        )
+        assert re.fullmatch(r"\d+-\d+", done.stdout)
+        assert one.take(1) == two.take(1) == ["hello"]

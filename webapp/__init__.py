@@ -1,0 +1,68 @@
+"""Tidings: a Server-Sent Events hub.
+
+One ordered log. Publishing appends to it. Subscribing is reading it from a place, filtered by
+topic, without stopping at its end. An event's id names its place.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from webapp.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build and wire the app; nothing is started before it serves.
+
+    :param settings: None reads them from the environment.
+    :raises Misconfigured: the settings contradict each other.
+    """
+    # Here and not above: gunicorn's master imports this package for its worker class, and what
+    # these import (ssl) must not be imported before gevent has patched the worker.
+    from flask import Flask
+    from flask_cors import CORS
+
+    from webapp.auth import Authority
+    from webapp.brokers import connect
+    from webapp.demo import Demo
+    from webapp.hub import Hub
+    from webapp.settings import Settings
+    from webapp.views import events, ops, pages, problems
+
+    settings = settings or Settings.from_env(os.environ)
+    templates = Path(__file__).parent.parent / "templates"
+    app = Flask(__name__, template_folder=str(templates))
+    hub = Hub(connect(settings), settings, _max_readers(settings))
+    app.extensions["tidings"] = hub
+    if settings.demo:
+        hub.observers.append(Demo(hub))
+    if settings.local and settings.port is None:
+        # A page of another site must not reach a laptop's hub by a name that it made up.
+        app.config["TRUSTED_HOSTS"] = ["localhost", "127.0.0.1"]
+    problems.init_app(app)
+    app.register_blueprint(events.make_blueprint(hub, Authority(settings), settings))
+    app.register_blueprint(ops.make_blueprint(hub))
+    app.register_blueprint(pages.bp)
+    CORS(
+        app,
+        origins=list(settings.cors_origins),
+        allow_headers=["Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"],
+        expose_headers=["Last-Event-ID"],
+        methods=["GET", "HEAD", "POST", "OPTIONS"],
+        supports_credentials="*" not in settings.cors_origins,
+        send_wildcard=False,
+        max_age=86400,
+    )
+    return app
+
+
+def _max_readers(settings: Settings) -> int:
+    if settings.max_subscribers is not None:
+        return settings.max_subscribers
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 8 // 10

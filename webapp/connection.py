@@ -1,0 +1,234 @@
+"""A client's socket as gunicorn uses it, with time-outs, and told when the worker stops.
+
+gunicorn's own gevent worker lets a client that does not read block for ever, takes a slow header
+for a patient keep-alive, and hears of a client that left only when the next write fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gunicorn import util
+from gunicorn.http import errors as http_errors
+from gunicorn.http.body import ChunkedReader
+
+from webapp.errors import Invalid, TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from webapp.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_STRAY = 4 << 10  # bytes a reader may send into its own stream before it is let go
+_SEND_BUFFER = 128 << 10  # what the kernel may hold for a reader that does not read
+
+
+class Connection:
+    """A client's socket as gunicorn's parser and response use it, with our time-outs.
+
+    It is `waiting` for a request, then reads its head within the header time-out, then its body
+    with the body time-out between bytes, then answers with the write time-out for each step.
+    """
+
+    def __init__(self, sock: Any, settings: Settings) -> None:
+        self.stalled = False
+        self.linger = False
+        self._sock = sock
+        self._settings = settings
+        self._waiting = True
+        self._live = False
+        self._deaf = False
+        self._finishing = False
+        self._body = False
+        self._deadline = time.monotonic() + settings.header_timeout
+        if sock.family in {socket.AF_INET, socket.AF_INET6}:
+            # A peer that vanished without a word: heartbeats would fit its buffer for minutes.
+            patience = round(settings.write_timeout * 1000)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def await_request(self) -> None:
+        """The last answer is out; gunicorn's keepalive bounds the wait for the next request."""
+        self._waiting, self._body, self._live = True, False, False
+        self._deadline = float("inf")
+
+    def await_body(self) -> None:
+        """The head is complete."""
+        self._waiting, self._body = False, True
+
+    def recv(self, size: int) -> bytes:
+        """Receive some bytes; none means that the client is gone, or too slow with its head.
+
+        :raises TimedOut: the body stopped arriving.
+        """
+        if self._deaf or (self._finishing and (self._waiting or self._live)):
+            return b""
+        self._sock.settimeout(self._patience())
+        try:
+            data: bytes = self._sock.recv(size)
+        except TimeoutError:
+            if not self._body:
+                return b""
+            detail = "The body stopped arriving."
+            raise TimedOut(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
+        except OSError:
+            return b""
+        if self._waiting and data:
+            self._waiting = False
+            self._deadline = time.monotonic() + self._settings.header_timeout
+        return b"" if self._finishing and self._live else data
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of `data`; each step must make progress within the write time-out.
+
+        :raises BrokenPipeError: it did not, or the client is gone. gunicorn then closes the
+            connection without a word and without a false end of the body.
+        """
+        self._sock.settimeout(self._settings.write_timeout)
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._sock.send(rest) :]
+        except OSError as error:
+            self.stalled = isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT
+            raise BrokenPipeError(errno.EPIPE, "the client does not read") from None
+
+    send = sendall  # gunicorn sends `100 Continue` with it and does not look at the answer
+
+    def close(self) -> None:
+        """Close; let the client read the answer first where it may still be sending."""
+        if self.linger:
+            util.close_graceful(self._sock, timeout=1.0)
+        else:
+            self._sock.close()
+
+    @contextmanager
+    def watched(self, gone: Callable[[], None]) -> Iterator[None]:
+        """Call `gone` once the client hangs up, half or whole, or sends more than a few bytes."""
+        raw, room = self._sock._sock, _STRAY  # noqa: SLF001 - gevent's own recv would wait
+
+        def readable() -> None:
+            nonlocal room
+            try:
+                stray = len(raw.recv(_STRAY))
+            except BlockingIOError:
+                return
+            except OSError:
+                stray = 0
+            room -= stray
+            self._deaf = True  # what was thrown away may have been part of a request
+            if not stray or room < 0:
+                watcher.stop()
+                gone()
+
+        watcher = gevent.get_hub().loop.io(raw.fileno(), 1)
+        watcher.start(readable)
+        try:
+            yield
+        finally:
+            watcher.stop()
+            watcher.close()
+
+    def live(self) -> None:
+        """The body is a pipe that may be quiet for hours and ends when the hub stops."""
+        self._live = True
+
+    def finish(self) -> None:
+        """The worker stops: end what would wait for more, an idle wait or a live pipe."""
+        self._finishing = True
+        if self._waiting or self._live:
+            self._shutdown(socket.SHUT_RD)
+
+    @property
+    def finishing(self) -> bool:
+        """Whether a live pipe was ended by the hub and not by its client."""
+        return self._finishing and self._live
+
+    def abort(self) -> None:
+        """End whatever goes on, in the middle of a write too."""
+        self._shutdown(socket.SHUT_RDWR)
+
+    def _shutdown(self, how: int) -> None:
+        try:
+            self._sock.shutdown(how)
+        except OSError:
+            log.debug("the client was gone already")
+
+    def _patience(self) -> float | None:
+        if self._live:
+            return None  # TCP's keepalive finds the peer that vanished
+        if self._body:
+            return self._settings.body_timeout
+        left = self._deadline - time.monotonic()
+        return None if left == float("inf") else max(left, 0.001)
+
+
+class Input:
+    """A request's body; what breaks it becomes a refusal, and it can be read as it arrives."""
+
+    def __init__(self, body: Any, connection: Connection, length: str | None) -> None:
+        self._body = body
+        self._connection = connection
+        self._left = int(length) if length is not None else None
+
+    def read(self, size: int | None = None) -> bytes:
+        """Read `size` bytes, or all.
+
+        :raises Invalid: the body broke off.
+        :raises TimedOut: the body stopped arriving.
+        """
+        try:
+            data: bytes = self._body.read(size)
+        except (OSError, http_errors.ParseException):
+            raise _broken() from None
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left > 0 and (size is None or len(data) < size):
+                raise _broken()
+        return data
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives, for as long as it lasts; a stop of the hub ends it.
+
+        gunicorn's own `read` and `readline` would wait until they have what they were asked for.
+
+        :raises Invalid: the body broke off.
+        """
+        self._connection.live()
+        reader = self._body.reader
+        try:
+            if isinstance(reader, ChunkedReader):
+                yield from reader.parser or ()
+            else:
+                yield from self._counted(reader.unreader)
+        except (OSError, http_errors.ParseException):
+            self._body.failed = True  # where a next request would begin is unknown
+            if not self._connection.finishing:
+                raise _broken() from None
+
+    def _counted(self, unreader: Any) -> Iterator[bytes]:
+        while self._left:
+            data = unreader.read(None, self._left)
+            if not data:
+                raise http_errors.NoMoreData
+            unreader.unread(data[self._left :])
+            piece = data[: self._left]
+            self._left -= len(piece)
+            yield piece
+
+
+def _broken() -> Invalid:
+    detail = "The body broke off before its end, or its framing is broken."
+    return Invalid(detail, "Send all of it.")

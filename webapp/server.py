@@ -1,0 +1,216 @@
+"""The gunicorn side: start-up, a worker that hands the hub its connections, the drain.
+
+gunicorn's own gevent worker tells the application nothing of a stop and waits in vain for its
+streams to end. This one says goodbye first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import resource
+import sys
+import time
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+import gevent
+from gevent.event import Event as Signal
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn import sock as gunicorn_sock
+from gunicorn.http import errors as http_errors
+from gunicorn.http.body import ChunkedReader
+from gunicorn.workers.ggevent import GeventWorker
+
+from webapp.connection import Connection, Input
+from webapp.errors import Misconfigured, problem
+from webapp.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flask import Flask
+
+    from webapp.hub import Hub
+
+log = logging.getLogger(__name__)
+
+_REFUSALS = {
+    http_errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    http_errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    http_errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+    http_errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings for gunicorn's configuration, or end the process with the remedy."""
+    try:
+        return Settings.from_env(environ)
+    except Misconfigured as error:
+        sys.exit(f"Tidings does not start: {error}")
+
+
+def raise_file_limit() -> int:
+    """Raise the limit of open files as far as the system lets us; return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def check_place(settings: Settings, workers: int, addresses: list[Any]) -> None:
+    """End the process where it would lie, or be open to strangers; `addresses` are gunicorn's."""
+    try:
+        reachable = settings.port is not None or not all(map(_is_loopback, addresses))
+        settings.check_exposure(workers=workers, reachable=reachable)
+    except Misconfigured as error:
+        sys.exit(f"Tidings does not start: {error}")
+
+
+def greeting(settings: Settings, address: str) -> str:
+    """Return the line that says where to look and what is open."""
+    if settings.jwt_key is None:
+        who = "everybody who can reach it" if settings.open else "everybody on this machine"
+        access = f"{who} may read and publish"
+    else:
+        readers = "everybody may read public events" if settings.anonymous else "readers"
+        access = f"{readers}; publishing needs a token" if settings.anonymous else "all need tokens"
+    demo = "; the demo counts on the topic events" if settings.demo else ""
+    return f"Tidings is at {address} ({settings.broker_url}): {access}{demo}"
+
+
+def _is_loopback(address: Any) -> bool:
+    host = address[0] if isinstance(address, tuple) else ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class StreamWorker(GeventWorker):
+    """A gevent worker that says goodbye to its readers before it stops."""
+
+    hub: Hub
+    settings: Settings
+
+    def load_wsgi(self) -> None:
+        """Load the app, find its hub and let it follow the log."""
+        super().load_wsgi()
+        app = cast("Flask", self.wsgi)
+        self.hub = app.extensions["tidings"]
+        self.settings = self.hub.settings
+        self.connections: set[Connection] = set()
+        logging.getLogger("webapp").handlers = self.log.error_log.handlers
+        logging.getLogger("webapp").setLevel(self.log.error_log.level)
+
+        def with_connection(environ: dict[str, Any], start_response: Any) -> Any:
+            connection = environ["tidings.connection"] = environ["gunicorn.socket"]
+            length = environ.get("CONTENT_LENGTH")
+            environ["wsgi.input"] = Input(environ["wsgi.input"], connection, length)
+            return app(environ, start_response)
+
+        self.wsgi = with_connection  # type: ignore[assignment] # environ is a dict (PEP 3333)
+        self.hub.start()
+
+    def init_signals(self) -> None:
+        """Prepare to be woken from `run`."""
+        self._stopping = Signal()
+        super().init_signals()
+
+    def run(self) -> None:
+        """Serve until told to stop, then drain."""
+        servers = [self._server(listener) for listener in self.sockets]
+        for server in servers:
+            server.start()
+        while self.alive:
+            self.notify()
+            self._stopping.wait(1.0)
+        self._drain(servers)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Stop on SIGTERM; a second one changes nothing."""
+        super().handle_exit(sig, frame)
+        self._stopping.set()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Stop on SIGINT and SIGQUIT with the same goodbye: Fly.io sends SIGINT."""
+        self.handle_exit(sig, frame)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve one connection."""
+        connection: Any = Connection(client, self.settings)
+        self.connections.add(connection)
+        try:
+            super().handle(listener, connection, addr)
+        finally:
+            self.connections.discard(connection)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
+        """Serve one request of a `Connection`."""
+        sock.await_body()
+        try:
+            return super().handle_request(listener_name, req, sock, addr)
+        finally:
+            sock.linger = _unread(req)
+            sock.await_request()
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer what gunicorn refuses itself like every other refusal."""
+        if not isinstance(exc, http_errors.ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        status = _REFUSALS.get(type(exc), HTTPStatus.BAD_REQUEST)
+        self.log.info("Refused what is not a request to us: %s", type(exc).__name__)
+        client.linger = True
+        try:
+            client.sendall(_refusal(status))
+        except OSError:
+            self.log.debug("The client did not wait for its refusal.")
+
+    def _server(self, listener: Any) -> StreamServer:
+        listener.setblocking(1)
+        options: dict[str, Any] = {"spawn": Pool(self.worker_connections)}
+        if self.cfg.is_ssl:
+            options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
+        server = StreamServer(listener, partial(self.handle, listener), **options)
+        if self.cfg.workers > 1:
+            server.max_accept = 1  # share what arrives with the other workers
+        return server
+
+    def _drain(self, servers: list[StreamServer]) -> None:
+        until = time.monotonic() + self.settings.drain
+        for server in servers:
+            server.close()
+        self.hub.drain()
+        for connection in list(self.connections):
+            connection.finish()
+        self._await_connections(until)
+        for connection in list(self.connections):
+            connection.abort()
+        self._await_connections(time.monotonic() + 1)
+        self.hub.stop()
+
+    def _await_connections(self, until: float) -> None:
+        while self.connections and time.monotonic() < until:
+            self.notify()
+            gevent.sleep(0.02)
+
+
+def _unread(req: Any) -> bool:
+    reader = req.body.reader
+    left = reader.parser is not None if isinstance(reader, ChunkedReader) else reader.length > 0
+    return bool(left)
+
+
+def _refusal(status: HTTPStatus) -> bytes:
+    detail = "The request's line or headers are not what HTTP allows, or too long."
+    remedy = "Keep the request line and each header under 8 KB and free of control characters."
+    body = json.dumps(problem(status, status.phrase, detail, remedy)).encode()
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
+        f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,255 @@
+"""From a request's body to drafts: forms, JSON, NDJSON line by line, and raw text."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from flask import request
+from werkzeug.datastructures import MultiDict
+from werkzeug.formparser import FormDataParser
+
+from webapp.errors import Invalid, TooLarge, Unreadable
+from webapp.events import MAX_TOPICS, Draft
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_BATCH = 10_000  # events in one JSON array
+_FIELDS = ("topic", "data", "type", "id", "private", "retry")
+_MAX_FIELDS = MAX_TOPICS + 100
+_CHUNK = 64 << 10
+
+Fields = dict[str, Any]
+
+
+def query() -> MultiDict[str, str]:
+    """Return the query's parameters.
+
+    :raises Invalid: it is not UTF-8, or has too many.
+    """
+    return _pairs(request.query_string, "query")
+
+
+def drafts(default: str | None, max_body: int) -> list[Draft]:
+    """Return what a form, JSON or raw body publishes; all of it is valid.
+
+    :param default: the topic of events that name none; None: they are refused.
+    :raises Invalid: the body, or an event in it, cannot be published.
+    :raises TooLarge: the body is over `max_body` bytes, or the array over `MAX_BATCH` events.
+    :raises Unreadable: the body is of a kind that the hub does not read.
+    """
+    _check_encoding()
+    body = read(max_body)
+    if request.mimetype == "application/json":
+        value = _json(body)
+        items = value if isinstance(value, list) else [value]
+        if not items or len(items) > MAX_BATCH:
+            detail = f"A JSON array has 1 to {MAX_BATCH} events; this one has {len(items)}."
+            raise (TooLarge if items else Invalid)(detail, "Send several, or an NDJSON body.")
+        return [draft(item, default) for item in items]
+    if request.mimetype in {"application/x-www-form-urlencoded", "multipart/form-data"}:
+        fields = _form(body)
+    else:
+        fields = query()
+        if body:
+            fields["data"] = _text(body)
+    if not any(name in fields for name in _FIELDS):
+        detail = f"The request has none of {', '.join(_FIELDS)}."
+        raise Invalid(detail, "Send data=…, as in curl -d data=hello; or set a Content-Type.")
+    return [draft(_plain(fields), default)]
+
+
+def lines(max_line: int) -> Iterator[list[bytes]]:
+    """Yield the complete lines of the body as they arrive, in batches, for as long as it lasts.
+
+    :raises TooLarge: a line is over `max_line` bytes.
+    """
+    _check_encoding()
+    rest = b""
+    for piece in _pieces():
+        *complete, rest = (rest + piece).split(b"\n")
+        if len(rest) > max_line or any(len(line) > max_line for line in complete):
+            detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
+            raise TooLarge(detail, "Send smaller events, one a line.")
+        yield complete
+    yield [rest]
+
+
+def parse_line(line: bytes, default: str | None) -> Draft:
+    """Return what one line of NDJSON publishes.
+
+    :raises Invalid: it cannot be published.
+    """
+    return draft(_json(line), default)
+
+
+def read(limit: int) -> bytes:
+    """Read the whole body.
+
+    :raises TooLarge: it is over `limit` bytes.
+    """
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    body: bytes = request.stream.read(limit + 1)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def draft(item: object, default: str | None) -> Draft:
+    """Return the draft that a JSON object, or a form's fields, describe.
+
+    :raises Invalid: it is not an object of the known members, or says what cannot be published.
+    """
+    if not isinstance(item, dict):
+        detail = "An event is a JSON object."
+        raise Invalid(detail, 'Send one like {"topic": "news", "data": "hello"}.')
+    if unknown := item.keys() - set(_FIELDS):
+        detail = f"An event has no {len(unknown)} such members; it has {', '.join(_FIELDS)}."
+        raise Invalid(detail, "Put your own members into data.")
+    return Draft(
+        topics=_topics(item.get("topic"), default),
+        data=_data(item.get("data", "")),
+        type=_string("type", item.get("type")) or None,
+        id=_string("id", item.get("id")) or None,
+        private=_private(item.get("private", False)),
+        retry=_retry(item.get("retry")),
+    )
+
+
+def _pieces() -> Iterator[bytes]:
+    body = request.environ["wsgi.input"]
+    if hasattr(body, "pieces"):
+        yield from body.pieces()
+        return
+    # Another server than ours: as soon as it lets us.
+    while piece := request.stream.readline(_CHUNK):
+        yield piece
+
+
+def _check_encoding() -> None:
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    coding = request.headers.get("Content-Encoding", "identity").lower()
+    if charset not in {"utf-8", "utf8", "us-ascii"} or coding != "identity":
+        detail = "The body is compressed, or not in UTF-8."
+        raise Unreadable(detail, "Send it as plain UTF-8.")
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        detail = f"The body is not UTF-8: byte {error.start} is no character."
+        raise Invalid(detail, "Send UTF-8; other bytes can travel as base64.") from None
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(_text(body), parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
+    except (ValueError, RecursionError):
+        detail = "The body is not JSON: a number or the nesting is beyond what is read."
+    raise Invalid(detail, 'Send a JSON object like {"data": "hello"}.')
+
+
+def _no_constant(_name: str) -> None:
+    message = "NaN and Infinity are not JSON"
+    raise ValueError(message)
+
+
+def _form(body: bytes) -> MultiDict[str, str]:
+    many = request.mimetype == "multipart/form-data"
+    return _multipart(body) if many else _pairs(body, "form")
+
+
+def _multipart(body: bytes) -> MultiDict[str, str]:
+    _text(body)  # the parser would replace what is not UTF-8
+    parser = FormDataParser(silent=False, max_form_parts=_MAX_FIELDS)
+    try:
+        _, form, files = parser.parse(
+            io.BytesIO(body), request.mimetype, len(body), request.mimetype_params
+        )
+    except ValueError:
+        detail = "The multipart form is broken."
+        raise Invalid(detail, "Send it as it was made, or as a plain form.") from None
+    if files:
+        detail = "The form holds a file."
+        raise Unreadable(detail, "Send the text as the field data.")
+    return form
+
+
+def _pairs(text: bytes, what: str) -> MultiDict[str, str]:
+    try:
+        pairs = parse_qsl(
+            text.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS
+        )
+    except UnicodeDecodeError:
+        detail = f"The {what} is not UTF-8."
+        raise Invalid(detail, "Percent-encode UTF-8.") from None
+    except ValueError:
+        detail = f"The {what} has more than {_MAX_FIELDS} fields."
+        raise Invalid(detail, f"An event has at most {MAX_TOPICS} topics.") from None
+    return MultiDict(pairs)
+
+
+def _plain(fields: MultiDict[str, str]) -> Fields:
+    plain: Fields = {name: fields[name] for name in _FIELDS if name in fields}
+    if "topic" in plain:
+        plain["topic"] = fields.getlist("topic")
+    if "private" in plain:
+        # Mercure: its presence means on, whatever it says; a plain no is still taken for one.
+        plain["private"] = plain["private"].lower() not in {"0", "false", "off", "no"}
+    return plain
+
+
+def _topics(value: object, default: str | None) -> tuple[str, ...]:
+    if value is None and default:
+        return (default,)
+    if value is None:
+        detail = 'Missing "topic" parameter.'
+        raise Invalid(detail, "Name a topic; only /events has one by default.")
+    topics = value if isinstance(value, list) else [value]
+    if not all(isinstance(topic, str) for topic in topics):
+        detail = "A topic is a string, and several are a list of strings."
+        raise Invalid(detail, 'Send "topic": "news" or "topic": ["news", "sport"].')
+    return tuple(dict.fromkeys(topics))
+
+
+def _data(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _string(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        detail = f"The {name} is not a string."
+        raise Invalid(detail, f"Send {name} as a JSON string.")
+    return value
+
+
+def _private(value: object) -> bool:
+    if not isinstance(value, bool):
+        detail = "private is true or false."
+        raise Invalid(detail, "Send it as a JSON boolean.")
+    return value
+
+
+def _retry(value: object) -> int | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:  # noqa: PLR2004 - digits enough for any time
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    detail = 'Invalid "retry" parameter.'
+    raise Invalid(detail, "Send milliseconds as digits.")
+
+
+def _too_large(limit: int) -> TooLarge:
+    detail = f"The body is over TIDINGS_MAX_BODY_BYTES, {limit} bytes."
+    return TooLarge(detail, "Send less at once, or stream it as NDJSON.")

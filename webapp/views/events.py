@@ -1,0 +1,254 @@
+"""Publish and subscribe: `/events`, and `/.well-known/mercure` for Mercure's clients."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, jsonify, request, stream_with_context
+
+from webapp import wire
+from webapp.errors import Forbidden, Invalid, TidingsError, TooLarge, Unavailable
+from webapp.events import check_name
+from webapp.history import Start
+from webapp.settings import duration
+from webapp.subscription import jittered_retry
+from webapp.topics import DEFAULT
+from webapp.views import bodies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flask.typing import ResponseReturnValue
+    from werkzeug.datastructures import MultiDict
+
+    from webapp.auth import Authority
+    from webapp.events import Draft, Event
+    from webapp.hub import Hub
+    from webapp.settings import Settings
+
+MAX_SELECTORS = 100
+MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
+_MAX_GET_BODY = 64 << 10
+_PIPE_STEP = 500  # lines published together
+_COOKIE = "mercureAuthorization"
+_NO_CURSORS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def make_blueprint(hub: Hub, authority: Authority, settings: Settings) -> Blueprint:
+    """Return the blueprint of both paths; on `/events` a missing topic means `events`."""
+    bp = Blueprint("events", __name__)
+    views = _Views(hub, authority, settings)
+    for path, default in (("/events", DEFAULT), ("/.well-known/mercure", None)):
+        for method in ("subscribe", "publish"):
+            bp.add_url_rule(
+                path,
+                f"{method}_{default or 'mercure'}",
+                partial(getattr(views, method), default),
+                methods=["GET"] if method == "subscribe" else ["POST"],
+            )
+    return bp
+
+
+class _Views:
+    def __init__(self, hub: Hub, authority: Authority, settings: Settings) -> None:
+        self._hub = hub
+        self._authority = authority
+        self._settings = settings
+
+    def subscribe(self, default: str | None) -> ResponseReturnValue:
+        """Settle all that can fail, then stream."""
+        args = bodies.query()
+        selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
+        start = _start(args)
+        grant = self._authority.reader(self._token())
+        bodies.read(_MAX_GET_BODY)
+        if request.method == "HEAD":
+            return _stream(iter(()))
+        try:
+            subscription = self._hub.subscribe(selectors, grant, start)
+        except Unavailable as error:
+            return self._no_room(error)
+        connection = request.environ.get("tidings.connection")
+        answer = _stream(stream_with_context(subscription.frames(connection)))
+        answer.headers["Last-Event-ID"] = str(subscription.cursor)
+        return answer
+
+    def publish(self, default: str | None) -> ResponseReturnValue:
+        """Put what the body says in the log, and answer with its ids."""
+        if request.mimetype == "application/x-ndjson":
+            return self._pipe(default)
+        drafts = bodies.drafts(default, self._settings.max_body_bytes)
+        ids = [event.id for event in self._append(drafts)]
+        if not _wants_json():
+            return Response("\n".join(ids), mimetype="text/plain")
+        if len(ids) == 1:
+            return jsonify(id=ids[0])
+        return jsonify(ids=ids, published=len(ids), last_id=ids[-1])
+
+    def _pipe(self, default: str | None) -> ResponseReturnValue:
+        """Publish each line as it arrives, for as long as the body lasts."""
+        self._authority.publisher(self._token())
+        pipe = _Pipe(self._append, default)
+        try:
+            for lines in bodies.lines(self._settings.max_body_bytes):
+                pipe.take(lines)
+        except TidingsError as error:
+            error.extra.update(published=pipe.published, last_id=pipe.last_id)
+            raise
+        return jsonify(published=pipe.published, last_id=pipe.last_id)
+
+    def _append(self, drafts: list[Draft]) -> list[Event]:
+        self._authority.check_publisher(self._token(), drafts)
+        limit = self._settings.max_event_bytes
+        if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in drafts):
+            detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
+            raise TooLarge(detail, "Publish a link to it instead.")
+        return self._hub.publish(drafts)
+
+    def _token(self) -> str | None:
+        """Return the request's token from the first carrier that has one, in Mercure's order.
+
+        :raises Unauthorized: the Authorization header is not a bearer's.
+        :raises Forbidden: a cookie would publish for a page of an origin that is not allowed.
+        """
+        if "Authorization" in request.headers:
+            scheme, _, credentials = request.headers["Authorization"].partition(" ")
+            # What is no bearer's token is refused as one that is not valid, not ignored.
+            return credentials.strip() if scheme.lower() == "bearer" else ""
+        if token := bodies.query().get("authorization"):
+            return token
+        token = request.cookies.get(_COOKIE)
+        if token and request.method == "POST":
+            self._check_origin()
+        return token
+
+    def _check_origin(self) -> None:
+        origin = request.headers.get("Origin", "none")
+        if origin not in {request.host_url.rstrip("/"), *self._settings.publish_origins}:
+            detail = "A cookie publishes only for pages of an origin that is allowed."
+            raise Forbidden(detail, "Add the page's origin to TIDINGS_PUBLISH_ORIGINS.")
+
+    def _no_room(self, error: Unavailable) -> ResponseReturnValue:
+        """Tell an EventSource to come back: for any status but 200 it would give up for good."""
+        if "text/event-stream" not in request.headers.get("Accept", ""):
+            raise error
+        # No id: it would move the cursor of a reader that was sent nothing.
+        retry = jittered_retry(max(self._settings.retry, 5))
+        return _stream([wire.frame('{"reason": "full"}', type="hub.bye", retry=retry)])
+
+
+class _Pipe:
+    """An NDJSON body: what came before a bad line stays published and is counted."""
+
+    def __init__(self, append: Callable[[list[Draft]], list[Event]], default: str | None) -> None:
+        self.published = 0
+        self.last_id: str | None = None
+        self._append = append
+        self._default = default
+        self._line = 0
+
+    def take(self, lines: list[bytes]) -> None:
+        """Publish some lines together.
+
+        :raises TidingsError: a line cannot be published; the problem document says which.
+        """
+        for start in range(0, len(lines), _PIPE_STEP):
+            drafts, failure = self._drafts(lines[start : start + _PIPE_STEP])
+            if drafts:
+                self._publish(drafts)
+            if failure:
+                raise failure
+            time.sleep(0)  # a full pipe never waits: let the others have their turn
+
+    def _drafts(self, lines: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
+        drafts = []
+        for line in lines:
+            self._line += 1
+            try:
+                if line.strip():
+                    drafts.append((self._line, bodies.parse_line(line, self._default)))
+            except TidingsError as error:
+                error.extra["line"] = self._line
+                return drafts, error
+        return drafts, None
+
+    def _publish(self, drafts: list[tuple[int, Draft]]) -> None:
+        try:
+            self._note(self._append([draft for _, draft in drafts]))
+        except TidingsError as error:
+            if len(drafts) == 1:
+                error.extra["line"] = drafts[0][0]
+                raise
+            for numbered in drafts:  # one by one, to the one that is to blame
+                self._publish([numbered])
+
+    def _note(self, events: list[Event]) -> None:
+        self.published += len(events)
+        self.last_id = events[-1].id
+
+
+def _stream(frames: Iterable[bytes]) -> Response:
+    answer = Response(frames, content_type="text/event-stream")
+    answer.headers["Cache-Control"] = "no-cache, no-transform"
+    answer.headers["X-Accel-Buffering"] = "no"
+    return answer
+
+
+def _wants_json() -> bool:
+    offers = ["text/plain", "application/json"]  # the first where the client does not mind
+    return request.accept_mimetypes.best_match(offers) == "application/json"
+
+
+def _selectors(texts: list[str], default: str | None) -> frozenset[str]:
+    if not texts and default is None:
+        detail = 'Missing "topic" parameter.'
+        raise Invalid(detail, "Name a topic; only /events has one by default.")
+    if len(texts) > MAX_SELECTORS:
+        detail = f"A stream has at most {MAX_SELECTORS} topics; this one asks for {len(texts)}."
+        raise Invalid(detail, "Open several streams, or use a URI template or *.")
+    for text in texts:
+        check_name("topic", text)
+    return frozenset(texts or [default or ""])
+
+
+def _start(args: MultiDict[str, str]) -> Start:
+    """Return where the reader asks to begin: its cursor first, which a reconnect brings."""
+    cursor = request.headers.get("Last-Event-ID") or args.get("last_event_id")
+    cursor = cursor or args.get("lastEventID") or None
+    if cursor and (len(cursor.encode()) > MAX_CURSOR or _NO_CURSORS.search(cursor)):
+        detail = f"A cursor has at most {MAX_CURSOR} bytes and no control characters."
+        raise Invalid(detail, "Send the id of the last event you saw, or leave it out.")
+    return Start(cursor, _last(args.get("last")), _since(args.get("since")))
+
+
+def _last(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        detail = "last is a whole number of events."
+        raise Invalid(detail, "Send it like last=10.")
+    return int(text)
+
+
+def _since(text: str | None) -> int | None:
+    """Return Unix milliseconds."""
+    if text is None:
+        return None
+    try:
+        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text):
+            seconds = float(text)
+        elif re.fullmatch(r"[0-9.]+[smhd]", text):
+            seconds = max(0.0, time.time() - duration(text))
+        else:
+            # In a query an unescaped + of a zone arrives as a space.
+            moment = dt.datetime.fromisoformat(re.sub(r"(T.*) ", r"\1+", text))
+            zone = moment.tzinfo or dt.UTC
+            seconds = max(0.0, moment.replace(tzinfo=zone).timestamp())
+    except (ValueError, OverflowError):
+        detail = "since is a time: ISO 8601, Unix seconds, or an age such as 15m."
+        raise Invalid(detail, "Send it like since=2026-01-31T12:00:00Z or since=15m.") from None
+    return round(seconds * 1000)
