@@ -160,7 +160,9 @@ def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S
         def start(*arguments: str, **env: str) -> Server:
             log = tmp_path_factory.mktemp("server") / "log"
             process = stack.enter_context(running(["-b", "127.0.0.1:0", *arguments], env, log))
-            return Server(process, log)
+            server = Server(process, log)
+            stack.callback(server.http.close)
+            return server
 
         yield start
 

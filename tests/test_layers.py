@@ -13,8 +13,8 @@ LAYERS = [
     ["window", "brokers.base"],
     ["brokers.memory", "auth", "history", "subscription", "connection"],
     ["hub"],
-    ["brokers", "demo", "views", "views.bodies", "views.events", "views.ops", "views.pages"]
-    + ["views.problems"],
+    ["brokers", "demo", "views"],
+    ["views.bodies", "views.events", "views.ops", "views.pages", "views.problems"],
     ["", "server"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -212,20 +212,20 @@ class Input:
             if isinstance(reader, ChunkedReader):
                 yield from reader.parser or ()
             else:
-                yield from self._counted(reader.unreader)
+                yield from self._counted(reader)
         except (OSError, http_errors.ParseException):
             self._body.failed = True  # where a next request would begin is unknown
             if not self._connection.finishing:
                 raise _broken() from None
 
-    def _counted(self, unreader: Any) -> Iterator[bytes]:
-        while self._left:
-            data = unreader.read(None, self._left)
+    def _counted(self, reader: Any) -> Iterator[bytes]:
+        while reader.length:
+            data = reader.unreader.read(None, reader.length)
             if not data:
                 raise http_errors.NoMoreData
-            unreader.unread(data[self._left :])
-            piece = data[: self._left]
-            self._left -= len(piece)
+            piece, beyond = data[: reader.length], data[reader.length :]
+            reader.unreader.unread(beyond)  # a next request that came along
+            reader.length -= len(piece)
             yield piece
 
 

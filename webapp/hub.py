@@ -197,7 +197,9 @@ class Hub:
         while True:
             self._arrived.wait()
             self._arrived.clear()
-            while batch := self.window.since(self.dispatched, _BATCH_BYTES):
+            # Short enough for cursors to be renewed in time.
+            most = max(1, round(self.window.max_events * _RENEWAL))
+            while batch := self.window.since(self.dispatched, _BATCH_BYTES)[:most]:
                 self._send(batch)
                 self.dispatched = batch[-1].place
                 fresh += self.window.share(batch)

@@ -51,10 +51,10 @@ class Window:
         if events:
             self.head = events[-1].place
 
-    def trim(self) -> list[Event]:
-        """Drop the oldest until the bounds hold; return what was dropped."""
+    def trim(self, upto: EventId | None = None) -> list[Event]:
+        """Drop the oldest until the bounds hold, but none after `upto`; return what was dropped."""
         dropped = []
-        while self.over:
+        while self.over and (upto is None or self._events[self._first].place <= upto):
             dropped.append(self._drop())
         self._compact()
         return dropped

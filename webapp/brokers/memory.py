@@ -38,6 +38,7 @@ class MemoryBroker:
         self._log = Window(EventId(_now(), 0), max_events, max_bytes)
         self._max_age = round(max_age * 1000)
         self._own: dict[str, Event] = {}
+        self._followed: EventId | None = None
         self._grown = Signal()
         self._closed = False
 
@@ -62,8 +63,10 @@ class MemoryBroker:
         """Yield what comes after a place, in order, until the broker is closed."""
         while not self._closed:
             if events := self._log.since(after, _PAGE):
-                after = events[-1].place
+                self._followed = after
                 yield events
+                self._followed = after = events[-1].place
+                self._trim()
             else:
                 self._grown.clear()
                 self._grown.wait()
@@ -96,8 +99,12 @@ class MemoryBroker:
     def _keep(self, events: list[Event]) -> None:
         self._log.append(events)
         self._own.update((event.id, event) for event in events if event.draft.id)
-        self._forget(self._log.trim())
+        self._trim()
         self._grown.set()
+
+    def _trim(self) -> None:
+        # What the follower was not given stays: it could not tell that it is missing.
+        self._forget(self._log.trim(self._followed))
 
     def _expire(self) -> None:
         self._forget(self._log.expire(EventId(_now() - self._max_age, 0)))

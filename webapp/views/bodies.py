@@ -21,6 +21,7 @@ MAX_BATCH = 10_000  # events in one JSON array
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _MAX_FIELDS = MAX_TOPICS + 100
 _CHUNK = 64 << 10
+_DIGITS = 20  # enough for any time
 
 Fields = dict[str, Any]
 
@@ -242,7 +243,7 @@ def _private(value: object) -> bool:
 def _retry(value: object) -> int | None:
     if value is None or value == "":
         return None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:  # noqa: PLR2004 - digits enough for any time
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value

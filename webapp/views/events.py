@@ -85,9 +85,7 @@ class _Views:
         ids = [event.id for event in self._append(drafts)]
         if not _wants_json():
             return Response("\n".join(ids), mimetype="text/plain")
-        if len(ids) == 1:
-            return jsonify(id=ids[0])
-        return jsonify(ids=ids, published=len(ids), last_id=ids[-1])
+        return jsonify(id=ids[-1], ids=ids, published=len(ids))
 
     def _pipe(self, default: str | None) -> ResponseReturnValue:
         """Publish each line as it arrives, for as long as the body lasts."""
