@@ -1,0 +1,284 @@
+"""The hub without a server: hand-over, resume and registration, in one process."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+from gevent.event import Event as Signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from webapp import wire
+from webapp.auth import Grant
+from webapp.brokers.memory import MemoryBroker
+from webapp.events import Draft, Event, EventId
+from webapp.history import Start
+from webapp.hub import Hub
+from webapp.settings import Settings
+from webapp.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from webapp.subscription import Subscription
+    from webapp.wire import Message
+
+
+class LaggingBroker(MemoryBroker):
+    """A log that this process follows only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(1000, 1 << 20, 3600)
+        self.released = Signal()
+
+    def follow(self, after: EventId) -> Iterator[list[Event]]:
+        for events in super().follow(after):
+            self.released.wait()
+            yield events
+
+
+def make_hub(broker: MemoryBroker | None = None, **options: int) -> Hub:
+    chosen = Settings(**options)  # type: ignore[arg-type]
+    limits = (chosen.history_events, chosen.history_bytes, chosen.history_age)
+    return Hub(broker or MemoryBroker(*limits), chosen, max_readers=0)
+
+
+@pytest.fixture(name="hub")
+def _hub() -> Iterator[Hub]:
+    hub = make_hub()
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+def publish(hub: Hub, *data: str, topic: str = "t", private: bool = False) -> list[Event]:
+    return hub.publish([Draft(topics=(topic,), data=d, private=private) for d in data])
+
+
+def subscribe(hub: Hub, *topics: str, granted: str = "", **start: str) -> Subscription:
+    grant = Grant(subscribe=frozenset({granted} if granted else ()))
+    return hub.subscribe(frozenset(topics or ("t",)), grant, Start(**start))  # type: ignore[arg-type]
+
+
+class Reader:
+    """A greenlet that reads a subscription the generator way."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self.raw: list[bytes] = []
+        self.task = gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        for frame in self.subscription.frames():
+            self.raw.append(frame)
+
+    def messages(self) -> list[Message]:
+        return list(wire.parse(self.raw))
+
+    def data(self) -> list[str]:
+        return [m.data for m in self.messages() if m.type == "message"]
+
+    def await_data(self, count: int) -> list[str]:
+        with gevent.Timeout(10):
+            while len(self.data()) < count:
+                gevent.sleep(0.001)
+        return self.data()
+
+    def leave(self) -> None:
+        self.subscription.end("client_left")
+        self.task.join(10)
+
+
+def test_a_cursor_that_this_process_has_only_not_reached_is_no_reason_for_a_reset() -> None:
+    broker = LaggingBroker()
+    hub = make_hub(broker)
+    events = publish(hub, "a", "b", "c")
+    gevent.sleep(0)
+    assert hub.window.head < events[0].place
+    reader = Reader(subscribe(hub, cursor=events[1].id))
+    gevent.sleep(0.01)
+    broker.released.set()
+    assert reader.await_data(1) == ["c"]
+    assert [m.type for m in reader.messages()] == ["hub.open", "message"]
+    assert reader.messages()[0].id == events[1].id
+    reader.leave()
+    hub.stop()
+
+
+def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
+    frames = subscribe(hub, "a", "b", "*", "c/{d}").frames()
+    next(frames)
+    assert len(hub) == 1
+    with pytest.raises(RuntimeError):
+        frames.throw(RuntimeError)  # type: ignore[attr-defined]
+    frames = subscribe(hub).frames()
+    next(frames)
+    frames.close()  # type: ignore[attr-defined]
+    assert len(hub) == 0
+    assert hub.ended == {"error": 1, "client_left": 1}
+    assert not hub._feeds
+    assert not hub._exact
+    assert not hub._patterns
+
+
+def test_readers_of_the_same_topics_share_one_feed(hub: Hub) -> None:
+    readers = [Reader(subscribe(hub, "a", "b")), Reader(subscribe(hub, "b", "a"))]
+    readers += [Reader(subscribe(hub, "a"))]
+    gevent.sleep(0.01)
+    assert len(hub._feeds) == 2
+    for reader in readers:
+        reader.leave()
+
+
+def test_private_events_reach_only_those_granted_live_and_on_replay(hub: Hub) -> None:
+    publish(hub, "old", private=True)
+    publish(hub, "public")
+    granted = Reader(subscribe(hub, granted="t", cursor="earliest"))
+    stranger = Reader(subscribe(hub, granted="other", cursor="earliest"))
+    publish(hub, "new", private=True)
+    publish(hub, "end")
+    assert granted.await_data(4) == ["old", "public", "new", "end"]
+    assert stranger.await_data(2) == ["public", "end"]
+    for reader in (granted, stranger):
+        reader.leave()
+
+
+def test_a_control_frame_never_carries_the_own_id_of_an_event(hub: Hub) -> None:
+    hub.publish([Draft(topics=("t",), id="secret", private=True)])
+    gevent.sleep(0.01)
+    reader = Reader(subscribe(hub))
+    gevent.sleep(0.01)
+    reader.subscription.end("kicked")
+    reader.task.join(10)
+    assert [m.type for m in reader.messages()] == ["hub.open", "hub.bye"]
+    assert b"secret" not in b"".join(reader.raw)
+
+
+def test_a_token_that_ends_ends_the_stream(hub: Hub) -> None:
+    grant = Grant(subscribe=frozenset({"t"}), expires=1.0)
+    reader = Reader(hub.subscribe(frozenset({"t"}), grant, Start()))
+    reader.task.join(10)
+    assert json.loads(reader.messages()[-1].data) == {"reason": "token_expired"}
+
+
+def test_the_follower_waits_for_the_dispatcher_before_the_window_drops_anything() -> None:
+    hub = make_hub(window_events=5)
+    hub.start()
+    readers = [Reader(subscribe(hub)) for _ in range(3)]
+    gevent.sleep(0.01)
+    numbers = [str(n) for n in range(500)]
+    publish(hub, *numbers)
+    for reader in readers:
+        assert reader.await_data(500) == numbers
+        assert "hub.reset" not in {m.type for m in reader.messages()}
+        reader.leave()
+    assert len(hub.window) <= 5
+    hub.stop()
+
+
+STEPS = st.lists(
+    st.sampled_from(["publish", "publish other", "breathe", "join", "cut", "resume"]), max_size=60
+)
+
+
+class Life:
+    """A reader over all its connections."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.readers = [Reader(subscribe(hub, cursor="earliest"))]
+
+    def cut(self) -> None:
+        self.readers[-1].task.kill()
+
+    def resume(self) -> None:
+        self.cut()
+        ids = [m.id for reader in self.readers for m in reader.messages()]
+        self.readers.append(Reader(subscribe(self.hub, cursor=ids[-1] if ids else "earliest")))
+
+    def check(self, published: list[str]) -> None:
+        if self.readers[-1].task.dead:
+            self.resume()
+        with gevent.Timeout(10):
+            while len(self.data()) < len(published):
+                gevent.sleep(0)
+        gevent.sleep(0.001)
+        assert self.data() == published
+        types = {m.type for reader in self.readers for m in reader.messages()}
+        assert types <= {"hub.open", "message", "hub.mark"}
+        self.readers[-1].leave()
+
+    def data(self) -> list[str]:
+        return [data for reader in self.readers for data in reader.data()]
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS, st.integers(1, 30))
+def test_however_steps_interleave_every_reader_gets_the_sequence(
+    steps: list[str], window: int
+) -> None:
+    hub = make_hub(window_events=window, history_events=1000)
+    published: list[str] = []
+    lives = [Life(hub)]
+    for step in steps:
+        if step == "publish":
+            published.append(str(len(published)))
+            publish(hub, published[-1])
+        elif step == "publish other":
+            publish(hub, "unseen", topic="other")
+        elif step == "breathe":
+            gevent.sleep(0)
+        elif step == "join":
+            lives.append(Life(hub))
+        else:
+            (Life.cut if step == "cut" else Life.resume)(lives[-1])
+    for life in lives:
+        life.check(published)
+    hub.stop()
+
+
+def event(number: int, size: int = 1) -> Event:
+    return Event(EventId(number, 0), Draft(topics=("t",), data="x" * size))
+
+
+@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 10), st.integers(20, 2000))
+def test_a_window_is_the_newest_run_within_its_bounds(
+    sizes: list[int], max_events: int, max_bytes: int
+) -> None:
+    window = Window(EventId(0, 0), max_events, max_bytes)
+    model: list[Event] = []
+    for number, size in enumerate(sizes, 1):
+        model.append(event(number, size))
+        window.append([model[-1]])
+        window.trim()
+        kept = window.since(window.floor)
+        assert kept == model[-len(kept) :]
+        assert len(kept) <= max_events
+        assert len(kept) == 1 or sum(len(e.frame) for e in kept) <= max_bytes
+        assert window.head == model[-1].place
+        for e in kept:
+            assert window.holds(e.place)
+            assert window.since(e.place) == [k for k in kept if k.place > e.place]
+            assert window.before(e.place, 3) == [k for k in kept if k.place < e.place][-3:]
+            assert len(window.since(window.floor, 1)) == 1
+
+
+def test_ids_never_go_backwards_whatever_the_clock_does() -> None:
+    place = EventId(1000, 5)
+    assert place.next(2000) == (2000, 0)
+    assert place.next(1000) == (1000, 6)
+    assert place.next(10) == (1000, 6)
+
+
+def test_the_log_forgets_by_age_and_with_it_the_own_ids() -> None:
+    broker = MemoryBroker(100, 1 << 20, max_age=0.05)
+    [old] = broker.append([Draft(topics=("t",), id="own")])
+    assert broker.locate("own") == old.place
+    gevent.sleep(0.1)
+    assert broker.bounds() == (old.place, old.place)
+    assert broker.locate("own") is None
+    [new] = broker.append([Draft(topics=("t",), id="own", data="other")])
+    assert new.place > old.place
