@@ -29,7 +29,7 @@ def duration(text: str) -> float:
 
     :raises ValueError: it is none of those.
     """
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([smhd]?)", text)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", text)
     if not match:
         message = "a duration: seconds, or like 15s, 5m, 2h, 7d"
         raise ValueError(message)
@@ -45,7 +45,7 @@ def _above_zero(text: str) -> float:
 
 
 def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,12})([KMG]?)", text.upper())
+    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)", text.upper())
     if not match or not int(match[1]):
         message = "a size above 0: bytes, or like 64K, 1M, 1G"
         raise ValueError(message)
@@ -53,7 +53,7 @@ def _size(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not re.fullmatch(r"\d{1,12}", text):
+    if not re.fullmatch(r"[0-9]{1,12}", text):
         message = "a whole number, 0 or more"
         raise ValueError(message)
     return int(text)
@@ -90,6 +90,13 @@ def _key(text: str) -> str:
     return text
 
 
+def _broker_url(text: str) -> str:
+    if urlsplit(text).scheme != "memory":
+        message = "memory://, the log of one process; this version has no other"
+        raise ValueError(message)
+    return text
+
+
 def _setting(default: Any, parse: Callable[[str], Any]) -> Any:
     return field(default=default, metadata={"parse": parse})
 
@@ -98,7 +105,7 @@ def _setting(default: Any, parse: Callable[[str], Any]) -> Any:
 class Settings:
     """The hub's settings; each field is the environment's `TIDINGS_<NAME>`, in upper case."""
 
-    broker_url: str = _setting("memory://", str)
+    broker_url: str = _setting("memory://", _broker_url)
     """Which log: `memory://` is the log of one process."""
     jwt_key: str | None = _setting(None, _key)
     """The shared key (HMAC) that tokens are signed with; None: nobody needs a token."""

@@ -1,0 +1,144 @@
+"""Tokens: who may publish, who may read what is private, and the refusals."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+from conftest import KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Server
+
+
+@pytest.fixture(name="closed", scope="module")
+def _closed(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_PUBLISH_ORIGINS="https://page.example")
+
+
+def encode(key: str = KEY, algorithm: str = "HS256", **claims: Any) -> str:
+    return jwt.encode(claims, key, algorithm)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+ALL = {"publish": ["*"], "subscribe": ["*"]}
+LONG = "another-key-that-is-just-as-long-as-ours-and-longer-for-all-the-hashes"
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+def test_a_publisher_with_a_grant_publishes(serve: Callable[..., Server], algorithm: str) -> None:
+    server = serve(TIDINGS_JWT_KEY=LONG)
+    token = encode(LONG, algorithm, mercure=ALL)
+    assert server.http.post("/events", data={"data": "x"}, headers=bearer(token)).text
+
+
+def none_algorithm() -> str:
+    return jwt.encode({"mercure": ALL}, None, "none")
+
+
+REFUSED = {
+    "none at all": (dict, 401),
+    "not a token": (lambda: bearer("nonsense"), 401),
+    "an empty one": (lambda: {"Authorization": "Bearer"}, 401),
+    "not a bearer's": (lambda: {"Authorization": "Basic eDp5"}, 401),
+    "another key": (lambda: bearer(encode(LONG, mercure=ALL)), 401),
+    "no algorithm": (lambda: bearer(none_algorithm()), 401),
+    "expired": (lambda: bearer(encode(mercure=ALL, exp=time.time() - 60)), 401),
+    "not yet valid": (lambda: bearer(encode(mercure=ALL, nbf=time.time() + 600)), 401),
+    "without the claim": (lambda: bearer(encode(sub="me")), 401),
+    "a claim of another form": (lambda: bearer(encode(mercure={"publish": "*"})), 401),
+    "reading only": (lambda: bearer(encode(mercure={"subscribe": ["*"]})), 403),
+    "another topic": (lambda: bearer(encode(mercure={"publish": ["a"]})), 403),
+    "only one of both topics": (lambda: bearer(encode(mercure={"publish": ["t"]})), 403),
+    "nothing": (lambda: bearer(encode(mercure={"publish": []})), 403),
+}
+
+
+@pytest.mark.parametrize(("headers", "status"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("kind", ["form", "pipe"])
+def test_a_publisher_without_the_right_token_is_refused(
+    closed: Server, headers: Callable[[], dict[str, str]], status: int, kind: str
+) -> None:
+    sent = headers()
+    if kind == "form":
+        answer = closed.http.post("/events", data={"topic": ["t", "u"]}, headers=sent)
+    else:
+        line = '{"topic": ["t", "u"]}\n'
+        sent = {**sent, "Content-Type": "application/x-ndjson"}
+        answer = closed.http.post("/events", content=line, headers=sent)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["remedy"]
+    assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+    token = sent.get("Authorization", "").partition(" ")[2]
+    assert not token or token not in answer.text + closed.log
+
+
+def test_a_template_in_a_grant_covers_its_topics(closed: Server) -> None:
+    headers = bearer(encode(mercure={"publish": ["/users/{id}"]}))
+    publish = {"topic": "/users/1"}, {"topic": "/users/1/secret"}
+    answers = [closed.http.post("/events", data=data, headers=headers) for data in publish]
+    assert [answer.status_code for answer in answers] == [200, 403]
+
+
+def test_private_events_need_a_grant_and_public_ones_do_not(closed: Server) -> None:
+    token = encode(mercure={"publish": ["*"], "subscribe": ["/users/{id}"]})
+    with closed.listen(topic="*") as anyone, closed.listen(topic="*", headers=bearer(token)) as one:
+        for data, topic, private in (
+            ("secret", "/users/1", True),
+            ("for others", "/admins/1", True),
+            ("public", "/news", False),
+        ):
+            event = {"data": data, "topic": topic, "private": private}
+            assert closed.http.post("/events", json=event, headers=bearer(token)).status_code == 200
+        assert anyone.take(1) == ["public"]
+        assert one.take(2) == ["secret", "public"]
+
+
+def test_a_query_and_a_cookie_carry_a_token_too(closed: Server) -> None:
+    token = encode(mercure=ALL)
+    assert closed.http.post(f"/events?authorization={token}", data={"data": "x"}).status_code == 200
+    for origin, status in (
+        (None, 403),
+        ("https://evil.example", 403),
+        ("https://page.example", 200),
+        (closed.url, 200),
+    ):
+        headers = {"Cookie": f"mercureAuthorization={token}"}
+        headers |= {"Origin": origin} if origin else {}
+        answer = closed.http.post("/events", data={"data": "x"}, headers=headers)
+        assert answer.status_code == status, origin
+
+
+def test_a_reader_with_a_bad_token_is_refused_and_without_one_let_in(closed: Server) -> None:
+    answer = closed.http.get("/events", headers=bearer("nonsense"))
+    assert answer.status_code == 401
+    with closed.listen() as stream:
+        assert stream.next().type == "hub.open"
+
+
+def test_with_anonymous_off_nobody_reads_without_a_token(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
+    assert server.http.get("/events").status_code == 401
+    with server.listen(headers=bearer(encode(mercure={}))) as stream:
+        assert stream.next().type == "hub.open"
+
+
+def test_a_stream_ends_with_its_token(closed: Server) -> None:
+    token = encode(mercure=ALL, exp=time.time() + 1)
+    with closed.listen(headers=bearer(token)) as stream:
+        *_, bye = stream.rest()
+    assert (bye.type, bye.data) == ("hub.bye", '{"reason": "token_expired"}')
+
+
+def test_without_a_key_nothing_private_is_accepted(server: Server, topic: str) -> None:
+    answer = server.http.post("/events", json={"topic": topic, "private": True})
+    assert answer.status_code == 403
+    assert "TIDINGS_JWT_KEY" in answer.json()["remedy"]

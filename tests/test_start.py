@@ -1,0 +1,198 @@
+"""Starting: what is refused and why, the command line, the platform's way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import jwt
+import pytest
+from conftest import KEY, PATIENCE, ROOT, environment, running, until
+
+from webapp.errors import Misconfigured
+from webapp.settings import Settings, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import Server
+
+REFUSALS = {
+    "a platform's port without a key": ({"PORT": "5000"}, [], "openssl rand -hex 32"),
+    "a bind for all without a key": ({}, ["-b", "0.0.0.0:0"], "TIDINGS_JWT_KEY"),
+    "two binds, one for all": ({}, ["-b", "127.0.0.1:0", "-b", "[::]:0"], "TIDINGS_JWT_KEY"),
+    "a weak key": ({"TIDINGS_JWT_KEY": "short"}, [], "32 bytes"),
+    "many workers, as the platform says": ({"WEB_CONCURRENCY": "2"}, [], "TIDINGS_BROKER_URL"),
+    "many workers, on the command line": ({}, ["-w", "2"], "TIDINGS_BROKER_URL"),
+    "an unknown setting": ({"TIDINGS_HEARTBEET": "1"}, [], "Did you mean TIDINGS_HEARTBEAT?"),
+    "an unreadable setting": ({"TIDINGS_HEARTBEAT": "soon"}, [], "15s, 5m, 2h, 7d"),
+    "an unknown broker": ({"TIDINGS_BROKER_URL": "amqp://x"}, [], "TIDINGS_BROKER_URL"),
+    "a Redis that cannot be used yet": ({"REDIS_URL": "redis://x"}, [], "memory://"),
+    "nobody may read": ({"TIDINGS_ANONYMOUS": "0"}, [], "TIDINGS_JWT_KEY"),
+    "an event larger than a body": ({"TIDINGS_MAX_EVENT_BYTES": "9M"}, [], "MAX_BODY_BYTES"),
+}
+
+
+@pytest.mark.parametrize(("env", "arguments", "remedy"), REFUSALS.values(), ids=REFUSALS)
+def test_it_refuses_to_start_rather_than_lie(
+    tmp_path: Path, env: dict[str, str], arguments: list[str], remedy: str
+) -> None:
+    log = tmp_path / "log"
+    with running(arguments, env, log) as process:
+        assert process.wait(PATIENCE) != 0
+    said = log.read_text()
+    assert "Tidings does not start: " in said
+    assert remedy in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("15", 15), ("1.5s", 1.5), ("5m", 300), ("2h", 7200), ("7d", 604800)]
+)
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "1w", "1 h", "1e3", "٣", "inf", "nan"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(Misconfigured, match="15s, 5m, 2h, 7d"):
+        Settings.from_env({"TIDINGS_MAX_AGE": text})
+
+
+@pytest.mark.parametrize("text", ["example.com", "https://a.example/path", "https://a/, b"])
+def test_what_is_no_origin_is_refused(text: str) -> None:
+    with pytest.raises(Misconfigured, match="such as https://example"):
+        Settings.from_env({"TIDINGS_CORS_ORIGINS": text})
+
+
+def test_sizes_and_origins_are_read() -> None:
+    settings = Settings.from_env(
+        {"TIDINGS_MAX_EVENT_BYTES": "64K", "TIDINGS_CORS_ORIGINS": "https://a.example, null"}
+    )
+    assert settings.max_event_bytes == 65536
+    assert settings.cors_origins == ("https://a.example", "null")
+
+
+def test_the_demo_is_only_for_a_hub_that_nothing_was_configured_for() -> None:
+    assert Settings.from_env({"PATH": "/bin"}).demo
+    assert not Settings.from_env({"TIDINGS_RETRY": "1"}).demo
+    assert not Settings.from_env({"PORT": "80"}).demo
+    assert Settings.from_env({"TIDINGS_DEMO": "1", "PORT": "80"}).demo
+
+
+def test_a_hub_opened_on_purpose_says_so(serve: Callable[..., Server]) -> None:
+    server = serve("-b", "0.0.0.0:0", TIDINGS_OPEN="1")
+    assert "everybody who can reach it may read and publish" in server.log
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Platform:
+    """Runs the Procfile as a platform does: PORT set, the process type `web`."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / f"log-{self.port}"
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        command = [sys.executable, "-m", "honcho", "-f", str(ROOT / "Procfile"), "start", "web"]
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment({"PORT": str(self.port), "PATH": path, **env}),
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        until(self.ready, f"the platform sees it ready: {self.log.read_text()}")
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(PATIENCE)
+
+
+@pytest.fixture(name="platform")
+def _platform() -> Iterator[Platform]:
+    """A platform that generated the key, as app.json asks it to, and stops it at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        platform = Platform(Path(folder), TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="1")
+        yield platform
+        if platform.process.poll() is None:
+            platform.stop()
+
+
+def token(**claims: object) -> dict[str, str]:
+    return {"Authorization": f"Bearer {jwt.encode(claims, KEY, 'HS256')}"}
+
+
+def test_the_procfile_runs_as_a_platform_runs_it(platform: Platform) -> None:
+    publisher = token(mercure={"publish": ["*"]})
+    with (
+        httpx.Client(base_url=platform.url, timeout=PATIENCE, trust_env=False) as client,
+        client.stream("GET", "/events") as stream,
+    ):
+        lines = stream.iter_lines()
+        assert next(lines).startswith("retry: ")
+        assert client.post("/events", data={"data": "no token"}).status_code == 401
+        assert client.post("/events", data={"data": "x"}, headers=publisher).status_code == 200
+        assert next(line for line in lines if line == "data: x")
+        began = time.monotonic()
+        os.killpg(platform.process.pid, signal.SIGTERM)
+        assert next(line for line in lines if line == "event: hub.bye")
+        list(lines)
+    platform.process.wait(PATIENCE)
+    assert time.monotonic() - began < 12
+    assert "Traceback" not in platform.log.read_text()
+
+
+def test_the_procfile_starts_again_after_a_stop(platform: Platform) -> None:
+    platform.stop()
+    again = Platform(platform.log.parent, TIDINGS_JWT_KEY=KEY)
+    again.stop()
+
+
+def test_what_platforms_read_from_the_root_says_what_they_expect() -> None:
+    app = json.loads((ROOT / "app.json").read_text())
+    assert app["env"]["TIDINGS_JWT_KEY"]["generator"] == "secret"
+    assert re.fullmatch(r"3\.1[1-3]\n", (ROOT / ".python-version").read_text())
+    lock_files = {"requirements.txt", "Pipfile.lock", "poetry.lock", "uv.lock"}
+    assert lock_files & {path.name for path in ROOT.iterdir()} == {"requirements.txt"}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "tests/requirements.txt"])
+def test_requirements_are_pinned_and_hashed_and_name_no_index(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    for requirement in re.split(r"\n(?=\w)", text):
+        assert "==" in requirement
+        assert "--hash=sha256:" in requirement
+
+
+def test_another_host_name_is_refused_on_a_laptop(server: Server) -> None:
+    answer = server.http.get("/events", headers={"Host": "evil.example"})
+    assert answer.status_code == 400
+    assert "localhost" in answer.json()["remedy"]
+    assert server.http.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert server.http.get("/", headers={"Host": "localhost:1"}).status_code == 200
