@@ -1,0 +1,193 @@
+"""The live page, and other people's pages, in real Chromium."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import need
+from playwright.sync_api import expect, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from conftest import Server
+    from playwright.sync_api import Browser, Page
+
+# Without these Chromium looks for its maker's hosts at every start.
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(name="chromium", scope="module")
+def _chromium() -> Iterator[Browser]:
+    path = need("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(name="page")
+def _page(chromium: Browser) -> Iterator[Page]:
+    """A page that may not complain: errors and refusals of the policy fail the test."""
+    context = chromium.new_context()
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    yield page
+    context.close()
+    refused = [text for text in complaints if "Content Security Policy" in text or "Error:" in text]
+    assert refused == []
+
+
+def state(page: Page, words: str) -> None:
+    expect(page.get_by_role("status")).to_have_text(words)
+
+
+def test_the_page_appends_each_message_as_the_tutorial_did(
+    page: Page, server: Server, topic: str
+) -> None:
+    page.goto(f"{server.url}/?topic={topic}")
+    state(page, "Listening")
+    expect(page.get_by_text("Nothing yet")).to_be_visible()
+    for data in ("hello", "two\nlines", "<img src=x onerror=alert(1)> & co", ""):
+        server.publish(data, topic=topic)
+    server.publish("named, so not a message", topic=topic, type="other")
+    server.publish("last", topic=topic)
+    expect(page.locator("#events li")).to_have_text(
+        [
+            "New event: hello",
+            re.compile(r"New event: two\s+lines"),
+            "New event: <img src=x onerror=alert(1)> & co",
+            re.compile(r"New event:\s*$"),
+            "New event: last",
+        ]
+    )
+    expect(page.get_by_text("Nothing yet")).to_be_hidden()
+    assert page.locator("#events img").count() == 0
+
+
+def test_the_page_shows_the_demo_of_a_hub_that_nothing_was_configured_for(
+    page: Page, serve: Callable[..., Server]
+) -> None:
+    page.goto(serve().url)
+    expect(page.locator("#events li").first).to_have_text("New event: Event 0")
+    expect(page.locator("#events li").nth(1)).to_have_text("New event: Event 1")
+
+
+def test_the_page_listens_to_the_default_topic_and_shows_both_curls(
+    page: Page, server: Server
+) -> None:
+    page.goto(server.url)
+    state(page, "Listening")
+    server.publish("for the page")
+    expect(page.locator("#events li").last).to_have_text("New event: for the page")
+    expect(page.locator("#curl-listen")).to_have_text(f"curl -N {server.url}/events")
+    expect(page.locator("#curl-publish")).to_have_text(f"curl -d data=hello {server.url}/events")
+
+
+def test_the_page_survives_a_maximal_age_without_losing_an_event(
+    page: Page, serve: Callable[..., Server]
+) -> None:
+    server = serve(TIDINGS_MAX_AGE="1", TIDINGS_RETRY="0.1")
+    page.goto(server.url)
+    state(page, "Listening")
+    published = 0
+    while server.ended("max_age") < 2:  # publishing goes on over several connections
+        server.publish(str(published))
+        published += 1
+        page.wait_for_timeout(50)
+    expected = [f"New event: {number}" for number in range(published)]
+    expect(page.locator("#events li")).to_have_text(expected)
+
+
+def test_the_page_says_when_the_hub_is_gone_and_when_events_were_missed(
+    page: Page, serve: Callable[..., Server]
+) -> None:
+    server = serve(TIDINGS_DRAIN="0.1", TIDINGS_RETRY="0.1")
+    page.goto(server.url)
+    state(page, "Listening")
+    server.publish("before")
+    expect(page.locator("#events li")).to_have_count(1)
+    server.stop()
+    state(page, "The hub said goodbye; reconnecting…")
+    again = serve("-b", f"127.0.0.1:{server.port}", TIDINGS_DEMO="0")
+    expect(page.locator("#events .notice")).to_contain_text("missed")
+    state(page, "Listening")
+    again.publish("after")
+    expect(page.locator("#events li").last).to_have_text("New event: after")
+
+
+def test_the_page_keeps_the_newest_500(page: Page, server: Server, topic: str) -> None:
+    page.goto(f"{server.url}/?topic={topic}")
+    state(page, "Listening")
+    events = [{"topic": topic, "data": str(number)} for number in range(600)]
+    server.http.post("/events", json=events)
+    expect(page.locator("#events li").last).to_have_text("New event: 599")
+    expect(page.locator("#events li")).to_have_count(500)
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_the_page_needs_no_sideways_scrolling(
+    page: Page, server: Server, topic: str, width: int, height: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto(f"{server.url}/?topic={topic}")
+    state(page, "Listening")
+    server.publish("long" * 500, topic=topic)
+    expect(page.locator("#events li")).to_have_count(1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_pages_headers_are_strict(server: Server) -> None:
+    headers = server.http.get("/").headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+OTHER = """<!doctype html><ol id="events"></ol><script>
+  const source = new EventSource("%s/events?topic=%s");
+  source.onmessage = (event) => {
+    document.getElementById("events").innerText += `New event: ${event.data}`;
+  };
+  source.onopen = () => { document.title = "open"; };
+  source.onerror = () => { document.title = "error"; };
+</script>"""
+
+
+@pytest.mark.parametrize(("origins", "title"), [("null", "open"), ("https://a.example", "error")])
+def test_a_page_from_a_file_listens_when_its_origin_is_allowed(
+    page: Page, serve: Callable[..., Server], tmp_path: Path, topic: str, origins: str, title: str
+) -> None:
+    server = serve(TIDINGS_CORS_ORIGINS=origins)
+    file = tmp_path / "page.html"
+    file.write_text(OTHER % (server.url, topic.replace("[", "%5B").replace("]", "%5D")))
+    page.goto(file.as_uri())
+    expect(page).to_have_title(title)
+    server.publish("from a file", topic=topic)
+    if title == "open":
+        expect(page.locator("#events")).to_have_text("New event: from a file")
+
+
+def test_a_page_of_another_origin_listens_when_it_is_allowed(
+    page: Page, serve: Callable[..., Server], server: Server, topic: str
+) -> None:
+    hub = serve(TIDINGS_CORS_ORIGINS=server.url)
+    page.goto(f"{server.url}/healthz")  # any page of that origin, without the policy of ours
+    page.set_content(OTHER % (hub.url, topic))
+    expect(page).to_have_title("open")
+    hub.publish("from elsewhere", topic=topic)
+    expect(page.locator("#events")).to_have_text("New event: from elsewhere")

@@ -1,0 +1,86 @@
+"""The README is true: its commands run, its table has every setting, its picture is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import PATIENCE, ROOT, need
+
+from webapp.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+ROWS = dict(
+    re.findall(r"^\| `((?:TIDINGS_\w+)|PORT|WEB_CONCURRENCY)` \|([^|]*)\|", README, re.MULTILINE)
+)
+
+
+def test_the_table_has_every_setting_and_no_other() -> None:
+    known = {PREFIX + f.name.upper() for f in fields(Settings) if f.metadata}
+    assert set(ROWS) == known | {"PORT", "WEB_CONCURRENCY"}
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_the_table_tells_the_true_default(name: str) -> None:
+    told = re.fullmatch(r"`(.*)`", ROWS[name].strip())
+    default = getattr(Settings(), name.removeprefix(PREFIX).lower())
+    if told is None:
+        assert default in {None, (), False}, "a default that is not told in words"
+    else:
+        env = {name: told[1]}
+        assert getattr(Settings.from_env(env), name.removeprefix(PREFIX).lower()) == default
+
+
+CURLS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("curl ")]
+
+
+@pytest.mark.parametrize("command", CURLS)
+def test_its_curls_work_as_written(server: Server, command: str) -> None:
+    need("curl")
+    here = command.partition("  #")[0].replace("localhost:8000", f"localhost:{server.port}")
+    done = subprocess.run(
+        [*need_shell(), f"{here} -sS --max-time 1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    if "-d" in command.split() or "--data-binary" in command:
+        assert re.fullmatch(r"(\d+-\d+\n?)+", done.stdout), done.stdout
+    else:
+        assert "event: hub.open" in done.stdout
+        assert done.returncode == 28  # it would have gone on
+
+
+def need_shell() -> list[str]:
+    return [need("sh"), "-c"]
+
+
+def test_its_pipe_publishes_as_it_is_written(server: Server) -> None:
+    [block] = [block for block in BLOCKS if block.startswith("while ")]
+    here = block.replace("localhost:8000", f"localhost:{server.port}").replace(
+        "sleep 1", "sleep 0.1"
+    )
+    with server.listen() as stream:
+        pipe = subprocess.Popen(
+            [*need_shell(), here], start_new_session=True, stderr=subprocess.DEVNULL
+        )
+        assert all(re.fullmatch(r"\d\d:\d\d:\d\d", data) for data in stream.take(3))
+        subprocess.run(["kill", "--", f"-{pipe.pid}"], check=True)
+        pipe.wait()
+
+
+def test_its_picture_and_files_are_there() -> None:
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (ROOT / path).is_file()
+    for name in re.findall(r"─ (\w+(?:/\w+)?\.py)", README):
+        assert (ROOT / "webapp" / name).is_file()
+    assert {"make run\n", "make test\n"} <= set(BLOCKS)
