@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import need
+from conftest import PATIENCE, need
 from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 # Without these Chromium looks for its maker's hosts at every start.
+expect.set_options(timeout=PATIENCE * 1000)
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
