@@ -25,6 +25,7 @@ max_requests = 0
 control_socket_disable = True
 # Static files are small, and go through the worker's timed writes.
 sendfile = False
+logger_class = "webapp.server.Log"
 # Tokens may be in query strings: the path only.
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s %(L)ss'
 

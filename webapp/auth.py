@@ -96,7 +96,7 @@ class Authority:
         except jwt.ExpiredSignatureError:
             detail = "The token has expired."
             raise Unauthorized(detail, "Send a fresh one.") from None
-        except (jwt.InvalidTokenError, ValueError):
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError):
             detail = "The token is not valid here."
             raise Unauthorized(detail, _SEND_ONE) from None
 
@@ -110,7 +110,7 @@ def _grant_of(claims: dict[str, Any]) -> Grant:
     return Grant(
         publish=None if publish is None else _selectors(publish),
         subscribe=_selectors(mercure.get("subscribe") or []),
-        expires=claims.get("exp"),
+        expires=None if claims.get("exp") is None else float(claims["exp"]),
     )
 
 

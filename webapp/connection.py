@@ -46,6 +46,7 @@ class Connection:
         self._waiting = True
         self._live = False
         self._deaf = False
+        self._request: Any = None
         self._finishing = False
         self._body = False
         self._deadline = time.monotonic() + settings.header_timeout
@@ -64,9 +65,17 @@ class Connection:
         self._waiting, self._body, self._live = True, False, False
         self._deadline = float("inf")
 
-    def await_body(self) -> None:
+    def await_body(self, request: Any) -> None:
         """The head is complete."""
-        self._waiting, self._body = False, True
+        self._waiting, self._body, self._request = False, True, request
+
+    def settle(self) -> None:
+        """An answer begins: what of the body was not read by now is no next request."""
+        reader = self._request.body.reader
+        chunked = isinstance(reader, ChunkedReader)
+        if reader.parser is not None if chunked else reader.length:
+            self.linger = True
+            self._request.force_close()
 
     def recv(self, size: int) -> bytes:
         """Receive some bytes; none means that the client is gone, or too slow with its head.
@@ -211,10 +220,10 @@ class Input:
         try:
             if isinstance(reader, ChunkedReader):
                 yield from reader.parser or ()
+                reader.parser = None
             else:
                 yield from self._counted(reader)
         except (OSError, http_errors.ParseException):
-            self._body.failed = True  # where a next request would begin is unknown
             if not self._connection.finishing:
                 raise _broken() from None
 

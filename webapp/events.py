@@ -16,7 +16,9 @@ MAX_ID = 128  # a longer Last-Event-ID costs a browser a preflight
 RETRY_BOUNDS = (100, 3_600_000)  # milliseconds: no herd, and nobody sent away for a day
 
 _PLACE = re.compile(r"(\d{1,20})-(\d{1,20})")
-_OWN_ID = re.compile(rf"[ -~]{{1,{MAX_ID}}}")
+# No space at its ends: the header Last-Event-ID would come back without it.
+_OWN_ID = re.compile(rf"(?=.{{1,{MAX_ID}}}$)[!-~](?:[ -~]*[!-~])?")
+_RESERVED_ID = re.compile(r"earliest|#.*|[0-9]+-[0-9]+")
 
 
 class EventId(NamedTuple):
@@ -121,8 +123,8 @@ def _check_text(field: str, value: str) -> None:
 
 def _check_own_id(value: str) -> None:
     if not _OWN_ID.fullmatch(value):
-        detail = f"An id has 1 to {MAX_ID} printable ASCII characters."
+        detail = f"An id has 1 to {MAX_ID} printable ASCII characters and no space at its ends."
         raise Invalid(detail, "Choose such an id, or leave it out and take the hub's.")
-    if value == "earliest" or value.startswith("#") or EventId.parse(value):
+    if _RESERVED_ID.fullmatch(value):
         detail = "This id is reserved: earliest, #… and <digits>-<digits> mean something else."
         raise Invalid(detail, "Put a prefix before it, such as my-.")

@@ -15,14 +15,15 @@ import time
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 import gevent
 from gevent.event import Event as Signal
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn import sock as gunicorn_sock
+from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
-from gunicorn.http.body import ChunkedReader
 from gunicorn.workers.ggevent import GeventWorker
 
 from webapp.connection import Connection, Input
@@ -39,11 +40,32 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REFUSALS = {
-    http_errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
-    http_errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    http_errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
-    http_errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    http_errors.LimitRequestLine: (
+        HTTPStatus.REQUEST_URI_TOO_LONG,
+        "The request line is over 8,190 bytes.",
+        "Ask for fewer topics, or use a URI template or *.",
+    ),
+    http_errors.LimitRequestHeaders: (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The headers are too many, or one is over 8,190 bytes.",
+        "Send fewer cookies and shorter headers.",
+    ),
+    http_errors.UnsupportedTransferCoding: (
+        HTTPStatus.NOT_IMPLEMENTED,
+        "The Transfer-Encoding is not one that is read here.",
+        "Send Transfer-Encoding: chunked, or a Content-Length.",
+    ),
+    http_errors.ExpectationFailed: (
+        HTTPStatus.EXPECTATION_FAILED,
+        "Only 100-continue can be expected.",
+        "Leave the header Expect out.",
+    ),
 }
+_NOT_HTTP = (
+    HTTPStatus.BAD_REQUEST,
+    "The request's line, headers or framing are not what HTTP allows.",
+    "Keep them free of control characters and contradictions (RFC 9112).",
+)
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -90,6 +112,15 @@ def _is_loopback(address: Any) -> bool:
         return host == "localhost"
 
 
+class Log(Logger):
+    """gunicorn's log, with one line for one request whatever its path decodes to."""
+
+    def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> dict[str, Any]:
+        """Return what the access log's format may name."""
+        atoms = super().atoms(resp, req, environ, request_time)
+        return {**atoms, "U": quote(atoms["U"] or "", safe="/:@!$&'()*+,;=")}
+
+
 class StreamWorker(GeventWorker):
     """A gevent worker that says goodbye to its readers before it stops."""
 
@@ -110,7 +141,12 @@ class StreamWorker(GeventWorker):
             connection = environ["tidings.connection"] = environ["gunicorn.socket"]
             length = environ.get("CONTENT_LENGTH")
             environ["wsgi.input"] = Input(environ["wsgi.input"], connection, length)
-            return app(environ, start_response)
+
+            def settle_and_start(*head: Any) -> Any:
+                connection.settle()
+                return start_response(*head)
+
+            return app(environ, settle_and_start)
 
         self.wsgi = with_connection  # type: ignore[assignment] # environ is a dict (PEP 3333)
         self.hub.start()
@@ -150,11 +186,10 @@ class StreamWorker(GeventWorker):
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Serve one request of a `Connection`."""
-        sock.await_body()
+        sock.await_body(req)
         try:
             return super().handle_request(listener_name, req, sock, addr)
         finally:
-            sock.linger = _unread(req)
             sock.await_request()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
@@ -162,11 +197,10 @@ class StreamWorker(GeventWorker):
         if not isinstance(exc, http_errors.ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        status = _REFUSALS.get(type(exc), HTTPStatus.BAD_REQUEST)
         self.log.info("Refused what is not a request to us: %s", type(exc).__name__)
         client.linger = True
         try:
-            client.sendall(_refusal(status))
+            client.sendall(_refusal(*_REFUSALS.get(type(exc), _NOT_HTTP)))
         except OSError:
             self.log.debug("The client did not wait for its refusal.")
 
@@ -199,15 +233,7 @@ class StreamWorker(GeventWorker):
             gevent.sleep(0.02)
 
 
-def _unread(req: Any) -> bool:
-    reader = req.body.reader
-    left = reader.parser is not None if isinstance(reader, ChunkedReader) else reader.length > 0
-    return bool(left)
-
-
-def _refusal(status: HTTPStatus) -> bytes:
-    detail = "The request's line or headers are not what HTTP allows, or too long."
-    remedy = "Keep the request line and each header under 8 KB and free of control characters."
+def _refusal(status: HTTPStatus, detail: str, remedy: str) -> bytes:
     body = json.dumps(problem(status, status.phrase, detail, remedy)).encode()
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"

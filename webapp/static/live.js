@@ -24,12 +24,6 @@ function atEnd() {
   return scrollY + innerHeight >= document.documentElement.scrollHeight - 2;
 }
 
-// Noted when the reader scrolls and used once a frame: to ask for the layout at every event would
-// make a burst of events slow.
-let following = true;
-let scrolling = false;
-addEventListener("scroll", () => { following = atEnd(); }, { passive: true });
-
 // A replay brings thousands of events at once, and a layout for each would freeze the page: they
 // gather for a frame. A timer, not an animation frame, since those stop while the page is hidden.
 const gathered = document.createDocumentFragment();

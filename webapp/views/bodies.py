@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import time
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from flask import request
 from werkzeug.datastructures import MultiDict
-from werkzeug.formparser import FormDataParser
+from werkzeug.formparser import MultiPartParser
+from werkzeug.http import parse_options_header
 
 from webapp.errors import Invalid, TooLarge, Unreadable
 from webapp.events import MAX_TOPICS, Draft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from werkzeug.datastructures import Headers
 
 MAX_BATCH = 10_000  # events in one JSON array
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
@@ -69,14 +75,20 @@ def lines(max_line: int) -> Iterator[list[bytes]]:
     :raises TooLarge: a line is over `max_line` bytes.
     """
     _check_encoding()
-    rest = b""
+    rest = bytearray()
     for piece in _pieces():
-        *complete, rest = (rest + piece).split(b"\n")
-        if len(rest) > max_line or any(len(line) > max_line for line in complete):
+        complete, end, begun = piece.rpartition(b"\n")
+        found = bytes(rest + complete).split(b"\n") if end else []
+        short = list(takewhile(lambda line: len(line) <= max_line, found))
+        yield short
+        if end:
+            rest.clear()
+        rest += begun  # all of the piece where no line ends in it
+        if len(short) < len(found) or len(rest) > max_line:
             detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
             raise TooLarge(detail, "Send smaller events, one a line.")
-        yield complete
-    yield [rest]
+        time.sleep(0)  # a pipe that is always full never waits: let others have their turn
+    yield [bytes(rest)]
 
 
 def parse_line(line: bytes, default: str | None) -> Draft:
@@ -132,11 +144,16 @@ def _pieces() -> Iterator[bytes]:
 
 
 def _check_encoding() -> None:
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    coding = request.headers.get("Content-Encoding", "identity").lower()
-    if charset not in {"utf-8", "utf8", "us-ascii"} or coding != "identity":
-        detail = "The body is compressed, or not in UTF-8."
-        raise Unreadable(detail, "Send it as plain UTF-8.")
+    _check_charset(request.mimetype_params)
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        detail = "The body is compressed."
+        raise Unreadable(detail, "Send it as it is.")
+
+
+def _check_charset(parameters: Mapping[str, str]) -> None:
+    if parameters.get("charset", "utf-8").lower() not in {"utf-8", "utf8", "ascii", "us-ascii"}:
+        detail = "The body is in another encoding than UTF-8."
+        raise Unreadable(detail, "Send it as UTF-8.")
 
 
 def _text(body: bytes) -> str:
@@ -149,7 +166,7 @@ def _text(body: bytes) -> str:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(_text(body), parse_constant=_no_constant)
+        return json.loads(_text(body), parse_constant=_finite, parse_float=_finite)
     except json.JSONDecodeError as error:
         detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
     except (ValueError, RecursionError):
@@ -157,9 +174,11 @@ def _json(body: bytes) -> Any:
     raise Invalid(detail, 'Send a JSON object like {"data": "hello"}.')
 
 
-def _no_constant(_name: str) -> None:
-    message = "NaN and Infinity are not JSON"
-    raise ValueError(message)
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        message = "NaN and Infinity are not JSON"
+        raise ValueError(message)
+    return number
 
 
 def _form(body: bytes) -> MultiDict[str, str]:
@@ -169,10 +188,10 @@ def _form(body: bytes) -> MultiDict[str, str]:
 
 def _multipart(body: bytes) -> MultiDict[str, str]:
     _text(body)  # the parser would replace what is not UTF-8
-    parser = FormDataParser(silent=False, max_form_parts=_MAX_FIELDS)
+    boundary = request.mimetype_params.get("boundary", "").encode()
     try:
-        _, form, files = parser.parse(
-            io.BytesIO(body), request.mimetype, len(body), request.mimetype_params
+        form, files = _Parts(max_form_parts=_MAX_FIELDS).parse(
+            io.BytesIO(body), boundary, len(body)
         )
     except ValueError:
         detail = "The multipart form is broken."
@@ -181,6 +200,12 @@ def _multipart(body: bytes) -> MultiDict[str, str]:
         detail = "The form holds a file."
         raise Unreadable(detail, "Send the text as the field data.")
     return form
+
+
+class _Parts(MultiPartParser):
+    def get_part_charset(self, headers: Headers) -> str:
+        _check_charset(parse_options_header(headers.get("Content-Type"))[1])
+        return "utf-8"
 
 
 def _pairs(text: bytes, what: str) -> MultiDict[str, str]:
@@ -223,7 +248,11 @@ def _topics(value: object, default: str | None) -> tuple[str, ...]:
 def _data(value: object) -> str:
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        detail = "The data is nested too deeply to be written again."
+        raise Invalid(detail, "Flatten it, or send it as a string.") from None
 
 
 def _string(name: str, value: object) -> str | None:

@@ -81,6 +81,7 @@ class _Views:
         """Put what the body says in the log, and answer with its ids."""
         if request.mimetype == "application/x-ndjson":
             return self._pipe(default)
+        self._authority.publisher(self._token())  # before a stranger's body is read
         drafts = bodies.drafts(default, self._settings.max_body_bytes)
         ids = [event.id for event in self._append(drafts)]
         if not _wants_json():
@@ -95,6 +96,7 @@ class _Views:
             for lines in bodies.lines(self._settings.max_body_bytes):
                 pipe.take(lines)
         except TidingsError as error:
+            error.extra.setdefault("line", pipe.line + 1)
             error.extra.update(published=pipe.published, last_id=pipe.last_id)
             raise
         return jsonify(published=pipe.published, last_id=pipe.last_id)
@@ -143,11 +145,11 @@ class _Pipe:
     """An NDJSON body: what came before a bad line stays published and is counted."""
 
     def __init__(self, append: Callable[[list[Draft]], list[Event]], default: str | None) -> None:
+        self.line = 0  # how many were looked at
         self.published = 0
         self.last_id: str | None = None
         self._append = append
         self._default = default
-        self._line = 0
 
     def take(self, lines: list[bytes]) -> None:
         """Publish some lines together.
@@ -160,17 +162,17 @@ class _Pipe:
                 self._publish(drafts)
             if failure:
                 raise failure
-            time.sleep(0)  # a full pipe never waits: let the others have their turn
+            time.sleep(0)  # thousands of lines may have come at once
 
     def _drafts(self, lines: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
         drafts = []
         for line in lines:
-            self._line += 1
+            self.line += 1
             try:
                 if line.strip():
-                    drafts.append((self._line, bodies.parse_line(line, self._default)))
+                    drafts.append((self.line, bodies.parse_line(line, self._default)))
             except TidingsError as error:
-                error.extra["line"] = self._line
+                error.extra["line"] = self.line
                 return drafts, error
         return drafts, None
 
@@ -237,16 +239,21 @@ def _since(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text):
-            seconds = float(text)
-        elif re.fullmatch(r"[0-9.]+[smhd]", text):
-            seconds = max(0.0, time.time() - duration(text))
-        else:
-            # In a query an unescaped + of a zone arrives as a space.
-            moment = dt.datetime.fromisoformat(re.sub(r"(T.*) ", r"\1+", text))
-            zone = moment.tzinfo or dt.UTC
-            seconds = max(0.0, moment.replace(tzinfo=zone).timestamp())
+        return round(max(0.0, _moment(text)) * 1000)
     except (ValueError, OverflowError):
         detail = "since is a time: ISO 8601, Unix seconds, or an age such as 15m."
         raise Invalid(detail, "Send it like since=2026-01-31T12:00:00Z or since=15m.") from None
-    return round(seconds * 1000)
+
+
+def _moment(text: str) -> float:
+    """Return Unix seconds.
+
+    :raises ValueError: it is no time, or one so far away that milliseconds were meant.
+    """
+    if re.fullmatch(r"[0-9]{1,11}(\.[0-9]{1,6})?", text):
+        return float(text)
+    if re.fullmatch(r"[0-9.]+[smhd]", text):
+        return time.time() - duration(text)
+    # Digits alone would be read as a date. An unescaped + of a zone arrives as a space.
+    moment = dt.datetime.fromisoformat("" if text.isdigit() else re.sub(r"(T.*) ", r"\1+", text))
+    return moment.replace(tzinfo=moment.tzinfo or dt.UTC).timestamp()

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from flask import Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 
 from webapp.errors import TidingsError, problem
 
@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_REMEDIES = {
-    404: "Events are published to and read from /events; / is the page.",
-    405: "Look at the Allow header for what this path answers.",
+# Of our own: Werkzeug's descriptions may repeat what the client sent.
+_SAID = {
+    404: ("There is nothing at this path.", "Events are at /events; / is the page."),
+    405: ("This path does not answer this method.", "The header Allow says which it answers."),
 }
+_ANOTHER = ("The request is not one that is answered here.", "Mend it and send it again.")
+_WRONG_HOST = (
+    "This hub answers to localhost only, so that no page reaches it by a name of its own.",
+    "Use localhost; to serve other names, set TIDINGS_JWT_KEY or TIDINGS_OPEN=1.",
+)
 
 
 def init_app(app: Flask) -> None:
@@ -35,16 +41,10 @@ def refused(error: TidingsError) -> Response:
 
 
 def _refused_by_werkzeug(error: HTTPException) -> Response:
-    response = error.get_response()
     status = error.code or 500
-    remedy = _REMEDIES.get(status, "Mend the request and send it again.")
-    if error.name == "Security Error" or "not trusted" in (error.description or ""):
-        remedy = "Use localhost; to serve other names, set TIDINGS_JWT_KEY or TIDINGS_OPEN=1."
-    answer = _answer(problem(status, error.name, error.description or error.name, remedy), {})
-    for name in ("Allow", "Retry-After"):
-        if name in response.headers:
-            answer.headers[name] = response.headers[name]
-    return answer
+    said = _WRONG_HOST if isinstance(error, SecurityError) else _SAID.get(status, _ANOTHER)
+    allow = error.get_response().headers.get("Allow")
+    return _answer(problem(status, error.name, *said), {"Allow": allow} if allow else {})
 
 
 def _failed(error: Exception) -> Response:
