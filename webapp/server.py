@@ -115,7 +115,7 @@ def _is_loopback(address: Any) -> bool:
 class Log(Logger):
     """gunicorn's log, with one line for one request whatever its path decodes to."""
 
-    def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> dict[str, Any]:
+    def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
         """Return what the access log's format may name."""
         atoms = super().atoms(resp, req, environ, request_time)
         return {**atoms, "U": quote(atoms["U"] or "", safe="/:@!$&'()*+,;=")}

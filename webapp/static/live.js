@@ -67,7 +67,7 @@ show("connecting");
 source.addEventListener("open", () => show("listening"));
 source.addEventListener("message", (event) => append(eventItem(event.data)));
 source.addEventListener("hub.reset", () => {
-  append(noticeItem("Some events were missed: the hub no longer keeps them."));
+  append(noticeItem("Events may have been missed: the hub no longer has them."));
 });
 source.addEventListener("hub.bye", () => show("goodbye"));
 source.addEventListener("error", () => {
