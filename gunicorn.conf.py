@@ -23,6 +23,8 @@ preload_app = False
 max_requests = 0
 # On by default and noisy in read-only containers.
 control_socket_disable = True
+# No proxy says where the app is mounted; who sends SCRIPT_NAME would move it.
+forwarder_headers = ""
 # Static files are small, and go through the worker's timed writes.
 sendfile = False
 logger_class = "webapp.server.Log"

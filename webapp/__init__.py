@@ -42,9 +42,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["tidings"] = hub
     if settings.demo:
         hub.observers.append(Demo(hub))
+    app.url_map.merge_slashes = False  # its redirects would be pages
     if settings.local and settings.port is None:
-        # A page of another site must not reach a laptop's hub by a name that it made up.
-        app.config["TRUSTED_HOSTS"] = ["localhost", "127.0.0.1"]
+        app.before_request(problems.refuse_made_up_hosts)
     problems.init_app(app)
     app.register_blueprint(events.make_blueprint(hub, Authority(settings), settings))
     app.register_blueprint(ops.make_blueprint(hub))

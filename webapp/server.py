@@ -138,7 +138,9 @@ class StreamWorker(GeventWorker):
         logging.getLogger("webapp").setLevel(self.log.error_log.level)
 
         def with_connection(environ: dict[str, Any], start_response: Any) -> Any:
-            connection = environ["tidings.connection"] = environ["gunicorn.socket"]
+            connection = environ["gunicorn.socket"]
+            if not self.cfg.is_ssl:  # below TLS, a hang-up looks like any other record
+                environ["tidings.connection"] = connection
             length = environ.get("CONTENT_LENGTH")
             environ["wsgi.input"] = Input(environ["wsgi.input"], connection, length)
 

@@ -48,7 +48,7 @@ def drafts(default: str | None, max_body: int) -> list[Draft]:
     :raises TooLarge: the body is over `max_body` bytes, or the array over `MAX_BATCH` events.
     :raises Unreadable: the body is of a kind that the hub does not read.
     """
-    _check_encoding()
+    check_encoding()
     body = read(max_body)
     if request.mimetype == "application/json":
         value = _json(body)
@@ -74,7 +74,6 @@ def lines(max_line: int) -> Iterator[list[bytes]]:
 
     :raises TooLarge: a line is over `max_line` bytes.
     """
-    _check_encoding()
     rest = bytearray()
     for piece in _pieces():
         complete, end, begun = piece.rpartition(b"\n")
@@ -143,7 +142,11 @@ def _pieces() -> Iterator[bytes]:
         yield piece
 
 
-def _check_encoding() -> None:
+def check_encoding() -> None:
+    """Refuse a body that is not plain UTF-8.
+
+    :raises Unreadable: it says that it is compressed, or in another encoding.
+    """
     _check_charset(request.mimetype_params)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         detail = "The body is compressed."

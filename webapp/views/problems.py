@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from flask import Response
-from werkzeug.exceptions import HTTPException, SecurityError
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
 
-from webapp.errors import TidingsError, problem
+from webapp.errors import Invalid, TidingsError, problem
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -20,12 +21,9 @@ log = logging.getLogger(__name__)
 _SAID = {
     404: ("There is nothing at this path.", "Events are at /events; / is the page."),
     405: ("This path does not answer this method.", "The header Allow says which it answers."),
+    413: ("The body is too large, or a form of too many parts.", "Send less at once."),
 }
 _ANOTHER = ("The request is not one that is answered here.", "Mend it and send it again.")
-_WRONG_HOST = (
-    "This hub answers to localhost only, so that no page reaches it by a name of its own.",
-    "Use localhost; to serve other names, set TIDINGS_JWT_KEY or TIDINGS_OPEN=1.",
-)
 
 
 def init_app(app: Flask) -> None:
@@ -35,6 +33,18 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _failed)
 
 
+def refuse_made_up_hosts() -> None:
+    """Answer a laptop's own names only: a page of another site may make one up for this hub and
+    would then be of its origin (DNS rebinding).
+
+    :raises Invalid: the request is for another host, or for none.
+    """
+    if urlsplit(f"//{request.host}").hostname not in {"localhost", "127.0.0.1", "::1"}:
+        detail = "This hub answers to localhost only."
+        remedy = "Use localhost; to serve other names, set TIDINGS_JWT_KEY or TIDINGS_OPEN=1."
+        raise Invalid(detail, remedy)
+
+
 def refused(error: TidingsError) -> Response:
     """Return a deliberate failure as an answer."""
     return _answer(error.problem(), error.headers)
@@ -42,7 +52,7 @@ def refused(error: TidingsError) -> Response:
 
 def _refused_by_werkzeug(error: HTTPException) -> Response:
     status = error.code or 500
-    said = _WRONG_HOST if isinstance(error, SecurityError) else _SAID.get(status, _ANOTHER)
+    said = _SAID.get(status, _ANOTHER)
     allow = error.get_response().headers.get("Allow")
     return _answer(problem(status, error.name, *said), {"Allow": allow} if allow else {})
 
