@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from webapp.settings import Settings
+    from webapp.wire import Payload
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Connection:
         self.stalled = False
         self.linger = False
         self._sock = sock
+        self._raw = sock._sock  # noqa: SLF001 - gevent's own send and recv would wait
+        self._chunked = False
         self._settings = settings
         self._waiting = True
         self._live = False
@@ -70,6 +73,7 @@ class Connection:
     def await_body(self, request: Any) -> None:
         """The head is complete."""
         self._waiting, self._body, self._request = False, True, request
+        self._chunked = request.version > (1, 0)
 
     def settle(self) -> None:
         """An answer begins: what of the body was not read by now is no next request."""
@@ -122,6 +126,18 @@ class Connection:
 
     send = sendall  # gunicorn sends `100 Continue` with it and does not look at the answer
 
+    def send_now(self, payload: Payload) -> bytes:
+        """Send what fits without waiting; return the rest.
+
+        :raises OSError: the client is gone.
+        """
+        data = payload.chunk if self._chunked else payload.plain
+        try:
+            sent: int = self._raw.send(data)
+        except BlockingIOError:
+            return data
+        return data[sent:] if sent < len(data) else b""
+
     def close(self) -> None:
         """Close; let the client read the answer first where it may still be sending."""
         if self.linger:
@@ -132,7 +148,7 @@ class Connection:
     @contextmanager
     def watched(self, gone: Callable[[], None]) -> Iterator[None]:
         """Call `gone` once the client hangs up, half or whole, or sends more than a few bytes."""
-        raw, room = self._sock._sock, _STRAY  # noqa: SLF001 - gevent's own recv would wait
+        raw, room = self._raw, _STRAY
 
         def readable() -> None:
             nonlocal room

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from contextlib import contextmanager
-from time import perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import gevent
@@ -17,6 +17,7 @@ from webapp.history import History
 from webapp.subscription import Subscription
 from webapp.topics import covers, selector
 from webapp.window import Window
+from webapp.wire import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,7 @@ class Feed:
         self.selectors = selectors
         self.granted = granted
         self.members = 0
+        self.last_write = monotonic()
         self.parked: set[Subscription] = set()
 
     def sees(self, event: Event) -> bool:
@@ -93,7 +95,7 @@ class Hub:
         self.history = History(self.window, self.broker)
         self.dispatched = head
         self.renew_before = head
-        self._tasks = [gevent.spawn(self._follow), gevent.spawn(self._dispatch)]
+        self._tasks = [gevent.spawn(task) for task in (self._follow, self._dispatch, self._tick)]
 
     def stop(self) -> None:
         """Stop following the log and let go of it."""
@@ -222,13 +224,15 @@ class Hub:
                 parts[feed].append(event)
         upto, pace = batch[-1].place, Pace()
         for feed, events in parts.items():
-            payload = b"".join(event.frame for event in events)
+            feed.last_write = monotonic()
+            first, told, count = events[0].place, events[-1].place, len(events)
+            payload = _joined(events)
             for reader in list(feed.parked):
-                if reader.cursor < events[0].place:
-                    reader.give(payload, upto, events[-1].place, len(events))
-                elif reader.cursor < events[-1].place:
+                if reader.cursor < first:
+                    reader.give(payload, upto, told, count)
+                elif reader.cursor < told:
                     rest = [event for event in events if event.place > reader.cursor]
-                    reader.give(b"".join(e.frame for e in rest), upto, rest[-1].place, len(rest))
+                    reader.give(_joined(rest), upto, told, len(rest))
                 pace.keep()
 
     def _audience(self, event: Event) -> set[Feed]:
@@ -241,7 +245,8 @@ class Hub:
         It runs each time a quarter of the window was filled anew, and a reader that parks with
         an older cursor renews it itself: what a reader knows is never older than half a window.
         """
-        pace, mark = Pace(), wire.frame("{}", type="hub.mark", id=str(self.dispatched))
+        pace = Pace()
+        mark = wire.Payload(wire.frame("{}", type="hub.mark", id=str(self.dispatched)))
         for feed in list(self._feeds.values()):
             for reader in list(feed.parked):
                 if reader.told < self.renew_before:
@@ -249,15 +254,35 @@ class Hub:
                 pace.keep()
         self.renew_before = self.dispatched
 
+    def _tick(self) -> None:
+        """Beat for the feeds that are silent, and end the streams whose time is over."""
+        silence = self.settings.heartbeat
+        while True:
+            gevent.sleep(min(1.0, silence / 4))
+            pace, now = Pace(), monotonic()
+            for feed in list(self._feeds.values()):
+                if now - feed.last_write >= silence:
+                    feed.last_write = now
+                    for reader in list(feed.parked):
+                        reader.beat()
+                        pace.keep()
+            for reader in list(self._members):
+                reader.check_deadline(now)
+                pace.keep()
+
+
+def _joined(events: list[Event]) -> Payload:
+    return Payload(b"".join(event.frame for event in events))
+
 
 class Pace:
     """Hands the loop over now and then, so that a fan-out to thousands does not hold it."""
 
     def __init__(self) -> None:
-        self._since = perf_counter()
+        self._since = monotonic()
 
     def keep(self) -> None:
         """Let others run if a slice of time has passed."""
-        if perf_counter() - self._since > _SLICE:
+        if monotonic() - self._since > _SLICE:
             gevent.sleep(0)
-            self._since = perf_counter()
+            self._since = monotonic()

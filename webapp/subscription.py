@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
     from webapp.events import EventId
     from webapp.hub import Feed, Hub
+    from webapp.wire import Payload
 
 log = logging.getLogger(__name__)
+
+_HEARTBEAT = wire.Payload(wire.HEARTBEAT)
 
 try:
     VERSION = version("tidings")
@@ -34,6 +37,12 @@ class Connection(Protocol):
 
     stalled: bool
     """Whether a write was given up because the reader did not read."""
+
+    def send_now(self, payload: Payload) -> bytes:
+        """Send what fits without waiting; return the rest. Raise OSError where nobody is left."""
+
+    def sendall(self, data: bytes) -> None:
+        """Send such a rest, waiting as long as the reader makes progress."""
 
     def watched(self, gone: Callable[[], None]) -> AbstractContextManager[None]:
         """Call `gone` as soon as the reader hangs up."""
@@ -57,7 +66,9 @@ class Subscription:
         self._hub = hub
         self._lost = lost
         self._expires = expires
-        self._given = b""
+        self._connection: Connection | None = None
+        self._given = b""  # by the dispatcher, to be yielded
+        self._rest = b""  # of a chunk that the dispatcher began
         self._deadline = self._last_moment()
         self._woken = Signal()
         self._sent = 0
@@ -69,11 +80,12 @@ class Subscription:
             then seen at once, and not only when the next write fails.
         """
         opened = time.monotonic()
+        self._connection = connection
         with self._hub.joined(self):
             try:
                 yield from self._live(connection)
-            except GeneratorExit:
-                # The server gave up writing.
+            except (GeneratorExit, BrokenPipeError):
+                # The server gave up writing, or this did.
                 stalled = connection is not None and connection.stalled
                 self.end("too_slow" if stalled else "client_left")
                 raise
@@ -95,8 +107,11 @@ class Subscription:
         self.reason = self.reason or reason
         self._woken.set()
 
-    def give(self, payload: bytes, upto: EventId, told: EventId, count: int) -> None:
-        """Hand a parked reader its part of a batch and wake it; others read it themselves.
+    def give(self, payload: Payload, upto: EventId, told: EventId, count: int) -> None:
+        """Hand a parked reader its part of a batch; others read it themselves.
+
+        It goes straight to the socket, and the reader sleeps on. What does not fit wakes it, and
+        so does everything where there is no connection to write to.
 
         :param upto: the end of the batch.
         :param told: the place of the last event in the payload.
@@ -104,10 +119,28 @@ class Subscription:
         """
         if self not in self.feed.parked:
             return
-        self.feed.parked.discard(self)
+        # Before the write: whatever becomes of it, nobody gives the reader this again.
         self.cursor, self.told = upto, told
         self._sent += count
-        self._given = payload
+        self._write(payload)
+
+    def beat(self) -> None:
+        """Give a parked reader a heartbeat."""
+        if self in self.feed.parked:
+            self._write(_HEARTBEAT)
+
+    def _write(self, payload: Payload) -> None:
+        if self._connection is None:
+            self._given = payload.plain
+        else:
+            try:
+                self._rest = self._connection.send_now(payload)
+            except OSError:
+                self.end("client_left")
+            else:
+                if not self._rest:
+                    return
+        self.feed.parked.discard(self)
         self._woken.set()
 
     def _live(self, connection: Connection | None) -> Iterator[bytes]:
@@ -123,14 +156,14 @@ class Subscription:
     def _follow(self) -> Iterator[bytes]:
         if self._hub.draining:
             self.end("drain")
-        while not self._over():
+        while self.reason is None:
             yield from self._catch_up()
-            if not self._over():
+            if self.reason is None:
                 yield from self._park()
 
     def _catch_up(self) -> Iterator[bytes]:
         """Yield what was missed, page by page; return in the breath that found nothing more."""
-        while not self._over():
+        while self.reason is None:
             page = self._hub.history.page(self.cursor)
             if page.floor is not None:
                 self.cursor = self.told = page.floor
@@ -151,25 +184,24 @@ class Subscription:
     def _park(self) -> Iterator[bytes]:
         # Nothing may yield to the loop between the empty page above and this line.
         self.feed.parked.add(self)
-        left = max(0, self._deadline - time.monotonic())
-        self._woken.wait(min(self._hub.settings.heartbeat, left))
+        self._woken.wait()
         self._woken.clear()
-        if self._given:
+        if self._connection is not None and self._rest:
+            rest, self._rest = self._rest, b""
+            self._connection.sendall(rest)  # the end of a chunk that was begun
+        elif self._given:
             given, self._given = self._given, b""
             yield given
-            return
-        # Nobody gave it anything: it has all that was handed out while it was parked.
-        self.feed.parked.discard(self)
-        self.cursor = max(self.cursor, self._hub.dispatched)
-        if not self._over():
-            yield wire.HEARTBEAT
+        elif self in self.feed.parked:
+            # It is to end, and has all that was handed out while it was parked.
+            self.feed.parked.discard(self)
+            self.cursor = max(self.cursor, self._hub.dispatched)
 
-    def _over(self) -> bool:
-        """Whether the stream is to end; a deadline that has passed is a reason."""
-        if self.reason is None and time.monotonic() >= self._deadline:
+    def check_deadline(self, now: float) -> None:
+        """End the stream if it is too old, or its token, at a monotonic time."""
+        if now >= self._deadline:
             expired = self._expires is not None and time.time() >= self._expires
             self.end("token_expired" if expired else "max_age")
-        return self.reason is not None
 
     def _opening(self) -> bytes:
         about = {

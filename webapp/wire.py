@@ -48,6 +48,16 @@ def frame(
     return f"{head}data: {data}\n\n".encode()
 
 
+class Payload:
+    """Bytes for many readers, as they are and as one chunk of a body (RFC 9112, section 7.1)."""
+
+    __slots__ = ("chunk", "plain")
+
+    def __init__(self, plain: bytes) -> None:
+        self.plain = plain
+        self.chunk = b"%X\r\n%b\r\n" % (len(plain), plain)
+
+
 def _one_line(value: str) -> str:
     if "\n" in value or "\r" in value or "\0" in value:
         message = "an id or a type of an event must not hold CR, LF or NUL"
