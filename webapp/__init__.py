@@ -49,16 +49,17 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(events.make_blueprint(hub, Authority(settings), settings))
     app.register_blueprint(ops.make_blueprint(hub))
     app.register_blueprint(pages.bp)
-    CORS(
-        app,
-        origins=list(settings.cors_origins),
-        allow_headers=["Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"],
-        expose_headers=["Last-Event-ID"],
-        methods=["GET", "HEAD", "POST", "OPTIONS"],
-        supports_credentials="*" not in settings.cors_origins,
-        send_wildcard=False,
-        max_age=86400,
-    )
+    if settings.cors_origins:
+        CORS(
+            app,
+            origins=list(settings.cors_origins),
+            allow_headers=["Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"],
+            expose_headers=["Last-Event-ID"],
+            methods=["GET", "HEAD", "POST", "OPTIONS"],
+            supports_credentials="*" not in settings.cors_origins,
+            send_wildcard=False,
+            max_age=86400,
+        )
     return app
 
 

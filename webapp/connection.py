@@ -68,6 +68,7 @@ class Connection:
     def await_request(self) -> None:
         """The last answer is out; gunicorn's keepalive bounds the wait for the next request."""
         self._waiting, self._body, self._live = True, False, False
+        self._request = None  # it knows this connection: no cycle for the collector
         self._deadline = float("inf")
 
     def await_body(self, request: Any) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flask.typing import ResponseReturnValue
-    from werkzeug.datastructures import MultiDict
 
     from webapp.auth import Authority
     from webapp.events import Draft, Event
@@ -63,9 +62,10 @@ class _Views:
     def subscribe(self, default: str | None) -> ResponseReturnValue:
         """Settle all that can fail, then stream."""
         args = bodies.query()
+        first = args.to_dict()  # a MultiDict raises and catches for each key that it has not
         selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
-        start = _start(args)
-        grant = self._authority.reader(self._token())
+        start = _start(first)
+        grant = self._authority.reader(self._token(first))
         bodies.read(_MAX_GET_BODY)
         if request.method == "HEAD":
             return _stream(iter(()))
@@ -80,20 +80,20 @@ class _Views:
 
     def publish(self, default: str | None) -> ResponseReturnValue:
         """Put what the body says in the log, and answer with its ids."""
+        token = self._token(bodies.query().to_dict())
+        self._authority.publisher(token)  # before a stranger's body is read
         if request.mimetype == "application/x-ndjson":
-            return self._pipe(default)
-        self._authority.publisher(self._token())  # before a stranger's body is read
+            return self._pipe(default, token)
         drafts = bodies.drafts(default, self._settings.max_body_bytes)
-        ids = [event.id for event in self._append(drafts)]
+        ids = [event.id for event in self._append(token, drafts)]
         if not _wants_json():
             return Response("\n".join(ids), mimetype="text/plain")
         return jsonify(id=ids[-1], ids=ids, published=len(ids))
 
-    def _pipe(self, default: str | None) -> ResponseReturnValue:
+    def _pipe(self, default: str | None, token: str | None) -> ResponseReturnValue:
         """Publish each line as it arrives, for as long as the body lasts."""
-        self._authority.publisher(self._token())
         bodies.check_encoding()
-        pipe = _Pipe(self._append, default)
+        pipe = _Pipe(partial(self._append, token), default)
         try:
             for lines in bodies.lines(self._settings.max_body_bytes):
                 pipe.take(lines)
@@ -103,15 +103,16 @@ class _Views:
             raise
         return jsonify(published=pipe.published, last_id=pipe.last_id)
 
-    def _append(self, drafts: list[Draft]) -> list[Event]:
-        self._authority.check_publisher(self._token(), drafts)
+    def _append(self, token: str | None, drafts: list[Draft]) -> list[Event]:
+        # Again for each part of a pipe: the token may end before it does.
+        self._authority.check_publisher(token, drafts)
         limit = self._settings.max_event_bytes
         if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in drafts):
             detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
             raise TooLarge(detail, "Publish a link to it instead.")
         return self._hub.publish(drafts)
 
-    def _token(self) -> str | None:
+    def _token(self, args: dict[str, str]) -> str | None:
         """Return the request's token from the first carrier that has one, in Mercure's order.
 
         :raises Unauthorized: the Authorization header is not a bearer's.
@@ -121,7 +122,7 @@ class _Views:
             scheme, _, credentials = request.headers["Authorization"].partition(" ")
             # What is no bearer's token is refused as one that is not valid, not ignored.
             return credentials.strip() if scheme.lower() == "bearer" else ""
-        if token := bodies.query().get("authorization"):
+        if token := args.get("authorization"):
             return token
         token = request.cookies.get(_COOKIE)
         if token and request.method == "POST":
@@ -217,7 +218,7 @@ def _selectors(texts: list[str], default: str | None) -> frozenset[str]:
     return frozenset(texts or [default or ""])
 
 
-def _start(args: MultiDict[str, str]) -> Start:
+def _start(args: dict[str, str]) -> Start:
     """Return where the reader asks to begin: its cursor first, which a reconnect brings."""
     cursor, encoding = request.headers.get("Last-Event-ID"), "latin-1"  # PEP 3333
     if not cursor:
