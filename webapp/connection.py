@@ -40,6 +40,24 @@ class Connection:
     with the body time-out between bytes, then answers with the write time-out for each step.
     """
 
+    # There may be thousands.
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_deadline",
+        "_deaf",
+        "_finishing",
+        "_live",
+        "_raw",
+        "_request",
+        "_settings",
+        "_sock",
+        "_turn",
+        "_waiting",
+        "linger",
+        "stalled",
+    )
+
     def __init__(self, sock: Any, settings: Settings) -> None:
         self.stalled = False
         self.linger = False

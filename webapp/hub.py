@@ -140,6 +140,8 @@ class Hub:
         """Count a reader while its stream is open; leaving always unregisters it."""
         feed = reader.feed = self._register(reader.feed)
         self._members.add(reader)
+        if self.draining:
+            reader.end("drain")
         self._observe(reader, opened=True)
         try:
             yield

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import time
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,6 +57,23 @@ class Subscription:
     :param expires: Unix seconds at which the reader's token ends; None: never.
     """
 
+    # There may be thousands.
+    __slots__ = (
+        "_connection",
+        "_deadline",
+        "_expires",
+        "_given",
+        "_hub",
+        "_lost",
+        "_rest",
+        "_sent",
+        "_woken",
+        "cursor",
+        "feed",
+        "reason",
+        "told",
+    )
+
     def __init__(
         self, hub: Hub, feed: Feed, place: EventId, *, lost: str | None, expires: float | None
     ) -> None:
@@ -76,18 +94,24 @@ class Subscription:
     def frames(self, connection: Connection | None = None) -> Iterator[bytes]:
         """Yield all that the reader is sent, until one of the reasons of `end`.
 
-        :param connection: the reader's socket, where the server hands it over: a hang-up is
-            then seen at once, and not only when the next write fails.
+        :param connection: the reader's socket, where the server hands it over: events go straight
+            to it, and a hang-up is seen at once, not only when the next write fails.
         """
         opened = time.monotonic()
         self._connection = connection
+        watched = connection.watched(self._left) if connection else nullcontext()
         with self._hub.joined(self):
             try:
-                yield from self._live(connection)
+                yield self._opening()
+                with watched:
+                    while self.reason is None:
+                        if frame := self._missed() or self._awaited():
+                            yield frame
+                if self.reason != "client_left":
+                    yield self._farewell()
             except (GeneratorExit, BrokenPipeError):
                 # The server gave up writing, or this did.
-                stalled = connection is not None and connection.stalled
-                self.end("too_slow" if stalled else "client_left")
+                self.end("too_slow" if connection and connection.stalled else "client_left")
                 raise
             finally:
                 log.info(
@@ -143,59 +167,50 @@ class Subscription:
         self.feed.parked.discard(self)
         self._woken.set()
 
-    def _live(self, connection: Connection | None) -> Iterator[bytes]:
-        yield self._opening()
-        if connection is None:
-            yield from self._follow()
-        else:
-            with connection.watched(lambda: self.end("client_left")):
-                yield from self._follow()
-        if self.reason != "client_left":
-            yield self._farewell()
+    def _left(self) -> None:
+        self.end("client_left")
 
-    def _follow(self) -> Iterator[bytes]:
-        if self._hub.draining:
-            self.end("drain")
-        while self.reason is None:
-            yield from self._catch_up()
-            if self.reason is None:
-                yield from self._park()
-
-    def _catch_up(self) -> Iterator[bytes]:
-        """Yield what was missed, page by page; return in the breath that found nothing more."""
+    def _missed(self) -> bytes:
+        """Return more of what was missed; nothing means that the head is reached, this instant."""
         while self.reason is None:
             page = self._hub.history.page(self.cursor)
             if page.floor is not None:
                 self.cursor = self.told = page.floor
-                yield self._frame("hub.reset", {"reason": "aged"})
-            elif page.events:
-                self.cursor = page.events[-1].place
-                if seen := [event for event in page.events if self.feed.sees(event)]:
-                    self.told = seen[-1].place
-                    self._sent += len(seen)
-                    yield b"".join(event.frame for event in seen)
-                gevent.sleep(0)  # a fast reader never blocks: let the others have their turn
-            elif self.told < self._hub.renew_before:
-                self.told = self.cursor
-                yield self._frame("hub.mark", {})
-            else:
-                return
+                return self._frame("hub.reset", {"reason": "aged"})
+            if not page.events:
+                return self._renewed()
+            self.cursor = page.events[-1].place
+            seen = [event for event in page.events if self.feed.sees(event)]
+            gevent.sleep(0)  # a fast reader never blocks: let the others have their turn
+            if seen:
+                self.told = seen[-1].place
+                self._sent += len(seen)
+                return b"".join(event.frame for event in seen)
+        return b""
 
-    def _park(self) -> Iterator[bytes]:
+    def _renewed(self) -> bytes:
+        if self.told >= self._hub.renew_before:
+            return b""
+        self.told = self.cursor
+        return self._frame("hub.mark", {})
+
+    def _awaited(self) -> bytes:
+        """Park until there is something to do; return what the dispatcher gave to be yielded."""
+        if self.reason is not None:
+            return b""
         # Nothing may yield to the loop between the empty page above and this line.
         self.feed.parked.add(self)
         self._woken.wait()
         self._woken.clear()
-        if self._connection is not None and self._rest:
-            rest, self._rest = self._rest, b""
-            self._connection.sendall(rest)  # the end of a chunk that was begun
-        elif self._given:
-            given, self._given = self._given, b""
-            yield given
-        elif self in self.feed.parked:
+        if self in self.feed.parked:
             # It is to end, and has all that was handed out while it was parked.
             self.feed.parked.discard(self)
             self.cursor = max(self.cursor, self._hub.dispatched)
+        if self._connection is not None and self._rest:
+            rest, self._rest = self._rest, b""
+            self._connection.sendall(rest)  # the end of a chunk that was begun
+        given, self._given = self._given, b""
+        return given
 
     def check_deadline(self, now: float) -> None:
         """End the stream if it is too old, or its token, at a monotonic time."""
