@@ -14,7 +14,14 @@ LAYERS = [
     ["brokers.memory", "auth", "history", "subscription", "connection"],
     ["hub"],
     ["brokers", "demo", "views"],
-    ["views.bodies", "views.events", "views.ops", "views.pages", "views.problems"],
+    [
+        "views.bodies",
+        "views.events",
+        "views.ops",
+        "views.pages",
+        "views.problems",
+        "views.sessions",
+    ],
     ["", "server"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -34,12 +34,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     from webapp.hub import Hub
     from webapp.settings import Settings
     from webapp.views import events, ops, pages, problems
+    from webapp.views.sessions import NoSessions
 
     settings = settings or Settings.from_env(os.environ)
     templates = Path(__file__).parent.parent / "templates"
     app = Flask(__name__, template_folder=str(templates))
     hub = Hub(connect(settings), settings, _max_readers(settings))
     app.extensions["tidings"] = hub
+    app.session_interface = NoSessions()
     if settings.demo:
         hub.observers.append(Demo(hub))
     app.url_map.merge_slashes = False  # its redirects would be pages

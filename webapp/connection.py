@@ -10,7 +10,6 @@ import errno
 import logging
 import socket
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -164,32 +163,11 @@ class Connection:
         else:
             self._sock.close()
 
-    @contextmanager
-    def watched(self, gone: Callable[[], None]) -> Iterator[None]:
+    def watched(self, gone: Callable[[], None]) -> Watch:
         """Call `gone` once the client hangs up, half or whole, or sends more than a few bytes."""
-        raw, room = self._raw, _STRAY
-
-        def readable() -> None:
-            nonlocal room
-            try:
-                stray = len(raw.recv(_STRAY))
-            except BlockingIOError:
-                return
-            except OSError:
-                stray = 0
-            room -= stray
-            self._deaf = True  # what was thrown away may have been part of a request
-            if not stray or room < 0:
-                watcher.stop()
-                gone()
-
-        watcher = gevent.get_hub().loop.io(raw.fileno(), 1)
-        watcher.start(readable)
-        try:
-            yield
-        finally:
-            watcher.stop()
-            watcher.close()
+        # What comes is thrown away, and may have been part of a request.
+        self._deaf = True
+        return Watch(self._raw, gone)
 
     def live(self) -> None:
         """The body is a pipe that may be quiet for hours and ends when the hub stops."""
@@ -223,6 +201,37 @@ class Connection:
             return self._settings.body_timeout
         left = self._deadline - time.monotonic()
         return None if left == float("inf") else max(left, 0.001)
+
+
+class Watch:
+    """Looks at a reader's socket while its stream is open."""
+
+    __slots__ = ("_gone", "_raw", "_room", "_watcher")
+
+    def __init__(self, raw: Any, gone: Callable[[], None]) -> None:
+        self._raw = raw
+        self._gone = gone
+        self._room = _STRAY
+
+    def __enter__(self) -> None:
+        self._watcher = gevent.get_hub().loop.io(self._raw.fileno(), 1)
+        self._watcher.start(self._readable)
+
+    def __exit__(self, *_: object) -> None:
+        self._watcher.stop()
+        self._watcher.close()
+
+    def _readable(self) -> None:
+        try:
+            stray = len(self._raw.recv(_STRAY))
+        except BlockingIOError:
+            return
+        except OSError:
+            stray = 0
+        self._room -= stray
+        if not stray or self._room < 0:
+            self._watcher.stop()
+            self._gone()
 
 
 class Input:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from webapp.window import Window
 from webapp.wire import Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from webapp.auth import Grant
     from webapp.brokers.base import Broker
@@ -135,22 +134,21 @@ class Hub:
         place, lost = self.history.place(start, feed.sees)
         return Subscription(self, feed, place, lost=lost, expires=grant.expires)
 
-    @contextmanager
-    def joined(self, reader: Subscription) -> Iterator[None]:
-        """Count a reader while its stream is open; leaving always unregisters it."""
-        feed = reader.feed = self._register(reader.feed)
+    def join(self, reader: Subscription) -> None:
+        """Count a reader whose stream opens; `leave` must follow, whatever happens."""
+        reader.feed = self._register(reader.feed)
         self._members.add(reader)
         if self.draining:
             reader.end("drain")
         self._observe(reader, opened=True)
-        try:
-            yield
-        finally:
-            feed.parked.discard(reader)
-            self._members.discard(reader)
-            self._unregister(feed)
-            self.ended[reader.reason or "error"] += 1
-            self._observe(reader, opened=False)
+
+    def leave(self, reader: Subscription) -> None:
+        """Forget a reader whose stream has ended."""
+        reader.feed.parked.discard(reader)
+        self._members.discard(reader)
+        self._unregister(reader.feed)
+        self.ended[reader.reason or "error"] += 1
+        self._observe(reader, opened=False)
 
     def drain(self) -> None:
         """Take no new readers and say goodbye to those that are here."""

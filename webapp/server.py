@@ -40,6 +40,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+gevent.config.track_greenlet_tree = False  # who spawned whom: memory for each connection
+
+_STREAM = ("Content-Type", "text/event-stream")
+_KEPT = (
+    "wsgi.file_wrapper",
+    "REQUEST_METHOD",
+    "RAW_URI",
+    "PATH_INFO",
+    "SERVER_PROTOCOL",
+    "REMOTE_ADDR",
+    "HTTP_REFERER",
+    "HTTP_USER_AGENT",
+)
 _COLLECT_EVERY = 60  # seconds
 _FEW = 500  # connections with which a full collection takes a few milliseconds
 _REFUSALS = {
@@ -147,9 +160,11 @@ class StreamWorker(GeventWorker):
             length = environ.get("CONTENT_LENGTH")
             environ["wsgi.input"] = Input(environ["wsgi.input"], connection, length)
 
-            def settle_and_start(*head: Any) -> Any:
+            def settle_and_start(status: str, headers: list[tuple[str, str]], *exc: Any) -> Any:
                 connection.settle()
-                return start_response(*head)
+                if _STREAM in headers:
+                    _let_go(environ)
+                return start_response(status, headers, *exc)
 
             return app(environ, settle_and_start)
 
@@ -252,6 +267,13 @@ class StreamWorker(GeventWorker):
         while self.connections and time.monotonic() < until:
             self.notify()
             gevent.sleep(0.02)
+
+
+def _let_go(environ: dict[str, Any]) -> None:
+    """Keep only what gunicorn and its access log will ask for: a stream may last for hours."""
+    kept = {name: environ[name] for name in _KEPT if name in environ}
+    environ.clear()
+    environ.update(kept)
 
 
 def _refusal(status: HTTPStatus, detail: str, remedy: str) -> bytes:

@@ -99,28 +99,28 @@ class Subscription:
         """
         opened = time.monotonic()
         self._connection = connection
-        watched = connection.watched(self._left) if connection else nullcontext()
-        with self._hub.joined(self):
-            try:
-                yield self._opening()
-                with watched:
-                    while self.reason is None:
-                        if frame := self._missed() or self._awaited():
-                            yield frame
-                if self.reason != "client_left":
-                    yield self._farewell()
-            except (GeneratorExit, BrokenPipeError):
-                # The server gave up writing, or this did.
-                self.end("too_slow" if connection and connection.stalled else "client_left")
-                raise
-            finally:
-                log.info(
-                    "stream ended: reason=%s seconds=%.1f events=%d topics=%s",
-                    self.reason or "error",
-                    time.monotonic() - opened,
-                    self._sent,
-                    sorted(self.feed.selectors),
-                )
+        self._hub.join(self)
+        try:
+            yield self._opening()
+            with connection.watched(self._left) if connection else nullcontext():
+                while self.reason is None:
+                    if frame := self._missed() or self._awaited():
+                        yield frame
+            if self.reason != "client_left":
+                yield self._farewell()
+        except (GeneratorExit, BrokenPipeError):
+            # The server gave up writing, or this did.
+            self.end("too_slow" if connection and connection.stalled else "client_left")
+            raise
+        finally:
+            self._hub.leave(self)
+            log.info(
+                "stream ended: reason=%s seconds=%.1f events=%d topics=%s",
+                self.reason or "error",
+                time.monotonic() - opened,
+                self._sent,
+                sorted(self.feed.selectors),
+            )
 
     def end(self, reason: str) -> None:
         """End the stream soon.
