@@ -17,15 +17,29 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from playwright.sync_api import sync_playwright
 
 from webapp import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from playwright.sync_api import Browser
+
 ROOT = Path(__file__).parent.parent
 PATIENCE = 15  # seconds for what should take milliseconds, on a machine that is busy
 KEY = "a-key-of-the-tests-that-is-long-enough"
+
+# Without these Chromium looks for its maker's hosts at every start.
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def need(program: str) -> str:
@@ -202,3 +216,13 @@ def _server(serve: Callable[..., Server]) -> Server:
 def _topic(request: pytest.FixtureRequest) -> str:
     """A topic of this test's own."""
     return f"{request.node.name}-{time.monotonic_ns()}"
+
+
+@pytest.fixture(name="chromium", scope="module")
+def _chromium() -> Iterator[Browser]:
+    """A real browser."""
+    path = need("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()
