@@ -1,5 +1,10 @@
-"""What gunicorn serves: `gunicorn wsgi:app`."""
+"""What gunicorn serves: `gunicorn wsgi:app`; other WSGI servers can, too."""
 
-from webapp import create_app
+from gevent import monkey
+
+# gunicorn's worker has done it; elsewhere, threads that wait must become greenlets.
+monkey.patch_all()
+
+from webapp import create_app  # noqa: E402 - not before sockets are patched
 
 app = create_app()

@@ -19,6 +19,7 @@ import jwt
 import pytest
 from conftest import KEY, PATIENCE, ROOT, environment, running, until
 
+from webapp import wire
 from webapp.errors import Misconfigured
 from webapp.settings import Settings, duration
 
@@ -119,13 +120,10 @@ class Platform:
                 stderr=out,
                 start_new_session=True,
             )
-        until(self.ready, f"the platform sees it ready: {self.log.read_text()}")
-
-    def ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
+        until(
+            lambda: answers(f"{self.url}/readyz"),
+            f"the platform sees it ready: {self.log.read_text()}",
+        )
 
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)
@@ -188,6 +186,40 @@ def test_requirements_are_pinned_and_hashed_and_name_no_index(name: str) -> None
     for requirement in re.split(r"\n(?=\w)", text):
         assert "==" in requirement
         assert "--hash=sha256:" in requirement
+
+
+def test_flasks_development_server_streams_the_generator_way(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "run", "-p", str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=ROOT, env=environment({"TIDINGS_DEMO": "0"}), stdout=log, stderr=log
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: answers(f"{url}/readyz"), "it serves")
+        with (
+            httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client,
+            client.stream("GET", "/events") as one,
+            client.stream("GET", "/events") as two,
+        ):
+            readers = [wire.parse(stream.iter_raw()) for stream in (one, two)]
+            assert [next(reader).type for reader in readers] == ["hub.open"] * 2
+            line = json.dumps({"data": "y"}) + "\n"
+            client.post("/events", data={"data": "x"})
+            client.post("/events", content=line, headers={"Content-Type": "application/x-ndjson"})
+            for reader in readers:
+                assert [next(reader).data, next(reader).data] == ["x", "y"]
+    finally:
+        server.kill()
+        server.wait(PATIENCE)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_another_host_name_is_refused_on_a_laptop(server: Server) -> None:

@@ -73,9 +73,10 @@ class Connection:
         self._body = False
         self._deadline = time.monotonic() + settings.header_timeout
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
-            # A peer that vanished without a word: heartbeats would fit its buffer for minutes.
-            patience = round(settings.write_timeout * 1000)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+                # A peer that vanished without a word: heartbeats fit its buffer for minutes.
+                patience = round(settings.write_timeout * 1000)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 

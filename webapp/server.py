@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from webapp.hub import Hub
 
-log = logging.getLogger(__name__)
-
 gevent.config.track_greenlet_tree = False  # who spawned whom: memory for each connection
 
 _STREAM = ("Content-Type", "text/event-stream")
@@ -53,6 +51,7 @@ _KEPT = (
     "HTTP_REFERER",
     "HTTP_USER_AGENT",
 )
+_MANY_FILES = 1 << 20
 _COLLECT_EVERY = 60  # seconds
 _FEW = 500  # connections with which a full collection takes a few milliseconds
 _REFUSALS = {
@@ -94,9 +93,13 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 def raise_file_limit() -> int:
     """Raise the limit of open files as far as the system lets us; return it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError):  # macOS says infinite and allows less
+        return soft
+    return wanted
 
 
 def check_place(settings: Settings, workers: int, addresses: list[Any]) -> None:
