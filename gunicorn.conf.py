@@ -39,5 +39,15 @@ def on_starting(server):
 
 def when_ready(server):
     """Say where to look and what is open."""
-    host, *port = server.LISTENERS[0].getsockname()[:2] or ("",)
-    server.log.info(greeting(settings, f"http://{host}:{port[0]}" if port else str(host)))
+    address = server.LISTENERS[0].getsockname()
+    scheme = "https" if server.cfg.is_ssl else "http"
+    if isinstance(address, tuple):
+        address = f"{scheme}://{address[0]}:{address[1]}"
+    server.log.info(greeting(settings, address))
+
+
+def nworkers_changed(server, new_value, _old_value):
+    """Take back a SIGTTIN that would make a second log."""
+    if new_value > 1 and settings.broker_url.startswith("memory:"):
+        server.log.error("One worker only: with memory:// each would have a log of its own.")
+        server.num_workers = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from webapp import wire
 from webapp.auth import Grant
 from webapp.brokers.memory import MemoryBroker
+from webapp.errors import Unavailable
 from webapp.events import Draft, Event, EventId
 from webapp.history import Start
 from webapp.hub import Hub
@@ -40,7 +41,7 @@ class LaggingBroker(MemoryBroker):
             yield events
 
 
-def make_hub(broker: MemoryBroker | None = None, **options: int) -> Hub:
+def make_hub(broker: MemoryBroker | None = None, **options: float) -> Hub:
     chosen = Settings(**options)  # type: ignore[arg-type]
     limits = (chosen.history_events, chosen.history_bytes, chosen.history_age)
     return Hub(broker or MemoryBroker(*limits), chosen, max_readers=0)
@@ -58,9 +59,9 @@ def publish(hub: Hub, *data: str, topic: str = "t", private: bool = False) -> li
     return hub.publish([Draft(topics=(topic,), data=d, private=private) for d in data])
 
 
-def subscribe(hub: Hub, *topics: str, granted: str = "", **start: str) -> Subscription:
+def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Subscription:
     grant = Grant(subscribe=frozenset({granted} if granted else ()))
-    return hub.subscribe(frozenset(topics or ("t",)), grant, Start(**start))  # type: ignore[arg-type]
+    return hub.subscribe(frozenset(topics or ("t",)), grant, Start(**start))
 
 
 class Reader:
@@ -275,10 +276,77 @@ def test_ids_never_go_backwards_whatever_the_clock_does() -> None:
 
 def test_the_log_forgets_by_age_and_with_it_the_own_ids() -> None:
     broker = MemoryBroker(100, 1 << 20, max_age=0.05)
-    [old] = broker.append([Draft(topics=("t",), id="own")])
-    assert broker.locate("own") == old.place
+    older, old = broker.append([Draft(topics=("t",), id="a"), Draft(topics=("t",), id="b")])
+    assert [broker.locate("a"), broker.locate("b")] == [older.place, old.place]
     gevent.sleep(0.1)
     assert broker.bounds() == (old.place, old.place)
-    assert broker.locate("own") is None
-    [new] = broker.append([Draft(topics=("t",), id="own", data="other")])
+    assert broker.locate("a") is None
+    assert broker.locate("b") == old.place  # the floor is still a place to come back to
+    [new] = broker.append([Draft(topics=("t",), id="b", data="other")])
     assert new.place > old.place
+    assert broker.locate("b") == new.place
+
+
+def test_publishers_that_are_faster_than_the_follower_wait_and_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = LaggingBroker()
+    hub = make_hub(broker)
+    publish(hub, *["x" * 1000] * 1500)
+    gevent.sleep(0)
+    waiting = gevent.spawn(publish, hub, "waits")
+    gevent.sleep(0.01)
+    assert not waiting.dead
+    broker.released.set()
+    waiting.join(10)
+    assert waiting.value
+    gevent.sleep(0.05)
+    broker.released.clear()
+    publish(hub, *["x" * 1000] * 1500)
+    monkeypatch.setattr("webapp.brokers.memory._PATIENCE", 0.01)
+    with pytest.raises(Unavailable):
+        publish(hub, "gives up")
+    broker.released.set()
+    hub.stop()
+
+
+def test_a_follower_that_fails_is_told_and_not_silent(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(MemoryBroker):
+        def follow(self, after: EventId) -> Iterator[list[Event]]:
+            raise RuntimeError(str(after))
+
+    hub = make_hub(Broken(10, 1000, 10))
+    hub.start()
+    gevent.sleep(0.01)
+    assert hub.failed
+    assert "the hub is broken" in caplog.text
+    hub.stop()
+
+
+def test_what_is_too_old_is_in_no_window_either() -> None:
+    hub = make_hub(history_age=0.1, heartbeat=0.05)
+    publish(hub, "old")
+    reader = Reader(subscribe(hub, "quiet"))
+    gevent.sleep(0.01)
+    assert len(hub.window) == 1
+    with gevent.Timeout(10):
+        while len(hub.window):
+            gevent.sleep(0.01)
+    late = Reader(subscribe(hub, last=5))
+    gevent.sleep(0.05)
+    assert late.data() == []
+    for each in (reader, late):
+        each.leave()
+    hub.stop()
+
+
+def test_counting_what_was_missed_does_not_hold_up_the_first_bytes(hub: Hub) -> None:
+    start = publish(hub, "first")[0].id
+    publish(hub, *map(str, range(100)))
+    gevent.sleep(0.01)
+    few = next(subscribe(hub, cursor=start).frames())
+    publish(hub, *map(str, range(1000)))
+    gevent.sleep(0.01)
+    many = next(subscribe(hub, cursor=start).frames())
+    assert b'"replay": 100,' in few
+    assert b'"replay": null,' in many

@@ -11,7 +11,7 @@ LAYERS = [
     ["errors", "wire", "settings"],
     ["events", "topics"],
     ["window", "brokers.base"],
-    ["brokers.memory", "auth", "history", "subscription", "connection"],
+    ["brokers.memory", "auth", "history", "pace", "subscription", "connection", "input"],
     ["hub"],
     ["brokers", "demo", "views"],
     [
@@ -25,7 +25,15 @@ LAYERS = [
     ["", "server"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-MAY_IMPORT_GEVENT = {"hub", "subscription", "connection", "server", "demo", "brokers.memory"}
+MAY_IMPORT_GEVENT = {
+    "hub",
+    "pace",
+    "subscription",
+    "connection",
+    "server",
+    "demo",
+    "brokers.memory",
+}
 
 
 def modules() -> dict[str, ast.Module]:

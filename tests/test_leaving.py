@@ -111,6 +111,37 @@ def test_a_reader_that_does_not_read_is_let_go_and_others_are_not_held_up(
     assert "Traceback" not in server.log
 
 
+def test_a_reader_that_reads_slowly_is_not_one_that_does_not_read(
+    serve: Callable[..., Server], topic: str
+) -> None:
+    server = serve(TIDINGS_WRITE_TIMEOUT="1")
+    with reader(server, topic, buffer=4096) as slow:
+        server.publish("x" * 1_000_000, topic=topic)
+        began = time.monotonic()
+        while time.monotonic() - began < 4:  # the time itself is what is tested
+            assert slow.recv(1000)
+            time.sleep(0.1)
+        assert server.ended("too_slow") == server.ended("client_left") == 0
+
+
+def test_half_a_line_of_a_pipe_that_a_stop_ends_is_not_published(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(TIDINGS_DRAIN="2")
+    head = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+    with (
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as pipe,
+        server.listen() as stream,
+    ):
+        pipe.sendall(f'{head}Content-Length: 999\r\n\r\n{{"data": "a"}}\n{{"da'.encode())
+        assert stream.take(1) == ["a"]
+        server.process.send_signal(signal.SIGTERM)
+        assert [message.type for message in stream.rest()] == ["hub.bye"]
+        answer = rest(pipe)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"published":1' in answer
+
+
 class Crowd:
     """Everything that may be open when a stop comes."""
 
@@ -229,6 +260,7 @@ def test_a_reader_stuck_in_the_middle_of_a_megabyte_does_not_hold_up_the_stop(
             body(rest(stuck))  # cut, and not ended as if it were whole
     assert server.log.count("stream ended") == 2
     assert "Traceback" not in server.log
+    assert "SIGKILL" not in server.log
 
 
 def test_while_it_stops_there_are_no_new_streams(serve: Callable[..., Server]) -> None:
@@ -244,6 +276,7 @@ def test_while_it_stops_there_are_no_new_streams(serve: Callable[..., Server]) -
         answer = rest(slow)
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"event: hub.bye\n" in answer
+        assert b'{"reason": "drain"}' in answer
         assert b"hub.open" not in answer
         assert server.process.wait(2 + 2) == 0
 

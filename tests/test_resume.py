@@ -135,6 +135,20 @@ def test_the_oldest_cursor_that_is_kept_is_no_reason_for_a_reset(small: Server, 
         assert resets(stream.raw) == 0
 
 
+def test_an_own_id_is_a_cursor_as_long_as_the_place_it_names(small: Server, topic: str) -> None:
+    small.publish("own", topic=topic, id=f"{topic}-own")
+    fill(small, topic, 100)
+    with small.listen(topic=topic, last_event_id=f"{topic}-own") as stream:
+        assert stream.headers["Last-Event-ID"] == f"{topic}-own"
+        assert stream.take(100) == [str(n) for n in range(100)]
+        assert resets(stream.raw) == 0
+    fill(small, topic, 1)
+    with small.listen(topic=topic, last_event_id=f"{topic}-own") as stream:
+        stream.next()
+        assert json.loads(stream.next().data) == {"reason": "unknown"}
+        assert stream.headers["Last-Event-ID"] == stream.ids[-1]
+
+
 def test_what_is_older_than_the_window_is_read_from_the_log(small: Server, topic: str) -> None:
     ids = fill(small, topic, 100)
     with small.listen(topic=topic, last_event_id=ids[20]) as stream:
@@ -209,7 +223,7 @@ def test_marks_are_rare(server: Server, topic: str) -> None:
         fill(server, f"{topic}-busy", 1_000)  # of the 10,000 that are kept
         server.publish("x", topic=topic)
         stream.take(1)
-        assert stream.raw.count(b"hub.mark") <= 1
+        assert stream.raw.count(b"hub.mark") == 0
 
 
 def test_a_reader_that_is_overtaken_by_the_log_is_told_within_its_stream(
@@ -238,6 +252,7 @@ def test_a_reader_that_is_overtaken_by_the_log_is_told_within_its_stream(
 
 def test_readers_that_come_while_events_are_published_miss_none(server: Server, topic: str) -> None:
     stop = threading.Event()
+    forgotten = server.ended("client_left")
 
     def publish() -> None:
         number = 0
@@ -253,4 +268,4 @@ def test_readers_that_come_while_events_are_published_miss_none(server: Server, 
                 assert numbers == list(range(numbers[0], numbers[0] + 6))
         stop.set()
         done.result()
-    until(lambda: server.ended("client_left") > 50, "they are forgotten")
+    until(lambda: server.ended("client_left") >= forgotten + 50, "they are forgotten")

@@ -96,6 +96,15 @@ def test_a_hub_opened_on_purpose_says_so(serve: Callable[..., Server]) -> None:
     assert "everybody who can reach it may read and publish" in server.log
 
 
+def test_a_second_worker_that_is_asked_for_later_is_taken_back(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(TIDINGS_DEMO="0")
+    server.process.send_signal(signal.SIGTTIN)
+    until(lambda: "One worker only" in server.log, "it is taken back")
+    assert server.log.count("Booting worker") == 1
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -26,7 +26,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     # Here and not above: gunicorn's master imports this package for its worker class, and what
     # these import (ssl) must not be imported before gevent has patched the worker.
     from flask import Flask
-    from flask_cors import CORS
 
     from webapp.auth import Authority
     from webapp.brokers import connect
@@ -52,16 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(ops.make_blueprint(hub))
     app.register_blueprint(pages.bp)
     if settings.cors_origins:
-        CORS(
-            app,
-            origins=list(settings.cors_origins),
-            allow_headers=["Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"],
-            expose_headers=["Last-Event-ID"],
-            methods=["GET", "HEAD", "POST", "OPTIONS"],
-            supports_credentials="*" not in settings.cors_origins,
-            send_wildcard=False,
-            max_age=86400,
-        )
+        _allow_origins(app, settings.cors_origins)
     return app
 
 
@@ -69,3 +59,18 @@ def _max_readers(settings: Settings) -> int:
     if settings.max_subscribers is not None:
         return settings.max_subscribers
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 8 // 10
+
+
+def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
+    from flask_cors import CORS
+
+    CORS(
+        app,
+        origins=list(origins),
+        allow_headers=["Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"],
+        expose_headers=["Last-Event-ID"],
+        methods=["GET", "HEAD", "POST", "OPTIONS"],
+        supports_credentials="*" not in origins,
+        send_wildcard=False,
+        max_age=86400,
+    )

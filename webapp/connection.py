@@ -7,20 +7,22 @@ for a patient keep-alive, and hears of a client that left only when the next wri
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import socket
+import termios
 import time
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from gunicorn import util
-from gunicorn.http import errors as http_errors
 from gunicorn.http.body import ChunkedReader
 
-from webapp.errors import Invalid, TimedOut
+from webapp.errors import TimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from webapp.settings import Settings
     from webapp.wire import Payload
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STRAY = 4 << 10  # bytes a reader may send into its own stream before it is let go
+_VANISHED = 4  # write time-outs, after which the system gives up a peer that is silent
 _SLICE = 0.002  # seconds that a client which sends without a pause keeps the loop
 _SEND_BUFFER = 128 << 10  # what the kernel may hold for a reader that does not read
 
@@ -74,8 +77,9 @@ class Connection:
         self._deadline = time.monotonic() + settings.header_timeout
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-                # A peer that vanished without a word: heartbeats fit its buffer for minutes.
-                patience = round(settings.write_timeout * 1000)
+                # A peer that vanished without a word: heartbeats fit its buffer for minutes. The
+                # system counts a window that stays small as silence, so it is not the first.
+                patience = round(settings.write_timeout * 1000 * _VANISHED)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
@@ -128,24 +132,40 @@ class Connection:
             self._deadline = time.monotonic() + self._settings.header_timeout
         return b"" if self._finishing and self._live else data
 
-    def sendall(self, data: bytes) -> None:
+    def sendall(self, data: bytes | memoryview) -> None:
         """Send all of `data`; each step must make progress within the write time-out.
 
         :raises BrokenPipeError: it did not, or the client is gone. gunicorn then closes the
             connection without a word and without a false end of the body.
         """
         self._sock.settimeout(self._settings.write_timeout)
-        rest = memoryview(data)
-        try:
-            while rest:
+        rest, unread = memoryview(data), self._unread()
+        while rest:
+            try:
                 rest = rest[self._sock.send(rest) :]
-        except OSError as error:
-            self.stalled = isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT
-            raise BrokenPipeError(errno.EPIPE, "the client does not read") from None
+                unread = self._unread() if rest else 0
+            except TimeoutError:
+                # The system tells of room only when there is much: a slow reader may have read.
+                before, unread = unread, self._unread()
+                if unread >= before:
+                    self.stalled = True
+                    raise BrokenPipeError(errno.EPIPE, "the client does not read") from None
+            except OSError as error:
+                self.stalled = error.errno == errno.ETIMEDOUT
+                raise BrokenPipeError(errno.EPIPE, "the client is gone") from None
+
+    def _unread(self) -> int:
+        """Return how many bytes the client has not taken yet."""
+        count = array("i", [0])
+        try:
+            fcntl.ioctl(self._raw.fileno(), termios.TIOCOUTQ, count)
+        except OSError:  # it cannot tell: then room is the only sign of progress
+            return 0
+        return count[0]
 
     send = sendall  # gunicorn sends `100 Continue` with it and does not look at the answer
 
-    def send_now(self, payload: Payload) -> bytes:
+    def send_now(self, payload: Payload) -> bytes | memoryview:
         """Send what fits without waiting; return the rest.
 
         :raises OSError: the client is gone.
@@ -155,7 +175,8 @@ class Connection:
             sent: int = self._raw.send(data)
         except BlockingIOError:
             return data
-        return data[sent:] if sent < len(data) else b""
+        # A view: however many readers do not keep up, there is one payload.
+        return memoryview(data)[sent:] if sent < len(data) else b""
 
     def close(self) -> None:
         """Close; let the client read the answer first where it may still be sending."""
@@ -168,7 +189,7 @@ class Connection:
         """Call `gone` once the client hangs up, half or whole, or sends more than a few bytes."""
         # What comes is thrown away, and may have been part of a request.
         self._deaf = True
-        return Watch(self._raw, gone)
+        return Watch(self, gone)
 
     def live(self) -> None:
         """The body is a pipe that may be quiet for hours and ends when the hub stops."""
@@ -207,10 +228,11 @@ class Connection:
 class Watch:
     """Looks at a reader's socket while its stream is open."""
 
-    __slots__ = ("_gone", "_raw", "_room", "_watcher")
+    __slots__ = ("_connection", "_gone", "_raw", "_room", "_watcher")
 
-    def __init__(self, raw: Any, gone: Callable[[], None]) -> None:
-        self._raw = raw
+    def __init__(self, connection: Connection, gone: Callable[[], None]) -> None:
+        self._connection = connection
+        self._raw = connection._raw  # noqa: SLF001 - they are one
         self._gone = gone
         self._room = _STRAY
 
@@ -227,68 +249,10 @@ class Watch:
             stray = len(self._raw.recv(_STRAY))
         except BlockingIOError:
             return
-        except OSError:
+        except OSError as error:
             stray = 0
+            self._connection.stalled = error.errno == errno.ETIMEDOUT
         self._room -= stray
         if not stray or self._room < 0:
             self._watcher.stop()
             self._gone()
-
-
-class Input:
-    """A request's body; what breaks it becomes a refusal, and it can be read as it arrives."""
-
-    def __init__(self, body: Any, connection: Connection, length: str | None) -> None:
-        self._body = body
-        self._connection = connection
-        self._left = int(length) if length is not None else None
-
-    def read(self, size: int | None = None) -> bytes:
-        """Read `size` bytes, or all.
-
-        :raises Invalid: the body broke off.
-        :raises TimedOut: the body stopped arriving.
-        """
-        try:
-            data: bytes = self._body.read(size)
-        except (OSError, http_errors.ParseException):
-            raise _broken() from None
-        if self._left is not None:
-            self._left -= len(data)
-            if self._left > 0 and (size is None or len(data) < size):
-                raise _broken()
-        return data
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body as it arrives, for as long as it lasts; a stop of the hub ends it.
-
-        gunicorn's own `read` and `readline` would wait until they have what they were asked for.
-
-        :raises Invalid: the body broke off.
-        """
-        self._connection.live()
-        reader = self._body.reader
-        try:
-            if isinstance(reader, ChunkedReader):
-                yield from reader.parser or ()
-                reader.parser = None
-            else:
-                yield from self._counted(reader)
-        except (OSError, http_errors.ParseException):
-            if not self._connection.finishing:
-                raise _broken() from None
-
-    def _counted(self, reader: Any) -> Iterator[bytes]:
-        while reader.length:
-            data = reader.unreader.read(None, reader.length)
-            if not data:
-                raise http_errors.NoMoreData
-            piece, beyond = data[: reader.length], data[reader.length :]
-            reader.unreader.unread(beyond)  # a next request that came along
-            reader.length -= len(piece)
-            yield piece
-
-
-def _broken() -> Invalid:
-    detail = "The body broke off before its end, or its framing is broken."
-    return Invalid(detail, "Send all of it.")

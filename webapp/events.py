@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -83,12 +84,13 @@ class Draft:
 class Event:
     """A draft at its place in the log; its frame is encoded once and shared by all readers."""
 
-    __slots__ = ("draft", "frame", "place")
+    __slots__ = ("draft", "frame", "place", "size")
 
     def __init__(self, place: EventId, draft: Draft) -> None:
         self.place = place
         self.draft = draft
         self.frame = wire.frame(draft.data, id=self.id, type=draft.type, retry=draft.retry)
+        self.size = len(self.frame) + sys.getsizeof(draft.data)  # bytes of memory, about
 
     def __repr__(self) -> str:
         return f"<Event {self.place}>"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Sees = Callable[[Event], bool]
 
 PAGE_BYTES = 64 << 10  # what a reader that catches up holds at once
+_COUNTED = 500  # events that a first answer is held up for
 _SCAN = 256  # events looked at in one step backwards
 
 
@@ -53,10 +54,13 @@ class History:
         return Page([], floor) if floor > after else Page(events)
 
     def count(self, sees: Sees, after: EventId) -> int | None:
-        """Return how many events one sees after a place; None where that is not at hand."""
+        """Return how many events one sees after a place; None where that is not quick to tell."""
         if after < self._window.floor:
             return None
-        return sum(map(sees, self._window.since(after)))
+        missed = self._window.since(after, PAGE_BYTES)
+        if len(missed) > _COUNTED or (missed and missed[-1].place < self._window.head):
+            return None
+        return sum(map(sees, missed))
 
     def place(self, start: Start, sees: Sees) -> tuple[EventId, str | None]:
         """Return the place to begin from, and why events before it are lost, if any are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 import gevent
@@ -12,7 +12,9 @@ from gevent.event import Event as Signal
 
 from webapp import wire
 from webapp.errors import Unavailable
+from webapp.events import EventId
 from webapp.history import History
+from webapp.pace import Pace
 from webapp.subscription import Subscription
 from webapp.topics import covers, selector
 from webapp.window import Window
@@ -23,15 +25,14 @@ if TYPE_CHECKING:
 
     from webapp.auth import Grant
     from webapp.brokers.base import Broker
-    from webapp.events import Draft, Event, EventId
+    from webapp.events import Draft, Event
     from webapp.history import Start
     from webapp.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_BATCH_BYTES = 256 << 10  # what the dispatcher joins at once
-_RENEWAL = 1 / 4  # of the window
-_SLICE = 0.002  # seconds that fan-out keeps the loop for itself
+_BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
+_RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
 
 
 class Feed:
@@ -69,6 +70,7 @@ class Hub:
         self.broker = broker
         self.settings = settings
         self.draining = False
+        self.failed = False
         self.observers: list[Callable[[Subscription, bool], None]] = []
         self.ended: Counter[str] = Counter()
         self._max_readers = max_readers
@@ -95,6 +97,13 @@ class Hub:
         self.dispatched = head
         self.renew_before = head
         self._tasks = [gevent.spawn(task) for task in (self._follow, self._dispatch, self._tick)]
+        for task in self._tasks:
+            task.link_exception(self._fail)
+
+    def _fail(self, task: gevent.Greenlet[[], None]) -> None:
+        # It would beat for ever and deliver nothing: better that its process starts anew.
+        self.failed = True
+        log.critical("the hub is broken", exc_info=task.exception)
 
     def stop(self) -> None:
         """Stop following the log and let go of it."""
@@ -125,10 +134,11 @@ class Hub:
         self.start()
         if self.draining:
             detail = "The hub is stopping."
-            raise Unavailable(detail, "Come back in a moment.")
+            raise Unavailable(detail, "Come back in a moment.", reason="drain")
         if self._max_readers and len(self) >= self._max_readers:
             detail = "The hub is full."
-            raise Unavailable(detail, "Come back later, or raise TIDINGS_MAX_SUBSCRIBERS.")
+            remedy = "Come back later, or raise TIDINGS_MAX_SUBSCRIBERS."
+            raise Unavailable(detail, remedy, reason="full")
         key = (selectors, grant.subscribe)
         feed = self._feeds.get(key) or Feed(*key)
         place, lost = self.history.place(start, feed.sees)
@@ -219,10 +229,13 @@ class Hub:
         its cursor is moved before it is woken. Whoever is not parked reads the batch itself.
         """
         parts: defaultdict[Feed, list[Event]] = defaultdict(list)
-        for event in batch:
-            for feed in self._audience(event):
-                parts[feed].append(event)
         upto, pace = batch[-1].place, Pace()
+        for event in batch:
+            for feed in self._patterns.union(*map(self._named, event.draft.topics)):
+                # One that nobody is parked in now can only gain readers that need no more.
+                if feed.parked and feed.sees(event):
+                    parts[feed].append(event)
+                pace.keep()
         for feed, events in parts.items():
             feed.last_write = monotonic()
             first, told, count = events[0].place, events[-1].place, len(events)
@@ -235,15 +248,15 @@ class Hub:
                     reader.give(_joined(rest), upto, told, len(rest))
                 pace.keep()
 
-    def _audience(self, event: Event) -> set[Feed]:
-        feeds = self._patterns.union(*(self._exact.get(t, ()) for t in event.draft.topics))
-        return {feed for feed in feeds if feed.parked and feed.sees(event)}
+    def _named(self, topic: str) -> set[Feed]:
+        return self._exact.get(topic) or set()
 
     def _renew(self) -> None:
         """Give those readers a fresh cursor whose last id is ageing in a log that moves on.
 
-        It runs each time a quarter of the window was filled anew, and a reader that parks with
-        an older cursor renews it itself: what a reader knows is never older than half a window.
+        It runs each time a quarter of the window was filled anew or a quarter of its age has
+        passed, and a reader that parks with an older cursor renews it itself: what a reader
+        knows is never older than half a window.
         """
         pace = Pace()
         mark = wire.Payload(wire.frame("{}", type="hub.mark", id=str(self.dispatched)))
@@ -256,10 +269,14 @@ class Hub:
 
     def _tick(self) -> None:
         """Beat for the feeds that are silent, and end the streams whose time is over."""
-        silence = self.settings.heartbeat
+        silence, renewed = self.settings.heartbeat, monotonic()
         while True:
             gevent.sleep(min(1.0, silence / 4))
             pace, now = Pace(), monotonic()
+            self._forget_old()
+            if now - renewed >= self.settings.history_age * _RENEWAL:
+                self._renew()
+                renewed = now
             for feed in list(self._feeds.values()):
                 if now - feed.last_write >= silence:
                     feed.last_write = now
@@ -270,19 +287,10 @@ class Hub:
                 reader.check_deadline(now)
                 pace.keep()
 
+    def _forget_old(self) -> None:
+        oldest = EventId(round((time() - self.settings.history_age) * 1000), 0)
+        self.window.expire(min(oldest, self.dispatched.next(0)))
+
 
 def _joined(events: list[Event]) -> Payload:
     return Payload(b"".join(event.frame for event in events))
-
-
-class Pace:
-    """Hands the loop over now and then, so that a fan-out to thousands does not hold it."""
-
-    def __init__(self) -> None:
-        self._since = monotonic()
-
-    def keep(self) -> None:
-        """Let others run if a slice of time has passed."""
-        if monotonic() - self._since > _SLICE:
-            gevent.sleep(0)
-            self._since = monotonic()

@@ -27,8 +27,9 @@ from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.workers.ggevent import GeventWorker
 
-from webapp.connection import Connection, Input
+from webapp.connection import Connection
 from webapp.errors import Misconfigured, problem
+from webapp.input import Input
 from webapp.settings import Settings
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ class StreamWorker(GeventWorker):
             self.notify()
             self._stopping.wait(1.0)
             self._collect()
+            self.alive = self.alive and not self.hub.failed
         self._drain(servers)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -248,10 +250,7 @@ class StreamWorker(GeventWorker):
         options: dict[str, Any] = {"spawn": Pool(self.worker_connections)}
         if self.cfg.is_ssl:
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
-        server = StreamServer(listener, partial(self.handle, listener), **options)
-        if self.cfg.workers > 1:
-            server.max_accept = 1  # share what arrives with the other workers
-        return server
+        return StreamServer(listener, partial(self.handle, listener), **options)
 
     def _drain(self, servers: list[StreamServer]) -> None:
         until = time.monotonic() + self.settings.drain

@@ -122,11 +122,11 @@ class Settings:
     history_age: float = _setting(7 * 86400.0, _above_zero)
     """How long the log keeps an event, in seconds."""
     history_bytes: int = _setting(64 << 20, _size)
-    """How many bytes of frames the log keeps."""
+    """How many bytes of memory the log may take."""
     window_events: int = _setting(10_000, _count_above_zero)
     """How many of the newest events a process keeps at hand."""
     window_bytes: int = _setting(64 << 20, _size)
-    """How many bytes of frames a process keeps at hand."""
+    """How many bytes of memory the events at hand may take."""
     heartbeat: float = _setting(15.0, _above_zero)
     """Seconds of silence before a heartbeat; below every proxy's idle limit."""
     retry: float = _setting(2.0, _above_zero)

@@ -14,6 +14,7 @@ import gevent
 from gevent.event import Event as Signal
 
 from webapp import wire
+from webapp.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from webapp.events import EventId
     from webapp.hub import Feed, Hub
     from webapp.wire import Payload
+
+    Buffer = bytes | memoryview
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +36,16 @@ except PackageNotFoundError:  # run from a checkout, as platforms do
     VERSION = "0.1.0"
 
 
-class Connection(Protocol):
+class Peer(Protocol):
     """A reader's socket, as far as its subscription needs it."""
 
     stalled: bool
     """Whether a write was given up because the reader did not read."""
 
-    def send_now(self, payload: Payload) -> bytes:
+    def send_now(self, payload: Payload) -> Buffer:
         """Send what fits without waiting; return the rest. Raise OSError where nobody is left."""
 
-    def sendall(self, data: bytes) -> None:
+    def sendall(self, data: Buffer) -> None:
         """Send such a rest, waiting as long as the reader makes progress."""
 
     def watched(self, gone: Callable[[], None]) -> AbstractContextManager[None]:
@@ -64,12 +67,12 @@ class Subscription:
         "_expires",
         "_given",
         "_hub",
-        "_lost",
         "_rest",
         "_sent",
         "_woken",
         "cursor",
         "feed",
+        "lost",
         "reason",
         "told",
     )
@@ -82,16 +85,16 @@ class Subscription:
         self.told = place  # the newest id that it knows
         self.reason: str | None = None
         self._hub = hub
-        self._lost = lost
+        self.lost = lost
         self._expires = expires
-        self._connection: Connection | None = None
+        self._connection: Peer | None = None
         self._given = b""  # by the dispatcher, to be yielded
-        self._rest = b""  # of a chunk that the dispatcher began
+        self._rest: Buffer = b""  # of a chunk that the dispatcher began
         self._deadline = self._last_moment()
         self._woken = Signal()
         self._sent = 0
 
-    def frames(self, connection: Connection | None = None) -> Iterator[bytes]:
+    def frames(self, connection: Peer | None = None) -> Iterator[bytes]:
         """Yield all that the reader is sent, until one of the reasons of `end`.
 
         :param connection: the reader's socket, where the server hands it over: events go straight
@@ -106,11 +109,10 @@ class Subscription:
                 while self.reason is None:
                     if frame := self._missed() or self._awaited():
                         yield frame
-            if self.reason != "client_left":
+            if self.reason not in {"client_left", "too_slow"}:
                 yield self._farewell()
         except (GeneratorExit, BrokenPipeError):
-            # The server gave up writing, or this did.
-            self.end("too_slow" if connection and connection.stalled else "client_left")
+            self._left()  # the server gave up writing, or this did
             raise
         finally:
             self._hub.leave(self)
@@ -160,7 +162,7 @@ class Subscription:
             try:
                 self._rest = self._connection.send_now(payload)
             except OSError:
-                self.end("client_left")
+                self._left()
             else:
                 if not self._rest:
                     return
@@ -168,10 +170,12 @@ class Subscription:
         self._woken.set()
 
     def _left(self) -> None:
-        self.end("client_left")
+        stalled = self._connection is not None and self._connection.stalled
+        self.end("too_slow" if stalled else "client_left")
 
     def _missed(self) -> bytes:
         """Return more of what was missed; nothing means that the head is reached, this instant."""
+        pace = Pace()
         while self.reason is None:
             page = self._hub.history.page(self.cursor)
             if page.floor is not None:
@@ -180,7 +184,11 @@ class Subscription:
             if not page.events:
                 return self._renewed()
             self.cursor = page.events[-1].place
-            seen = [event for event in page.events if self.feed.sees(event)]
+            seen = []
+            for event in page.events:
+                if self.feed.sees(event):
+                    seen.append(event)
+                pace.keep()
             gevent.sleep(0)  # a fast reader never blocks: let the others have their turn
             if seen:
                 self.told = seen[-1].place
@@ -225,8 +233,8 @@ class Subscription:
             "server": f"tidings/{VERSION}",
         }
         opening = b"retry: %d\n" % self._retry() + self._frame("hub.open", about)
-        if self._lost:
-            opening += self._frame("hub.reset", {"reason": self._lost})
+        if self.lost:
+            opening += self._frame("hub.reset", {"reason": self.lost})
         return opening
 
     def _farewell(self) -> bytes:

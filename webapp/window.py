@@ -19,7 +19,7 @@ class Window:
 
     :param start: the place before the first event; `floor` and `head` of the empty window.
     :param max_events: how many events `trim` leaves at most.
-    :param max_bytes: how many bytes of frames `trim` leaves at most; the newest event always stays.
+    :param max_bytes: how many bytes of memory `trim` leaves at most; the newest event always stays.
     """
 
     def __init__(self, start: EventId, max_events: int, max_bytes: int) -> None:
@@ -41,13 +41,13 @@ class Window:
 
     def share(self, events: Sequence[Event]) -> float:
         """Return how much of the window's bounds the events fill: 1.0 is all of it."""
-        size = sum(len(event.frame) for event in events)
+        size = sum(event.size for event in events)
         return max(len(events) / self.max_events, size / self.max_bytes)
 
     def append(self, events: Sequence[Event]) -> None:
         """Add events that come after the head, in order; nothing is dropped yet."""
         self._events.extend(events)
-        self._bytes += sum(len(event.frame) for event in events)
+        self._bytes += sum(event.size for event in events)
         if events:
             self.head = events[-1].place
 
@@ -93,8 +93,9 @@ class Window:
 
     def _drop(self) -> Event:
         event = self._events[self._first]
+        self._events[self._first] = None  # type: ignore[call-overload] # its memory is free now
         self._first += 1
-        self._bytes -= len(event.frame)
+        self._bytes -= event.size
         self.floor = event.place
         return event
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gevent.event import Event as Signal
 
 from webapp.brokers.base import Bounds
-from webapp.errors import Conflict
+from webapp.errors import Conflict, Unavailable
 from webapp.events import Event, EventId
 from webapp.window import Window
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from webapp.events import Draft
 
+_PATIENCE = 10  # seconds that a publisher waits for the follower
 _PAGE = 256 << 10  # bytes handed to the follower at once
 
 
@@ -38,17 +39,19 @@ class MemoryBroker:
         self._log = Window(EventId(_now(), 0), max_events, max_bytes)
         self._max_age = round(max_age * 1000)
         self._own: dict[str, Event] = {}
-        self._followed: EventId | None = None
-        self._grown = Signal()
+        self._followed = self._log.head
+        self._at_floor: Event | None = None
+        self._grown, self._trimmed = Signal(), Signal()
         self._closed = False
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Put all drafts in the log, or none; see `Broker.append`."""
+        self._await_follower()
         self._expire()
         new: dict[str, Event] = {}
         events, place = [], self._log.head
         for draft in drafts:
-            event = self._own.get(draft.id or "") or new.get(draft.id or "")
+            event = self._kept(draft.id) or new.get(draft.id or "")
             if event is None:
                 place = place.next(_now())
                 event = Event(place, draft)
@@ -63,10 +66,10 @@ class MemoryBroker:
         """Yield what comes after a place, in order, until the broker is closed."""
         while not self._closed:
             if events := self._log.since(after, _PAGE):
-                self._followed = after
                 yield events
                 self._followed = after = events[-1].place
                 self._trim()
+                self._trimmed.set()
             else:
                 self._grown.clear()
                 self._grown.wait()
@@ -102,6 +105,19 @@ class MemoryBroker:
         self._trim()
         self._grown.set()
 
+    def _await_follower(self) -> None:
+        # The log is over its bounds only while the follower has not read what is to be dropped:
+        # publishers that are faster than it wait, instead of filling the memory.
+        while self._log.over:
+            self._trimmed.clear()
+            if not self._trimmed.wait(_PATIENCE):
+                detail = "More is published than can be handed on."
+                raise Unavailable(detail, "Publish more slowly.")
+
+    def _kept(self, id: str | None) -> Event | None:
+        event = self._own.get(id or "")
+        return event if event and event.place > self._log.floor else None
+
     def _trim(self) -> None:
         # What the follower was not given stays: it could not tell that it is missing.
         self._forget(self._log.trim(self._followed))
@@ -110,9 +126,13 @@ class MemoryBroker:
         self._forget(self._log.expire(EventId(_now() - self._max_age, 0)))
 
     def _forget(self, dropped: list[Event]) -> None:
-        for event in dropped:
-            if event.draft.id:
+        if not dropped:
+            return
+        # The newest of them names the floor, which is still a place to come back to.
+        for event in [self._at_floor, *dropped[:-1]]:
+            if event and event.draft.id and self._own.get(event.draft.id) is event:
                 del self._own[event.draft.id]
+        self._at_floor = dropped[-1]
 
 
 def _conflict() -> Conflict:

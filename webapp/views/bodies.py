@@ -27,6 +27,7 @@ MAX_BATCH = 10_000  # events in one JSON array
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _MAX_FIELDS = MAX_TOPICS + 100
 _CHUNK = 64 << 10
+_STEP = 50
 _DIGITS = 20  # enough for any time
 
 Fields = dict[str, Any]
@@ -56,7 +57,7 @@ def drafts(default: str | None, max_body: int) -> list[Draft]:
         if not items or len(items) > MAX_BATCH:
             detail = f"A JSON array has 1 to {MAX_BATCH} events; this one has {len(items)}."
             raise (TooLarge if items else Invalid)(detail, "Send several, or an NDJSON body.")
-        return [draft(item, default) for item in items]
+        return list(_drafts(items, default))
     if request.mimetype in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         fields = _form(body)
     else:
@@ -67,6 +68,13 @@ def drafts(default: str | None, max_body: int) -> list[Draft]:
         detail = f"The request has none of {', '.join(_FIELDS)}."
         raise Invalid(detail, "Send data=…, as in curl -d data=hello; or set a Content-Type.")
     return [draft(_plain(fields), default)]
+
+
+def _drafts(items: list[Any], default: str | None) -> Iterator[Draft]:
+    for number, item in enumerate(items):
+        if number % _STEP == 0:
+            time.sleep(0)  # thousands of events, or of topics: let others have their turn
+        yield draft(item, default)
 
 
 def lines(max_line: int) -> Iterator[list[bytes]]:
@@ -87,7 +95,8 @@ def lines(max_line: int) -> Iterator[list[bytes]]:
             detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
             raise TooLarge(detail, "Send smaller events, one a line.")
         time.sleep(0)  # a pipe that is always full never waits: let others have their turn
-    yield [bytes(rest)]
+    if not getattr(request.environ["wsgi.input"], "cut", False):
+        yield [bytes(rest)]
 
 
 def parse_line(line: bytes, default: str | None) -> Draft:

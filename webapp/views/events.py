@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import random
 import re
 import time
 from functools import partial
@@ -34,6 +36,7 @@ MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
 _MAX_GET_BODY = 64 << 10
 _LONG_MOMENT = 40  # characters: more than any time has
 _PIPE_STEP = 500  # lines published together
+_PATIENCE = 5  # seconds over which those return that found no room
 _COOKIE = "mercureAuthorization"
 _NO_CURSORS = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -75,7 +78,9 @@ class _Views:
             return self._no_room(error)
         connection = request.environ.get("tidings.connection")
         answer = _stream(stream_with_context(subscription.frames(connection)))
-        answer.headers["Last-Event-ID"] = str(subscription.cursor)
+        # As Mercure: what was asked for, where the stream begins there.
+        found = start.cursor and not subscription.lost
+        answer.headers["Last-Event-ID"] = start.cursor if found else str(subscription.cursor)
         return answer
 
     def publish(self, default: str | None) -> ResponseReturnValue:
@@ -139,9 +144,11 @@ class _Views:
         """Tell an EventSource to come back: for any status but 200 it would give up for good."""
         if "text/event-stream" not in request.headers.get("Accept", ""):
             raise error
+        reason = error.extra.get("reason", "unavailable")
+        wait = self._settings.drain if reason == "drain" else _PATIENCE
+        retry = jittered_retry(self._settings.retry + random.uniform(0, wait))  # noqa: S311
         # No id: it would move the cursor of a reader that was sent nothing.
-        retry = jittered_retry(max(self._settings.retry, 5))
-        return _stream([wire.frame('{"reason": "full"}', type="hub.bye", retry=retry)])
+        return _stream([wire.frame(json.dumps({"reason": reason}), type="hub.bye", retry=retry)])
 
 
 class _Pipe:

@@ -25,6 +25,9 @@ def make_blueprint(hub: Hub) -> Blueprint:
         if hub.draining:
             detail = "The hub is stopping."
             raise Unavailable(detail, "Send requests to another one.")
+        if hub.failed:
+            detail = "The hub is broken."
+            raise Unavailable(detail, "Its log says why; its process will start anew.")
         hub.broker.bounds()
         return Response("ready\n", mimetype="text/plain")
 
