@@ -50,6 +50,7 @@ class Connection:
         "_deaf",
         "_finishing",
         "_live",
+        "_plain",
         "_raw",
         "_request",
         "_settings",
@@ -65,6 +66,7 @@ class Connection:
         self.linger = False
         self._sock = sock
         self._raw = sock._sock  # noqa: SLF001 - gevent's own send and recv would wait
+        self._plain = not hasattr(sock, "cipher")  # below TLS there are only its records
         self._chunked = False
         self._settings = settings
         self._waiting = True
@@ -113,12 +115,8 @@ class Connection:
         """
         if self._deaf or (self._finishing and (self._waiting or self._live)):
             return b""
-        if time.monotonic() - self._turn > _SLICE:  # a socket that always has bytes never waits
-            gevent.sleep(0)
-            self._turn = time.monotonic()
-        self._sock.settimeout(self._patience())
         try:
-            data: bytes = self._sock.recv(size)
+            data = self._receive(size)
         except TimeoutError:
             self._deaf = True  # what comes late is not taken for a beginning
             if not self._body:
@@ -131,6 +129,23 @@ class Connection:
             self._waiting = False
             self._deadline = time.monotonic() + self._settings.header_timeout
         return b"" if self._finishing and self._live else data
+
+    def _receive(self, size: int) -> bytes:
+        if self._plain:
+            try:
+                data: bytes = self._raw.recv(size)
+            except BlockingIOError:
+                pass  # it is going to wait, and others have their turn
+            else:
+                # A client that sends without a pause never waits.
+                if time.monotonic() - self._turn > _SLICE:
+                    gevent.sleep(0)
+                    self._turn = time.monotonic()
+                return data
+        self._sock.settimeout(self._patience())
+        data = self._sock.recv(size)
+        self._turn = time.monotonic()
+        return data
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all of `data`; each step must make progress within the write time-out.
