@@ -1,11 +1,12 @@
 # run: the hub on http://127.0.0.1:8000    test: all checks, as CI runs them
+# bench: beside other servers; BENCH="--repeat 3 --picture bench.svg" says how
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 RUN_READY = $(VENV)/.run
 TEST_READY = $(VENV)/.test
 
-.PHONY: run test lint clean
+.PHONY: run test bench lint clean
 
 run: $(RUN_READY)
 	$(BIN)/gunicorn wsgi:app
@@ -15,6 +16,9 @@ test: lint
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+bench: $(TEST_READY)
+	$(BIN)/python tests/bench $(BENCH)
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check

@@ -1,0 +1,39 @@
+"""The usual Flask and gevent stack, to compare with: a queue per reader, drained by a generator."""
+
+from __future__ import annotations
+
+from queue import Queue
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, request, stream_with_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+app = Flask(__name__)
+readers: set[Queue[str]] = set()
+
+
+def stream(queue: Queue[str]) -> Iterator[str]:
+    """Begin at once: gunicorn sends the headers with the first piece."""
+    try:
+        yield ":\n\n"
+        while True:
+            yield f"data: {queue.get()}\n\n"
+    finally:
+        readers.discard(queue)
+
+
+@app.get("/events")
+def listen() -> Response:
+    queue: Queue[str] = Queue()
+    readers.add(queue)
+    return Response(stream_with_context(stream(queue)), mimetype="text/event-stream")
+
+
+@app.post("/events")
+def publish() -> tuple[str, int]:
+    data = request.get_data(as_text=True)
+    for queue in list(readers):
+        queue.put(data)
+    return "", 204

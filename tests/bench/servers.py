@@ -1,0 +1,151 @@
+"""What is compared: each server as a process of its own with one worker, and what it uses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+PATIENCE = 15  # seconds for a server to answer its first reader
+SETTLE = 0.2  # seconds after which a server has nothing left to do
+TICKS = os.sysconf("SC_CLK_TCK")
+STREAM = "Accept: text/event-stream"
+NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+CHANNEL = "nchan_channel_id bench; nchan_message_buffer_length 1000; nchan_message_timeout 10m;"
+NGINX = """
+daemon off; worker_processes 1; worker_rlimit_nofile {files}; pid nginx.pid; error_log stderr;
+load_module {module}; {user}
+events {{ worker_connections {files}; }}
+http {{
+  access_log off; keepalive_requests 1000000; nchan_shared_memory_size 256m;
+  client_body_temp_path .; proxy_temp_path .; fastcgi_temp_path .; uwsgi_temp_path .;
+  scgi_temp_path .;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location = /sub {{
+      nchan_subscriber eventsource; nchan_subscriber_first_message newest; {channel}
+    }}
+    location = /pub {{ nchan_publisher http; {channel} }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server is started on a port, in a scratch folder, and where to read and publish."""
+
+    command: Callable[[int, Path], list[str]]
+    listen: str = "/events"
+    publish: str = "/events"
+    folder: Path = ROOT
+
+
+def gunicorn(app: str, *arguments: str) -> Callable[[int, Path], list[str]]:
+    command = [sys.executable, "-m", "gunicorn", app, "--workers=1", *arguments]
+    return lambda port, _: [*command, f"--bind=127.0.0.1:{port}"]
+
+
+def nginx(port: int, scratch: Path) -> list[str]:
+    user = "user root;" if os.geteuid() == 0 else ""
+    conf = NGINX.format(port=port, module=NCHAN, user=user, files=files(), channel=CHANNEL)
+    (scratch / "nginx.conf").write_text(conf)
+    return [shutil.which("nginx") or "nginx", "-p", str(scratch), "-c", "nginx.conf"]
+
+
+def files() -> int:
+    """Return how many files a process may open."""
+    return os.sysconf("SC_OPEN_MAX")
+
+
+SERVERS = {
+    "tidings": Server(gunicorn("wsgi:app"), "/events?topic=bench", "/events?topic=bench"),
+    "naive": Server(
+        gunicorn("naive:app", "-k=gevent", "--worker-connections=100000", "--no-control-socket"),
+        folder=HERE,
+    ),
+    "bare": Server(lambda port, _: [sys.executable, str(HERE / "bare.py"), str(port)]),
+    "nchan": Server(nginx, "/sub", "/pub"),
+}
+
+
+def missing(name: str) -> str:
+    """Return why a server cannot be run here, or nothing."""
+    if name == "nchan" and not (shutil.which("nginx") and NCHAN.exists()):
+        return "Debian's nginx and libnginx-mod-nchan are not installed"
+    return ""
+
+
+@contextmanager
+def running(server: Server) -> Iterator[tuple[int, int]]:
+    """Run a server until its first reader is answered; give its process and port; then kill it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ours = ("TIDINGS_", "PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)} | {"TIDINGS_DEMO": "0"}
+    with TemporaryDirectory() as scratch, (Path(scratch) / "log").open("w+") as log:
+        process = subprocess.Popen(
+            server.command(port, Path(scratch)),
+            cwd=server.folder,
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            if not answers(port, server.listen):
+                log.seek(0)
+                sys.exit(f"{process.args!r} does not answer:\n{log.read()}")
+            time.sleep(SETTLE)
+            yield process.pid, port
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def answers(port: int, path: str) -> bool:
+    """Await the first answer to a reader: a listening socket alone says little."""
+    ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{STREAM}\r\n\r\n".encode()
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        try:
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+                sock.sendall(ask)
+                return b" 200 " in sock.recv(20)
+        except OSError:
+            time.sleep(0.02)
+    return False
+
+
+def used(root: int) -> tuple[float, int]:
+    """Return a process tree's CPU seconds and its memory: PSS, which counts what is shared once."""
+    stats = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended
+    tree = [root]
+    for parent in tree:  # it grows on the way
+        tree += [pid for pid, stat in stats.items() if int(stat[1]) == parent]
+    cpu = sum(int(stats[pid][11]) + int(stats[pid][12]) for pid in tree)
+    return cpu / TICKS, sum(map(pss, tree))
+
+
+def pss(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
