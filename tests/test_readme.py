@@ -57,6 +57,7 @@ def test_its_curls_work_as_written(server: Server, command: str) -> None:
         assert re.fullmatch(r"(\d+-\d+\n?)+", done.stdout), done.stdout
     else:
         assert "event: hub.open" in done.stdout
+        assert ("/users/{id}" in done.stdout) == ("/users/{id}" in command)
         assert done.returncode == 28  # it would have gone on
 
 
