@@ -340,6 +340,20 @@ def test_what_is_too_old_is_in_no_window_either() -> None:
     hub.stop()
 
 
+def test_a_reader_that_heartbeats_wake_is_not_behind_what_it_does_not_see() -> None:
+    hub = make_hub(window_events=4, history_events=4, heartbeat=0.01)
+    reader = Reader(subscribe(hub, "quiet"))
+    for _ in range(30):
+        publish(hub, "unseen", "unseen", topic="busy")
+        gevent.sleep(0.005)
+    publish(hub, "seen", topic="quiet")
+    assert reader.await_data(1) == ["seen"]
+    assert wire.HEARTBEAT in reader.raw
+    assert "hub.reset" not in {m.type for m in reader.messages()}
+    reader.leave()
+    hub.stop()
+
+
 def test_counting_what_was_missed_does_not_hold_up_the_first_bytes(hub: Hub) -> None:
     start = publish(hub, "first")[0].id
     publish(hub, *map(str, range(100)))

@@ -153,7 +153,12 @@ class Subscription:
     def beat(self) -> None:
         """Give a parked reader a heartbeat."""
         if self in self.feed.parked:
+            self._keep_up()
             self._write(_HEARTBEAT)
+
+    def _keep_up(self) -> None:
+        # While it was parked it was given all that it sees of what was handed out.
+        self.cursor = max(self.cursor, self._hub.dispatched)
 
     def _write(self, payload: Payload) -> None:
         if self._connection is None:
@@ -211,9 +216,8 @@ class Subscription:
         self._woken.wait()
         self._woken.clear()
         if self in self.feed.parked:
-            # It is to end, and has all that was handed out while it was parked.
-            self.feed.parked.discard(self)
-            self.cursor = max(self.cursor, self._hub.dispatched)
+            self.feed.parked.discard(self)  # it is to end
+            self._keep_up()
         if self._connection is not None and self._rest:
             rest, self._rest = self._rest, b""
             self._connection.sendall(rest)  # the end of a chunk that was begun
