@@ -11,6 +11,7 @@ import pytest
 from conftest import PATIENCE, ROOT, need
 
 from webapp.settings import PREFIX, Settings
+from webapp.subscription import VERSION
 
 if TYPE_CHECKING:
     from conftest import Server
@@ -77,6 +78,10 @@ def test_its_pipe_publishes_as_it_is_written(server: Server) -> None:
         assert all(re.fullmatch(r"\d\d:\d\d:\d\d", data) for data in stream.take(3))
         subprocess.run(["kill", "--", f"-{pipe.pid}"], check=True)
         pipe.wait()
+
+
+def test_the_hub_tells_the_version_of_the_project() -> None:
+    assert f'\nversion = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_its_picture_and_files_are_there() -> None:

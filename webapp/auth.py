@@ -52,18 +52,14 @@ class Authority:
             return Grant()
         return self._grant(token)
 
-    def check_publisher(self, token: str | None, drafts: list[Draft]) -> None:
-        """Refuse drafts that the token does not grant; every topic needs a grant.
+    def check(self, granted: frozenset[str], drafts: list[Draft]) -> None:
+        """Refuse drafts that are not granted; every topic needs a grant.
 
-        :raises Unauthorized: there is no token, or not a valid one.
-        :raises Forbidden: the token does not grant one of the topics.
+        :raises Forbidden: a topic is not granted, or private where there are no tokens.
         """
-        if self._key is None:
-            if any(draft.private for draft in drafts):
-                detail = "A private event reaches those whose token covers it; this hub has none."
-                raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
-            return
-        granted = self.publisher(token)
+        if self._key is None and any(draft.private for draft in drafts):
+            detail = "A private event reaches those whose token covers it; this hub has none."
+            raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
         for draft in drafts:
             if not all(covers(granted, (topic,)) for topic in draft.topics):
                 detail = "The token does not grant publishing to every topic of the event."

@@ -118,8 +118,8 @@ def greeting(settings: Settings, address: str) -> str:
         who = "everybody who can reach it" if settings.open else "everybody on this machine"
         access = f"{who} may read and publish"
     else:
-        readers = "everybody may read public events" if settings.anonymous else "readers"
-        access = f"{readers}; publishing needs a token" if settings.anonymous else "all need tokens"
+        readers = "everybody" if settings.anonymous else "who has a token"
+        access = f"{readers} may read public events; publishing needs a token"
     demo = "; the demo counts on the topic events" if settings.demo else ""
     return f"Tidings is at {address} ({settings.broker_url}): {access}{demo}"
 

@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from contextlib import nullcontext
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Protocol
 
 import gevent
@@ -30,10 +29,7 @@ log = logging.getLogger(__name__)
 
 _HEARTBEAT = wire.Payload(wire.HEARTBEAT)
 
-try:
-    VERSION = version("tidings")
-except PackageNotFoundError:  # run from a checkout, as platforms do
-    VERSION = "0.1.0"
+VERSION = "0.1.0"
 
 
 class Peer(Protocol):

@@ -86,11 +86,11 @@ class _Views:
     def publish(self, default: str | None) -> ResponseReturnValue:
         """Put what the body says in the log, and answer with its ids."""
         token = self._token(bodies.query().to_dict())
-        self._authority.publisher(token)  # before a stranger's body is read
+        granted = self._authority.publisher(token)  # before a stranger's body is read
         if request.mimetype == "application/x-ndjson":
             return self._pipe(default, token)
         drafts = bodies.drafts(default, self._settings.max_body_bytes)
-        ids = [event.id for event in self._append(token, drafts)]
+        ids = [event.id for event in self._append(granted, drafts)]
         if not _wants_json():
             return Response("\n".join(ids), mimetype="text/plain")
         return jsonify(id=ids[-1], ids=ids, published=len(ids))
@@ -98,7 +98,7 @@ class _Views:
     def _pipe(self, default: str | None, token: str | None) -> ResponseReturnValue:
         """Publish each line as it arrives, for as long as the body lasts."""
         bodies.check_encoding()
-        pipe = _Pipe(partial(self._append, token), default)
+        pipe = _Pipe(partial(self._append_part, token), default)
         try:
             for lines in bodies.lines(self._settings.max_body_bytes):
                 pipe.take(lines)
@@ -108,9 +108,12 @@ class _Views:
             raise
         return jsonify(published=pipe.published, last_id=pipe.last_id)
 
-    def _append(self, token: str | None, drafts: list[Draft]) -> list[Event]:
-        # Again for each part of a pipe: the token may end before it does.
-        self._authority.check_publisher(token, drafts)
+    def _append_part(self, token: str | None, drafts: list[Draft]) -> list[Event]:
+        # Asked again for each part of a pipe: the token may end before it does.
+        return self._append(self._authority.publisher(token), drafts)
+
+    def _append(self, granted: frozenset[str], drafts: list[Draft]) -> list[Event]:
+        self._authority.check(granted, drafts)
         limit = self._settings.max_event_bytes
         if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in drafts):
             detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
