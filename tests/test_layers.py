@@ -11,7 +11,18 @@ LAYERS = [
     ["errors", "wire", "settings"],
     ["events", "topics"],
     ["window", "brokers.base"],
-    ["brokers.memory", "auth", "history", "pace", "subscription", "connection", "input"],
+    [
+        "brokers.memory",
+        "brokers.redis",
+        "brokers.sqlite",
+        "auth",
+        "feeds",
+        "history",
+        "pace",
+        "subscription",
+        "connection",
+        "input",
+    ],
     ["hub"],
     ["brokers", "demo", "views"],
     [
@@ -32,7 +43,10 @@ MAY_IMPORT_GEVENT = {
     "connection",
     "server",
     "demo",
+    "brokers",
     "brokers.memory",
+    "brokers.redis",
+    "brokers.sqlite",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import unicodedata
@@ -20,6 +21,8 @@ _PLACE = re.compile(r"(\d{1,20})-(\d{1,20})")
 # No space at its ends: the header Last-Event-ID would come back without it.
 _OWN_ID = re.compile(rf"(?=.{{1,{MAX_ID}}}$)[!-~](?:[ -~]*[!-~])?")
 _RESERVED_ID = re.compile(r"earliest|#.*|[0-9]+-[0-9]+")
+
+_KEPT = ("data", "type", "id", "private", "retry")
 
 
 class EventId(NamedTuple):
@@ -79,6 +82,21 @@ class Draft:
         if self.retry is not None:
             low, high = RETRY_BOUNDS
             object.__setattr__(self, "retry", min(max(self.retry, low), high))
+
+    def dumps(self) -> str:
+        """Return it as text for a log to keep; drafts are equal where their texts are."""
+        fields = [self.topics, *(getattr(self, name) for name in _KEPT)]
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """Return the draft that was kept as `text`.
+
+        :raises ValueError: nobody kept it so.
+        :raises Invalid: it is none that can be published.
+        """
+        topics, *rest = json.loads(text)
+        return cls(topics=tuple(topics), **dict(zip(_KEPT, rest, strict=True)))
 
 
 class Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from webapp.brokers.base import Gap
 from webapp.events import EventId
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class Page(NamedTuple):
     """The next events after a place."""
 
     events: list[Event]
-    floor: EventId | None = None
-    """Where the log begins now, if events between the place and there are gone."""
+    gap: Gap | None = None
+    """What lies between the place and where the log begins now is lost."""
 
 
 class History:
@@ -45,13 +46,16 @@ class History:
         self._broker = broker
 
     def page(self, after: EventId) -> Page:
-        """Return the next events after a place; none means that it is the head."""
-        if after >= self._window.floor:
-            return Page(self._window.since(after, PAGE_BYTES))
-        events = self._broker.read(after, PAGE_BYTES)
-        # Asked after the page was read: what was trimmed in between is told, not hidden.
-        floor = self._broker.bounds().floor
-        return Page([], floor) if floor > after else Page(events)
+        """Return the next events after a place; none means that it is the head, this instant."""
+        while after < self._window.floor:
+            events = self._broker.read(after, PAGE_BYTES)
+            # Asked after the page was read: what was trimmed in between is told, not hidden.
+            floor = self._broker.bounds().floor
+            if floor > after:
+                return Page([], Gap(floor, "aged"))
+            if events:
+                return Page(events)
+        return Page(self._window.since(after, PAGE_BYTES))
 
     def count(self, sees: Sees, after: EventId) -> int | None:
         """Return how many events one sees after a place; None where that is not quick to tell."""
@@ -78,13 +82,10 @@ class History:
         return self._window.head, None
 
     def _settle(self, cursor: str) -> tuple[EventId, str | None]:
-        place = EventId.parse(cursor)
-        if place and self._window.holds(place):
-            return place, None
-        # Not here, but this process may only not have read so far: the log itself knows.
-        if known := self._broker.locate(cursor):
+        # What is not here this process may only not have read so far: the log itself knows.
+        if known := self._window.locate(cursor) or self._broker.locate(cursor):
             return known, None
-        floor, head = self._broker.bounds()
+        place, (floor, head) = EventId.parse(cursor), self._broker.bounds()
         return (floor, "aged") if place and place < floor else (head, "unknown")
 
     def _rewind(self, count: int, sees: Sees) -> EventId:
@@ -103,4 +104,4 @@ class History:
         return events[0].place if events else self._broker.bounds().floor
 
     def _before(self, place: EventId, limit: int) -> list[Event]:
-        return self._window.before(place, limit) or self._broker.before(place, limit)
+        return self._window.before(place, limit) or self._broker.before(place, limit, PAGE_BYTES)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import gevent
 from gevent.event import Event as Signal
+from gevent.lock import RLock
 
 from webapp import wire
+from webapp.brokers.base import Gap
 from webapp.errors import Unavailable
 from webapp.events import EventId
+from webapp.feeds import Feeds
 from webapp.history import History
 from webapp.pace import Pace
 from webapp.subscription import Subscription
-from webapp.topics import covers, selector
 from webapp.window import Window
 from webapp.wire import Payload
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from webapp.auth import Grant
     from webapp.brokers.base import Broker
     from webapp.events import Draft, Event
+    from webapp.feeds import Feed
     from webapp.history import Start
     from webapp.settings import Settings
 
@@ -33,24 +36,6 @@ log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
 _RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
-
-
-class Feed:
-    """The parked readers that see the same events, so that matching is done once for all."""
-
-    def __init__(self, selectors: frozenset[str], granted: frozenset[str]) -> None:
-        self.selectors = selectors
-        self.granted = granted
-        self.members = 0
-        self.last_write = monotonic()
-        self.parked: set[Subscription] = set()
-
-    def sees(self, event: Event) -> bool:
-        """Whether its readers asked for the event and may see it."""
-        topics = event.draft.topics
-        return covers(self.selectors, topics) and (
-            not event.draft.private or covers(self.granted, topics)
-        )
 
 
 class Hub:
@@ -75,30 +60,43 @@ class Hub:
         self.ended: Counter[str] = Counter()
         self._max_readers = max_readers
         self._members: set[Subscription] = set()
-        self._feeds: dict[tuple[frozenset[str], frozenset[str]], Feed] = {}
-        self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
-        self._patterns: set[Feed] = set()
+        self._feeds = Feeds()
         self._tasks: list[gevent.Greenlet[[], None]] = []
         self._arrived, self._idle = Signal(), Signal()
+        self._starting = RLock()
 
     def start(self) -> None:
-        """Begin to follow the log, unless that was done."""
+        """Begin to follow the log, unless that was done.
+
+        :raises Unavailable: the log cannot be reached; it may be tried again.
+        """
         if self._tasks:
             return
-        limits = self.settings
-        head = self.broker.bounds().head
-        # Never more than the log keeps: what it dropped is gone here too.
-        self.window = Window(
-            head,
-            min(limits.window_events, limits.history_events),
-            min(limits.window_bytes, limits.history_bytes),
-        )
+        with self._starting:
+            if not self._tasks:
+                self._begin()
+
+    def _begin(self) -> None:
+        self.window = self._recalled(self.broker.bounds().head)
         self.history = History(self.window, self.broker)
-        self.dispatched = head
-        self.renew_before = head
+        self.dispatched = self.renew_before = self.window.head
         self._tasks = [gevent.spawn(task) for task in (self._follow, self._dispatch, self._tick)]
         for task in self._tasks:
             task.link_exception(self._fail)
+
+    def _recalled(self, head: EventId) -> Window:
+        """Return a window that holds what it would hold had this process been here all the time:
+        after a deploy all readers come back at once, and need not all ask the log.
+        """
+        limits = self.settings
+        # Never more than the log keeps: what it dropped is gone here too.
+        most = min(limits.window_events, limits.history_events)
+        size = min(limits.window_bytes, limits.history_bytes)
+        events = self.broker.before(head.next(0), most, size)
+        window = Window(events[0].place if events else head, most, size)
+        window.append(events[1:])
+        window.trim()
+        return window
 
     def _fail(self, task: gevent.Greenlet[[], None]) -> None:
         # It would beat for ever and deliver nothing: better that its process starts anew.
@@ -139,14 +137,13 @@ class Hub:
             detail = "The hub is full."
             remedy = "Come back later, or raise TIDINGS_MAX_SUBSCRIBERS."
             raise Unavailable(detail, remedy, reason="full")
-        key = (selectors, grant.subscribe)
-        feed = self._feeds.get(key) or Feed(*key)
+        feed = self._feeds.get(selectors, grant.subscribe)
         place, lost = self.history.place(start, feed.sees)
         return Subscription(self, feed, place, lost=lost, expires=grant.expires)
 
     def join(self, reader: Subscription) -> None:
         """Count a reader whose stream opens; `leave` must follow, whatever happens."""
-        reader.feed = self._register(reader.feed)
+        reader.feed = self._feeds.enter(reader.feed)
         self._members.add(reader)
         if self.draining:
             reader.end("drain")
@@ -156,7 +153,7 @@ class Hub:
         """Forget a reader whose stream has ended."""
         reader.feed.parked.discard(reader)
         self._members.discard(reader)
-        self._unregister(reader.feed)
+        self._feeds.leave(reader.feed)
         self.ended[reader.reason or "error"] += 1
         self._observe(reader, opened=False)
 
@@ -166,28 +163,6 @@ class Hub:
         for reader in list(self._members):
             reader.end("drain")
 
-    def _register(self, feed: Feed) -> Feed:
-        feed = self._feeds.setdefault((feed.selectors, feed.granted), feed)
-        feed.members += 1
-        for names in self._indexes(feed):
-            names.add(feed)
-        return feed
-
-    def _unregister(self, feed: Feed) -> None:
-        feed.members -= 1
-        if feed.members:
-            return
-        del self._feeds[feed.selectors, feed.granted]
-        for names in self._indexes(feed):
-            names.discard(feed)
-        for text in feed.selectors:
-            if text in self._exact and not self._exact[text]:
-                del self._exact[text]
-
-    def _indexes(self, feed: Feed) -> list[set[Feed]]:
-        names = [selector(text).exact for text in feed.selectors]
-        return [self._patterns if name is None else self._exact[name] for name in names]
-
     def _observe(self, reader: Subscription, *, opened: bool) -> None:
         for observer in self.observers:
             observer(reader, opened)
@@ -195,14 +170,30 @@ class Hub:
     # Fanning out
 
     def _follow(self) -> None:
-        for events in self.broker.follow(self.window.head):
-            self.window.append(events)
+        for found in self.broker.follow(self.window.head):
+            if isinstance(found, Gap):
+                self._await_dispatch()
+                self._skip(found)
+                continue
+            self.window.append(found)
             self._arrived.set()
-            # The window never drops what a parked reader has not been sent.
-            while self.window.over and self.dispatched < self.window.head:
-                self._idle.clear()
-                self._idle.wait()
-            self.window.trim()
+            if self.window.over:
+                # The window never drops what a parked reader has not been sent.
+                self._await_dispatch()
+                self.window.trim()
+
+    def _await_dispatch(self) -> None:
+        while self.dispatched < self.window.head:
+            self._idle.clear()
+            self._idle.wait()
+
+    def _skip(self, gap: Gap) -> None:
+        """Go on after a gap in the log, and let every reader know."""
+        log.error("the log has a gap (%s): readers go on after %s", gap.reason, gap.place)
+        self.window.clear(gap.place)
+        self.dispatched = self.renew_before = gap.place
+        for reader in self._members:
+            reader.lose(gap)
 
     def _dispatch(self) -> None:
         fresh = 0.0  # the part of the window that was filled anew since the last renewal
@@ -231,7 +222,7 @@ class Hub:
         parts: defaultdict[Feed, list[Event]] = defaultdict(list)
         upto, pace = batch[-1].place, Pace()
         for event in batch:
-            for feed in self._patterns.union(*map(self._named, event.draft.topics)):
+            for feed in self._feeds.asked_for(event.draft.topics):
                 # One that nobody is parked in now can only gain readers that need no more.
                 if feed.parked and feed.sees(event):
                     parts[feed].append(event)
@@ -248,9 +239,6 @@ class Hub:
                     reader.give(_joined(rest), upto, told, len(rest))
                 pace.keep()
 
-    def _named(self, topic: str) -> set[Feed]:
-        return self._exact.get(topic) or set()
-
     def _renew(self) -> None:
         """Give those readers a fresh cursor whose last id is ageing in a log that moves on.
 
@@ -260,7 +248,7 @@ class Hub:
         """
         pace = Pace()
         mark = wire.Payload(wire.frame("{}", type="hub.mark", id=str(self.dispatched)))
-        for feed in list(self._feeds.values()):
+        for feed in list(self._feeds):
             for reader in list(feed.parked):
                 if reader.told < self.renew_before:
                     reader.give(mark, self.dispatched, self.dispatched, 0)
@@ -277,7 +265,7 @@ class Hub:
             if now - renewed >= self.settings.history_age * _RENEWAL:
                 self._renew()
                 renewed = now
-            for feed in list(self._feeds.values()):
+            for feed in list(self._feeds):
                 if now - feed.last_write >= silence:
                     feed.last_write = now
                     for reader in list(feed.parked):

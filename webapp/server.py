@@ -121,7 +121,7 @@ def greeting(settings: Settings, address: str) -> str:
         readers = "everybody" if settings.anonymous else "who has a token"
         access = f"{readers} may read public events; publishing needs a token"
     demo = "; the demo counts on the topic events" if settings.demo else ""
-    return f"Tidings is at {address} ({settings.broker_url}): {access}{demo}"
+    return f"Tidings is at {address} ({settings.log_name}): {access}{demo}"
 
 
 def _is_loopback(address: Any) -> bool:

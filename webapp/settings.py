@@ -22,6 +22,11 @@ _KEY_BYTES = 32  # RFC 7518, section 3.2: as long as the hash of HS256
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _MAX_PORT = 65535
+_SMALL: dict[str, dict[str, int]] = {  # where the log takes memory; small Redis plans have 25 MB
+    "memory": {"history_events": 10_000, "history_bytes": 64 << 20},
+    "redis": {"history_events": 10_000},
+    "rediss": {"history_events": 10_000},
+}
 
 
 def duration(text: str) -> float:
@@ -91,10 +96,17 @@ def _key(text: str) -> str:
 
 
 def _broker_url(text: str) -> str:
-    if urlsplit(text).scheme != "memory":
-        message = "memory://, the log of one process; this version has no other"
-        raise ValueError(message)
-    return text
+    url = urlsplit(text)
+    log_file = url.path.strip("/") and not url.netloc
+    if url.scheme == "memory" or (url.scheme == "sqlite" and log_file):
+        return text
+    if url.scheme in {"redis", "rediss"} and url.hostname:
+        return text
+    message = (
+        "sqlite:///path for a file (a relative path begins at the folder of wsgi.py),"
+        " redis://host or rediss://host for Redis or Valkey, or memory://"
+    )
+    raise ValueError(message)
 
 
 def _setting(default: Any, parse: Callable[[str], Any]) -> Any:
@@ -105,8 +117,8 @@ def _setting(default: Any, parse: Callable[[str], Any]) -> Any:
 class Settings:
     """The hub's settings; each field is the environment's `TIDINGS_<NAME>`, in upper case."""
 
-    broker_url: str = _setting("memory://", _broker_url)
-    """Which log: `memory://` is the log of one process."""
+    broker_url: str = _setting("sqlite:///instance/tidings.db", _broker_url)
+    """Which log: `memory://` of a process, `sqlite:///path` of a machine, `redis://` of many."""
     jwt_key: str | None = _setting(None, _key)
     """The shared key (HMAC) that tokens are signed with; None: nobody needs a token."""
     anonymous: bool = _setting(default=True, parse=_flag)
@@ -117,12 +129,12 @@ class Settings:
     """Whose pages may listen from another origin; `null` is a page opened from a file."""
     publish_origins: tuple[str, ...] = _setting((), _origins)
     """Whose pages may publish with a cookie, beside the hub's own."""
-    history_events: int = _setting(10_000, _count_above_zero)
-    """How many events the log keeps."""
+    history_events: int = _setting(1_000_000, _count_above_zero)
+    """How many events the log keeps; less by default where it takes memory, see `_SMALL`."""
     history_age: float = _setting(7 * 86400.0, _above_zero)
     """How long the log keeps an event, in seconds."""
-    history_bytes: int = _setting(64 << 20, _size)
-    """How many bytes of memory the log may take."""
+    history_bytes: int = _setting(1 << 30, _size)
+    """How many bytes the log may take, on disk or in memory; Redis has a limit of its own."""
     window_events: int = _setting(10_000, _count_above_zero)
     """How many of the newest events a process keeps at hand."""
     window_bytes: int = _setting(64 << 20, _size)
@@ -167,10 +179,13 @@ class Settings:
                 if name not in names:
                     raise _unknown(name, list(names))
                 values[names[name].name] = _read(name, text, names[name].metadata["parse"])
+        if PREFIX + "BROKER_URL" not in environ and (url := environ.get("REDIS_URL")):
+            values["broker_url"] = _read("REDIS_URL", url, _broker_url)
         platform = _platform(environ)
         values.setdefault("demo", not values and not platform)
-        settings = cls(**values, **platform)
-        settings.check_consistency(environ)
+        scheme = urlsplit(values.get("broker_url", cls.broker_url)).scheme
+        settings = cls(**{**_SMALL.get(scheme, {}), **values}, **platform)
+        settings.check_consistency()
         return settings
 
     @property
@@ -183,14 +198,17 @@ class Settings:
         """Whether the hub is one on a laptop: no key, and meant for this machine only."""
         return self.jwt_key is None and not self.open
 
-    def check_consistency(self, environ: Mapping[str, str]) -> None:
+    @property
+    def log_name(self) -> str:
+        """The broker's URL without its password and its options."""
+        url = urlsplit(self.broker_url)
+        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+    def check_consistency(self) -> None:
         """Refuse settings that contradict each other.
 
         :raises Misconfigured: with the setting to change.
         """
-        if "REDIS_URL" in environ and PREFIX + "BROKER_URL" not in environ:
-            detail = "REDIS_URL is set, and this version of Tidings cannot keep its log there yet."
-            raise Misconfigured(detail, "Set TIDINGS_BROKER_URL=memory:// to use memory instead.")
         if not self.anonymous and self.jwt_key is None:
             detail = "TIDINGS_ANONYMOUS=0 lets nobody in without a token, and there is no key."
             raise Misconfigured(detail, f"To have tokens {MAKE_A_KEY}.")
@@ -207,10 +225,7 @@ class Settings:
         """
         if workers > 1 and self.broker_url.startswith("memory:"):
             detail = f"{workers} workers would each have a log of their own with memory://."
-            remedy = (
-                "Set WEB_CONCURRENCY=1, or TIDINGS_BROKER_URL to a log that workers share"
-                " (not in this version yet)."
-            )
+            remedy = "Leave TIDINGS_BROKER_URL out, or set WEB_CONCURRENCY=1."
             raise Misconfigured(detail, remedy)
         if reachable and self.local:
             detail = "Others can reach this hub, and without a key everybody could publish."

@@ -13,19 +13,24 @@ import gevent
 from gevent.event import Event as Signal
 
 from webapp import wire
+from webapp.errors import Unavailable
 from webapp.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from webapp.brokers.base import Gap
     from webapp.events import EventId
-    from webapp.hub import Feed, Hub
+    from webapp.feeds import Feed
+    from webapp.hub import Hub
     from webapp.wire import Payload
 
     Buffer = bytes | memoryview
 
 log = logging.getLogger(__name__)
+
+_RETRY = 5  # seconds between two looks at a log that is away, jittered
 
 _HEARTBEAT = wire.Payload(wire.HEARTBEAT)
 
@@ -61,6 +66,7 @@ class Subscription:
         "_connection",
         "_deadline",
         "_expires",
+        "_gap",
         "_given",
         "_hub",
         "_rest",
@@ -86,6 +92,7 @@ class Subscription:
         self._connection: Peer | None = None
         self._given = b""  # by the dispatcher, to be yielded
         self._rest: Buffer = b""  # of a chunk that the dispatcher began
+        self._gap: Gap | None = None  # in the log, that it was not told of
         self._deadline = self._last_moment()
         self._woken = Signal()
         self._sent = 0
@@ -127,6 +134,12 @@ class Subscription:
             the first one counts.
         """
         self.reason = self.reason or reason
+        self._woken.set()
+
+    def lose(self, gap: Gap) -> None:
+        """Tell the reader, wherever it is, that the log goes on after a gap."""
+        self._gap = gap
+        self.feed.parked.discard(self)
         self._woken.set()
 
     def give(self, payload: Payload, upto: EventId, told: EventId, count: int) -> None:
@@ -178,10 +191,14 @@ class Subscription:
         """Return more of what was missed; nothing means that the head is reached, this instant."""
         pace = Pace()
         while self.reason is None:
-            page = self._hub.history.page(self.cursor)
-            if page.floor is not None:
-                self.cursor = self.told = page.floor
-                return self._frame("hub.reset", {"reason": "aged"})
+            try:
+                page = self._hub.history.page(self.cursor)
+            except Unavailable:
+                return self._patience()
+            if gap := self._gap or page.gap:
+                self._gap = None
+                self.cursor = self.told = gap.place
+                return self._frame("hub.reset", {"reason": gap.reason})
             if not page.events:
                 return self._renewed()
             self.cursor = page.events[-1].place
@@ -196,6 +213,13 @@ class Subscription:
                 self._sent += len(seen)
                 return b"".join(event.frame for event in seen)
         return b""
+
+    def _patience(self) -> bytes:
+        """Wait for a log that is away; the reader stays, and sees that somebody is there."""
+        heartbeat = self._hub.settings.heartbeat
+        self._woken.wait(random.uniform(0.5, 1) * min(heartbeat, _RETRY))  # noqa: S311 - no secret
+        self._woken.clear()
+        return wire.HEARTBEAT
 
     def _renewed(self) -> bytes:
         if self.told >= self._hub.renew_before:

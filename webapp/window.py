@@ -6,10 +6,12 @@ from bisect import bisect_left, bisect_right
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from webapp.events import EventId
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from webapp.events import Event, EventId
+    from webapp.events import Event
 
 _place = attrgetter("place")
 
@@ -30,6 +32,8 @@ class Window:
         self._events: list[Event] = []
         self._first = 0  # index of the oldest; what lies before it was dropped
         self._bytes = 0
+        self._own: dict[str, Event] = {}  # by the publishers' own ids
+        self._at_floor: Event | None = None
 
     def __len__(self) -> int:
         return len(self._events) - self._first
@@ -48,24 +52,29 @@ class Window:
         """Add events that come after the head, in order; nothing is dropped yet."""
         self._events.extend(events)
         self._bytes += sum(event.size for event in events)
+        self._own.update((event.id, event) for event in events if event.draft.id)
         if events:
             self.head = events[-1].place
 
-    def trim(self, upto: EventId | None = None) -> list[Event]:
-        """Drop the oldest until the bounds hold, but none after `upto`; return what was dropped."""
-        dropped = []
+    def trim(self, upto: EventId | None = None) -> None:
+        """Drop the oldest until the bounds hold, but none after `upto`."""
         while self.over and (upto is None or self._events[self._first].place <= upto):
-            dropped.append(self._drop())
+            self._drop()
         self._compact()
-        return dropped
 
-    def expire(self, place: EventId) -> list[Event]:
-        """Drop what lies before `place`; return what was dropped."""
-        dropped = []
+    def expire(self, place: EventId) -> None:
+        """Drop what lies before `place`."""
         while len(self) and self._events[self._first].place < place:
-            dropped.append(self._drop())
+            self._drop()
         self._compact()
-        return dropped
+
+    def clear(self, place: EventId) -> None:
+        """Drop all and go on after another place."""
+        self._events.clear()
+        self._own.clear()
+        self._at_floor = None
+        self._first = self._bytes = 0
+        self.floor = self.head = place
 
     def since(self, place: EventId, max_bytes: int | None = None) -> list[Event]:
         """Return the events after `place`, up to about `max_bytes` of frames and at least one."""
@@ -84,20 +93,34 @@ class Window:
         end = bisect_left(self._events, place, lo=self._first, key=_place)
         return self._events[max(self._first, end - limit) : end]
 
-    def holds(self, place: EventId) -> bool:
-        """Whether `place` is the floor or one of the events."""
+    def find(self, id: str) -> Event | None:
+        """Return the event that has a publisher's own id."""
+        event = self._own.get(id)
+        return event if event and event is not self._at_floor else None
+
+    def locate(self, id: str) -> EventId | None:
+        """Return the place that an id names: the floor, or an event's place or own id."""
+        if event := self._own.get(id):
+            return event.place
+        place = EventId.parse(id)
+        return place if place and self._holds(place) else None
+
+    def _holds(self, place: EventId) -> bool:
         if place == self.floor:
             return True
         index = bisect_left(self._events, place, lo=self._first, key=_place)
         return index < len(self._events) and self._events[index].place == place
 
-    def _drop(self) -> Event:
+    def _drop(self) -> None:
         event = self._events[self._first]
         self._events[self._first] = None  # type: ignore[call-overload] # its memory is free now
         self._first += 1
         self._bytes -= event.size
+        # The newest that was dropped names the floor, which is still a place to come back to.
+        if (old := self._at_floor) and self._own.get(old.id) is old:
+            del self._own[old.id]
+        self._at_floor = event
         self.floor = event.place
-        return event
 
     def _compact(self) -> None:
         # Only now and then: moving the list for every event would cost what it holds.

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gevent import monkey
 
 from webapp.brokers.memory import MemoryBroker
+from webapp.errors import Misconfigured
 
 if TYPE_CHECKING:
     from webapp.brokers.base import Broker
     from webapp.settings import Settings
 
+_ROOT = Path(__file__).parent.parent.parent
+
 
 def connect(settings: Settings) -> Broker:
-    """Return the broker that `TIDINGS_BROKER_URL` names; so far there is one."""
-    return MemoryBroker(settings.history_events, settings.history_bytes, settings.history_age)
+    """Return the broker that `TIDINGS_BROKER_URL` names; nothing is opened yet.
+
+    :raises Misconfigured: what waits for it would stop all others, too.
+    """
+    if not monkey.is_module_patched("socket"):
+        detail = "gevent has not patched the sockets: one reader would hold up all others."
+        remedy = "Begin with `from gevent import monkey; monkey.patch_all()`, as wsgi.py does."
+        raise Misconfigured(detail, remedy)
+    limits = (settings.history_events, settings.history_bytes, settings.history_age)
+    url = urlsplit(settings.broker_url)
+    if url.scheme == "sqlite":
+        from webapp.brokers.sqlite import SqliteBroker
+
+        return SqliteBroker(_ROOT / url.path[1:], *limits)
+    if url.scheme in {"redis", "rediss"}:
+        from webapp.brokers.redis import RedisBroker
+
+        return RedisBroker(settings.broker_url, settings.history_events, settings.history_age)
+    return MemoryBroker(*limits)

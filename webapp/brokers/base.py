@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from webapp.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,6 +18,14 @@ class Bounds(NamedTuple):
 
     floor: EventId  # the place just before the oldest event that is kept
     head: EventId  # the newest place; equal to the floor where nothing is kept
+
+
+class Gap(NamedTuple):
+    """The log does not go on from where its follower was: something is lost."""
+
+    place: EventId  # where it goes on
+    reason: str
+    """`aged`: it was trimmed past the follower; `unknown`: it is another log, or lost its end."""
 
 
 class Broker(Protocol):
@@ -31,14 +42,19 @@ class Broker(Protocol):
         :raises Conflict: an own id is taken by other content.
         """
 
-    def follow(self, after: EventId) -> Iterator[list[Event]]:
-        """Yield what comes after a place, in order, for ever; blocks, and survives outages."""
+    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+        """Yield what comes after a place, in order, until `close`; blocks, and survives outages.
+
+        A batch is bounded in bytes, and never empty. After a gap it goes on from the gap's place.
+        """
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return a page of the events after a place: about `max_bytes` of frames, or one event."""
 
-    def before(self, place: EventId, limit: int) -> list[Event]:
-        """Return the newest `limit` events before a place, in the log's order."""
+    def before(self, place: EventId, limit: int, max_bytes: int) -> list[Event]:
+        """Return the newest events before a place, in the log's order: at most `limit`, and
+        about `max_bytes` of frames, or one event.
+        """
 
     def bounds(self) -> Bounds:
         """Return where the log begins and ends now."""
@@ -48,3 +64,14 @@ class Broker(Protocol):
 
     def close(self) -> None:
         """Let go of everything; `follow` ends."""
+
+
+def now() -> int:
+    """Return the time as places have it: Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def conflict() -> Conflict:
+    """Return the refusal of an own id that is taken by other content."""
+    detail = "The id is taken by an event with other content."
+    return Conflict(detail, "Publish the change under an id of its own.")

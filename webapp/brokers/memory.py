@@ -6,13 +6,12 @@ floor and its reader is told that events were lost.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from gevent.event import Event as Signal
 
-from webapp.brokers.base import Bounds
-from webapp.errors import Conflict, Unavailable
+from webapp.brokers.base import Bounds, conflict, now
+from webapp.errors import Unavailable
 from webapp.events import Event, EventId
 from webapp.window import Window
 
@@ -25,10 +24,6 @@ _PATIENCE = 10  # seconds that a publisher waits for the follower
 _PAGE = 256 << 10  # bytes handed to the follower at once
 
 
-def _now() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class MemoryBroker:
     """The newest events of this process, bounded in number, bytes and age.
 
@@ -36,11 +31,9 @@ class MemoryBroker:
     """
 
     def __init__(self, max_events: int, max_bytes: int, max_age: float) -> None:
-        self._log = Window(EventId(_now(), 0), max_events, max_bytes)
+        self._log = Window(EventId(now(), 0), max_events, max_bytes)
         self._max_age = round(max_age * 1000)
-        self._own: dict[str, Event] = {}
         self._followed = self._log.head
-        self._at_floor: Event | None = None
         self._grown, self._trimmed = Signal(), Signal()
         self._closed = False
 
@@ -51,13 +44,14 @@ class MemoryBroker:
         new: dict[str, Event] = {}
         events, place = [], self._log.head
         for draft in drafts:
-            event = self._kept(draft.id) or new.get(draft.id or "")
+            own = draft.id or ""
+            event = self._log.find(own) or new.get(own)
             if event is None:
-                place = place.next(_now())
+                place = place.next(now())
                 event = Event(place, draft)
                 new[event.id] = event
             elif event.draft != draft:
-                raise _conflict()
+                raise conflict()
             events.append(event)
         self._keep(list(new.values()))
         return events
@@ -78,8 +72,8 @@ class MemoryBroker:
         """Return a page of the events after a place."""
         return self._log.since(after, max_bytes)
 
-    def before(self, place: EventId, limit: int) -> list[Event]:
-        """Return the newest `limit` events before a place, in the log's order."""
+    def before(self, place: EventId, limit: int, max_bytes: int) -> list[Event]:  # noqa: ARG002 - it is in memory
+        """Return the newest events before a place, in the log's order."""
         return self._log.before(place, limit)
 
     def bounds(self) -> Bounds:
@@ -89,10 +83,7 @@ class MemoryBroker:
 
     def locate(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
-        if event := self._own.get(id):
-            return event.place
-        place = EventId.parse(id)
-        return place if place and self._log.holds(place) else None
+        return self._log.locate(id)
 
     def close(self) -> None:
         """End `follow`."""
@@ -101,7 +92,6 @@ class MemoryBroker:
 
     def _keep(self, events: list[Event]) -> None:
         self._log.append(events)
-        self._own.update((event.id, event) for event in events if event.draft.id)
         self._trim()
         self._grown.set()
 
@@ -114,27 +104,9 @@ class MemoryBroker:
                 detail = "More is published than can be handed on."
                 raise Unavailable(detail, "Publish more slowly.")
 
-    def _kept(self, id: str | None) -> Event | None:
-        event = self._own.get(id or "")
-        return event if event and event.place > self._log.floor else None
-
     def _trim(self) -> None:
         # What the follower was not given stays: it could not tell that it is missing.
-        self._forget(self._log.trim(self._followed))
+        self._log.trim(self._followed)
 
     def _expire(self) -> None:
-        self._forget(self._log.expire(EventId(_now() - self._max_age, 0)))
-
-    def _forget(self, dropped: list[Event]) -> None:
-        if not dropped:
-            return
-        # The newest of them names the floor, which is still a place to come back to.
-        for event in [self._at_floor, *dropped[:-1]]:
-            if event and event.draft.id and self._own.get(event.draft.id) is event:
-                del self._own[event.draft.id]
-        self._at_floor = dropped[-1]
-
-
-def _conflict() -> Conflict:
-    detail = "The id is taken by an event with other content."
-    return Conflict(detail, "Publish the change under an id of its own.")
+        self._log.expire(EventId(now() - self._max_age, 0))

@@ -1,0 +1,131 @@
+"""A broker in a process of its own, with gevent's patched sockets, driven from a test.
+
+The process is what a worker is to the log. The test calls the broker's methods by name and may
+leave a call running; errors come back as what they are.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from itertools import count
+from pathlib import Path
+from queue import Queue
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from webapp.brokers.base import Gap
+    from webapp.events import Event
+
+PATIENCE = 15  # seconds
+
+
+class Remote:
+    """A process with one broker.
+
+    :param settings: as in the environment: `TIDINGS_BROKER_URL` and limits.
+    """
+
+    def __init__(self, **settings: str) -> None:
+        ours, theirs = socket.socketpair()
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())],
+            env={"PYTHONPATH": str(Path(__file__).parent.parent), **settings},
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self._orders = ours
+        self._numbers = count()
+        self._running: dict[int, Future[Any]] = {}
+        self._followed: Queue[list[Event] | Gap] = Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def start(self, method: str, *args: Any) -> Future[Any]:
+        """Begin a call."""
+        number, future = next(self._numbers), Future[Any]()
+        self._running[number] = future
+        self._orders.sendall(pickle.dumps((number, method, args)))
+        return future
+
+    def __getattr__(self, method: str) -> Any:
+        return lambda *args: self.start(method, *args).result(PATIENCE)
+
+    def follow(self, after: Any) -> Iterator[list[Event] | Gap]:
+        """Yield what the broker's follower yields."""
+        self.start("follow", after)
+        while True:
+            yield self._followed.get(timeout=PATIENCE)
+
+    def stop(self) -> None:
+        """Close the broker and end its process."""
+        self._orders.shutdown(socket.SHUT_WR)
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        self._orders.close()
+
+    def _read(self) -> None:
+        with self._orders.makefile("rb") as answers:
+            self._take(answers)
+
+    def _take(self, answers: BinaryIO) -> None:
+        while answer := _load(answers):
+            number, result, error = answer
+            if number is None:
+                self._followed.put(result)
+            elif error:
+                self._running.pop(number).set_exception(error[0](*error[1:3], **error[3]))
+            else:
+                self._running.pop(number).set_result(result)
+
+
+def _load(file: BinaryIO) -> Any:
+    try:
+        return pickle.load(file)
+    except (EOFError, OSError, ValueError):
+        return None
+
+
+def _serve(orders: socket.socket) -> None:
+    import os
+
+    import gevent
+
+    from webapp.brokers import connect
+    from webapp.errors import TidingsError
+    from webapp.settings import Settings
+
+    broker = connect(Settings.from_env(os.environ))
+    file = orders.makefile("rb")
+
+    def answer(*message: Any) -> None:
+        # In one piece: several calls answer at once.
+        orders.sendall(pickle.dumps(message))
+
+    def call(number: int, method: str, args: Any) -> None:
+        try:
+            if method == "follow":
+                for found in broker.follow(*args):
+                    answer(None, found, None)
+            else:
+                answer(number, getattr(broker, method)(*args), None)
+        except TidingsError as error:
+            answer(number, None, (type(error), error.detail, error.remedy, error.extra))
+
+    while order := _load(file):
+        gevent.spawn(call, *order)
+    broker.close()
+
+
+if __name__ == "__main__":
+    from gevent import monkey
+
+    monkey.patch_all()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
