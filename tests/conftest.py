@@ -173,6 +173,7 @@ def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S
 
         def start(*arguments: str, **env: str) -> Server:
             log = tmp_path_factory.mktemp("server") / "log"
+            env.setdefault("TIDINGS_BROKER_URL", "memory://")
             process = stack.enter_context(running(["-b", "127.0.0.1:0", *arguments], env, log))
             server = Server(process, log)
             stack.callback(server.http.close)

@@ -49,6 +49,7 @@ class Connection:
         "_deadline",
         "_deaf",
         "_finishing",
+        "_head",
         "_live",
         "_plain",
         "_raw",
@@ -76,6 +77,7 @@ class Connection:
         self._request: Any = None
         self._finishing = False
         self._body = False
+        self._head: bytes | None = None
         self._deadline = time.monotonic() + settings.header_timeout
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
@@ -91,6 +93,9 @@ class Connection:
 
     def await_request(self) -> None:
         """The last answer is out; gunicorn's keepalive bounds the wait for the next request."""
+        head, self._head = self._head, None
+        if head:
+            self.sendall(head)  # an answer without a body
         self._waiting, self._body, self._live = True, False, False
         self._request = None  # it knows this connection: no cycle for the collector
         self._deadline = float("inf")
@@ -101,12 +106,16 @@ class Connection:
         self._chunked = request.version > (1, 0)
 
     def settle(self) -> None:
-        """An answer begins: what of the body was not read by now is no next request."""
+        """An answer begins: what of the body was not read by now is no next request, and the
+        answer's head waits for its body.
+        """
         reader = self._request.body.reader
         chunked = isinstance(reader, ChunkedReader)
         if reader.parser is not None if chunked else reader.length:
             self.linger = True
             self._request.force_close()
+        if self._plain:
+            self._head = b""  # the next write, which goes out with the one after it
 
     def recv(self, size: int) -> bytes:
         """Receive some bytes; none means that the client is gone, or too slow with its head.
@@ -153,21 +162,32 @@ class Connection:
         :raises BrokenPipeError: it did not, or the client is gone. gunicorn then closes the
             connection without a word and without a false end of the body.
         """
+        if self._head is not None:
+            if not self._head:
+                self._head = bytes(data)
+                return
+            data, self._head = self._head + data, None
+        try:
+            rest = self._fitting(data)
+            if rest:
+                self._send_slowly(memoryview(rest))
+        except OSError as error:
+            self.stalled = self.stalled or error.errno == errno.ETIMEDOUT
+            raise BrokenPipeError(errno.EPIPE, "the client is gone, or does not read") from None
+
+    def _send_slowly(self, rest: memoryview) -> None:
         self._sock.settimeout(self._settings.write_timeout)
-        rest, unread = memoryview(data), self._unread()
+        unread = self._unread()
         while rest:
             try:
                 rest = rest[self._sock.send(rest) :]
-                unread = self._unread() if rest else 0
+                unread = self._unread()
             except TimeoutError:
                 # The system tells of room only when there is much: a slow reader may have read.
                 before, unread = unread, self._unread()
                 if unread >= before:
                     self.stalled = True
-                    raise BrokenPipeError(errno.EPIPE, "the client does not read") from None
-            except OSError as error:
-                self.stalled = error.errno == errno.ETIMEDOUT
-                raise BrokenPipeError(errno.EPIPE, "the client is gone") from None
+                    raise
 
     def _unread(self) -> int:
         """Return how many bytes the client has not taken yet."""
@@ -185,7 +205,12 @@ class Connection:
 
         :raises OSError: the client is gone.
         """
-        data = payload.chunk if self._chunked else payload.plain
+        return self._fitting(payload.chunk if self._chunked else payload.plain)
+
+    def _fitting(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Send what fits; return the rest."""
+        if not self._plain:
+            return data
         try:
             sent: int = self._raw.send(data)
         except BlockingIOError:

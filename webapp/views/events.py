@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify, request, stream_with_context
+from flask.globals import request_ctx
 
 from webapp import wire
 from webapp.errors import Forbidden, Invalid, TidingsError, TooLarge, Unavailable
@@ -37,6 +38,7 @@ _MAX_GET_BODY = 64 << 10
 _LONG_MOMENT = 40  # characters: more than any time has
 _PIPE_STEP = 500  # lines published together
 _PATIENCE = 5  # seconds over which those return that found no room
+_BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 _COOKIE = "mercureAuthorization"
 _NO_CURSORS = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -69,7 +71,8 @@ class _Views:
         selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
         start = _start(first)
         grant = self._authority.reader(self._token(first))
-        bodies.read(_MAX_GET_BODY)
+        if not request.environ.keys().isdisjoint(_BODY):
+            bodies.read(_MAX_GET_BODY)
         if request.method == "HEAD":
             return _stream(iter(()))
         try:
@@ -77,6 +80,8 @@ class _Views:
         except Unavailable as error:
             return self._no_room(error)
         connection = request.environ.get("tidings.connection")
+        # The stream enters the context again, which would match the route once more.
+        request_ctx.url_adapter = None
         answer = _stream(stream_with_context(subscription.frames(connection)))
         # As Mercure: what was asked for, where the stream begins there.
         found = start.cursor and not subscription.lost
@@ -126,8 +131,8 @@ class _Views:
         :raises Unauthorized: the Authorization header is not a bearer's.
         :raises Forbidden: a cookie would publish for a page of an origin that is not allowed.
         """
-        if "Authorization" in request.headers:
-            scheme, _, credentials = request.headers["Authorization"].partition(" ")
+        if (header := request.environ.get("HTTP_AUTHORIZATION")) is not None:
+            scheme, _, credentials = header.partition(" ")
             # What is no bearer's token is refused as one that is not valid, not ignored.
             return credentials.strip() if scheme.lower() == "bearer" else ""
         if token := args.get("authorization"):
