@@ -2,7 +2,7 @@
 
 import os
 
-from webapp.server import check_place, greeting, load_settings, raise_file_limit
+from webapp.startup import check_place, greeting, load_settings, raise_file_limit
 
 settings = load_settings(os.environ)
 
@@ -44,6 +44,11 @@ def when_ready(server):
     if isinstance(address, tuple):
         address = f"{scheme}://{address[0]}:{address[1]}"
     server.log.info(greeting(settings, address))
+    if settings.port is not None and settings.broker_url.startswith("sqlite:"):
+        server.log.warning(
+            "The log is a file of this machine: a redeploy may erase it, and a second machine has"
+            " another. For one that lasts, set TIDINGS_BROKER_URL to a Redis or Valkey."
+        )
 
 
 def nworkers_changed(server, new_value, _old_value):

@@ -173,7 +173,6 @@ def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S
 
         def start(*arguments: str, **env: str) -> Server:
             log = tmp_path_factory.mktemp("server") / "log"
-            env.setdefault("TIDINGS_BROKER_URL", "memory://")
             process = stack.enter_context(running(["-b", "127.0.0.1:0", *arguments], env, log))
             server = Server(process, log)
             stack.callback(server.http.close)
@@ -189,15 +188,28 @@ def environment(env: dict[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1", **env}
 
 
+def installed(folder: Path) -> Path:
+    """Return a folder that has the project, and an instance of its own."""
+    for name in ("webapp", "templates", "wsgi.py", "gunicorn.conf.py", "Procfile"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
 @contextmanager
 def running(
     arguments: list[str], env: dict[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run gunicorn; whatever is left of it is killed at the end."""
+    """Run gunicorn with a log of its own; whatever is left of it is killed at the end."""
     command = [sys.executable, "-m", "gunicorn", "wsgi:app", *arguments]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(env), stdout=out, stderr=out, start_new_session=True
+            command,
+            cwd=installed(log.parent),
+            env=environment(env),
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     try:
         yield process

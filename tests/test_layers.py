@@ -33,7 +33,7 @@ LAYERS = [
         "views.problems",
         "views.sessions",
     ],
-    ["", "server"],
+    ["", "server", "startup"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_IMPORT_GEVENT = {

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import httpx
 import jwt
 import pytest
-from conftest import KEY, PATIENCE, ROOT, environment, running, until
+from conftest import KEY, PATIENCE, ROOT, environment, installed, running, until
 
 from webapp import wire
 from webapp.errors import Misconfigured
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
+MEMORY = {"TIDINGS_BROKER_URL": "memory://"}
 REFUSALS = {
     "a platform's port without a key": ({"PORT": "5000"}, [], "openssl rand -hex 32"),
     "a bind for all without a key": ({}, ["-b", "0.0.0.0:0"], "TIDINGS_JWT_KEY"),
     "two binds, one for all": ({}, ["-b", "127.0.0.1:0", "-b", "[::]:0"], "TIDINGS_JWT_KEY"),
     "a weak key": ({"TIDINGS_JWT_KEY": "short"}, [], "32 bytes"),
-    "many workers, as the platform says": ({"WEB_CONCURRENCY": "2"}, [], "TIDINGS_BROKER_URL"),
-    "many workers, on the command line": ({}, ["-w", "2"], "TIDINGS_BROKER_URL"),
+    "many workers, as the platform says": (MEMORY | {"WEB_CONCURRENCY": "2"}, [], "BROKER_URL"),
+    "many workers, on the command line": (MEMORY, ["-w", "2"], "TIDINGS_BROKER_URL"),
     "an unknown setting": ({"TIDINGS_HEARTBEET": "1"}, [], "Did you mean TIDINGS_HEARTBEAT?"),
     "an unreadable setting": ({"TIDINGS_HEARTBEAT": "soon"}, [], "15s, 5m, 2h, 7d"),
     "an unknown broker": ({"TIDINGS_BROKER_URL": "amqp://x"}, [], "TIDINGS_BROKER_URL"),
-    "a Redis that cannot be used yet": ({"REDIS_URL": "redis://x"}, [], "memory://"),
+    "a Redis URL that is none": ({"REDIS_URL": "localhost:6379"}, [], "rediss://host"),
     "nobody may read": ({"TIDINGS_ANONYMOUS": "0"}, [], "TIDINGS_JWT_KEY"),
     "an event larger than a body": ({"TIDINGS_MAX_EVENT_BYTES": "9M"}, [], "MAX_BODY_BYTES"),
 }
@@ -99,7 +100,7 @@ def test_a_hub_opened_on_purpose_says_so(serve: Callable[..., Server]) -> None:
 def test_a_second_worker_that_is_asked_for_later_is_taken_back(
     serve: Callable[..., Server],
 ) -> None:
-    server = serve(TIDINGS_DEMO="0")
+    server = serve(**MEMORY)
     server.process.send_signal(signal.SIGTTIN)
     until(lambda: "One worker only" in server.log, "it is taken back")
     assert server.log.count("Booting worker") == 1
@@ -123,7 +124,7 @@ class Platform:
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=installed(folder),
                 env=environment({"PORT": str(self.port), "PATH": path, **env}),
                 stdout=out,
                 stderr=out,
@@ -202,7 +203,11 @@ def test_flasks_development_server_streams_the_generator_way(tmp_path: Path) -> 
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "run", "-p", str(port)]
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
-            command, cwd=ROOT, env=environment({"TIDINGS_DEMO": "0"}), stdout=log, stderr=log
+            command,
+            cwd=installed(tmp_path),
+            env=environment({"TIDINGS_DEMO": "0"}),
+            stdout=log,
+            stderr=log,
         )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -1,4 +1,4 @@
-"""The gunicorn side: start-up, a worker that hands the hub its connections, the drain.
+"""The gunicorn side: a worker that awaits its log, hands the hub its connections, and drains.
 
 gunicorn's own gevent worker tells the application nothing of a stop and waits in vain for its
 streams to end. This one says goodbye first.
@@ -7,15 +7,13 @@ streams to end. This one says goodbye first.
 from __future__ import annotations
 
 import gc
-import ipaddress
 import json
 import logging
-import resource
 import sys
 import time
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
 
 import gevent
@@ -23,21 +21,21 @@ from gevent.event import Event as Signal
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn import sock as gunicorn_sock
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.workers.ggevent import GeventWorker
 
 from webapp.connection import Connection
-from webapp.errors import Misconfigured, problem
+from webapp.errors import Misconfigured, Unavailable, problem
 from webapp.input import Input
-from webapp.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flask import Flask
 
+    from webapp.errors import TidingsError
     from webapp.hub import Hub
+    from webapp.settings import Settings
 
 gevent.config.track_greenlet_tree = False  # who spawned whom: memory for each connection
 
@@ -52,8 +50,8 @@ _KEPT = (
     "HTTP_REFERER",
     "HTTP_USER_AGENT",
 )
-_MANY_FILES = 1 << 20
 _COLLECT_EVERY = 60  # seconds
+_PATIENCE = 30  # seconds that a starting worker waits for its log
 _FEW = 500  # connections with which a full collection takes a few milliseconds
 _REFUSALS = {
     http_errors.LimitRequestLine: (
@@ -82,54 +80,6 @@ _NOT_HTTP = (
     "The request's line, headers or framing are not what HTTP allows.",
     "Keep them free of control characters and contradictions (RFC 9112).",
 )
-
-
-def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Read the settings for gunicorn's configuration, or end the process with the remedy."""
-    try:
-        return Settings.from_env(environ)
-    except Misconfigured as error:
-        sys.exit(f"Tidings does not start: {error}")
-
-
-def raise_file_limit() -> int:
-    """Raise the limit of open files as far as the system lets us; return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (ValueError, OSError):  # macOS says infinite and allows less
-        return soft
-    return wanted
-
-
-def check_place(settings: Settings, workers: int, addresses: list[Any]) -> None:
-    """End the process where it would lie, or be open to strangers; `addresses` are gunicorn's."""
-    try:
-        reachable = settings.port is not None or not all(map(_is_loopback, addresses))
-        settings.check_exposure(workers=workers, reachable=reachable)
-    except Misconfigured as error:
-        sys.exit(f"Tidings does not start: {error}")
-
-
-def greeting(settings: Settings, address: str) -> str:
-    """Return the line that says where to look and what is open."""
-    if settings.jwt_key is None:
-        who = "everybody who can reach it" if settings.open else "everybody on this machine"
-        access = f"{who} may read and publish"
-    else:
-        readers = "everybody" if settings.anonymous else "who has a token"
-        access = f"{readers} may read public events; publishing needs a token"
-    demo = "; the demo counts on the topic events" if settings.demo else ""
-    return f"Tidings is at {address} ({settings.log_name}): {access}{demo}"
-
-
-def _is_loopback(address: Any) -> bool:
-    host = address[0] if isinstance(address, tuple) else ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Log(Logger):
@@ -173,11 +123,34 @@ class StreamWorker(GeventWorker):
             return app(environ, settle_and_start)
 
         self.wsgi = with_connection  # type: ignore[assignment] # environ is a dict (PEP 3333)
-        self.hub.start()
+        self._await_log()
         gc.collect()
         gc.freeze()  # what is there from the start stays
         gc.set_threshold(5_000, 20, 1 << 30)  # young objects as ever, old ones by _collect
         self._collect_in = _COLLECT_EVERY
+
+    def _await_log(self) -> None:
+        """Let the hub follow its log; end the process where there is none."""
+        until = time.monotonic() + _PATIENCE
+        while self.alive:
+            self.notify()
+            try:
+                self.hub.start()
+                break
+            except Misconfigured as error:
+                self._give_up(error)
+            except Unavailable as error:
+                if time.monotonic() > until:
+                    self._give_up(error)
+                self.log.warning("Waiting for the log: %s", error)
+                gevent.sleep(1)
+
+    def _give_up(self, error: TidingsError) -> NoReturn:
+        self.log.critical("Tidings does not start: %s", error)
+        # The first workers take the server with them; one that was started again later must not:
+        # the others still have their readers.
+        first = self.age <= self.cfg.workers
+        sys.exit(Arbiter.WORKER_BOOT_ERROR if first else 1)
 
     def init_signals(self) -> None:
         """Prepare to be woken from `run`."""
@@ -250,7 +223,10 @@ class StreamWorker(GeventWorker):
         options: dict[str, Any] = {"spawn": Pool(self.worker_connections)}
         if self.cfg.is_ssl:
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
-        return StreamServer(listener, partial(self.handle, listener), **options)
+        server = StreamServer(listener, partial(self.handle, listener), **options)
+        if self.cfg.workers > 1:
+            server.max_accept = 1  # one that is busy leaves the next connection to the others
+        return server
 
     def _drain(self, servers: list[StreamServer]) -> None:
         until = time.monotonic() + self.settings.drain
