@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
+_SHORT = 0.001  # seconds: a pass to a few readers
+_GATHERING = 0.02  # seconds at most between two longer ones, and twice what the first took
 _RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
 
 
@@ -62,7 +64,7 @@ class Hub:
         self._members: set[Subscription] = set()
         self._feeds = Feeds()
         self._tasks: list[gevent.Greenlet[[], None]] = []
-        self._arrived, self._idle = Signal(), Signal()
+        self._arrived, self._passed = Signal(), Signal()
         self._starting = RLock()
 
     def start(self) -> None:
@@ -172,20 +174,21 @@ class Hub:
     def _follow(self) -> None:
         for found in self.broker.follow(self.window.head):
             if isinstance(found, Gap):
-                self._await_dispatch()
+                while self.dispatched < self.window.head:
+                    self._await_pass()
                 self._skip(found)
                 continue
             self.window.append(found)
             self._arrived.set()
-            if self.window.over:
-                # The window never drops what a parked reader has not been sent.
-                self._await_dispatch()
-                self.window.trim()
+            # The window never drops what a parked reader has not been sent.
+            self.window.trim(self.dispatched)
+            while self.window.over:
+                self._await_pass()
+                self.window.trim(self.dispatched)
 
-    def _await_dispatch(self) -> None:
-        while self.dispatched < self.window.head:
-            self._idle.clear()
-            self._idle.wait()
+    def _await_pass(self) -> None:
+        self._passed.clear()
+        self._passed.wait()
 
     def _skip(self, gap: Gap) -> None:
         """Go on after a gap in the log, and let every reader know."""
@@ -203,13 +206,17 @@ class Hub:
             # Short enough for cursors to be renewed in time.
             most = max(1, round(self.window.max_events * _RENEWAL))
             while batch := self.window.since(self.dispatched, _BATCH_BYTES)[:most]:
+                began = monotonic()
                 self._send(batch)
                 self.dispatched = batch[-1].place
+                self._passed.set()
+                if (spent := monotonic() - began) > _SHORT:
+                    # Under load more goes out in one write, and publishers have their turn.
+                    gevent.sleep(min(_GATHERING, 2 * spent))
                 fresh += self.window.share(batch)
                 if fresh >= _RENEWAL:
                     self._renew()
                     fresh = 0.0
-            self._idle.set()
 
     def _send(self, batch: list[Event]) -> None:
         """Give each feed the part of the batch that it sees, as one payload for all its readers.
