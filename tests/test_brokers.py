@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MANY = 1 << 30  # bytes: no bound
 
 
-@pytest.fixture(name="connect", params=["memory"])
+@pytest.fixture(name="connect", params=["memory", "sqlite"])
 def _connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]:
     """Start processes that share one new log: `connect(HISTORY_EVENTS=10)`."""
     url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/log.db"}[request.param]

@@ -12,9 +12,13 @@ LAYERS = [
     ["events", "topics"],
     ["window", "brokers.base"],
     [
+        "brokers.database",
+        "brokers.logfile",
         "brokers.memory",
         "brokers.redis",
         "brokers.sqlite",
+        "brokers.tail",
+        "brokers.wake",
         "auth",
         "feeds",
         "history",
@@ -47,6 +51,8 @@ MAY_IMPORT_GEVENT = {
     "brokers.memory",
     "brokers.redis",
     "brokers.sqlite",
+    "brokers.tail",
+    "brokers.wake",
 }
 
 

@@ -1,0 +1,211 @@
+"""One SQLite file that the threads of many processes use, and what can go wrong with it.
+
+It is in WAL mode with `synchronous=NORMAL`: what was committed is there for every process of the
+machine, whichever of them is killed; only when the machine itself loses its power may the last
+moments be missing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections import deque
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from webapp.errors import Misconfigured, TidingsError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_APPLICATION, _VERSION = 0x54494449, 1  # what `PRAGMA application_id` and `user_version` say
+_BUSY = 5.0  # seconds to wait for another process's transaction
+_WAL_BYTES = 8 << 20  # what is left of the write-ahead log after a burst
+
+_FAILURES = {
+    "SQLITE_BUSY": (
+        "Another process holds the log locked.",
+        "Find the process that has its file open, and end what it does.",
+    ),
+    "SQLITE_FULL": (
+        "The disk that holds the log is full.",
+        "Free some space, and lower TIDINGS_HISTORY_BYTES if it fills again.",
+    ),
+    "SQLITE_READONLY": (
+        "The log's file cannot be written.",
+        "Give the hub's user the right to write the file and its folder.",
+    ),
+    "SQLITE_CANTOPEN": (
+        "The log's file cannot be opened or created.",
+        "Let TIDINGS_BROKER_URL name a file in a folder that the hub's user may write in.",
+    ),
+    "SQLITE_NOTADB": (
+        "The log's file is no SQLite database.",
+        "Let TIDINGS_BROKER_URL name another file.",
+    ),
+    "newer": (
+        "The log's file was written by a newer version of Tidings.",
+        "Run that version, or let TIDINGS_BROKER_URL name another file.",
+    ),
+    "foreign": (
+        "The log's file is another program's database.",
+        "Let TIDINGS_BROKER_URL name another file.",
+    ),
+    "SQLITE_CORRUPT": (
+        "The log's file is damaged.",
+        "Stop the hub, move the file away and start again with a new one.",
+    ),
+}
+# These do not pass: a hub that never had its log does not start with them.
+_LASTING = set(_FAILURES) - {"SQLITE_BUSY", "SQLITE_FULL"}
+
+
+class Connection(NamedTuple):
+    """A connection, and which file it is to."""
+
+    file: tuple[int, int]
+    db: sqlite3.Connection
+
+
+class Database:
+    """A file that is made when it is missing; any thread may use it.
+
+    :param create: makes the tables of a new file.
+    """
+
+    def __init__(self, path: Path, create: Callable[[sqlite3.Connection], None]) -> None:
+        self.path = path
+        self._create = create
+        self._idle: deque[Connection] = deque()
+        self._opened = self._closed = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write, and commit at the end; nothing is written where it fails."""
+        with self.connection() as db, db:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection.
+
+        :raises Unavailable: the file cannot be used now.
+        :raises Misconfigured: it never could, and will not by itself.
+        """
+        try:
+            connection = self._take()
+            try:
+                yield connection.db
+            except BaseException:
+                # Whatever it was doing is undone, and nobody meets what state it is in.
+                connection.db.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise self._failure(getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN")) from error
+        self._idle.append(connection)
+        if self._closed:
+            self.close()
+
+    def close(self) -> None:
+        """Close what is open; what is in use is closed when it is handed back."""
+        self._closed = True
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().db.close()
+
+    def _take(self) -> Connection:
+        """Return a connection to the file that has the name now: it may have been replaced."""
+        with suppress(IndexError, FileNotFoundError):
+            while True:
+                connection = self._idle.pop()
+                if connection.file == _identity(self.path):
+                    return connection
+                connection.db.close()
+        return self._open()
+
+    def _open(self) -> Connection:
+        self._touch()
+        file = _identity(self.path)
+        db = sqlite3.connect(
+            self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        self._opened = True
+        return Connection(file, db)
+
+    def _touch(self) -> None:
+        # What is private is in it. Only a new file may be opened beside SQLite: closing it takes
+        # away the locks that this process has on it.
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.text_factory = _text
+        if _fault(db) == "empty":
+            with _alone(self.path.parent):
+                if _fault(db) == "empty":
+                    self._begin(db)
+        fault = _fault(db)
+        if not (fault or self._opened or os.access(self.path, os.W_OK)):
+            fault = "SQLITE_READONLY"
+        if fault:
+            raise self._failure(fault)
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+
+    def _begin(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            self._create(db)
+            db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _failure(self, name: str) -> TidingsError:
+        name = "_".join(name.split("_")[:2])  # SQLITE_IOERR_WRITE is one of SQLITE_IOERR
+        detail, remedy = _FAILURES.get(name) or (
+            f"The log's file cannot be used ({name}).",
+            "Look after its disk; the hub goes on as soon as it can.",
+        )
+        if self._opened or name not in _LASTING:
+            return Unavailable(detail, remedy)
+        return Misconfigured(f"{self.path}: {detail}", remedy)
+
+
+def _fault(db: sqlite3.Connection) -> str | None:
+    """Return why the file is not a log of this version."""
+    [(application,)] = db.execute("PRAGMA application_id")
+    [(version,)] = db.execute("PRAGMA user_version")
+    if application == _APPLICATION:
+        return "newer" if version > _VERSION else None
+    tables = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    return "foreign" if tables or application or version else "empty"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out: two that turn a new file to WAL mode would refuse each other."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _text(value: bytes) -> str:
+    # A row that is damaged must not take its page with it.
+    return value.decode(errors="replace")

@@ -1,0 +1,270 @@
+"""The log in an SQLite file: every call blocks, and is one transaction.
+
+A place is one integer key, `ms << 20 | seq`: 43 bits of milliseconds reach the year 2248, and a
+sequence that overflows goes on in the next millisecond.
+
+A thread that steps through rows lets go of the interpreter at each, and may wait milliseconds to
+have it back while the loop is busy. So a page is one row of text, and an insert is one statement
+for many rows.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from webapp.brokers.base import Bounds, now
+from webapp.brokers.database import Database
+from webapp.events import EventId
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_SEQ_BITS = 20
+_LAST_KEY = (1 << 63) - 1
+_ROWS = 500  # read in one step
+_TRIM_ROWS = 2000  # dropped in one step: more than a commit adds
+_INSERTED = 64  # rows in one statement
+_ROW_BYTES = 32  # of a row on disk, beside its text
+
+_TABLES = [
+    """
+CREATE TABLE events (place INTEGER PRIMARY KEY, size INTEGER NOT NULL, own TEXT,
+  draft TEXT NOT NULL)
+""",
+    "CREATE UNIQUE INDEX own ON events (own) WHERE own IS NOT NULL",
+    """
+CREATE TABLE log (head INTEGER NOT NULL, floor INTEGER NOT NULL, floor_own TEXT,
+  count INTEGER NOT NULL, bytes INTEGER NOT NULL)
+""",
+]
+# The running total comes from the sizes alone: a page must not touch the data behind it.
+_PAGE = """
+SELECT floor, head, EXISTS (SELECT 1 FROM events WHERE place = :after), upto, page
+FROM log, (
+  SELECT max(place) AS upto, group_concat(place || ' ' || draft, char(10)) AS page FROM (
+    SELECT place, draft FROM events WHERE place > :after AND place <= (
+      SELECT max(place) FROM (
+        SELECT place, sum(size) OVER (ORDER BY place) - size AS before FROM (
+          SELECT place, size FROM events WHERE place > :after ORDER BY place LIMIT :rows))
+      WHERE before < :bytes)
+    ORDER BY place))
+"""
+_BACKWARDS = """
+SELECT min(place), group_concat(place || ' ' || draft, char(10)) FROM (
+  SELECT place, draft FROM events WHERE place < :place AND place >= (
+    SELECT min(place) FROM (
+      SELECT place, sum(size) OVER (ORDER BY place DESC) - size AS before FROM (
+        SELECT place, size FROM events WHERE place < :place ORDER BY place DESC LIMIT :rows))
+    WHERE before < :bytes)
+  ORDER BY place)
+"""
+# The newest event stays, however large it is, until it is too old.
+_TRIMMED = """
+SELECT max(place), count(*), sum(size) FROM (
+  SELECT place, size, row_number() OVER oldest AS n, sum(size) OVER oldest - size AS before
+  FROM (SELECT place, size FROM events ORDER BY place LIMIT :rows)
+  WINDOW oldest AS (ORDER BY place))
+WHERE place < :too_old OR (place < :head AND (n <= :events OR before < :bytes))
+"""
+_TRIM_LOG = """
+UPDATE log SET floor = :upto, floor_own = (SELECT own FROM events WHERE place = :upto),
+  count = count - :count, bytes = bytes - :bytes
+"""
+_LOCATE = """
+SELECT place FROM events WHERE place = :place OR own = :own
+UNION ALL SELECT floor FROM log WHERE floor = :place OR floor_own = :own
+"""
+
+_New = tuple[int, int, str | None, str]  # key, size, own id, text
+
+
+class Row(NamedTuple):
+    """A draft to keep: the publisher's own id, and its text."""
+
+    own: str | None
+    text: str
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, about."""
+        return len(self.text.encode()) + _ROW_BYTES
+
+
+class Appended(NamedTuple):
+    """What became of the offers of one transaction."""
+
+    after: EventId  # the head before
+    places: list[list[EventId] | None]  # of each offer; None: an own id has other content
+    over: bool  # more is kept than should be
+
+
+class Page(NamedTuple):
+    """Some rows, as `<key> <text>` for `unpacked`."""
+
+    rows: list[str]
+    end: EventId | None  # the place of the last, or of the first of a page backwards
+
+
+class Next(NamedTuple):
+    """What follows a place, and where the log was at that moment."""
+
+    page: Page
+    bounds: Bounds
+    known: bool  # the log holds the place
+
+
+class LogFile:
+    """A log file, made when it is missing; any thread may call.
+
+    :param max_age: in seconds.
+    """
+
+    def __init__(self, path: Path, max_events: int, max_bytes: int, max_age: float) -> None:
+        self._database = Database(path, _create)
+        self._max_events, self._max_bytes = max_events, max_bytes
+        self._max_age = round(max_age * 1000)
+        # It may be exceeded by this, so that not every commit has a trimming after it.
+        self._slack = min(_TRIM_ROWS, max_events // 10)
+
+    def append(self, offers: Sequence[Sequence[Row]]) -> Appended:
+        """Put the rows of every offer in the log, all or none of each."""
+        with self._database.transaction() as db:
+            [(head, count, size)] = db.execute("SELECT head, count, bytes FROM log")
+            known, places, new = _known(db, offers), list[list[EventId] | None](), list[_New]()
+            last = head
+            for offer in offers:
+                keys = _assigned(offer, known, last)
+                places.append(None if keys is None else list(map(_place, keys)))
+                for row, key in zip(offer, keys or (), strict=False):
+                    if key > last:
+                        new.append((key, row.size, row.own, row.text))
+                        last = key
+            count, size = count + len(new), size + sum(row[1] for row in new)
+            if new:
+                _insert(db, new)
+                db.execute("UPDATE log SET head = ?, count = ?, bytes = ?", (last, count, size))
+        return Appended(_place(head), places, self._over(count, size))
+
+    def trim(self) -> bool:
+        """Drop some of what is over the bounds; return whether there may be more."""
+        with self._database.transaction() as db:
+            [(head, count, size)] = db.execute("SELECT head, count, bytes FROM log")
+            bounds = {
+                "rows": _TRIM_ROWS,
+                "head": head,
+                "too_old": _key(EventId(now() - self._max_age, 0)),
+                "events": count - self._max_events,
+                "bytes": size - self._max_bytes,
+            }
+            [(upto, dropped, freed)] = db.execute(_TRIMMED, bounds)
+            if dropped:
+                db.execute(_TRIM_LOG, {"upto": upto, "count": dropped, "bytes": freed})
+                db.execute("DELETE FROM events WHERE place <= ?", (upto,))
+        return bool(dropped == _TRIM_ROWS)
+
+    def after(self, place: EventId, max_bytes: int) -> Next:
+        """Return the next rows: about `max_bytes` or some hundred, at least one."""
+        values = {"after": _key(place), "rows": _ROWS, "bytes": max_bytes}
+        with self._database.connection() as db:
+            [(floor, head, known, upto, text)] = db.execute(_PAGE, values)
+        bounds = Bounds(_place(floor), _place(head))
+        return Next(_page(upto, text), bounds, known or floor == values["after"])
+
+    def before(self, place: EventId, limit: int, max_bytes: int) -> Page:
+        """Return the newest rows before a place, in the log's order, bounded likewise."""
+        values = {"place": _key(place), "rows": min(limit, _ROWS), "bytes": max_bytes}
+        with self._database.connection() as db:
+            [(start, text)] = db.execute(_BACKWARDS, values)
+        return _page(start, text)
+
+    def bounds(self) -> Bounds:
+        """Return where the log begins and ends."""
+        with self._database.connection() as db:
+            [(floor, head)] = db.execute("SELECT floor, head FROM log")
+        return Bounds(_place(floor), _place(head))
+
+    def locate(self, id: str) -> EventId | None:
+        """Return the place that an id names, or None where the log does not hold it."""
+        place = EventId.parse(id)
+        key = _key(place) if place and _place(_key(place)) == place else None
+        with self._database.connection() as db:
+            found = db.execute(_LOCATE, {"place": key, "own": id}).fetchone()
+        return _place(found[0]) if found else None
+
+    def close(self) -> None:
+        """Close the file as soon as nobody uses it."""
+        self._database.close()
+
+    def _over(self, count: int, size: int) -> bool:
+        return count > self._max_events + self._slack or size > self._max_bytes
+
+
+def unpacked(row: str) -> tuple[EventId, str]:
+    """Return the place and the text of a page's row.
+
+    :raises ValueError: it is not what was kept.
+    """
+    key, _, text = row.partition(" ")
+    return _place(int(key)), text
+
+
+def _key(place: EventId) -> int:
+    """Return the key of a place; one that no log can hold becomes one at the end."""
+    return min(place.ms << _SEQ_BITS | min(place.seq, (1 << _SEQ_BITS) - 1), _LAST_KEY)
+
+
+def _place(key: int) -> EventId:
+    return EventId(key >> _SEQ_BITS, key & (1 << _SEQ_BITS) - 1)
+
+
+def _known(db: sqlite3.Connection, offers: Sequence[Sequence[Row]]) -> dict[str, tuple[int, str]]:
+    """Return the key and the text of those publishers' own ids that the log holds."""
+    ids = [row.own for offer in offers for row in offer if row.own]
+    if not ids:
+        return {}
+    found = db.execute(
+        "SELECT own, place, draft FROM events WHERE own IN (SELECT value FROM json_each(?))",
+        (json.dumps(ids),),
+    )
+    return {own: (key, text) for own, key, text in found}
+
+
+def _assigned(
+    offer: Sequence[Row], known: dict[str, tuple[int, str]], last: int
+) -> list[int] | None:
+    """Return the keys of an offer's rows, those after `last` being new; None: a conflict."""
+    keys, mine = [], dict[str, tuple[int, str]]()
+    for row in offer:
+        kept = (mine.get(row.own) or known.get(row.own)) if row.own else None
+        if kept is None:
+            # Never backwards, whatever the clock does; a full sequence carries by itself.
+            last = max(last + 1, now() << _SEQ_BITS)
+            kept = last, row.text
+            if row.own:
+                mine[row.own] = kept
+        elif kept[1] != row.text:
+            return None
+        keys.append(kept[0])
+    known |= mine
+    return keys
+
+
+def _insert(db: sqlite3.Connection, rows: list[_New]) -> None:
+    for start in range(0, len(rows), _INSERTED):
+        part = rows[start : start + _INSERTED]
+        values = ", ".join(["(?, ?, ?, ?)"] * len(part))
+        db.execute(f"INSERT INTO events VALUES {values}", [v for row in part for v in row])  # noqa: S608 - question marks
+
+
+def _create(db: sqlite3.Connection) -> None:
+    for table in _TABLES:
+        db.execute(table)
+    born = _key(EventId(now(), 0))
+    db.execute("INSERT INTO log VALUES (?, ?, NULL, 0, 0)", (born, born))
+
+
+def _page(end: int | None, text: str | None) -> Page:
+    return Page(text.split("\n") if text else [], None if end is None else _place(end))

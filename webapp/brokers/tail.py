@@ -1,0 +1,86 @@
+"""What a follower of a log in a file waits for."""
+
+from __future__ import annotations
+
+import logging
+from random import uniform
+from typing import TYPE_CHECKING
+
+from gevent.event import Event as Signal
+
+if TYPE_CHECKING:
+    from webapp.errors import TidingsError
+    from webapp.events import Event, EventId
+
+log = logging.getLogger(__name__)
+
+PAGE_BYTES = 256 << 10  # handed to a follower at once
+
+_LOOK = 1.0  # seconds after which it looks by itself
+_BACKOFF = (0.1, 5.0)  # seconds, the first and the longest
+
+
+class Tail:
+    """What one follower is owed after its place.
+
+    What this process commits is handed to it as it is, as long as nothing lies in between;
+    otherwise it is stale, and looks in the file until it finds nothing more.
+    """
+
+    def __init__(self, place: EventId) -> None:
+        self.place = place  # of the newest that was handed or read
+        self.stale = True
+        self.looks = 0  # how often it was told to look
+        self._handed: list[Event] = []
+        self._stirred = Signal()
+
+    def hand(self, after: EventId, events: list[Event]) -> None:
+        """Give it what was committed after a place."""
+        if self.stale or after != self.place or size(self._handed) + size(events) > PAGE_BYTES:
+            self.look()
+            return
+        self._handed += events
+        self.place = events[-1].place
+        self._stirred.set()
+
+    def look(self) -> None:
+        """Tell it that there may be more in the file."""
+        self.stale = True
+        self.looks += 1
+        self._stirred.set()
+
+    def handed(self) -> list[Event]:
+        """Return what was handed to it, once."""
+        events, self._handed = self._handed, []
+        return events
+
+    def wait(self) -> None:
+        """Wait until there is something; now and then it looks without being told."""
+        if not self._stirred.wait(_LOOK):
+            self.look()
+        self._stirred.clear()
+
+
+class Outage:
+    """The time in which a log is away: told once, asked again ever more slowly."""
+
+    def __init__(self) -> None:
+        self._pause = 0.0
+
+    def pause(self, error: TidingsError) -> float:
+        """Return how long to wait, in seconds, before it is asked again."""
+        if not self._pause:
+            log.error("the log is away: %s", error)
+        self._pause = min(max(self._pause * 2, _BACKOFF[0]), _BACKOFF[1])
+        return self._pause * uniform(0.5, 1)  # noqa: S311 - no secret
+
+    def over(self) -> None:
+        """The log answers."""
+        if self._pause:
+            log.warning("the log is back")
+        self._pause = 0.0
+
+
+def size(events: list[Event]) -> int:
+    """Return how many bytes their frames are."""
+    return sum(len(event.frame) for event in events)
