@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from logs import running_log
 from remote import Remote
 
 from webapp.brokers.base import Gap
@@ -20,10 +21,19 @@ if TYPE_CHECKING:
 MANY = 1 << 30  # bytes: no bound
 
 
-@pytest.fixture(name="connect", params=["memory", "sqlite"])
-def _connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]:
-    """Start processes that share one new log: `connect(HISTORY_EVENTS=10)`."""
-    url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/log.db"}[request.param]
+@pytest.fixture(name="url", params=["memory", "sqlite", "redis", "valkey"])
+def _url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """One new log."""
+    if request.param in {"redis", "valkey"}:
+        with running_log(f"{request.param}-server", tmp_path) as server:
+            yield server.url
+    else:
+        yield {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/log.db"}[request.param]
+
+
+@pytest.fixture(name="connect")
+def _connect(url: str) -> Iterator[Connect]:
+    """Start processes that share it: `connect(HISTORY_EVENTS=10)`."""
     processes: list[Remote] = []
 
     def connect(**limits: Any) -> Remote:

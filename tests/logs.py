@@ -1,0 +1,159 @@
+"""Servers that keep a log of many machines, and a network between them and it that can fail."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import redis
+from conftest import PATIENCE, need, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+IN_MEMORY = ("--save", "", "--appendonly", "no")
+
+
+class LogServer:
+    """A real Redis or Valkey.
+
+    :param program: `redis-server` or `valkey-server`.
+    :param folder: what it persists is kept here.
+    :param options: as on its command line.
+    """
+
+    def __init__(self, program: str, folder: Path, *options: str) -> None:
+        self._command = [need(program), "--dir", str(folder), "--bind", "127.0.0.1", *options]
+        self._log = folder / "server.log"
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, on the port that it had."""
+        with self._log.open("ab") as out:
+            command = [*self._command, "--port", str(self.port)]
+            self.process = subprocess.Popen(command, stdout=out, stderr=out)
+        until(self._answers, "the log's server is up")
+
+    def stop(self) -> None:
+        """Stop it without mercy; what it persisted stays."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def freeze(self) -> None:
+        """Make it hang: it takes connections and answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def ask(self, *command: Any) -> Any:
+        """Return its answer to a command."""
+        with redis.Redis(port=self.port, decode_responses=True, socket_timeout=PATIENCE) as client:
+            return client.execute_command(*command)
+
+    def _answers(self) -> bool:
+        with suppress(redis.ConnectionError):
+            self.ask("PING")
+        assert self.process.poll() is None, self._log.read_text()
+        try:
+            return bool(self.ask("PING"))
+        except redis.AuthenticationError:
+            return True
+        except redis.RedisError:
+            return False
+
+
+@contextmanager
+def running_log(program: str, folder: Path, *options: str) -> Iterator[LogServer]:
+    """Run a server; it is gone afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    server = LogServer(program, folder, *(options or IN_MEMORY))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Network:
+    """What lies between the hubs and a server: it can be led elsewhere, and it can hang."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self._flows = threading.Event()
+        self._flows.set()
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Where the hubs believe the server to be."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def hang(self) -> None:
+        """Take what is sent and forward nothing, as a cable that was pulled."""
+        self._flows.clear()
+
+    def mend(self) -> None:
+        """Forward again, also what was sent meanwhile."""
+        self._flows.set()
+
+    def lead(self, port: int) -> None:
+        """Lead new connections to another server; those that are there stay."""
+        self.target = port
+
+    def cut(self) -> None:
+        """Reset all connections."""
+        for end in self._sockets:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End it."""
+        self.mend()
+        # Shut down first: closing alone does not wake the thread that accepts.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.target))
+                except ConnectionError:
+                    near.close()
+                    continue
+                self._sockets += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                self._flows.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
