@@ -1,6 +1,7 @@
 """How gunicorn serves the hub; it reads this file by itself, and again at every HUP."""
 
 import os
+import signal
 
 from webapp.startup import check_place, greeting, load_settings, raise_file_limit
 
@@ -49,6 +50,11 @@ def when_ready(server):
             "The log is a file of this machine: a redeploy may erase it, and a second machine has"
             " another. For one that lasts, set TIDINGS_BROKER_URL to a Redis or Valkey."
         )
+
+
+def post_fork(_server, _worker):
+    """Let a worker that is stopped before it can say goodbye to anybody just stop."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def nworkers_changed(server, new_value, _old_value):

@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 from webapp import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from playwright.sync_api import Browser
 
@@ -114,15 +114,15 @@ class Server:
         self.process = process
         self._log = log
         found = until(self._started, "the server is up")
-        self.url = found[1]
-        self.port = int(found[2])
+        self.url, self.host = found[1], found[2]
+        self.port = int(found[3])
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
     def _started(self) -> re.Match[str] | None:
         if self.process.poll() is not None:
             pytest.fail(f"the server did not start: {self.log}")
         ready = "Booting worker" in self.log
-        return re.search(r"Listening at: (http://127.0.0.1:(\d+))", self.log) if ready else None
+        return re.search(r"Listening at: (http://([\d.]+):(\d+))", self.log) if ready else None
 
     @property
     def log(self) -> str:
@@ -139,7 +139,7 @@ class Server:
         self, path: str = "/events", headers: dict[str, str] | None = None, **query: Any
     ) -> Iterator[Stream]:
         """Open a stream; leaving hangs up."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection = HTTPConnection(self.host, self.port, timeout=PATIENCE)
         target = f"{path}?{urlencode(query, doseq=True)}" if query else path
         connection.request("GET", target, headers=headers or {})
         response = connection.getresponse()
@@ -173,12 +173,20 @@ def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S
 
         def start(*arguments: str, **env: str) -> Server:
             log = tmp_path_factory.mktemp("server") / "log"
-            process = stack.enter_context(running(["-b", "127.0.0.1:0", *arguments], env, log))
-            server = Server(process, log)
-            stack.callback(server.http.close)
-            return server
+            return stack.enter_context(serving(["-b", "127.0.0.1:0", *arguments], env, log))
 
         yield start
+
+
+@contextmanager
+def serving(
+    arguments: list[str], env: dict[str, str], log: Path, prefix: Sequence[str] = ()
+) -> Iterator[Server]:
+    """Serve a hub until the end."""
+    with running(arguments, env, log, prefix) as process:
+        server = Server(process, log)
+        with server.http:
+            yield server
 
 
 def environment(env: dict[str, str]) -> dict[str, str]:
@@ -198,10 +206,11 @@ def installed(folder: Path) -> Path:
 
 @contextmanager
 def running(
-    arguments: list[str], env: dict[str, str], log: Path
+    arguments: list[str], env: dict[str, str], log: Path, prefix: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run gunicorn with a log of its own; whatever is left of it is killed at the end."""
-    command = [sys.executable, "-m", "gunicorn", "wsgi:app", *arguments]
+    command = [*prefix, sys.executable, "-m", "gunicorn", "wsgi:app", *arguments]
+    log.parent.mkdir(exist_ok=True)
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,

@@ -45,6 +45,11 @@ class LogServer:
         self.process.kill()
         self.process.wait(PATIENCE)
 
+    def restart(self) -> None:
+        """Stop it and start it again."""
+        self.stop()
+        self.start()
+
     def freeze(self) -> None:
         """Make it hang: it takes connections and answers nothing."""
         self.process.send_signal(signal.SIGSTOP)

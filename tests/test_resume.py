@@ -101,8 +101,9 @@ def publish_odd_or_even(server: Server, topic: str, first: int) -> None:
 
 @pytest.fixture(name="small", scope="module")
 def _small(serve: Callable[..., Server]) -> Server:
-    """A hub that keeps 100 events, 10 of them at hand."""
-    return serve(TIDINGS_HISTORY_EVENTS="100", TIDINGS_WINDOW_EVENTS="10")
+    """A hub that keeps 100 events and drops others at once, with 10 at hand."""
+    limits = {"TIDINGS_HISTORY_EVENTS": "100", "TIDINGS_WINDOW_EVENTS": "10"}
+    return serve(TIDINGS_BROKER_URL="memory://", **limits)
 
 
 def fill(server: Server, topic: str, count: int) -> list[str]:

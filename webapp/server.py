@@ -91,6 +91,13 @@ class Log(Logger):
         return {**atoms, "U": quote(atoms["U"] or "", safe="/:@!$&'()*+,;=")}
 
 
+class Address:
+    """A listener's address for those it accepted: it may be closed before they are served."""
+
+    def __init__(self, name: Any) -> None:
+        self.getsockname = lambda: name
+
+
 class StreamWorker(GeventWorker):
     """A gevent worker that says goodbye to its readers before it stops."""
 
@@ -223,7 +230,8 @@ class StreamWorker(GeventWorker):
         options: dict[str, Any] = {"spawn": Pool(self.worker_connections)}
         if self.cfg.is_ssl:
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
-        server = StreamServer(listener, partial(self.handle, listener), **options)
+        address = Address(listener.getsockname())
+        server = StreamServer(listener, partial(self.handle, address), **options)
         if self.cfg.workers > 1:
             server.max_accept = 1  # one that is busy leaves the next connection to the others
         return server
