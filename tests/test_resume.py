@@ -120,6 +120,7 @@ def test_a_cursor_older_than_what_is_kept_is_told_and_goes_on_from_the_oldest(
     small: Server, topic: str
 ) -> None:
     ids = fill(small, topic, 150)
+    until(lambda: oldest(small) == ids[49], "the log is trimmed")
     with small.listen(topic=topic, last_event_id=ids[9]) as stream:
         opening, reset = stream.next(), stream.next()
         assert (opening.type, reset.type) == ("hub.open", "hub.reset")
@@ -138,12 +139,13 @@ def test_the_oldest_cursor_that_is_kept_is_no_reason_for_a_reset(small: Server, 
 
 def test_an_own_id_is_a_cursor_as_long_as_the_place_it_names(small: Server, topic: str) -> None:
     small.publish("own", topic=topic, id=f"{topic}-own")
-    fill(small, topic, 100)
+    ids = fill(small, topic, 100)
     with small.listen(topic=topic, last_event_id=f"{topic}-own") as stream:
         assert stream.headers["Last-Event-ID"] == f"{topic}-own"
         assert stream.take(100) == [str(n) for n in range(100)]
         assert resets(stream.raw) == 0
     fill(small, topic, 1)
+    until(lambda: oldest(small) == ids[0], "the log is trimmed")
     with small.listen(topic=topic, last_event_id=f"{topic}-own") as stream:
         stream.next()
         assert json.loads(stream.next().data) == {"reason": "unknown"}
