@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from webapp.events import EventId
+from webapp.pace import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ class History:
                 if not count:
                     return self._place_before(event.place)
             place = self._place_before(events[0].place)
-            time.sleep(0)  # others have their turn, however far back this goes
+            give_way()  # others have their turn, however far back this goes
         return place
 
     def _place_before(self, place: EventId) -> EventId:
