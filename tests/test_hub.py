@@ -120,7 +120,7 @@ def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
     frames.close()  # type: ignore[attr-defined]
     assert len(hub) == 0
     assert hub.ended == {"error": 1, "client_left": 1}
-    assert not hub._feeds
+    assert not list(hub._feeds)
     assert not hub._feeds._exact
     assert not hub._feeds._patterns
 

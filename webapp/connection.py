@@ -20,6 +20,7 @@ from gunicorn import util
 from gunicorn.http.body import ChunkedReader
 
 from webapp.errors import TimedOut
+from webapp.pace import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +149,7 @@ class Connection:
             else:
                 # A client that sends without a pause never waits.
                 if time.monotonic() - self._turn > _SLICE:
-                    gevent.sleep(0)
+                    give_way()
                     self._turn = time.monotonic()
                 return data
         self._sock.settimeout(self._patience())

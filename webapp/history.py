@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from webapp.brokers.base import Gap
 from webapp.events import EventId
+from webapp.pace import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ class History:
                 if not count:
                     return self._place_before(event.place)
             place = self._place_before(events[0].place)
-            time.sleep(0)  # others have their turn, however far back this goes
+            give_way()  # others have their turn, however far back this goes
         return place
 
     def _place_before(self, place: EventId) -> EventId:

@@ -9,12 +9,11 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-import gevent
 from gevent.event import Event as Signal
 
 from webapp import wire
 from webapp.errors import Unavailable
-from webapp.pace import Pace
+from webapp.pace import Pace, give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -207,7 +206,7 @@ class Subscription:
                 if self.feed.sees(event):
                     seen.append(event)
                 pace.keep()
-            gevent.sleep(0)  # a fast reader never blocks: let the others have their turn
+            give_way()  # a fast reader never blocks: let the others have their turn
             if seen:
                 self.told = seen[-1].place
                 self._sent += len(seen)

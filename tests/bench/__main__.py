@@ -10,93 +10,117 @@ import argparse
 import json
 import platform
 import resource
+import select
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
+from typing import IO, TYPE_CHECKING, Any
 
+from aims import AIMS
 from picture import draw
+from runs import KEY, LETTERS, MEASURES, RUNS, Measure, Run
 from servers import HERE, SERVERS, SETTLE, Server, files, missing, running, used
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 TICK = 0.01  # seconds: less CPU than the kernel counts is taken for this
-
-
-@dataclass(frozen=True)
-class Run:
-    """Readers, then events at a rate a second; 0: the next when the last was answered."""
-
-    readers: int
-    events: int = 0
-    rate: int = 0
-
-    def quick(self) -> Run:
-        return replace(self, readers=-(-self.readers // 10), events=self.events // 10)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A row of the table: the run's and value's name, a title, and whether less is better."""
-
-    key: str
-    title: str
-    less: bool = False
-    drawn: bool = True
-
-    def ratio(self, value: float, base: float) -> float:
-        """Return how many times better a value is."""
-        better, worse = (base, value) if self.less else (value, base)
-        return better / worse if worse else 1.0
-
-
-RUNS = {"A": Run(1000, 50, 10), "C": Run(1000, 300), "D": Run(5000), "E": Run(1, 3000)}
-MEASURES = [
-    Measure("A cpu", "A: deliveries per CPU-second"),
-    Measure("A p50", "A: latency, median, ms", less=True, drawn=False),
-    Measure("A p99", "A: latency, 99 %, ms", less=True, drawn=False),
-    Measure("C speed", "C: deliveries per second"),
-    Measure("D memory", "D: bytes per waiting reader", less=True),
-    Measure("D connects", "D: connects per CPU-second"),
-    Measure("E accepted", "E: events accepted per second"),
-]
 Values = dict[str, float]
 
 
 def measure(server: Server, run: Run) -> Values:
     """Start a server, do one run, and return all that it says."""
-    load = [server.listen, server.publish, *map(str, (run.readers, run.events, run.rate))]
-    with running(server) as (root, port):
+    settings = {"TIDINGS_JWT_KEY": KEY} if run.locked else {}
+    publish = run.publish or server.publish
+    with ExitStack() as stack:
+        root, port = stack.enter_context(running(server, **settings))
+        if run.probe:
+            pause(port)
         before, empty = used(root)
-        load = [sys.executable, str(HERE / "client.py"), str(port), *load]
-        with subprocess.Popen(load, stdin=-1, stdout=-1, text=True, bufsize=1) as client:
-            assert client.stdin
-            assert client.stdout
-            ready = json.loads(client.stdout.readline())["ready"]
-            time.sleep(SETTLE)
-            waiting, full = used(root)
-            client.stdin.write("go\n")
-            result: Values = json.loads(client.stdout.readline())
-            after, _ = used(root)
-            client.stdin.close()
+        spec = json.dumps(asdict(run))
+        client = stack.enter_context(helper("client", port, server.listen, publish, spec))
+        ready = answer(client)["ready"]
+        time.sleep(SETTLE)
+        waiting, full = used(root)
+        time.sleep(run.hold)
+        held, _ = used(root)
+        probe = (
+            stack.enter_context(helper("probe", port, publish + "-probe")) if run.probe else None
+        )
+        tell(client, "go\n")
+        most = full
+        while run.stall and not answers(client, within=1):
+            most = max(most, used(root)[1])
+        result = answer(client)
+        after, _ = used(root)
+        if probe:
+            tell(probe)
+            result |= answer(probe) | pause(port)
     return result | {
         "lost": result["lost"] + run.readers - ready,
-        "cpu": result["delivered"] / max(after - waiting, TICK),
+        "cpu": result["delivered"] / max(after - held, TICK),
+        "cost": (after - held) / max(run.events, 1) * 1e6,
         "speed": result["delivered"] / max(result["seconds"], TICK),
         "memory": max(full - empty, 1) / max(ready, 1),
         "connects": ready / max(waiting - before, TICK),
+        "share": (held - waiting) / max(run.hold, TICK) * 100,
+        "grown": (most - full) / 1e6,
     }
+
+
+@contextmanager
+def helper(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a script of this folder; it is told lines and answers with lines of JSON."""
+    command = [sys.executable, str(HERE / f"{name}.py"), *map(str, arguments)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, bufsize=1) as process:
+        yield process
+        tell(process)
+
+
+def tell(process: subprocess.Popen[str], line: str = "") -> None:
+    """Tell it a line; without one, that there are no more."""
+    stdin: IO[str] = process.stdin  # type: ignore[assignment] # it is a pipe
+    if line:
+        stdin.write(line)
+    else:
+        stdin.close()
+
+
+def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    stdout: IO[str] = process.stdout  # type: ignore[assignment] # it is a pipe
+    found: dict[str, Any] = json.loads(stdout.readline())
+    return found
+
+
+def answers(process: subprocess.Popen[str], *, within: float) -> bool:
+    stdout: IO[str] = process.stdout  # type: ignore[assignment] # it is a pipe
+    return bool(select.select([stdout], [], [], within)[0])
+
+
+def pause(port: int) -> Values:
+    """Return how long garbage collection has stopped the hub, since this was last asked."""
+    connection = HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/pause")
+    found: Values = json.loads(connection.getresponse().read())
+    connection.close()
+    return found
 
 
 def compare(name: str, runs: dict[str, Run]) -> Values:
     """Do every run with one server; a value's name begins with its run's."""
     found: Values = {}
     for letter, run in runs.items():
-        say(f"{name}: run {letter}, {run.readers:,} readers, {run.events:,} events")
-        values = measure(SERVERS[name], run)
-        found |= {f"{letter} {key}": value for key, value in values.items()}
-    return found | {"lost": sum(found[f"{letter} lost"] for letter in runs)}
+        if run.only in {"", name}:
+            say(f"{name}: run {letter}, {run.readers:,} readers, {run.events:,} events")
+            values = measure(SERVERS[name], run)
+            found |= {f"{letter} {key}": value for key, value in values.items()}
+    return found
 
 
 def table(results: dict[str, Values]) -> str:
@@ -105,20 +129,38 @@ def table(results: dict[str, Values]) -> str:
     heads = [f"{name} (to {', '.join(bases)})" if bases else name for name in results]
     lines = [f"| | {' | '.join(heads)} |", "|---|" + "---:|" * len(results)]
     for row in MEASURES:
-        cells = [
-            cell(row, values, [results[base] for base in bases]) for values in results.values()
-        ]
-        lines.append(f"| {row.title} | {' | '.join(cells)} |")
+        if any(row.key in values for values in results.values()):
+            cells = [
+                cell(row, values, [results[base] for base in bases]) for values in results.values()
+            ]
+            lines.append(f"| {row.title} | {' | '.join(cells)} |")
     lost = [f"{values['lost']:,.0f}" for values in results.values()]
     return "\n".join([*lines, f"| lost deliveries and connects | {' | '.join(lost)} |"])
 
 
 def cell(row: Measure, values: Values, bases: list[Values]) -> str:
+    if row.key not in values:
+        return ""
     value = values[row.key]
-    found = [row.ratio(value, base[row.key]) for base in bases]
+    found = [row.ratio(value, base[row.key]) for base in bases if row.key in base]
     # A bare reader takes no memory that could be seen: a ratio to nothing says nothing.
     ratios = ", ".join(f"{ratio:.2f}" if 1e-3 < ratio < 1e3 else "-" for ratio in found)
-    return f"{value:,.0f} ({ratios})" if ratios else f"{value:,.0f}"
+    return f"{number(value)} ({ratios})" if ratios else number(value)
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:.2f}"
+
+
+def goals(results: dict[str, Values]) -> str:
+    """Return what was to be reached, and whether it was."""
+    lines = ["| what Tidings is to reach | limit | found | |", "|---|---:|---:|---|"]
+    for aim in AIMS:
+        if (value := aim.found(results)) is not None:
+            limit = f"{'at least' if aim.least else 'at most'} {aim.limit:,}"
+            reached = "" if aim.reached(value) else "not reached"
+            lines.append(f"| {aim.title} | {limit} | {number(value)} | {reached} |")
+    return "\n".join(lines)
 
 
 def say(text: str) -> None:
@@ -141,9 +183,18 @@ def fitting(run: Run) -> Run:
     return replace(run, readers=min(run.readers, most))
 
 
+def letters(text: str) -> list[str]:
+    found = text.upper().split(",")
+    if not set(found) <= set(LETTERS):
+        message = f"there are {', '.join(LETTERS)}"
+        raise argparse.ArgumentTypeError(message)
+    return found
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--quick", action="store_true", help="small runs that show that all works")
+    parser.add_argument("--runs", type=letters, default=LETTERS, metavar="A,B", help="only these")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="medians of N")
     parser.add_argument("--picture", type=Path, metavar="SVG", help="where to draw the ratios")
     parser.add_argument("servers", nargs="*", metavar="server", help=", ".join(SERVERS))
@@ -156,7 +207,8 @@ def main() -> int:
     chosen = options()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    runs = {k: fitting(run.quick() if chosen.quick else run) for k, run in RUNS.items()}
+    runs = {name: run for name, run in RUNS.items() if name[0] in chosen.runs}
+    runs = {name: fitting(run.quick() if chosen.quick else run) for name, run in runs.items()}
     results = {}
     for name in chosen.servers or SERVERS:
         if reason := missing(name):
@@ -164,9 +216,10 @@ def main() -> int:
             continue
         rounds = [compare(name, runs) for _ in range(chosen.repeat)]
         results[name] = {key: median(values[key] for values in rounds) for key in rounds[0]}
-        results[name]["lost"] = sum(values["lost"] for values in rounds)
-    what = f"{machine()}. Medians of {chosen.repeat}." + " A tenth of the size." * chosen.quick
-    say(f"\n{what} In brackets: how many times better.\n\n{table(results)}")
+        lost = [values[key] for values in rounds for key in values if key.endswith(" lost")]
+        results[name]["lost"] = sum(lost)
+    what = f"{machine()}. Medians of {chosen.repeat}." + " Small runs." * chosen.quick
+    say(f"\n{what} In brackets: how many times better.\n\n{table(results)}\n\n{goals(results)}")
     if chosen.picture and "naive" in results:
         chosen.picture.write_text(draw(ratios(results), what))
     return int(any(values["lost"] for values in results.values()))
@@ -176,13 +229,13 @@ def ratios(results: dict[str, Values]) -> dict[str, dict[str, float]]:
     """Return how many times better than naive each other server is, by what is drawn."""
     naive = results["naive"]
     return {
-        row.title: {
+        row.title.partition(",")[0]: {
             name: row.ratio(values[row.key], naive[row.key])
             for name, values in results.items()
             if name != "naive"
         }
         for row in MEASURES
-        if row.drawn
+        if row.drawn and row.key in naive
     }
 
 

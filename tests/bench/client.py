@@ -1,8 +1,8 @@
 """Readers and one publisher: a process of their own, so that their CPU is not the server's.
 
-`client.py PORT LISTEN PUBLISH READERS EVENTS RATE` prints a line of JSON when all readers are
-connected, publishes when told `go`, and prints one when each has its events. An event is counted
-where its line is complete; it carries the monotonic time, in nanoseconds, at which it was sent.
+`client.py PORT LISTEN PUBLISH RUN`, with the run as JSON, prints a line of JSON when all readers
+are connected, publishes when told `go`, and prints one when each has its events. An event is
+counted where its line is complete; it carries the time at which it was sent.
 """
 
 from __future__ import annotations
@@ -14,107 +14,70 @@ import socket
 import sys
 import time
 
+from publisher import Pipe, Publisher, token
+from runs import Run
+
 AT_ONCE = 256  # connects under way: fewer than any server's backlog
 PATIENCE = 10  # seconds without progress, after which what is missing is lost
 AT_A_TURN = 16  # sockets, so that the publisher does not wait for a thousand readers
-PAD = 100  # bytes of an event's data
 LONGEST = 120  # seconds for connecting, and for listening
+ADDRESSES = 4  # of this machine: there are 28,000 ports to connect from for each
+SMALL = 8 << 10  # bytes of a receive buffer that is soon full
+STALL_AT = 2.0  # seconds after which those that stop reading do
 STAMP = re.compile(rb"ts:(\d+)")
 
 
-class Publisher:
-    """One keep-alive connection, by hand: an HTTP library would cost more than the server."""
-
-    def __init__(self, port: int, path: str, events: int, rate: float) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.setblocking(False)  # noqa: FBT003 - socket's own signature
-        self.head = (
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
-            f"Content-Length: {PAD}\r\n\r\n"
-        ).encode()
-        self.events, self.gap = events, 1e9 / rate if rate else 0.0
-        self.start = time.monotonic_ns()
-        self.sent = self.answered = self.took = 0
-        self.answer = b""
-
-    @property
-    def waits(self) -> bool:
-        return self.sent > self.answered
-
-    def step(self) -> None:
-        """Take what came of an answer, or send what is due; never wait."""
-        if self.waits:
-            self.receive()
-        since = time.monotonic_ns() - self.start
-        due = self.sent < self.events and since >= self.sent * self.gap
-        if due and not self.waits:
-            data = b"ts:%d " % time.monotonic_ns()
-            self.sock.send(self.head + data.ljust(PAD, b"x"))
-            self.sent += 1
-
-    def receive(self) -> None:
-        try:
-            self.answer += self.sock.recv(65536)
-        except BlockingIOError:
-            return
-        if whole(self.answer):
-            if self.answer[9:10] != b"2":
-                sys.exit(f"An event was refused: {self.answer!r}")
-            self.answered, self.answer = self.answered + 1, b""
-            self.took = time.monotonic_ns() - self.start
-
-
-def whole(answer: bytes) -> bool:
-    """Say whether a response is complete: by its length, or without a body."""
-    head, end, body = answer.partition(b"\r\n\r\n")
-    _, named, length = head.lower().partition(b"content-length:")
-    return bool(end) and len(body) >= (int(length.split()[0]) if named else 0)
-
-
 class Readers:
-    """Any number of readers of one address; `timed` keeps each delivery's latency."""
+    """The run's readers, without a thread or a library: they must cost less than the server."""
 
-    def __init__(self, port: int, path: str, *, timed: bool) -> None:
-        self.address = ("127.0.0.1", port)
-        self.ask = (
-            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode()
-        )
-        self.timed = timed
+    def __init__(self, port: int, path: str, run: Run) -> None:
+        self.address, self.path, self.run = ("127.0.0.1", port), path, run
         self.epoll = select.epoll()
         self.sockets: dict[int, socket.socket] = {}
+        self.numbers: dict[int, int] = {}  # in the order of connecting
         self.counts: dict[int, int] = {}  # of the readers that were answered
         self.tails: dict[int, bytes] = {}  # lines that are not complete yet
+        self.apart: dict[int, list[int]] = {}  # all that those got that may stop reading
         self.delays: list[int] = []
-        self.failed = self.delivered = self.last = 0
+        self.failed = self.closed = self.delivered = self.last = 0
         self.until = self.limit = 0.0
 
-    def connect(self, count: int) -> None:
+    def connect(self) -> None:
         """Return when all are answered or have failed."""
-        started, self.limit = 0, time.monotonic() + LONGEST
+        started, count, self.limit = 0, self.run.readers, time.monotonic() + LONGEST
         self.progress()
         while (settled := len(self.counts) + self.failed) < count and time.monotonic() < self.until:
             while started < min(count, settled + AT_ONCE):
-                self.start()
+                self.start(started)
                 started += 1
             self.turn()
 
-    def listen(self, publisher: Publisher) -> int:
-        """Count until each has its events or nothing comes any more; return how many are lost."""
-        events, self.limit = publisher.events, time.monotonic() + LONGEST
+    def listen(self, publisher: Publisher) -> None:
+        """Count until each has its events or nothing comes any more."""
+        self.limit = time.monotonic() + LONGEST
+        stall = Stall(self, publisher)
         self.progress()
         while time.monotonic() < self.until:
-            if self.delivered >= events * len(self.counts) and publisher.answered >= events:
+            if self.delivered >= self.expected() and publisher.answered >= self.run.events:
                 break
-            publisher.step()
+            stall.step()
+            if publisher.step():
+                self.progress()
             self.turn(0 if publisher.waits else 0.001)
-        return sum(max(0, events - count) for count in self.counts.values())
 
-    def start(self) -> None:
+    def expected(self) -> int:
+        return self.run.events * (1 if self.run.own else len(self.counts))
+
+    def start(self, number: int) -> None:
         sock = socket.socket()
         sock.setblocking(False)  # noqa: FBT003 - socket's own signature
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((f"127.0.0.{1 + number % ADDRESSES}", 0))
+        if number < self.run.apart:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+            self.apart[sock.fileno()] = []
         sock.connect_ex(self.address)
-        self.sockets[sock.fileno()] = sock
+        self.sockets[sock.fileno()], self.numbers[sock.fileno()] = sock, number
         self.epoll.register(sock, select.EPOLLOUT)
 
     def progress(self) -> None:
@@ -130,7 +93,13 @@ class Readers:
             self.progress()
 
     def request(self, fd: int) -> None:
-        self.sockets[fd].send(self.ask)
+        number = self.numbers[fd]
+        path = f"{self.path}-{number}" if self.run.own else self.path
+        allowed = f"Authorization: Bearer {token(str(number))}\r\n" if self.run.tokens else ""
+        ask = (
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{allowed}\r\n"
+        )
+        self.sockets[fd].send(ask.encode())
         self.epoll.modify(fd, select.EPOLLIN)
 
     def receive(self, fd: int) -> None:
@@ -140,25 +109,71 @@ class Readers:
             return
         lines, newline, tail = (self.tails.get(fd, b"") + data).rpartition(b"\n")
         self.tails[fd] = tail
-        self.counts[fd] = self.counts.get(fd, 0) + (self.count(lines) if newline else 0)
+        self.counts[fd] = self.counts.get(fd, 0) + (self.count(fd, lines) if newline else 0)
 
-    def count(self, lines: bytes) -> int:
+    def count(self, fd: int, lines: bytes) -> int:
         found = lines.count(b"ts:")
         if found:
             self.last = time.monotonic_ns()
             self.delivered += found
-        if self.timed:
+        if fd in self.apart:
+            self.apart[fd] += map(int, STAMP.findall(lines))
+        elif self.run.rate:
             self.delays += [self.last - int(stamp) for stamp in STAMP.findall(lines)]
         return found
 
     def end(self, fd: int) -> None:
-        self.failed += fd not in self.counts
+        if fd in self.counts:
+            self.closed += 1
+        else:
+            self.failed += 1
         self.epoll.unregister(fd)
+        self.sockets.pop(fd).close()
+
+    def leave(self, fd: int) -> None:
+        """Hang up, and be counted no more."""
+        self.delivered -= self.counts.pop(fd)
+        del self.apart[fd]
         self.sockets.pop(fd).close()
 
     def percentile(self, share: float) -> float:
         """Return a latency in milliseconds."""
         return sorted(self.delays)[int(share * len(self.delays))] / 1e6 if self.delays else 0.0
+
+    def lost(self) -> int:
+        """Return how many deliveries there should have been beside those that there were."""
+        if self.run.own:
+            return self.expected() - self.delivered
+        return sum(max(0, self.run.events - count) for count in self.counts.values())
+
+    def wrong(self, stamps: list[int]) -> int:
+        """Return how many of those that may have stopped reading have not the exact sequence."""
+        return sum(found != stamps for found in self.apart.values())
+
+
+class Stall:
+    """Some readers stop reading for a while; then every other one of them leaves."""
+
+    def __init__(self, readers: Readers, publisher: Publisher) -> None:
+        self.readers, self.publisher = readers, publisher
+        self.steps = [(STALL_AT, self.stop), (STALL_AT + readers.run.stall, self.resume)]
+        if not readers.run.stall:
+            self.steps = []
+
+    def step(self) -> None:
+        if self.steps and self.publisher.since > self.steps[0][0] * 1e9:
+            self.steps.pop(0)[1]()
+
+    def stop(self) -> None:
+        for fd in self.readers.apart:
+            self.readers.epoll.unregister(fd)
+
+    def resume(self) -> None:
+        for number, fd in enumerate(list(self.readers.apart)):
+            if number % 2:
+                self.readers.leave(fd)
+            else:
+                self.readers.epoll.register(fd, select.EPOLLIN)
 
 
 def tell(numbers: dict[str, float]) -> None:
@@ -166,15 +181,20 @@ def tell(numbers: dict[str, float]) -> None:
     sys.stdout.flush()
 
 
-def main(port: str, listen: str, publish: str, count: str, events: str, rate: str) -> None:
-    readers = Readers(int(port), listen, timed=rate != "0")
-    readers.connect(int(count))
-    tell({"ready": len(readers.counts)})
+def main(port: str, listen: str, publish: str, spec: str) -> None:
+    run = Run(**json.loads(spec))
+    readers = Readers(int(port), listen, run)
+    readers.connect()
+    ready = len(readers.counts)
+    tell({"ready": ready})
     sys.stdin.readline()
-    publisher = Publisher(int(port), publish, int(events), float(rate))
-    lost = readers.listen(publisher)
+    path = publish + "-0" if run.own else publish
+    publisher = (Pipe if run.pipe else Publisher)(int(port), path, run)
+    readers.listen(publisher)
     result: dict[str, float] = {
-        "lost": lost + int(events) * (int(count) - len(readers.counts)),
+        "lost": readers.lost(),
+        "closed": readers.closed,
+        "wrong": readers.wrong(publisher.stamps),
         "delivered": readers.delivered,
         "seconds": (readers.last - publisher.start) / 1e9,
         "accepted": publisher.answered / (publisher.took / 1e9 or 1),

@@ -73,7 +73,11 @@ def files() -> int:
 
 
 SERVERS = {
-    "tidings": Server(gunicorn("wsgi:app"), "/events?topic=bench", "/events?topic=bench"),
+    "tidings": Server(
+        gunicorn("watched:app", f"--pythonpath={HERE}"),
+        "/events?topic=bench",
+        "/events?topic=bench",
+    ),
     "naive": Server(
         gunicorn("naive:app", "-k=gevent", "--worker-connections=100000", "--no-control-socket"),
         folder=HERE,
@@ -91,12 +95,13 @@ def missing(name: str) -> str:
 
 
 @contextmanager
-def running(server: Server) -> Iterator[tuple[int, int]]:
+def running(server: Server, **settings: str) -> Iterator[tuple[int, int]]:
     """Run a server until its first reader is answered; give its process and port; then kill it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    ours = ("TIDINGS_", "PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS")
-    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)} | {"TIDINGS_DEMO": "0"}
+    ours = ("TIDINGS_", "PORT", "WEB_CONCURRENCY", "REDIS_URL", "GUNICORN_CMD_ARGS")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    env |= {"TIDINGS_BROKER_URL": "memory://", **settings}
     with TemporaryDirectory() as scratch, (Path(scratch) / "log").open("w+") as log:
         process = subprocess.Popen(
             server.command(port, Path(scratch)),

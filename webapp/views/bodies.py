@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import time
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -17,6 +16,7 @@ from werkzeug.http import parse_options_header
 
 from webapp.errors import Invalid, TooLarge, Unreadable
 from webapp.events import MAX_TOPICS, Draft
+from webapp.pace import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,7 +73,7 @@ def drafts(default: str | None, max_body: int) -> list[Draft]:
 def _drafts(items: list[Any], default: str | None) -> Iterator[Draft]:
     for number, item in enumerate(items):
         if number % _STEP == 0:
-            time.sleep(0)  # thousands of events, or of topics: let others have their turn
+            give_way()  # thousands of events, or of topics: let others have their turn
         yield draft(item, default)
 
 
@@ -94,7 +94,7 @@ def lines(max_line: int) -> Iterator[list[bytes]]:
         if len(short) < len(found) or len(rest) > max_line:
             detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
             raise TooLarge(detail, "Send smaller events, one a line.")
-        time.sleep(0)  # a pipe that is always full never waits: let others have their turn
+        give_way()  # a pipe that is always full never waits: let others have their turn
     if not getattr(request.environ["wsgi.input"], "cut", False):
         yield [bytes(rest)]
 

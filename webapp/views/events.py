@@ -17,6 +17,7 @@ from webapp import wire
 from webapp.errors import Forbidden, Invalid, TidingsError, TooLarge, Unavailable
 from webapp.events import check_name
 from webapp.history import Start
+from webapp.pace import give_way
 from webapp.settings import duration
 from webapp.subscription import jittered_retry
 from webapp.topics import DEFAULT
@@ -180,7 +181,7 @@ class _Pipe:
                 self._publish(drafts)
             if failure:
                 raise failure
-            time.sleep(0)  # thousands of lines may have come at once
+            give_way()  # thousands of lines may have come at once
 
     def _drafts(self, lines: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
         drafts = []

@@ -1,0 +1,57 @@
+"""What is to be reached, as ratios in one run where that can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What is to be reached: a value of Tidings, or its ratio to another, at least or at most."""
+
+    title: str
+    key: str
+    limit: float
+    server: str = "tidings"  # of the value it is divided by
+    by: str = ""  # that value; nothing: it is not divided
+    least: bool = False
+
+    def found(self, results: dict[str, dict[str, float]]) -> float | None:
+        """Return what came out, or None where it was not measured."""
+        value = results.get("tidings", {}).get(self.key)
+        if not self.by or value is None:
+            return value
+        base = results.get(self.server, {}).get(self.by)
+        return value / base if base else None
+
+    def reached(self, value: float) -> bool:
+        return value >= self.limit if self.least else value <= self.limit
+
+
+def to(server: str, title: str, key: str, least: float) -> Aim:
+    return Aim(f"{title}, to {server}", key, least, server, key, least=True)
+
+
+AIMS = [
+    to("nchan", "A: deliveries per CPU-second", "A cpu", 1.05),
+    to("bare", "A: deliveries per CPU-second", "A cpu", 0.75),
+    to("nchan", "B: deliveries per CPU-second", "B cpu", 1.0),
+    Aim("B: latency at 99 %, to nchan", "B p99", 1.15, "nchan", "B p99"),
+    to("nchan", "C: deliveries per second", "C speed", 20),
+    Aim("D: bytes per waiting reader", "D memory", 18_000),
+    to("naive", "D: connects per CPU-second", "D connects", 1.3),
+    Aim("D: % of a core while idle", "D idle share", 3),
+    Aim("E: events, to an empty view", "E accepted", 0.8, "naive", "E view accepted", least=True),
+    Aim("E: pipe, to an empty view", "E pipe accepted", 20, "naive", "E view accepted", least=True),
+    Aim("F: lost deliveries and connects", "F lost", 0),
+    Aim("F: closed readers", "F closed", 0),
+    Aim("F: latency at 99 %, ms", "F p99", 1000),
+    Aim("F: longest garbage collection, ms", "F pause", 50),
+    Aim("F: /healthz meanwhile, at 99 %, ms", "F asked", 50),
+    Aim("F: publishing meanwhile, at 99 %, ms", "F told", 50),
+    Aim("G: latency at 99 %, to no stall", "G p99", 1.2, by="G calm p99"),
+    Aim("G: memory, MB", "G grown", 20),
+    Aim("G: resumed without the exact sequence", "G wrong", 0),
+    Aim("H: event to one of 10,000, to one of 10", "H own cost", 1.5, by="H ten cost"),
+    Aim("H: 1,000 tokens, to none", "H tokens cpu", 0.8, by="H open cpu", least=True),
+]

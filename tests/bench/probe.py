@@ -1,0 +1,43 @@
+"""How long the server takes to answer others while it is busy with its readers.
+
+`probe.py PORT PUBLISH` asks for /healthz and publishes what nobody listens to, by turns, until its
+standard input ends; then it prints the longest times in milliseconds. It does little: what it
+waits for shall be the server.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+import time
+from http.client import HTTPConnection
+
+GAP = 0.01  # seconds between two
+
+
+def took(connection: HTTPConnection, method: str, path: str, body: str | None = None) -> float:
+    """Return how long an answer took, in milliseconds."""
+    started = time.monotonic()
+    connection.request(method, path, body)
+    answer = connection.getresponse()
+    answer.read()
+    if answer.status >= 300:
+        sys.exit(f"{path} was answered with {answer.status}")
+    return (time.monotonic() - started) * 1000
+
+
+def main(port: str, publish: str) -> None:
+    connection = HTTPConnection("127.0.0.1", int(port))
+    asked, told = [], []
+    while not select.select([sys.stdin], [], [], GAP)[0]:
+        asked.append(took(connection, "GET", "/healthz"))
+        told.append(took(connection, "POST", publish, "x"))
+    found = {"asked": asked, "told": told}
+    result = {name: sorted(times)[int(0.99 * len(times))] for name, times in found.items()}
+    result |= {f"{name} most": max(times) for name, times in found.items()}
+    sys.stdout.write(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
