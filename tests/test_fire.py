@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
-SECONDS = float(os.environ.get("TIDINGS_FIRE", "8"))
+SECONDS = float(os.environ.get("TIDINGS_FIRE", "6"))
 READERS, PUBLISHERS, WORKERS = 200, 4, 4
 TOPIC = "fire"
 QUICK = {
@@ -121,14 +121,14 @@ def done(publishers: list[Publisher]) -> int:
     return sum(publisher.published for publisher in publishers)
 
 
-def survives(servers: list[Server], blows: list[Callable[[], None]]) -> int:
+def survives(servers: list[Server], blows: list[Callable[[], None]], crowd: int = READERS) -> int:
     """Strike until the time is over; then everybody must have the same, and all of it.
 
     Return how often readers connected.
     """
     deadline = time.monotonic() + SECONDS
     ours = cycle(servers)
-    readers = [Reader(next(ours)) for _ in range(READERS)]
+    readers = [Reader(next(ours)) for _ in range(crowd)]
     publishers = [Publisher(next(ours).url, f"p{n}", deadline) for n in range(PUBLISHERS)]
     for thread in [*readers, *publishers]:
         thread.start()
@@ -167,6 +167,14 @@ def test_on_one_machine_everybody_ends_with_the_published_sequence(
     server = serve("-w", str(WORKERS), **QUICK)
     kill, roll = partial(kill_a_worker, server), partial(server.process.send_signal, signal.SIGHUP)
     assert survives([server], [kill, kill, roll]) > READERS
+
+
+def test_a_rolling_restart_with_500_open_streams_loses_nothing(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve("-w", "2", **QUICK)
+    roll = partial(server.process.send_signal, signal.SIGHUP)
+    assert survives([server], [roll], crowd=500) > 500
 
 
 def test_on_a_server_that_is_restarted_everybody_ends_with_the_published_sequence(

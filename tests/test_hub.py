@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from webapp import wire
 from webapp.auth import Grant
+from webapp.brokers.base import Gap
 from webapp.brokers.memory import MemoryBroker
 from webapp.errors import Unavailable
 from webapp.events import Draft, Event, EventId
@@ -35,7 +36,7 @@ class LaggingBroker(MemoryBroker):
         super().__init__(1000, 1 << 20, 3600)
         self.released = Signal()
 
-    def follow(self, after: EventId) -> Iterator[list[Event]]:
+    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         for events in super().follow(after):
             self.released.wait()
             yield events
@@ -314,7 +315,7 @@ def test_publishers_that_are_faster_than_the_follower_wait_and_are_told(
 
 def test_a_follower_that_fails_is_told_and_not_silent(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(MemoryBroker):
-        def follow(self, after: EventId) -> Iterator[list[Event]]:
+        def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
             raise RuntimeError(str(after))
 
     hub = make_hub(Broken(10, 1000, 10))
@@ -322,6 +323,68 @@ def test_a_follower_that_fails_is_told_and_not_silent(caplog: pytest.LogCaptureF
     gevent.sleep(0.01)
     assert hub.failed
     assert "the hub is broken" in caplog.text
+    hub.stop()
+
+
+class CountingBroker(MemoryBroker):
+    """A log that counts how often it is read."""
+
+    def __init__(self) -> None:
+        super().__init__(10_000, 1 << 20, 3600)
+        self.asked = 0
+
+    def read(self, after: EventId, max_bytes: int) -> list[Event]:
+        self.asked += 1
+        return super().read(after, max_bytes)
+
+    def locate(self, id: str) -> EventId | None:
+        self.asked += 1
+        return super().locate(id)
+
+
+def test_a_thousand_readers_that_come_back_after_a_deploy_do_not_ask_the_log() -> None:
+    broker = CountingBroker()
+    events = broker.append([Draft(topics=("t",), data=str(n), id=f"id {n}") for n in range(100)])
+    hub = make_hub(broker)  # of the process that was deployed
+    hub.start()
+    cursors = [str(events[50].place), events[50].id]
+    readers = [Reader(subscribe(hub, cursor=cursors[n % 2])) for n in range(1000)]
+    for reader in readers:
+        assert reader.await_data(49) == [str(n) for n in range(51, 100)]
+    assert broker.asked == 0
+    for reader in readers:
+        reader.leave()
+    hub.stop()
+
+
+class TornBroker(MemoryBroker):
+    """A log that loses its end where it is told to."""
+
+    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+        for events in super().follow(after):
+            assert not isinstance(events, Gap)
+            torn = events[-1].draft.data == "torn"
+            yield Gap(events[-1].place, "unknown") if torn else events
+
+
+def test_every_reader_is_told_of_a_gap_in_the_log_and_goes_on_after_it() -> None:
+    hub = make_hub(TornBroker(10_000, 1 << 20, 3600))
+    hub.start()
+    readers = [Reader(subscribe(hub)) for _ in range(3)]
+    gevent.sleep(0)
+    publish(hub, "before")
+    for reader in readers:
+        reader.await_data(1)
+    [torn] = publish(hub, "torn")
+    gevent.sleep(0.01)
+    publish(hub, "after")
+    for reader in readers:
+        reader.await_data(2)
+        messages = [(m.type, m.data) for m in reader.messages()[1:]]
+        reset = ("hub.reset", '{"reason": "unknown"}')
+        assert messages == [("message", "before"), reset, ("message", "after")]
+        assert reader.messages()[2].id == str(torn.place)
+        reader.leave()
     hub.stop()
 
 

@@ -58,6 +58,26 @@ def test_it_refuses_to_start_rather_than_lie(
     assert "Traceback" not in said
 
 
+def test_without_its_log_it_waits_a_while_and_does_not_start(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    env = {"REDIS_URL": f"redis://:secret-word@127.0.0.1:{free_port()}"}
+    with running(["-b", "127.0.0.1:0"], env, log) as process:
+        until(lambda: "Waiting for the log" in log.read_text(), "it says what it waits for")
+        assert process.wait(2 * PATIENCE) != 0
+    said = log.read_text()
+    assert "Tidings does not start: The log cannot be reached" in said
+    assert "secret-word" not in said
+    assert "Traceback" not in said
+
+
+def test_it_refuses_sockets_that_gevent_has_not_patched() -> None:
+    command = [sys.executable, "-c", "from webapp import create_app; create_app()"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment({}), capture_output=True, text=True, check=False
+    )
+    assert "monkey.patch_all()" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("15", 15), ("1.5s", 1.5), ("5m", 300), ("2h", 7200), ("7d", 604800)]
 )

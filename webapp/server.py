@@ -51,7 +51,7 @@ _KEPT = (
     "HTTP_USER_AGENT",
 )
 _COLLECT_EVERY = 60  # seconds
-_PATIENCE = 30  # seconds that a starting worker waits for its log
+_PATIENCE = 10  # seconds that a starting worker waits for its log
 _FEW = 500  # connections with which a full collection takes a few milliseconds
 _REFUSALS = {
     http_errors.LimitRequestLine: (

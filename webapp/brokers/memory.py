@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gevent.event import Event as Signal
 
-from webapp.brokers.base import Bounds, conflict, now
+from webapp.brokers.base import Bounds, Gap, conflict, now
 from webapp.errors import Unavailable
 from webapp.events import Event, EventId
 from webapp.window import Window
@@ -56,7 +56,7 @@ class MemoryBroker:
         self._keep(list(new.values()))
         return events
 
-    def follow(self, after: EventId) -> Iterator[list[Event]]:
+    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield what comes after a place, in order, until the broker is closed."""
         while not self._closed:
             if events := self._log.since(after, _PAGE):
