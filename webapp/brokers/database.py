@@ -99,15 +99,10 @@ class Database:
             connection = self._take()
             try:
                 yield connection.db
-            except BaseException:
-                # Whatever it was doing is undone, and nobody meets what state it is in.
-                connection.db.close()
-                raise
+            finally:
+                self._hand_back(connection)
         except (sqlite3.Error, OSError) as error:
             raise self._failure(getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN")) from error
-        self._idle.append(connection)
-        if self._closed:
-            self.close()
 
     def close(self) -> None:
         """Close what is open; what is in use is closed when it is handed back."""
@@ -115,6 +110,15 @@ class Database:
         with suppress(IndexError):
             while True:
                 self._idle.pop().db.close()
+
+    def _hand_back(self, connection: Connection) -> None:
+        # It stays open when it fails: to open another takes room on a disk that may have none.
+        if connection.db.in_transaction:
+            connection.db.close()
+        else:
+            self._idle.append(connection)
+        if self._closed:
+            self.close()
 
     def _take(self) -> Connection:
         """Return a connection to the file that has the name now: it may have been replaced."""
