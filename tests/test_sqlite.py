@@ -474,6 +474,26 @@ def test_a_full_disk_stops_publishers_until_there_is_room(connect: Connect, tmp_
         log.stop()
 
 
+def test_a_file_that_is_away_for_a_while_is_waited_for(connect: Connect, path: Path) -> None:
+    here, there = connect(), connect()
+    follower = there.follow(here.bounds().head)
+    here.append(drafts("before"))
+    taken(follower, 1)
+    away = path.rename(path.with_name("away"))
+    path.mkdir()
+    for log in (here, there):
+        with pytest.raises(Unavailable, match="cannot be opened"):
+            log.append(drafts("refused"))
+        with pytest.raises(Unavailable, match="cannot be opened"):
+            log.bounds()
+    path.rmdir()
+    away.rename(path)
+    here.append(drafts("after"))
+    assert contents(taken(follower, 1)) == ["after"]
+    assert contents(everything(there)) == ["before", "after"]
+    assert intact(path)
+
+
 def test_a_disk_that_fails_stops_publishers_until_it_works(connect: Connect, path: Path) -> None:
     log = connect()
     follower = log.follow(log.bounds().head)
