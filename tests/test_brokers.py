@@ -112,6 +112,21 @@ def test_an_own_id_is_appended_once_and_is_a_place_to_come_back_to(connect: Conn
     assert log.locate("99999999999999999999-99999999999999999999") is None
 
 
+def test_publishers_at_once_do_not_fail_each_other(connect: Connect) -> None:
+    log = connect()
+    follower = log.follow(log.bounds().head)
+    log.append(drafts("a", id="taken"))
+    asked = [log.start("append", drafts(str(number))) for number in range(50)]
+    refused = log.start("append", [*drafts("half"), *drafts("b", id="taken")])
+    asked += [log.start("append", drafts(str(number))) for number in range(50, 100)]
+    events = [future.result(15)[0] for future in asked]
+    with pytest.raises(Conflict):
+        refused.result(15)
+    order = [event.place for event in sorted(events, key=lambda event: event.place)]
+    assert [event.place for event in taken(follower, 101)[1:]] == order
+    assert log.bounds().head == order[-1]
+
+
 def test_pages_go_forwards_and_backwards_and_are_bounded(connect: Connect) -> None:
     log = connect()
     start = log.bounds().head

@@ -65,7 +65,7 @@ _LASTING = set(_FAILURES) - {"SQLITE_BUSY", "SQLITE_FULL"}
 class Connection(NamedTuple):
     """A connection, and which file it is to."""
 
-    file: tuple[int, int]
+    file: tuple[int, int] | None
     db: sqlite3.Connection
 
 
@@ -99,31 +99,38 @@ class Database:
             connection = self._take()
             try:
                 yield connection.db
-            except BaseException:
-                # Whatever it was doing is undone, and nobody meets what state it is in.
-                connection.db.close()
-                raise
+            finally:
+                self._hand_back(connection)
         except (sqlite3.Error, OSError) as error:
             raise self._failure(getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN")) from error
-        self._idle.append(connection)
-        if self._closed:
-            self.close()
 
     def close(self) -> None:
         """Close what is open; what is in use is closed when it is handed back."""
         self._closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         with suppress(IndexError):
             while True:
                 self._idle.pop().db.close()
 
+    def _hand_back(self, connection: Connection) -> None:
+        # It stays open when it fails: to open another takes room on a disk that may have none.
+        if connection.db.in_transaction:
+            connection.db.close()
+        else:
+            self._idle.append(connection)
+        if self._closed:
+            self._close_idle()
+
     def _take(self) -> Connection:
         """Return a connection to the file that has the name now: it may have been replaced."""
-        with suppress(IndexError, FileNotFoundError):
-            while True:
-                connection = self._idle.pop()
-                if connection.file == _identity(self.path):
-                    return connection
-                connection.db.close()
+        with suppress(IndexError):
+            connection = self._idle.pop()
+            if connection.file == _identity(self.path):
+                return connection
+            connection.db.close()
+            self._close_idle()
         return self._open()
 
     def _open(self) -> Connection:
@@ -201,9 +208,11 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
+def _identity(path: Path) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        status = path.stat()
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _text(value: bytes) -> str:

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from webapp.events import Draft
+
 _SEQ_BITS = 20
 _LAST_KEY = (1 << 63) - 1
 _ROWS = 500  # read in one step
 _TRIM_ROWS = 2000  # dropped in one step: more than a commit adds
 _INSERTED = 64  # rows in one statement
+_FULL = 0.99  # of the bytes, after trimming: not every commit has one after it
 _ROW_BYTES = 32  # of a row on disk, beside its text
 
 _TABLES = [
@@ -82,15 +85,11 @@ _New = tuple[int, int, str | None, str]  # key, size, own id, text
 
 
 class Row(NamedTuple):
-    """A draft to keep: the publisher's own id, and its text."""
+    """A draft to keep."""
 
     own: str | None
     text: str
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk, about."""
-        return len(self.text.encode()) + _ROW_BYTES
+    size: int  # bytes on disk, about
 
 
 class Appended(NamedTuple):
@@ -126,8 +125,6 @@ class LogFile:
         self._database = Database(path, _create)
         self._max_events, self._max_bytes = max_events, max_bytes
         self._max_age = round(max_age * 1000)
-        # It may be exceeded by this, so that not every commit has a trimming after it.
-        self._slack = min(_TRIM_ROWS, max_events // 10)
 
     def append(self, offers: Sequence[Sequence[Row]]) -> Appended:
         """Put the rows of every offer in the log, all or none of each."""
@@ -157,7 +154,7 @@ class LogFile:
                 "head": head,
                 "too_old": _key(EventId(now() - self._max_age, 0)),
                 "events": count - self._max_events,
-                "bytes": size - self._max_bytes,
+                "bytes": size - round(self._max_bytes * _FULL),
             }
             [(upto, dropped, freed)] = db.execute(_TRIMMED, bounds)
             if dropped:
@@ -191,15 +188,22 @@ class LogFile:
         place = EventId.parse(id)
         key = _key(place) if place and _place(_key(place)) == place else None
         with self._database.connection() as db:
-            found = db.execute(_LOCATE, {"place": key, "own": id}).fetchone()
-        return _place(found[0]) if found else None
+            found = db.execute(_LOCATE, {"place": key, "own": id}).fetchall()
+        return _place(found[0][0]) if found else None
 
     def close(self) -> None:
         """Close the file as soon as nobody uses it."""
         self._database.close()
 
     def _over(self, count: int, size: int) -> bool:
-        return count > self._max_events + self._slack or size > self._max_bytes
+        slack = min(_TRIM_ROWS, self._max_events // 10)
+        return count > self._max_events + slack or size > self._max_bytes
+
+
+def packed(draft: Draft) -> Row:
+    """Return the row that keeps a draft."""
+    text = draft.dumps()
+    return Row(draft.id, text, len(text.encode()) + _ROW_BYTES)
 
 
 def unpacked(row: str) -> tuple[EventId, str]:

@@ -18,7 +18,7 @@ from gevent.event import Event as Signal
 from gevent.threadpool import ThreadPool
 
 from webapp.brokers.base import Gap, conflict
-from webapp.brokers.logfile import LogFile, Row, unpacked
+from webapp.brokers.logfile import LogFile, packed, unpacked
 from webapp.brokers.tail import PAGE_BYTES, Outage, Tail, size
 from webapp.brokers.wake import Bell
 from webapp.errors import Invalid, TidingsError, Unavailable
@@ -26,18 +26,18 @@ from webapp.events import Draft, Event, EventId
 from webapp.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from webapp.brokers.base import Bounds
-    from webapp.brokers.logfile import Appended
+    from webapp.brokers.logfile import Appended, Row
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 _READERS = 3
-_PATIENCE = 15  # seconds that a publisher waits: twice SQLite's own, and some more
+_PATIENCE = 20  # seconds that a publisher waits; SQLite's own may pass three times before
 _WAITING = 32 << 20  # bytes that publishers may have waiting
 _COMMITTED, _COMMITTED_ROWS = 2 << 20, 1000  # bytes and rows in one transaction, or one offer
 _TRIM = 60.0  # seconds between looks for what is too old
@@ -74,16 +74,16 @@ class SqliteBroker:
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Put all drafts in the log, or none; see `Broker.append`."""
-        rows = [Row(draft.id, draft.dumps()) for draft in drafts]
+        rows = list(_paced(map(packed, drafts)))
         offer = Offer(drafts, rows, sum(row.size for row in rows), AsyncResult())
         self._admit(offer)
         # A greenlet as long as there is something to do: one that fails takes no other with it.
         if not self._committer:
             self._committer = gevent.spawn(self._commit_all)
-        try:
-            return cast(list[Event], offer.answer.get(timeout=_PATIENCE))
-        except gevent.Timeout:
-            raise _overdue() from None
+        offer.answer.wait(_PATIENCE)
+        if not offer.answer.ready():
+            raise _overdue()
+        return cast(list[Event], offer.answer.get())
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield what comes after a place, in order, until the broker is closed."""
@@ -219,7 +219,7 @@ class SqliteBroker:
             if places is None:
                 offer.answer.set_exception(conflict())
                 continue
-            events = list(map(Event, places, offer.drafts))
+            events = list(_paced(map(Event, places, offer.drafts)))
             offer.answer.set(events)
             for event in events:
                 if event.place > head:
@@ -269,16 +269,24 @@ def _tried(function: Callable[..., T], *values: Any) -> tuple[T | None, TidingsE
 
 
 def _events(rows: list[str]) -> list[Event]:
-    found, pace = [], Pace()
-    for row in rows:
-        try:
-            place, text = unpacked(row)
-            found.append(Event(place, Draft.loads(text)))
-        except (ValueError, TypeError, AttributeError, Invalid) as error:
-            # Readers go on without it: nothing would bring it back.
-            log.error("an event is damaged and left out (%.20s): %s", row, error)  # noqa: TRY400 - rows from a file
+    return [event for event in _paced(map(_event, rows)) if event]
+
+
+def _event(row: str) -> Event | None:
+    try:
+        place, text = unpacked(row)
+        return Event(place, Draft.loads(text))
+    except (ValueError, TypeError, AttributeError, Invalid) as error:
+        # Readers go on without it: nothing would bring it back.
+        log.error("an event is damaged and left out (%.20s): %s", row, error)  # noqa: TRY400 - what it is says enough
+        return None
+
+
+def _paced(items: Iterable[T]) -> Iterator[T]:
+    pace = Pace()
+    for item in items:
+        yield item
         pace.keep()
-    return found
 
 
 def _overdue() -> Unavailable:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,17 +30,15 @@ class Bell:
     """
 
     def __init__(self, folder: Path, heard: Callable[[], None]) -> None:
-        self._folder = folder
         self._heard = heard
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._mouth.settimeout(0)
+        self._hung = ExitStack()
         self._directory = -1
         try:
-            self._hang()
+            self._hang(folder)
         except OSError as error:
-            log.warning("the log's other processes cannot wake this one: %s", error)
+            log.warning("other processes cannot tell this one what they publish: %s", error)
+            self.close()
 
     def ring(self) -> None:
         """Wake all others."""
@@ -52,33 +50,29 @@ class Bell:
 
     def close(self) -> None:
         """Take it away."""
-        if self._directory < 0:
-            return
-        self._listener.kill()
-        self._ear.close()
-        self._mouth.close()
+        self._hung.close()
+
+    def _hang(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._directory = os.open(folder, os.O_RDONLY)
+        self._hung.callback(self._take_down)
+        # An address has 108 bytes and the folder may lie deep: Linux has a short name for it.
+        short = Path(f"/proc/self/fd/{self._directory}")
+        self._address = short if short.exists() else folder
+        self._ear = self._hung.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self._mouth = self._hung.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self._mouth.settimeout(0)
+        self._ear.bind(str(self._address / self._name))
+        self._hung.callback(gevent.spawn(self._listen).kill)
+
+    def _take_down(self) -> None:
         self._remove(self._name)
         os.close(self._directory)
         self._directory = -1
 
-    def _hang(self) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        directory = os.open(self._folder, os.O_RDONLY)
-        # An address has 108 bytes and the folder may lie deep: Linux has a short name for it.
-        short = Path(f"/proc/self/fd/{directory}")
-        self._address = short if short.exists() else self._folder
-        try:
-            self._ear.bind(str(self._address / self._name))
-        except OSError:
-            os.close(directory)
-            raise
-        self._directory = directory
-        self._listener = gevent.spawn(self._listen)
-
     def _listen(self) -> None:
         while True:
-            with suppress(OSError):
-                self._ear.recv(1)
+            self._ear.recv(1)
             self._heard()
 
     def _reach(self, name: str) -> None:
