@@ -14,7 +14,8 @@ from remote import Remote
 from test_brokers import MANY, contents, drafts, taken
 
 from webapp.brokers.base import Gap
-from webapp.errors import Conflict, Unavailable
+from webapp.brokers.redis import RedisBroker
+from webapp.errors import Conflict, Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,9 +161,14 @@ def test_a_restart_with_persistence_loses_nothing(run: Run, connect: Connect) ->
     server.stop()
     with pytest.raises(Unavailable, match="cannot be reached"):
         log.append(drafts("lost"))
+    away = connect(server.url)
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        away.bounds()
+    late = away.follow(start)
     server.start()
     published(log, "a", "b")
     assert contents(taken(follower, 1)) == ["b"]
+    assert contents(taken(late, 2)) == ["a", "b"]
     assert contents(log.read(start, MANY)) == ["a", "b"]
 
 
@@ -320,6 +326,22 @@ def test_full_memory_is_relieved_of_what_is_too_old(run: Run, connect: Connect) 
         log.append(drafts("a"))
     small = connect(server.url, HISTORY_EVENTS=1)
     assert contents(small.append(drafts("a"))) == ["a"]
+
+
+def test_a_server_that_takes_no_writes_can_be_read(server: LogServer, connect: Connect) -> None:
+    log = connect(server.url)
+    start = log.bounds().head
+    log.append(drafts("a"))
+    server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+    with pytest.raises(Unavailable, match="NOREPLICAS"):
+        log.append(drafts("b"))
+    assert contents(taken(log.follow(start), 1)) == contents(log.read(start, MANY)) == ["a"]
+
+
+def test_an_option_that_does_not_exist_is_refused_at_once() -> None:
+    for option in ("ssl_cert_reqs=some", "no_such=1", "db=x"):
+        with pytest.raises(Misconfigured, match="option"):
+            RedisBroker(f"rediss://127.0.0.1/?{option}", 10, 10)
 
 
 def test_a_wrong_password_is_said_without_it(run: Run, connect: Connect) -> None:

@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError
 from redis.retry import Retry
 
-from webapp.errors import Unavailable
+from webapp.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,11 +43,17 @@ class Link:
     :param script: what is called, in Lua.
     :param keys: what it works on; the first is a stream.
     :param tend: the order that makes room.
+    :raises Misconfigured: the URL has an option that does not exist.
     """
 
     def __init__(self, url: str, script: str, keys: Sequence[str], tend: Order) -> None:
         self._line: Callable[[int, float], _Line] = partial(_Line, url, script, keys)
-        self._shared = self._line(_READERS + 1, _TIMEOUT)
+        try:
+            self._shared = self._line(_READERS + 1, _TIMEOUT)
+        except (TypeError, ValueError, RedisError) as error:
+            detail = "The URL of the log has an option that is unknown, or has no such value."
+            remedy = "Correct what follows the ? in TIDINGS_BROKER_URL, or REDIS_URL."
+            raise Misconfigured(detail, remedy) from error
         self._watches: list[_Line] = []
         self._tend = tend
         self._reading = BoundedSemaphore(_READERS)
@@ -61,7 +67,12 @@ class Link:
         if not self._sending:
             self._sending = True
             gevent.spawn(self._send)
-        answer.wait(_PATIENCE)
+        try:
+            answer.wait(_PATIENCE)
+        finally:
+            # What nobody waits for any more is not sent.
+            if not answer.ready() and (order, answer) in self._orders:
+                self._orders.remove((order, answer))
         return _checked(answer.value if answer.ready() else redis.TimeoutError())
 
     def read(self, order: Order) -> Any:
@@ -123,18 +134,7 @@ class _Line:
         self._script = script
         self._sha = sha1(script.encode()).hexdigest()  # noqa: S324 - how the server names it
         self._keys = (str(len(keys)), *keys)
-        self._pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=size,
-            timeout=_TIMEOUT,
-            socket_timeout=wait,
-            socket_connect_timeout=_TIMEOUT,
-            socket_keepalive=True,
-            health_check_interval=30,
-            client_name="tidings",
-            protocol=2,  # nothing is sent to us unasked
-            retry=Retry(NoBackoff(), 0),  # what was sent and not answered would be done twice
-        )
+        self._pool = _pool(url, size, wait)
         self._client = redis.Redis(connection_pool=self._pool)
 
     def call(self, orders: list[Order], after: str | None = None) -> list[Any]:
@@ -179,6 +179,24 @@ class _Line:
             return [error] * len(orders)
 
 
+def _pool(url: str, size: int, wait: float) -> BlockingConnectionPool:
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=size,
+        timeout=_TIMEOUT,
+        socket_timeout=wait,
+        socket_connect_timeout=_TIMEOUT,
+        socket_keepalive=True,
+        health_check_interval=30,
+        client_name="tidings",
+        protocol=2,  # nothing is sent to us unasked
+        retry=Retry(NoBackoff(), 0),  # what was sent and not answered would be done twice
+    )
+    # One that is never connected: a wrong option shows now, and not when a reader is here.
+    pool.connection_class(**pool.connection_kwargs)
+    return pool
+
+
 def _again(
     results: list[Any],
     refused: type[RedisError],
@@ -203,7 +221,10 @@ def _checked(result: Any) -> Any:
     raise Unavailable(detail, "See what its own log says.") from result
 
 
-_AGAIN = "Try again: with an id of your own, nothing is published twice."
+_AGAIN = (
+    "Try again. What was being published may be in it: with an id of your own, nothing is"
+    " published twice."
+)
 _PROBLEMS: dict[type[RedisError], tuple[str, str]] = {
     redis.AuthenticationError: (
         "The log's server refuses the password.",
@@ -219,6 +240,6 @@ _PROBLEMS: dict[type[RedisError], tuple[str, str]] = {
     ),
     redis.ReadOnlyError: ("The log's server has become a replica.", _AGAIN),
     redis.BusyLoadingError: ("The log's server is still loading its data.", _AGAIN),
-    redis.TimeoutError: ("The log does not answer: what was sent may be in it.", _AGAIN),
-    redis.ConnectionError: ("The log cannot be reached: what was sent may be in it.", _AGAIN),
+    redis.TimeoutError: ("The log does not answer.", _AGAIN),
+    redis.ConnectionError: ("The log cannot be reached.", _AGAIN),
 }
