@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import threading
@@ -47,14 +46,6 @@ class LogServer:
         """Stop it without mercy; what it persisted stays."""
         self.process.kill()
         self.process.wait(PATIENCE)
-
-    def freeze(self) -> None:
-        """Make it hang: it takes connections and answers nothing."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self.process.send_signal(signal.SIGCONT)
 
     @property
     def url(self) -> str:

@@ -82,11 +82,11 @@ class Link:
         with self._reading:
             return _checked(self._shared.call([order])[0])
 
-    def watch(self) -> Callable[[str, Order], Any]:
+    def watch(self) -> Callable[[str | None, Order], Any]:
         """Return what waits for news, over a connection of its own: it waits longer than others.
 
         Called with a place and an order, it calls the script as soon as the stream has more than
-        that place, or after a while.
+        that place, or after a while; with None, at once.
         """
         line = self._line(1, _BLOCK + _TIMEOUT)
         self._watches.append(line)

@@ -62,17 +62,18 @@ class RedisBroker:
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield what comes after a place, in order, until the broker is closed."""
-        news, failures = self._link.watch(), 0
+        news, failures, known = self._link.watch(), 0, False
         while not self._closed.is_set():
             try:
-                page = _page(after, news(str(after), self._order(after)))
+                # On a new connection what is lost is told before news is waited for.
+                page = _page(after, news(str(after) if known else None, self._order(after)))
             except Unavailable as error:
                 self._rest(error, failures)
-                failures += 1
+                failures, known = failures + 1, False
                 continue
             if failures:
                 log.warning("the log is back")
-                failures = 0
+            failures, known = 0, True
             if not page.held:
                 gap = _gap(after, page.bounds)
                 after = gap.place
