@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import threading
 from contextlib import contextmanager, suppress
+from random import randrange
 from typing import TYPE_CHECKING, Any
 
 import redis
 from conftest import PATIENCE, need, until
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-IN_MEMORY = ("--save", "", "--appendonly", "no")
+IN_MEMORY = ("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0")
 
 
 class LogServer:
@@ -35,10 +37,10 @@ class LogServer:
 
     def start(self) -> None:
         """Start it, on the port that it had."""
-        with self._log.open("ab") as out:
+        with self._log.open("wb") as out:
             command = [*self._command, "--port", str(self.port)]
             self.process = subprocess.Popen(command, stdout=out, stderr=out)
-        until(self._answers, "the log's server is up")
+        until(self._ready, "the log's server is up")
 
     def stop(self) -> None:
         """Stop it without mercy; what it persisted stays."""
@@ -50,14 +52,6 @@ class LogServer:
         self.stop()
         self.start()
 
-    def freeze(self) -> None:
-        """Make it hang: it takes connections and answers nothing."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self.process.send_signal(signal.SIGCONT)
-
     @property
     def url(self) -> str:
         """Where it is."""
@@ -65,19 +59,14 @@ class LogServer:
 
     def ask(self, *command: Any) -> Any:
         """Return its answer to a command."""
-        with redis.Redis(port=self.port, decode_responses=True, socket_timeout=PATIENCE) as client:
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis(port=self.port, decode_responses=True, retry=once) as client:
             return client.execute_command(*command)
 
-    def _answers(self) -> bool:
-        with suppress(redis.ConnectionError):
-            self.ask("PING")
-        assert self.process.poll() is None, self._log.read_text()
-        try:
-            return bool(self.ask("PING"))
-        except redis.AuthenticationError:
-            return True
-        except redis.RedisError:
-            return False
+    def _ready(self) -> bool:
+        said = self._log.read_text(errors="replace")
+        assert self.process.poll() is None, said
+        return "eady to accept connections" in said
 
 
 @contextmanager
@@ -92,10 +81,11 @@ def running_log(program: str, folder: Path, *options: str) -> Iterator[LogServer
 
 
 def free_port() -> int:
-    """Return a port that nobody listens to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens to, nor is given to a client while its server is down."""
+    while True:
+        port = randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Network:
@@ -108,7 +98,8 @@ class Network:
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
 
     @property
     def url(self) -> str:
@@ -138,8 +129,11 @@ class Network:
         self.mend()
         # Shut down first: closing alone does not wake the thread that accepts.
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
         self.cut()
+        while self._threads:
+            self._threads.pop().join(PATIENCE)
+        for end in (self._listener, *self._sockets):
+            end.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -152,7 +146,11 @@ class Network:
                     continue
                 self._sockets += [near, far]
                 for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+                    self._start(self._forward, source, sink)
+
+    def _start(self, task: Callable[..., None], *args: Any) -> None:
+        self._threads.append(threading.Thread(target=task, args=args, daemon=True))
+        self._threads[-1].start()
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):

@@ -159,3 +159,15 @@ def test_the_log_keeps_the_newest_within_its_bound(connect: Connect) -> None:
     assert 1000 <= len(kept) < 2000  # about: whole nodes of a Redis stream go at once
     assert kept == published[-len(kept) :]
     assert log.locate(str(start)) is None
+
+
+def test_the_floor_is_a_place_to_come_back_to(connect: Connect) -> None:
+    log = connect(HISTORY_EVENTS=100)
+    assert log.bounds().floor == log.bounds().head
+    follower = log.follow(log.bounds().head)
+    for part in range(6):
+        floor = log.bounds().floor
+        assert log.locate(str(floor)) == floor
+        assert log.before(floor.next(0), 10, MANY) == []
+        log.append(drafts(*[f"{part}"] * 100))
+        taken(follower, 100)

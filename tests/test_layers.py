@@ -10,7 +10,7 @@ WEBAPP = Path(__file__).parent.parent / "webapp"
 LAYERS = [
     ["errors", "wire", "settings"],
     ["events", "topics"],
-    ["window", "brokers.base"],
+    ["window", "brokers.base", "brokers.link"],
     [
         "brokers.database",
         "brokers.logfile",
@@ -48,6 +48,7 @@ MAY_IMPORT_GEVENT = {
     "server",
     "demo",
     "brokers",
+    "brokers.link",
     "brokers.memory",
     "brokers.redis",
     "brokers.sqlite",

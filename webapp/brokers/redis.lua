@@ -1,11 +1,12 @@
 -- What must not be torn apart: one script, so that a server forgets or learns it as a whole.
 -- KEYS: the stream; own id -> place, and the floor where it is known; "place id", oldest first.
--- ARGV: append or read, how many events to keep, how long (ms), and what the verb needs.
+-- ARGV: a verb, how many events to keep, how long (ms), and what the verb needs.
 
 local stream, ids, queue = KEYS[1], KEYS[2], KEYS[3]
 local max_events, max_age = ARGV[2], ARGV[3]
 
--- An entry at or below a place, if any is left there.
+-- An entry at or below a place, if any is left there. To be asked before XREVRANGE, which walks
+-- through the whole stream where there is none.
 local function kept_up_to(place)
   return redis.call('XRANGE', stream, '-', place, 'COUNT', 1)[1]
 end
@@ -32,11 +33,11 @@ local function trim()
   end
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local oldest = string.format('%.0f-0', now - max_age)
-  local aged = redis.call('XREVRANGE', stream, '(' .. oldest, '-', 'COUNT', 1)[1]
-  if aged then
+  local oldest = string.format('%.0f-0', math.max(1, now - max_age))
+  if kept_up_to('(' .. oldest) then
+    local last = redis.call('XREVRANGE', stream, '(' .. oldest, '-', 'COUNT', 1)[1]
     redis.call('XTRIM', stream, 'MINID', oldest)
-    redis.call('HSET', ids, '#floor', aged[1])
+    redis.call('HSET', ids, '#floor', last[1])
   end
 end
 
@@ -83,6 +84,7 @@ end
 local function page(command, from, edge, limit, bytes)
   local lines, size = {}, 0
   while #lines < limit and size < bytes do
+    if edge == '-' and not kept_up_to('(' .. from) then break end
     local count = math.min(16, limit - #lines)
     local entries = redis.call(command, stream, '(' .. from, edge, 'COUNT', count)
     for _, entry in ipairs(entries) do
@@ -105,8 +107,9 @@ local function be_born()
   redis.call('HSET', ids, '#floor', place)
 end
 
--- Trimming here lets a silent log age. It writes, so a master that became a replica refuses, and
--- is left; one that takes no writes for another reason, such as a full disk, can still be read.
+-- Trimming also when nothing is published lets a silent log age. It writes, so a master that became
+-- a replica refuses, and is left; one that takes no writes for another reason, such as a full disk,
+-- can still be read.
 local function tend()
   if redis.call('EXISTS', stream) == 0 then be_born() end
   local done, problem = pcall(trim)
@@ -131,5 +134,11 @@ local function read()
   return {floor, first and first[1], head, held, table.concat(lines, '\n')}
 end
 
-if ARGV[1] == 'append' then return append() end
-return read()
+-- ARGV 4: an own id. Returns its place, or false.
+local function locate()
+  local _, place = find(ARGV[4])
+  return place or false
+end
+
+local verbs = {append = append, read = read, locate = locate, tend = tend}
+return verbs[ARGV[1]]()

@@ -1,0 +1,245 @@
+"""The way to the server that keeps the log of many machines: Redis or Valkey.
+
+All that is asked of it are calls of one script, over few connections: one for all publishers of
+the process, two for all that read, one for the follower. Small plans allow 20 in all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from hashlib import sha1
+from socket import SHUT_RDWR
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import redis
+from gevent.event import AsyncResult
+from gevent.lock import BoundedSemaphore
+from redis import BlockingConnectionPool, RedisError
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError, NoScriptError
+from redis.retry import Retry
+
+from webapp.errors import Misconfigured, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_READERS = 2  # connections
+_TIMEOUT = 3.0  # seconds, for an answer and for a connection
+_PATIENCE = 10.0  # seconds that a publisher waits at most
+_BLOCK = 2.0  # seconds that the follower waits for news before it looks around
+_TOGETHER = 256 << 10  # bytes sent at once, and at least one order
+
+Order = list[str]  # what the script is to do: a verb and what it needs
+
+
+class Link:
+    """The connections of one process; every call raises `Unavailable` where the server is away.
+
+    :param url: `redis://` or `rediss://`, with redis-py's options in its query.
+    :param script: what is called, in Lua.
+    :param keys: what it works on; the first is a stream.
+    :param tend: the order that makes room.
+    :raises Misconfigured: the URL has an option that does not exist.
+    """
+
+    def __init__(self, url: str, script: str, keys: Sequence[str], tend: Order) -> None:
+        self._line: Callable[[int, float], _Line] = partial(_Line, url, script, keys)
+        try:
+            self._shared = self._line(_READERS + 1, _TIMEOUT)
+        except (TypeError, ValueError, RedisError) as error:
+            detail = "The URL of the log has an option that is unknown, or has no such value."
+            remedy = "Correct what follows the ? in TIDINGS_BROKER_URL, or REDIS_URL."
+            raise Misconfigured(detail, remedy) from error
+        self._watches: list[_Line] = []
+        self._tend = tend
+        self._reading = BoundedSemaphore(_READERS)
+        self._orders: deque[tuple[Order, AsyncResult[Any]]] = deque()
+        self._sending = False
+
+    def write(self, order: Order) -> Any:
+        """Call the script once: where its answer is lost, it may have been done."""
+        answer: AsyncResult[Any] = AsyncResult()
+        self._orders.append((order, answer))
+        if not self._sending:
+            self._sending = True
+            gevent.spawn(self._send)
+        try:
+            answer.wait(_PATIENCE)
+        finally:
+            # What nobody waits for any more is not sent.
+            if not answer.ready() and (order, answer) in self._orders:
+                self._orders.remove((order, answer))
+        return _checked(answer.value if answer.ready() else redis.TimeoutError())
+
+    def read(self, order: Order) -> Any:
+        """Call the script for something that may be asked again."""
+        # Whoever comes again at once stands behind those who wait already.
+        gevent.sleep(0)
+        with self._reading:
+            return _checked(self._shared.call([order])[0])
+
+    def watch(self) -> Callable[[str | None, Order], Any]:
+        """Return what waits for news, over a connection of its own: it waits longer than others.
+
+        Called with a place and an order, it calls the script as soon as the stream has more than
+        that place, or after a while; with None, at once.
+        """
+        line = self._line(1, _BLOCK + _TIMEOUT)
+        self._watches.append(line)
+        return lambda place, order: _checked(line.call([order], place)[0])
+
+    def close(self) -> None:
+        """Close what is idle, and wake who waits for news."""
+        self._shared.drop()
+        for line in self._watches:
+            line.hang_up()
+
+    def _send(self) -> None:
+        # What gathers while the server works goes out together: each order is a call of its own,
+        # which may fail alone, and all share a round trip.
+        try:
+            while self._orders:
+                batch = self._take()
+                results = self._results([order for order, _ in batch])
+                for (_, answer), result in zip(batch, results, strict=True):
+                    answer.set(result)
+        finally:
+            self._sending = False
+
+    def _take(self) -> list[tuple[Order, AsyncResult[Any]]]:
+        batch: list[tuple[Order, AsyncResult[Any]]] = []
+        size = 0
+        while self._orders and size < _TOGETHER:
+            batch.append(self._orders.popleft())
+            size += sum(map(len, batch[-1][0]))
+        return batch
+
+    def _results(self, orders: list[Order]) -> list[Any]:
+        results = self._shared.call(orders)
+        if not any(isinstance(result, redis.OutOfMemoryError) for result in results):
+            return results
+        # Nothing was done. What is too old makes room, even after the limits were lowered.
+        self._shared.call([self._tend])
+        return _again(results, redis.OutOfMemoryError, orders, self._shared.call)
+
+
+class _Line:
+    """Some connections, over which the script is called."""
+
+    def __init__(self, url: str, script: str, keys: Sequence[str], size: int, wait: float) -> None:
+        self._script = script
+        self._sha = sha1(script.encode()).hexdigest()  # noqa: S324 - how the server names it
+        self._keys = (str(len(keys)), *keys)
+        self._pool = _pool(url, size, wait)
+        self._client = redis.Redis(connection_pool=self._pool)
+
+    def call(self, orders: list[Order], after: str | None = None) -> list[Any]:
+        """Return the answer to each order, or what went wrong with it.
+
+        :param after: wait until the stream has more than this place, or for a while.
+        """
+        results = self._sent(["EVALSHA", self._sha], orders, after)
+        if any(isinstance(result, NoScriptError) for result in results):
+            # Nothing was done. The server may be a new one, and learns the script by this.
+            teach = partial(self._sent, ["EVAL", self._script])
+            results = _again(results, NoScriptError, orders, teach)
+        if any(isinstance(result, RedisError) for result in results):
+            # The others lead to the same place, which may be the wrong one by now: a new
+            # connection looks the address up anew.
+            self.drop()
+        return results
+
+    def drop(self) -> None:
+        """Close what is idle."""
+        self._pool.disconnect(inuse_connections=False)
+
+    def hang_up(self) -> None:
+        """Wake who waits."""
+        # Only shut down: redis-py would take the buffer away from the greenlet that reads into it.
+        for connection in self._pool._connections:  # noqa: SLF001 - see above
+            if sock := connection._sock:  # noqa: SLF001 - see above
+                with suppress(OSError):
+                    sock.shutdown(SHUT_RDWR)
+
+    def _sent(self, how: Order, orders: list[Order], after: str | None = None) -> list[Any]:
+        # All share a round trip. XREAD only waits; the script is called after it, and so sees what
+        # was trimmed, or erased, in the meantime.
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                if after:
+                    pipe.xread({self._keys[1]: after}, count=1, block=round(_BLOCK * 1000))
+                for order in orders:
+                    pipe.execute_command(*how, *self._keys, *order)  # type: ignore[no-untyped-call]
+                return pipe.execute(raise_on_error=False)[-len(orders) :]
+        except RedisError as error:
+            return [error] * len(orders)
+
+
+def _pool(url: str, size: int, wait: float) -> BlockingConnectionPool:
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=size,
+        timeout=_TIMEOUT,
+        socket_timeout=wait,
+        socket_connect_timeout=_TIMEOUT,
+        socket_keepalive=True,
+        health_check_interval=30,
+        client_name="tidings",
+        protocol=2,  # nothing is sent to us unasked
+        retry=Retry(NoBackoff(), 0),  # what was sent and not answered would be done twice
+    )
+    # One that is never connected: a wrong option shows now, and not when a reader is here.
+    pool.connection_class(**pool.connection_kwargs)
+    return pool
+
+
+def _again(
+    results: list[Any],
+    refused: type[RedisError],
+    orders: list[Order],
+    call: Callable[[list[Order]], list[Any]],
+) -> list[Any]:
+    """Return the results, after those that were refused were asked for once more."""
+    places = [i for i, result in enumerate(results) if isinstance(result, refused)]
+    fresh = dict(zip(places, call([orders[i] for i in places]), strict=True))
+    return [fresh.get(i, result) for i, result in enumerate(results)]
+
+
+def _checked(result: Any) -> Any:
+    if not isinstance(result, RedisError):
+        return result
+    # Without the server's words, which may repeat what was sent.
+    for kind, (detail, remedy) in _PROBLEMS.items():
+        if isinstance(result, kind):
+            raise Unavailable(detail, remedy) from result
+    code = getattr(result, "status_code", None) or str(result).partition(" ")[0]
+    detail = f"The log's server refuses ({code})."
+    raise Unavailable(detail, "See what its own log says.") from result
+
+
+_AGAIN = (
+    "Try again. What was being published may be in it: with an id of your own, nothing is"
+    " published twice."
+)
+_PROBLEMS: dict[type[RedisError], tuple[str, str]] = {
+    redis.AuthenticationError: (
+        "The log's server refuses the password.",
+        "Correct TIDINGS_BROKER_URL, or REDIS_URL.",
+    ),
+    NoPermissionError: (
+        "The log's server does not let this user do what is needed.",
+        "Permit it scripts, and the commands of streams, hashes and lists.",
+    ),
+    redis.OutOfMemoryError: (
+        "The memory of the log's server is full.",
+        "Give it more, or keep less: TIDINGS_HISTORY_EVENTS, TIDINGS_HISTORY_AGE.",
+    ),
+    redis.ReadOnlyError: ("The log's server has become a replica.", _AGAIN),
+    redis.BusyLoadingError: ("The log's server is still loading its data.", _AGAIN),
+    redis.TimeoutError: ("The log does not answer.", _AGAIN),
+    redis.ConnectionError: ("The log cannot be reached.", _AGAIN),
+}
