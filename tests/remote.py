@@ -97,6 +97,7 @@ def _serve(orders: socket.socket) -> None:
     import os
 
     import gevent
+    from gevent.lock import RLock
 
     from webapp.brokers import connect
     from webapp.errors import TidingsError
@@ -105,9 +106,12 @@ def _serve(orders: socket.socket) -> None:
     broker = connect(Settings.from_env(os.environ))
     file = orders.makefile("rb")
 
+    answering = RLock()
+
     def answer(*message: Any) -> None:
-        # In one piece: several calls answer at once.
-        orders.sendall(pickle.dumps(message))
+        # In one piece: several calls answer at once, and one may have to wait for the reader.
+        with answering:
+            orders.sendall(pickle.dumps(message))
 
     def call(number: int, method: str, args: Any) -> None:
         try:
