@@ -133,7 +133,7 @@ class StreamWorker(GeventWorker):
         self._await_log()
         gc.collect()
         gc.freeze()  # what is there from the start stays
-        gc.set_threshold(5_000, 20, 1 << 30)  # young objects as ever, old ones by _collect
+        gc.set_threshold(5_000, 5, 1 << 30)  # young objects as ever, old ones by _collect
         self._collect_in = _COLLECT_EVERY
 
     def _await_log(self) -> None:
