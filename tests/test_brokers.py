@@ -167,7 +167,8 @@ def test_the_floor_is_a_place_to_come_back_to(connect: Connect) -> None:
     follower = log.follow(log.bounds().head)
     for part in range(6):
         floor = log.bounds().floor
-        assert log.locate(str(floor)) == floor
+        # It may be trimmed on between two questions.
+        assert log.locate(str(floor)) == floor or log.bounds().floor > floor
         assert log.before(floor.next(0), 10, MANY) == []
         log.append(drafts(*[f"{part}"] * 100))
         taken(follower, 100)

@@ -258,6 +258,9 @@ def test_what_a_failover_loses_is_told(
     published(log, "f")
     assert contents(taken(follower, 1)) == ["f"]
     assert log.locate("id b") is None
+    until(lambda: not clients(server), "the old master is left")
+    with pytest.raises(Unavailable, match="replica"):
+        connect(server.url).bounds()
 
 
 def test_a_follower_that_was_overtaken_is_told(

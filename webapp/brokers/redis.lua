@@ -115,8 +115,8 @@ local function tend()
   local done, problem = pcall(trim)
   if done then
     pcall(forget, 100)
-  elseif string.find(problem.err or problem, 'READONLY') then
-    error(problem)
+  elseif string.find(problem.err or problem, 'READONLY', 1, true) then
+    error({err = 'READONLY this is a replica'})
   end
 end
 
