@@ -6,6 +6,7 @@ leave a call running; errors come back as what they are.
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import subprocess
@@ -35,9 +36,10 @@ class Remote:
 
     def __init__(self, **settings: str) -> None:
         ours, theirs = socket.socketpair()
+        measured = {k: v for k, v in os.environ.items() if k.startswith("COVERAGE")}
         self.process = subprocess.Popen(
             [sys.executable, __file__, str(theirs.fileno())],
-            env={"PYTHONPATH": str(Path(__file__).parent.parent), **settings},
+            env={**measured, "PYTHONPATH": str(Path(__file__).parent.parent), **settings},
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
@@ -94,8 +96,6 @@ def _load(file: BinaryIO) -> Any:
 
 
 def _serve(orders: socket.socket) -> None:
-    import os
-
     import gevent
     from gevent.lock import RLock
 
