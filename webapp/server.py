@@ -129,6 +129,8 @@ class StreamWorker(GeventWorker):
 
             return app(environ, settle_and_start)
 
+        # gunicorn asks for some twenty settings a request, each of which is a search.
+        vars(self.cfg).update({name: found.get() for name, found in self.cfg.settings.items()})
         self.wsgi = with_connection  # type: ignore[assignment] # environ is a dict (PEP 3333)
         self._await_log()
         gc.collect()

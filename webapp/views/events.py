@@ -138,6 +138,8 @@ class _Views:
             return credentials.strip() if scheme.lower() == "bearer" else ""
         if token := args.get("authorization"):
             return token
+        if "HTTP_COOKIE" not in request.environ:
+            return None
         token = request.cookies.get(_COOKIE)
         if token and request.method == "POST":
             self._check_origin()
@@ -219,6 +221,8 @@ def _stream(frames: Iterable[bytes]) -> Response:
 
 
 def _wants_json() -> bool:
+    if request.environ.get("HTTP_ACCEPT", "*/*") == "*/*":
+        return False
     offers = ["text/plain", "application/json"]  # the first where the client does not mind
     return request.accept_mimetypes.best_match(offers) == "application/json"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -39,10 +40,15 @@ def refuse_made_up_hosts() -> None:
 
     :raises Invalid: the request is for another host, or for none.
     """
-    if urlsplit(f"//{request.host}").hostname not in {"localhost", "127.0.0.1", "::1"}:
+    if not _is_local(request.host):
         detail = "This hub answers to localhost only."
         remedy = "Use localhost; to serve other names, set TIDINGS_JWT_KEY or TIDINGS_OPEN=1."
         raise Invalid(detail, remedy)
+
+
+@lru_cache
+def _is_local(host: str) -> bool:
+    return urlsplit(f"//{host}").hostname in {"localhost", "127.0.0.1", "::1"}
 
 
 def refused(error: TidingsError) -> Response:
