@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
 _SHORT = 0.001  # seconds: a pass to a few readers
-_GATHERING = 0.02  # seconds at most between two longer ones, and twice what the first took
+_GATHERING = 0.025  # seconds at most between two longer ones, and thrice what the first took
 _RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
 
 
@@ -212,7 +212,7 @@ class Hub:
                 self._passed.set()
                 if (spent := monotonic() - began) > _SHORT:
                     # Under load more goes out in one write, and publishers have their turn.
-                    gevent.sleep(min(_GATHERING, 2 * spent))
+                    gevent.sleep(min(_GATHERING, 3 * spent))
                 fresh += self.window.share(batch)
                 if fresh >= _RENEWAL:
                     self._renew()
