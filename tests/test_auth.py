@@ -40,7 +40,7 @@ def test_a_publisher_with_a_grant_publishes(serve: Callable[..., Server], algori
 
 
 def none_algorithm() -> str:
-    return jwt.encode({"mercure": ALL}, None, "none")
+    return jwt.encode({"mercure": ALL}, "", "none")
 
 
 REFUSED = {

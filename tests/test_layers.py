@@ -8,9 +8,9 @@ from pathlib import Path
 WEBAPP = Path(__file__).parent.parent / "webapp"
 
 LAYERS = [
-    ["errors", "wire", "settings"],
+    ["errors", "wire", "texts", "settings"],
     ["events", "topics"],
-    ["window", "brokers.base", "brokers.link"],
+    ["window", "peer", "brokers.base", "brokers.link"],
     [
         "brokers.database",
         "brokers.logfile",
@@ -22,6 +22,7 @@ LAYERS = [
         "auth",
         "feeds",
         "history",
+        "keys",
         "pace",
         "subscription",
         "connection",
@@ -37,7 +38,7 @@ LAYERS = [
         "views.problems",
         "views.sessions",
     ],
-    ["", "server", "startup"],
+    ["", "refusals", "server", "startup"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_IMPORT_GEVENT = {

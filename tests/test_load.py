@@ -256,7 +256,7 @@ def parked(hub: Hub, readers: list[Reader]) -> Iterator[None]:
 def test_a_thousand_tokens_with_the_same_rights_share_one_feed(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authority = Authority(Settings(jwt_key=KEY))
+    authority = Authority(Settings(jwt_key=(KEY,)))
     topics, rights = ["a", "b/{c}"], ["x", "y"]
     readers = []
     for number in range(1000):

@@ -21,7 +21,8 @@ from conftest import KEY, PATIENCE, ROOT, environment, installed, running, until
 
 from webapp import wire
 from webapp.errors import Misconfigured
-from webapp.settings import Settings, duration
+from webapp.settings import Settings
+from webapp.texts import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

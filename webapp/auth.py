@@ -1,25 +1,31 @@
 """What the bearer of a token may publish and read, and until when.
 
 Tokens are JWTs with Mercure's claim, `mercure: {publish: [selectors], subscribe: [selectors]}`,
-signed with the shared key (HS256, HS384 or HS512; nothing else is accepted).
+signed with one of the hub's keys.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
 from webapp.errors import Forbidden, Unauthorized
+from webapp.keys import Published, fixed
 from webapp.topics import EVERYTHING, covers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from webapp.events import Draft
+    from webapp.keys import Key
     from webapp.settings import Settings
 
-_ALGORITHMS = ["HS256", "HS384", "HS512"]
-_SEND_ONE = "Send one as Authorization: Bearer, signed with the hub's TIDINGS_JWT_KEY."
+_SEND_ONE = "Send one as Authorization: Bearer, signed with a key of the hub."
+_TYPES = {"JWT", "AT+JWT"}
+_TOLD = 20  # topics and selectors that a refusal names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,61 +46,103 @@ class Authority:
     """Turns tokens into grants."""
 
     def __init__(self, settings: Settings) -> None:
-        self._key = settings.jwt_key
+        accepted = settings.jwt_algorithm
+        self._publishers = fixed(settings.publisher_keys, accepted)
+        self._subscribers = fixed(settings.subscriber_keys, accepted)
+        self._published = Published(settings.jwks_url, accepted) if settings.jwks_url else None
+        self._keyed = settings.keyed
+        self._private = bool(self._subscribers or self._published)
         self._anonymous = settings.anonymous
+        self._audience = settings.jwt_audience
+        self._issuer = settings.jwt_issuer
 
     def reader(self, token: str | None) -> Grant:
         """Return what a reader may read.
 
         :raises Unauthorized: the token is not valid, or there is none and one is needed.
+        :raises Unavailable: its key cannot be had at the moment.
         """
-        if self._key is None or (token is None and self._anonymous):
+        if not self._private or (token is None and self._anonymous):
             return Grant()
-        return self._grant(token)
+        return self._grant(token, self._subscribers)
 
     def check(self, granted: frozenset[str], drafts: list[Draft]) -> None:
         """Refuse drafts that are not granted; every topic needs a grant.
 
         :raises Forbidden: a topic is not granted, or private where there are no tokens.
         """
-        if self._key is None and any(draft.private for draft in drafts):
+        if not self._private and any(draft.private for draft in drafts):
             detail = "A private event reaches those whose token covers it; this hub has none."
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
         for draft in drafts:
             if not all(covers(granted, (topic,)) for topic in draft.topics):
                 detail = "The token does not grant publishing to every topic of the event."
                 remedy = "Use a token whose mercure.publish covers them, such as ['*']."
-                raise Forbidden(detail, remedy, granted=sorted(granted))
+                asked, granted_ = sorted(draft.topics)[:_TOLD], sorted(granted)[:_TOLD]
+                raise Forbidden(detail, remedy, asked=asked, granted=granted_)
 
     def publisher(self, token: str | None) -> frozenset[str]:
         """Return the selectors that the token lets its bearer publish to.
 
         :raises Unauthorized: there is no token, or not a valid one.
         :raises Forbidden: it grants no publishing at all.
+        :raises Unavailable: its key cannot be had at the moment.
         """
-        if self._key is None:
+        if not self._keyed:
             return frozenset({EVERYTHING})
-        granted = self._grant(token).publish
+        granted = self._grant(token, self._publishers).publish
         if granted is None:
             detail = "The token grants no publishing."
             raise Forbidden(detail, "Use a token with mercure.publish, such as ['*'].")
         return granted
 
-    def _grant(self, token: str | None) -> Grant:
+    def _grant(self, token: str | None, keys: list[Key]) -> Grant:
         if token is None:
             detail = "A token is needed, and the request has none."
             raise Unauthorized(detail, _SEND_ONE)
         try:
-            claims = jwt.decode(
-                token, self._key, algorithms=_ALGORITHMS, options={"verify_aud": False}
-            )
-            return _grant_of(claims)
+            return _grant_of(self._claims(token, keys))
         except jwt.ExpiredSignatureError:
             detail = "The token has expired."
             raise Unauthorized(detail, "Send a fresh one.") from None
-        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError):
+        except jwt.ImmatureSignatureError:
+            detail = "The token is not valid yet."
+            raise Unauthorized(
+                detail, "Send it later, or correct the clock it was made by."
+            ) from None
+        except (jwt.InvalidAudienceError, jwt.InvalidIssuerError, jwt.MissingRequiredClaimError):
+            detail = "The token is for another hub, or by another issuer."
+            remedy = "Make one with the aud and iss of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER."
+            raise Unauthorized(detail, remedy) from None
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
             detail = "The token is not valid here."
             raise Unauthorized(detail, _SEND_ONE) from None
+
+    def _claims(self, token: str, keys: list[Key]) -> dict[str, Any]:
+        """Return what a token says; one of the keys must have signed it."""
+        header = jwt.get_unverified_header(token)
+        if str(header.get("typ", "JWT")).upper() not in _TYPES:
+            message = "a token of another kind"
+            raise jwt.InvalidTokenError(message)
+        algorithm = header.get("alg")
+        for key in self._candidates(header.get("kid"), keys):
+            if algorithm in key.algorithms:
+                with suppress(jwt.InvalidSignatureError):
+                    return jwt.decode(
+                        token,
+                        key.value,
+                        algorithms=[algorithm],
+                        audience=self._audience,
+                        issuer=self._issuer,
+                        options={"verify_iat": False, "verify_aud": self._audience is not None},
+                    )
+        message = "no key has signed it"
+        raise jwt.InvalidTokenError(message)
+
+    def _candidates(self, id: str | None, keys: list[Key]) -> Iterator[Key]:
+        yield from keys
+        if self._published:
+            yield from self._published.named(id)
 
 
 def _grant_of(claims: dict[str, Any]) -> Grant:

@@ -7,12 +7,10 @@ streams to end. This one says goodbye first.
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import sys
 import time
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
 
@@ -27,8 +25,9 @@ from gunicorn.http import errors as http_errors
 from gunicorn.workers.ggevent import GeventWorker
 
 from webapp.connection import Connection
-from webapp.errors import Misconfigured, Unavailable, problem
+from webapp.errors import Misconfigured, Unavailable
 from webapp.input import Input
+from webapp.refusals import refusal
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -53,33 +52,6 @@ _KEPT = (
 _COLLECT_EVERY = 60  # seconds
 _PATIENCE = 10  # seconds that a starting worker waits for its log
 _FEW = 500  # connections with which a full collection takes a few milliseconds
-_REFUSALS = {
-    http_errors.LimitRequestLine: (
-        HTTPStatus.REQUEST_URI_TOO_LONG,
-        "The request line is over 8,190 bytes.",
-        "Ask for fewer topics, or use a URI template or *.",
-    ),
-    http_errors.LimitRequestHeaders: (
-        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "The headers are too many, or one is over 8,190 bytes.",
-        "Send fewer cookies and shorter headers.",
-    ),
-    http_errors.UnsupportedTransferCoding: (
-        HTTPStatus.NOT_IMPLEMENTED,
-        "The Transfer-Encoding is not one that is read here.",
-        "Send Transfer-Encoding: chunked, or a Content-Length.",
-    ),
-    http_errors.ExpectationFailed: (
-        HTTPStatus.EXPECTATION_FAILED,
-        "Only 100-continue can be expected.",
-        "Leave the header Expect out.",
-    ),
-}
-_NOT_HTTP = (
-    HTTPStatus.BAD_REQUEST,
-    "The request's line, headers or framing are not what HTTP allows.",
-    "Keep them free of control characters and contradictions (RFC 9112).",
-)
 
 
 class Log(Logger):
@@ -106,7 +78,10 @@ class StreamWorker(GeventWorker):
 
     def load_wsgi(self) -> None:
         """Load the app, find its hub and let it follow the log."""
-        super().load_wsgi()
+        try:
+            super().load_wsgi()
+        except Misconfigured as error:
+            self._give_up(error)
         app = cast("Flask", self.wsgi)
         self.hub = app.extensions["tidings"]
         self.settings = self.hub.settings
@@ -212,7 +187,7 @@ class StreamWorker(GeventWorker):
         self.log.info("Refused what is not a request to us: %s", type(exc).__name__)
         client.linger = True
         try:
-            client.sendall(_refusal(*_REFUSALS.get(type(exc), _NOT_HTTP)))
+            client.sendall(refusal(exc))
         except OSError:
             self.log.debug("The client did not wait for its refusal.")
 
@@ -262,12 +237,3 @@ def _let_go(environ: dict[str, Any]) -> None:
     kept = {name: environ[name] for name in _KEPT if name in environ}
     environ.clear()
     environ.update(kept)
-
-
-def _refusal(status: HTTPStatus, detail: str, remedy: str) -> bytes:
-    body = json.dumps(problem(status, status.phrase, detail, remedy)).encode()
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
-        f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body

@@ -1,112 +1,24 @@
-"""Every setting, its type, its default and its reason; what contradicts itself is refused.
-
-Durations are seconds, or `15s`, `5m`, `2h`, `7d`; sizes are bytes, or `64K`, `1M`, `1G`.
-"""
+"""Every setting, its type, its default and its reason; what contradicts itself is refused."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from webapp import texts
 from webapp.errors import Misconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PREFIX = "TIDINGS_"
-MAKE_A_KEY = "make one with `openssl rand -hex 32` and set it as TIDINGS_JWT_KEY"
-_KEY_BYTES = 32  # RFC 7518, section 3.2: as long as the hash of HS256
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_MAX_PORT = 65535
 _SMALL: dict[str, dict[str, int]] = {  # where the log takes memory; small Redis plans have 25 MB
     "memory": {"history_events": 10_000, "history_bytes": 64 << 20},
     "redis": {"history_events": 10_000},
     "rediss": {"history_events": 10_000},
 }
-
-
-def duration(text: str) -> float:
-    """Return seconds from `15`, `15s`, `5m`, `2h` or `7d`.
-
-    :raises ValueError: it is none of those.
-    """
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", text)
-    if not match:
-        message = "a duration: seconds, or like 15s, 5m, 2h, 7d"
-        raise ValueError(message)
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def _above_zero(text: str) -> float:
-    seconds = duration(text)
-    if not seconds:
-        message = "a duration above 0"
-        raise ValueError(message)
-    return seconds
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)", text.upper())
-    if not match or not int(match[1]):
-        message = "a size above 0: bytes, or like 64K, 1M, 1G"
-        raise ValueError(message)
-    return int(match[1]) * _SIZES[match[2]]
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,12}", text):
-        message = "a whole number, 0 or more"
-        raise ValueError(message)
-    return int(text)
-
-
-def _count_above_zero(text: str) -> int:
-    if not (number := _count(text)):
-        message = "a whole number above 0"
-        raise ValueError(message)
-    return number
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in {"0", "1", "false", "true", "no", "yes", "off", "on"}:
-        message = "1 or 0"
-        raise ValueError(message)
-    return text.lower() in {"1", "true", "yes", "on"}
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    origins = tuple(part for part in re.split(r"[,\s]+", text) if part)
-    for origin in origins:
-        parts = urlsplit(origin)
-        if origin not in {"*", "null"} and origin != f"{parts.scheme}://{parts.netloc}":
-            message = "origins such as https://example.com, separated by commas, null or *"
-            raise ValueError(message)
-    return origins
-
-
-def _key(text: str) -> str:
-    if len(text.encode()) < _KEY_BYTES:
-        message = f"a secret of {_KEY_BYTES} bytes or more; {MAKE_A_KEY}"
-        raise ValueError(message)
-    return text
-
-
-def _broker_url(text: str) -> str:
-    url = urlsplit(text)
-    log_file = url.path.strip("/") and not url.netloc
-    if url.scheme == "memory" or (url.scheme == "sqlite" and log_file):
-        return text
-    if url.scheme in {"redis", "rediss"} and url.hostname:
-        return text
-    message = (
-        "sqlite:///path for a file (a relative path begins at the folder of wsgi.py),"
-        " redis://host or rediss://host for Redis or Valkey, or memory://"
-    )
-    raise ValueError(message)
 
 
 def _setting(default: Any, parse: Callable[[str], Any]) -> Any:
@@ -117,49 +29,61 @@ def _setting(default: Any, parse: Callable[[str], Any]) -> Any:
 class Settings:
     """The hub's settings; each field is the environment's `TIDINGS_<NAME>`, in upper case."""
 
-    broker_url: str = _setting("sqlite:///instance/tidings.db", _broker_url)
+    broker_url: str = _setting("sqlite:///instance/tidings.db", texts.broker_url)
     """Which log: `memory://` of a process, `sqlite:///path` of a machine, `redis://` of many."""
-    jwt_key: str | None = _setting(None, _key)
-    """The shared key (HMAC) that tokens are signed with; None: nobody needs a token."""
-    anonymous: bool = _setting(default=True, parse=_flag)
+    jwt_key: tuple[str, ...] = _setting((), texts.keys)
+    """The keys that tokens are signed with, a shared secret or PEM; none: nobody needs a token."""
+    publisher_jwt_key: tuple[str, ...] = _setting((), texts.keys)
+    """The keys of publishers' tokens, where they are others."""
+    subscriber_jwt_key: tuple[str, ...] = _setting((), texts.keys)
+    """The keys of readers' tokens, where they are others."""
+    jwks_url: str | None = _setting(None, texts.url)
+    """Where public keys are published as a JWKS; they count beside the keys above."""
+    jwt_algorithm: tuple[str, ...] = _setting((), texts.algorithms)
+    """Which algorithms are accepted; by default all that fit the type of a key."""
+    jwt_audience: str | None = _setting(None, str)
+    """What `aud` must hold, if it is set."""
+    jwt_issuer: str | None = _setting(None, str)
+    """What `iss` must be, if it is set."""
+    anonymous: bool = _setting(default=True, parse=texts.flag)
     """Whether people without a token may read public events."""
-    open: bool = _setting(default=False, parse=_flag)
+    open: bool = _setting(default=False, parse=texts.flag)
     """Run without a key where others can reach the hub."""
-    cors_origins: tuple[str, ...] = _setting((), _origins)
+    cors_origins: tuple[str, ...] = _setting((), texts.origins)
     """Whose pages may listen from another origin; `null` is a page opened from a file."""
-    publish_origins: tuple[str, ...] = _setting((), _origins)
+    publish_origins: tuple[str, ...] = _setting((), texts.origins)
     """Whose pages may publish with a cookie, beside the hub's own."""
-    history_events: int = _setting(1_000_000, _count_above_zero)
+    history_events: int = _setting(1_000_000, texts.count_above_zero)
     """How many events the log keeps; less by default where it takes memory, see `_SMALL`."""
-    history_age: float = _setting(7 * 86400.0, _above_zero)
+    history_age: float = _setting(7 * 86400.0, texts.above_zero)
     """How long the log keeps an event, in seconds."""
-    history_bytes: int = _setting(1 << 30, _size)
+    history_bytes: int = _setting(1 << 30, texts.size)
     """How many bytes the log may take, on disk or in memory; Redis has a limit of its own."""
-    window_events: int = _setting(10_000, _count_above_zero)
+    window_events: int = _setting(10_000, texts.count_above_zero)
     """How many of the newest events a process keeps at hand."""
-    window_bytes: int = _setting(64 << 20, _size)
+    window_bytes: int = _setting(64 << 20, texts.size)
     """How many bytes of memory the events at hand may take."""
-    heartbeat: float = _setting(15.0, _above_zero)
+    heartbeat: float = _setting(15.0, texts.above_zero)
     """Seconds of silence before a heartbeat; below every proxy's idle limit."""
-    retry: float = _setting(2.0, _above_zero)
+    retry: float = _setting(2.0, texts.above_zero)
     """Seconds a reader is told to wait before it reconnects, jittered."""
-    max_age: float = _setting(3600.0, duration)
+    max_age: float = _setting(3600.0, texts.duration)
     """Seconds a stream lasts, jittered 80 to 100 %; 0: for ever."""
-    write_timeout: float = _setting(30.0, _above_zero)
+    write_timeout: float = _setting(30.0, texts.above_zero)
     """Seconds without progress after which a reader that does not read is let go."""
-    header_timeout: float = _setting(10.0, _above_zero)
+    header_timeout: float = _setting(10.0, texts.above_zero)
     """Seconds a client may take for a request's line and headers."""
-    body_timeout: float = _setting(30.0, _above_zero)
+    body_timeout: float = _setting(30.0, texts.above_zero)
     """Seconds without a byte after which a request's body is given up."""
-    max_event_bytes: int = _setting(1 << 20, _size)
+    max_event_bytes: int = _setting(1 << 20, texts.size)
     """Bytes of data in one event."""
-    max_body_bytes: int = _setting(8 << 20, _size)
+    max_body_bytes: int = _setting(8 << 20, texts.size)
     """Bytes of one request's body, or of one line of an NDJSON pipe."""
-    max_subscribers: int | None = _setting(None, _count)
+    max_subscribers: int | None = _setting(None, texts.count)
     """Open streams per worker; None: 80 % of the file limit, 0: no limit."""
-    drain: float = _setting(10.0, _above_zero)
+    drain: float = _setting(10.0, texts.above_zero)
     """Seconds in which a stopping worker says goodbye to its readers."""
-    demo: bool = _setting(default=False, parse=_flag)
+    demo: bool = _setting(default=False, parse=texts.flag)
     """Whether the tutorial's `Event 0`, `Event 1`, … are published while somebody listens."""
     port: int | None = None
     """The platform's PORT; None: nobody but this machine can reach the hub."""
@@ -180,7 +104,7 @@ class Settings:
                     raise _unknown(name, list(names))
                 values[names[name].name] = _read(name, text, names[name].metadata["parse"])
         if PREFIX + "BROKER_URL" not in environ and (url := environ.get("REDIS_URL")):
-            values["broker_url"] = _read("REDIS_URL", url, _broker_url)
+            values["broker_url"] = _read("REDIS_URL", url, texts.broker_url)
         platform = _platform(environ)
         values.setdefault("demo", not values and not platform)
         scheme = urlsplit(values.get("broker_url", cls.broker_url)).scheme
@@ -194,9 +118,24 @@ class Settings:
         return "127.0.0.1:8000" if self.port is None else f"0.0.0.0:{self.port}"
 
     @property
+    def publisher_keys(self) -> tuple[str, ...]:
+        """The keys of publishers' tokens."""
+        return self.publisher_jwt_key or self.jwt_key
+
+    @property
+    def subscriber_keys(self) -> tuple[str, ...]:
+        """The keys of readers' tokens."""
+        return self.subscriber_jwt_key or self.jwt_key
+
+    @property
+    def keyed(self) -> bool:
+        """Whether there is a key for anybody."""
+        return bool(self.publisher_keys or self.subscriber_keys or self.jwks_url)
+
+    @property
     def local(self) -> bool:
         """Whether the hub is one on a laptop: no key, and meant for this machine only."""
-        return self.jwt_key is None and not self.open
+        return not self.keyed and not self.open
 
     @property
     def log_name(self) -> str:
@@ -209,9 +148,12 @@ class Settings:
 
         :raises Misconfigured: with the setting to change.
         """
-        if not self.anonymous and self.jwt_key is None:
+        if not (self.anonymous or self.subscriber_keys or self.jwks_url):
             detail = "TIDINGS_ANONYMOUS=0 lets nobody in without a token, and there is no key."
-            raise Misconfigured(detail, f"To have tokens {MAKE_A_KEY}.")
+            raise Misconfigured(detail, f"To have tokens {texts.MAKE_A_KEY}.")
+        if self.keyed and not (self.publisher_keys or self.jwks_url):
+            detail = "There is a key for readers only, so nobody could publish."
+            raise Misconfigured(detail, "Set TIDINGS_PUBLISHER_JWT_KEY, or TIDINGS_JWT_KEY.")
         if self.max_event_bytes > self.max_body_bytes:
             detail = "TIDINGS_MAX_EVENT_BYTES is larger than TIDINGS_MAX_BODY_BYTES."
             raise Misconfigured(detail, "Raise the second or lower the first.")
@@ -229,24 +171,17 @@ class Settings:
             raise Misconfigured(detail, remedy)
         if reachable and self.local:
             detail = "Others can reach this hub, and without a key everybody could publish."
-            remedy = f"For a key, {MAKE_A_KEY}; to run open all the same, set TIDINGS_OPEN=1."
+            remedy = f"For a key, {texts.MAKE_A_KEY}; to run open all the same, set TIDINGS_OPEN=1."
             raise Misconfigured(detail, remedy)
 
 
 def _platform(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if port := environ.get("PORT"):
-        values["port"] = _read("PORT", port, _port)
+        values["port"] = _read("PORT", port, texts.port)
     if workers := environ.get("WEB_CONCURRENCY"):
-        values["web_concurrency"] = _read("WEB_CONCURRENCY", workers, _count_above_zero)
+        values["web_concurrency"] = _read("WEB_CONCURRENCY", workers, texts.count_above_zero)
     return values
-
-
-def _port(text: str) -> int:
-    if not 0 < (number := _count(text)) <= _MAX_PORT:
-        message = f"a port from 1 to {_MAX_PORT}"
-        raise ValueError(message)
-    return number
 
 
 def _read(name: str, text: str, parse: Callable[[str], Any]) -> Any:

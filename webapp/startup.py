@@ -46,7 +46,7 @@ def check_place(settings: Settings, workers: int, addresses: list[Any]) -> None:
 
 def greeting(settings: Settings, address: str) -> str:
     """Return the line that says where to look and what is open."""
-    if settings.jwt_key is None:
+    if not settings.keyed:
         who = "everybody who can reach it" if settings.open else "everybody on this machine"
         access = f"{who} may read and publish"
     else:

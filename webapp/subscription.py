@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gevent.event import Event as Signal
 
@@ -16,40 +16,24 @@ from webapp.errors import Unavailable
 from webapp.pace import Pace, give_way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping
 
     from webapp.brokers.base import Gap
     from webapp.events import EventId
     from webapp.feeds import Feed
     from webapp.hub import Hub
+    from webapp.peer import Buffer, Peer
     from webapp.wire import Payload
-
-    Buffer = bytes | memoryview
 
 log = logging.getLogger(__name__)
 
+_NEVER = float("inf")
+_NOTICE = 60  # seconds before a token's end
 _RETRY = 5  # seconds between two looks at a log that is away, jittered
 
 _HEARTBEAT = wire.Payload(wire.HEARTBEAT)
 
 VERSION = "0.1.0"
-
-
-class Peer(Protocol):
-    """A reader's socket, as far as its subscription needs it."""
-
-    stalled: bool
-    """Whether a write was given up because the reader did not read."""
-
-    def send_now(self, payload: Payload) -> Buffer:
-        """Send what fits without waiting; return the rest. Raise OSError where nobody is left."""
-
-    def sendall(self, data: Buffer) -> None:
-        """Send such a rest, waiting as long as the reader makes progress."""
-
-    def watched(self, gone: Callable[[], None]) -> AbstractContextManager[None]:
-        """Call `gone` as soon as the reader hangs up."""
 
 
 class Subscription:
@@ -65,9 +49,11 @@ class Subscription:
         "_connection",
         "_deadline",
         "_expires",
+        "_expiring",
         "_gap",
         "_given",
         "_hub",
+        "_notice",
         "_rest",
         "_sent",
         "_woken",
@@ -93,6 +79,8 @@ class Subscription:
         self._rest: Buffer = b""  # of a chunk that the dispatcher began
         self._gap: Gap | None = None  # in the log, that it was not told of
         self._deadline = self._last_moment()
+        self._notice = time.monotonic() + expires - time.time() - _NOTICE if expires else _NEVER
+        self._expiring = False  # it is to be told so
         self._woken = Signal()
         self._sent = 0
 
@@ -109,7 +97,7 @@ class Subscription:
             yield self._opening()
             with connection.watched(self._left) if connection else nullcontext():
                 while self.reason is None:
-                    if frame := self._missed() or self._awaited():
+                    if frame := self._noticed() or self._missed() or self._awaited():
                         yield frame
             if self.reason not in {"client_left", "too_slow"}:
                 yield self._farewell()
@@ -186,6 +174,13 @@ class Subscription:
         stalled = self._connection is not None and self._connection.stalled
         self.end("too_slow" if stalled else "client_left")
 
+    def _noticed(self) -> bytes:
+        if not self._expiring or self._expires is None:
+            return b""
+        self._expiring = False
+        self.told = self.cursor
+        return self._frame("hub.expiring", {"expires": round(self._expires)})
+
     def _missed(self) -> bytes:
         """Return more of what was missed; nothing means that the head is reached, this instant."""
         pace = Pace()
@@ -244,7 +239,11 @@ class Subscription:
         return given
 
     def check_deadline(self, now: float) -> None:
-        """End the stream if it is too old, or its token, at a monotonic time."""
+        """End the stream if it is too old, or its token, at a monotonic time; tell it before."""
+        if now >= self._notice:
+            self._notice = _NEVER
+            self._expiring = True
+            self._woken.set()
         if now >= self._deadline:
             expired = self._expires is not None and time.time() >= self._expires
             self.end("token_expired" if expired else "max_age")
@@ -279,7 +278,7 @@ class Subscription:
         ends = [now + age * random.uniform(0.8, 1)] if age else []  # noqa: S311 - no secret
         if self._expires is not None:
             ends.append(now + self._expires - time.time())
-        return min(ends, default=float("inf"))
+        return min(ends, default=_NEVER)
 
 
 def jittered_retry(seconds: float) -> int:

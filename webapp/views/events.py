@@ -18,8 +18,8 @@ from webapp.errors import Forbidden, Invalid, TidingsError, TooLarge, Unavailabl
 from webapp.events import check_name
 from webapp.history import Start
 from webapp.pace import give_way
-from webapp.settings import duration
 from webapp.subscription import jittered_retry
+from webapp.texts import duration
 from webapp.topics import DEFAULT
 from webapp.views import bodies
 
@@ -71,12 +71,13 @@ class _Views:
         first = args.to_dict()  # a MultiDict raises and catches for each key that it has not
         selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
         start = _start(first)
-        grant = self._authority.reader(self._token(first))
+        token = self._token(first)
         if not request.environ.keys().isdisjoint(_BODY):
             bodies.read(_MAX_GET_BODY)
-        if request.method == "HEAD":
-            return _stream(iter(()))
         try:
+            grant = self._authority.reader(token)
+            if request.method == "HEAD":
+                return _stream(iter(()))
             subscription = self._hub.subscribe(selectors, grant, start)
         except Unavailable as error:
             return self._no_room(error)

@@ -1,0 +1,157 @@
+"""What a token's signature is checked with: keys of the settings, and those that a URL publishes.
+
+A key is good for the algorithms of its type only, whatever a token says of itself.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from webapp.errors import Misconfigured, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+log = logging.getLogger(__name__)
+
+_HMAC = frozenset({"HS256", "HS384", "HS512"})
+_RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+_MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
+_FRESH = 300  # seconds that published keys are used without a look
+_PAUSE = 10  # seconds between two looks, whatever tokens come
+_TIMEOUT = 5  # seconds
+_MAX_BYTES = 1 << 20
+_MAX_KEYS = 100
+
+
+class Key(NamedTuple):
+    """A key as PyJWT takes it, and what it may verify."""
+
+    value: Any
+    algorithms: frozenset[str]
+    id: str | None = None
+
+
+def fixed(texts: Iterable[str], accepted: Sequence[str]) -> list[Key]:
+    """Return the keys of a setting.
+
+    :param accepted: algorithms; none means all that fit.
+    :raises Misconfigured: one is none, or fits no algorithm that is accepted.
+    """
+    found = []
+    for text in texts:
+        pem = text.startswith("-----BEGIN")
+        value = _loaded(text) if pem else text
+        algorithms = _algorithms(value) if pem else _HMAC
+        if accepted:
+            algorithms &= set(accepted)
+        if not algorithms:
+            detail = "A key fits none of the algorithms that are accepted."
+            remedy = "Leave TIDINGS_JWT_ALGORITHM out, or use RSA of 2,048 bits, P-256 or Ed25519."
+            raise Misconfigured(detail, remedy)
+        found.append(Key(value, algorithms))
+    return found
+
+
+class Published:
+    """The keys that a URL publishes as a JWKS (RFC 7517): asked for every five minutes, and when
+    a token names one that is unknown. While the URL does not answer, those of before are good.
+    """
+
+    def __init__(self, url: str, accepted: Sequence[str]) -> None:
+        self._url = url
+        self._accepted = accepted
+        self._keys: list[Key] = []
+        self._known = False
+        self._looked = self._fetched = float("-inf")
+        self._looking = threading.Lock()
+
+    def named(self, id: str | None) -> list[Key]:
+        """Return the keys that have an id, or all where a token names none.
+
+        :raises Unavailable: they were never to be had so far.
+        """
+        now = time.monotonic()
+        if not self._known:
+            self._look()
+        elif now - self._fetched > _FRESH and now - self._looked > _PAUSE:
+            # Nobody waits: the old ones are good meanwhile.
+            threading.Thread(target=self._look, daemon=True).start()
+        if not (found := self._matching(id)) and now - self._looked > _PAUSE:
+            self._look()
+            found = self._matching(id)
+        if not self._known:
+            detail = "The keys that tokens are checked with cannot be had."
+            raise Unavailable(detail, "See that TIDINGS_JWKS_URL answers.")
+        return found
+
+    def _matching(self, id: str | None) -> list[Key]:
+        return [key for key in self._keys if id is None or key.id in {None, id}]
+
+    def _look(self) -> None:
+        with self._looking:  # those who come meanwhile wait for the one that asks
+            now = time.monotonic()
+            if now - self._looked < _PAUSE:
+                return
+            self._looked = now
+            try:
+                self._keys = self._fetch()
+            except (OSError, ValueError) as error:
+                log.warning("no keys from TIDINGS_JWKS_URL: %s", error)
+            else:
+                self._known, self._fetched = True, now
+
+    def _fetch(self) -> list[Key]:
+        with urllib.request.urlopen(self._url, timeout=_TIMEOUT) as answer:  # noqa: S310 - https
+            body = answer.read(_MAX_BYTES)
+        document = json.loads(body)
+        if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
+            message = "it is no JWKS"
+            raise ValueError(message)  # noqa: TRY004 - a document of another form
+        found = [self._key(entry) for entry in document["keys"][:_MAX_KEYS]]
+        return [key for key in found if key and key.algorithms]
+
+    def _key(self, entry: Any) -> Key | None:
+        try:
+            key = jwt.PyJWK.from_dict(entry)
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
+            return None  # of a type that is not known here; others are good all the same
+        if entry.get("use", "sig") != "sig":
+            return None
+        algorithms = _algorithms(key.key)
+        if "alg" in entry:
+            algorithms &= {entry["alg"]}
+        if self._accepted:
+            algorithms &= set(self._accepted)
+        return Key(key.key, algorithms, key.key_id)
+
+
+def _loaded(pem: str) -> Any:
+    try:
+        return load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        detail = "A PEM of TIDINGS_JWT_KEY is no public key."
+        remedy = "Make it with `openssl pkey -in private.pem -pubout`."
+        raise Misconfigured(detail, remedy) from None
+
+
+def _algorithms(key: Any) -> frozenset[str]:
+    """Return what an asymmetric key verifies; a secret that a URL publishes is none."""
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
+        return _RSA
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return frozenset({_CURVES[key.curve.name]} if key.curve.name in _CURVES else ())
+    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return frozenset({"EdDSA"})
+    return frozenset()

@@ -1,0 +1,149 @@
+"""How the text of a setting is read; a ValueError says what it should have been.
+
+Durations are seconds, or `15s`, `5m`, `2h`, `7d`; sizes are bytes, or `64K`, `1M`, `1G`.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+MAKE_A_KEY = "make one with `openssl rand -hex 32` and set it as TIDINGS_JWT_KEY"
+ALGORITHMS = {
+    *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+}
+_KEY_BYTES = 32  # RFC 7518, section 3.2: as long as the hash of HS256
+_FEW = 8  # different characters: a secret has more
+_EXAMPLES = {"!ChangeThisMercureHubJWTSecretKey!", "!ChangeMe!"}  # of Mercure's documentation
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_MAX_PORT = 65535
+
+
+def duration(text: str) -> float:
+    """Return seconds from `15`, `15s`, `5m`, `2h` or `7d`.
+
+    :raises ValueError: it is none of those.
+    """
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", text)
+    if not match:
+        message = "a duration: seconds, or like 15s, 5m, 2h, 7d"
+        raise ValueError(message)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def above_zero(text: str) -> float:
+    """Return seconds, more than none."""
+    seconds = duration(text)
+    if not seconds:
+        message = "a duration above 0"
+        raise ValueError(message)
+    return seconds
+
+
+def size(text: str) -> int:
+    """Return bytes."""
+    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)", text.upper())
+    if not match or not int(match[1]):
+        message = "a size above 0: bytes, or like 64K, 1M, 1G"
+        raise ValueError(message)
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def count(text: str) -> int:
+    """Return a number, or none."""
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        message = "a whole number, 0 or more"
+        raise ValueError(message)
+    return int(text)
+
+
+def count_above_zero(text: str) -> int:
+    """Return a number, one or more."""
+    if not (number := count(text)):
+        message = "a whole number above 0"
+        raise ValueError(message)
+    return number
+
+
+def flag(text: str) -> bool:
+    """Return yes or no."""
+    if text.lower() not in {"0", "1", "false", "true", "no", "yes", "off", "on"}:
+        message = "1 or 0"
+        raise ValueError(message)
+    return text.lower() in {"1", "true", "yes", "on"}
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Return origins as a browser names them."""
+    found = tuple(part for part in re.split(r"[,\s]+", text) if part)
+    for origin in found:
+        parts = urlsplit(origin)
+        if origin not in {"*", "null"} and origin != f"{parts.scheme}://{parts.netloc}":
+            message = "origins such as https://example.com, separated by commas, null or *"
+            raise ValueError(message)
+    return found
+
+
+def keys(text: str) -> tuple[str, ...]:
+    """Return shared keys, or public keys as PEM; several so that one can be rotated."""
+    # Dashboards keep a line feed as two characters.
+    if text.startswith("-----BEGIN "):
+        blocks = _PEM.findall(text.replace("\\n", "\n"))
+        if blocks and not any("PRIVATE" in block for block in blocks):
+            return tuple(blocks)
+        message = "public keys as PEM, -----BEGIN PUBLIC KEY----- to -----END PUBLIC KEY-----"
+        raise ValueError(message)
+    found = tuple(part.strip() for part in text.split(","))
+    if any(len(part.encode()) < _KEY_BYTES or _is_guessed(part) for part in found):
+        message = f"a secret of {_KEY_BYTES} bytes or more that nobody knows; {MAKE_A_KEY}"
+        raise ValueError(message)
+    return found
+
+
+def _is_guessed(key: str) -> bool:
+    return key in _EXAMPLES or len(set(key)) < _FEW
+
+
+def url(text: str) -> str:
+    """Return an https URL; http only on this machine's loopback."""
+    parts = urlsplit(text)
+    local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
+        message = "an https:// URL"
+        raise ValueError(message)
+    return text
+
+
+def algorithms(text: str) -> tuple[str, ...]:
+    """Return names of signature algorithms."""
+    found = tuple(part.strip() for part in text.split(","))
+    if not set(found) <= ALGORITHMS:
+        message = f"some of {', '.join(sorted(ALGORITHMS))}"
+        raise ValueError(message)
+    return found
+
+
+def broker_url(text: str) -> str:
+    """Return where the log is."""
+    parts = urlsplit(text)
+    log_file = parts.path.strip("/") and not parts.netloc
+    if parts.scheme == "memory" or (parts.scheme == "sqlite" and log_file):
+        return text
+    if parts.scheme in {"redis", "rediss"} and parts.hostname:
+        return text
+    message = (
+        "sqlite:///path for a file (a relative path begins at the folder of wsgi.py),"
+        " redis://host or rediss://host for Redis or Valkey, or memory://"
+    )
+    raise ValueError(message)
+
+
+def port(text: str) -> int:
+    """Return a TCP port."""
+    if not 0 < (number := count(text)) <= _MAX_PORT:
+        message = f"a port from 1 to {_MAX_PORT}"
+        raise ValueError(message)
+    return number
