@@ -106,7 +106,10 @@ class StreamWorker(GeventWorker):
 
     def load_wsgi(self) -> None:
         """Load the app, find its hub and let it follow the log."""
-        super().load_wsgi()
+        try:
+            super().load_wsgi()
+        except Misconfigured as error:
+            self._give_up(error)
         app = cast("Flask", self.wsgi)
         self.hub = app.extensions["tidings"]
         self.settings = self.hub.settings

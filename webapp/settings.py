@@ -95,16 +95,23 @@ def _key(text: str) -> str:
     return text
 
 
+# What urlsplit and redis-py make of a password that is not encoded they repeat in their errors.
+_LOG_URL = re.compile(
+    r"""memory:.*
+    | sqlite:///[^?#]*[^?#/][^?#]*
+    | rediss?://(?=[!-~]*$) ([^/?#\[\]]*@)? ([^@:/?#\[\]]+ | \[[0-9a-fA-F:.]+\]) (:[0-9]{1,5})?
+      (/[0-9]*)? (\?[^#]*)?""",
+    re.VERBOSE,
+)
+
+
 def _broker_url(text: str) -> str:
-    url = urlsplit(text)
-    log_file = url.path.strip("/") and not url.netloc
-    if url.scheme == "memory" or (url.scheme == "sqlite" and log_file):
-        return text
-    if url.scheme in {"redis", "rediss"} and url.hostname:
+    if _LOG_URL.fullmatch(text):
         return text
     message = (
         "sqlite:///path for a file (a relative path begins at the folder of wsgi.py),"
-        " redis://host or rediss://host for Redis or Valkey, or memory://"
+        " redis://host or rediss://host for Redis or Valkey (in a password, / is %2F, ? is %3F,"
+        " # is %23), or memory://"
     )
     raise ValueError(message)
 

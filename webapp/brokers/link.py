@@ -222,6 +222,8 @@ def _again(
 def _checked(result: Any) -> Any:
     if not isinstance(result, RedisError):
         return result
+    if "CERTIFICATE_VERIFY_FAILED" in str(result):
+        raise Unavailable(*_UNTRUSTED) from result
     # Without the server's words, which may repeat what was sent.
     for kind, (detail, remedy) in _PROBLEMS.items():
         if isinstance(result, kind):
@@ -234,6 +236,10 @@ def _checked(result: Any) -> Any:
 _AGAIN = (
     "Try again. What was being published may be in it: with an id of your own, nothing is"
     " published twice."
+)
+_UNTRUSTED = (
+    "Nobody who is known here has signed the certificate of the log's server.",
+    "Where that is expected, end TIDINGS_BROKER_URL with ?ssl_cert_reqs=none.",
 )
 _PROBLEMS: dict[type[RedisError], tuple[str, str]] = {
     redis.AuthenticationError: (
