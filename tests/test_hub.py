@@ -270,6 +270,14 @@ def test_a_window_is_the_newest_run_within_its_bounds(
             assert len(window.since(window.floor, 1)) == 1
 
 
+def test_a_window_counts_the_memory_of_many_topics() -> None:
+    topics = tuple(f"{number:01000}" for number in range(100))
+    window = Window(EventId(0, 0), 1000, 1 << 20)
+    window.append([Event(EventId(n, 0), Draft(topics=topics)) for n in range(1, 20)])
+    window.trim()
+    assert len(window) == 9
+
+
 def test_ids_never_go_backwards_whatever_the_clock_does() -> None:
     place = EventId(1000, 5)
     assert place.next(2000) == (2000, 0)

@@ -41,6 +41,8 @@ REFUSALS = {
     "an unreadable setting": ({"TIDINGS_HEARTBEAT": "soon"}, [], "15s, 5m, 2h, 7d"),
     "an unknown broker": ({"TIDINGS_BROKER_URL": "amqp://x"}, [], "TIDINGS_BROKER_URL"),
     "a Redis URL that is none": ({"REDIS_URL": "localhost:6379"}, [], "rediss://host"),
+    "a URL with an unknown option": ({"REDIS_URL": "redis://h/?no=1"}, ["-b", "127.0.0.1:0"], "?"),
+    "a file with options": ({"TIDINGS_BROKER_URL": "sqlite:///x?mode=ro"}, [], "sqlite:///path"),
     "nobody may read": ({"TIDINGS_ANONYMOUS": "0"}, [], "TIDINGS_JWT_KEY"),
     "an event larger than a body": ({"TIDINGS_MAX_EVENT_BYTES": "9M"}, [], "MAX_BODY_BYTES"),
 }
@@ -69,6 +71,27 @@ def test_without_its_log_it_waits_a_while_and_does_not_start(tmp_path: Path) -> 
     assert "Tidings does not start: The log cannot be reached" in said
     assert "secret-word" not in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("mark", "/?#[\N{ACCOUNT OF}")
+def test_a_password_that_is_not_encoded_is_refused_without_it(mark: str) -> None:
+    url = f"redis://user:secret{mark}word@127.0.0.1/0"
+    with pytest.raises(Misconfigured) as refused:
+        Settings.from_env({"REDIS_URL": url})
+    assert "%2F" in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_the_urls_of_logs_are_read() -> None:
+    hosts = ("h", "h:1", "h/0", "h:1/15?ssl_cert_reqs=none", "[::1]:6379", ":p@h", "u:p%2F@x@h:1/")
+    for url in [
+        *(f"rediss://{h}" for h in hosts),
+        "sqlite:////a/b c",
+        "sqlite:///%20",
+        "memory://",
+    ]:
+        assert Settings.from_env({"REDIS_URL": url}).broker_url == url
 
 
 def test_it_refuses_sockets_that_gevent_has_not_patched() -> None:

@@ -108,7 +108,8 @@ class Event:
         self.place = place
         self.draft = draft
         self.frame = wire.frame(draft.data, id=self.id, type=draft.type, retry=draft.retry)
-        self.size = len(self.frame) + sys.getsizeof(draft.data)  # bytes of memory, about
+        texts = (draft.data, *draft.topics)
+        self.size = len(self.frame) + sum(map(sys.getsizeof, texts))  # bytes of memory, about
 
     def __repr__(self) -> str:
         return f"<Event {self.place}>"

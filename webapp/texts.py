@@ -126,17 +126,24 @@ def algorithms(text: str) -> tuple[str, ...]:
     return found
 
 
+# What urlsplit and redis-py make of a password that is not encoded they repeat in their errors.
+_LOG_URL = re.compile(
+    r"""memory:.*
+    | sqlite:///[^?#]*[^?#/][^?#]*
+    | rediss?://(?=[!-~]*$) ([^/?#\[\]]*@)? ([^@:/?#\[\]]+ | \[[0-9a-fA-F:.]+\]) (:[0-9]{1,5})?
+      (/[0-9]*)? (\?[^#]*)?""",
+    re.VERBOSE,
+)
+
+
 def broker_url(text: str) -> str:
     """Return where the log is."""
-    parts = urlsplit(text)
-    log_file = parts.path.strip("/") and not parts.netloc
-    if parts.scheme == "memory" or (parts.scheme == "sqlite" and log_file):
-        return text
-    if parts.scheme in {"redis", "rediss"} and parts.hostname:
+    if _LOG_URL.fullmatch(text):
         return text
     message = (
         "sqlite:///path for a file (a relative path begins at the folder of wsgi.py),"
-        " redis://host or rediss://host for Redis or Valkey, or memory://"
+        " redis://host or rediss://host for Redis or Valkey (in a password, / is %2F, ? is %3F,"
+        " # is %23), or memory://"
     )
     raise ValueError(message)
 

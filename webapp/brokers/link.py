@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from hashlib import sha1
 from socket import SHUT_RDWR
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -57,6 +58,7 @@ class Link:
         self._watches: list[_Line] = []
         self._tend = tend
         self._reading = BoundedSemaphore(_READERS)
+        self._hung_at = 0.0  # when a reading last waited in vain
         self._orders: deque[tuple[Order, AsyncResult[Any]]] = deque()
         self._sending = False
 
@@ -79,8 +81,16 @@ class Link:
         """Call the script for something that may be asked again."""
         # Whoever comes again at once stands behind those who wait already.
         gevent.sleep(0)
+        asked = monotonic()
         with self._reading:
-            return _checked(self._shared.call([order])[0])
+            # A thousand that wait for a server that hangs do not each wait for its time-out.
+            if self._hung_at < asked:
+                result = self._shared.call([order])[0]
+                if isinstance(result, redis.TimeoutError):
+                    self._hung_at = monotonic()
+            else:
+                result = redis.TimeoutError()
+        return _checked(result)
 
     def watch(self) -> Callable[[str | None, Order], Any]:
         """Return what waits for news, over a connection of its own: it waits longer than others.
@@ -212,6 +222,8 @@ def _again(
 def _checked(result: Any) -> Any:
     if not isinstance(result, RedisError):
         return result
+    if "CERTIFICATE_VERIFY_FAILED" in str(result):
+        raise Unavailable(*_UNTRUSTED) from result
     # Without the server's words, which may repeat what was sent.
     for kind, (detail, remedy) in _PROBLEMS.items():
         if isinstance(result, kind):
@@ -224,6 +236,10 @@ def _checked(result: Any) -> Any:
 _AGAIN = (
     "Try again. What was being published may be in it: with an id of your own, nothing is"
     " published twice."
+)
+_UNTRUSTED = (
+    "Nobody who is known here has signed the certificate of the log's server.",
+    "Where that is expected, end TIDINGS_BROKER_URL with ?ssl_cert_reqs=none.",
 )
 _PROBLEMS: dict[type[RedisError], tuple[str, str]] = {
     redis.AuthenticationError: (

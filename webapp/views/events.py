@@ -202,7 +202,8 @@ class _Pipe:
         try:
             self._note(self._append([draft for _, draft in drafts]))
         except TidingsError as error:
-            if len(drafts) == 1:
+            # What is unavailable may have been published, and must not be published twice.
+            if len(drafts) == 1 or isinstance(error, Unavailable):
                 error.extra["line"] = drafts[0][0]
                 raise
             for numbered in drafts:  # one by one, to the one that is to blame
