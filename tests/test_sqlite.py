@@ -105,10 +105,11 @@ def taken(follower: Iterator[list[Event] | Gap], count: int) -> list[Event]:
 
 
 def everything(log: Remote) -> list[Event]:
-    floor, head = log.bounds()
+    place = log.bounds().floor
     found: list[Event] = []
-    while (place := found[-1].place if found else floor) < head:
-        found += log.read(place, MANY)
+    while page := log.read(place, MANY):
+        found += page
+        place = page[-1].place
     return found
 
 
