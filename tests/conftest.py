@@ -169,13 +169,18 @@ class Server:
 @pytest.fixture(name="serve", scope="session")
 def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """Start hubs of one's own: `serve(TIDINGS_HEARTBEAT="1")`; all end with the tests."""
+    servers = []
     with ExitStack() as stack:
 
         def start(*arguments: str, **env: str) -> Server:
             log = tmp_path_factory.mktemp("server") / "log"
-            return stack.enter_context(serving(["-b", "127.0.0.1:0", *arguments], env, log))
+            server = stack.enter_context(serving(["-b", "127.0.0.1:0", *arguments], env, log))
+            servers.append(server)
+            return server
 
         yield start
+        for server in servers:
+            server.process.terminate()  # all stop at once, and are awaited one after another
 
 
 @contextmanager
