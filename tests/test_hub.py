@@ -365,6 +365,45 @@ def test_a_thousand_readers_that_come_back_after_a_deploy_do_not_ask_the_log() -
     hub.stop()
 
 
+def test_the_newest_of_a_rare_topic_are_not_looked_for_in_all_of_the_log() -> None:
+    hub = make_hub(window_events=100)
+    publish(hub, "long ago", topic="rare")
+    publish(hub, *map(str, range(2000)))
+    [newest] = publish(hub, "lately", topic="rare")
+    with gevent.Timeout(10):
+        while hub.window.head < newest.place:
+            gevent.sleep(0.001)
+    readers = [Reader(subscribe(hub, "rare", last=last)) for last in (1, 2)]
+    publish(hub, "now", topic="rare")
+    for reader in readers:
+        assert reader.await_data(2) == ["lately", "now"]
+        reader.leave()
+    hub.stop()
+
+
+class SlowBroker(MemoryBroker):
+    """A log that takes its time for a page."""
+
+    def read(self, after: EventId, max_bytes: int) -> list[Event]:
+        gevent.sleep(0.03)
+        return super().read(after, max_bytes)
+
+
+def test_a_reader_that_looks_through_a_long_past_for_nothing_hears_how_far_it_is() -> None:
+    hub = make_hub(SlowBroker(10_000, 1 << 30, 3600), window_events=100, heartbeat=0.02)
+    events = publish(hub, *map(str, range(9000)))
+    reader = Reader(subscribe(hub, "rare", cursor="earliest"))
+    with gevent.Timeout(10):
+        while reader.subscription not in reader.subscription.feed.parked:
+            gevent.sleep(0.001)
+    marks = [EventId.parse(m.id) for m in reader.messages() if m.type == "hub.mark"]
+    assert marks == sorted(set(marks))  # type: ignore[type-var] # all are places
+    assert marks
+    assert any(event.place == marks[0] for event in events)
+    reader.leave()
+    hub.stop()
+
+
 class TornBroker(MemoryBroker):
     """A log that loses its end where it is told to."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from webapp.brokers.base import Gap
 from webapp.events import EventId
-from webapp.pace import give_way
+from webapp.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,15 +89,23 @@ class History:
         return (floor, "aged") if place and place < floor else (head, "unknown")
 
     def _rewind(self, count: int, sees: Sees) -> EventId:
-        place = self._window.head
-        while count and (events := self._before(place.next(0), _SCAN)):
+        """Return the place before the newest `count` events that one sees; what is rare is looked
+        for only until others would have filled the window, or it would be in all of the log.
+        """
+        if not count:
+            return self._window.head
+        place, others, pace = self._window.head.next(0), 0.0, Pace()
+        while others < 1 and (events := self._before(place, _SCAN)):
             for event in reversed(events):
-                count -= sees(event)
+                if sees(event):
+                    count -= 1
+                else:
+                    others += self._window.share([event])
                 if not count:
                     return self._place_before(event.place)
-            place = self._place_before(events[0].place)
-            give_way()  # others have their turn, however far back this goes
-        return place
+                pace.keep()
+            place = events[0].place
+        return self._place_before(place)
 
     def _place_before(self, place: EventId) -> EventId:
         events = self._before(place, 1)
