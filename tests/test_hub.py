@@ -382,11 +382,38 @@ def test_the_newest_of_a_rare_topic_are_not_looked_for_in_all_of_the_log() -> No
 
 
 class SlowBroker(MemoryBroker):
-    """A log that takes its time for a page."""
+    """A log that takes its time for a page, and may be away."""
+
+    away = False
+    reads = reading = most = 0
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
+        self.reads, self.reading = self.reads + 1, self.reading + 1
+        self.most = max(self.most, self.reading)
         gevent.sleep(0.03)
+        self.reading -= 1
+        if self.away:
+            detail = "It is away."
+            raise Unavailable(detail, "Wait.")
         return super().read(after, max_bytes)
+
+
+def test_of_many_readers_that_catch_up_few_read_the_log_at_once_or_wait_for_it_in_vain() -> None:
+    broker = SlowBroker(10_000, 1 << 30, 3600)
+    broker.append([Draft(topics=("t",), data=str(n)) for n in range(100)])
+    hub = make_hub(broker, window_events=10, heartbeat=0.5)
+    broker.away = True
+    readers = [Reader(subscribe(hub, cursor="earliest")) for _ in range(50)]
+    with gevent.Timeout(10):
+        while not all(wire.HEARTBEAT in reader.raw for reader in readers):
+            gevent.sleep(0.001)
+    assert broker.reads < 20
+    broker.away = False
+    for reader in readers:
+        assert reader.await_data(100) == [str(n) for n in range(100)]
+        reader.leave()
+    assert broker.most == 2
+    hub.stop()
 
 
 def test_a_reader_that_looks_through_a_long_past_for_nothing_hears_how_far_it_is() -> None:
