@@ -365,6 +365,72 @@ def test_a_thousand_readers_that_come_back_after_a_deploy_do_not_ask_the_log() -
     hub.stop()
 
 
+def test_the_newest_of_a_rare_topic_are_not_looked_for_in_all_of_the_log() -> None:
+    hub = make_hub(window_events=100)
+    publish(hub, "long ago", topic="rare")
+    publish(hub, *map(str, range(2000)))
+    [newest] = publish(hub, "lately", topic="rare")
+    with gevent.Timeout(10):
+        while hub.window.head < newest.place:
+            gevent.sleep(0.001)
+    readers = [Reader(subscribe(hub, "rare", last=last)) for last in (1, 2)]
+    publish(hub, "now", topic="rare")
+    for reader in readers:
+        assert reader.await_data(2) == ["lately", "now"]
+        reader.leave()
+    hub.stop()
+
+
+class SlowBroker(MemoryBroker):
+    """A log that takes its time for a page, and may be away."""
+
+    away = False
+    reads = reading = most = 0
+
+    def read(self, after: EventId, max_bytes: int) -> list[Event]:
+        self.reads, self.reading = self.reads + 1, self.reading + 1
+        self.most = max(self.most, self.reading)
+        gevent.sleep(0.03)
+        self.reading -= 1
+        if self.away:
+            detail = "It is away."
+            raise Unavailable(detail, "Wait.")
+        return super().read(after, max_bytes)
+
+
+def test_of_many_readers_that_catch_up_few_read_the_log_at_once_or_wait_for_it_in_vain() -> None:
+    broker = SlowBroker(10_000, 1 << 30, 3600)
+    broker.append([Draft(topics=("t",), data=str(n)) for n in range(100)])
+    hub = make_hub(broker, window_events=10, heartbeat=0.5)
+    broker.away = True
+    readers = [Reader(subscribe(hub, cursor="earliest")) for _ in range(50)]
+    with gevent.Timeout(10):
+        while not all(wire.HEARTBEAT in reader.raw for reader in readers):
+            gevent.sleep(0.001)
+    assert broker.reads < 20
+    broker.away = False
+    for reader in readers:
+        assert reader.await_data(100) == [str(n) for n in range(100)]
+        reader.leave()
+    assert broker.most == 2
+    hub.stop()
+
+
+def test_a_reader_that_looks_through_a_long_past_for_nothing_hears_how_far_it_is() -> None:
+    hub = make_hub(SlowBroker(10_000, 1 << 30, 3600), window_events=100, heartbeat=0.02)
+    events = publish(hub, *map(str, range(9000)))
+    reader = Reader(subscribe(hub, "rare", cursor="earliest"))
+    with gevent.Timeout(10):
+        while reader.subscription not in reader.subscription.feed.parked:
+            gevent.sleep(0.001)
+    marks = [EventId.parse(m.id) for m in reader.messages() if m.type == "hub.mark"]
+    assert marks == sorted(set(marks))  # type: ignore[type-var] # all are places
+    assert marks
+    assert any(event.place == marks[0] for event in events)
+    reader.leave()
+    hub.stop()
+
+
 class TornBroker(MemoryBroker):
     """A log that loses its end where it is told to."""
 

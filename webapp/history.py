@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from gevent.lock import BoundedSemaphore
+
 from webapp.brokers.base import Gap
+from webapp.errors import Unavailable
 from webapp.events import EventId
-from webapp.pace import give_way
+from webapp.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 PAGE_BYTES = 64 << 10  # what a reader that catches up holds at once
 _COUNTED = 500  # events that a first answer is held up for
 _SCAN = 256  # events looked at in one step backwards
+
+
+_AT_ONCE = 2  # readers that read a page: hundreds at once would keep all others from the loop
 
 
 class Start(NamedTuple):
@@ -44,18 +51,33 @@ class History:
     def __init__(self, window: Window, broker: Broker) -> None:
         self._window = window
         self._broker = broker
+        self._turns = BoundedSemaphore(_AT_ONCE)
+        self._failed_at = 0.0
 
     def page(self, after: EventId) -> Page:
         """Return the next events after a place; none means that it is the head, this instant."""
         while after < self._window.floor:
-            events = self._broker.read(after, PAGE_BYTES)
-            # Asked after the page was read: what was trimmed in between is told, not hidden.
-            floor = self._broker.bounds().floor
+            events, floor = self._read(after)
             if floor > after:
                 return Page([], Gap(floor, "aged"))
             if events:
                 return Page(events)
         return Page(self._window.since(after, PAGE_BYTES))
+
+    def _read(self, after: EventId) -> tuple[list[Event], EventId]:
+        """Return a page of the log, and its floor."""
+        asked = monotonic()
+        with self._turns:
+            if asked < self._failed_at:  # it would be the same for each that waits
+                detail = "The log was away a moment ago."
+                raise Unavailable(detail, "Try again.")
+            try:
+                events = self._broker.read(after, PAGE_BYTES)
+                # Asked after the page was read: what was trimmed in between is told, not hidden.
+                return events, self._broker.bounds().floor
+            except Unavailable:
+                self._failed_at = monotonic()
+                raise
 
     def count(self, sees: Sees, after: EventId) -> int | None:
         """Return how many events one sees after a place; None where that is not quick to tell."""
@@ -89,15 +111,23 @@ class History:
         return (floor, "aged") if place and place < floor else (head, "unknown")
 
     def _rewind(self, count: int, sees: Sees) -> EventId:
-        place = self._window.head
-        while count and (events := self._before(place.next(0), _SCAN)):
+        """Return the place before the newest `count` events that one sees; what is rare is looked
+        for only until others would have filled the window, or it would be in all of the log.
+        """
+        if not count:
+            return self._window.head
+        place, others, pace = self._window.head.next(0), 0.0, Pace()
+        while others < 1 and (events := self._before(place, _SCAN)):
             for event in reversed(events):
-                count -= sees(event)
+                if sees(event):
+                    count -= 1
+                else:
+                    others += self._window.share([event])
                 if not count:
                     return self._place_before(event.place)
-            place = self._place_before(events[0].place)
-            give_way()  # others have their turn, however far back this goes
-        return place
+                pace.keep()
+            place = events[0].place
+        return self._place_before(place)
 
     def _place_before(self, place: EventId) -> EventId:
         events = self._before(place, 1)

@@ -183,7 +183,7 @@ class Subscription:
 
     def _missed(self) -> bytes:
         """Return more of what was missed; nothing means that the head is reached, this instant."""
-        pace = Pace()
+        pace, began = Pace(), time.monotonic()
         while self.reason is None:
             try:
                 page = self._hub.history.page(self.cursor)
@@ -206,6 +206,8 @@ class Subscription:
                 self.told = seen[-1].place
                 self._sent += len(seen)
                 return b"".join(event.frame for event in seen)
+            if time.monotonic() - began >= self._hub.settings.heartbeat:
+                return self._marked()  # what lies behind need not be looked through again
         return b""
 
     def _patience(self) -> bytes:
@@ -216,8 +218,9 @@ class Subscription:
         return wire.HEARTBEAT
 
     def _renewed(self) -> bytes:
-        if self.told >= self._hub.renew_before:
-            return b""
+        return b"" if self.told >= self._hub.renew_before else self._marked()
+
+    def _marked(self) -> bytes:
         self.told = self.cursor
         return self._frame("hub.mark", {})
 
