@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from webapp.brokers import connect
     from webapp.demo import Demo
     from webapp.hub import Hub
+    from webapp.limits import behind
     from webapp.settings import Settings
     from webapp.views import events, ops, pages, problems
     from webapp.views.sessions import NoSessions
@@ -41,6 +42,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     hub = Hub(connect(settings), settings, _max_readers(settings))
     app.extensions["tidings"] = hub
     app.session_interface = NoSessions()
+    if settings.trusted_proxies:
+        app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     if settings.demo:
         hub.observers.append(Demo(hub))
     app.url_map.merge_slashes = False  # its redirects would be pages
