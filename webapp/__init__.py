@@ -7,7 +7,6 @@ topic, without stopping at its end. An event's id names its place.
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,9 +58,11 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _max_readers(settings: Settings) -> int:
+    from webapp.startup import file_limit
+
     if settings.max_subscribers is not None:
         return settings.max_subscribers
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 8 // 10
+    return file_limit() * 8 // 10
 
 
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
