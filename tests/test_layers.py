@@ -35,6 +35,7 @@ LAYERS = [
     [
         "views.bodies",
         "views.events",
+        "views.forms",
         "views.ops",
         "views.pages",
         "views.pipe",

@@ -22,7 +22,7 @@ from webapp.pace import rest
 from webapp.settings import duration
 from webapp.subscription import jittered_retry
 from webapp.topics import DEFAULT
-from webapp.views import bodies
+from webapp.views import bodies, forms
 from webapp.views.pipe import Pipe
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _Views:
 
     def subscribe(self, default: str | None) -> ResponseReturnValue:
         """Settle all that can fail, then stream."""
-        args = bodies.query()
+        args = forms.query()
         first = args.to_dict()  # a MultiDict raises and catches for each key that it has not
         selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
         start = _start(first)
@@ -96,7 +96,7 @@ class _Views:
 
     def publish(self, default: str | None) -> ResponseReturnValue:
         """Put what the body says in the log, and answer with its ids."""
-        token = self._token(bodies.query().to_dict())
+        token = self._token(forms.query().to_dict())
         granted = self._authority.publisher(token)  # before a stranger's body is read
         if request.mimetype == "application/x-ndjson":
             return self._pipe(default, token)
@@ -132,7 +132,7 @@ class _Views:
         limit = self._settings.max_event_bytes
         if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in drafts):
             detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
-            raise TooLarge(detail, "Publish a link to it instead.")
+            raise TooLarge(detail, "Publish a link to it instead.", reason="event_bytes")
         pay(len(drafts))
         return self._hub.publish(drafts)
 
@@ -210,7 +210,7 @@ def _selectors(texts: list[str], default: str | None) -> frozenset[str]:
         raise Invalid(detail, "Name a topic; only /events has one by default.")
     if len(texts) > MAX_SELECTORS:
         detail = f"A stream has at most {MAX_SELECTORS} topics; this one asks for {len(texts)}."
-        raise Invalid(detail, "Open several streams, or use a URI template or *.")
+        raise Invalid(detail, "Open several streams, or use a URI template or *.", reason="topics")
     for text in texts:
         check_name("topic", text)
     return frozenset(texts or [default or ""])
