@@ -42,8 +42,8 @@ class LaggingBroker(MemoryBroker):
             yield events
 
 
-def make_hub(broker: MemoryBroker | None = None, **options: float) -> Hub:
-    chosen = Settings(**options)  # type: ignore[arg-type]
+def make_hub(broker: MemoryBroker | None = None, **options: Any) -> Hub:
+    chosen = Settings(**options)
     limits = (chosen.history_events, chosen.history_bytes, chosen.history_age)
     return Hub(broker or MemoryBroker(*limits), chosen, max_readers=0)
 

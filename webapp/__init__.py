@@ -7,7 +7,6 @@ topic, without stopping at its end. An event's id names its place.
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from webapp.brokers import connect
     from webapp.demo import Demo
     from webapp.hub import Hub
+    from webapp.limits import behind
     from webapp.settings import Settings
     from webapp.views import events, ops, pages, problems
     from webapp.views.sessions import NoSessions
@@ -41,6 +41,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     hub = Hub(connect(settings), settings, _max_readers(settings))
     app.extensions["tidings"] = hub
     app.session_interface = NoSessions()
+    if settings.trusted_proxies:
+        app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     if settings.demo:
         hub.observers.append(Demo(hub))
     app.url_map.merge_slashes = False  # its redirects would be pages
@@ -56,9 +58,11 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _max_readers(settings: Settings) -> int:
+    from webapp.startup import file_limit
+
     if settings.max_subscribers is not None:
         return settings.max_subscribers
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 8 // 10
+    return file_limit() * 8 // 10
 
 
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:

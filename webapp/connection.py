@@ -15,12 +15,12 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any
 
-import gevent
 from gunicorn import util
 from gunicorn.http.body import ChunkedReader
 
 from webapp.errors import TimedOut
 from webapp.pace import give_way
+from webapp.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_STRAY = 4 << 10  # bytes a reader may send into its own stream before it is let go
 _VANISHED = 4  # write time-outs, after which the system gives up a peer that is silent
 _SLICE = 0.002  # seconds that a client which sends without a pause keeps the loop
 _SEND_BUFFER = 128 << 10  # what the kernel may hold for a reader that does not read
@@ -41,6 +40,9 @@ class Connection:
 
     It is `waiting` for a request, then reads its head within the header time-out, then its body
     with the body time-out between bytes, then answers with the write time-out for each step.
+
+    :param waiters: to note this connection in while it waits for its client to say something, the
+        one that waits longest first.
     """
 
     # There may be thousands.
@@ -58,13 +60,19 @@ class Connection:
         "_settings",
         "_sock",
         "_turn",
+        "_waiters",
         "_waiting",
+        "late",
         "linger",
         "stalled",
     )
 
-    def __init__(self, sock: Any, settings: Settings) -> None:
+    def __init__(
+        self, sock: Any, settings: Settings, waiters: dict[Connection, None] | None = None
+    ) -> None:
         self.stalled = False
+        self.late = ""  # which time-out ended it without an answer that says so
+        self._waiters = {} if waiters is None else waiters
         self.linger = False
         self._sock = sock
         self._raw = sock._sock  # noqa: SLF001 - gevent's own send and recv would wait
@@ -129,7 +137,9 @@ class Connection:
             data = self._receive(size)
         except TimeoutError:
             self._deaf = True  # what comes late is not taken for a beginning
-            if not self._body:
+            if self._live or not self._body:
+                self.late = "pipe_idle" if self._live else "header_timeout"
+                self._finishing = self._live  # it is answered with its count
                 return b""
             detail = "The body stopped arriving."
             raise TimedOut(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
@@ -153,7 +163,12 @@ class Connection:
                     self._turn = time.monotonic()
                 return data
         self._sock.settimeout(self._patience())
-        data = self._sock.recv(size)
+        if not self._live:
+            self._waiters[self] = None
+        try:
+            data = self._sock.recv(size)
+        finally:
+            self._waiters.pop(self, None)
         self._turn = time.monotonic()
         return data
 
@@ -259,41 +274,8 @@ class Connection:
 
     def _patience(self) -> float | None:
         if self._live:
-            return None  # TCP's keepalive finds the peer that vanished
+            return self._settings.pipe_idle
         if self._body:
             return self._settings.body_timeout
         left = self._deadline - time.monotonic()
         return None if left == float("inf") else max(left, 0.001)
-
-
-class Watch:
-    """Looks at a reader's socket while its stream is open."""
-
-    __slots__ = ("_connection", "_gone", "_raw", "_room", "_watcher")
-
-    def __init__(self, connection: Connection, gone: Callable[[], None]) -> None:
-        self._connection = connection
-        self._raw = connection._raw  # noqa: SLF001 - they are one
-        self._gone = gone
-        self._room = _STRAY
-
-    def __enter__(self) -> None:
-        self._watcher = gevent.get_hub().loop.io(self._raw.fileno(), 1)
-        self._watcher.start(self._readable)
-
-    def __exit__(self, *_: object) -> None:
-        self._watcher.stop()
-        self._watcher.close()
-
-    def _readable(self) -> None:
-        try:
-            stray = len(self._raw.recv(_STRAY))
-        except BlockingIOError:
-            return
-        except OSError as error:
-            stray = 0
-            self._connection.stalled = error.errno == errno.ETIMEDOUT
-        self._room -= stray
-        if not stray or self._room < 0:
-            self._watcher.stop()
-            self._gone()

@@ -9,6 +9,7 @@
     ├── Conflict      409 the id is taken by other content
     ├── TooLarge      413 over a limit that the message names
     ├── Unreadable    415 a body of a kind the hub does not read
+    ├── TooMany       429 more at once, or faster, than one client may
     └── Unavailable   503 the log is away, the hub is full or stopping
 
 They are raised where the failure is known and become HTTP at one edge (`webapp.create_app`).
@@ -16,7 +17,12 @@ They are raised where the failure is known and become HTTP at one edge (`webapp.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class TidingsError(Exception):
@@ -24,18 +30,22 @@ class TidingsError(Exception):
 
     :param detail: what was wrong, without repeating what the client sent.
     :param remedy: what to do about it, in one imperative sentence.
-    :param extra: further members of the problem document (RFC 9457, section 3.2).
+    :param extra: further members of the problem document (RFC 9457, section 3.2); `reason`
+        among them says what limit it was, where the class does not.
     """
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
-    headers: ClassVar[dict[str, str]] = {}
+    reason: str = "internal"
+    """By what it is counted, a word of few."""
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, detail: str, remedy: str, **extra: Any) -> None:
         super().__init__(f"{detail} {remedy}")
         self.detail = detail
         self.remedy = remedy
         self.extra = extra
+        self.reason = extra.get("reason", self.reason)
 
     def problem(self) -> dict[str, Any]:
         """Return the problem document: `application/problem+json`, RFC 9457."""
@@ -65,6 +75,7 @@ class Invalid(TidingsError):
 
     status = 400
     title = "Bad request"
+    reason = "invalid"
 
 
 class Unauthorized(TidingsError):
@@ -72,7 +83,8 @@ class Unauthorized(TidingsError):
 
     status = 401
     title = "Unauthorized"
-    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="tidings"'}
+    reason = "unauthorized"
+    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="tidings"'})
 
 
 class Forbidden(TidingsError):
@@ -80,6 +92,7 @@ class Forbidden(TidingsError):
 
     status = 403
     title = "Forbidden"
+    reason = "forbidden"
 
 
 class TimedOut(TidingsError):
@@ -87,6 +100,7 @@ class TimedOut(TidingsError):
 
     status = 408
     title = "Request timeout"
+    reason = "body_timeout"
 
 
 class Conflict(TidingsError):
@@ -94,6 +108,7 @@ class Conflict(TidingsError):
 
     status = 409
     title = "Conflict"
+    reason = "conflict"
 
 
 class TooLarge(TidingsError):
@@ -101,6 +116,7 @@ class TooLarge(TidingsError):
 
     status = 413
     title = "Content too large"
+    reason = "too_large"
 
 
 class Unreadable(TidingsError):
@@ -108,6 +124,21 @@ class Unreadable(TidingsError):
 
     status = 415
     title = "Unsupported media type"
+    reason = "unreadable"
+
+
+class TooMany(TidingsError):
+    """One client has more at once, or is faster, than it may.
+
+    :param wait: seconds after which it may try again, said in Retry-After (RFC 6585, section 4).
+    """
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, remedy: str, *, wait: float, **extra: Any) -> None:
+        super().__init__(detail, remedy, **extra)
+        self.headers = {"Retry-After": str(math.ceil(wait))}
 
 
 class Unavailable(TidingsError):
@@ -115,4 +146,5 @@ class Unavailable(TidingsError):
 
     status = 503
     title = "Service unavailable"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+    reason = "unavailable"
+    headers = MappingProxyType({"Retry-After": "5"})

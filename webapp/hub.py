@@ -17,6 +17,7 @@ from webapp.errors import Unavailable
 from webapp.events import EventId
 from webapp.feeds import Feeds
 from webapp.history import History
+from webapp.limits import Room
 from webapp.pace import Pace
 from webapp.subscription import Subscription
 from webapp.window import Window
@@ -60,7 +61,8 @@ class Hub:
         self.failed = False
         self.observers: list[Callable[[Subscription, bool], None]] = []
         self.ended: Counter[str] = Counter()
-        self._max_readers = max_readers
+        self.refused: Counter[str] = Counter()
+        self.room = Room(max_readers, settings.max_subscribers_per_ip)
         self._members: set[Subscription] = set()
         self._feeds = Feeds()
         self._tasks: list[gevent.Greenlet[[], None]] = []
@@ -126,27 +128,31 @@ class Hub:
 
     # Subscribing
 
-    def subscribe(self, selectors: frozenset[str], grant: Grant, start: Start) -> Subscription:
+    def subscribe(
+        self, selectors: frozenset[str], grant: Grant, start: Start, client: str = ""
+    ) -> Subscription:
         """Settle all that can fail about a new reader.
 
         :raises Unavailable: the hub is full or stopping, or the log cannot be reached.
+        :raises TooMany: the client has as many streams as it may.
         """
         self.start()
         if self.draining:
             detail = "The hub is stopping."
             raise Unavailable(detail, "Come back in a moment.", reason="drain")
-        if self._max_readers and len(self) >= self._max_readers:
-            detail = "The hub is full."
-            remedy = "Come back later, or raise TIDINGS_MAX_SUBSCRIBERS."
-            raise Unavailable(detail, remedy, reason="full")
+        self.room.check(client)
         feed = self._feeds.get(selectors, grant.subscribe)
         place, lost = self.history.place(start, feed.sees)
-        return Subscription(self, feed, place, lost=lost, expires=grant.expires)
+        self.room.check(client)  # others came while the log was asked
+        reader = Subscription(self, feed, place, lost=lost, expires=grant.expires)
+        reader.client = client
+        return reader
 
     def join(self, reader: Subscription) -> None:
         """Count a reader whose stream opens; `leave` must follow, whatever happens."""
         reader.feed = self._feeds.enter(reader.feed)
         self._members.add(reader)
+        self.room.enter(reader.client)
         if self.draining:
             reader.end("drain")
         self._observe(reader, opened=True)
@@ -155,6 +161,7 @@ class Hub:
         """Forget a reader whose stream has ended."""
         reader.feed.parked.discard(reader)
         self._members.discard(reader)
+        self.room.leave(reader.client)
         self._feeds.leave(reader.feed)
         self.ended[reader.reason or "error"] += 1
         self._observe(reader, opened=False)

@@ -19,6 +19,11 @@ def give_way() -> None:
     gevent.sleep(_SOON)
 
 
+def rest(seconds: float) -> None:
+    """Do nothing for a while."""
+    gevent.sleep(seconds)
+
+
 class Pace:
     """The pace of one piece of work."""
 

@@ -11,13 +11,13 @@ import logging
 import sys
 import time
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
 
 import gevent
 from gevent.event import Event as Signal
 from gevent.pool import Pool
-from gevent.server import StreamServer
 from gunicorn import sock as gunicorn_sock
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
@@ -27,7 +27,9 @@ from gunicorn.workers.ggevent import GeventWorker
 from webapp.connection import Connection
 from webapp.errors import Misconfigured, Unavailable
 from webapp.input import Input
+from webapp.listener import Address, Listener
 from webapp.refusals import refusal
+from webapp.startup import file_limit
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -51,6 +53,8 @@ _KEPT = (
 )
 _COLLECT_EVERY = 60  # seconds
 _PATIENCE = 10  # seconds that a starting worker waits for its log
+_FULL = 90  # percent of the files it may open: connections before the idle ones must go
+_AT_ONCE = 64  # of them, where the system has no more files
 _FEW = 500  # connections with which a full collection takes a few milliseconds
 
 
@@ -61,13 +65,6 @@ class Log(Logger):
         """Return what the access log's format may name."""
         atoms = super().atoms(resp, req, environ, request_time)
         return {**atoms, "U": quote(atoms["U"] or "", safe="/:@!$&'()*+,;=")}
-
-
-class Address:
-    """A listener's address for those it accepted: it may be closed before they are served."""
-
-    def __init__(self, name: Any) -> None:
-        self.getsockname = lambda: name
 
 
 class StreamWorker(GeventWorker):
@@ -86,6 +83,8 @@ class StreamWorker(GeventWorker):
         self.hub = app.extensions["tidings"]
         self.settings = self.hub.settings
         self.connections: set[Connection] = set()
+        self.waiters: dict[Connection, None] = {}
+        self._most = min(self.worker_connections, file_limit()) * _FULL // 100
         logging.getLogger("webapp").handlers = self.log.error_log.handlers
         logging.getLogger("webapp").setLevel(self.log.error_log.level)
 
@@ -164,12 +163,23 @@ class StreamWorker(GeventWorker):
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""
-        connection: Any = Connection(client, self.settings)
+        connection: Any = Connection(client, self.settings, self.waiters)
         self.connections.add(connection)
+        if len(self.connections) > self._most:
+            self._make_room(1)
         try:
             super().handle(listener, connection, addr)
         finally:
             self.connections.discard(connection)
+            if connection.late:
+                self.hub.refused[connection.late] += 1
+
+    def _make_room(self, count: int) -> None:
+        """Hang up on those that have waited longest for their clients to say something."""
+        for connection in list(islice(self.waiters, count)):
+            del self.waiters[connection]
+            self.hub.refused["connections"] += 1
+            connection.abort()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Serve one request of a `Connection`."""
@@ -185,6 +195,7 @@ class StreamWorker(GeventWorker):
             super().handle_error(req, client, addr, exc)
             return
         self.log.info("Refused what is not a request to us: %s", type(exc).__name__)
+        self.hub.refused["not_http"] += 1
         client.linger = True
         try:
             client.sendall(refusal(exc))
@@ -202,18 +213,19 @@ class StreamWorker(GeventWorker):
             self._collect_in = _COLLECT_EVERY
             gc.collect()
 
-    def _server(self, listener: Any) -> StreamServer:
+    def _server(self, listener: Any) -> Listener:
         listener.setblocking(1)
         options: dict[str, Any] = {"spawn": Pool(self.worker_connections)}
         if self.cfg.is_ssl:
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
         address = Address(listener.getsockname())
-        server = StreamServer(listener, partial(self.handle, address), **options)
+        server = Listener(listener, partial(self.handle, address), **options)
+        server.make_room = partial(self._make_room, _AT_ONCE)
         if self.cfg.workers > 1:
             server.max_accept = 1  # one that is busy leaves the next connection to the others
         return server
 
-    def _drain(self, servers: list[StreamServer]) -> None:
+    def _drain(self, servers: list[Listener]) -> None:
         until = time.monotonic() + self.settings.drain
         for server in servers:
             server.close()

@@ -53,6 +53,8 @@ class Settings:
     """Whose pages may listen from another origin; `null` is a page opened from a file."""
     publish_origins: tuple[str, ...] = _setting((), texts.origins)
     """Whose pages may publish with a cookie, beside the hub's own."""
+    trusted_proxies: int = _setting(0, texts.count)
+    """How many proxies append to X-Forwarded-For; one by default where `PORT` is set."""
     history_events: int = _setting(1_000_000, texts.count_above_zero)
     """How many events the log keeps; less by default where it takes memory, see `_SMALL`."""
     history_age: float = _setting(7 * 86400.0, texts.above_zero)
@@ -75,12 +77,20 @@ class Settings:
     """Seconds a client may take for a request's line and headers."""
     body_timeout: float = _setting(30.0, texts.above_zero)
     """Seconds without a byte after which a request's body is given up."""
+    pipe_idle: float = _setting(3600.0, texts.above_zero)
+    """Seconds without a byte after which an NDJSON pipe is ended and answered."""
     max_event_bytes: int = _setting(1 << 20, texts.size)
     """Bytes of data in one event."""
     max_body_bytes: int = _setting(8 << 20, texts.size)
     """Bytes of one request's body, or of one line of an NDJSON pipe."""
     max_subscribers: int | None = _setting(None, texts.count)
     """Open streams per worker; None: 80 % of the file limit, 0: no limit."""
+    max_subscribers_per_ip: int = _setting(0, texts.count)
+    """Open streams per worker and client address, or IPv6 network (/64); 0: no limit."""
+    publish_rate: float = _setting(0.0, texts.rate)
+    """Events a second that a token, or an address where there are none, may publish per worker;
+    0: no limit.
+    """
     drain: float = _setting(10.0, texts.above_zero)
     """Seconds in which a stopping worker says goodbye to its readers."""
     demo: bool = _setting(default=False, parse=texts.flag)
@@ -107,6 +117,7 @@ class Settings:
             values["broker_url"] = _read("REDIS_URL", url, texts.broker_url)
         platform = _platform(environ)
         values.setdefault("demo", not values and not platform)
+        values.setdefault("trusted_proxies", int("port" in platform))
         scheme = urlsplit(values.get("broker_url", cls.broker_url)).scheme
         settings = cls(**{**_SMALL.get(scheme, {}), **values}, **platform)
         settings.check_consistency()

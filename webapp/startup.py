@@ -35,6 +35,11 @@ def raise_file_limit() -> int:
     return wanted
 
 
+def file_limit() -> int:
+    """Return how many files this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 def check_place(settings: Settings, workers: int, addresses: list[Any]) -> None:
     """End the process where it would lie, or be open to strangers; `addresses` are gunicorn's."""
     try:

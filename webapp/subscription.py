@@ -57,6 +57,7 @@ class Subscription:
         "_rest",
         "_sent",
         "_woken",
+        "client",
         "cursor",
         "feed",
         "lost",
@@ -68,6 +69,7 @@ class Subscription:
         self, hub: Hub, feed: Feed, place: EventId, *, lost: str | None, expires: float | None
     ) -> None:
         self.feed = feed
+        self.client = ""  # whose stream it is, as far as limits ask
         self.cursor = place  # all that it sees up to here was given to it
         self.told = place  # the newest id that it knows
         self.reason: str | None = None

@@ -68,6 +68,14 @@ def count_above_zero(text: str) -> int:
     return number
 
 
+def rate(text: str) -> float:
+    """Return events a second, or none."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text):
+        message = "a number of events a second, or 0 for no limit"
+        raise ValueError(message)
+    return float(text)
+
+
 def flag(text: str) -> bool:
     """Return yes or no."""
     if text.lower() not in {"0", "1", "false", "true", "no", "yes", "off", "on"}:

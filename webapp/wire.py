@@ -43,8 +43,8 @@ def frame(
         head += f"retry: {retry:d}\n"
     if id is not None:
         head += f"id: {_one_line(id)}\n"
-    if "\n" in data or "\r" in data:
-        data = "\ndata: ".join(_EOL.split(data))
+    # Not with a regular expression: a million empty lines would take a quarter of a second.
+    data = data.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
     return f"{head}data: {data}\n\n".encode()
 
 

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import json
-import math
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from flask import request
-from werkzeug.datastructures import MultiDict
-from werkzeug.formparser import MultiPartParser
-from werkzeug.http import parse_options_header
 
 from webapp.errors import Invalid, TooLarge, Unreadable
-from webapp.events import MAX_TOPICS, Draft
+from webapp.events import Draft
 from webapp.pace import give_way
+from webapp.views import forms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from werkzeug.datastructures import Headers
+    from werkzeug.datastructures import MultiDict
 
 MAX_BATCH = 10_000  # events in one JSON array
+MAX_VALUES = 200_000  # in one JSON text: it is read in one go, while everybody waits
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
-_MAX_FIELDS = MAX_TOPICS + 100
 _CHUNK = 64 << 10
 _STEP = 50
+_LONG = 1000  # digits of any number
 _DIGITS = 20  # enough for any time
 
 Fields = dict[str, Any]
-
-
-def query() -> MultiDict[str, str]:
-    """Return the query's parameters.
-
-    :raises Invalid: it is not UTF-8, or has too many.
-    """
-    return _pairs(request.query_string, "query")
 
 
 def drafts(default: str | None, max_body: int) -> list[Draft]:
@@ -56,14 +44,15 @@ def drafts(default: str | None, max_body: int) -> list[Draft]:
         items = value if isinstance(value, list) else [value]
         if not items or len(items) > MAX_BATCH:
             detail = f"A JSON array has 1 to {MAX_BATCH} events; this one has {len(items)}."
-            raise (TooLarge if items else Invalid)(detail, "Send several, or an NDJSON body.")
+            refusal = TooLarge if items else Invalid
+            raise refusal(detail, "Send several, or an NDJSON body.", reason="batch")
         return list(_drafts(items, default))
     if request.mimetype in {"application/x-www-form-urlencoded", "multipart/form-data"}:
-        fields = _form(body)
+        fields = forms.read(body)
     else:
-        fields = query()
+        fields = forms.query()
         if body:
-            fields["data"] = _text(body)
+            fields["data"] = forms.text(body)
     if not any(name in fields for name in _FIELDS):
         detail = f"The request has none of {', '.join(_FIELDS)}."
         raise Invalid(detail, "Send data=…, as in curl -d data=hello; or set a Content-Type.")
@@ -93,7 +82,7 @@ def lines(max_line: int) -> Iterator[list[bytes]]:
         rest += begun  # all of the piece where no line ends in it
         if len(short) < len(found) or len(rest) > max_line:
             detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
-            raise TooLarge(detail, "Send smaller events, one a line.")
+            raise TooLarge(detail, "Send smaller events, one a line.", reason="body_bytes")
         give_way()  # a pipe that is always full never waits: let others have their turn
     if not getattr(request.environ["wsgi.input"], "cut", False):
         yield [bytes(rest)]
@@ -156,29 +145,19 @@ def check_encoding() -> None:
 
     :raises Unreadable: it says that it is compressed, or in another encoding.
     """
-    _check_charset(request.mimetype_params)
+    forms.check_charset(request.mimetype_params)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         detail = "The body is compressed."
         raise Unreadable(detail, "Send it as it is.")
 
 
-def _check_charset(parameters: Mapping[str, str]) -> None:
-    if parameters.get("charset", "utf-8").lower() not in {"utf-8", "utf8", "ascii", "us-ascii"}:
-        detail = "The body is in another encoding than UTF-8."
-        raise Unreadable(detail, "Send it as UTF-8.")
-
-
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        detail = f"The body is not UTF-8: byte {error.start} is no character."
-        raise Invalid(detail, "Send UTF-8; other bytes can travel as base64.") from None
-
-
 def _json(body: bytes) -> Any:
+    text = forms.text(body)
+    if len(text) > MAX_VALUES and _parts(text) > MAX_VALUES:
+        detail = f"The JSON has more than {MAX_VALUES} values."
+        raise TooLarge(detail, "Send several, or such data as one string.", reason="values")
     try:
-        return json.loads(_text(body), parse_constant=_finite, parse_float=_finite)
+        return json.loads(text, parse_int=_whole)
     except json.JSONDecodeError as error:
         detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
     except (ValueError, RecursionError):
@@ -186,52 +165,27 @@ def _json(body: bytes) -> Any:
     raise Invalid(detail, 'Send a JSON object like {"data": "hello"}.')
 
 
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        message = "NaN and Infinity are not JSON"
+def _whole(digits: str) -> int:
+    if len(digits) > _LONG:
+        message = "its time would grow with the square of its length"
         raise ValueError(message)
-    return number
+    return int(digits)
 
 
-def _form(body: bytes) -> MultiDict[str, str]:
-    many = request.mimetype == "multipart/form-data"
-    return _multipart(body) if many else _pairs(body, "form")
+def _parts(text: str) -> int:
+    """Return how many commas and brackets lie outside of a JSON text's strings, about as many as
+    it has values, or how many strings if those are too many alone. It takes milliseconds.
+    """
+    if _structure(text) <= MAX_VALUES:
+        return 0
+    text = text.replace("\\\\", "").replace('\\"', "")
+    if (strings := text.count('"') // 2) > 2 * MAX_VALUES:  # names of members are strings too
+        return strings
+    return sum(map(_structure, text.split('"')[::2]))
 
 
-def _multipart(body: bytes) -> MultiDict[str, str]:
-    _text(body)  # the parser would replace what is not UTF-8
-    boundary = request.mimetype_params.get("boundary", "").encode()
-    try:
-        form, files = _Parts(max_form_parts=_MAX_FIELDS).parse(
-            io.BytesIO(body), boundary, len(body)
-        )
-    except ValueError:
-        detail = "The multipart form is broken."
-        raise Invalid(detail, "Send it as it was made, or as a plain form.") from None
-    if files:
-        detail = "The form holds a file."
-        raise Unreadable(detail, "Send the text as the field data.")
-    return form
-
-
-class _Parts(MultiPartParser):
-    def get_part_charset(self, headers: Headers) -> str:
-        _check_charset(parse_options_header(headers.get("Content-Type"))[1])
-        return "utf-8"
-
-
-def _pairs(text: bytes, what: str) -> MultiDict[str, str]:
-    try:
-        pairs = parse_qsl(
-            text.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS
-        )
-    except UnicodeDecodeError:
-        detail = f"The {what} is not UTF-8."
-        raise Invalid(detail, "Percent-encode UTF-8.") from None
-    except ValueError:
-        detail = f"The {what} has more than {_MAX_FIELDS} fields."
-        raise Invalid(detail, f"An event has at most {MAX_TOPICS} topics.") from None
-    return MultiDict(pairs)
+def _structure(text: str) -> int:
+    return text.count(",") + text.count("[") + text.count("{")
 
 
 def _plain(fields: MultiDict[str, str]) -> Fields:
@@ -261,7 +215,10 @@ def _data(value: object) -> str:
     if isinstance(value, str):
         return value
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        detail = "The data has a number that JSON has not."
+        raise Invalid(detail, "Send null or a string instead of NaN and infinity.") from None
     except RecursionError:
         detail = "The data is nested too deeply to be written again."
         raise Invalid(detail, "Flatten it, or send it as a string.") from None
@@ -294,4 +251,4 @@ def _retry(value: object) -> int | None:
 
 def _too_large(limit: int) -> TooLarge:
     detail = f"The body is over TIDINGS_MAX_BODY_BYTES, {limit} bytes."
-    return TooLarge(detail, "Send less at once, or stream it as NDJSON.")
+    return TooLarge(detail, "Send less at once, or stream it as NDJSON.", reason="body_bytes")

@@ -14,14 +14,16 @@ from flask import Blueprint, Response, jsonify, request, stream_with_context
 from flask.globals import request_ctx
 
 from webapp import wire
-from webapp.errors import Forbidden, Invalid, TidingsError, TooLarge, Unavailable
+from webapp.errors import Forbidden, Invalid, TidingsError, TooLarge, TooMany, Unavailable
 from webapp.events import check_name
 from webapp.history import Start
-from webapp.pace import give_way
+from webapp.limits import Rate, bearer, client
+from webapp.pace import rest
 from webapp.subscription import jittered_retry
 from webapp.texts import duration
 from webapp.topics import DEFAULT
-from webapp.views import bodies
+from webapp.views import bodies, forms
+from webapp.views.pipe import Pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from webapp.events import Draft, Event
     from webapp.hub import Hub
     from webapp.settings import Settings
+
+    Pay = Callable[[int], None]
 
 MAX_SELECTORS = 100
 MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
@@ -64,10 +68,11 @@ class _Views:
         self._hub = hub
         self._authority = authority
         self._settings = settings
+        self._rate = Rate(settings.publish_rate)
 
     def subscribe(self, default: str | None) -> ResponseReturnValue:
         """Settle all that can fail, then stream."""
-        args = bodies.query()
+        args = forms.query()
         first = args.to_dict()  # a MultiDict raises and catches for each key that it has not
         selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
         start = _start(first)
@@ -78,8 +83,8 @@ class _Views:
             grant = self._authority.reader(token)
             if request.method == "HEAD":
                 return _stream(iter(()))
-            subscription = self._hub.subscribe(selectors, grant, start)
-        except Unavailable as error:
+            subscription = self._hub.subscribe(selectors, grant, start, client(request.remote_addr))
+        except (Unavailable, TooMany) as error:
             return self._no_room(error)
         connection = request.environ.get("tidings.connection")
         # The stream enters the context again, which would match the route once more.
@@ -92,12 +97,14 @@ class _Views:
 
     def publish(self, default: str | None) -> ResponseReturnValue:
         """Put what the body says in the log, and answer with its ids."""
-        token = self._token(bodies.query().to_dict())
+        token = self._token(forms.query().to_dict())
         granted = self._authority.publisher(token)  # before a stranger's body is read
         if request.mimetype == "application/x-ndjson":
             return self._pipe(default, token)
+        pay = partial(self._pay, self._payer(token))
+        pay(0)
         drafts = bodies.drafts(default, self._settings.max_body_bytes)
-        ids = [event.id for event in self._append(granted, drafts)]
+        ids = [event.id for event in self._append(granted, drafts, pay)]
         if not _wants_json():
             return Response("\n".join(ids), mimetype="text/plain")
         return jsonify(id=ids[-1], ids=ids, published=len(ids))
@@ -105,7 +112,9 @@ class _Views:
     def _pipe(self, default: str | None, token: str | None) -> ResponseReturnValue:
         """Publish each line as it arrives, for as long as the body lasts."""
         bodies.check_encoding()
-        pipe = _Pipe(partial(self._append_part, token), default)
+        pay = partial(self._pay_in_time, self._payer(token))
+        step = min(_PIPE_STEP, int(self._rate.burst))
+        pipe = Pipe(partial(self._append_part, token, pay), default, step)
         try:
             for lines in bodies.lines(self._settings.max_body_bytes):
                 pipe.take(lines)
@@ -115,17 +124,34 @@ class _Views:
             raise
         return jsonify(published=pipe.published, last_id=pipe.last_id)
 
-    def _append_part(self, token: str | None, drafts: list[Draft]) -> list[Event]:
+    def _append_part(self, token: str | None, pay: Pay, drafts: list[Draft]) -> list[Event]:
         # Asked again for each part of a pipe: the token may end before it does.
-        return self._append(self._authority.publisher(token), drafts)
+        return self._append(self._authority.publisher(token), drafts, pay)
 
-    def _append(self, granted: frozenset[str], drafts: list[Draft]) -> list[Event]:
+    def _append(self, granted: frozenset[str], drafts: list[Draft], pay: Pay) -> list[Event]:
         self._authority.check(granted, drafts)
         limit = self._settings.max_event_bytes
         if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in drafts):
             detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
-            raise TooLarge(detail, "Publish a link to it instead.")
+            raise TooLarge(detail, "Publish a link to it instead.", reason="event_bytes")
+        pay(len(drafts))
         return self._hub.publish(drafts)
+
+    def _payer(self, token: str | None) -> str:
+        # Where there is no key anybody can make tokens up.
+        keyed = token and self._settings.jwt_key
+        return bearer(token or "") if keyed else client(request.remote_addr)
+
+    def _pay(self, payer: str, count: int) -> None:
+        if wait := self._rate.take(payer, count):
+            detail = "Events come faster than TIDINGS_PUBLISH_RATE lets one client publish."
+            remedy = "Wait as long as Retry-After says, or send them through an NDJSON pipe."
+            raise TooMany(detail, remedy, wait=wait, reason="rate")
+
+    def _pay_in_time(self, payer: str, count: int) -> None:
+        """Slow a pipe down to its rate, until the hub stops: what has arrived is published."""
+        while (wait := self._rate.take(payer, count)) and not self._hub.draining:
+            rest(min(wait, 1.0))
 
     def _token(self, args: dict[str, str]) -> str | None:
         """Return the request's token from the first carrier that has one, in Mercure's order.
@@ -152,66 +178,16 @@ class _Views:
             detail = "A cookie publishes only for pages of an origin that is allowed."
             raise Forbidden(detail, "Add the page's origin to TIDINGS_PUBLISH_ORIGINS.")
 
-    def _no_room(self, error: Unavailable) -> ResponseReturnValue:
+    def _no_room(self, error: Unavailable | TooMany) -> ResponseReturnValue:
         """Tell an EventSource to come back: for any status but 200 it would give up for good."""
         if "text/event-stream" not in request.headers.get("Accept", ""):
             raise error
-        reason = error.extra.get("reason", "unavailable")
+        reason = error.reason
+        self._hub.refused[reason] += 1
         wait = self._settings.drain if reason == "drain" else _PATIENCE
         retry = jittered_retry(self._settings.retry + random.uniform(0, wait))  # noqa: S311
         # No id: it would move the cursor of a reader that was sent nothing.
         return _stream([wire.frame(json.dumps({"reason": reason}), type="hub.bye", retry=retry)])
-
-
-class _Pipe:
-    """An NDJSON body: what came before a bad line stays published and is counted."""
-
-    def __init__(self, append: Callable[[list[Draft]], list[Event]], default: str | None) -> None:
-        self.line = 0  # how many were looked at
-        self.published = 0
-        self.last_id: str | None = None
-        self._append = append
-        self._default = default
-
-    def take(self, lines: list[bytes]) -> None:
-        """Publish some lines together.
-
-        :raises TidingsError: a line cannot be published; the problem document says which.
-        """
-        for start in range(0, len(lines), _PIPE_STEP):
-            drafts, failure = self._drafts(lines[start : start + _PIPE_STEP])
-            if drafts:
-                self._publish(drafts)
-            if failure:
-                raise failure
-            give_way()  # thousands of lines may have come at once
-
-    def _drafts(self, lines: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
-        drafts = []
-        for line in lines:
-            self.line += 1
-            try:
-                if line.strip():
-                    drafts.append((self.line, bodies.parse_line(line, self._default)))
-            except TidingsError as error:
-                error.extra["line"] = self.line
-                return drafts, error
-        return drafts, None
-
-    def _publish(self, drafts: list[tuple[int, Draft]]) -> None:
-        try:
-            self._note(self._append([draft for _, draft in drafts]))
-        except TidingsError as error:
-            # What is unavailable may have been published, and must not be published twice.
-            if len(drafts) == 1 or isinstance(error, Unavailable):
-                error.extra["line"] = drafts[0][0]
-                raise
-            for numbered in drafts:  # one by one, to the one that is to blame
-                self._publish([numbered])
-
-    def _note(self, events: list[Event]) -> None:
-        self.published += len(events)
-        self.last_id = events[-1].id
 
 
 def _stream(frames: Iterable[bytes]) -> Response:
@@ -235,7 +211,7 @@ def _selectors(texts: list[str], default: str | None) -> frozenset[str]:
         raise Invalid(detail, "Name a topic; only /events has one by default.")
     if len(texts) > MAX_SELECTORS:
         detail = f"A stream has at most {MAX_SELECTORS} topics; this one asks for {len(texts)}."
-        raise Invalid(detail, "Open several streams, or use a URI template or *.")
+        raise Invalid(detail, "Open several streams, or use a URI template or *.", reason="topics")
     for text in texts:
         check_name("topic", text)
     return frozenset(texts or [default or ""])

@@ -8,12 +8,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Response, request
+from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from webapp.errors import Invalid, TidingsError, problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flask import Flask
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,8 @@ def _is_local(host: str) -> bool:
 
 
 def refused(error: TidingsError) -> Response:
-    """Return a deliberate failure as an answer."""
+    """Return a deliberate failure as an answer, and count it."""
+    current_app.extensions["tidings"].refused[error.reason] += 1
     return _answer(error.problem(), error.headers)
 
 
@@ -69,8 +72,8 @@ def _failed(error: Exception) -> Response:
     return _answer(problem(500, "Internal error", detail, "Report it with that log."), {})
 
 
-def _answer(document: dict[str, Any], headers: dict[str, str]) -> Response:
+def _answer(document: dict[str, Any], headers: Mapping[str, str]) -> Response:
     body = json.dumps(document) + "\n"
-    answer = Response(body, document["status"], headers, mimetype="application/problem+json")
+    answer = Response(body, document["status"], dict(headers), mimetype="application/problem+json")
     answer.headers["Cache-Control"] = "no-store"
     return answer

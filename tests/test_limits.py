@@ -1,0 +1,419 @@
+"""Limits: each one refuses in words who goes over it, counts him, and lets all others go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import jwt
+import pytest
+from conftest import KEY, PATIENCE, serving, until
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+from test_hub import make_hub
+
+from webapp.auth import Authority
+from webapp.errors import Invalid, TooLarge, TooMany, Unavailable
+from webapp.limits import Rate, Room, behind, client
+from webapp.settings import Settings
+from webapp.views import bodies, events, forms, problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import Server, Stream
+
+RATE = 5
+FILES = 256
+STREAM = {"Accept": "text/event-stream"}
+LINES = {"Content-Type": "application/x-ndjson"}
+
+
+def by(address: str) -> dict[str, str]:
+    """A proxy of ours saw this address, whatever the client says."""
+    return {"X-Forwarded-For": f"203.0.113.9, unknown, {address}"}
+
+
+# Whose request it is
+
+
+@pytest.mark.parametrize(
+    ("proxies", "header", "address"),
+    [
+        (1, None, "10.0.0.1"),
+        (1, "", "10.0.0.1"),
+        (1, "192.0.2.7", "192.0.2.7"),
+        (1, "198.51.100.1, 192.0.2.7", "192.0.2.7"),
+        (1, "198.51.100.1,\t192.0.2.7 ", "192.0.2.7"),
+        (2, "198.51.100.1, 192.0.2.7, 10.0.0.2", "192.0.2.7"),
+        (2, "192.0.2.7", "10.0.0.1"),  # it came past a proxy
+        (1, "192.0.2.7:4711", "192.0.2.7"),
+        (1, "[2001:db8::7]:4711", "2001:db8::7"),
+        (1, "2001:DB8:0::7", "2001:db8::7"),
+        (1, "unknown", "10.0.0.1"),
+        (1, "192.0.2.7, \x1b[31m", "10.0.0.1"),
+    ],
+)
+def test_a_clients_address_is_counted_from_the_right(
+    proxies: int, header: str | None, address: str
+) -> None:
+    environ = {"REMOTE_ADDR": "10.0.0.1"}
+    if header is not None:
+        environ["HTTP_X_FORWARDED_FOR"] = header
+    behind(lambda environ, _: environ, proxies)(environ, None)
+    assert environ["REMOTE_ADDR"] == address
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.7", "192.0.2.8", False),
+        ("2001:db8:0:1::7", "2001:db8:0:1:ffff::8", True),
+        ("2001:db8:0:1::7", "2001:db8:0:2::7", False),
+        ("::ffff:192.0.2.7", "192.0.2.7", True),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.8", False),
+        ("fe80::1%eth0", "fe80::2", True),
+        ("", None, True),
+    ],
+)
+def test_an_ipv6_network_is_one_client(one: str, other: str | None, *, same: bool) -> None:
+    assert (client(one) == client(other)) is same
+
+
+@pytest.mark.parametrize(("env", "proxies"), [({}, 0), ({"PORT": "5000"}, 1)])
+def test_on_a_platform_there_is_one_proxy(env: dict[str, str], proxies: int) -> None:
+    assert Settings.from_env(env).trusted_proxies == proxies
+    assert Settings.from_env({**env, "TIDINGS_TRUSTED_PROXIES": "2"}).trusted_proxies == 2
+
+
+# Counting
+
+
+def test_room_is_refused_when_it_is_taken_and_forgets_who_left() -> None:
+    room = Room(most=3, most_each=2)
+    for name in "aab":
+        room.check(name)
+        room.enter(name)
+    with pytest.raises(Unavailable):
+        room.check("c")
+    room.leave("b")
+    with pytest.raises(TooMany):
+        room.check("a")
+    room.check("c")
+    room.leave("a")
+    room.check("a")
+    room.leave("a")
+    assert not room._taken
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(0.5, 1), (1.0, 1), (2.5, 2), (100.0, 100)])
+def test_a_bucket_holds_a_second_and_says_when_there_is_more(rate: float, burst: int) -> None:
+    clock = Clock()
+    bucket = Rate(rate, clock)
+    assert [bucket.take("a", 1) for _ in range(burst)] == [0.0] * burst
+    for _ in range(50):
+        wait = bucket.take("a", 1)
+        assert wait > 0
+        assert bucket.take("other", 0) == 0
+        clock.now += wait * 0.99
+        assert bucket.take("a", 1) > 0
+        clock.now += wait * 0.0101
+        assert bucket.take("a", 1) == 0
+
+
+def test_more_than_a_bucket_holds_is_taken_on_credit() -> None:
+    clock = Clock()
+    bucket = Rate(10, clock)
+    assert bucket.take("a", 100) == 0
+    assert bucket.take("a", 0) == pytest.approx(9.1)
+    assert bucket.take("a", 10) == pytest.approx(10)
+    assert bucket.take("a", 100) == pytest.approx(10)
+
+
+def test_the_buckets_are_bounded_and_the_least_used_is_forgotten() -> None:
+    bucket = Rate(1, Clock())
+    for number in range(10_000):
+        bucket.take(str(number), 1)
+    bucket.take("0", 5)  # refused: it took nothing
+    clock_start = len(bucket._full_at)
+    bucket.take("new", 1)
+    assert clock_start == len(bucket._full_at) == 10_000
+    assert "0" not in bucket._full_at
+
+
+# Refusals, and others who go on
+
+
+@pytest.fixture(name="limited", scope="module")
+def _limited(serve: Callable[..., Server]) -> Server:
+    return serve(
+        "--access-logfile",
+        "-",
+        TIDINGS_DEMO="0",
+        TIDINGS_TRUSTED_PROXIES="1",
+        TIDINGS_MAX_SUBSCRIBERS_PER_IP="2",
+        TIDINGS_PUBLISH_RATE=str(RATE),
+        TIDINGS_PIPE_IDLE="0.5",
+    )
+
+
+def test_an_address_has_its_share_of_the_streams_and_others_have_theirs(
+    limited: Server, topic: str
+) -> None:
+    url, mine = f"/events?topic={topic}", by("192.0.2.1")
+    with limited.listen(topic=topic, headers=by("192.0.2.2")) as other, ExitStack() as mess:
+        for _ in range(2):
+            mess.enter_context(limited.listen(topic=topic, headers=mine)).next()
+        for _ in range(3):
+            assert limited.http.head(url, headers=mine).status_code == 200  # takes no room
+        refused = limited.http.get(url, headers=mine)
+        assert refused.status_code == 429
+        assert refused.headers["Retry-After"] == "1"
+        assert refused.json()["reason"] == "too_many"
+        told = limited.http.get(url, headers=mine | STREAM)
+        assert told.status_code == 200
+        assert re.fullmatch(
+            r'event: hub.bye\nretry: \d+\ndata: {"reason": "too_many"}\n\n', told.text
+        )
+        limited.http.post(url, content="to all", headers=by("192.0.2.3"))
+        assert other.take(1) == ["to all"]
+
+    def back() -> bool:
+        with suppress(AssertionError), limited.listen(topic=topic, headers=mine) as stream:
+            return stream.next().type == "hub.open"
+        return False
+
+    until(back, "those that left made room")
+
+
+def test_the_access_log_names_the_clients_own_address(limited: Server) -> None:
+    assert limited.http.get("/nowhere", headers=by("192.0.2.77")).status_code == 404
+    until(lambda: '192.0.2.77 "GET /nowhere" 404' in limited.log, "the line is written")
+
+
+def test_who_publishes_too_fast_is_told_when_to_go_on_and_others_go_on(
+    limited: Server, topic: str
+) -> None:
+    def publish(address: str, count: int = 1) -> Any:
+        batch = [{"topic": topic}] * count
+        return limited.http.post("/events", json=batch, headers=by(address))
+
+    assert publish("192.0.2.10", RATE).status_code == 200
+    refused = publish("192.0.2.10", RATE)
+    assert (refused.status_code, refused.json()["reason"]) == (429, "rate")
+    assert refused.headers["Retry-After"] == "1"
+    assert publish("192.0.2.11", RATE).status_code == 200
+    time.sleep(1)  # as it was told
+    assert publish("192.0.2.10", 1).status_code == 200
+
+
+def test_a_pipe_that_is_too_fast_is_slowed_down(limited: Server, topic: str) -> None:
+    lines, others = f'{{"topic":"{topic}"}}\n' * 2 * RATE, by("192.0.2.21")
+    began = time.monotonic()
+    pipe = limited.http.post("/events", content=lines, headers=by("192.0.2.20") | LINES)
+    assert pipe.json()["published"] == 2 * RATE
+    assert time.monotonic() - began > 0.9  # a second's worth at once, then one by one
+    assert limited.http.post("/events", content="x", headers=others).status_code == 200
+
+
+def test_a_pipe_that_is_quiet_for_too_long_gets_its_answer(limited: Server, topic: str) -> None:
+    line = f'{{"topic":"{topic}"}}\n'
+    head = "POST /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    head += "Content-Type: application/x-ndjson\r\n"
+    with socket.create_connection((limited.host, limited.port), PATIENCE) as pipe:
+        pipe.sendall(f"{head}\r\n{len(line):x}\r\n{line}\r\n".encode())
+        said = b""
+        while piece := pipe.recv(1 << 16):
+            said += piece
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["published"] == 1
+
+
+def test_no_refusal_is_a_traceback(limited: Server) -> None:
+    assert "Traceback" not in limited.log
+
+
+# Rates of tokens
+
+
+@pytest.fixture(name="app")
+def _app() -> Iterator[Flask]:
+    hub = make_hub(jwt_key=KEY, publish_rate=1)
+    app = Flask("one rate")
+    app.extensions["tidings"] = hub
+    problems.init_app(app)
+    app.register_blueprint(events.make_blueprint(hub, Authority(hub.settings), hub.settings))
+    yield app
+    hub.stop()
+
+
+def test_the_rate_is_the_tokens_however_it_is_written(app: Flask) -> None:
+    def publish(token: str, address: str) -> int:
+        return (
+            app.test_client()
+            .post(
+                "/events",
+                data={"data": "x"},
+                headers={"Authorization": f"Bearer {token}"},
+                environ_base={"REMOTE_ADDR": address},
+            )
+            .status_code
+        )
+
+    first, second = (
+        jwt.encode({"mercure": {"publish": ["*"]}, "sub": name}, KEY) for name in ("a", "b")
+    )
+    end = {"B": "A", "A": "B"}.get(first[-1], chr(ord(first[-1]) + 1))  # bits that say nothing
+    spellings = [first, first, f"{first}=", f"{first}!", first[:-1] + end]
+    statuses = [publish(it, f"192.0.2.{n}") for n, it in enumerate(spellings)]
+    assert statuses[:2] == [200, 429]
+    assert set(statuses[2:]) <= {401, 429}
+    assert publish(second, "192.0.2.9") == 200
+    assert app.extensions["tidings"].refused["rate"] == statuses.count(429)
+
+
+# Connections
+
+
+def half_requests(server: Server, count: int, said: bytes) -> Iterator[socket.socket]:
+    for _ in range(count):
+        connection = socket.socket()
+        connection.setblocking(False)  # noqa: FBT003 - the socket's own way
+        connection.connect_ex((server.host, server.port))
+        yield connection
+        with suppress(OSError):
+            connection.send(said)
+
+
+def cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it asks Linux")
+def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> None:
+    limit = ["sh", "-c", f'ulimit -n {FILES} && exec "$0" "$@"']
+    env = {"TIDINGS_DEMO": "0", "TIDINGS_HEADER_TIMEOUT": "60", "TIDINGS_BODY_TIMEOUT": "60"}
+    with (
+        serving(["-b", "127.0.0.1:0"], env, tmp_path / "log", limit) as server,
+        server.listen(topic="t") as reader,
+        ExitStack() as stack,
+    ):
+        worker = server.worker
+        for said in (b"", b"GET /eve", b"POST /events HTTP/1.1\r\nContent-Length: 9\r\n\r\nx"):
+            for idle in half_requests(server, FILES, said):
+                stack.enter_context(idle)
+            server.publish("on", topic="t")
+            assert reader.take(1) == ["on"]
+            assert server.http.get("/healthz", headers={"Connection": "close"}).status_code == 200
+        assert server.worker == worker
+        assert "Traceback" not in server.log
+        before = cpu(worker)
+        time.sleep(0.5)
+        assert cpu(worker) - before < 0.25  # it does not spin
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "[],[]," * 100_001 + "1]",
+        "[" + "[[]]," * 100_001 + "1]",
+        "[" + '"",' * 200_002 + "1]",
+        '["' + '\\"' * 9 + "\\\\" * 9 + '"' + ",1" * 200_002 + "]",
+        "{" + '"":{},' * 100_001 + '"":0}',
+    ],
+)
+def test_json_that_would_take_long_is_refused(text: str) -> None:
+    with pytest.raises(TooLarge):
+        bodies._json(text.encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [",[{" * 100_000, '",\\' * 100_000, ["x,y"] * 200_000, {str(n): n for n in range(199_000)}],
+    ids=["punctuation", "escapes", "strings", "members"],
+)
+def test_json_that_is_quickly_read_may_look_like_much(value: object) -> None:
+    assert bodies._json(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize("number", ["1" * 1001, "-1" + "0" * 1000])
+def test_numbers_have_an_end(number: str) -> None:
+    with pytest.raises(Invalid):
+        bodies._json(number.encode())
+
+
+@given(st.binary(max_size=40) | st.text(alphabet="a%4=&+1c3é", max_size=40).map(str.encode))
+def test_forms_are_read_as_python_reads_them(text: bytes) -> None:
+    size, forms._ESCAPES = forms._ESCAPES, 4
+    try:
+        mine = forms._pairs(text, "form")
+    except Invalid:
+        return
+    finally:
+        forms._ESCAPES = size
+    try:
+        theirs = parse_qsl(text.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        return  # %XX beside bytes that only together are a character
+    assert sorted(mine.items(multi=True)) == sorted(theirs)
+
+
+LARGE = {
+    "a form": ("application/x-www-form-urlencoded", b"data=" + b"%41" * 2_700_000),
+    "a form of many fields": ("application/x-www-form-urlencoded", b"a=" + b"%41&a=%41" * 250_000),
+    "JSON": ("application/json", b"[" + b"[[]]," * 1_600_000 + b"1]"),
+    "multipart": (
+        "multipart/form-data; boundary=b",
+        b'--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n' + b"\r\n-" * 2_700_000,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_while_a_large_body_is_read_others_are_answered(
+    server: Server, topic: str, name: str
+) -> None:
+    kind, body = LARGE[name]
+    seen: list[int] = []
+
+    def attack() -> None:
+        for _ in range(3):
+            answer = server.http.post("/events", content=body, headers={"Content-Type": kind})
+            seen.append(answer.status_code)
+
+    attacker = threading.Thread(target=attack)
+    with server.listen(topic=topic) as reader:
+        reader.next()
+        attacker.start()
+        waits = []
+        while attacker.is_alive():
+            began = time.monotonic()
+            server.publish("x", topic=topic)
+            take_one(reader)
+            waits.append(time.monotonic() - began)
+    assert set(seen) <= {400, 413}
+    assert sorted(waits)[len(waits) // 2] < 0.25
+
+
+def take_one(reader: Stream) -> None:
+    assert reader.take(1) == ["x"]
