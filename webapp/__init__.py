@@ -47,6 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.local and settings.port is None:
         app.before_request(problems.refuse_made_up_hosts)
     problems.init_app(app)
+    app.after_request(pages.as_declared)
     app.register_blueprint(events.make_blueprint(hub, Authority(settings), settings))
     app.register_blueprint(ops.make_blueprint(hub))
     app.register_blueprint(pages.bp)
