@@ -32,6 +32,7 @@ LAYERS = [
     [
         "views.bodies",
         "views.events",
+        "views.openapi",
         "views.ops",
         "views.pages",
         "views.problems",
