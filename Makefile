@@ -1,12 +1,13 @@
 # run: the hub on http://127.0.0.1:8000    test: all checks, as CI runs them
 # bench: beside other servers; BENCH="--repeat 3 --picture bench.svg" says how
+# fuzz: inputs that nobody would think of, for FUZZ_SECONDS (300) in all; FUZZ="--only http" says which
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 RUN_READY = $(VENV)/.run
 TEST_READY = $(VENV)/.test
 
-.PHONY: run test bench lint clean
+.PHONY: run test bench fuzz lint clean
 
 run: $(RUN_READY)
 	$(BIN)/gunicorn wsgi:app
@@ -19,6 +20,10 @@ test: lint
 
 bench: $(TEST_READY)
 	$(BIN)/python tests/bench $(BENCH)
+
+fuzz: $(TEST_READY)
+	PYTHONPATH=.:tests $(BIN)/python tests/fuzz/campaign.py $(FUZZ)
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest tests/test_openapi.py
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check

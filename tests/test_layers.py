@@ -37,6 +37,7 @@ LAYERS = [
         "views.bodies",
         "views.events",
         "views.forms",
+        "views.openapi",
         "views.ops",
         "views.pages",
         "views.pipe",

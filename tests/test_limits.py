@@ -254,7 +254,7 @@ def test_no_refusal_is_a_traceback(limited: Server) -> None:
 
 @pytest.fixture(name="app")
 def _app() -> Iterator[Flask]:
-    hub = make_hub(jwt_key=KEY, publish_rate=1)
+    hub = make_hub(jwt_key=(KEY,), publish_rate=1)
     app = Flask("one rate")
     app.extensions["tidings"] = hub
     problems.init_app(app)

@@ -44,7 +44,8 @@ def test_the_page_appends_each_message_as_the_tutorial_did(
     page.goto(f"{server.url}/?topic={topic}")
     state(page, "Listening")
     expect(page.get_by_text("Nothing yet")).to_be_visible()
-    for data in ("hello", "two\nlines", "<img src=x onerror=alert(1)> & co", ""):
+    markup = ["<img src=x onerror=alert(1)> & co", "<script>alert(1)</script>"]
+    for data in ("hello", "two\nlines", *markup, ""):
         server.publish(data, topic=topic)
     server.publish("named, so not a message", topic=topic, type="other")
     server.publish("last", topic=topic)
@@ -52,13 +53,13 @@ def test_the_page_appends_each_message_as_the_tutorial_did(
         [
             "New event: hello",
             re.compile(r"New event: two\s+lines"),
-            "New event: <img src=x onerror=alert(1)> & co",
+            *(f"New event: {data}" for data in markup),
             re.compile(r"New event:\s*$"),
             "New event: last",
         ]
     )
     expect(page.get_by_text("Nothing yet")).to_be_hidden()
-    assert page.locator("#events img").count() == 0
+    assert page.locator("#events :is(img, script)").count() == 0
 
 
 def test_the_page_shows_the_demo_of_a_hub_that_nothing_was_configured_for(
@@ -131,14 +132,6 @@ def test_the_page_needs_no_sideways_scrolling(
     server.publish("long" * 500, topic=topic)
     expect(page.locator("#events li")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-def test_the_pages_headers_are_strict(server: Server) -> None:
-    headers = server.http.get("/").headers
-    policy = headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    assert headers["X-Content-Type-Options"] == "nosniff"
 
 
 OTHER = """<!doctype html><ol id="events"></ol><script>

@@ -32,7 +32,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from webapp.hub import Hub
     from webapp.limits import behind
     from webapp.settings import Settings
-    from webapp.views import events, ops, pages, problems
+    from webapp.views import events, openapi, ops, pages, problems
     from webapp.views.sessions import NoSessions
 
     settings = settings or Settings.from_env(os.environ)
@@ -49,8 +49,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.local and settings.port is None:
         app.before_request(problems.refuse_made_up_hosts)
     problems.init_app(app)
+    app.after_request(pages.as_declared)
     app.register_blueprint(events.make_blueprint(hub, Authority(settings), settings))
     app.register_blueprint(ops.make_blueprint(hub))
+    app.register_blueprint(openapi.make_blueprint(settings))
     app.register_blueprint(pages.bp)
     if settings.cors_origins:
         _allow_origins(app, settings.cors_origins)

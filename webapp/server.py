@@ -89,6 +89,9 @@ class StreamWorker(GeventWorker):
         logging.getLogger("webapp").setLevel(self.log.error_log.level)
 
         def with_connection(environ: dict[str, Any], start_response: Any) -> Any:
+            coding = environ.get("HTTP_TRANSFER_ENCODING", "chunked")
+            if coding.lower() != "chunked":  # gunicorn reads more, but not as every proxy does
+                raise http_errors.UnsupportedTransferCoding(coding)
             connection = environ["gunicorn.socket"]
             if not self.cfg.is_ssl:  # below TLS, a hang-up looks like any other record
                 environ["tidings.connection"] = connection

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 10_000  # events in one JSON array
 MAX_VALUES = 200_000  # in one JSON text: it is read in one go, while everybody waits
+DIGITS = 20  # of a number in a form: enough for any time
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _CHUNK = 64 << 10
 _STEP = 50
 _LONG = 1000  # digits of any number
-_DIGITS = 20  # enough for any time
 
 Fields = dict[str, Any]
 
@@ -241,7 +241,9 @@ def _private(value: object) -> bool:
 def _retry(value: object) -> int | None:
     if value is None or value == "":
         return None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # to JSON they are one number
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= DIGITS:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value

@@ -39,13 +39,14 @@ if TYPE_CHECKING:
 
 MAX_SELECTORS = 100
 MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
+MAX_LAST = 999_999_999
 _MAX_GET_BODY = 64 << 10
 _LONG_MOMENT = 40  # characters: more than any time has
 _PIPE_STEP = 500  # lines published together
 _PATIENCE = 5  # seconds over which those return that found no room
 _BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
-_COOKIE = "mercureAuthorization"
-_NO_CURSORS = re.compile(r"[\x00-\x1f\x7f]")
+COOKIE = "mercureAuthorization"
+CURSOR = r"[^\x00-\x1f\x7f]*"
 
 
 def make_blueprint(hub: Hub, authority: Authority, settings: Settings) -> Blueprint:
@@ -139,7 +140,7 @@ class _Views:
 
     def _payer(self, token: str | None) -> str:
         # Where there is no key anybody can make tokens up.
-        keyed = token and self._settings.jwt_key
+        keyed = token and self._settings.keyed
         return bearer(token or "") if keyed else client(request.remote_addr)
 
     def _pay(self, payer: str, count: int) -> None:
@@ -167,7 +168,7 @@ class _Views:
             return token
         if "HTTP_COOKIE" not in request.environ:
             return None
-        token = request.cookies.get(_COOKIE)
+        token = request.cookies.get(COOKIE)
         if token and request.method == "POST":
             self._check_origin()
         return token
@@ -222,7 +223,7 @@ def _start(args: dict[str, str]) -> Start:
     cursor, encoding = request.headers.get("Last-Event-ID"), "latin-1"  # PEP 3333
     if not cursor:
         cursor, encoding = args.get("last_event_id") or args.get("lastEventID"), "utf-8"
-    if cursor and (len(cursor.encode(encoding)) > MAX_CURSOR or _NO_CURSORS.search(cursor)):
+    if cursor and (len(cursor.encode(encoding)) > MAX_CURSOR or not re.fullmatch(CURSOR, cursor)):
         detail = f"A cursor has at most {MAX_CURSOR} bytes and no control characters."
         raise Invalid(detail, "Send the id of the last event you saw, or leave it out.")
     return Start(cursor or None, _last(args.get("last")), _since(args.get("since")))
@@ -231,7 +232,7 @@ def _start(args: dict[str, str]) -> Start:
 def _last(text: str | None) -> int | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,9}", text):
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) > MAX_LAST:
         detail = "last is a whole number of events."
         raise Invalid(detail, "Send it like last=10.")
     return int(text)

@@ -11,8 +11,10 @@ _HEADERS = {
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
         " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 
 
@@ -21,4 +23,10 @@ def live() -> Response:
     """Return the live page: what is published, as it comes."""
     response = make_response(render_template("index.html"))
     response.headers.update(_HEADERS)
+    return response
+
+
+def as_declared(response: Response) -> Response:
+    """Let no browser take an answer for more than it says it is: data may look like a page."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -1,0 +1,145 @@
+"""The hub's own OpenAPI document: its bounds and refusals are those of the code.
+
+`templates/openapi.json` says what the routes are; what many have in common is added here. What
+OpenAPI 3.1 cannot say is said there in words: that `match` can stand for `topic`, and that an
+NDJSON body, described as a list, has one event a line.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, render_template, request
+
+from webapp import errors
+from webapp.events import MAX_ID, MAX_NAME, MAX_TOPICS, OWN_ID, RESERVED_ID, RETRY_BOUNDS
+from webapp.subscription import VERSION
+from webapp.topics import DEFAULT
+from webapp.views.bodies import DIGITS, MAX_BATCH
+from webapp.views.events import COOKIE, CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
+
+if TYPE_CHECKING:
+    from webapp.settings import Settings
+
+    Object = dict[str, Any]
+    Refusals = list[type[errors.TidingsError]]
+
+_BOUNDS = {
+    "cursor": f"^{CURSOR}$",
+    "default": DEFAULT,
+    "max_batch": MAX_BATCH,
+    "max_cursor": MAX_CURSOR,
+    "max_id": MAX_ID,
+    "max_last": MAX_LAST,
+    "max_name": MAX_NAME,
+    "max_retry": 10**DIGITS - 1,
+    "max_selectors": MAX_SELECTORS,
+    "max_topics": MAX_TOPICS,
+    "own_id": OWN_ID,
+    "reserved_id": RESERVED_ID,
+    "retry_bounds": RETRY_BOUNDS,
+    "version": VERSION,
+}
+_ALL = sorted(
+    set(errors.TidingsError.__subclasses__()) - {errors.Misconfigured},
+    key=lambda kind: kind.status,
+)
+_OF_READERS = [kind for kind in _ALL if kind not in {errors.Conflict, errors.Unreadable}]
+# The server's, before there is a route.
+_ANYWHERE = [
+    HTTPStatus.REQUEST_URI_TOO_LONG,
+    HTTPStatus.EXPECTATION_FAILED,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    HTTPStatus.NOT_IMPLEMENTED,
+]
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "query": {"type": "apiKey", "in": "query", "name": "authorization"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+}
+_ALLOW = {"Allow": {"required": True, "schema": {"type": "string"}}}
+
+
+def make_blueprint(settings: Settings) -> Blueprint:
+    """Return the blueprint of the document of a hub with these settings."""
+    bp = Blueprint("openapi", __name__)
+    kept: list[str] = []
+
+    @bp.get("/openapi.json")
+    def openapi() -> Response:
+        if not kept:
+            kept.append(json.dumps(_document(settings)))
+        answer = Response(kept[0], mimetype="application/json")
+        answer.headers["Cache-Control"] = "no-cache"  # another release has another one
+        answer.add_etag()
+        answer.make_conditional(request)
+        return answer
+
+    return bp
+
+
+def _document(settings: Settings) -> Object:
+    text = render_template(
+        "openapi.json",
+        **_BOUNDS,
+        max_event_bytes=settings.max_event_bytes,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    document: Object = json.loads(text)
+    document["components"]["responses"] = {
+        **{kind.__name__: _refusal(kind) for kind in _ALL},
+        **{status.name: _problem(status.phrase) for status in _ANYWHERE},
+    }
+    for path, item in document["paths"].items():
+        streams = "post" in item
+        _refuse(item["get"], _OF_READERS if streams else _of_page(path))
+        item["head"] = _bodiless(item["get"])
+        item["options"] = {"responses": {"200": {"description": "Methods.", "headers": _ALLOW}}}
+        _refuse(item["options"], _of_page(""))
+        if absent := item["get"]["responses"].get("404"):
+            item["options"]["responses"]["404"] = absent
+        if streams:
+            _refuse(item["post"], _ALL)
+            if settings.keyed:
+                _secure(item, anonymous=settings.anonymous)
+    if settings.keyed:
+        document["components"]["securitySchemes"] = _SECURITY
+    return document
+
+
+def _of_page(path: str) -> Refusals:
+    return [errors.Invalid, *([errors.Unavailable] if path == "/readyz" else [])]
+
+
+def _refuse(operation: Object, kinds: Refusals) -> None:
+    names = {str(kind.status): kind.__name__ for kind in kinds}
+    names |= {str(status.value): status.name for status in _ANYWHERE}
+    refs = {status: {"$ref": f"#/components/responses/{it}"} for status, it in names.items()}
+    operation["responses"].update(refs)
+
+
+def _bodiless(get: Object) -> Object:
+    """Return the operation HEAD of a path: as GET, without the bodies."""
+    answers = {
+        status: answer if "$ref" in answer else {k: answer[k] for k in answer if k != "content"}
+        for status, answer in get["responses"].items()
+    }
+    return {**{k: get[k] for k in get if k != "operationId"}, "responses": answers}
+
+
+def _secure(item: Object, *, anonymous: bool) -> None:
+    tokens: list[Object] = [{name: []} for name in _SECURITY]
+    item["post"]["security"] = tokens
+    item["get"]["security"] = item["head"]["security"] = [*tokens, {}] if anonymous else tokens
+
+
+def _refusal(kind: type[errors.TidingsError]) -> Object:
+    headers = {name: {"required": True, "schema": {"type": "string"}} for name in kind.headers}
+    return {**_problem(kind.__doc__ or kind.title), "headers": headers}
+
+
+def _problem(about: str) -> Object:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": about, "content": {"application/problem+json": {"schema": schema}}}
