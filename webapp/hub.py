@@ -260,12 +260,13 @@ class Hub:
         passed, and a reader that parks with an older cursor renews it itself: what a reader
         knows is never older than half a window.
         """
-        pace = Pace()
-        mark = wire.Payload(wire.frame("{}", type="hub.mark", id=str(self.dispatched)))
+        # Both move on while this gives way: an older place is no mark for who was told of a newer.
+        pace, place, before = Pace(), self.dispatched, self.renew_before
+        mark = wire.Payload(wire.frame("{}", type="hub.mark", id=str(place)))
         for feed in list(self._feeds):
             for reader in list(feed.parked):
-                if reader.told < self.renew_before:
-                    reader.give(mark, self.dispatched, self.dispatched, 0)
+                if reader.told < before:
+                    reader.give(mark, max(place, reader.cursor), place, 0)
                 pace.keep()
         self.renew_before = self.dispatched
 

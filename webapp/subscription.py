@@ -259,10 +259,12 @@ class Subscription:
             "replay": self._hub.history.count(self.feed.sees, self.cursor),
             "server": f"tidings/{VERSION}",
         }
-        opening = b"retry: %d\n" % self._retry() + self._frame("hub.open", about)
-        if self.lost:
-            opening += self._frame("hub.reset", {"reason": self.lost})
-        return opening
+        retry = b"retry: %d\n" % self._retry()
+        if self.lost is None:
+            return retry + self._frame("hub.open", about)
+        # The first id comes with the reset: a reader cut before it was told is told next time.
+        opening = wire.frame(json.dumps(about), type="hub.open")
+        return retry + opening + self._frame("hub.reset", {"reason": self.lost})
 
     def _farewell(self) -> bytes:
         drain = self._hub.settings.drain if self.reason == "drain" else 0
