@@ -8,8 +8,11 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -19,6 +22,7 @@ from gevent.queue import Queue
 from remote import Remote
 
 from webapp.brokers.base import Gap
+from webapp.brokers.logfile import LogFile, packed
 from webapp.brokers.sqlite import SqliteBroker
 from webapp.errors import Conflict, Misconfigured, Unavailable
 from webapp.events import Draft, Event, EventId
@@ -307,6 +311,36 @@ def test_the_file_stops_growing(connect: Connect, path: Path) -> None:
     assert sizes[-1] <= max(sizes[:20])
     assert sizes[-1] < 12 << 20
     assert path.with_name("log.db-wal").stat().st_size < 12 << 20
+
+
+def test_the_write_ahead_log_stops_growing_although_somebody_always_reads(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.brokers.database._MOST_WAL_BYTES", 8 << 20)
+    file, written = LogFile(path, 10, 1 << 30, 3600), threading.Event()
+    row = packed(Draft(topics=("t",), data="x" * 1_000_000))
+    file.append([[row]])
+
+    def read() -> None:
+        opened = (closing(sqlite3.connect(path, isolation_level=None)) for _ in range(2))
+        with next(opened) as one, next(opened) as other:
+            one.execute("BEGIN")
+            for old, new in cycle([(one, other), (other, one)]):
+                new.execute("BEGIN")
+                new.execute("SELECT draft FROM events ORDER BY place LIMIT 2").fetchall()
+                old.execute("COMMIT")  # there is always one that reads
+                if written.is_set():
+                    return
+
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(read)
+        for _ in range(20):
+            file.append([[row]])
+        written.set()
+        reading.result()
+    wal = path.with_name(path.name + "-wal")
+    assert wal.stat().st_size < 16 << 20
+    file.close()
 
 
 def test_the_newest_event_stays_however_large(connect: Connect) -> None:

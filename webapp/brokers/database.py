@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _APPLICATION, _VERSION = 0x54494449, 1  # what `PRAGMA application_id` and `user_version` say
 _BUSY = 5.0  # seconds to wait for another process's transaction
 _WAL_BYTES = 8 << 20  # what is left of the write-ahead log after a burst
+_MOST_WAL_BYTES = 64 << 20  # what it may have in one
+_PAUSE = 1000  # milliseconds that publishers may wait until it is begun anew
 
 _FAILURES = {
     "SQLITE_BUSY": (
@@ -77,6 +79,7 @@ class Database:
 
     def __init__(self, path: Path, create: Callable[[sqlite3.Connection], None]) -> None:
         self.path = path
+        self._wal = path.with_name(f"{path.name}-wal")
         self._create = create
         self._idle: deque[Connection] = deque()
         self._opened = self._closed = False
@@ -84,9 +87,21 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write, and commit at the end; nothing is written where it fails."""
-        with self.connection() as db, db:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
+        with self.connection() as db:
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+            self._shorten(db)
+
+    def _shorten(self, db: sqlite3.Connection) -> None:
+        # SQLite begins the write-ahead log anew only when it finds a moment in which nobody reads.
+        # There may be none: then new readers are led past it until the last old one has finished.
+        # What fails is done another time: this transaction is committed.
+        with suppress(OSError, sqlite3.Error):
+            if self._wal.stat().st_size > _MOST_WAL_BYTES:
+                db.execute(f"PRAGMA busy_timeout = {_PAUSE}")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                db.execute(f"PRAGMA busy_timeout = {round(_BUSY * 1000)}")
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
