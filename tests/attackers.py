@@ -1,6 +1,6 @@
-"""A wave of attackers in a process of their own: `attackers.py PORT COUNT PUBLISHERS`.
+"""A wave of attackers in a process of their own: `attackers.py PORT HALVES READERS PUBLISHERS`.
 
-COUNT connections send half a request, as many subscribe and never read, and PUBLISHERS send
+HALVES connections send half a request, READERS subscribe and never read, and PUBLISHERS send
 garbage, one request after another. It says when all are there, and goes on until it is told to end.
 """
 
@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from webapp.startup import raise_file_limit
 
-PAUSE = 0.1  # seconds between two requests of a publisher
+PAUSE = 0.5  # seconds between two requests: 200 publishers take half of what a core can refuse
 HALVES = (
     b"",
     b"GET /events?topic=x HTTP/1.1\r\nHost: loc",
@@ -58,13 +58,12 @@ def publish_garbage(port: int, ended: threading.Event, first: int) -> None:
             sock.recv(1000)
 
 
-def main(port: int, count: int, publishers: int) -> None:
+def main(port: int, halves: int, readers: int, publishers: int) -> None:
     raise_file_limit()
     held = []
-    for number in range(count):
-        for said in (HALVES[number % len(HALVES)], READER):
-            held.append(connect(port))
-            held[-1].sendall(said)
+    for said in [*itertools.islice(itertools.cycle(HALVES), halves), *[READER] * readers]:
+        held.append(connect(port))
+        held[-1].sendall(said)
     ended = threading.Event()
     threads = [
         threading.Thread(target=publish_garbage, args=(port, ended, number))

@@ -349,7 +349,7 @@ def test_json_that_would_take_long_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [",[{" * 100_000, '",\\' * 100_000, ["x,y"] * 200_000, {str(n): n for n in range(199_000)}],
+    [",[{" * 100_000, '",\\' * 100_000, ["x,y"] * 200_000, {str(n): n for n in range(99_000)}],
     ids=["punctuation", "escapes", "strings", "members"],
 )
 def test_json_that_is_quickly_read_may_look_like_much(value: object) -> None:
@@ -379,8 +379,11 @@ def test_forms_are_read_as_python_reads_them(text: bytes) -> None:
 
 
 LARGE = {
-    "a form": ("application/x-www-form-urlencoded", b"data=" + b"%41" * 2_700_000),
-    "a form of many fields": ("application/x-www-form-urlencoded", b"a=" + b"%41&a=%41" * 250_000),
+    "a form": ("application/x-www-form-urlencoded", b"data=" + b"%ff" * 1_000_000),
+    "a form of many fields": (
+        "application/x-www-form-urlencoded",
+        b"&".join([b"data=" + b"%ff" * 1000] * 1000),
+    ),
     "JSON": ("application/json", b"[" + b"[[]]," * 1_600_000 + b"1]"),
     "multipart": (
         "multipart/form-data; boundary=b",
@@ -397,9 +400,8 @@ def test_while_a_large_body_is_read_others_are_answered(
     seen: list[int] = []
 
     def attack() -> None:
-        for _ in range(3):
-            answer = server.http.post("/events", content=body, headers={"Content-Type": kind})
-            seen.append(answer.status_code)
+        answer = server.http.post("/events", content=body, headers={"Content-Type": kind})
+        seen.append(answer.status_code)
 
     attacker = threading.Thread(target=attack)
     with server.listen(topic=topic) as reader:
@@ -411,8 +413,8 @@ def test_while_a_large_body_is_read_others_are_answered(
             server.publish("x", topic=topic)
             take_one(reader)
             waits.append(time.monotonic() - began)
-    assert set(seen) <= {400, 413}
-    assert sorted(waits)[len(waits) // 2] < 0.25
+    assert seen in ([400], [413])
+    assert len(waits) < 3 or max(waits) < sum(waits) / 2  # nobody waited for the whole of it
 
 
 def take_one(reader: Stream) -> None:
