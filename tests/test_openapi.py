@@ -23,6 +23,7 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from webapp import wire
+from webapp.server import _REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 # Streams that end by themselves, soon.
 SHORT = {"TIDINGS_HEARTBEAT": "0.04", "TIDINGS_MAX_AGE": "0.02", "TIDINGS_DEMO": "0"}
 # Of each operation and kind of input; where it is set, others each time.
-FUZZ, EXAMPLES = "FUZZ_EXAMPLES" in os.environ, int(os.environ.get("FUZZ_EXAMPLES", "8"))
+FUZZ, EXAMPLES = "FUZZ_EXAMPLES" in os.environ, int(os.environ.get("FUZZ_EXAMPLES", "6"))
 TOO_LONG = [413, 414, 431]  # a bound of the whole, which no parameter's schema can say
 RULES = {
     "positive_data_acceptance": {"expected-statuses": ["2xx", 403, 404, 409, *TOO_LONG]},
@@ -174,6 +175,12 @@ def test_it_asks_for_a_token_where_one_is_needed(serve: Callable[..., Server]) -
         locked, found, "/events", Mode.POSITIVE, Authorization=f"Bearer {jwt.encode(claims, KEY)}"
     )
     assert "Traceback" not in locked.log
+
+
+def test_it_has_what_is_refused_before_there_is_a_route(server: Server) -> None:
+    statuses = {str(status.value) for status, *_ in _REFUSALS.values()}
+    for item in document(server)["paths"].values():
+        assert statuses <= item["options"]["responses"].keys()
 
 
 def test_without_a_key_it_asks_for_no_token(hub: Server) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHORT = 8  # letters of a token that may be in a refusal by chance
-KEY = "a-key-of-the-fuzzers-that-is-long-enough"
+KEY = "a-key-of-the-fuzzers-that-is-long-enough-for-every-hash-of-the-family"
 WORDS = (
     b"\r", b"\n", b"\r\n", b"\n\n", b"\0", b":", b" ", b"data", b"data:", b"id", b"id:\0",
     b"event:", b"retry:", b"retry: 1e3", b"\xef\xbb\xbf", b"\xff", b"\xe2\x80\xa8", b"\xc2\x85",

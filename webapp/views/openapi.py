@@ -8,6 +8,7 @@ NDJSON body, described as a list, has one event a line.
 from __future__ import annotations
 
 import json
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +66,14 @@ _ALLOW = {"Allow": {"required": True, "schema": {"type": "string"}}}
 def make_blueprint(settings: Settings) -> Blueprint:
     """Return the blueprint of the document of a hub with these settings."""
     bp = Blueprint("openapi", __name__)
-    kept: list[str] = []
+
+    @cache
+    def text() -> str:
+        return json.dumps(_document(settings))
 
     @bp.get("/openapi.json")
     def openapi() -> Response:
-        if not kept:
-            kept.append(json.dumps(_document(settings)))
-        answer = Response(kept[0], mimetype="application/json")
+        answer = Response(text(), mimetype="application/json")
         answer.headers["Cache-Control"] = "no-cache"  # another release has another one
         answer.add_etag()
         answer.make_conditional(request)

@@ -42,15 +42,25 @@ def refuse_made_up_hosts() -> None:
 
     :raises Invalid: the request is for another host, or for none.
     """
-    if not _is_local(request.host):
+    # In a request line such as GET http://host/ that host is the one that counts (RFC 9112, 3.2.2).
+    if not _is_local(request.host) or not _is_local_target(request.environ.get("RAW_URI", "/")):
         detail = "This hub answers to localhost only."
         remedy = "Use localhost; to serve other names, set TIDINGS_JWT_KEY or TIDINGS_OPEN=1."
         raise Invalid(detail, remedy)
 
 
+def _is_local_target(target: str) -> bool:
+    if target[:1] in {"/", "*"}:
+        return True
+    return _is_local(target.partition("://")[2].partition("/")[0])
+
+
 @lru_cache
 def _is_local(host: str) -> bool:
-    return urlsplit(f"//{host}").hostname in {"localhost", "127.0.0.1", "::1"}
+    try:
+        return urlsplit(f"//{host}").hostname in {"localhost", "127.0.0.1", "::1"}
+    except ValueError:
+        return False
 
 
 def refused(error: TidingsError) -> Response:
