@@ -172,3 +172,14 @@ def test_the_floor_is_a_place_to_come_back_to(connect: Connect) -> None:
         assert log.before(floor.next(0), 10, MANY) == []
         log.append(drafts(*[f"{part}"] * 100))
         taken(follower, 100)
+
+
+def test_nothing_lies_before_a_floor_however_the_events_came(connect: Connect) -> None:
+    log = connect(HISTORY_EVENTS=10)
+    follower = log.follow(log.bounds().head)
+    for number in range(220):  # the first of a millisecond each, or nearly
+        log.append(drafts(str(number)))
+        taken(follower, 1)
+    floor = log.bounds().floor
+    assert log.before(floor.next(0), 10, MANY) == []
+    assert contents(log.read(floor, MANY))[-1] == "219"

@@ -175,7 +175,8 @@ def _place(text: bytes) -> EventId:
 
 
 def _before(place: EventId) -> EventId:
-    return EventId(place.ms, place.seq - 1) if place.seq else EventId(place.ms - 1, 2**64 - 1)
+    # Not the highest number there is: a place that follows one must fit, too.
+    return EventId(place.ms, place.seq - 1) if place.seq else EventId(place.ms - 1, 2**63)
 
 
 def _gap(after: EventId, bounds: Bounds) -> Gap:
