@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import select
@@ -24,8 +25,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from aims import AIMS
 from picture import draw
-from runs import KEY, LETTERS, MEASURES, RUNS, Measure, Run
-from servers import HERE, SERVERS, SETTLE, Server, files, missing, running, used
+from runs import KEY, MEASURES, RUNS, Measure, Run
+from servers import HERE, ROOT, SERVERS, SETTLE, Server, files, missing, running, used
+from stores import kept, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +38,13 @@ Values = dict[str, float]
 
 def measure(server: Server, run: Run) -> Values:
     """Start a server, do one run, and return all that it says."""
-    settings = {"TIDINGS_JWT_KEY": KEY} if run.locked else {}
+    settings = run.settings | ({"TIDINGS_JWT_KEY": KEY} if run.locked else {})
     publish = run.publish or server.publish
     with ExitStack() as stack:
-        root, port = stack.enter_context(running(server, **settings))
+        settings["TIDINGS_BROKER_URL"] = stack.enter_context(kept(run.log))
+        if run.inside:
+            return inside(run, settings)
+        root, port = stack.enter_context(running(server, run.workers, **settings))
         if run.probe:
             pause(port)
         before, empty = used(root)
@@ -72,6 +77,15 @@ def measure(server: Server, run: Run) -> Values:
         "share": (held - waiting) / max(run.hold, TICK) * 100,
         "grown": (most - full) / 1e6,
     }
+
+
+def inside(run: Run, settings: dict[str, str]) -> Values:
+    """Return what a broker does in a process of its own."""
+    script = [str(HERE / "inside.py"), run.inside, str(run.events), str(run.publishers)]
+    env = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *script], env=env, stdout=-1, check=True)
+    found: Values = json.loads(done.stdout)
+    return found
 
 
 @contextmanager
@@ -116,7 +130,7 @@ def compare(name: str, runs: dict[str, Run]) -> Values:
     """Do every run with one server; a value's name begins with its run's."""
     found: Values = {}
     for letter, run in runs.items():
-        if run.only in {"", name}:
+        if run.only in {"", name} and not lacking(run.log):
             say(f"{name}: run {letter}, {run.readers:,} readers, {run.events:,} events")
             values = measure(SERVERS[name], run)
             found |= {f"{letter} {key}": value for key, value in values.items()}
@@ -183,10 +197,13 @@ def fitting(run: Run) -> Run:
     return replace(run, readers=min(run.readers, most))
 
 
-def letters(text: str) -> list[str]:
-    found = text.upper().split(",")
-    if not set(found) <= set(LETTERS):
-        message = f"there are {', '.join(LETTERS)}"
+def names(text: str) -> list[str]:
+    """Return the runs that are named, by their names or by their first letters."""
+    asked = [part.casefold() for part in text.split(",")]
+    found = [name for name in RUNS if {name.casefold(), name[0].casefold()} & set(asked)]
+    known = {name.casefold() for name in RUNS} | {name[0].casefold() for name in RUNS}
+    if not set(asked) <= known:
+        message = f"there are {', '.join(RUNS)}; a letter means all that begin with it"
         raise argparse.ArgumentTypeError(message)
     return found
 
@@ -194,7 +211,7 @@ def letters(text: str) -> list[str]:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small runs that show that all works")
-    parser.add_argument("--runs", type=letters, default=LETTERS, metavar="A,B", help="only these")
+    parser.add_argument("--runs", type=names, default=RUNS, metavar="A,E pipe", help="only these")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="medians of N")
     parser.add_argument("--picture", type=Path, metavar="SVG", help="where to draw the ratios")
     parser.add_argument("servers", nargs="*", metavar="server", help=", ".join(SERVERS))
@@ -207,8 +224,10 @@ def main() -> int:
     chosen = options()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    runs = {name: run for name, run in RUNS.items() if name[0] in chosen.runs}
+    runs = {name: RUNS[name] for name in chosen.runs}
     runs = {name: fitting(run.quick() if chosen.quick else run) for name, run in runs.items()}
+    for program in sorted({lacking(run.log) for run in runs.values()} - {""}):
+        say(f"{program} is not installed: what needs it is left out")
     results = {}
     for name in chosen.servers or SERVERS:
         if reason := missing(name):

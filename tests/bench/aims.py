@@ -32,17 +32,22 @@ def to(server: str, title: str, key: str, least: float) -> Aim:
     return Aim(f"{title}, to {server}", key, least, server, key, least=True)
 
 
+EMPTY = ("naive", "E view accepted")
+
 AIMS = [
     to("nchan", "A: deliveries per CPU-second", "A cpu", 1.05),
     to("bare", "A: deliveries per CPU-second", "A cpu", 0.75),
     to("nchan", "B: deliveries per CPU-second", "B cpu", 1.0),
     Aim("B: latency at 99 %, to nchan", "B p99", 1.15, "nchan", "B p99"),
     to("nchan", "C: deliveries per second", "C speed", 20),
+    Aim("C in SQLite, to nchan", "C sqlite speed", 12, "nchan", "C speed", least=True),
     Aim("D: bytes per waiting reader", "D memory", 18_000),
     to("naive", "D: connects per CPU-second", "D connects", 1.3),
     Aim("D: % of a core while idle", "D idle share", 3),
-    Aim("E: events, to an empty view", "E accepted", 0.8, "naive", "E view accepted", least=True),
-    Aim("E: pipe, to an empty view", "E pipe accepted", 20, "naive", "E view accepted", least=True),
+    Aim("E: events, to an empty view", "E accepted", 0.8, *EMPTY, least=True),
+    Aim("E: pipe, to an empty view", "E pipe accepted", 20, *EMPTY, least=True),
+    Aim("E in SQLite, to an empty view", "E sqlite accepted", 0.6, *EMPTY, least=True),
+    Aim("E: pipe in SQLite, to an empty view", "E pipe sqlite accepted", 8, *EMPTY, least=True),
     Aim("F: lost deliveries and connects", "F lost", 0),
     Aim("F: closed readers", "F closed", 0),
     Aim("F: latency at 99 %, ms", "F p99", 1000),
@@ -54,4 +59,11 @@ AIMS = [
     Aim("G: resumed without the exact sequence", "G wrong", 0),
     Aim("H: event to one of 10,000, to one of 10", "H own cost", 1.5, by="H ten cost"),
     Aim("H: 1,000 tokens, to none", "H tokens cpu", 0.8, by="H open cpu", least=True),
+    Aim("J: SQLite, median latency, ms", "J sqlite p50", 10),
+    Aim("J: SQLite, latency at 99 %, ms", "J sqlite p99", 25),
+    Aim("J: Redis, median latency, ms", "J redis p50", 3),
+    Aim("K: two workers, to one", "K two speed", 1.7, by="K one speed", least=True),
+    Aim("L: replay from the window, events/s", "L window speed", 200_000, least=True),
+    Aim("L: replay from SQLite, events/s", "L sqlite speed", 50_000, least=True),
+    Aim("M: drafts/s committed by SQLite", "M sqlite speed", 10_000, least=True),
 ]

@@ -1,8 +1,9 @@
-"""Readers and one publisher: a process of their own, so that their CPU is not the server's.
+"""Readers and publishers: a process of their own, so that their CPU is not the server's.
 
 `client.py PORT LISTEN PUBLISH RUN`, with the run as JSON, prints a line of JSON when all readers
-are connected, publishes when told `go`, and prints one when each has its events. An event is
-counted where its line is complete; it carries the time at which it was sent.
+are connected, publishes when told `go`, and prints one when each has its events. (In a replay it
+publishes first, and the readers connect when told.) An event is counted where its line is
+complete; it carries the time at which it was sent.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ import select
 import socket
 import sys
 import time
+from collections import defaultdict
+from itertools import chain
+from typing import TYPE_CHECKING
 
-from publisher import Pipe, Publisher, token
+from publisher import Pipe, Publisher, token, worker
 from runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 AT_ONCE = 256  # connects under way: fewer than any server's backlog
 PATIENCE = 10  # seconds without progress, after which what is missing is lost
@@ -23,7 +30,7 @@ AT_A_TURN = 16  # sockets, so that the publisher does not wait for a thousand re
 LONGEST = 120  # seconds for connecting, and for listening
 ADDRESSES = 4  # of this machine: there are 28,000 ports to connect from for each
 SMALL = 8 << 10  # bytes of a receive buffer that is soon full
-STALL_AT = 2.0  # seconds after which those that stop reading do
+REST = 0.05  # seconds after which a dispatcher has rested from its last pass
 STAMP = re.compile(rb"ts:(\d+)")
 
 
@@ -38,7 +45,9 @@ class Readers:
         self.counts: dict[int, int] = {}  # of the readers that were answered
         self.tails: dict[int, bytes] = {}  # lines that are not complete yet
         self.apart: dict[int, list[int]] = {}  # all that those got that may stop reading
-        self.delays: list[int] = []
+        self.workers: dict[int, bytes] = {}  # who serves each
+        self.publishers: dict[int, Publisher] = {}
+        self.delays: defaultdict[bytes, list[int]] = defaultdict(list)  # by worker
         self.failed = self.closed = self.delivered = self.last = 0
         self.until = self.limit = 0.0
 
@@ -52,18 +61,47 @@ class Readers:
                 started += 1
             self.turn()
 
-    def listen(self, publisher: Publisher) -> None:
-        """Count until each has its events or nothing comes any more."""
+    def listen(self, publishers: Sequence[Publisher]) -> None:
+        """Publish, and count until each has its events or nothing comes any more."""
         self.limit = time.monotonic() + LONGEST
-        stall = Stall(self, publisher)
+        for publisher in publishers:
+            self.publishers[publisher.sock.fileno()] = publisher
+            self.epoll.register(publisher.sock, select.EPOLLIN)
+        stall = Stall(self, publishers[0])
         self.progress()
-        while time.monotonic() < self.until:
-            if self.delivered >= self.expected() and publisher.answered >= self.run.events:
-                break
+        while time.monotonic() < self.until and not self.complete():
             stall.step()
-            if publisher.step():
-                self.progress()
-            self.turn(0 if publisher.waits else 0.001)
+            for publisher in publishers:
+                publisher.step()
+            self.turn(min(publisher.pause() for publisher in publishers))
+        for publisher in publishers:
+            self.epoll.unregister(publisher.sock)
+
+    def complete(self) -> bool:
+        answered = sum(publisher.answered for publisher in self.publishers.values())
+        return self.delivered >= self.expected() and answered >= self.run.events
+
+    def gather(self, publisher: Publisher) -> int:
+        """Publish each event when the last has reached all sockets; no reader reads meanwhile.
+
+        Return how many nanoseconds the events took from being sent to the last socket: nearly all
+        of this machine's time is the server's.
+        """
+        arrivals, took = select.epoll(), 0
+        sockets = [publisher.sock.fileno(), *self.counts]
+        for fd in sockets:
+            arrivals.register(fd, select.EPOLLIN | select.EPOLLET)
+        arrivals.poll(0)
+        for _ in range(self.run.events):
+            time.sleep(REST)
+            publisher.step()
+            missing, until = len(sockets), time.monotonic() + PATIENCE
+            while missing > 0 and time.monotonic() < until:
+                time.sleep(0.001)  # between looks: to be woken by each would cost a core
+                missing -= len(arrivals.poll(0, len(sockets)))
+            took += time.monotonic_ns() - publisher.stamps[-1]
+            publisher.receive()
+        return took
 
     def expected(self) -> int:
         return self.run.events * (1 if self.run.own else len(self.counts))
@@ -86,15 +124,22 @@ class Readers:
     def turn(self, patience: float = 1) -> None:
         """Serve some of the sockets that are ready."""
         for fd, what in self.epoll.poll(patience, AT_A_TURN):
-            try:
-                self.receive(fd) if what & select.EPOLLIN else self.request(fd)
-            except OSError:
-                self.end(fd)
+            if publisher := self.publishers.get(fd):
+                publisher.receive()
+            else:
+                self.serve(fd, what)
             self.progress()
+
+    def serve(self, fd: int, what: int) -> None:
+        try:
+            self.receive(fd) if what & select.EPOLLIN else self.request(fd)
+        except OSError:
+            self.end(fd)
 
     def request(self, fd: int) -> None:
         number = self.numbers[fd]
         path = f"{self.path}-{number}" if self.run.own else self.path
+        path += "&last_event_id=earliest" if self.run.replay else ""
         allowed = f"Authorization: Bearer {token(str(number))}\r\n" if self.run.tokens else ""
         ask = (
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{allowed}\r\n"
@@ -107,6 +152,8 @@ class Readers:
         if not data or (fd not in self.counts and b" 200 " not in data[:20]):
             self.end(fd)
             return
+        if fd not in self.workers:
+            self.workers[fd] = worker(data)
         lines, newline, tail = (self.tails.get(fd, b"") + data).rpartition(b"\n")
         self.tails[fd] = tail
         self.counts[fd] = self.counts.get(fd, 0) + (self.count(fd, lines) if newline else 0)
@@ -119,7 +166,8 @@ class Readers:
         if fd in self.apart:
             self.apart[fd] += map(int, STAMP.findall(lines))
         elif self.run.rate:
-            self.delays += [self.last - int(stamp) for stamp in STAMP.findall(lines)]
+            delays = self.delays[self.workers[fd]]
+            delays += [self.last - int(stamp) for stamp in STAMP.findall(lines)]
         return found
 
     def end(self, fd: int) -> None:
@@ -136,9 +184,11 @@ class Readers:
         del self.apart[fd]
         self.sockets.pop(fd).close()
 
-    def percentile(self, share: float) -> float:
-        """Return a latency in milliseconds."""
-        return sorted(self.delays)[int(share * len(self.delays))] / 1e6 if self.delays else 0.0
+    def percentile(self, share: float, beside: bytes) -> float:
+        """Return a latency in milliseconds, of the readers that another worker serves."""
+        groups = [delays for name, delays in self.delays.items() if name != beside or not beside]
+        delays = sorted(chain(*groups))
+        return delays[int(share * len(delays))] / 1e6 if delays else 0.0
 
     def lost(self) -> int:
         """Return how many deliveries there should have been beside those that there were."""
@@ -156,8 +206,9 @@ class Stall:
 
     def __init__(self, readers: Readers, publisher: Publisher) -> None:
         self.readers, self.publisher = readers, publisher
-        self.steps = [(STALL_AT, self.stop), (STALL_AT + readers.run.stall, self.resume)]
-        if not readers.run.stall:
+        run = readers.run
+        self.steps = [(run.stall_at, self.stop), (run.stall_at + run.stall, self.resume)]
+        if not run.stall:
             self.steps = []
 
     def step(self) -> None:
@@ -181,25 +232,48 @@ def tell(numbers: dict[str, float]) -> None:
     sys.stdout.flush()
 
 
+def publishers(port: int, path: str, run: Run, readers: Readers) -> list[Publisher]:
+    """Return connections that publish: where there are workers, readers are at another one."""
+    if run.pipe:
+        return [Pipe(port, path, run)]
+    found: list[Publisher] = []
+    while len(found) < run.publishers:
+        publisher = Publisher(port, path, run)
+        if set(readers.workers.values()) != {publisher.worker} or run.workers == 1:
+            found.append(publisher)
+    return found
+
+
 def main(port: str, listen: str, publish: str, spec: str) -> None:
     run = Run(**json.loads(spec))
     readers = Readers(int(port), listen, run)
-    readers.connect()
-    ready = len(readers.counts)
-    tell({"ready": ready})
-    sys.stdin.readline()
     path = publish + "-0" if run.own else publish
-    publisher = (Pipe if run.pipe else Publisher)(int(port), path, run)
-    readers.listen(publisher)
+    took = 0
+    if run.replay:
+        sent = publishers(int(port), path, run, readers)
+        readers.listen(sent)
+        tell({"ready": run.readers})
+        sys.stdin.readline()
+        start = time.monotonic_ns()
+        readers.connect()
+    else:
+        readers.connect()
+        tell({"ready": len(readers.counts)})
+        sys.stdin.readline()
+        sent = publishers(int(port), path, run, readers)
+        start = sent[0].start
+        took = readers.gather(sent[0]) if run.gather else 0
+    readers.listen(sent)
+    ended = max(publisher.start + publisher.took for publisher in sent)
     result: dict[str, float] = {
         "lost": readers.lost(),
         "closed": readers.closed,
-        "wrong": readers.wrong(publisher.stamps),
+        "wrong": readers.wrong(sent[0].stamps),
         "delivered": readers.delivered,
-        "seconds": (readers.last - publisher.start) / 1e9,
-        "accepted": publisher.answered / (publisher.took / 1e9 or 1),
-        "p50": readers.percentile(0.5),
-        "p99": readers.percentile(0.99),
+        "seconds": (took or readers.last - start) / 1e9,
+        "accepted": sum(publisher.answered for publisher in sent) / ((ended - sent[0].start) / 1e9),
+        "p50": readers.percentile(0.5, sent[0].worker),
+        "p99": readers.percentile(0.99, sent[0].worker),
     }
     tell(result)
     sys.stdin.read()  # stay connected while the server is looked at

@@ -1,4 +1,4 @@
-"""One connection that publishes, by hand: an HTTP library would cost more than the server.
+"""A connection that publishes, by hand: an HTTP library would cost more than the server.
 
 Each event carries the monotonic time, in nanoseconds, at which it was sent.
 """
@@ -6,9 +6,11 @@ Each event carries the monotonic time, in nanoseconds, at which it was sent.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import jwt
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 10  # seconds for a connection
 LINES = 500  # of a pipe that are sent together
+WORKER = re.compile(rb"\r\nWorker: (\d+)")  # of an answer's head, see watched.py
 
 
 def token(name: str) -> str:
@@ -29,18 +32,25 @@ def token(name: str) -> str:
     return jwt.encode({"mercure": rights, "sub": name}, KEY, "HS256")
 
 
+def worker(head: bytes) -> bytes:
+    """Return which of a server's processes answers, or nothing where it does not say."""
+    found = WORKER.search(head)
+    return found[1] if found else b""
+
+
 class Publisher:
-    """Sends the run's events one by one, each when the last was answered and it is due."""
+    """Sends its part of the run's events, each when the last was answered and it is due."""
 
     kind = "Content-Type: text/plain\r\n"
 
     def __init__(self, port: int, path: str, run: Run) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.worker = self.ask() if run.workers > 1 else b""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)  # noqa: FBT003 - socket's own signature
         allowed = f"Authorization: Bearer {token('publisher')}\r\n" if run.locked else ""
         self.head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{allowed}{self.kind}".encode()
-        self.size, self.events = run.size, run.events
+        self.size, self.events = run.size, run.events // run.publishers
         self.gap = 1e9 / run.rate if run.rate else 0.0
         self.start = time.monotonic_ns()
         self.stamps: list[int] = []
@@ -52,35 +62,36 @@ class Publisher:
         """How long ago it began, in nanoseconds."""
         return time.monotonic_ns() - self.start
 
-    @property
-    def waits(self) -> bool:
-        return len(self.stamps) > self.answered
+    def ask(self) -> bytes:
+        """Return who serves this connection."""
+        self.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return worker(self.sock.recv(1 << 16))
 
-    def step(self) -> bool:
-        """Take what came of an answer, or send what is due; never wait. Say whether one came."""
-        answered = self.waits and self.receive()
-        due = len(self.stamps) < self.events and self.since >= len(self.stamps) * self.gap
-        if due and not self.waits:
+    def pause(self) -> float:
+        """Return in how many seconds there is something to send."""
+        if self.answered < len(self.stamps) or len(self.stamps) == self.events:
+            return 1
+        return max(0.0, (len(self.stamps) * self.gap - self.since) / 1e9)
+
+    def step(self) -> None:
+        """Send what is due; never wait."""
+        if not self.pause():
             length = b"Content-Length: %d\r\n\r\n" % self.size
             self.sock.send(self.head + length + self.data())
-        return answered
 
     def data(self) -> bytes:
         self.stamps.append(time.monotonic_ns())
         return (b"ts:%d " % self.stamps[-1]).ljust(self.size, b"x")
 
-    def receive(self) -> bool:
-        try:
-            self.answer += self.sock.recv(1 << 16)
-        except BlockingIOError:
-            return False
+    def receive(self) -> None:
+        """Take what has come of an answer."""
+        self.answer += self.sock.recv(1 << 16)
         if not whole(self.answer):
-            return False
+            return
         if self.answer[9:10] != b"2":
             sys.exit(f"An event was refused: {self.answer!r}")
         self.take(self.answer.partition(b"\r\n\r\n")[2])
         self.answer, self.took = b"", self.since
-        return True
 
     def take(self, _body: bytes) -> None:
         self.answered += 1
@@ -96,16 +107,14 @@ class Pipe(Publisher):
         self.rest = self.head + b"\r\n"
         self.chunks = self.body()
 
-    def step(self) -> bool:
-        """Send what fits, then await the answer; never wait. Say whether it went on."""
-        if not self.rest:
-            return self.receive()
-        try:
-            self.rest = self.rest[self.sock.send(self.rest) :]
-        except BlockingIOError:
-            return False
-        self.rest = self.rest or next(self.chunks, b"")
-        return True
+    def pause(self) -> float:
+        return 0 if self.rest else 1
+
+    def step(self) -> None:
+        """Send what fits; never wait."""
+        with suppress(BlockingIOError):
+            self.rest = self.rest[self.sock.send(self.rest) :] if self.rest else b""
+            self.rest = self.rest or next(self.chunks, b"")
 
     def body(self) -> Iterator[bytes]:
         for start in range(0, self.events, LINES):

@@ -1,4 +1,4 @@
-"""What is compared: each server as a process of its own with one worker, and what it uses."""
+"""What is compared: each server as a process of its own, and what it uses."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from publisher import worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +58,7 @@ class Server:
 
 
 def gunicorn(app: str, *arguments: str) -> Callable[[int, Path], list[str]]:
-    command = [sys.executable, "-m", "gunicorn", app, "--workers=1", *arguments]
+    command = [sys.executable, "-m", "gunicorn", app, *arguments]
     return lambda port, _: [*command, f"--bind=127.0.0.1:{port}"]
 
 
@@ -95,13 +97,13 @@ def missing(name: str) -> str:
 
 
 @contextmanager
-def running(server: Server, **settings: str) -> Iterator[tuple[int, int]]:
-    """Run a server until its first reader is answered; give its process and port; then kill it."""
+def running(server: Server, workers: int = 1, **settings: str) -> Iterator[tuple[int, int]]:
+    """Run a server until its workers answer readers; give its process and port; then kill it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ours = ("TIDINGS_", "PORT", "WEB_CONCURRENCY", "REDIS_URL", "GUNICORN_CMD_ARGS")
     env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-    env |= {"TIDINGS_BROKER_URL": "memory://", **settings}
+    env |= {"WEB_CONCURRENCY": str(workers), **settings}
     with TemporaryDirectory() as scratch, (Path(scratch) / "log").open("w+") as log:
         process = subprocess.Popen(
             server.command(port, Path(scratch)),
@@ -112,7 +114,7 @@ def running(server: Server, **settings: str) -> Iterator[tuple[int, int]]:
             start_new_session=True,
         )
         try:
-            if not answers(port, server.listen):
+            if not answers(port, server.listen, workers):
                 log.seek(0)
                 sys.exit(f"{process.args!r} does not answer:\n{log.read()}")
             time.sleep(SETTLE)
@@ -122,18 +124,22 @@ def running(server: Server, **settings: str) -> Iterator[tuple[int, int]]:
             process.wait()
 
 
-def answers(port: int, path: str) -> bool:
-    """Await the first answer to a reader: a listening socket alone says little."""
+def answers(port: int, path: str, workers: int) -> bool:
+    """Await each worker's first answer to a reader: a listening socket alone says little."""
     ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{STREAM}\r\n\r\n".encode()
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
+    until, found = time.monotonic() + PATIENCE, set[bytes]()
+    while len(found) < workers and time.monotonic() < until:
         try:
             with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
                 sock.sendall(ask)
-                return b" 200 " in sock.recv(20)
+                head = sock.recv(1 << 16)
         except OSError:
+            head = b""
+        if b" 200 " in head[:20]:
+            found.add(worker(head))
+        else:
             time.sleep(0.02)
-    return False
+    return len(found) == workers
 
 
 def used(root: int) -> tuple[float, int]:

@@ -1,4 +1,5 @@
-"""The hub as it is, and a page that says how long garbage collection has stopped it at most.
+"""The hub as it is, and a page that says how long garbage collection has stopped it at most;
+where there are several workers, each answer says which one gave it.
 
 It is the collector's CPU time: what other programs take meanwhile is not its doing.
 """
@@ -6,9 +7,14 @@ It is the collector's CPU time: what other programs take meanwhile is not its do
 from __future__ import annotations
 
 import gc
+import os
 import time
+from typing import TYPE_CHECKING
 
 from wsgi import app
+
+if TYPE_CHECKING:
+    from flask import Response
 
 longest = began = 0.0
 
@@ -29,4 +35,11 @@ def pause() -> dict[str, float]:
     return {"pause": found}
 
 
+def sign(answer: Response) -> Response:
+    answer.headers["Worker"] = str(os.getpid())
+    return answer
+
+
 gc.callbacks.append(note)
+if os.environ["WEB_CONCURRENCY"] != "1":
+    app.after_request(sign)

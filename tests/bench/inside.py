@@ -1,0 +1,84 @@
+"""What a log takes and hands on without HTTP: its broker in a process of its own.
+
+`inside.py WHAT EVENTS PUBLISHERS`, with the hub's settings in the environment, prints a line of
+JSON. `commit`: publishers at once, each with one draft at a time. `follow`: a hub that begins
+where the log does, with one reader, who asked for another topic.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import json  # noqa: E402 - not before all is patched
+import os  # noqa: E402
+import sys  # noqa: E402
+from time import monotonic  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+import gevent  # noqa: E402
+
+from webapp.auth import Authority  # noqa: E402
+from webapp.brokers import connect  # noqa: E402
+from webapp.brokers.base import Bounds  # noqa: E402
+from webapp.events import Draft  # noqa: E402
+from webapp.history import Start  # noqa: E402
+from webapp.hub import Hub  # noqa: E402
+from webapp.settings import Settings  # noqa: E402
+
+if TYPE_CHECKING:
+    from webapp.brokers.base import Broker
+
+DRAFT = Draft(topics=("bench",), data="x" * 100)
+AT_ONCE = 500  # drafts, to fill a log
+
+
+class Behind:
+    """A log that seems empty when a hub looks for its head: it follows all of it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
+
+    def bounds(self) -> Bounds:
+        floor = self._broker.bounds().floor
+        return Bounds(floor, floor)
+
+
+def commit(settings: Settings, events: int, publishers: int) -> float:
+    broker = connect(settings)
+    broker.append([DRAFT])
+    # Somebody must follow a log in memory: it keeps what was not read.
+    gevent.spawn(lambda: list(broker.follow(broker.bounds().head)))
+
+    def publish() -> None:
+        for _ in range(events // publishers):
+            broker.append([DRAFT])
+
+    began = monotonic()
+    gevent.joinall([gevent.spawn(publish) for _ in range(publishers)], raise_error=True)
+    return monotonic() - began
+
+
+def follow(settings: Settings, events: int, _: int) -> float:
+    broker: Any = connect(settings)
+    for _ in range(0, events, AT_ONCE):
+        broker.append([DRAFT] * AT_ONCE)
+    head, hub = broker.bounds().head, Hub(Behind(broker), settings, 0)
+    reader = hub.subscribe(frozenset({"other"}), Authority(settings).reader(None), Start())
+    gevent.spawn(list, reader.frames())
+    began = monotonic()
+    while hub.dispatched < head:
+        gevent.sleep(0.01)
+    return monotonic() - began
+
+
+if __name__ == "__main__":
+    what, events, publishers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    seconds = {"commit": commit, "follow": follow}[what](
+        Settings.from_env(os.environ), events, publishers
+    )
+    sys.stdout.write(json.dumps({"lost": 0, "speed": events / seconds}) + "\n")
