@@ -154,10 +154,10 @@ MEASURES = [
         for log in SHARED
         for key, title in (("p50", "latency, median,"), ("p99", "latency at 99 %"))
     ),
-    Measure("K one speed", "K: 5,000 readers, one event at a time, SQLite: deliveries per second"),
+    Measure("K one busiest", "K: deliveries per CPU-second of the one worker, SQLite"),
+    Measure("K two busiest", "K: two workers: deliveries per CPU-second of the busier one"),
+    Measure("K one speed", "K: one worker: deliveries per second, on a machine's free cores"),
     Measure("K two speed", "K: the same with two workers"),
-    Measure("K one cpu", "K: the same with one: deliveries per CPU-second"),
-    Measure("K two cpu", "K: the same with two: deliveries per CPU-second"),
     Measure("L window speed", "L: replay to a reader: events per second, at hand"),
     *(Measure(f"L {log} speed", f"L: the same, from {NAMES[log]}") for log in SHARED),
     *(
