@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import resource
 import select
@@ -26,11 +25,14 @@ from typing import IO, TYPE_CHECKING, Any
 from aims import AIMS
 from picture import draw
 from runs import KEY, MEASURES, RUNS, Measure, Run
-from servers import HERE, ROOT, SERVERS, SETTLE, Server, files, missing, running, used
+from servers import HERE, ROOT, SERVERS, SETTLE, TICKS, environment, files, missing, running, used
 from stores import kept, lacking
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator
+
+    from servers import Server
 
 TICK = 0.01  # seconds: less CPU than the kernel counts is taken for this
 Values = dict[str, float]
@@ -67,22 +69,28 @@ def measure(server: Server, run: Run) -> Values:
         if probe:
             tell(probe)
             result |= answer(probe) | pause(port)
+    spent = seconds(after, held)
     return result | {
-        "lost": result["lost"] + run.readers - ready,
-        "cpu": result["delivered"] / max(after - held, TICK),
-        "cost": (after - held) / max(run.events, 1) * 1e6,
+        "cpu": result["delivered"] / max(sum(spent), TICK),
+        "busiest": result["delivered"] / max(*spent, TICK),
+        "cost": sum(spent) / max(run.events, 1) * 1e6,
         "speed": result["delivered"] / max(result["seconds"], TICK),
         "memory": max(full - empty, 1) / max(ready, 1),
-        "connects": ready / max(waiting - before, TICK),
-        "share": (held - waiting) / max(run.hold, TICK) * 100,
+        "connects": ready / max(sum(seconds(waiting, before)), TICK),
+        "share": sum(seconds(held, waiting)) / max(run.hold, TICK) * 100,
         "grown": (most - full) / 1e6,
     }
+
+
+def seconds(after: Counter[int], before: Counter[int]) -> list[float]:
+    """Return the CPU that each process took between two looks."""
+    return [(ticks - before[pid]) / TICKS for pid, ticks in after.items()]
 
 
 def inside(run: Run, settings: dict[str, str]) -> Values:
     """Return what a broker does in a process of its own."""
     script = [str(HERE / "inside.py"), run.inside, str(run.events), str(run.publishers)]
-    env = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
+    env = environment(settings | {"PYTHONPATH": str(ROOT)})
     done = subprocess.run([sys.executable, *script], env=env, stdout=-1, check=True)
     found: Values = json.loads(done.stdout)
     return found

@@ -48,11 +48,11 @@ class Readers:
         self.workers: dict[int, bytes] = {}  # who serves each
         self.publishers: dict[int, Publisher] = {}
         self.delays: defaultdict[bytes, list[int]] = defaultdict(list)  # by worker
-        self.failed = self.closed = self.delivered = self.last = 0
+        self.failed = self.unanswered = self.closed = self.delivered = self.last = 0
         self.until = self.limit = 0.0
 
     def connect(self) -> None:
-        """Return when all are answered or have failed."""
+        """Return when all are answered or have failed; those that have are lost."""
         started, count, self.limit = 0, self.run.readers, time.monotonic() + LONGEST
         self.progress()
         while (settled := len(self.counts) + self.failed) < count and time.monotonic() < self.until:
@@ -60,6 +60,7 @@ class Readers:
                 self.start(started)
                 started += 1
             self.turn()
+        self.unanswered = count - len(self.counts)
 
     def listen(self, publishers: Sequence[Publisher]) -> None:
         """Publish, and count until each has its events or nothing comes any more."""
@@ -191,10 +192,11 @@ class Readers:
         return delays[int(share * len(delays))] / 1e6 if delays else 0.0
 
     def lost(self) -> int:
-        """Return how many deliveries there should have been beside those that there were."""
+        """Return how many connects and deliveries should have been beside those that there were."""
         if self.run.own:
-            return self.expected() - self.delivered
-        return sum(max(0, self.run.events - count) for count in self.counts.values())
+            return self.unanswered + self.expected() - self.delivered
+        missing = [max(0, self.run.events - count) for count in self.counts.values()]
+        return self.unanswered + sum(missing)
 
     def wrong(self, stamps: list[int]) -> int:
         """Return how many of those that may have stopped reading have not the exact sequence."""

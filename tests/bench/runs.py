@@ -1,6 +1,6 @@
 """What is measured: which readers, which events, and what must come out of it.
 
-A run's first letter names what it belongs to; `G` and `G calm` are compared with each other.
+A run's first letter names what it belongs to; `G stall` and `G calm` are compared with each other.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Run:
         """Return a small one: it shows that all works, and says nothing about speed."""
         return replace(
             self,
-            readers=-(-self.readers // 10),
+            readers=-(-self.readers // 20),
             events=self.events // 20,
             rate=self.rate * 2,
-            apart=self.apart // 10,
-            stall=self.stall / 20,
+            apart=self.apart // 20,
+            stall=self.stall / 40,
             stall_at=self.stall_at / 20,
             hold=self.hold / 20,
         )
@@ -80,7 +80,7 @@ RUNS = {
     **{f"E {log}": Run(1, 3000, only="tidings", log=log) for log in SHARED},
     **{f"E pipe {log}": replace(PIPE, log=log) for log in SHARED},
     "F": Run(15_000, 120, 2, only="tidings", probe=True),
-    "G": replace(STALL, stall=30),
+    "G stall": replace(STALL, stall=30),
     "G calm": STALL,
     "H own": OWN,
     "H ten": replace(OWN, readers=10),
@@ -135,10 +135,12 @@ MEASURES = [
     Measure("F asked most", "F: /healthz meanwhile, longest, ms", less=True),
     Measure("F told", "F: publishing meanwhile, longest of 99 %, ms", less=True),
     Measure("F told most", "F: publishing meanwhile, longest, ms", less=True),
-    Measure("G p99", "G: 100 of 1,000 stop reading: latency of the others at 99 %, ms", less=True),
+    Measure(
+        "G stall p99", "G: 100 of 1,000 stop reading: latency of the others at 99 %, ms", less=True
+    ),
     Measure("G calm p99", "G: the same, and none stops reading", less=True),
-    Measure("G grown", "G: memory that the server takes for it, MB", less=True),
-    Measure("G wrong", "G: resumed readers without the exact sequence", less=True),
+    Measure("G stall grown", "G: memory that the server takes for it, MB", less=True),
+    Measure("G stall wrong", "G: resumed readers without the exact sequence", less=True),
     Measure("H own cost", "H: 10,000 topics: CPU of an event to one, µs", less=True),
     Measure("H ten cost", "H: 10 topics: CPU of an event to one, µs", less=True),
     Measure("H tokens cpu", "H: 1,000 tokens: deliveries per CPU-second"),
@@ -152,10 +154,10 @@ MEASURES = [
         for log in SHARED
         for key, title in (("p50", "latency, median,"), ("p99", "latency at 99 %"))
     ),
-    Measure("K one speed", "K: 5,000 readers, one event at a time, SQLite: deliveries per second"),
+    Measure("K one busiest", "K: deliveries per CPU-second of the one worker, SQLite"),
+    Measure("K two busiest", "K: two workers: deliveries per CPU-second of the busier one"),
+    Measure("K one speed", "K: one worker: deliveries per second, on a machine's free cores"),
     Measure("K two speed", "K: the same with two workers"),
-    Measure("K one cpu", "K: the same with one: deliveries per CPU-second"),
-    Measure("K two cpu", "K: the same with two: deliveries per CPU-second"),
     Measure("L window speed", "L: replay to a reader: events per second, at hand"),
     *(Measure(f"L {log} speed", f"L: the same, from {NAMES[log]}") for log in SHARED),
     *(

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,14 +97,18 @@ def missing(name: str) -> str:
     return ""
 
 
+def environment(settings: dict[str, str]) -> dict[str, str]:
+    """Return this process's environment with no settings but these."""
+    ours = ("TIDINGS_", "PORT", "WEB_CONCURRENCY", "REDIS_URL", "GUNICORN_CMD_ARGS")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | settings
+
+
 @contextmanager
 def running(server: Server, workers: int = 1, **settings: str) -> Iterator[tuple[int, int]]:
     """Run a server until its workers answer readers; give its process and port; then kill it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    ours = ("TIDINGS_", "PORT", "WEB_CONCURRENCY", "REDIS_URL", "GUNICORN_CMD_ARGS")
-    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-    env |= {"WEB_CONCURRENCY": str(workers), **settings}
+    env = environment(settings | {"WEB_CONCURRENCY": str(workers)})
     with TemporaryDirectory() as scratch, (Path(scratch) / "log").open("w+") as log:
         process = subprocess.Popen(
             server.command(port, Path(scratch)),
@@ -142,8 +147,10 @@ def answers(port: int, path: str, workers: int) -> bool:
     return len(found) == workers
 
 
-def used(root: int) -> tuple[float, int]:
-    """Return a process tree's CPU seconds and its memory: PSS, which counts what is shared once."""
+def used(root: int) -> tuple[Counter[int], int]:
+    """Return the CPU ticks of each process of a tree, and the memory of all: PSS, which counts
+    what is shared once.
+    """
     stats = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -153,8 +160,8 @@ def used(root: int) -> tuple[float, int]:
     tree = [root]
     for parent in tree:  # it grows on the way
         tree += [pid for pid, stat in stats.items() if int(stat[1]) == parent]
-    cpu = sum(int(stats[pid][11]) + int(stats[pid][12]) for pid in tree)
-    return cpu / TICKS, sum(map(pss, tree))
+    cpu = {pid: int(stats[pid][11]) + int(stats[pid][12]) for pid in tree}
+    return Counter(cpu), sum(map(pss, tree))
 
 
 def pss(pid: int) -> int:

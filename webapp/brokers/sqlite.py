@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from contextlib import suppress
+from pathlib import Path
 from random import uniform
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -27,7 +28,6 @@ from webapp.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from webapp.brokers.base import Bounds
     from webapp.brokers.logfile import Appended, Row
@@ -40,6 +40,7 @@ _READERS = 3
 _PATIENCE = 20  # seconds that a publisher waits; SQLite's own may pass three times before
 _WAITING = 32 << 20  # bytes that publishers may have waiting
 _COMMITTED, _COMMITTED_ROWS = 2 << 20, 1000  # bytes and rows in one transaction, or one offer
+_LINGER = 1.0  # seconds without an offer: to end and begin anew costs a third of a commit
 _TRIM = 60.0  # seconds between looks for what is too old
 
 
@@ -65,7 +66,7 @@ class SqliteBroker:
         self._writer, self._readers = ThreadPool(1), ThreadPool(_READERS)
         self._offers: deque[Offer] = deque()
         self._waiting = 0  # bytes of the offers
-        self._room, self._overfull = Signal(), Signal()
+        self._room, self._overfull, self._offered = Signal(), Signal(), Signal()
         self._committer: gevent.Greenlet[[], None] | None = None
         self._trimmer: gevent.Greenlet[[], None] | None = None
         self._bell: Bell | None = None
@@ -77,7 +78,7 @@ class SqliteBroker:
         rows = list(_paced(map(packed, drafts)))
         offer = Offer(drafts, rows, sum(row.size for row in rows), AsyncResult())
         self._admit(offer)
-        # A greenlet as long as there is something to do: one that fails takes no other with it.
+        # A greenlet as long as there is much to do: one that fails takes no other with it.
         if not self._committer:
             self._committer = gevent.spawn(self._commit_all)
         offer.answer.wait(_PATIENCE)
@@ -171,8 +172,7 @@ class SqliteBroker:
 
     def _wake_up(self) -> None:
         # Only now: the file has its folder, and may be used.
-        path = self._path
-        self._bell = Bell(path.with_name(path.name + ".wake"), self._stir)
+        self._bell = Bell(Path(f"{self._path}.wake"), self._stir)
         self._trimmer = gevent.spawn(self._trim)
         self._stir()
 
@@ -189,13 +189,14 @@ class SqliteBroker:
                 raise _overdue()
         self._waiting += offer.size
         self._offers.append(offer)
+        self._offered.set()
 
     def _commit_all(self) -> None:
-        while self._offers:
+        while self._offers or self._offered.wait(_LINGER) or self._offers:
+            self._offered.clear()
             offers = self._gathered()
             try:
-                rows = [offer.rows for offer in offers]
-                appended = self._ask(self._file.append, rows, pool=self._writer)
+                appended = self._ask(self._file.append, [o.rows for o in offers], pool=self._writer)
             except TidingsError as error:
                 for offer in offers:
                     offer.answer.set_exception(error)
