@@ -23,7 +23,7 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from webapp import wire
-from webapp.server import _REFUSALS
+from webapp.refusals import _REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
