@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Streams that end by themselves, soon.
 SHORT = {"TIDINGS_HEARTBEAT": "0.04", "TIDINGS_MAX_AGE": "0.02", "TIDINGS_DEMO": "0"}
 # Of each operation and kind of input; where it is set, others each time.
-FUZZ, EXAMPLES = "FUZZ_EXAMPLES" in os.environ, int(os.environ.get("FUZZ_EXAMPLES", "6"))
+FUZZ, EXAMPLES = "FUZZ_EXAMPLES" in os.environ, int(os.environ.get("FUZZ_EXAMPLES", "5"))
 TOO_LONG = [413, 414, 431]  # a bound of the whole, which no parameter's schema can say
 RULES = {
     "positive_data_acceptance": {"expected-statuses": ["2xx", 403, 404, 409, *TOO_LONG]},

@@ -90,6 +90,11 @@ def test_an_absolute_request_line_of_our_own_is_fine(target: Target) -> None:
     assert target.attack(close)[0] == [200]
 
 
+def test_an_answer_is_of_a_version_that_the_hub_speaks(target: Target) -> None:
+    asked = request(b"GET /healthz", b"Connection: close\r\n").replace(b"HTTP/1.1", b"HTTP/1.7")
+    assert target.attack(asked)[1].startswith(b"HTTP/1.1 200 ")
+
+
 def test_two_tokens_are_none(serve: Callable[..., Server]) -> None:
     locked = Target(serve(TIDINGS_JWT_KEY=KEY))
     good, other = (

@@ -187,6 +187,7 @@ class StreamWorker(GeventWorker):
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Serve one request of a `Connection`."""
         sock.await_body(req)
+        req.version = min(req.version, (1, 1))  # the answer's, too: gunicorn repeats any HTTP/1.x
         try:
             return super().handle_request(listener_name, req, sock, addr)
         finally:
