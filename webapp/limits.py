@@ -116,7 +116,7 @@ class Rate:
     """
 
     def __init__(self, each_second: float, clock: Callable[[], float] = monotonic) -> None:
-        self.burst = max(1.0, each_second)
+        self.burst = max(1.0, each_second) if each_second else float("inf")
         self._each_second = each_second
         self._clock = clock
         # When it will be full again, the least recently used first.

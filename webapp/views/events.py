@@ -114,7 +114,7 @@ class _Views:
         """Publish each line as it arrives, for as long as the body lasts."""
         bodies.check_encoding()
         pay = partial(self._pay_in_time, self._payer(token))
-        step = min(_PIPE_STEP, int(self._rate.burst))
+        step = int(min(_PIPE_STEP, self._rate.burst))
         pipe = Pipe(partial(self._append_part, token, pay), default, step)
         try:
             for lines in bodies.lines(self._settings.max_body_bytes):
