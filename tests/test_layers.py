@@ -48,6 +48,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_IMPORT_GEVENT = {
+    "history",
     "hub",
     "pace",
     "subscription",
