@@ -420,11 +420,13 @@ def test_an_entry_that_is_no_event_is_left_out(server: LogServer, connect: Conne
         ("draft", '[[5],"",null,null,false,null]'),
         ("draft", '[["t"],"two\nlines",null,null,false,null]'),
         ("draft", b"\xff\xfe"),
+        ("draft", "x" * 2000),
     ):
         server.ask("XADD", "{tidings}:log", "*", field, text)
     [event] = log.append(drafts("a"))
     assert contents(taken(follower, 1)) == ["a"]
     assert contents(log.read(start, MANY)) == ["a"]
+    assert contents(log.read(start, 1000)) == ["a"]  # a page of nothing is not the end
     assert contents(log.before(event.place.next(0), 10, MANY)) == ["a"]
 
 

@@ -85,7 +85,11 @@ class RedisBroker:
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return a page of the events after a place."""
-        return self._read(after, max_bytes=max_bytes).events
+        while True:
+            page = self._read(after, max_bytes=max_bytes)
+            if (events := page.events) or not page.lines:
+                return events
+            after = page.end  # none of it was an event
 
     def before(self, place: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a place, in the log's order."""

@@ -11,6 +11,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from random import uniform
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import gevent
@@ -77,11 +78,11 @@ class SqliteBroker:
         """Put all drafts in the log, or none; see `Broker.append`."""
         rows = list(_paced(map(packed, drafts)))
         offer = Offer(drafts, rows, sum(row.size for row in rows), AsyncResult())
-        self._admit(offer)
+        self._admit(offer, until := monotonic() + _PATIENCE)
         # A greenlet as long as there is much to do: one that fails takes no other with it.
         if not self._committer:
             self._committer = gevent.spawn(self._commit_all)
-        offer.answer.wait(_PATIENCE)
+        offer.answer.wait(until - monotonic())
         if not offer.answer.ready():
             raise _overdue()
         return cast(list[Event], offer.answer.get())
@@ -182,10 +183,10 @@ class SqliteBroker:
 
     # Committing
 
-    def _admit(self, offer: Offer) -> None:
+    def _admit(self, offer: Offer, until: float) -> None:
         while self._waiting and self._waiting + offer.size > _WAITING:
             self._room.clear()
-            if not self._room.wait(_PATIENCE):
+            if not self._room.wait(until - monotonic()):
                 raise _overdue()
         self._waiting += offer.size
         self._offers.append(offer)

@@ -44,9 +44,10 @@ class Bell:
         """Wake all others."""
         if self._directory < 0:
             return
-        for name in os.listdir(self._directory):  # noqa: PTH208 - it is open
-            if name != self._name:
-                self._reach(name)
+        with suppress(OSError):  # no file may be left to look with: they look by themselves
+            for name in os.listdir(self._directory):  # noqa: PTH208 - it is open
+                if name != self._name:
+                    self._reach(name)
 
     def close(self) -> None:
         """Take it away."""
