@@ -35,6 +35,7 @@ from hypothesis.stateful import (
 from test_hub import make_hub
 
 from webapp.auth import Grant
+from webapp.brokers.base import Gap
 from webapp.connection import Connection
 from webapp.events import Draft, EventId
 from webapp.history import Start
@@ -524,6 +525,27 @@ def test_no_mark_is_older_than_what_its_reader_was_told_meanwhile(
     hub._renew()
     come_to_rest(readers)
     assert not any(reader.owed for reader in readers)
+
+
+def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = [Reader(hub), Reader(hub)]
+    come_to_rest(readers)
+    publish(hub, readers, *[draft("b")] * 8)
+    come_to_rest(readers)
+
+    def meanwhile(_: Pace) -> None:
+        monkeypatch.setattr("webapp.pace.Pace.keep", lambda _: None)
+        hub._skip(Gap(EventId(1, 0), "unknown"))
+        gevent.idle()
+
+    monkeypatch.setattr("webapp.pace.Pace.keep", meanwhile)
+    hub._renew()
+    for reader in readers:
+        assert reader.stream.read(ALL)
+        assert reader.stream.raw.count(b"hub.reset") == 1
+        assert b"hub.mark" not in reader.stream.raw.split(b"hub.reset")[1]
 
 
 def test_a_reader_cut_before_it_is_told_of_a_loss_is_told_when_it_comes_back(hub: Hub) -> None:
