@@ -260,12 +260,13 @@ class Hub:
         passed, and a reader that parks with an older cursor renews it itself: what a reader
         knows is never older than half a window.
         """
-        # Both move on while this gives way: an older place is no mark for who was told of a newer.
+        # Both move while this gives way: on, where an older place is no mark for who was told of a
+        # newer one, or back behind a gap, where it is a mark for nobody.
         pace, place, before = Pace(), self.dispatched, self.renew_before
         mark = wire.Payload(wire.frame("{}", type="hub.mark", id=str(place)))
         for feed in list(self._feeds):
             for reader in list(feed.parked):
-                if reader.told < before:
+                if reader.told < min(before, self.renew_before):
                     reader.give(mark, max(place, reader.cursor), place, 0)
                 pace.keep()
         self.renew_before = self.dispatched
