@@ -36,6 +36,8 @@ clean:
 $(RUN_READY): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	printf '#!%s\nimport sys\nsys.path.insert(0, "%s")\nfrom webapp.cli import main\nmain()\n' \
+	  "$(CURDIR)/$(BIN)/python" "$(CURDIR)" > $(BIN)/tidings && chmod +x $(BIN)/tidings
 	touch $@
 
 $(TEST_READY): tests/requirements.txt $(RUN_READY)

@@ -44,7 +44,7 @@ LAYERS = [
         "views.problems",
         "views.sessions",
     ],
-    ["", "refusals", "server", "startup"],
+    ["", "cli", "refusals", "server", "startup"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_IMPORT_GEVENT = {

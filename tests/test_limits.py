@@ -414,7 +414,7 @@ def test_while_a_large_body_is_read_others_are_answered(
             take_one(reader)
             waits.append(time.monotonic() - began)
     assert seen in ([400], [413])
-    assert len(waits) < 3 or max(waits) < sum(waits) / 2  # nobody waited for the whole of it
+    assert max(waits, default=0) < 0.2 + sum(waits) / 2  # nobody waited for the whole of it
 
 
 def take_one(reader: Stream) -> None:

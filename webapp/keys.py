@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_HMAC = frozenset({"HS256", "HS384", "HS512"})
+_HMAC = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes of a key: RFC 7518, section 3.2
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
@@ -53,7 +53,7 @@ def fixed(texts: Iterable[str], accepted: Sequence[str]) -> list[Key]:
     for text in texts:
         pem = text.startswith("-----BEGIN")
         value = _loaded(text) if pem else text
-        algorithms = _algorithms(value) if pem else _HMAC
+        algorithms = _algorithms(value) if pem else _hashes(text)
         if accepted:
             algorithms &= set(accepted)
         if not algorithms:
@@ -144,6 +144,10 @@ def _loaded(pem: str) -> Any:
         detail = "A PEM of TIDINGS_JWT_KEY is no public key."
         remedy = "Make it with `openssl pkey -in private.pem -pubout`."
         raise Misconfigured(detail, remedy) from None
+
+
+def _hashes(secret: str) -> frozenset[str]:
+    return frozenset(name for name, size in _HMAC.items() if len(secret.encode()) >= size)
 
 
 def _algorithms(key: Any) -> frozenset[str]:

@@ -1,0 +1,80 @@
+"""The command line, as a user calls it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import KEY, ROOT, environment
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from test_keys import ED, P256, RSA, pem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any
+
+    from conftest import Server
+
+
+def tidings(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "webapp.cli", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment(env), capture_output=True, text=True, check=False
+    )
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_token_that_it_makes_is_good_and_it_says_what_it_grants(
+    serve: Callable[..., Server],
+) -> None:
+    env = {"TIDINGS_JWT_KEY": KEY, "TIDINGS_JWT_AUDIENCE": "hub", "TIDINGS_JWT_ISSUER": "me"}
+    server = serve(**env)
+    made = tidings("token", "--publish", "news", "-s", "/users/{id}", "--expires", "5m", **env)
+    token = made.stdout.strip()
+    for topic, status in (("news", 200), ("other", 403)):
+        answer = server.http.post("/events", data={"topic": topic}, headers=bearer(token))
+        assert answer.status_code == status
+    told = tidings("token", token).stdout
+    assert "may publish to  news" in told
+    assert "may read        /users/{id}" in told
+    assert "in 300 s" in told or "in 299 s" in told or "in 29" in told
+    assert "HS256" in told
+
+
+@pytest.mark.parametrize("key", [RSA, P256, ED], ids=["RSA", "P-256", "Ed25519"])
+def test_it_signs_with_a_private_key(
+    serve: Callable[..., Server], tmp_path: Path, key: Any
+) -> None:
+    private = tmp_path / "private.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    made = tidings("token", "--publish", "*", "--key", str(private), "--expires", "never")
+    server = serve(TIDINGS_JWT_KEY=pem(key))
+    answer = server.http.post("/events", data={"data": "x"}, headers=bearer(made.stdout.strip()))
+    assert answer.status_code == 200
+    assert "never" in tidings("token", made.stdout.strip()).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "remedy"),
+    [
+        ((), {"TIDINGS_JWT_KEY": KEY}, "--publish '*'"),
+        (("-p", "*"), {}, "TIDINGS_JWT_KEY"),
+        (("-p", "*"), {"TIDINGS_JWT_KEY": pem(RSA)}, "--key"),
+        (("-p", "*", "--expires", "soon"), {"TIDINGS_JWT_KEY": KEY}, "15s, 5m, 2h, 7d"),
+        (("-p", "*"), {"TIDINGS_JWT_KEY": "short"}, "openssl rand -hex 32"),
+        (("nonsense",), {}, "no token"),
+    ],
+)
+def test_what_it_cannot_do_it_says_with_a_remedy(
+    arguments: tuple[str, ...], env: dict[str, str], remedy: str
+) -> None:
+    done = tidings("token", *arguments, **env)
+    assert done.returncode != 0
+    assert remedy in done.stderr
+    assert "Traceback" not in done.stderr

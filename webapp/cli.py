@@ -1,0 +1,128 @@
+"""The command `tidings`: so far, tokens."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, TextIO
+
+import click
+import jwt
+
+from webapp.errors import Misconfigured
+from webapp.settings import Settings
+from webapp.texts import duration
+
+_NEVER = "never"
+
+
+class _Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return seconds."""
+        try:
+            return float("inf") if value == _NEVER else duration(value)
+        except ValueError as error:
+            return self.fail(f"It is {error}; or {_NEVER}.", param, ctx)
+
+
+@click.group()
+@click.version_option(package_name=None, version="0.1.0", prog_name="tidings")
+def main() -> None:
+    """A Server-Sent Events hub: its tokens."""
+
+
+@main.command()
+@click.argument("text", metavar="[TOKEN]", required=False)
+@click.option("--publish", "-p", multiple=True, help="A selector of topics it may publish to.")
+@click.option("--subscribe", "-s", multiple=True, help="A selector of private events it may read.")
+@click.option("--expires", type=_Duration(), default="1h", show_default=True, help="Its life.")
+@click.option("--subject", help="Whose it is (sub).")
+@click.option("--key", type=click.File(), help="A file with the key; a private key as PEM.")
+def token(  # noqa: PLR0913, PLR0917 - what can be said of a token
+    text: str | None,
+    publish: tuple[str, ...],
+    subscribe: tuple[str, ...],
+    expires: float,
+    subject: str | None,
+    key: TextIO | None,
+) -> None:
+    """Make a token, or say what TOKEN grants.
+
+    A token is signed with --key, else with the shared secret of TIDINGS_JWT_KEY; its audience and
+    issuer are those of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER.
+    """
+    try:
+        settings = Settings.from_env(os.environ)
+    except Misconfigured as error:
+        raise click.ClickException(str(error)) from None
+    if text:
+        click.echo(explained(text))
+        return
+    if not publish and not subscribe:
+        message = "A token grants something: say --publish or --subscribe, such as --publish '*'."
+        raise click.UsageError(message)
+    claims: dict[str, Any] = {"mercure": {"publish": publish, "subscribe": subscribe}}
+    claims |= {"iat": round(time.time()), "sub": subject}
+    claims |= {"aud": settings.jwt_audience, "iss": settings.jwt_issuer}
+    if expires != float("inf"):
+        claims["exp"] = round(time.time() + expires)
+    said = {name: claim for name, claim in claims.items() if claim is not None}
+    click.echo(signed(said, key.read().strip() if key else None, settings))
+
+
+def signed(claims: dict[str, Any], key: str | None, settings: Settings) -> str:
+    """Return a token of the first algorithm that is accepted and fits the key."""
+    key = key or next(iter(settings.jwt_key), None)
+    if key is None or key.startswith("-----BEGIN PUBLIC"):
+        message = "There is no key to sign with: name a file with --key, or set TIDINGS_JWT_KEY."
+        raise click.ClickException(message)
+    for algorithm in settings.jwt_algorithm or ("HS256", "EdDSA", "ES256", "ES384", "RS256"):
+        if key.startswith("-----BEGIN") != algorithm.startswith("HS"):
+            try:
+                return jwt.encode(claims, key, algorithm)
+            except (jwt.InvalidKeyError, TypeError, ValueError):
+                continue
+    message = "The key is none, or of a type that is not accepted."
+    raise click.ClickException(message)
+
+
+def explained(text: str) -> str:
+    """Say in words and JSON what a token grants; whether its signature is good only a hub knows."""
+    try:
+        header = jwt.get_unverified_header(text)
+        claims = jwt.decode(text, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        message = "It is no token."
+        raise click.ClickException(message) from None
+    mercure = claims.get("mercure")
+    grants = mercure if isinstance(mercure, dict) else {}
+    lines = [
+        f"signed with     {header.get('alg')}, not checked here",
+        f"may publish to  {_listed(grants.get('publish'))}",
+        f"may read        {_listed(grants.get('subscribe'))} (private events)",
+        f"ends            {_when(claims.get('exp'))}",
+    ]
+    if not grants:
+        lines.append("It has no claim `mercure`: a hub takes it for none of its own.")
+    return "\n".join([*lines, json.dumps(claims, indent=2)])
+
+
+def _listed(selectors: object) -> str:
+    return (
+        ", ".join(map(str, selectors)) if isinstance(selectors, list) and selectors else "nothing"
+    )
+
+
+def _when(moment: object) -> str:
+    if not isinstance(moment, int | float):
+        return "never"
+    left = round(moment - time.time())
+    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+    return f"{told}, " + (f"in {left} s" if left > 0 else f"{-left} s ago")
+
+
+if __name__ == "__main__":
+    main()
