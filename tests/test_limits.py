@@ -414,7 +414,7 @@ def test_while_a_large_body_is_read_others_are_answered(
             take_one(reader)
             waits.append(time.monotonic() - began)
     assert seen in ([400], [413])
-    assert max(waits, default=0) < 0.2 + sum(waits) / 2  # nobody waited for the whole of it
+    assert max(waits, default=0) < 1  # seconds; read in one go they are 1.3 to 3.7
 
 
 def take_one(reader: Stream) -> None:
