@@ -273,7 +273,7 @@ def main(port: str, listen: str, publish: str, spec: str) -> None:
         "wrong": readers.wrong(sent[0].stamps),
         "delivered": readers.delivered,
         "seconds": (took or readers.last - start) / 1e9,
-        "accepted": sum(publisher.answered for publisher in sent) * 1e9 / max(ended - sent[0].start, 1),
+        "accepted": sum(it.answered for it in sent) * 1e9 / max(ended - sent[0].start, 1),
         "p50": readers.percentile(0.5, sent[0].worker),
         "p99": readers.percentile(0.99, sent[0].worker),
     }
