@@ -226,6 +226,12 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def short(title: str) -> str:
+    """Return a title that has room in the picture."""
+    title = title.partition(", ")[0].replace("waiting ", "")
+    return title.replace("accepted per second", "a second")
+
+
 def main() -> int:
     """Return 1 where anything was lost."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no server is left behind
@@ -256,7 +262,7 @@ def ratios(results: dict[str, Values]) -> dict[str, dict[str, float]]:
     """Return how many times better than naive each other server is, by what is drawn."""
     naive = results["naive"]
     return {
-        row.title.partition(",")[0]: {
+        short(row.title): {
             name: row.ratio(values[row.key], naive[row.key])
             for name, values in results.items()
             if name != "naive"
