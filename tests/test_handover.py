@@ -285,7 +285,7 @@ class HandOver(RuleBasedStateMachine):
         history = max(window, history)
         self.hub = make_hub(window_events=window, history_events=history, heartbeat=3600)
         self.hub.start()
-        self.renewal = gevent.spawn(self.hub._renew)
+        self.renewal = gevent.spawn(self.hub.fanout.renew)
         self.log: list[Event] = []
         self.checked = 0
         self.all: list[Reader] = []
@@ -325,7 +325,7 @@ class HandOver(RuleBasedStateMachine):
         if not renew:
             beat(self.hub)
         elif self.renewal.dead:
-            self.renewal = gevent.spawn(self.hub._renew)
+            self.renewal = gevent.spawn(self.hub.fanout.renew)
         self.turn(turns)
 
     @rule(reader=readers, how=st.sampled_from(["kicked", "killed", "hung up"]), turns=TURNS)
@@ -358,12 +358,12 @@ class HandOver(RuleBasedStateMachine):
     def nothing_is_missing(self) -> None:
         self.checked = len(self.log)
         gevent.idle()  # whoever does not read holds nobody up
-        assert not self.log or self.hub.dispatched == self.log[-1].place
+        assert not self.log or self.hub.fanout.dispatched == self.log[-1].place
         come_to_rest(self.all, come_back=True)
         for reader in self.all:
             assert not reader.owed
             assert not reader.torn
-            assert reader.place >= self.hub.window.floor  # it may come back at any time
+            assert reader.place >= self.hub.fanout.window.floor  # it may come back at any time
             assert all(stream.task.dead for stream in reader.streams[:-1] if stream.way.direct)
         assert all(feed.parked <= self.hub._members for feed in self.hub._feeds)
 
@@ -373,7 +373,7 @@ class HandOver(RuleBasedStateMachine):
         come_to_rest(self.all)
         for reader in self.all:
             assert reader.names[-1] == b"hub.bye"
-            assert reader.place == self.hub.window.head
+            assert reader.place == self.hub.fanout.window.head
             assert all(stream.task.successful() for stream in reader.streams)
         assert not self.hub.failed
         assert not self.hub._members
@@ -385,7 +385,7 @@ class HandOver(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loop does when work gives way, and for how long, is for a test to say."""
-    monkeypatch.setattr("webapp.hub._SHORT", PLENTY)
+    monkeypatch.setattr("webapp.fanout._SHORT", PLENTY)
     monkeypatch.setattr("webapp.pace._SLICE", PLENTY)
     monkeypatch.setattr("webapp.pace.give_way", poll)
     monkeypatch.setattr("webapp.subscription.give_way", poll)
@@ -399,7 +399,7 @@ def pause(_: Pace) -> None:
 def test_in_whatever_order_things_happen_each_reader_gets_its_events_in_order_and_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webapp.hub._BATCH_BYTES", 500)
+    monkeypatch.setattr("webapp.fanout._BATCH_BYTES", 500)
     monkeypatch.setattr("webapp.history.PAGE_BYTES", 300)
     monkeypatch.setattr("webapp.pace.Pace.keep", pause)
     run_state_machine_as_test(HandOver, settings=SEARCH)
@@ -421,38 +421,38 @@ def test_a_reader_parks_in_the_breath_in_which_it_found_nothing_more(
     page = hub.history.page
 
     def page_before_an_event(after: EventId) -> Page:
-        if not (found := page(after)).events and not hub.window:
+        if not (found := page(after)).events and not hub.fanout.window:
             gevent.spawn(deliver)
         return found
 
     def deliver() -> None:  # what the follower and the dispatcher do
         events = publish(hub, [reader], draft("a"))
-        hub.window.append(events)
-        hub._send(events)
-        hub.dispatched = events[-1].place
+        hub.fanout.window.append(events)
+        hub.fanout._send(events)
+        hub.fanout.dispatched = events[-1].place
 
     monkeypatch.setattr(hub.history, "page", page_before_an_event)
     reader = Reader(hub)
     come_to_rest([reader])
-    assert hub.window
+    assert hub.fanout.window
     assert not reader.owed
 
 
 def test_a_reader_that_parks_within_the_next_batch_is_given_its_rest(hub: Hub) -> None:
     gevent.killall(hub._tasks)
     batch = hub.publish([draft("a"), draft("a")])
-    hub.window.append(batch[:1])
+    hub.fanout.window.append(batch[:1])
     reader = Reader(hub)
     reader.owed.append(batch[1])
     come_to_rest([reader])
-    hub.window.append(batch[1:])
-    hub._send(batch)
+    hub.fanout.window.append(batch[1:])
+    hub.fanout._send(batch)
     assert reader.read()
     assert not reader.owed
-    hub._send(batch)
-    hub.dispatched = reader.place
+    hub.fanout._send(batch)
+    hub.fanout.dispatched = reader.place
     for _ in range(2):
-        hub._renew()
+        hub.fanout.renew()
     assert not reader.read()  # it has all and knows the newest place
 
 
@@ -482,7 +482,7 @@ def test_a_reader_that_ends_while_it_catches_up_is_told_how_far_it_came(
     subscription.end("drain")
     come_to_rest([reader])
     assert subscription.reason == "kicked"
-    assert reader.place < hub.window.head
+    assert reader.place < hub.fanout.window.head
 
 
 @pytest.mark.parametrize("direct", [True, False])
@@ -522,7 +522,7 @@ def test_no_mark_is_older_than_what_its_reader_was_told_meanwhile(
         gevent.idle()
 
     monkeypatch.setattr("webapp.pace.Pace.keep", meanwhile)
-    hub._renew()
+    hub.fanout.renew()
     come_to_rest(readers)
     assert not any(reader.owed for reader in readers)
 
@@ -537,11 +537,11 @@ def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
 
     def meanwhile(_: Pace) -> None:
         monkeypatch.setattr("webapp.pace.Pace.keep", lambda _: None)
-        hub._skip(Gap(EventId(1, 0), "unknown"))
+        hub.fanout._skip(Gap(EventId(1, 0), "unknown"))
         gevent.idle()
 
     monkeypatch.setattr("webapp.pace.Pace.keep", meanwhile)
-    hub._renew()
+    hub.fanout.renew()
     for reader in readers:
         assert reader.stream.read(ALL)
         assert reader.stream.raw.count(b"hub.reset") == 1
@@ -579,8 +579,8 @@ def test_work_on_many_lets_the_loop_turn_at_each_of_them(
     come_to_rest(readers)
     monkeypatch.setattr("webapp.pace._SLICE", -1)
     *_, last = publish(hub, readers, *[draft("a")] * 5)
-    assert turns(lambda: hub.dispatched == last.place) >= 5 * 3 + 12
-    assert turns(gevent.spawn(hub._renew).ready) >= 12
+    assert turns(lambda: hub.fanout.dispatched == last.place) >= 5 * 3 + 12
+    assert turns(gevent.spawn(hub.fanout.renew).ready) >= 12
 
 
 @pytest.mark.parametrize(("slice_", "page"), [(-1, ALL), (PLENTY, 1)])

@@ -99,7 +99,7 @@ def test_a_cursor_that_this_process_has_only_not_reached_is_no_reason_for_a_rese
     hub = make_hub(broker)
     events = publish(hub, "a", "b", "c")
     gevent.sleep(0)
-    assert hub.window.head < events[0].place
+    assert hub.fanout.window.head < events[0].place
     reader = Reader(subscribe(hub, cursor=events[1].id))
     gevent.sleep(0.01)
     broker.released.set()
@@ -178,7 +178,7 @@ def test_the_follower_waits_for_the_dispatcher_before_the_window_drops_anything(
         assert "hub.reset" not in {m.type for m in reader.messages()}
         reader.leave()
     with gevent.Timeout(5):
-        while len(hub.window) > 5:
+        while len(hub.fanout.window) > 5:
             gevent.sleep(0.001)
     hub.stop()
 
@@ -371,7 +371,7 @@ def test_the_newest_of_a_rare_topic_are_not_looked_for_in_all_of_the_log() -> No
     publish(hub, *map(str, range(2000)))
     [newest] = publish(hub, "lately", topic="rare")
     with gevent.Timeout(10):
-        while hub.window.head < newest.place:
+        while hub.fanout.window.head < newest.place:
             gevent.sleep(0.001)
     readers = [Reader(subscribe(hub, "rare", last=last)) for last in (1, 2)]
     publish(hub, "now", topic="rare")
@@ -467,9 +467,9 @@ def test_what_is_too_old_is_in_no_window_either() -> None:
     publish(hub, "old")
     reader = Reader(subscribe(hub, "quiet"))
     gevent.sleep(0.01)
-    assert len(hub.window) == 1
+    assert len(hub.fanout.window) == 1
     with gevent.Timeout(10):
-        while len(hub.window):
+        while len(hub.fanout.window):
             gevent.sleep(0.01)
     late = Reader(subscribe(hub, last=5))
     gevent.sleep(0.05)

@@ -20,6 +20,7 @@ LAYERS = [
         "brokers.tail",
         "brokers.wake",
         "auth",
+        "fanout",
         "feeds",
         "history",
         "keys",
@@ -48,6 +49,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_IMPORT_GEVENT = {
+    "fanout",
     "history",
     "hub",
     "pace",

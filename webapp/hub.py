@@ -1,27 +1,24 @@
-"""Follow the log, fan it out, let readers park at its head, say goodbye to them."""
+"""Publishers and readers meet here: count readers, keep their time, say goodbye to them."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
 import gevent
-from gevent.event import Event as Signal
 from gevent.lock import RLock
 
-from webapp import wire
-from webapp.brokers.base import Gap
 from webapp.errors import Unavailable
 from webapp.events import EventId
+from webapp.fanout import RENEWAL, Fanout
 from webapp.feeds import Feeds
 from webapp.history import History
 from webapp.limits import Room
 from webapp.pace import Pace
 from webapp.subscription import Subscription
 from webapp.window import Window
-from webapp.wire import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,16 +26,10 @@ if TYPE_CHECKING:
     from webapp.auth import Grant
     from webapp.brokers.base import Broker
     from webapp.events import Draft, Event
-    from webapp.feeds import Feed
     from webapp.history import Start
     from webapp.settings import Settings
 
 log = logging.getLogger(__name__)
-
-_BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
-_SHORT = 0.001  # seconds: a pass to a few readers
-_GATHERING = 0.025  # seconds at most between two longer ones, and thrice what the first took
-_RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
 
 
 class Hub:
@@ -47,12 +38,8 @@ class Hub:
     :param max_readers: how many streams may be open at once; 0: any number.
     """
 
-    window: Window
     history: History
-    dispatched: EventId
-    """All up to here was handed to the readers that were parked."""
-    renew_before: EventId
-    """A reader whose newest id is older than this place is given a fresh one."""
+    fanout: Fanout
 
     def __init__(self, broker: Broker, settings: Settings, max_readers: int) -> None:
         self.broker = broker
@@ -66,7 +53,6 @@ class Hub:
         self._members: set[Subscription] = set()
         self._feeds = Feeds()
         self._tasks: list[gevent.Greenlet[[], None]] = []
-        self._arrived, self._passed = Signal(), Signal()
         self._starting = RLock()
 
     def start(self) -> None:
@@ -81,10 +67,11 @@ class Hub:
                 self._begin()
 
     def _begin(self) -> None:
-        self.window = self._recalled(self.broker.bounds().head)
-        self.history = History(self.window, self.broker)
-        self.dispatched = self.renew_before = self.window.head
-        self._tasks = [gevent.spawn(task) for task in (self._follow, self._dispatch, self._tick)]
+        window = self._recalled(self.broker.bounds().head)
+        self.history = History(window, self.broker)
+        self.fanout = Fanout(self.broker, window, self._feeds, self._members)
+        tasks = (self.fanout.follow, self.fanout.dispatch, self._tick)
+        self._tasks = [gevent.spawn(task) for task in tasks]
         for task in self._tasks:
             task.link_exception(self._fail)
 
@@ -176,100 +163,7 @@ class Hub:
         for observer in self.observers:
             observer(reader, opened)
 
-    # Fanning out
-
-    def _follow(self) -> None:
-        for found in self.broker.follow(self.window.head):
-            if isinstance(found, Gap):
-                while self.dispatched < self.window.head:
-                    self._await_pass()
-                self._skip(found)
-                continue
-            self.window.append(found)
-            self._arrived.set()
-            # The window never drops what a parked reader has not been sent.
-            self.window.trim(self.dispatched)
-            while self.window.over:
-                self._await_pass()
-                self.window.trim(self.dispatched)
-
-    def _await_pass(self) -> None:
-        self._passed.clear()
-        self._passed.wait()
-
-    def _skip(self, gap: Gap) -> None:
-        """Go on after a gap in the log, and let every reader know."""
-        log.error("the log has a gap (%s): readers go on after %s", gap.reason, gap.place)
-        self.window.clear(gap.place)
-        self.dispatched = self.renew_before = gap.place
-        for reader in self._members:
-            reader.lose(gap)
-
-    def _dispatch(self) -> None:
-        fresh = 0.0  # the part of the window that was filled anew since the last renewal
-        while True:
-            self._arrived.wait()
-            self._arrived.clear()
-            # Short enough for cursors to be renewed in time.
-            most = max(1, round(self.window.max_events * _RENEWAL))
-            while batch := self.window.since(self.dispatched, _BATCH_BYTES)[:most]:
-                began = monotonic()
-                self._send(batch)
-                self.dispatched = batch[-1].place
-                self._passed.set()
-                if (spent := monotonic() - began) > _SHORT:
-                    # Under load more goes out in one write, and publishers have their turn.
-                    gevent.sleep(min(_GATHERING, 3 * spent))
-                fresh += self.window.share(batch)
-                if fresh >= _RENEWAL:
-                    self._renew()
-                    fresh = 0.0
-
-    def _send(self, batch: list[Event]) -> None:
-        """Give each feed the part of the batch that it sees, as one payload for all its readers.
-
-        The hand-over: a reader parks with its cursor at the head of the window in the same
-        breath in which it found nothing more to read, so its cursor is at or after the end of
-        any batch that was begun before. A reader is given only what lies after its cursor, and
-        its cursor is moved before it is woken. Whoever is not parked reads the batch itself.
-        """
-        parts: defaultdict[Feed, list[Event]] = defaultdict(list)
-        upto, pace = batch[-1].place, Pace()
-        for event in batch:
-            for feed in self._feeds.asked_for(event.draft.topics):
-                # One that nobody is parked in now can only gain readers that need no more.
-                if feed.parked and feed.sees(event):
-                    parts[feed].append(event)
-                pace.keep()
-        for feed, events in parts.items():
-            feed.last_write = monotonic()
-            first, told, count = events[0].place, events[-1].place, len(events)
-            payload = _joined(events)
-            for reader in list(feed.parked):
-                if reader.cursor < first:
-                    reader.give(payload, upto, told, count)
-                elif reader.cursor < told:
-                    rest = [event for event in events if event.place > reader.cursor]
-                    reader.give(_joined(rest), upto, told, len(rest))
-                pace.keep()
-
-    def _renew(self) -> None:
-        """Give those readers a fresh cursor whose last id is ageing in a log that moves on.
-
-        It runs each time a quarter of the window was filled anew or a quarter of its age has
-        passed, and a reader that parks with an older cursor renews it itself: what a reader
-        knows is never older than half a window.
-        """
-        # Both move while this gives way: on, where an older place is no mark for who was told of a
-        # newer one, or back behind a gap, where it is a mark for nobody.
-        pace, place, before = Pace(), self.dispatched, self.renew_before
-        mark = wire.Payload(wire.frame("{}", type="hub.mark", id=str(place)))
-        for feed in list(self._feeds):
-            for reader in list(feed.parked):
-                if reader.told < min(before, self.renew_before):
-                    reader.give(mark, max(place, reader.cursor), place, 0)
-                pace.keep()
-        self.renew_before = self.dispatched
+    # Keeping time
 
     def _tick(self) -> None:
         """Beat for the feeds that are silent, and end the streams whose time is over."""
@@ -278,8 +172,8 @@ class Hub:
             gevent.sleep(min(1.0, silence / 4))
             pace, now = Pace(), monotonic()
             self._forget_old()
-            if now - renewed >= self.settings.history_age * _RENEWAL:
-                self._renew()
+            if now - renewed >= self.settings.history_age * RENEWAL:
+                self.fanout.renew()
                 renewed = now
             for feed in list(self._feeds):
                 if now - feed.last_write >= silence:
@@ -293,8 +187,4 @@ class Hub:
 
     def _forget_old(self) -> None:
         oldest = EventId(round((time() - self.settings.history_age) * 1000), 0)
-        self.window.expire(min(oldest, self.dispatched.next(0)))
-
-
-def _joined(events: list[Event]) -> Payload:
-    return Payload(b"".join(event.frame for event in events))
+        self.fanout.window.expire(min(oldest, self.fanout.dispatched.next(0)))

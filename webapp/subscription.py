@@ -156,7 +156,7 @@ class Subscription:
 
     def _keep_up(self) -> None:
         # While it was parked it was given all that it sees of what was handed out.
-        self.cursor = max(self.cursor, self._hub.dispatched)
+        self.cursor = max(self.cursor, self._hub.fanout.dispatched)
 
     def _write(self, payload: Payload) -> None:
         if self._connection is None:
@@ -220,7 +220,7 @@ class Subscription:
         return wire.HEARTBEAT
 
     def _renewed(self) -> bytes:
-        return b"" if self.told >= self._hub.renew_before else self._marked()
+        return b"" if self.told >= self._hub.fanout.renew_before else self._marked()
 
     def _marked(self) -> bytes:
         self.told = self.cursor

@@ -71,7 +71,7 @@ def follow(settings: Settings, events: int, _: int) -> float:
     reader = hub.subscribe(frozenset({"other"}), Authority(settings).reader(None), Start())
     gevent.spawn(list, reader.frames())
     began = monotonic()
-    while hub.dispatched < head:
+    while hub.fanout.dispatched < head:
         gevent.sleep(0.01)
     return monotonic() - began
 

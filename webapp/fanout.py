@@ -1,0 +1,151 @@
+"""Follow the log, and hand what comes to the readers that are parked at its head."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+from gevent.event import Event as Signal
+
+from webapp import wire
+from webapp.brokers.base import Gap
+from webapp.pace import Pace
+from webapp.wire import Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from webapp.brokers.base import Broker
+    from webapp.events import Event
+    from webapp.feeds import Feed, Feeds
+    from webapp.subscription import Subscription
+    from webapp.window import Window
+
+log = logging.getLogger(__name__)
+
+_BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
+_SHORT = 0.001  # seconds: a pass to a few readers
+_GATHERING = 0.025  # seconds at most between two longer ones, and thrice what the first took
+RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
+
+
+class Fanout:
+    """What the readers of one process have in common: the window, and their feeds.
+
+    :param members: all readers whose streams are open.
+    """
+
+    def __init__(
+        self, broker: Broker, window: Window, feeds: Feeds, members: Iterable[Subscription]
+    ) -> None:
+        self.window = window
+        self.feeds = feeds
+        self.dispatched = window.head
+        """All up to here was handed to the readers that were parked."""
+        self.renew_before = window.head
+        """A reader whose newest id is older than this place is given a fresh one."""
+        self._broker = broker
+        self._members = members
+        self._arrived, self._passed = Signal(), Signal()
+
+    def follow(self) -> None:
+        """Read the log into the window, for ever."""
+        for found in self._broker.follow(self.window.head):
+            if isinstance(found, Gap):
+                while self.dispatched < self.window.head:
+                    self._await_pass()
+                self._skip(found)
+                continue
+            self.window.append(found)
+            self._arrived.set()
+            # The window never drops what a parked reader has not been sent.
+            self.window.trim(self.dispatched)
+            while self.window.over:
+                self._await_pass()
+                self.window.trim(self.dispatched)
+
+    def _await_pass(self) -> None:
+        self._passed.clear()
+        self._passed.wait()
+
+    def _skip(self, gap: Gap) -> None:
+        """Go on after a gap in the log, and let every reader know."""
+        log.error("the log has a gap (%s): readers go on after %s", gap.reason, gap.place)
+        self.window.clear(gap.place)
+        self.dispatched = self.renew_before = gap.place
+        for reader in self._members:
+            reader.lose(gap)
+
+    def dispatch(self) -> None:
+        """Hand what has arrived to the readers, for ever."""
+        fresh = 0.0  # the part of the window that was filled anew since the last renewal
+        while True:
+            self._arrived.wait()
+            self._arrived.clear()
+            # Short enough for cursors to be renewed in time.
+            most = max(1, round(self.window.max_events * RENEWAL))
+            while batch := self.window.since(self.dispatched, _BATCH_BYTES)[:most]:
+                began = monotonic()
+                self._send(batch)
+                self.dispatched = batch[-1].place
+                self._passed.set()
+                if (spent := monotonic() - began) > _SHORT:
+                    # Under load more goes out in one write, and publishers have their turn.
+                    gevent.sleep(min(_GATHERING, 3 * spent))
+                fresh += self.window.share(batch)
+                if fresh >= RENEWAL:
+                    self.renew()
+                    fresh = 0.0
+
+    def _send(self, batch: list[Event]) -> None:
+        """Give each feed the part of the batch that it sees, as one payload for all its readers.
+
+        The hand-over: a reader parks with its cursor at the head of the window in the same
+        breath in which it found nothing more to read, so its cursor is at or after the end of
+        any batch that was begun before. A reader is given only what lies after its cursor, and
+        its cursor is moved before it is woken. Whoever is not parked reads the batch itself.
+        """
+        parts: defaultdict[Feed, list[Event]] = defaultdict(list)
+        upto, pace = batch[-1].place, Pace()
+        for event in batch:
+            for feed in self.feeds.asked_for(event.draft.topics):
+                # One that nobody is parked in now can only gain readers that need no more.
+                if feed.parked and feed.sees(event):
+                    parts[feed].append(event)
+                pace.keep()
+        for feed, events in parts.items():
+            feed.last_write = monotonic()
+            first, told, count = events[0].place, events[-1].place, len(events)
+            payload = _joined(events)
+            for reader in list(feed.parked):
+                if reader.cursor < first:
+                    reader.give(payload, upto, told, count)
+                elif reader.cursor < told:
+                    rest = [event for event in events if event.place > reader.cursor]
+                    reader.give(_joined(rest), upto, told, len(rest))
+                pace.keep()
+
+    def renew(self) -> None:
+        """Give those readers a fresh cursor whose last id is ageing in a log that moves on.
+
+        It runs each time a quarter of the window was filled anew or a quarter of its age has
+        passed, and a reader that parks with an older cursor renews it itself: what a reader
+        knows is never older than half a window.
+        """
+        # Both move while this gives way: on, where an older place is no mark for who was told of a
+        # newer one, or back behind a gap, where it is a mark for nobody.
+        pace, place, before = Pace(), self.dispatched, self.renew_before
+        mark = wire.Payload(wire.frame("{}", type="hub.mark", id=str(place)))
+        for feed in list(self.feeds):
+            for reader in list(feed.parked):
+                if reader.told < min(before, self.renew_before):
+                    reader.give(mark, max(place, reader.cursor), place, 0)
+                pace.keep()
+        self.renew_before = self.dispatched
+
+
+def _joined(events: list[Event]) -> Payload:
+    return Payload(b"".join(event.frame for event in events))
