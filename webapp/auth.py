@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -35,11 +36,23 @@ class Grant:
     :param publish: selectors of the topics it may publish to; None: it may not publish at all.
     :param subscribe: selectors of the topics whose private events it may read.
     :param expires: Unix seconds at which its streams end; None: never.
+    :param issued: Unix seconds at which the token was made, as it says.
+    :param subject: whose token it is, as it says (`sub`).
+    :param bearer: what tells one token from another, and is none.
+    :param payload: what it says about its bearer, for those who may see who listens.
     """
 
     publish: frozenset[str] | None = None
     subscribe: frozenset[str] = frozenset()
     expires: float | None = None
+    issued: float | None = None
+    subject: str | None = None
+    bearer: str | None = None
+    payload: Any = None
+
+
+ANYBODY = Grant()
+"""What one without a token may do."""
 
 
 class Authority:
@@ -63,7 +76,7 @@ class Authority:
         :raises Unavailable: its key cannot be had at the moment.
         """
         if not self._private or (token is None and self._anonymous):
-            return Grant()
+            return ANYBODY
         return self._grant(token, self._subscribers)
 
     def check(self, granted: frozenset[str], drafts: list[Draft]) -> None:
@@ -101,7 +114,7 @@ class Authority:
             detail = "A token is needed, and the request has none."
             raise Unauthorized(detail, _SEND_ONE)
         try:
-            return _grant_of(self._claims(token, keys))
+            return _grant_of(self._claims(token, keys), token)
         except jwt.ExpiredSignatureError:
             detail = "The token has expired."
             raise Unauthorized(detail, "Send a fresh one.") from None
@@ -145,7 +158,7 @@ class Authority:
             yield from self._published.named(id)
 
 
-def _grant_of(claims: dict[str, Any]) -> Grant:
+def _grant_of(claims: dict[str, Any], token: str) -> Grant:
     mercure = claims.get("mercure")
     if not isinstance(mercure, dict):
         message = "no mercure claim"
@@ -154,8 +167,24 @@ def _grant_of(claims: dict[str, Any]) -> Grant:
     return Grant(
         publish=None if publish is None else _selectors(publish),
         subscribe=_selectors(mercure.get("subscribe") or []),
-        expires=None if claims.get("exp") is None else float(claims["exp"]),
+        expires=_moment(claims.get("exp")),
+        issued=_moment(claims.get("iat")),
+        subject=claims.get("sub"),
+        bearer=bearer(token),
+        payload=mercure.get("payload"),
     )
+
+
+def _moment(claim: Any) -> float | None:
+    return None if claim is None else float(claim)
+
+
+def bearer(token: str) -> str:
+    """Return what tells bearers of valid tokens apart, without keeping their tokens.
+
+    The signature is left out: base64 has many ways to write the same one.
+    """
+    return blake2b(token.rpartition(".")[0].encode(), digest_size=16).hexdigest()
 
 
 def _selectors(claim: object) -> frozenset[str]:

@@ -131,7 +131,7 @@ class Hub:
         feed = self._feeds.get(selectors, grant.subscribe)
         place, lost = self.history.place(start, feed.sees)
         self.room.check(client)  # others came while the log was asked
-        reader = Subscription(self, feed, place, lost=lost, expires=grant.expires)
+        reader = Subscription(self, feed, place, lost=lost, grant=grant)
         reader.client = client
         return reader
 

@@ -6,7 +6,6 @@ What is kept about a client is its address or a hash of its token, for as long a
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from hashlib import blake2b
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -57,14 +56,6 @@ def client(address: str | None) -> str:
     except ValueError:
         return address or ""  # who comes through a Unix socket is one client
     return str(ip.ipv4_mapped or IPv6Address(int(ip) >> _SITE << _SITE))
-
-
-def bearer(token: str) -> str:
-    """Return what tells bearers of valid tokens apart, without keeping their tokens.
-
-    The signature is left out: base64 has many ways to write the same one.
-    """
-    return blake2b(token.rpartition(".")[0].encode(), digest_size=16).hexdigest()
 
 
 class Room:

@@ -18,6 +18,7 @@ from webapp.pace import Pace, give_way
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from webapp.auth import Grant
     from webapp.brokers.base import Gap
     from webapp.events import EventId
     from webapp.feeds import Feed
@@ -41,14 +42,13 @@ class Subscription:
 
     :param place: where it begins; what lies after it is sent.
     :param lost: why events before `place` cannot be sent (`aged`, `unknown`); None: none are lost.
-    :param expires: Unix seconds at which the reader's token ends; None: never.
+    :param grant: what the reader's token says, and until when.
     """
 
     # There may be thousands.
     __slots__ = (
         "_connection",
         "_deadline",
-        "_expires",
         "_expiring",
         "_gap",
         "_given",
@@ -60,13 +60,14 @@ class Subscription:
         "client",
         "cursor",
         "feed",
+        "grant",
         "lost",
         "reason",
         "told",
     )
 
     def __init__(
-        self, hub: Hub, feed: Feed, place: EventId, *, lost: str | None, expires: float | None
+        self, hub: Hub, feed: Feed, place: EventId, *, lost: str | None, grant: Grant
     ) -> None:
         self.feed = feed
         self.client = ""  # whose stream it is, as far as limits ask
@@ -75,13 +76,15 @@ class Subscription:
         self.reason: str | None = None
         self._hub = hub
         self.lost = lost
-        self._expires = expires
+        self.grant = grant
         self._connection: Peer | None = None
         self._given = b""  # by the dispatcher, to be yielded
         self._rest: Buffer = b""  # of a chunk that the dispatcher began
         self._gap: Gap | None = None  # in the log, that it was not told of
         self._deadline = self._last_moment()
-        self._notice = time.monotonic() + expires - time.time() - _NOTICE if expires else _NEVER
+        self._notice = (
+            time.monotonic() + grant.expires - time.time() - _NOTICE if grant.expires else _NEVER
+        )
         self._expiring = False  # it is to be told so
         self._woken = Signal()
         self._sent = 0
@@ -177,11 +180,11 @@ class Subscription:
         self.end("too_slow" if stalled else "client_left")
 
     def _noticed(self) -> bytes:
-        if not self._expiring or self._expires is None:
+        if not self._expiring or self.grant.expires is None:
             return b""
         self._expiring = False
         self.told = self.cursor
-        return self._frame("hub.expiring", {"expires": round(self._expires)})
+        return self._frame("hub.expiring", {"expires": round(self.grant.expires)})
 
     def _missed(self) -> bytes:
         """Return more of what was missed; nothing means that the head is reached, this instant."""
@@ -250,7 +253,7 @@ class Subscription:
             self._expiring = True
             self._woken.set()
         if now >= self._deadline:
-            expired = self._expires is not None and time.time() >= self._expires
+            expired = self.grant.expires is not None and time.time() >= self.grant.expires
             self.end("token_expired" if expired else "max_age")
 
     def _opening(self) -> bytes:
@@ -283,8 +286,8 @@ class Subscription:
         """Return the monotonic time at which the stream ends: its age or its token's end."""
         now, age = time.monotonic(), self._hub.settings.max_age
         ends = [now + age * random.uniform(0.8, 1)] if age else []  # noqa: S311 - no secret
-        if self._expires is not None:
-            ends.append(now + self._expires - time.time())
+        if self.grant.expires is not None:
+            ends.append(now + self.grant.expires - time.time())
         return min(ends, default=_NEVER)
 
 

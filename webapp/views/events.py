@@ -14,10 +14,11 @@ from flask import Blueprint, Response, jsonify, request, stream_with_context
 from flask.globals import request_ctx
 
 from webapp import wire
+from webapp.auth import bearer
 from webapp.errors import Forbidden, Invalid, TidingsError, TooLarge, TooMany, Unavailable
 from webapp.events import check_name
 from webapp.history import Start
-from webapp.limits import Rate, bearer, client
+from webapp.limits import Rate, client
 from webapp.pace import rest
 from webapp.subscription import jittered_retry
 from webapp.texts import duration
