@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import jwt
 import pytest
@@ -100,6 +102,25 @@ def test_private_events_need_a_grant_and_public_ones_do_not(closed: Server) -> N
             assert closed.http.post("/events", json=event, headers=bearer(token)).status_code == 200
         assert anyone.take(1) == ["public"]
         assert one.take(2) == ["secret", "public"]
+
+
+def test_an_envelope_names_a_private_events_topics_only_where_they_are_granted(
+    closed: Server,
+) -> None:
+    token = encode(mercure={"publish": ["*"], "subscribe": ["/users/{id}"]})
+    headers, ask = bearer(token), {"topic": "*", "envelope": "1"}
+    topics = ["/admins/1", "/users/1", "/users/2"]
+    with closed.listen(f"/events?{urlencode(ask)}", headers) as live:
+        opening = live.next().id
+        for private in (True, False):
+            event = {"data": "x", "topic": topics, "private": private}
+            assert closed.http.post("/events", json=event, headers=headers).status_code == 200
+        seen = live.take(2)
+    with closed.listen(f"/events?{urlencode(ask)}&last_event_id={opening}", headers) as replayed:
+        assert replayed.take(2) == seen
+    secret, public = map(json.loads, seen)
+    assert (secret["topic"], secret["topics"]) == ("/users/1", topics[1:])
+    assert (public["topic"], public["topics"]) == ("/admins/1", topics)
 
 
 def test_a_query_and_a_cookie_carry_a_token_too(closed: Server) -> None:

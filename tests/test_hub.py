@@ -17,6 +17,7 @@ from webapp.brokers.base import Gap
 from webapp.brokers.memory import MemoryBroker
 from webapp.errors import Unavailable
 from webapp.events import Draft, Event, EventId
+from webapp.feeds import Feed
 from webapp.history import Start
 from webapp.hub import Hub
 from webapp.settings import Settings
@@ -276,6 +277,41 @@ def test_a_window_counts_the_memory_of_many_topics() -> None:
     window.append([Event(EventId(n, 0), Draft(topics=topics)) for n in range(1, 20)])
     window.trim()
     assert len(window) == 9
+    assert len(window.since(window.floor, 350_000)) == 4  # an envelope would name them all
+
+
+def test_an_envelope_is_made_once_for_all_feeds_that_may_see_the_same_topics() -> None:
+    draft = Draft(topics=("a", "b"), data="x", private=True)
+    event, nobody = Event(EventId(1, 0), draft), frozenset[str]()
+    made: dict[EventId, bytes] = {}
+    feeds = [
+        Feed(frozenset({"*"}), granted, envelope=envelope)
+        for envelope in (False, True)
+        for granted in (nobody | {"*"}, nobody | {"a", "b"}, nobody | {"b", "other"})
+    ]
+    *plain, one, same, part = [feed.frames([event], made) for feed in feeds]
+    assert set(plain) == {event.frame}
+    assert (one, list(made.values())) == (same, [one])
+    [told, partly] = [json.loads(next(wire.parse([frame])).data) for frame in (one, part)]
+    assert (told["topic"], told["topics"]) == ("a", ["a", "b"])
+    assert (partly["topic"], partly["topics"]) == ("b", ["b"])
+
+
+def test_readers_with_and_without_envelopes_have_a_feed_each(hub: Hub) -> None:
+    grant, topics = Grant(), frozenset({"t"})
+    readers = [
+        Reader(hub.subscribe(topics, grant, Start(), envelope=it)) for it in (True, True, False)
+    ]
+    gevent.sleep(0.01)
+    assert len(hub._feeds) == 2
+    [event] = publish(hub, "x")
+    about = f'"time":{event.place.ms},"private":false,"data":"x"'
+    text = f'{{"id":"{event.id}","topic":"t","topics":["t"],"type":null,{about}}}'
+    assert [reader.await_data(1) for reader in readers[:2]] == [[text], [text]]
+    assert readers[2].await_data(1) == ["x"]
+    for reader in readers:
+        reader.leave()
+    assert not list(hub._feeds)
 
 
 def test_ids_never_go_backwards_whatever_the_clock_does() -> None:

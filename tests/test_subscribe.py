@@ -142,6 +142,47 @@ def test_last_0_begins_at_the_head(server: Server, topic: str) -> None:
         assert stream.take(1) == ["live"]
 
 
+@pytest.mark.parametrize("path", ["/events", "/.well-known/mercure"])
+def test_an_envelope_says_what_the_event_is_and_holds_its_data(
+    server: Server, topic: str, path: str
+) -> None:
+    fields: dict[str, Any] = {"type": "news", "id": f"{topic}-{path}", "retry": 2500}
+    data = 'a\r\n"é\u2028'
+    topics = [topic, f"{topic}-alternate"]
+    before = server.publish("before", topic=topic)
+    with (
+        server.listen(path, topic=topics[1], envelope=1) as live,
+        server.listen(path, topic=topics[1]) as plain,
+    ):
+        assert plain.next().type == live.next().type == "hub.open"
+        server.publish(data, topic=topics, **fields)
+        [message], [other] = live.messages(1), plain.messages(1)
+    with server.listen(path, topic=topics[1], envelope=1, last_event_id=before) as replayed:
+        assert replayed.messages(1) == [message]
+    with server.listen(path, topic=topics[1], envelope=1, last=1) as last:
+        assert last.messages(1) == [message]
+    told = json.loads(message.data)
+    moment = told.pop("time")
+    assert abs(time.time() - moment / 1000) < PATIENCE
+    about = {"topic": topic, "topics": topics, "type": "news", "private": False}
+    assert told == {"id": fields["id"], **about, "data": data}
+    assert message._replace(data="") == other._replace(data="")
+    assert other.data == 'a\n"é\u2028'
+
+
+@pytest.mark.parametrize("value", ["", "2", "true", "01", "1 "])
+def test_another_envelope_is_refused_with_the_remedy(server: Server, value: str) -> None:
+    answer = server.http.get("/events", params={"envelope": value})
+    assert answer.status_code == 400
+    assert "envelope=1" in answer.json()["remedy"]
+
+
+def test_envelope_0_is_none(server: Server, topic: str) -> None:
+    with server.listen(topic=topic, envelope=0) as stream:
+        server.publish("x", topic=topic)
+        assert stream.take(1) == ["x"]
+
+
 def iso(milliseconds: int) -> str:
     return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).isoformat()
 

@@ -102,7 +102,7 @@ class Draft:
 class Event:
     """A draft at its place in the log; its frame is encoded once and shared by all readers."""
 
-    __slots__ = ("draft", "frame", "place", "size")
+    __slots__ = ("bulk", "draft", "frame", "place", "size")
 
     def __init__(self, place: EventId, draft: Draft) -> None:
         self.place = place
@@ -110,6 +110,7 @@ class Event:
         self.frame = wire.frame(draft.data, id=self.id, type=draft.type, retry=draft.retry)
         texts = (draft.data, *draft.topics)
         self.size = len(self.frame) + sum(map(sys.getsizeof, texts))  # bytes of memory, about
+        self.bulk = len(self.frame) + sum(map(len, draft.topics))  # and on the wire, in any form
 
     def __repr__(self) -> str:
         return f"<Event {self.place}>"
@@ -118,6 +119,24 @@ class Event:
     def id(self) -> str:
         """What readers see as its id, and come back with: the publisher's own, else the place."""
         return self.draft.id or str(self.place)
+
+    def enveloped(self, topics: tuple[str, ...]) -> bytes:
+        """Return a frame whose data is JSON that says what the event is, and holds its data.
+
+        :param topics: those that may be named, in the event's order.
+        """
+        draft = self.draft
+        about = {
+            "id": self.id,
+            "topic": topics[0],
+            "topics": topics,
+            "type": draft.type,
+            "time": self.place.ms,
+            "private": draft.private,
+            "data": draft.data,
+        }
+        text = json.dumps(about, ensure_ascii=False, separators=(",", ":"))
+        return wire.frame(text, id=self.id, type=draft.type, retry=draft.retry)
 
 
 def check_name(field: str, value: str) -> None:

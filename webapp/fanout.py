@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from webapp.brokers.base import Broker
-    from webapp.events import Event
+    from webapp.events import Event, EventId
     from webapp.feeds import Feed, Feeds
     from webapp.subscription import Subscription
     from webapp.window import Window
@@ -109,6 +109,7 @@ class Fanout:
         its cursor is moved before it is woken. Whoever is not parked reads the batch itself.
         """
         parts: defaultdict[Feed, list[Event]] = defaultdict(list)
+        made: dict[EventId, bytes] = {}
         upto, pace = batch[-1].place, Pace()
         for event in batch:
             for feed in self.feeds.asked_for(event.draft.topics):
@@ -119,13 +120,13 @@ class Fanout:
         for feed, events in parts.items():
             feed.last_write = monotonic()
             first, told, count = events[0].place, events[-1].place, len(events)
-            payload = _joined(events)
+            payload = Payload(feed.frames(events, made))
             for reader in list(feed.parked):
                 if reader.cursor < first:
                     reader.give(payload, upto, told, count)
                 elif reader.cursor < told:
                     rest = [event for event in events if event.place > reader.cursor]
-                    reader.give(_joined(rest), upto, told, len(rest))
+                    reader.give(Payload(feed.frames(rest, made)), upto, told, len(rest))
                 pace.keep()
 
     def renew(self) -> None:
@@ -145,7 +146,3 @@ class Fanout:
                     reader.give(mark, max(place, reader.cursor), place, 0)
                 pace.keep()
         self.renew_before = self.dispatched
-
-
-def _joined(events: list[Event]) -> Payload:
-    return Payload(b"".join(event.frame for event in events))

@@ -11,16 +11,22 @@ from webapp.topics import covers, selector
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from webapp.events import Event
+    from webapp.events import Event, EventId
     from webapp.subscription import Subscription
 
 
 class Feed:
-    """The parked readers that see the same events."""
+    """The parked readers that see the same events, in the same form.
 
-    def __init__(self, selectors: frozenset[str], granted: frozenset[str]) -> None:
+    :param envelope: whether each event's data is put into JSON that names its topics.
+    """
+
+    def __init__(
+        self, selectors: frozenset[str], granted: frozenset[str], *, envelope: bool
+    ) -> None:
         self.selectors = selectors
         self.granted = granted
+        self.envelope = envelope
         self.members = 0
         self.last_write = monotonic()
         self.parked: set[Subscription] = set()
@@ -32,12 +38,31 @@ class Feed:
             not event.draft.private or covers(self.granted, topics)
         )
 
+    def frames(self, events: Iterable[Event], made: dict[EventId, bytes]) -> bytes:
+        """Return what its readers are sent of events that they see.
+
+        :param made: envelopes that were made for another feed; new ones are added.
+        """
+        if not self.envelope:
+            return b"".join(event.frame for event in events)
+        return b"".join(self._enveloped(event, made) for event in events)
+
+    def _enveloped(self, event: Event, made: dict[EventId, bytes]) -> bytes:
+        topics = event.draft.topics
+        if event.draft.private:
+            topics = tuple(it for it in topics if covers(self.granted, (it,)))
+            if topics != event.draft.topics:  # there may be as many of these as feeds: not kept
+                return event.enveloped(topics)
+        if event.place not in made:
+            made[event.place] = event.enveloped(topics)
+        return made[event.place]
+
 
 class Feeds:
     """The feeds that have readers; exact topics are indexed, however many there are."""
 
     def __init__(self) -> None:
-        self._feeds: dict[tuple[frozenset[str], frozenset[str]], Feed] = {}
+        self._feeds: dict[tuple[frozenset[str], frozenset[str], bool], Feed] = {}
         self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
         self._patterns: set[Feed] = set()
 
@@ -47,13 +72,14 @@ class Feeds:
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def get(self, selectors: frozenset[str], granted: frozenset[str]) -> Feed:
+    def get(self, selectors: frozenset[str], granted: frozenset[str], *, envelope: bool) -> Feed:
         """Return the feed of those rights, or a new one that nobody has entered."""
-        return self._feeds.get((selectors, granted)) or Feed(selectors, granted)
+        found = self._feeds.get((selectors, granted, envelope))
+        return found or Feed(selectors, granted, envelope=envelope)
 
     def enter(self, feed: Feed) -> Feed:
         """Count one more reader of a feed; return the one to be in, where another came first."""
-        feed = self._feeds.setdefault((feed.selectors, feed.granted), feed)
+        feed = self._feeds.setdefault((feed.selectors, feed.granted, feed.envelope), feed)
         feed.members += 1
         for feeds in self._indexes(feed):
             feeds.add(feed)
@@ -64,7 +90,7 @@ class Feeds:
         feed.members -= 1
         if feed.members:
             return
-        del self._feeds[feed.selectors, feed.granted]
+        del self._feeds[feed.selectors, feed.granted, feed.envelope]
         for feeds in self._indexes(feed):
             feeds.discard(feed)
         for text in feed.selectors:

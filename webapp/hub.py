@@ -116,10 +116,18 @@ class Hub:
     # Subscribing
 
     def subscribe(
-        self, selectors: frozenset[str], grant: Grant, start: Start, client: str = ""
+        self,
+        selectors: frozenset[str],
+        grant: Grant,
+        start: Start,
+        client: str = "",
+        *,
+        envelope: bool = False,
     ) -> Subscription:
         """Settle all that can fail about a new reader.
 
+        :param client: whose stream it is, as far as limits ask.
+        :param envelope: whether it gets each event's data in JSON that names the event's topics.
         :raises Unavailable: the hub is full or stopping, or the log cannot be reached.
         :raises TooMany: the client has as many streams as it may.
         """
@@ -128,7 +136,7 @@ class Hub:
             detail = "The hub is stopping."
             raise Unavailable(detail, "Come back in a moment.", reason="drain")
         self.room.check(client)
-        feed = self._feeds.get(selectors, grant.subscribe)
+        feed = self._feeds.get(selectors, grant.subscribe, envelope=envelope)
         place, lost = self.history.place(start, feed.sees)
         self.room.check(client)  # others came while the log was asked
         reader = Subscription(self, feed, place, lost=lost, grant=grant)

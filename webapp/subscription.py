@@ -210,7 +210,7 @@ class Subscription:
             if seen:
                 self.told = seen[-1].place
                 self._sent += len(seen)
-                return b"".join(event.frame for event in seen)
+                return self.feed.frames(seen, {})
             if time.monotonic() - began >= self._hub.settings.heartbeat:
                 return self._marked()  # what lies behind need not be looked through again
         return b""

@@ -77,13 +77,13 @@ class Window:
         self.floor = self.head = place
 
     def since(self, place: EventId, max_bytes: int | None = None) -> list[Event]:
-        """Return the events after `place`, up to about `max_bytes` of frames and at least one."""
+        """Return the events after `place`, up to about `max_bytes` on the wire and at least one."""
         start = bisect_right(self._events, place, lo=self._first, key=_place)
         if max_bytes is None:
             return self._events[start:]
         size = 0
         for end in range(start, len(self._events)):
-            size += len(self._events[end].frame)
+            size += self._events[end].bulk
             if size >= max_bytes:
                 return self._events[start : end + 1]
         return self._events[start:]

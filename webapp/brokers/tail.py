@@ -83,4 +83,4 @@ class Outage:
 
 def size(events: list[Event]) -> int:
     """Return how many bytes their frames are."""
-    return sum(len(event.frame) for event in events)
+    return sum(event.bulk for event in events)

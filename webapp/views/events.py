@@ -77,7 +77,7 @@ class _Views:
         args = forms.query()
         first = args.to_dict()  # a MultiDict raises and catches for each key that it has not
         selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
-        start = _start(first)
+        start, envelope = _start(first), _envelope(first.get("envelope", "0"))
         token = self._token(first)
         if not request.environ.keys().isdisjoint(_BODY):
             bodies.read(_MAX_GET_BODY)
@@ -85,7 +85,8 @@ class _Views:
             grant = self._authority.reader(token)
             if request.method == "HEAD":
                 return _stream(iter(()))
-            subscription = self._hub.subscribe(selectors, grant, start, client(request.remote_addr))
+            address = client(request.remote_addr)
+            subscription = self._hub.subscribe(selectors, grant, start, address, envelope=envelope)
         except (Unavailable, TooMany) as error:
             return self._no_room(error)
         connection = request.environ.get("tidings.connection")
@@ -217,6 +218,13 @@ def _selectors(texts: list[str], default: str | None) -> frozenset[str]:
     for text in texts:
         check_name("topic", text)
     return frozenset(texts or [default or ""])
+
+
+def _envelope(text: str) -> bool:
+    if text not in {"0", "1"}:
+        detail = "envelope is 1 or 0."
+        raise Invalid(detail, "Send envelope=1 to get each event as JSON with its topics, or none.")
+    return text == "1"
 
 
 def _start(args: dict[str, str]) -> Start:
