@@ -44,6 +44,7 @@ LAYERS = [
         "views.pipe",
         "views.problems",
         "views.sessions",
+        "views.tokens",
     ],
     ["", "cli", "refusals", "server", "startup"],
 ]

@@ -109,6 +109,21 @@ class Authority:
             raise Forbidden(detail, "Use a token with mercure.publish, such as ['*'].")
         return granted
 
+    def visitor(self, token: str | None, path: str) -> None:
+        """Refuse one who may not read what a path tells of the hub itself; without a key all may.
+
+        :raises Unauthorized: there is no valid token.
+        :raises Forbidden: what it may read does not cover the path.
+        :raises Unavailable: its key cannot be had at the moment.
+        """
+        if not self._keyed:
+            return
+        granted = self._grant(token, self._subscribers or self._publishers).subscribe
+        if not covers(granted, (path,)):
+            detail = "The token does not grant reading this."
+            remedy = f"Use a token whose mercure.subscribe covers {path}, such as ['{path}']."
+            raise Forbidden(detail, remedy, asked=[path], granted=sorted(granted)[:_TOLD])
+
     def _grant(self, token: str | None, keys: list[Key]) -> Grant:
         if token is None:
             detail = "A token is needed, and the request has none."

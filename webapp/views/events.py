@@ -15,7 +15,7 @@ from flask.globals import request_ctx
 
 from webapp import wire
 from webapp.auth import bearer
-from webapp.errors import Forbidden, Invalid, TidingsError, TooLarge, TooMany, Unavailable
+from webapp.errors import Invalid, TidingsError, TooLarge, TooMany, Unavailable
 from webapp.events import check_name
 from webapp.history import Start
 from webapp.limits import Rate, client
@@ -25,6 +25,7 @@ from webapp.texts import duration
 from webapp.topics import DEFAULT
 from webapp.views import bodies, forms
 from webapp.views.pipe import Pipe
+from webapp.views.tokens import carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,7 +47,6 @@ _LONG_MOMENT = 40  # characters: more than any time has
 _PIPE_STEP = 500  # lines published together
 _PATIENCE = 5  # seconds over which those return that found no room
 _BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
-COOKIE = "mercureAuthorization"
 CURSOR = r"[^\x00-\x1f\x7f]*"
 
 
@@ -78,7 +78,7 @@ class _Views:
         first = args.to_dict()  # a MultiDict raises and catches for each key that it has not
         selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
         start, envelope = _start(first), _envelope(first.get("envelope", "0"))
-        token = self._token(first)
+        token = carried(first)
         if not request.environ.keys().isdisjoint(_BODY):
             bodies.read(_MAX_GET_BODY)
         try:
@@ -100,7 +100,7 @@ class _Views:
 
     def publish(self, default: str | None) -> ResponseReturnValue:
         """Put what the body says in the log, and answer with its ids."""
-        token = self._token(forms.query().to_dict())
+        token = carried(forms.query().to_dict(), self._settings.publish_origins)
         granted = self._authority.publisher(token)  # before a stranger's body is read
         if request.mimetype == "application/x-ndjson":
             return self._pipe(default, token)
@@ -155,31 +155,6 @@ class _Views:
         """Slow a pipe down to its rate, until the hub stops: what has arrived is published."""
         while (wait := self._rate.take(payer, count)) and not self._hub.draining:
             rest(min(wait, 1.0))
-
-    def _token(self, args: dict[str, str]) -> str | None:
-        """Return the request's token from the first carrier that has one, in Mercure's order.
-
-        :raises Unauthorized: the Authorization header is not a bearer's.
-        :raises Forbidden: a cookie would publish for a page of an origin that is not allowed.
-        """
-        if (header := request.environ.get("HTTP_AUTHORIZATION")) is not None:
-            scheme, _, credentials = header.partition(" ")
-            # What is no bearer's token is refused as one that is not valid, not ignored.
-            return credentials.strip() if scheme.lower() == "bearer" else ""
-        if token := args.get("authorization"):
-            return token
-        if "HTTP_COOKIE" not in request.environ:
-            return None
-        token = request.cookies.get(COOKIE)
-        if token and request.method == "POST":
-            self._check_origin()
-        return token
-
-    def _check_origin(self) -> None:
-        origin = request.headers.get("Origin", "none")
-        if origin not in {request.host_url.rstrip("/"), *self._settings.publish_origins}:
-            detail = "A cookie publishes only for pages of an origin that is allowed."
-            raise Forbidden(detail, "Add the page's origin to TIDINGS_PUBLISH_ORIGINS.")
 
     def _no_room(self, error: Unavailable | TooMany) -> ResponseReturnValue:
         """Tell an EventSource to come back: for any status but 200 it would give up for good."""

@@ -19,7 +19,8 @@ from webapp.events import MAX_ID, MAX_NAME, MAX_TOPICS, OWN_ID, RESERVED_ID, RET
 from webapp.subscription import VERSION
 from webapp.topics import DEFAULT
 from webapp.views.bodies import DIGITS, MAX_BATCH
-from webapp.views.events import COOKIE, CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
+from webapp.views.events import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
+from webapp.views.tokens import COOKIE
 
 if TYPE_CHECKING:
     from webapp.settings import Settings
