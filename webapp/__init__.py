@@ -41,6 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     hub = Hub(connect(settings), settings, _max_readers(settings))
     app.extensions["tidings"] = hub
     app.session_interface = NoSessions()
+    app.ensure_sync = lambda func: func  # type: ignore[method-assign] # nothing here is async
     if settings.trusted_proxies:
         app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     if settings.demo:

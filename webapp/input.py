@@ -23,7 +23,7 @@ class Input:
         """Whether the hub ended the body, and not its client."""
         self._body = body
         self._connection = connection
-        self._left = int(length) if length is not None else None
+        self.length = self._left = int(length) if length is not None else None
 
     def read(self, size: int | None = None) -> bytes:
         """Read `size` bytes, or all.

@@ -10,7 +10,7 @@ import gc
 import logging
 import sys
 import time
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
@@ -19,6 +19,7 @@ import gevent
 from gevent.event import Event as Signal
 from gevent.pool import Pool
 from gunicorn import sock as gunicorn_sock
+from gunicorn import util as gunicorn_util
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
@@ -39,6 +40,16 @@ if TYPE_CHECKING:
     from webapp.settings import Settings
 
 gevent.config.track_greenlet_tree = False  # who spawned whom: memory for each connection
+
+_written = lru_cache(1)(gunicorn_util.http_date)
+
+
+def _http_date(timestamp: float | None = None) -> str:
+    """Return what gunicorn's own does: it would write a date for each answer, not each second."""
+    return _written(int(time.time() if timestamp is None else timestamp))
+
+
+gunicorn_util.http_date = _http_date
 
 _STREAM = ("Content-Type", "text/event-stream")
 _KEPT = (

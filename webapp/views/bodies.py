@@ -29,17 +29,18 @@ _LONG = 1000  # digits of any number
 Fields = dict[str, Any]
 
 
-def drafts(default: str | None, max_body: int) -> list[Draft]:
+def drafts(query: MultiDict[str, str], default: str | None, max_body: int) -> list[Draft]:
     """Return what a form, JSON or raw body publishes; all of it is valid.
 
+    :param query: the query's parameters, which say more about a raw body.
     :param default: the topic of events that name none; None: they are refused.
     :raises Invalid: the body, or an event in it, cannot be published.
     :raises TooLarge: the body is over `max_body` bytes, or the array over `MAX_BATCH` events.
     :raises Unreadable: the body is of a kind that the hub does not read.
     """
     check_encoding()
-    body = read(max_body)
-    if request.mimetype == "application/json":
+    body, kind = read(max_body), request.mimetype
+    if kind == "application/json":
         value = _json(body)
         items = value if isinstance(value, list) else [value]
         if not items or len(items) > MAX_BATCH:
@@ -47,10 +48,10 @@ def drafts(default: str | None, max_body: int) -> list[Draft]:
             refusal = TooLarge if items else Invalid
             raise refusal(detail, "Send several, or an NDJSON body.", reason="batch")
         return list(_drafts(items, default))
-    if request.mimetype in {"application/x-www-form-urlencoded", "multipart/form-data"}:
+    if kind in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         fields = forms.read(body)
     else:
-        fields = forms.query()
+        fields = query
         if body:
             fields["data"] = forms.text(body)
     if not any(name in fields for name in _FIELDS):
@@ -101,9 +102,12 @@ def read(limit: int) -> bytes:
 
     :raises TooLarge: it is over `limit` bytes.
     """
-    if (request.content_length or 0) > limit:
+    source = request.environ["wsgi.input"]
+    if not hasattr(source, "pieces"):
+        source = request.stream  # another server's may not end where the body does
+    if (getattr(source, "length", None) or request.content_length or 0) > limit:
         raise _too_large(limit)
-    body: bytes = request.stream.read(limit + 1)
+    body: bytes = source.read(limit + 1)
     if len(body) > limit:
         raise _too_large(limit)
     return body
@@ -146,7 +150,7 @@ def check_encoding() -> None:
     :raises Unreadable: it says that it is compressed, or in another encoding.
     """
     forms.check_charset(request.mimetype_params)
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if request.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         detail = "The body is compressed."
         raise Unreadable(detail, "Send it as it is.")
 

@@ -100,13 +100,14 @@ class _Views:
 
     def publish(self, default: str | None) -> ResponseReturnValue:
         """Put what the body says in the log, and answer with its ids."""
-        token = carried(forms.query().to_dict(), self._settings.publish_origins)
+        query = forms.query()
+        token = carried(query.to_dict(), self._settings.publish_origins)
         granted = self._authority.publisher(token)  # before a stranger's body is read
         if request.mimetype == "application/x-ndjson":
             return self._pipe(default, token)
         pay = partial(self._pay, self._payer(token))
         pay(0)
-        drafts = bodies.drafts(default, self._settings.max_body_bytes)
+        drafts = bodies.drafts(query, default, self._settings.max_body_bytes)
         ids = [event.id for event in self._append(granted, drafts, pay)]
         if not _wants_json():
             return Response("\n".join(ids), mimetype="text/plain")
@@ -141,6 +142,8 @@ class _Views:
         return self._hub.publish(drafts)
 
     def _payer(self, token: str | None) -> str:
+        if not self._settings.publish_rate:
+            return ""
         # Where there is no key anybody can make tokens up.
         keyed = token and self._settings.keyed
         return bearer(token or "") if keyed else client(request.remote_addr)
