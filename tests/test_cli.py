@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import KEY, ROOT, environment
+from commands import tidings
+from conftest import KEY
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from test_keys import ED, P256, RSA, pem
+
+from webapp.settings import Settings
+from webapp.subscription import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,13 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from conftest import Server
-
-
-def tidings(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "webapp.cli", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(env), capture_output=True, text=True, check=False
-    )
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -78,3 +73,42 @@ def test_what_it_cannot_do_it_says_with_a_remedy(
     assert done.returncode != 0
     assert remedy in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_it_tells_the_version_of_the_project() -> None:
+    assert tidings("--version").stdout == f"tidings, version {VERSION}\n"
+
+
+def test_it_completes_what_the_shell_asks_for() -> None:
+    asked = {"_TIDINGS_COMPLETE": "bash_complete", "COMP_WORDS": "tidings pub", "COMP_CWORD": "1"}
+    assert tidings(**asked).stdout == "plain,publish\n"
+
+
+@pytest.mark.parametrize("command", [(), ("publish",), ("tail",), ("token",)], ids=" ".join)
+def test_its_help_has_examples(command: tuple[str, ...]) -> None:
+    told = tidings(*command, "--help")
+    assert told.returncode == 0
+    assert "Examples:\n    tidings" in told.stdout or "Examples:\n    export" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("ftp://hub.example", "https://hub.example"),
+        ("https://", "https://hub.example"),
+        ("https://hub.example:port", "https://hub.example"),
+        ("https://hub.example/\nevents", "https://hub.example"),
+        ("https://me:secret@hub.example", "TIDINGS_TOKEN"),
+        ("https://hub.example/events?authorization=secret", "TIDINGS_TOKEN"),
+    ],
+)
+def test_a_url_that_is_none_is_a_wrong_command_line(url: str, remedy: str) -> None:
+    done = tidings("publish", "x", TIDINGS_URL=url)
+    assert done.returncode == 2
+    assert remedy in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_hub_starts_in_a_shell_that_has_the_command_lines_variables() -> None:
+    settings = Settings.from_env({"TIDINGS_URL": "https://hub.example", "TIDINGS_TOKEN": "x"})
+    assert settings == Settings.from_env({})

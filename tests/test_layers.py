@@ -46,7 +46,8 @@ LAYERS = [
         "views.sessions",
         "views.tokens",
     ],
-    ["", "cli", "refusals", "server", "startup"],
+    ["cli.away", "cli.follow", "cli.output", "cli.publish", "cli.remote", "cli.tail", "cli.token"],
+    ["", "cli", "cli.__main__", "refusals", "server", "startup"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_IMPORT_GEVENT = {

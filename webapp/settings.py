@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PREFIX = "TIDINGS_"
+_CLIENT = {PREFIX + "URL", PREFIX + "TOKEN"}  # of the command line: no settings of the hub
 _SMALL: dict[str, dict[str, int]] = {  # where the log takes memory; small Redis plans have 25 MB
     "memory": {"history_events": 10_000, "history_bytes": 64 << 20},
     "redis": {"history_events": 10_000},
@@ -109,7 +110,7 @@ class Settings:
         names = {PREFIX + f.name.upper(): f for f in fields(cls) if "parse" in f.metadata}
         values: dict[str, Any] = {}
         for name, text in environ.items():
-            if name.startswith(PREFIX):
+            if name.startswith(PREFIX) and name not in _CLIENT:
                 if name not in names:
                     raise _unknown(name, list(names))
                 values[names[name].name] = _read(name, text, names[name].metadata["parse"])

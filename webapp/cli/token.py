@@ -1,4 +1,4 @@
-"""The command `tidings`: so far, tokens."""
+"""`tidings token`: make a token, or say what one grants."""
 
 from __future__ import annotations
 
@@ -10,35 +10,24 @@ from typing import Any, TextIO
 import click
 import jwt
 
+from webapp.cli.remote import Duration
 from webapp.errors import Misconfigured
 from webapp.settings import Settings
-from webapp.texts import duration
 
-_NEVER = "never"
-
-
-class _Duration(click.ParamType[float]):
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Return seconds."""
-        try:
-            return float("inf") if value == _NEVER else duration(value)
-        except ValueError as error:
-            return self.fail(f"It is {error}; or {_NEVER}.", param, ctx)
+_EPILOG = """\b
+Examples:
+  tidings token --publish '*' --expires never
+  tidings token -s '/users/7' --subject 7 --expires 15m
+  tidings token --publish news --key private.pem
+  tidings token eyJ…
+"""
 
 
-@click.group()
-@click.version_option(package_name=None, version="0.1.0", prog_name="tidings")
-def main() -> None:
-    """A Server-Sent Events hub: its tokens."""
-
-
-@main.command()
+@click.command(epilog=_EPILOG)
 @click.argument("text", metavar="[TOKEN]", required=False)
 @click.option("--publish", "-p", multiple=True, help="A selector of topics it may publish to.")
 @click.option("--subscribe", "-s", multiple=True, help="A selector of private events it may read.")
-@click.option("--expires", type=_Duration(), default="1h", show_default=True, help="Its life.")
+@click.option("--expires", type=Duration(), default="1h", show_default=True, help="Its life.")
 @click.option("--subject", help="Whose it is (sub).")
 @click.option("--key", type=click.File(), help="A file with the key; a private key as PEM.")
 def token(  # noqa: PLR0913, PLR0917 - what can be said of a token
@@ -122,7 +111,3 @@ def _when(moment: object) -> str:
     left = round(moment - time.time())
     told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
     return f"{told}, " + (f"in {left} s" if left > 0 else f"{-left} s ago")
-
-
-if __name__ == "__main__":
-    main()

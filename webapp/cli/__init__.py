@@ -1,0 +1,61 @@
+"""The command `tidings`: publish, tail, token."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from webapp.cli.publish import publish
+from webapp.cli.remote import remote_options
+from webapp.cli.tail import tail
+from webapp.cli.token import token
+
+_INTERRUPTED = 130
+_EPILOG = """\b
+Exit codes:
+  0    done
+  1    refused or failed; stderr says why and how to mend it
+  2    the command line itself is wrong
+  130  ended by Ctrl-C
+
+\b
+Examples:
+  export TIDINGS_URL=https://hub.example TIDINGS_TOKEN=eyJ…
+  tidings publish --topic news 'Hello'
+  tail -f app.log | tidings publish --topic log --follow
+  tidings tail news '/users/{id}' --since 15m
+
+\b
+Shell completion:
+  eval "$(_TIDINGS_COMPLETE=bash_source tidings)"    or zsh_source, fish_source
+"""
+
+
+class _Main(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and end quietly where nobody wants to read or wait any longer."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(_INTERRUPTED)
+        except BrokenPipeError:  # as `tidings tail | head` means it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+
+@click.group(cls=_Main, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name=None, version="0.1.0", prog_name="tidings")
+@remote_options(env=True)
+def main(url: str | None, token: str | None) -> None:
+    """Publish to a Tidings hub, listen to it, and make tokens for it.
+
+    All it needs of a hub is its URL, and a token where the hub wants one.
+    """
+    click.get_current_context().obj = (url, token)
+
+
+for _command in (publish, tail, token):
+    main.add_command(_command)
