@@ -29,7 +29,7 @@ PATIENCE = 15  # seconds
 
 
 class Remote:
-    """A process with one broker.
+    """A process with one broker, and the roster beside it.
 
     :param settings: as in the environment: `TIDINGS_BROKER_URL` and limits.
     """
@@ -99,11 +99,13 @@ def _serve(orders: socket.socket) -> None:
     import gevent
     from gevent.lock import RLock
 
-    from webapp.brokers import connect
+    from webapp.brokers import connect, enlist
     from webapp.errors import TidingsError
     from webapp.settings import Settings
 
-    broker = connect(Settings.from_env(os.environ))
+    settings = Settings.from_env(os.environ)
+    broker = connect(settings)
+    roster = enlist(settings, broker)
     file = orders.makefile("rb")
 
     answering = RLock()
@@ -119,12 +121,14 @@ def _serve(orders: socket.socket) -> None:
                 for found in broker.follow(*args):
                     answer(None, found, None)
             else:
-                answer(number, getattr(broker, method)(*args), None)
+                asked = broker if hasattr(broker, method) else roster
+                answer(number, getattr(asked, method)(*args), None)
         except TidingsError as error:
             answer(number, None, (type(error), error.detail, error.remedy, error.extra))
 
     while order := _load(file):
         gevent.spawn(call, *order)
+    roster.close()
     broker.close()
 
 

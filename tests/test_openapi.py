@@ -49,6 +49,12 @@ PATHS = [
     "/openapi.json",
     "/static/{filename}",
 ]
+KEYED = [
+    "/.well-known/mercure/subscriptions",
+    "/.well-known/mercure/subscriptions/{topic}",
+    "/.well-known/mercure/subscriptions/{topic}/{subscriber}",
+    "/.well-known/mercure/revocations",
+]
 ROUTES = """
 import json, wsgi
 print(json.dumps([[rule.rule, sorted(rule.methods)] for rule in wsgi.app.url_map.iter_rules()]))
@@ -76,23 +82,40 @@ def document(server: Server) -> dict[str, Any]:
     return found
 
 
-def test_it_has_every_route_and_no_other(server: Server) -> None:
+def routes(**env: str) -> set[tuple[str, str]]:
     command = [sys.executable, "-c", ROUTES]
-    env = environment({"TIDINGS_BROKER_URL": "memory://"})
+    env = environment({"TIDINGS_BROKER_URL": "memory://", **env})
     said = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=True).stdout
-    routes = {
+    return {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule), method.lower())
         for rule, methods in json.loads(said)
         for method in methods
     }
+
+
+def described(server: Server) -> set[tuple[str, str]]:
     paths = document(server)["paths"]
-    assert {(path, it) for path in paths for it in paths[path] if it != "parameters"} == routes
-    assert {path for path, _ in routes} == set(PATHS)
+    return {(path, it) for path in paths for it in paths[path] if it != "parameters"}
+
+
+def test_it_has_every_route_and_no_other(server: Server) -> None:
+    assert described(server) == routes()
+    assert {path for path, _ in routes()} == set(PATHS)
+
+
+def test_of_a_hub_with_a_key_it_has_every_route_and_no_other(locked: Server) -> None:
+    assert described(locked) == routes(TIDINGS_JWT_KEY=KEY)
+    assert {path for path, _ in described(locked)} == {*PATHS, *KEYED}
 
 
 @pytest.fixture(name="hub", scope="module")
 def _hub(serve: Callable[..., Server]) -> Server:
     return serve(**SHORT)
+
+
+@pytest.fixture(name="locked", scope="module")
+def _locked(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_JWT_KEY=KEY, **SHORT)
 
 
 def narrowed(found: dict[str, Any]) -> dict[str, Any]:
@@ -166,14 +189,12 @@ def test_what_it_does_not_allow_is_refused_as_it_says(hub: Server, path: str) ->
     assert "Traceback" not in hub.log
 
 
-def test_it_asks_for_a_token_where_one_is_needed(serve: Callable[..., Server]) -> None:
-    locked = serve(TIDINGS_JWT_KEY=KEY, **SHORT)
+@pytest.mark.parametrize("path", ["/events", *KEYED])
+def test_it_asks_for_a_token_where_one_is_needed(locked: Server, path: str) -> None:
     found = document(locked)
     assert found["components"]["securitySchemes"].keys() == {"bearer", "query", "cookie"}
     claims = {"mercure": {"publish": ["*"], "subscribe": ["*"]}}
-    attack(
-        locked, found, "/events", Mode.POSITIVE, Authorization=f"Bearer {jwt.encode(claims, KEY)}"
-    )
+    attack(locked, found, path, Mode.POSITIVE, Authorization=f"Bearer {jwt.encode(claims, KEY)}")
     assert "Traceback" not in locked.log
 
 

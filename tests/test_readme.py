@@ -11,7 +11,7 @@ import pytest
 from conftest import PATIENCE, ROOT, need
 
 from webapp.settings import PREFIX, Settings
-from webapp.subscription import VERSION
+from webapp.voice import VERSION
 
 if TYPE_CHECKING:
     from conftest import Server

@@ -27,12 +27,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     from flask import Flask
 
     from webapp.auth import Authority
-    from webapp.brokers import connect
+    from webapp.brokers import connect, enlist
     from webapp.demo import Demo
     from webapp.hub import Hub
     from webapp.limits import behind
+    from webapp.presence import Presence
     from webapp.settings import Settings
-    from webapp.views import events, openapi, ops, pages, problems
+    from webapp.views import events, openapi, ops, pages, presence, problems
     from webapp.views.sessions import NoSessions
 
     settings = settings or Settings.from_env(os.environ)
@@ -51,7 +52,13 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.before_request(problems.refuse_made_up_hosts)
     problems.init_app(app)
     app.after_request(pages.as_declared)
-    app.register_blueprint(events.make_blueprint(hub, Authority(settings), settings))
+    authority = Authority(settings)
+    if settings.keyed:
+        hub.presence = Presence(hub, enlist(settings, hub.broker), settings.presence_lease)
+        hub.observers.append(hub.presence)
+        authority.refuses = hub.presence.refuses
+        app.register_blueprint(presence.make_blueprint(hub, hub.presence, authority, settings))
+    app.register_blueprint(events.make_blueprint(hub, authority, settings))
     app.register_blueprint(ops.make_blueprint(hub))
     app.register_blueprint(openapi.make_blueprint(settings))
     app.register_blueprint(pages.bp)

@@ -15,10 +15,10 @@ import jwt
 
 from webapp.errors import Forbidden, Unauthorized
 from webapp.keys import Published, fixed
-from webapp.topics import EVERYTHING, covers
+from webapp.topics import EVERYTHING, HUB, covers, is_reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from webapp.events import Draft
     from webapp.keys import Key
@@ -68,6 +68,8 @@ class Authority:
         self._anonymous = settings.anonymous
         self._audience = settings.jwt_audience
         self._issuer = settings.jwt_issuer
+        self.refuses: Callable[[Grant], bool] = lambda _: False
+        """Whether a token was revoked."""
 
     def reader(self, token: str | None) -> Grant:
         """Return what a reader may read.
@@ -88,6 +90,9 @@ class Authority:
             detail = "A private event reaches those whose token covers it; this hub has none."
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
         for draft in drafts:
+            if any(map(is_reserved, draft.topics)):
+                detail = f"The topics below {HUB} are the hub's own."
+                raise Forbidden(detail, "Choose another topic.")
             if not all(covers(granted, (topic,)) for topic in draft.topics):
                 detail = "The token does not grant publishing to every topic of the event."
                 remedy = "Use a token whose mercure.publish covers them, such as ['*']."
@@ -124,10 +129,37 @@ class Authority:
             remedy = f"Use a token whose mercure.subscribe covers {path}, such as ['{path}']."
             raise Forbidden(detail, remedy, asked=[path], granted=sorted(granted)[:_TOLD])
 
+    def operator(self, token: str | None, path: str) -> None:
+        """Refuse one who may not do what a path does to others.
+
+        :raises Unauthorized: there is no valid token.
+        :raises Forbidden: what it may publish to does not cover the path.
+        """
+        granted = self.publisher(token)
+        if not covers(granted, (path,)):
+            detail = "The token does not grant this."
+            remedy = "Use a token whose mercure.publish covers the path, such as ['*']."
+            raise Forbidden(detail, remedy, asked=[path], granted=sorted(granted)[:_TOLD])
+
+    def known(self, token: str) -> Grant:
+        """Return what a token says that somebody else has, whoever may use it for what.
+
+        :raises Unauthorized: it is not valid any more, or never was.
+        """
+        keys = list({id(key): key for key in (*self._publishers, *self._subscribers)}.values())
+        return self._verified(token, keys)
+
     def _grant(self, token: str | None, keys: list[Key]) -> Grant:
         if token is None:
             detail = "A token is needed, and the request has none."
             raise Unauthorized(detail, _SEND_ONE)
+        grant = self._verified(token, keys)
+        if self.refuses(grant):
+            detail = "The token was revoked."
+            raise Unauthorized(detail, "Ask whoever gave it for a new one.")
+        return grant
+
+    def _verified(self, token: str, keys: list[Key]) -> Grant:
         try:
             return _grant_of(self._claims(token, keys), token)
         except jwt.ExpiredSignatureError:

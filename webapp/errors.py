@@ -5,6 +5,7 @@
     ├── Invalid       400 the request says something the hub cannot do
     ├── Unauthorized  401 no token, or not a valid one
     ├── Forbidden     403 the token does not grant what was asked
+    ├── NotFound      404 it is not there, or not any more
     ├── TimedOut      408 the body stopped arriving
     ├── Conflict      409 the id is taken by other content
     ├── TooLarge      413 over a limit that the message names
@@ -93,6 +94,14 @@ class Forbidden(TidingsError):
     status = 403
     title = "Forbidden"
     reason = "forbidden"
+
+
+class NotFound(TidingsError):
+    """What the request is about is not there."""
+
+    status = 404
+    title = "Not found"
+    reason = "not_found"
 
 
 class TimedOut(TidingsError):

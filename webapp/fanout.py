@@ -12,23 +12,25 @@ from gevent.event import Event as Signal
 
 from webapp import wire
 from webapp.brokers.base import Gap
+from webapp.events import EventId
 from webapp.pace import Pace
+from webapp.window import Window
 from webapp.wire import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from webapp.brokers.base import Broker
-    from webapp.events import Event, EventId
+    from webapp.events import Event
     from webapp.feeds import Feed, Feeds
     from webapp.subscription import Subscription
-    from webapp.window import Window
 
 log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
 _SHORT = 0.001  # seconds: a pass to a few readers
 _GATHERING = 0.025  # seconds at most between two longer ones, and thrice what the first took
+_ANNOUNCED, _ANNOUNCED_BYTES = 10_000, 8 << 20  # for readers that are busy with older events
 RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
 
 
@@ -47,6 +49,8 @@ class Fanout:
         """All up to here was handed to the readers that were parked."""
         self.renew_before = window.head
         """A reader whose newest id is older than this place is given a fresh one."""
+        self.announced = Window(EventId(0, 0), _ANNOUNCED, _ANNOUNCED_BYTES)
+        """The newest events that are in no log."""
         self._broker = broker
         self._members = members
         self._arrived, self._passed = Signal(), Signal()
@@ -146,3 +150,26 @@ class Fanout:
                     reader.give(mark, max(place, reader.cursor), place, 0)
                 pace.keep()
         self.renew_before = self.dispatched
+
+    def announce(self, events: list[Event]) -> None:
+        """Hand events that are in no log to those who may see them: to parked readers now, to
+        others when they park. To be called by one greenlet only.
+        """
+        self.announced.append(events)
+        self.announced.trim()
+        first, upto, pace = events[0].place, events[-1].place, Pace()
+        for feed in list(self.feeds.hearing):
+            payload = Payload(b"".join(event.frame for event in events if feed.sees(event)))
+            pace.keep()
+            for reader in list(feed.parked):
+                # One that parked since has them.
+                if reader.heard < first:
+                    reader.tell(payload, upto)
+                    pace.keep()
+
+    def forget_announced(self) -> None:
+        """Let those who may see them know that some are missing."""
+        self.announced.clear(self.announced.head.next(0))
+        for feed in list(self.feeds.hearing):
+            for reader in list(feed.parked):
+                reader.look_again()

@@ -6,7 +6,7 @@ from collections import defaultdict
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from webapp.topics import covers, selector
+from webapp.topics import SUBSCRIPTIONS, covers, selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,6 +29,8 @@ class Feed:
         self.envelope = envelope
         self.members = 0
         self.last_write = monotonic()
+        # Whether its readers may see subscription events.
+        self.hears = _may_hear(selectors) and _may_hear(granted)
         self.parked: set[Subscription] = set()
 
     def sees(self, event: Event) -> bool:
@@ -65,6 +67,8 @@ class Feeds:
         self._feeds: dict[tuple[frozenset[str], frozenset[str], bool], Feed] = {}
         self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
         self._patterns: set[Feed] = set()
+        self.hearing: set[Feed] = set()
+        """Those whose readers may see subscription events."""
 
     def __iter__(self) -> Iterator[Feed]:
         return iter(self._feeds.values())
@@ -83,6 +87,8 @@ class Feeds:
         feed.members += 1
         for feeds in self._indexes(feed):
             feeds.add(feed)
+        if feed.hears:
+            self.hearing.add(feed)
         return feed
 
     def leave(self, feed: Feed) -> None:
@@ -91,6 +97,7 @@ class Feeds:
         if feed.members:
             return
         del self._feeds[feed.selectors, feed.granted, feed.envelope]
+        self.hearing.discard(feed)
         for feeds in self._indexes(feed):
             feeds.discard(feed)
         for text in feed.selectors:
@@ -106,3 +113,7 @@ class Feeds:
     def _indexes(self, feed: Feed) -> list[set[Feed]]:
         names = [selector(text).exact for text in feed.selectors]
         return [self._patterns if name is None else self._exact[name] for name in names]
+
+
+def _may_hear(selectors: frozenset[str]) -> bool:
+    return any(selector(text).may_begin(SUBSCRIPTIONS) for text in selectors)

@@ -21,12 +21,13 @@ from webapp.subscription import Subscription
 from webapp.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from webapp.auth import Grant
     from webapp.brokers.base import Broker
     from webapp.events import Draft, Event
     from webapp.history import Start
+    from webapp.presence import Presence
     from webapp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Hub:
         self.settings = settings
         self.draining = False
         self.failed = False
+        self.presence: Presence | None = None
         self.observers: list[Callable[[Subscription, bool], None]] = []
         self.ended: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -72,6 +74,8 @@ class Hub:
         self.fanout = Fanout(self.broker, window, self._feeds, self._members)
         tasks = (self.fanout.follow, self.fanout.dispatch, self._tick)
         self._tasks = [gevent.spawn(task) for task in tasks]
+        if self.presence:
+            self._tasks += self.presence.start()
         for task in self._tasks:
             task.link_exception(self._fail)
 
@@ -96,11 +100,16 @@ class Hub:
 
     def stop(self) -> None:
         """Stop following the log and let go of it."""
+        if self.presence:
+            self.presence.stop()
         self.broker.close()
         gevent.killall(self._tasks)
 
     def __len__(self) -> int:
         return len(self._members)
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(list(self._members))
 
     # Publishing
 
@@ -150,6 +159,8 @@ class Hub:
         self.room.enter(reader.client)
         if self.draining:
             reader.end("drain")
+        if self.presence and self.presence.refuses(reader.grant):
+            reader.end("kicked")  # its token was revoked meanwhile
         self._observe(reader, opened=True)
 
     def leave(self, reader: Subscription) -> None:
@@ -164,7 +175,7 @@ class Hub:
     def drain(self) -> None:
         """Take no new readers and say goodbye to those that are here."""
         self.draining = True
-        for reader in list(self._members):
+        for reader in self:
             reader.end("drain")
 
     def _observe(self, reader: Subscription, *, opened: bool) -> None:
@@ -189,7 +200,7 @@ class Hub:
                     for reader in list(feed.parked):
                         reader.beat()
                         pace.keep()
-            for reader in list(self._members):
+            for reader in self:
                 reader.check_deadline(now)
                 pace.keep()
 

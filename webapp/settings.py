@@ -92,6 +92,8 @@ class Settings:
     """Events a second that a token, or an address where there are none, may publish per worker;
     0: no limit.
     """
+    presence_lease: float = _setting(15.0, texts.above_zero)
+    """Seconds after which a killed worker's readers are no longer listed."""
     drain: float = _setting(10.0, texts.above_zero)
     """Seconds in which a stopping worker says goodbye to its readers."""
     demo: bool = _setting(default=False, parse=texts.flag)

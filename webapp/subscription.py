@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from gevent.event import Event as Signal
 
-from webapp import wire
+from webapp import voice, wire
 from webapp.errors import Unavailable
+from webapp.lifetime import Lifetime
 from webapp.pace import Pace, give_way
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from webapp.auth import Grant
     from webapp.brokers.base import Gap
@@ -28,13 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NEVER = float("inf")
-_NOTICE = 60  # seconds before a token's end
+_ANNOUNCED = 64 << 10  # bytes of what is in no log, at once
 _RETRY = 5  # seconds between two looks at a log that is away, jittered
 
 _HEARTBEAT = wire.Payload(wire.HEARTBEAT)
-
-VERSION = "0.1.0"
 
 
 class Subscription:
@@ -48,12 +46,11 @@ class Subscription:
     # There may be thousands.
     __slots__ = (
         "_connection",
-        "_deadline",
         "_expiring",
         "_gap",
         "_given",
         "_hub",
-        "_notice",
+        "_life",
         "_rest",
         "_sent",
         "_woken",
@@ -61,7 +58,9 @@ class Subscription:
         "cursor",
         "feed",
         "grant",
+        "heard",
         "lost",
+        "name",
         "reason",
         "told",
     )
@@ -73,6 +72,8 @@ class Subscription:
         self.client = ""  # whose stream it is, as far as limits ask
         self.cursor = place  # all that it sees up to here was given to it
         self.told = place  # the newest id that it knows
+        self.heard = hub.fanout.announced.head  # all that is in no log up to here was given to it
+        self.name = f"urn:uuid:{uuid4()}" if hub.presence else ""
         self.reason: str | None = None
         self._hub = hub
         self.lost = lost
@@ -81,10 +82,7 @@ class Subscription:
         self._given = b""  # by the dispatcher, to be yielded
         self._rest: Buffer = b""  # of a chunk that the dispatcher began
         self._gap: Gap | None = None  # in the log, that it was not told of
-        self._deadline = self._last_moment()
-        self._notice = (
-            time.monotonic() + grant.expires - time.time() - _NOTICE if grant.expires else _NEVER
-        )
+        self._life = Lifetime(hub.settings.max_age, grant.expires)
         self._expiring = False  # it is to be told so
         self._woken = Signal()
         self._sent = 0
@@ -105,7 +103,7 @@ class Subscription:
                     if frame := self._noticed() or self._missed() or self._awaited():
                         yield frame
             if self.reason not in {"client_left", "too_slow"}:
-                yield self._farewell()
+                yield self._farewell(self.reason)
         except (GeneratorExit, BrokenPipeError):
             self._left()  # the server gave up writing, or this did
             raise
@@ -151,6 +149,20 @@ class Subscription:
         self._sent += count
         self._write(payload)
 
+    def tell(self, payload: Payload, upto: EventId) -> None:
+        """Hand a parked reader its part of what is in no log, which may be nothing."""
+        if self in self.feed.parked:
+            self.heard = upto
+            if payload.plain:
+                self._keep_up()
+                self._write(payload)
+
+    def look_again(self) -> None:
+        """Wake a parked reader to look for what it was not given."""
+        self._keep_up()
+        self.feed.parked.discard(self)
+        self._woken.set()
+
     def beat(self) -> None:
         """Give a parked reader a heartbeat."""
         if self in self.feed.parked:
@@ -184,7 +196,7 @@ class Subscription:
             return b""
         self._expiring = False
         self.told = self.cursor
-        return self._frame("hub.expiring", {"expires": round(self.grant.expires)})
+        return self._said("hub.expiring", expires=round(self.grant.expires))
 
     def _missed(self) -> bytes:
         """Return more of what was missed; nothing means that the head is reached, this instant."""
@@ -197,9 +209,9 @@ class Subscription:
             if gap := self._gap or page.gap:
                 self._gap = None
                 self.cursor = self.told = gap.place
-                return self._frame("hub.reset", {"reason": gap.reason})
+                return self._said("hub.reset", reason=gap.reason)
             if not page.events:
-                return self._renewed()
+                return self._announced() or self._renewed()
             self.cursor = page.events[-1].place
             seen = []
             for event in page.events:
@@ -222,12 +234,25 @@ class Subscription:
         self._woken.clear()
         return wire.HEARTBEAT
 
+    def _announced(self) -> bytes:
+        """Return what is in no log and was not given to it."""
+        announced = self._hub.fanout.announced
+        while self.feed.hears and self.heard < announced.head:
+            if self.heard < announced.floor:
+                self.heard = announced.head
+                return self._said("hub.reset", reason="presence")
+            events = announced.since(self.heard, _ANNOUNCED)
+            self.heard = events[-1].place
+            if seen := [event.frame for event in events if self.feed.sees(event)]:
+                return b"".join(seen)
+        return b""
+
     def _renewed(self) -> bytes:
         return b"" if self.told >= self._hub.fanout.renew_before else self._marked()
 
     def _marked(self) -> bytes:
         self.told = self.cursor
-        return self._frame("hub.mark", {})
+        return self._said("hub.mark")
 
     def _awaited(self) -> bytes:
         """Park until there is something to do; return what the dispatcher gave to be yielded."""
@@ -248,51 +273,25 @@ class Subscription:
 
     def check_deadline(self, now: float) -> None:
         """End the stream if it is too old, or its token, at a monotonic time; tell it before."""
-        if now >= self._notice:
-            self._notice = _NEVER
+        if self._life.ends_soon(now):
             self._expiring = True
             self._woken.set()
-        if now >= self._deadline:
-            expired = self.grant.expires is not None and time.time() >= self.grant.expires
-            self.end("token_expired" if expired else "max_age")
+        if reason := self._life.over(now):
+            self.end(reason)
 
     def _opening(self) -> bytes:
-        about = {
+        about: dict[str, object] = {
             "topics": sorted(self.feed.selectors),
             "replay": self._hub.history.count(self.feed.sees, self.cursor),
-            "server": f"tidings/{VERSION}",
         }
-        retry = b"retry: %d\n" % self._retry()
-        if self.lost is None:
-            return retry + self._frame("hub.open", about)
-        # The first id comes with the reset: a reader cut before it was told is told next time.
-        opening = wire.frame(json.dumps(about), type="hub.open")
-        return retry + opening + self._frame("hub.reset", {"reason": self.lost})
+        if self.name:
+            about["subscriber"] = self.name
+        return voice.opening(about, self.cursor, self.lost, self._hub.settings.retry)
 
-    def _farewell(self) -> bytes:
-        drain = self._hub.settings.drain if self.reason == "drain" else 0
-        retry = self._retry() + round(random.uniform(0, drain) * 1000)  # noqa: S311 - no secret
-        about = {"reason": self.reason}
-        return b"retry: %d\n" % retry + self._frame("hub.bye", about)
+    def _farewell(self, reason: str) -> bytes:
+        settings = self._hub.settings
+        spread = settings.drain if reason == "drain" else 0
+        return voice.farewell(reason, self.cursor, settings.retry, spread)
 
-    def _frame(self, name: str, about: Mapping[str, object]) -> bytes:
-        # The place, and never an event's own id: that event may be one the reader must not see.
-        return wire.frame(json.dumps(about), type=name, id=str(self.cursor))
-
-    def _retry(self) -> int:
-        return jittered_retry(self._hub.settings.retry)
-
-    def _last_moment(self) -> float:
-        """Return the monotonic time at which the stream ends: its age or its token's end."""
-        now, age = time.monotonic(), self._hub.settings.max_age
-        ends = [now + age * random.uniform(0.8, 1)] if age else []  # noqa: S311 - no secret
-        if self.grant.expires is not None:
-            ends.append(now + self.grant.expires - time.time())
-        return min(ends, default=_NEVER)
-
-
-def jittered_retry(seconds: float) -> int:
-    """Return a reconnection time in milliseconds, 100 to 150 %: readers that left at once
-    do not come back at once.
-    """
-    return round(seconds * 1000 * random.uniform(1, 1.5))  # noqa: S311 - no secret
+    def _said(self, name: str, **about: object) -> bytes:
+        return voice.said(name, about, self.cursor)

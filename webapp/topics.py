@@ -23,14 +23,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from posixpath import normpath
 from string import ascii_letters, digits
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from uritemplate import URITemplate
 from uritemplate.variable import URIVariable
 
 DEFAULT = "events"
 EVERYTHING = "*"
+HUB = "/.well-known/mercure"
+SUBSCRIPTIONS = f"{HUB}/subscriptions"
+"""The topics of subscription events begin with it."""
 
 _ENCODED = "%XX"  # in a set of letters: every percent-encoded one
 _UNRESERVED = frozenset(ascii_letters + digits + "-._~") | {_ENCODED}
@@ -46,6 +51,8 @@ _LITERAL = re.compile(r'(?:[^\x00-\x20"%<>\\^`{|}\x7f-\x9f]|' + _OCTET + ")*")
 _NAME = rf"(?:\w|{_OCTET})+(?:\.(?:\w|{_OCTET})+)*"
 _VARIABLE = _NAME + r"(?::[1-9][0-9]{0,3}|\*)?"
 _EXPRESSION = re.compile(f"[+#./;?&]?{_VARIABLE}(?:,{_VARIABLE})*", re.ASCII)
+
+_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 _Letters = frozenset[str]
 _Word = tuple[_Letters, ...]
@@ -213,6 +220,12 @@ class Selector:
             return True
         return topic.startswith(self._head) and _follows(topic.removeprefix(self._head), self.text)
 
+    def may_begin(self, prefix: str) -> bool:
+        """Tell whether it may select a topic that begins with a prefix."""
+        if self._head is None:
+            return self.text == EVERYTHING or self.text.startswith(prefix)
+        return self._head.startswith(prefix) or prefix.startswith(self._head)
+
 
 @lru_cache(maxsize=4096)
 def selector(text: str) -> Selector:
@@ -224,3 +237,16 @@ def selector(text: str) -> Selector:
 def covers(selectors: frozenset[str], topics: tuple[str, ...]) -> bool:
     """Tell whether any selector matches any of the topics; the latest 4,096 answers are kept."""
     return any(selector(text).matches(topic) for text in selectors for topic in topics)
+
+
+def is_reserved(topic: str) -> bool:
+    """Tell whether a topic is one of the hub's own, however it is written: a publisher could pass
+    off a made-up reader with it.
+    """
+    if "mercure" not in topic and "%" not in topic:
+        return False  # nearly all are
+    path = topic
+    while (plain := unquote(path)) != path:
+        path = plain
+    path = re.sub(_HOST, "", path.replace("\\", "/"), count=1).lstrip("/")
+    return f"{normpath(f'/{path}')}/".startswith(f"{HUB}/")

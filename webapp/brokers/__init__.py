@@ -1,18 +1,21 @@
-"""Which log a URL means."""
+"""Which log a URL means, and the roster beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from gevent import monkey
 
 from webapp.brokers.memory import MemoryBroker
+from webapp.brokers.roster import MemoryRoster
 from webapp.errors import Misconfigured
 
 if TYPE_CHECKING:
     from webapp.brokers.base import Broker
+    from webapp.brokers.redis import RedisBroker
+    from webapp.brokers.roster import Roster
     from webapp.settings import Settings
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -38,3 +41,19 @@ def connect(settings: Settings) -> Broker:
 
         return RedisBroker(settings.broker_url, settings.history_events, settings.history_age)
     return MemoryBroker(*limits)
+
+
+def enlist(settings: Settings, broker: Broker) -> Roster:
+    """Return the roster that belongs to a log."""
+    lease = settings.presence_lease
+    url = urlsplit(settings.broker_url)
+    if url.scheme == "sqlite":
+        from webapp.brokers.roster_sqlite import SqliteRoster
+
+        path = _ROOT / url.path[1:]
+        return SqliteRoster(path.with_name(f"{path.name}-readers"), lease)
+    if url.scheme in {"redis", "rediss"}:
+        from webapp.brokers.roster_redis import RedisRoster
+
+        return RedisRoster(cast("RedisBroker", broker).link, lease)
+    return MemoryRoster()

@@ -55,6 +55,9 @@ class Link:
             detail = "The URL of the log has an option that is unknown, or has no such value."
             remedy = "Correct what follows the ? in TIDINGS_BROKER_URL, or REDIS_URL."
             raise Misconfigured(detail, remedy) from error
+        self._stream = keys[0]
+        self._attended: dict[str, str] = {}
+        self._heard: Callable[[], None] | None = None
         self._watches: list[_Line] = []
         self._tend = tend
         self._reading = BoundedSemaphore(_READERS)
@@ -100,7 +103,25 @@ class Link:
         """
         line = self._line(1, _BLOCK + _TIMEOUT)
         self._watches.append(line)
-        return lambda place, order: _checked(line.call([order], place)[0])
+
+        def wait(place: str | None, order: Order) -> Any:
+            answer = line.call([order], {self._stream: place, **self._attended} if place else None)
+            self._look(line.found)
+            return _checked(answer[0])
+
+        return wait
+
+    def attend(self, stream: str, place: str, heard: Callable[[], None]) -> None:
+        """Have `heard` called when another stream has more than a place, too; the connection that
+        waits for news waits for both.
+        """
+        self._attended[stream], self._heard = place, heard
+
+    def _look(self, found: Any) -> None:
+        for name, entries in found if isinstance(found, list) else ():
+            if (stream := name.decode()) in self._attended and self._heard:
+                self._attended[stream] = entries[0][0].decode()
+                self._heard()
 
     def close(self) -> None:
         """Close what is idle, and wake who waits for news."""
@@ -146,11 +167,13 @@ class _Line:
         self._keys = (str(len(keys)), *keys)
         self._pool = _pool(url, size, wait)
         self._client = redis.Redis(connection_pool=self._pool)
+        self.found: Any = None
+        """What was waited for."""
 
-    def call(self, orders: list[Order], after: str | None = None) -> list[Any]:
+    def call(self, orders: list[Order], after: dict[str, str] | None = None) -> list[Any]:
         """Return the answer to each order, or what went wrong with it.
 
-        :param after: wait until the stream has more than this place, or for a while.
+        :param after: wait until one of some streams has more than its place, or for a while.
         """
         results = self._sent(["EVALSHA", self._sha], orders, after)
         if any(isinstance(result, NoScriptError) for result in results):
@@ -175,16 +198,20 @@ class _Line:
                 with suppress(OSError):
                     sock.shutdown(SHUT_RDWR)
 
-    def _sent(self, how: Order, orders: list[Order], after: str | None = None) -> list[Any]:
+    def _sent(
+        self, how: Order, orders: list[Order], after: dict[Any, Any] | None = None
+    ) -> list[Any]:
         # All share a round trip. XREAD only waits; the script is called after it, and so sees what
         # was trimmed, or erased, in the meantime.
         try:
             with self._client.pipeline(transaction=False) as pipe:
                 if after:
-                    pipe.xread({self._keys[1]: after}, count=1, block=round(_BLOCK * 1000))
+                    pipe.xread(after, count=1, block=round(_BLOCK * 1000))
                 for order in orders:
                     pipe.execute_command(*how, *self._keys, *order)  # type: ignore[no-untyped-call]
-                return pipe.execute(raise_on_error=False)[-len(orders) :]
+                results = pipe.execute(raise_on_error=False)
+                self.found = results[0] if after else None
+                return results[-len(orders) :]
         except RedisError as error:
             return [error] * len(orders)
 
@@ -248,7 +275,7 @@ _PROBLEMS: dict[type[RedisError], tuple[str, str]] = {
     ),
     NoPermissionError: (
         "The log's server does not let this user do what is needed.",
-        "Permit it scripts, and the commands of streams, hashes and lists.",
+        "Permit it scripts, and the commands of streams, hashes, lists and sorted sets.",
     ),
     redis.OutOfMemoryError: (
         "The memory of the log's server is full.",

@@ -141,4 +141,3 @@ local function locate()
 end
 
 local verbs = {append = append, read = read, locate = locate, tend = tend}
-return verbs[ARGV[1]]()

@@ -21,6 +21,7 @@ from gevent.event import Event as Signal
 
 from webapp.brokers.base import Bounds, Gap, conflict
 from webapp.brokers.link import Link
+from webapp.brokers.roster_redis import ROSTER_KEYS
 from webapp.errors import Invalid, Unavailable
 from webapp.events import Draft, Event, EventId
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SCRIPT = Path(__file__).with_suffix(".lua").read_text()
-_KEYS = ("{tidings}:log", "{tidings}:ids", "{tidings}:queue")
+_HERE = Path(__file__).parent
+_PARTS = ((_HERE / name).read_text() for name in ("redis.lua", "roster.lua"))
+_SCRIPT = "\n".join([*_PARTS, "return verbs[ARGV[1]]()"])
+_KEYS = ("{tidings}:log", "{tidings}:ids", "{tidings}:queue", *ROSTER_KEYS)
 _BACKOFF = (0.1, 3.0)  # seconds: the first rest of an outage, and the longest
 _PAGE = 256 << 10  # bytes asked for at once
 _ALL = 1 << 30  # events: no bound
@@ -46,7 +49,7 @@ class RedisBroker:
 
     def __init__(self, url: str, max_events: int, max_age: float) -> None:
         self._limits = (str(max_events), str(round(max_age * 1000)))
-        self._link = Link(url, _SCRIPT, _KEYS, tend=["tend", *self._limits])
+        self.link = Link(url, _SCRIPT, _KEYS, tend=["tend", *self._limits])
         self._closed = Signal()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -55,14 +58,14 @@ class RedisBroker:
         They are sent once: where the answer is lost, they may be in the log.
         """
         texts = [text for draft in drafts for text in (draft.id or "", draft.dumps())]
-        places = self._link.write(["append", *self._limits, *texts])
+        places = self.link.write(["append", *self._limits, *texts])
         if places is None:
             raise conflict()
         return [Event(_place(p), draft) for p, draft in zip(places, drafts, strict=True)]
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield what comes after a place, in order, until the broker is closed."""
-        news, failures, known = self._link.watch(), 0, False
+        news, failures, known = self.link.watch(), 0, False
         while not self._closed.is_set():
             try:
                 # On a new connection what is lost is told before news is waited for.
@@ -113,18 +116,18 @@ class RedisBroker:
         """Return the place that an id names, or None where the log does not hold it."""
         if place := EventId.parse(id):
             return place if max(place) < 2**64 and self._read(place, limit=0).held else None
-        found = self._link.read(["locate", *self._limits, id])
+        found = self.link.read(["locate", *self._limits, id])
         return _place(found) if found else None
 
     def close(self) -> None:
         """Let go of the server; `follow` ends."""
         self._closed.set()
-        self._link.close()
+        self.link.close()
 
     def _read(
         self, place: EventId, command: str = "XRANGE", limit: int = _ALL, max_bytes: int = _PAGE
     ) -> _Page:
-        return _page(place, self._link.read(self._order(place, command, limit, max_bytes)))
+        return _page(place, self.link.read(self._order(place, command, limit, max_bytes)))
 
     def _order(
         self, place: EventId, command: str = "XRANGE", limit: int = _ALL, max_bytes: int = _PAGE

@@ -20,12 +20,12 @@ from webapp.events import check_name
 from webapp.history import Start
 from webapp.limits import Rate, client
 from webapp.pace import rest
-from webapp.subscription import jittered_retry
 from webapp.texts import duration
 from webapp.topics import DEFAULT
 from webapp.views import bodies, forms
 from webapp.views.pipe import Pipe
 from webapp.views.tokens import carried
+from webapp.voice import jittered_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

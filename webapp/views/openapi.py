@@ -16,11 +16,11 @@ from flask import Blueprint, Response, render_template, request
 
 from webapp import errors
 from webapp.events import MAX_ID, MAX_NAME, MAX_TOPICS, OWN_ID, RESERVED_ID, RETRY_BOUNDS
-from webapp.subscription import VERSION
-from webapp.topics import DEFAULT
+from webapp.topics import DEFAULT, HUB
 from webapp.views.bodies import DIGITS, MAX_BATCH
 from webapp.views.events import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
 from webapp.views.tokens import COOKIE
+from webapp.voice import VERSION
 
 if TYPE_CHECKING:
     from webapp.settings import Settings
@@ -48,7 +48,10 @@ _ALL = sorted(
     set(errors.TidingsError.__subclasses__()) - {errors.Misconfigured},
     key=lambda kind: kind.status,
 )
-_OF_READERS = [kind for kind in _ALL if kind not in {errors.Conflict, errors.Unreadable}]
+_OF_STREAMS = [kind for kind in _ALL if kind is not errors.NotFound]
+_OF_READERS = [k for k in _OF_STREAMS if k not in {errors.Conflict, errors.Unreadable}]
+_OF_PRESENCE = [k for k in _ALL if k not in {errors.Conflict, errors.TooMany}]
+_STREAMS = {"/events", HUB}
 # The server's, before there is a route.
 _ANYWHERE = [
     HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -87,6 +90,7 @@ def _document(settings: Settings) -> Object:
     text = render_template(
         "openapi.json",
         **_BOUNDS,
+        keyed=settings.keyed,
         max_event_bytes=settings.max_event_bytes,
         max_body_bytes=settings.max_body_bytes,
     )
@@ -96,23 +100,26 @@ def _document(settings: Settings) -> Object:
         **{status.name: _problem(status.phrase) for status in _ANYWHERE},
     }
     for path, item in document["paths"].items():
-        streams = "post" in item
-        _refuse(item["get"], _OF_READERS if streams else _of_page(path))
-        item["head"] = _bodiless(item["get"])
+        streams = path in _STREAMS
+        if "get" in item:
+            _refuse(item["get"], _OF_READERS if streams else _of_page(path))
+            item["head"] = _bodiless(item["get"])
+        for method in item.keys() & {"post", "delete"}:
+            _refuse(item[method], _OF_STREAMS if streams else _of_page(path))
         item["options"] = {"responses": {"200": {"description": "Methods.", "headers": _ALLOW}}}
         _refuse(item["options"], _of_page(""))
-        if absent := item["get"]["responses"].get("404"):
-            item["options"]["responses"]["404"] = absent
-        if streams:
-            _refuse(item["post"], _ALL)
-            if settings.keyed:
-                _secure(item, anonymous=settings.anonymous)
+        if absent := item.get("get", {}).get("responses", {}).get("404"):
+            item["options"]["responses"].setdefault("404", absent)
+        if settings.keyed and (streams or path.startswith(HUB)):
+            _secure(item, anonymous=settings.anonymous and streams)
     if settings.keyed:
         document["components"]["securitySchemes"] = _SECURITY
     return document
 
 
 def _of_page(path: str) -> Refusals:
+    if path.startswith(HUB):
+        return _OF_PRESENCE
     return [errors.Invalid, *([errors.Unavailable] if path == "/readyz" else [])]
 
 
@@ -134,8 +141,9 @@ def _bodiless(get: Object) -> Object:
 
 def _secure(item: Object, *, anonymous: bool) -> None:
     tokens: list[Object] = [{name: []} for name in _SECURITY]
-    item["post"]["security"] = tokens
-    item["get"]["security"] = item["head"]["security"] = [*tokens, {}] if anonymous else tokens
+    for method in item.keys() & {"get", "head", "post", "delete"}:
+        reads = method in {"get", "head"}
+        item[method]["security"] = [*tokens, {}] if anonymous and reads else tokens
 
 
 def _refusal(kind: type[errors.TidingsError]) -> Object:

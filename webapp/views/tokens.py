@@ -30,7 +30,7 @@ def carried(args: Mapping[str, str], publish_origins: Iterable[str] = ()) -> str
     if "HTTP_COOKIE" not in request.environ:
         return None
     token = request.cookies.get(COOKIE)
-    if token and request.method == "POST":
+    if token and request.method not in {"GET", "HEAD"}:
         _check_origin(publish_origins)
     return token
 

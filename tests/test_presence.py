@@ -1,0 +1,350 @@
+"""Who listens: told to those who may know, everywhere, and sent away on demand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import httpx
+import jwt
+import pytest
+from conftest import KEY, until
+from logs import running_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Server, Stream
+
+PATH = "/.well-known/mercure/subscriptions"
+EVENTS = PATH + "{/topic}{/subscriber}"
+
+
+def token(
+    publish: list[str] | None = None, subscribe: list[str] | None = None, **claims: Any
+) -> str:
+    mercure = {"publish": publish or [], "subscribe": subscribe or []}
+    mercure |= {"payload": claims.pop("payload", None)}
+    return jwt.encode({"mercure": mercure, **claims}, KEY)
+
+
+def bearer(*args: Any, **kwargs: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(*args, **kwargs)}"}
+
+
+ALL = bearer(["*"], ["*"])
+
+
+@pytest.fixture(name="hub", scope="module")
+def _hub(serve: Callable[..., Server]) -> Server:
+    """Two workers that share a file."""
+    return serve(TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="2", TIDINGS_PRESENCE_LEASE="1.2")
+
+
+def path(*parts: str) -> str:
+    return "/".join([PATH, *(quote(part, safe="") for part in parts)])
+
+
+def listed(hub: Server, *parts: str) -> list[dict[str, Any]]:
+    # A connection of its own: the worker of another one may be killed.
+    answer = httpx.get(hub.url + path(*parts), headers=ALL, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["subscriptions"]
+    return found
+
+
+def name(stream: Stream) -> str:
+    opened = stream.next()
+    assert opened.type == "hub.open"
+    return str(json.loads(opened.data)["subscriber"])
+
+
+def documents(stream: Stream, count: int) -> list[dict[str, Any]]:
+    return [json.loads(data) for data in stream.take(count)]
+
+
+def test_a_subscription_is_listed_as_mercure_describes_it(hub: Server, topic: str) -> None:
+    selector = f"https://example.com/{topic}/{{id}}"
+    mine = bearer(subscribe=["x"], payload={"user": "ü"})
+    with hub.listen(headers=mine, topic=[selector, topic]) as stream:
+        subscriber = name(stream)
+        until(lambda: listed(hub, selector), "it is listed")
+        answer = hub.http.get(path(selector), headers=ALL)
+        assert answer.headers["Content-Type"] == "application/ld+json"
+        document = answer.json()
+        expected = {
+            "id": path(selector, subscriber),
+            "type": "Subscription",
+            "topic": selector,
+            "subscriber": subscriber,
+            "active": True,
+            "payload": {"user": "ü"},
+        }
+        assert document.pop("lastEventID")
+        assert document == {
+            "@context": "https://mercure.rocks/",
+            "id": path(selector),
+            "type": "Subscriptions",
+            "subscriptions": [expected],
+        }
+        one = hub.http.get(path(selector, subscriber), headers=ALL).json()
+        assert one.pop("lastEventID")
+        assert one == {"@context": "https://mercure.rocks/", **expected}
+        assert {it["topic"] for it in listed(hub) if it["subscriber"] == subscriber} == {
+            selector,
+            topic,
+        }
+    until(lambda: not listed(hub, selector), "it is listed no more")
+    assert hub.http.get(path(selector, subscriber), headers=ALL).status_code == 404
+
+
+def test_a_listing_is_sent_again_only_when_it_has_changed(hub: Server, topic: str) -> None:
+    with hub.listen(topic=topic):
+        until(lambda: listed(hub, topic), "it is listed")
+        first = hub.http.get(path(topic), headers=ALL)
+        same = {**ALL, "If-None-Match": first.headers["ETag"]}
+        assert hub.http.get(path(topic), headers=same).status_code == 304
+        with hub.listen(topic=topic):
+            until(lambda: len(listed(hub, topic)) == 2, "both are listed")
+            assert hub.http.get(path(topic), headers=same).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        (bearer(["*"], []), 403),
+        (bearer([], ["/elsewhere", path("another")]), 403),
+        (bearer([], ["*"]), 200),
+        (bearer([], [path("the topic")]), 200),
+        (bearer([], [EVENTS]), 200),
+    ],
+    ids=["none", "publishing only", "another", "all", "exact", "template"],
+)
+def test_a_listing_is_for_those_whose_token_covers_its_path(
+    hub: Server, headers: dict[str, str], status: int
+) -> None:
+    answer = hub.http.get(path("the topic"), headers=headers)
+    assert answer.status_code == status
+    if status >= 400:
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_who_may_is_told_who_comes_and_goes_itself_too_and_others_are_not(
+    hub: Server, topic: str
+) -> None:
+    about = path(topic) + "{/subscriber}"
+    with (
+        hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,
+        hub.listen(topic=[EVENTS, topic]) as anonymous,
+        hub.listen(headers=bearer(subscribe=["x", about + "x"]), topic=[about, topic]) as other,
+    ):
+        names = [name(told), name(anonymous), name(other)]
+        seen = documents(told, 6)
+        own = [it for it in seen if it["subscriber"] == names[0]]
+        assert [it["active"] for it in own] == [True, True]
+        assert {it["topic"] for it in own} == {EVENTS, topic}
+        with hub.listen(headers=bearer(payload=["p"]), topic=topic) as guest:
+            subscriber = name(guest)
+            [came] = documents(told, 1)
+        [left] = documents(told, 1)
+        expected = {
+            "@context": "https://mercure.rocks/",
+            "id": path(topic, subscriber),
+            "type": "Subscription",
+            "topic": topic,
+            "subscriber": subscriber,
+            "payload": ["p"],
+        }
+        assert came == {**expected, "active": True}
+        assert left == {**expected, "active": False}
+        last = hub.publish("last", topic=topic) if False else None
+        assert last is None
+        hub.http.post("/events", data={"topic": topic, "data": "last"}, headers=ALL)
+        assert anonymous.take(1) == other.take(1) == ["last"]
+        assert told.take(1) == ["last"]
+
+
+def test_such_an_event_has_no_id_and_does_not_move_the_cursor(hub: Server, topic: str) -> None:
+    with hub.listen(headers=ALL, topic=[path(topic) + "{/subscriber}", topic]) as stream:
+        opened = stream.next()
+        event = stream.messages(1)[0]
+        assert (event.type, event.id) == ("message", opened.id)
+        frame = stream.raw.split(b"\n\n")[1]
+        assert frame.startswith(b"data: {")
+        assert b"\nid:" not in frame
+
+
+def test_a_killed_workers_readers_are_gone_within_the_lease(
+    serve: Callable[..., Server], topic: str
+) -> None:
+    lease = 1.2
+    hub = serve(TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="2", TIDINGS_PRESENCE_LEASE=str(lease))
+    with ExitStack() as stack:
+        readers = [stack.enter_context(hub.listen(topic=topic)) for _ in range(20)]
+        names = {name(reader): reader for reader in readers}
+        until(lambda: len(listed(hub, topic)) == 20, "all are listed")
+        for worker in re.findall(r"Booting worker with pid: (\d+)", hub.log):
+            os.kill(int(worker), signal.SIGKILL)
+            killed = time.monotonic()
+            until(
+                lambda: {it["subscriber"] for it in listed(hub, topic)} == connected(names),
+                "those that are connected are listed",
+            )
+            assert time.monotonic() - killed < lease + 0.5
+        assert not connected(names)
+
+
+def connected(names: dict[str, Stream]) -> set[str]:
+    """Those whose connection has not ended."""
+    sockets = {names[it].response.fileno(): it for it in names}
+    ended, _, _ = select.select(list(sockets), [], [], 0)
+    return set(names) - {sockets[it] for it in ended}
+
+
+def test_a_stopped_hub_leaves_nobody_behind(
+    serve: Callable[..., Server], tmp_path: Path, topic: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    first = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_BROKER_URL=url, TIDINGS_DRAIN="1")
+    second = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_BROKER_URL=url)
+    with first.listen(topic=topic), second.listen(topic=topic):
+        until(lambda: len(listed(second, topic)) == 2, "both are listed")
+        first.stop()
+        assert len(listed(second, topic)) == 1
+
+
+@pytest.mark.parametrize("program", ["redis-server", "valkey-server"])
+def test_on_many_machines_it_is_the_same(
+    serve: Callable[..., Server], program: str, tmp_path: Path, topic: str
+) -> None:
+    with running_log(program, tmp_path) as log:
+        settings = {"TIDINGS_JWT_KEY": KEY, "REDIS_URL": log.url, "TIDINGS_PRESENCE_LEASE": "1.2"}
+        here, there = serve(**settings), serve(**settings)
+        with (
+            there.listen(headers=ALL, topic=path(topic) + "{/subscriber}") as told,
+            here.listen(headers=bearer(sub="joe"), topic=topic) as guest,
+        ):
+            name(told)
+            subscriber = name(guest)
+            assert documents(told, 1)[0]["subscriber"] == subscriber
+            assert [it["subscriber"] for it in listed(there, topic)] == [subscriber]
+            began = time.monotonic()
+            assert there.http.delete(path(topic, subscriber), headers=ALL).status_code == 204
+            assert [it.data for it in guest.rest() if it.type == "hub.bye"] == [
+                '{"reason": "kicked"}'
+            ]
+            assert documents(told, 1)[0]["active"] is False
+            assert time.monotonic() - began < 2
+            joe = bearer(["*"], [], sub="joe")
+            assert here.http.post("/events", data={"data": "x"}, headers=joe).status_code == 200
+            revoked = there.http.post(
+                "/.well-known/mercure/revocations", data={"subject": "joe"}, headers=ALL
+            )
+            assert revoked.status_code == 204
+            until(
+                lambda: here.http.post("/events", data={"data": "x"}, headers=joe).is_client_error,
+                "the other machine refuses, too",
+            )
+            with here.listen(topic=topic) as another:
+                subscriber = name(another)
+                assert documents(told, 1)[0]["subscriber"] == subscriber
+                os.kill(here.worker, signal.SIGKILL)
+                killed = time.monotonic()
+                [gone] = documents(told, 1)
+                assert (gone["subscriber"], gone["active"]) == (subscriber, False)
+                assert time.monotonic() - killed < 1.2 + 0.5
+        # A worker that starts later knows, too.
+        until(lambda: here.log.count("Booting worker") == 2, "the killed one is replaced")
+        assert here.http.post("/events", data={"data": "x"}, headers=joe).status_code == 401
+
+
+def test_a_topics_readers_are_sent_away_by_one_call_on_every_worker(
+    hub: Server, topic: str
+) -> None:
+    with ExitStack() as stack:
+        readers = [stack.enter_context(hub.listen(topic=topic)) for _ in range(8)]
+        stays = stack.enter_context(hub.listen(topic=f"{topic}-other"))
+        name(stays)
+        until(lambda: len(listed(hub, topic)) == 8, "all are listed")
+        assert hub.http.delete(path(topic), headers=bearer([], ["*"])).status_code == 403
+        assert hub.http.delete(path(topic)).status_code == 401
+        assert hub.http.delete(path(topic), headers=ALL).status_code == 204
+        for reader in readers:
+            assert reader.rest()[-1].data == '{"reason": "kicked"}'
+        hub.http.post("/events", data={"topic": f"{topic}-other", "data": "on"}, headers=ALL)
+        assert stays.take(1) == ["on"]
+        missing = hub.http.delete(path(topic, "urn:uuid:nobody"), headers=ALL)
+        assert missing.status_code == 404
+
+
+def test_a_revoked_token_is_refused_and_its_streams_end(hub: Server, topic: str) -> None:
+    stolen, other = token(["*"], ["*"], jti=topic), token(["*"], ["*"], jti=f"{topic}2")
+    with (
+        hub.listen(headers={"Authorization": f"Bearer {stolen}"}, topic=topic) as thief,
+        hub.listen(headers={"Authorization": f"Bearer {other}"}, topic=topic) as owner,
+    ):
+        name(owner)
+        answer = hub.http.post(
+            "/.well-known/mercure/revocations", data={"token": stolen}, headers=ALL
+        )
+        assert answer.status_code == 204
+        assert thief.rest()[-1].data == '{"reason": "kicked"}'
+        sent = {"Authorization": f"Bearer {stolen}"}
+        for _ in range(8):  # whichever worker it reaches
+            until(
+                lambda: hub.http.get("/events", headers=sent).status_code == 401,
+                "it is refused",
+            )
+        hub.http.post("/events", data={"topic": topic, "data": "on"}, headers=ALL)
+        assert owner.take(1) == ["on"]
+    assert stolen not in hub.log
+
+
+def test_what_cannot_be_revoked_is_refused_with_a_reason(hub: Server) -> None:
+    url = "/.well-known/mercure/revocations"
+    assert hub.http.post(url, data={"token": "nonsense"}, headers=ALL).status_code == 404
+    assert hub.http.post(url, data={}, headers=ALL).status_code == 400
+    both = {"token": token(), "subject": "joe"}
+    assert hub.http.post(url, data=both, headers=ALL).status_code == 400
+    assert hub.http.post(url, data={"subject": "joe"}).status_code == 401
+    assert hub.http.post(url, data={"subject": "joe"}, headers=bearer(["x"])).status_code == 403
+
+
+RESERVED = [
+    path("t", "s"),
+    "/.well-known/mercure",
+    ".well-known/mercure/subscriptions/t/s",
+    "/.well-known/%6Dercure/subscriptions",
+    "/%252Ewell-known/mercure/x",
+    "/a/../.well-known//mercure/x",
+    "https://hub.example/.well-known/mercure/subscriptions/t/s",
+    "\\.well-known\\mercure",
+]
+
+
+@pytest.mark.parametrize("reserved", RESERVED)
+def test_nobody_can_publish_a_made_up_reader(hub: Server, reserved: str) -> None:
+    answer = hub.http.post("/events", data={"topic": ["fine", reserved]}, headers=ALL)
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "fine", ["/.well-known/mercurey", "mercure", "100%", "/x/.well-known/mercure"]
+)
+def test_topics_that_only_look_like_the_hubs_are_fine(hub: Server, fine: str) -> None:
+    assert hub.http.post("/events", data={"topic": fine}, headers=ALL).status_code == 200
+
+
+def test_without_a_key_there_is_no_presence(server: Server) -> None:
+    assert server.http.get(PATH).status_code == 404
+    with server.listen() as stream:
+        assert "subscriber" not in json.loads(stream.next().data)

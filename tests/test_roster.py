@@ -1,0 +1,100 @@
+"""What every roster promises, asked of each kind in processes of their own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import until
+from test_brokers import _connect, _url  # noqa: F401 - fixtures: a new log of each kind, and processes
+
+if TYPE_CHECKING:
+    from test_brokers import Connect
+
+LEASE = 0.9  # seconds
+
+
+def test_who_came_is_listed_and_who_left_is_not_and_both_are_noticed(connect: Connect) -> None:
+    roster = connect()
+    assert roster.renew({}) in {True, False}
+    start = roster.news(None).upto
+    assert roster.renew({"one": "about one", "two": "about ü"})
+    assert roster.readers() == [("one", "about one"), ("two", "about ü")]
+    assert roster.renew({"one": None, "nobody": None, "three": "about three"})
+    assert roster.readers() == [("three", "about three"), ("two", "about ü")]
+    news = roster.news(start)
+    assert news.whole
+    assert sorted(news.notices) == [
+        "+one about one",
+        "+three about three",
+        "+two about ü",
+        "-one about one",
+    ]
+    assert roster.news(news.upto) == ([], news.upto, True)
+    roster.retire()
+    assert roster.readers() == []
+    assert sorted(roster.news(news.upto).notices) == ["-three about three", "-two about ü"]
+
+
+def test_notices_are_told_in_order_and_who_missed_some_is_told_so(connect: Connect) -> None:
+    roster = connect()
+    start = roster.news(None).upto
+    for number in range(10):
+        roster.post(f"!{number}")
+    first, upto = list[str](), start
+    while len(first) < 10:
+        news = roster.news(upto)
+        assert news.whole
+        first, upto = first + news.notices, news.upto
+    assert first == [f"!{number}" for number in range(10)]
+    for part in range(20):
+        roster.renew({f"{part}-{number}": "x" for number in range(60)})
+        for number in range(5):
+            roster.post(f"!{number}")
+    assert not roster.news(upto).whole
+    assert not roster.news(upto + 1_000_000).whole  # of another roster
+
+
+def test_what_is_revoked_is_remembered_until_its_time(connect: Connect) -> None:
+    roster = connect()
+    start, soon = roster.news(None).upto, time.time() + 0.3
+    roster.revoke("soon", soon, "#soon")
+    roster.revoke("long", soon + 3600, "#long")
+    ends = {"soon": pytest.approx(soon), "long": pytest.approx(soon + 3600)}
+    assert dict(roster.revoked()) == ends
+    assert roster.news(start).notices == ["#soon", "#long"]
+    until(lambda: time.time() > soon, "the first has ended")
+    roster.revoke("more", soon + 3600, "#more")
+    assert [what for what, _ in sorted(roster.revoked())] == ["long", "more"]
+
+
+@pytest.mark.parametrize("url", ["sqlite", "redis", "valkey"], indirect=True)
+def test_the_readers_of_a_process_that_is_killed_are_gone_within_its_lease(
+    connect: Connect,
+) -> None:
+    dying, living = connect(PRESENCE_LEASE=LEASE), connect(PRESENCE_LEASE=LEASE)
+    dying.renew({"theirs": "about theirs"})
+    born = time.monotonic()
+    assert living.renew({"ours": "about ours"}) is False
+    assert living.readers() == [("ours", "about ours"), ("theirs", "about theirs")]
+    start = living.news(None).upto
+    until(lambda: len(living.readers()) < 2, "it is not listed")
+    assert 0.5 * LEASE < time.monotonic() - born < LEASE
+    assert living.renew({}) is True  # it comes before anybody notices, and drops the other
+    assert living.readers() == [("ours", "about ours")]
+    assert living.news(start).notices == ["-theirs about theirs"]
+    assert dying.renew({}) is False  # it was away for too long, and is told so
+    assert living.readers() == [("ours", "about ours")]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_roster_whose_file_is_taken_away_is_begun_anew(connect: Connect, url: str) -> None:
+    roster = connect()
+    roster.renew({})
+    [file] = Path(url.removeprefix("sqlite:///")).parent.glob("*-readers")
+    lost = file.rename(file.with_name("lost"))
+    assert roster.renew({"one": "about one"}) is False  # another file was made
+    assert roster.readers() == [("one", "about one")]
+    assert lost.exists()

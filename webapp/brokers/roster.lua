@@ -1,0 +1,112 @@
+-- Who listens: leases beside the log, and notices that every process follows.
+-- KEYS from 4: owner -> when its lease ends; the notices, as a stream; what is refused -> until when.
+-- The readers of an owner lie in a hash of its own, so that they can be dropped at once.
+-- ARGV from 4: what the verb needs.
+
+local owners, notices, revoked = KEYS[4], KEYS[5], KEYS[6]
+local most_bytes, most_notices = 65536, 64
+
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function number(value) return string.format('%.0f', value) end
+
+local function readers_of(owner) return owners .. ':' .. owner end
+
+-- The numbers of notices have no gaps, so that one who follows them sees what it missed.
+local function write(lines)
+  redis.call('XADD', notices, 'MAXLEN', most_notices, '0-*', 'lines', table.concat(lines, '\n'))
+end
+
+local function say(lines)
+  local part, size = {}, 0
+  for _, line in ipairs(lines) do
+    part[#part + 1] = line
+    size = size + #line
+    if size >= most_bytes then
+      write(part)
+      part, size = {}, 0
+    end
+  end
+  if #part > 0 then write(part) end
+end
+
+local function drop(owner)
+  local key, lines = readers_of(owner), {}
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do lines[#lines + 1] = '-' .. flat[i] .. ' ' .. flat[i + 1] end
+  say(lines)
+  redis.call('DEL', key)
+  redis.call('ZREM', owners, owner)
+end
+
+-- ARGV from 4: an owner, its lease (ms), and as often as there are changes an id and a text, or ''
+-- for one who left. Returns whether the owner was known.
+function verbs.renew()
+  local owner, now, lines = ARGV[4], clock(), {}
+  local key, known = readers_of(owner), redis.call('ZSCORE', owners, owner)
+  redis.call('ZADD', owners, number(now + ARGV[5]), owner)
+  for i = 6, #ARGV, 2 do
+    local id, text = ARGV[i], ARGV[i + 1]
+    if text ~= '' then
+      if redis.call('HSET', key, id, text) == 1 then lines[#lines + 1] = '+' .. id .. ' ' .. text end
+    else
+      local old = redis.call('HGET', key, id)
+      if old then
+        redis.call('HDEL', key, id)
+        lines[#lines + 1] = '-' .. id .. ' ' .. old
+      end
+    end
+  end
+  say(lines)
+  for _, dead in ipairs(redis.call('ZRANGEBYSCORE', owners, '-inf', number(now))) do drop(dead) end
+  return known and 1 or 0
+end
+
+function verbs.retire()
+  drop(ARGV[4])
+end
+
+function verbs.owners()
+  return redis.call('ZRANGEBYSCORE', owners, number(clock()), '+inf')
+end
+
+function verbs.readers()
+  return redis.call('HGETALL', readers_of(ARGV[4]))
+end
+
+-- ARGV 4: a number, or ''. Returns the first number that is kept or false, the last, and the
+-- notices after it, some at a time.
+function verbs.news()
+  if redis.call('EXISTS', notices) == 0 then return {false, '0-0', {}} end
+  local info, flat = {}, redis.call('XINFO', 'STREAM', notices)
+  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
+  local last, lines = info['last-generated-id'], {}
+  if ARGV[4] ~= '' then
+    local found = redis.call('XRANGE', notices, '(0-' .. ARGV[4], '+', 'COUNT', 16)
+    for _, entry in ipairs(found) do
+      lines[#lines + 1] = entry[2][2]
+      last = entry[1]
+    end
+  end
+  return {info['first-entry'] and info['first-entry'][1], last, lines}
+end
+
+function verbs.post()
+  say({ARGV[4]})
+end
+
+-- ARGV from 4: what, until when (ms), how many are remembered at most, a notice.
+function verbs.revoke()
+  redis.call('ZREMRANGEBYSCORE', revoked, '-inf', number(clock()))
+  if redis.call('ZCARD', revoked) >= tonumber(ARGV[6]) then return 0 end
+  redis.call('ZADD', revoked, ARGV[5], ARGV[4])
+  say({ARGV[7]})
+  return 1
+end
+
+function verbs.revoked()
+  return redis.call('ZRANGE', revoked, 0, -1, 'WITHSCORES')
+end

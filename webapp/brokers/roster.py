@@ -1,0 +1,145 @@
+"""Who listens, on all machines that share a log: leases beside the log, and never history in it.
+
+Each process writes down its own readers and lives on by renewing its lease; what a process had
+whose lease has run out is dropped by the others. Changes, and what all processes are told to do,
+are notices: short, numbered lines that every process follows, and that are soon forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import time
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from webapp.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+CAME, LEFT = "+", "-"  # how the notices about readers begin; `<sign><name> <text>`
+NOTICE_BYTES = 64 << 10  # of the notices that are kept together
+KEPT = 64  # of these
+MOST_REVOKED = 100_000
+MOMENT = 1 / 6  # of a lease, after which it is renewed
+LIFE = 2 / 3  # of a lease, after which a process that was silent counts as dead
+
+
+class News(NamedTuple):
+    """Notices, and how far one has read with them."""
+
+    notices: list[str]
+    upto: int
+    whole: bool = True  # False: some before them are no longer there
+
+
+class Roster(Protocol):
+    """What one process has to do with it. Every call blocks, may be made from any greenlet, and
+    raises `Unavailable` when what keeps it cannot be reached.
+    """
+
+    def renew(self, changes: Mapping[str, str | None]) -> bool:
+        """Live on for a lease, and write down who came, with a text about each, or left (None).
+
+        :returns: False where this process counted as dead, or is new: of its readers only those
+            that are among the changes are written down then.
+        """
+
+    def retire(self) -> None:
+        """Take this process's readers away, and its lease."""
+
+    def readers(self) -> list[tuple[str, str]]:
+        """Return who listens anywhere, and the text about each."""
+
+    def news(self, after: int | None) -> News:
+        """Return the notices after a number; None: none, only how far they go."""
+
+    def post(self, notice: str) -> None:
+        """Tell all processes, this one too."""
+
+    def revoke(self, what: str, until: float, notice: str) -> None:
+        """Remember what is refused until a time (Unix seconds), and tell all processes.
+
+        :raises Unavailable: as much is remembered as may be.
+        """
+
+    def revoked(self) -> list[tuple[str, float]]:
+        """Return what is refused, and until when."""
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called when there may be news; it may be missed now and then."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def full() -> Unavailable:
+    """Return the refusal to remember more of what is revoked."""
+    detail = f"{MOST_REVOKED:,} revocations are remembered, and that is the limit."
+    return Unavailable(detail, "Rotate the key that signed these tokens.", reason="revocations")
+
+
+class MemoryRoster:
+    """The roster of a hub that is one process."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, str] = {}
+        self._notices: deque[str] = deque(maxlen=1000)
+        self._number = 0
+        self._revoked: dict[str, float] = {}
+        self._heard: Callable[[], None] | None = None
+
+    def renew(self, changes: Mapping[str, str | None]) -> bool:
+        """Write down who came and left; see `Roster.renew`."""
+        for name, text in changes.items():
+            if text is not None:
+                self._readers[name] = text
+                self._say(f"{CAME}{name} {text}")
+            elif old := self._readers.pop(name, None):
+                self._say(f"{LEFT}{name} {old}")
+        return True
+
+    def retire(self) -> None:
+        """Take all readers away."""
+        self.renew(dict.fromkeys(list(self._readers)))
+
+    def readers(self) -> list[tuple[str, str]]:
+        """Return who listens."""
+        return sorted(self._readers.items())
+
+    def news(self, after: int | None) -> News:
+        """Return the notices after a number."""
+        if after is None:
+            return News([], self._number)
+        missed = self._number - after
+        found = list(self._notices)[-missed:] if missed else []
+        return News(found, self._number, missed == len(found))
+
+    def post(self, notice: str) -> None:
+        """Tell it."""
+        self._say(notice)
+
+    def revoke(self, what: str, until: float, notice: str) -> None:
+        """Remember what is refused."""
+        now = time()
+        self._revoked = {it: end for it, end in self._revoked.items() if end > now}
+        if len(self._revoked) >= MOST_REVOKED:
+            raise full()
+        self._revoked[what] = until
+        self._say(notice)
+
+    def revoked(self) -> list[tuple[str, float]]:
+        """Return what is refused."""
+        return list(self._revoked.items())
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called at every notice."""
+        self._heard = heard
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _say(self, notice: str) -> None:
+        self._notices.append(notice)
+        self._number += 1
+        if self._heard:
+            self._heard()

@@ -1,0 +1,94 @@
+"""The roster of many machines: beside the log in Redis or Valkey, over the log's connections."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from webapp.brokers.roster import LIFE, MOST_REVOKED, News, full
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from webapp.brokers.link import Link
+
+ROSTER_KEYS = ("{tidings}:processes", "{tidings}:notices", "{tidings}:revoked")
+_NO_LIMITS = ("0", "0")  # what the log's verbs need
+_NOTICES = ROSTER_KEYS[1]
+
+
+class RedisRoster:
+    """A roster that a server keeps.
+
+    :param lease: in seconds, after which a killed process's readers are gone.
+    """
+
+    def __init__(self, link: Link, lease: float) -> None:
+        self._link = link
+        self._life = str(round(lease * LIFE * 1000))
+        self._owner = secrets.token_hex(8)
+        self._heard: Callable[[], None] | None = None
+
+    def renew(self, changes: Mapping[str, str | None]) -> bool:
+        """Live on, and write down who came and left; see `Roster.renew`."""
+        pairs = [part for name, text in changes.items() for part in (name, text or "")]
+        return bool(self._write("renew", self._owner, self._life, *pairs))
+
+    def retire(self) -> None:
+        """Take this process's readers away."""
+        self._write("retire", self._owner)
+
+    def readers(self) -> list[tuple[str, str]]:
+        """Return who listens on all machines."""
+        found: list[tuple[str, str]] = []
+        for owner in self._read("owners"):
+            flat = [part.decode() for part in self._read("readers", owner.decode())]
+            found += zip(flat[::2], flat[1::2], strict=True)
+        return sorted(found)
+
+    def news(self, after: int | None) -> News:
+        """Return the notices after a number."""
+        start = "" if after is None else str(after)
+        first, last, batches = self._read("news", start)
+        upto = _number(last)
+        if self._heard:
+            self._link.attend(_NOTICES, f"0-{upto}", self._heard)
+        notices = [line for lines in batches for line in lines.decode().split("\n")]
+        whole = after in {None, upto} or (
+            first is not None and _number(first) - 1 <= (after or 0) < upto
+        )
+        return News(notices, upto, whole)
+
+    def post(self, notice: str) -> None:
+        """Tell all processes."""
+        self._write("post", notice)
+
+    def revoke(self, what: str, until: float, notice: str) -> None:
+        """Remember what is refused, and tell all processes."""
+        if not self._write("revoke", what, f"{until * 1000:.0f}", str(MOST_REVOKED), notice):
+            raise full()
+
+    def revoked(self) -> list[tuple[str, float]]:
+        """Return what is refused, and until when."""
+        flat = self._read("revoked")
+        return [
+            (what.decode(), float(until) / 1000)
+            for what, until in zip(flat[::2], flat[1::2], strict=True)
+        ]
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called at news, as long as somebody follows the log."""
+        self._heard = heard
+
+    def close(self) -> None:
+        """The connections are the log's."""
+
+    def _write(self, verb: str, *values: str) -> Any:
+        return self._link.write([verb, *_NO_LIMITS, *values])
+
+    def _read(self, verb: str, *values: str) -> Any:
+        return self._link.read([verb, *_NO_LIMITS, *values])
+
+
+def _number(place: bytes) -> int:
+    return int(place.partition(b"-")[2])

@@ -1,0 +1,206 @@
+"""The roster of one machine: an SQLite file beside the log's. When it is lost it is made anew."""
+
+from __future__ import annotations
+
+import secrets
+from time import time
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from gevent.threadpool import ThreadPool
+
+from webapp.brokers.database import Database
+from webapp.brokers.roster import CAME, KEPT, LEFT, LIFE, MOST_REVOKED, NOTICE_BYTES, News, full
+from webapp.brokers.wake import Bell
+from webapp.errors import TidingsError, Unavailable
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    Db = sqlite3.Connection
+
+T = TypeVar("T")
+
+_TABLES = [
+    "CREATE TABLE processes (owner TEXT PRIMARY KEY, until REAL NOT NULL)",
+    """
+CREATE TABLE readers (owner TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,
+  PRIMARY KEY (owner, name)) WITHOUT ROWID
+""",
+    "CREATE TABLE notices (number INTEGER PRIMARY KEY AUTOINCREMENT, lines TEXT NOT NULL)",
+    "CREATE TABLE revoked (what TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
+]
+_RENEW = """
+INSERT INTO processes VALUES (:owner, :until)
+ON CONFLICT (owner) DO UPDATE SET until = excluded.until
+"""
+_READERS = """
+SELECT name, text FROM readers JOIN processes USING (owner) WHERE until > ? ORDER BY name
+"""
+
+
+class SqliteRoster:
+    """A roster in a file.
+
+    :param lease: in seconds, after which a killed process's readers are gone.
+    """
+
+    def __init__(self, path: Path, lease: float) -> None:
+        self._path = path
+        self._life = lease * LIFE
+        self._owner = secrets.token_hex(8)
+        self._database = Database(path, _create)
+        self._threads = ThreadPool(1)
+        self._bell: Bell | None = None
+        self._closed = False
+
+    def renew(self, changes: Mapping[str, str | None]) -> bool:
+        """Live on, and write down who came and left; see `Roster.renew`."""
+        return self._ask(self._renew, changes)
+
+    def retire(self) -> None:
+        """Take this process's readers away."""
+        self._ask(self._retire)
+
+    def readers(self) -> list[tuple[str, str]]:
+        """Return who listens on this machine."""
+        return self._ask(self._select, _READERS, (time(),))
+
+    def news(self, after: int | None) -> News:
+        """Return the notices after a number."""
+        return self._ask(self._news, after)
+
+    def post(self, notice: str) -> None:
+        """Tell all processes."""
+        self._ask(self._post, notice)
+
+    def revoke(self, what: str, until: float, notice: str) -> None:
+        """Remember what is refused, and tell all processes."""
+        self._ask(self._revoke, what, until, notice)
+
+    def revoked(self) -> list[tuple[str, float]]:
+        """Return what is refused, and until when."""
+        return self._ask(self._select, "SELECT what, until FROM revoked", ())
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called when another process rings, or this one has written."""
+        self._heard = heard
+        self._ask(self._select, "SELECT 1", ())  # now it has its folder
+        self._bell = Bell(self._path.with_name(f"{self._path.name}.wake"), heard)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._closed = True
+        if self._bell:
+            self._bell.close()
+        self._threads.apply(self._database.close)
+        self._threads.kill()
+
+    def _ask(self, function: Callable[..., T], *values: Any) -> T:
+        if self._closed:
+            detail = "The hub is stopping."
+            raise Unavailable(detail, "Come back in a moment.", reason="drain")
+        answer, error, said = self._threads.apply(self._done, (function, *values))
+        if error:
+            raise error
+        if said and self._bell:
+            self._bell.ring()
+            self._heard()
+        return cast(T, answer)
+
+    # In the thread
+
+    def _done(
+        self, function: Callable[..., T], *values: Any
+    ) -> tuple[T | None, TidingsError | None, bool]:
+        # gevent prints what is raised in its threads.
+        self._said = False
+        try:
+            return function(*values), None, self._said
+        except TidingsError as error:
+            return None, error, False
+
+    def _renew(self, changes: Mapping[str, str | None]) -> bool:
+        now = time()
+        with self._database.transaction() as db:
+            known = db.execute("SELECT 1 FROM processes WHERE owner = ?", (self._owner,)).fetchall()
+            db.execute(_RENEW, {"owner": self._owner, "until": now + self._life})
+            self._say(db, self._changed(db, changes))
+            dead = db.execute("SELECT owner FROM processes WHERE until <= ?", (now,)).fetchall()
+            for (owner,) in dead:
+                self._drop(db, owner)
+        return bool(known)
+
+    def _changed(self, db: Db, changes: Mapping[str, str | None]) -> list[str]:
+        left = [name for name, text in changes.items() if text is None]
+        came = [(self._owner, name, text) for name, text in changes.items() if text is not None]
+        said = []
+        for name in left:
+            gone = "DELETE FROM readers WHERE owner = ? AND name = ? RETURNING text"
+            rows = db.execute(gone, (self._owner, name)).fetchall()
+            said += [f"{LEFT}{name} {text}" for (text,) in rows]
+        db.executemany("INSERT OR REPLACE INTO readers VALUES (?, ?, ?)", came)
+        return said + [f"{CAME}{name} {text}" for _, name, text in came]
+
+    def _retire(self) -> None:
+        with self._database.transaction() as db:
+            self._drop(db, self._owner)
+
+    def _drop(self, db: Db, owner: str) -> None:
+        rows = db.execute("SELECT name, text FROM readers WHERE owner = ?", (owner,)).fetchall()
+        self._say(db, (f"{LEFT}{name} {text}" for name, text in rows))
+        db.execute("DELETE FROM readers WHERE owner = ?", (owner,))
+        db.execute("DELETE FROM processes WHERE owner = ?", (owner,))
+
+    def _say(self, db: Db, notices: Iterable[str]) -> None:
+        lines, size = list[str](), 0
+        for notice in notices:
+            lines.append(notice)
+            size += len(notice)
+            if size >= NOTICE_BYTES:
+                self._write(db, lines)
+                lines, size = [], 0
+        if lines:
+            self._write(db, lines)
+
+    def _write(self, db: Db, lines: list[str]) -> None:
+        new = db.execute("INSERT INTO notices (lines) VALUES (?)", ("\n".join(lines),))
+        db.execute("DELETE FROM notices WHERE number <= ?", ((new.lastrowid or 0) - KEPT,))
+        self._said = True
+
+    def _news(self, after: int | None) -> News:
+        with self._database.connection() as db:
+            if after is None:
+                [(head,)] = db.execute("SELECT coalesce(max(number), 0) FROM notices")
+                return News([], head)
+            rows = db.execute(
+                "SELECT number, lines FROM notices WHERE number >= ? ORDER BY number", (after,)
+            ).fetchall()
+        if not rows:
+            return News([], 0, after == 0)  # the file is another one
+        new = [row for row in rows if row[0] > after]
+        notices = [line for _, lines in new for line in lines.split("\n")]
+        return News(notices, rows[-1][0], rows[0][0] <= after + 1)
+
+    def _post(self, notice: str) -> None:
+        with self._database.transaction() as db:
+            self._say(db, [notice])
+
+    def _revoke(self, what: str, until: float, notice: str) -> None:
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM revoked WHERE until <= ?", (time(),))
+            [(count,)] = db.execute("SELECT count(*) FROM revoked")
+            if count >= MOST_REVOKED:
+                raise full()
+            db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?)", (what, until))
+            self._say(db, [notice])
+
+    def _select(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        with self._database.connection() as db:
+            return db.execute(query, values).fetchall()
+
+
+def _create(db: Db) -> None:
+    for table in _TABLES:
+        db.execute(table)

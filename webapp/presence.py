@@ -1,0 +1,290 @@
+"""Who listens, everywhere: written down in a roster, told as subscription events, ended on demand.
+
+There is presence only where there is a key, since only those may see it to whom a token grants it.
+A reader is written down soon after its stream opens, many together; the event that says so comes
+back from the roster, so that all processes tell the same, and nobody is told of one who is not
+written down. Such events are in no log: they have no place, and are told once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+import gevent
+from gevent.event import Event as Signal
+
+from webapp.brokers.roster import CAME, LEFT, MOMENT, NOTICE_BYTES
+from webapp.errors import TidingsError
+from webapp.events import Draft, Event, EventId
+from webapp.pace import Pace
+from webapp.topics import SUBSCRIPTIONS
+from webapp.wire import frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from webapp.auth import Grant
+    from webapp.brokers.roster import Roster
+    from webapp.hub import Hub
+    from webapp.subscription import Subscription
+
+log = logging.getLogger(__name__)
+
+CONTEXT = "https://mercure.rocks/"
+_KICK, _REVOKE = "!", "#"  # how other notices begin
+_WRITTEN = 1000  # changes at once
+_FIRST_REST, _LONGEST_REST = 0.5, 5.0  # seconds, while what keeps the roster is away
+_FAREWELL = 1.0  # seconds that a process which stops takes to say so
+_FOR_EVER = 100 * 365 * 86400.0
+
+
+class Revoked(NamedTuple):
+    """Which tokens are refused: one, or those that somebody had until a moment."""
+
+    kind: str  # `token` or `subject`
+    value: str
+    at: float
+    """Unix seconds; tokens that were made later are good."""
+
+    def means(self, grant: Grant) -> bool:
+        """Whether a token is one of them."""
+        mine = grant.bearer if self.kind == "token" else grant.subject
+        return mine == self.value and (grant.issued is None or grant.issued <= self.at)
+
+
+class Presence:
+    """What a hub knows of its readers and of those of all others that share its log.
+
+    :param lease: in seconds, after which a killed process's readers are gone.
+    """
+
+    def __init__(self, hub: Hub, roster: Roster, lease: float) -> None:
+        self._hub = hub
+        self._roster = roster
+        self._beat = lease * MOMENT
+        self._changes: dict[str, str | None] = {}
+        self._written: set[str] = set()
+        self._changed, self._noticed = Signal(), Signal()
+        self._told = 0
+        self._number = 0
+        self._revoked: dict[tuple[str, str], tuple[Revoked, float]] = {}
+        self._tasks: list[gevent.Greenlet[[], None]] = []
+
+    def start(self) -> list[gevent.Greenlet[[], None]]:
+        """Begin to write and to follow; return what does it.
+
+        :raises Unavailable: what keeps the roster cannot be reached.
+        """
+        self._roster.renew({})
+        self._told = self._roster.news(None).upto
+        self._learn()
+        self._roster.listen(self._noticed.set)
+        self._tasks = [gevent.spawn(self._write), gevent.spawn(self._follow)]
+        return self._tasks
+
+    def stop(self) -> None:
+        """Take this process's readers away, and let go of the roster."""
+        if not self._tasks:
+            return
+        gevent.killall(self._tasks)
+        try:
+            gevent.with_timeout(_FAREWELL, self._roster.retire, timeout_value=None)
+        except TidingsError as error:
+            log.warning("others will notice that this process's readers left: %s", error)
+        self._roster.close()
+
+    def __call__(self, reader: Subscription, opened: bool) -> None:  # noqa: FBT001 - an observer
+        """Note that a reader came or left."""
+        if opened:
+            self._changes[reader.name] = _about(reader)
+        elif reader.name in self._written:
+            self._changes[reader.name] = None
+        else:
+            self._changes.pop(reader.name, None)
+        self._changed.set()
+
+    def subscriptions(
+        self, topic: str | None = None, subscriber: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what is subscribed to everywhere, as Mercure describes it.
+
+        :param topic: yield only subscriptions with this selector.
+        :param subscriber: yield only those of this one.
+        :raises Unavailable: what keeps the roster cannot be reached.
+        """
+        pace = Pace()
+        for name, text in self._roster.readers():
+            pace.keep()
+            if subscriber in {None, name}:
+                yield from described(name, text, topic, active=True)
+
+    def kick(self, names: list[str]) -> None:
+        """End streams, wherever they are; their readers may come back."""
+        for part in _parts(names):
+            self._roster.post(_KICK + json.dumps(part))
+
+    def revoke(self, revoked: Revoked, until: float | None) -> None:
+        """End all streams of some tokens, and refuse these tokens until a time."""
+        end = time() + _FOR_EVER if until is None else until
+        what = json.dumps(revoked)
+        self._roster.revoke(what, end, f"{_REVOKE}{end} {what}")
+        self._refuse(self._remember(what, end))  # here at once
+
+    def refuses(self, grant: Grant) -> bool:
+        """Whether a token was revoked."""
+        for key in (("token", grant.bearer), ("subject", grant.subject)):
+            found = self._revoked.get(key)  # type: ignore[arg-type] # None is no key
+            if found and found[1] > time() and found[0].means(grant):
+                return True
+        return False
+
+    # Writing
+
+    def _write(self) -> None:
+        """Write down who came and left, and live on."""
+        rest, until = _FIRST_REST, 0.0
+        while True:
+            if not self._changes:
+                self._changed.wait(max(0.0, until - monotonic()))
+            self._changed.clear()
+            changes = self._taken()
+            try:
+                known = self._roster.renew(changes)
+            except TidingsError as error:
+                log.warning("who listens cannot be written down: %s", error)
+                # What changed since counts.
+                self._changes = {**changes, **self._changes}
+                gevent.sleep(rest)
+                rest = min(_LONGEST_REST, rest * 2)
+                continue
+            rest, until = _FIRST_REST, monotonic() + self._beat
+            if not known and self._written:
+                self._again()
+            self._settle(changes)
+            self._noticed.set()  # what was not heard of is found now
+
+    def _taken(self) -> dict[str, str | None]:
+        taken: dict[str, str | None] = {}
+        size = 0
+        while self._changes and len(taken) < _WRITTEN and size < NOTICE_BYTES:
+            name = next(iter(self._changes))
+            text = self._changes.pop(name)
+            taken[name] = text
+            size += len(text or "")
+            if text is not None:
+                self._written.add(name)  # it may be, from now on
+        return taken
+
+    def _settle(self, changes: dict[str, str | None]) -> None:
+        for name, text in changes.items():
+            if text is None:
+                self._written.discard(name)
+
+    def _again(self) -> None:
+        # This process was away for longer than its lease, and what it had written was dropped.
+        self._written.clear()
+        for reader in self._hub:
+            self._changes.setdefault(reader.name, _about(reader))
+
+    # Following
+
+    def _follow(self) -> None:
+        """Tell readers what is noticed, and do what is asked for."""
+        while True:
+            self._noticed.wait()
+            self._noticed.clear()
+            try:
+                news = self._roster.news(self._told)
+                if not news.whole:
+                    self._learn()
+            except TidingsError:
+                continue  # the writer says so, and sets the signal when it is back
+            self._told = news.upto
+            if not news.whole:
+                self._hub.fanout.forget_announced()
+            self._heed(news.notices)
+            if news.notices:
+                self._noticed.set()  # there may be more
+
+    def _heed(self, notices: list[str]) -> None:
+        hearing, events = bool(self._hub.fanout.feeds.hearing), list[Event]()
+        for notice in notices:
+            sign, text = notice[0], notice[1:]
+            if sign in {CAME, LEFT}:
+                if hearing:
+                    events += self._events(text, active=sign == CAME)
+            elif sign == _KICK:
+                self._kick(set(json.loads(text)))
+            elif sign == _REVOKE:
+                until, _, what = text.partition(" ")
+                self._refuse(self._remember(what, float(until)))
+        if events:
+            self._hub.fanout.announce(events)
+
+    def _events(self, text: str, *, active: bool) -> Iterator[Event]:
+        name, _, about = text.partition(" ")
+        for document in described(name, about, active=active):
+            self._number += 1
+            draft = Draft(
+                topics=(document["id"],),
+                data=json.dumps({"@context": CONTEXT, **document}),
+                private=True,
+            )
+            event = Event(EventId(0, self._number), draft)
+            event.frame = frame(draft.data)  # no id: it is no place in the log
+            yield event
+
+    def _kick(self, names: set[str]) -> None:
+        for reader in self._hub:
+            if reader.name in names:
+                reader.end("kicked")
+
+    def _refuse(self, revoked: Revoked) -> None:
+        for reader in self._hub:
+            if revoked.means(reader.grant):
+                reader.end("kicked")
+
+    def _learn(self) -> None:
+        self._revoked.clear()
+        for what, until in self._roster.revoked():
+            self._remember(what, until)
+
+    def _remember(self, what: str, until: float) -> Revoked:
+        now = time()
+        for key in [key for key, (_, end) in self._revoked.items() if end <= now]:
+            del self._revoked[key]
+        revoked = Revoked(*json.loads(what))
+        self._revoked[revoked.kind, revoked.value] = revoked, until
+        return revoked
+
+
+def described(
+    name: str, text: str, only: str | None = None, *, active: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield a reader's subscriptions: one for each selector, or only that of one."""
+    about = json.loads(text)
+    for topic in about["topics"]:
+        if only not in {None, topic}:
+            continue
+        yield {
+            "id": f"{SUBSCRIPTIONS}/{quote(topic, safe='')}/{quote(name, safe='')}",
+            "type": "Subscription",
+            "topic": topic,
+            "subscriber": name,
+            "active": active,
+            "payload": about["payload"],
+        }
+
+
+def _about(reader: Subscription) -> str:
+    about = {"topics": sorted(reader.feed.selectors), "payload": reader.grant.payload}
+    return json.dumps(about)
+
+
+def _parts(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), _WRITTEN):
+        yield names[start : start + _WRITTEN]

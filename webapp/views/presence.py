@@ -1,0 +1,134 @@
+"""Who listens, as Mercure's subscription API tells it; and sending readers away.
+
+Reading needs a token whose `subscribe` covers the path that is asked for, sending away one whose
+`publish` covers it. Paths are as their topics are: each part percent-encoded.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from time import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from flask import Blueprint, Response, request
+
+from webapp.auth import bearer
+from webapp.errors import Invalid, NotFound, Unauthorized
+from webapp.pace import Pace
+from webapp.presence import CONTEXT, Revoked
+from webapp.topics import HUB, SUBSCRIPTIONS
+from webapp.views import bodies, forms
+from webapp.views.tokens import carried
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
+    from webapp.auth import Authority
+    from webapp.hub import Hub
+    from webapp.presence import Presence
+    from webapp.settings import Settings
+
+    Object = dict[str, Any]
+
+REVOCATIONS = f"{HUB}/revocations"
+_MAX_BODY = 64 << 10
+_MOST_PARTS = 2  # of a path: a topic and a subscriber
+
+
+def make_blueprint(
+    hub: Hub, presence: Presence, authority: Authority, settings: Settings
+) -> Blueprint:
+    """Return the blueprint of who listens; of a hub that has keys."""
+    bp = Blueprint("presence", __name__)
+    views = _Views(hub, presence, authority, settings)
+    for rule in ("", "/<path:topic>", "/<path:topic>/<subscriber>"):
+        bp.add_url_rule(SUBSCRIPTIONS + rule, view_func=views.subscriptions, methods=["GET"])
+        bp.add_url_rule(SUBSCRIPTIONS + rule, view_func=views.kick, methods=["DELETE"])
+    bp.add_url_rule(REVOCATIONS, view_func=views.revoke, methods=["POST"])
+    return bp
+
+
+class _Views:
+    def __init__(
+        self, hub: Hub, presence: Presence, authority: Authority, settings: Settings
+    ) -> None:
+        self._hub = hub
+        self._presence = presence
+        self._authority = authority
+        self._origins = settings.publish_origins
+
+    def subscriptions(self, **_: str) -> ResponseReturnValue:
+        """Return all subscriptions, those of a topic, or one."""
+        path, topic, subscriber = _asked()
+        self._authority.visitor(self._token(), path)
+        pace, texts = Pace(), list[str]()
+        for found in self._found(topic, subscriber):
+            texts.append(json.dumps(found))
+            pace.keep()
+        about: Object = {"@context": CONTEXT, "lastEventID": str(self._hub.fanout.window.head)}
+        if subscriber is not None:
+            body = f"{json.dumps(about)[:-1]}, {texts[0][1:]}"
+        else:
+            about |= {"id": path, "type": "Subscriptions"}
+            body = f'{json.dumps(about)[:-1]}, "subscriptions": [{", ".join(texts)}]}}'
+        answer = Response(body, mimetype="application/ld+json")
+        answer.headers["Cache-Control"] = "no-cache"
+        answer.set_etag(blake2b("\n".join(texts).encode(), digest_size=16).hexdigest())
+        answer.make_conditional(request)
+        return answer
+
+    def kick(self, **_: str) -> ResponseReturnValue:
+        """End the streams of the subscriptions that a GET would list."""
+        path, topic, subscriber = _asked()
+        self._authority.operator(self._token(), path)
+        names = {found["subscriber"] for found in self._found(topic, subscriber)}
+        self._presence.kick(sorted(names))
+        return Response(status=204)
+
+    def revoke(self) -> ResponseReturnValue:
+        """End the streams of a token, or of all that somebody had until now, and refuse them."""
+        self._authority.operator(self._token(), REVOCATIONS)
+        form = forms.read(bodies.read(_MAX_BODY)).to_dict()
+        token, subject = form.get("token"), form.get("subject")
+        if bool(token) == bool(subject):
+            detail = "What is revoked is one token, or all of one subject."
+            raise Invalid(detail, "Send a form with the field token, or with the field subject.")
+        if token:
+            self._presence.revoke(Revoked("token", bearer(token), time()), self._end(token))
+        else:
+            self._presence.revoke(Revoked("subject", str(subject), time()), None)
+        return Response(status=204)
+
+    def _end(self, token: str) -> float | None:
+        try:
+            return self._authority.known(token).expires
+        except Unauthorized:
+            detail = "The token to revoke is not valid here, or not any more."
+            raise NotFound(
+                detail, "Send it as it is used; one that has ended is refused."
+            ) from None
+
+    def _token(self) -> str | None:
+        return carried(forms.query().to_dict(), self._origins)
+
+    def _found(self, topic: str | None, subscriber: str | None) -> list[Object]:
+        found = list(self._presence.subscriptions(topic, subscriber))
+        if subscriber is not None and not found:
+            detail = "There is no such subscription, or it has ended."
+            raise NotFound(detail, f"All are listed at {SUBSCRIPTIONS}.")
+        return found
+
+
+def _asked() -> tuple[str, str | None, str | None]:
+    """Return the path as it was sent, and the topic and the subscriber that it names."""
+    # Decoded, a topic's slashes would look like the path's.
+    raw = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI", request.path)
+    path = SUBSCRIPTIONS + raw.partition("?")[0].partition(SUBSCRIPTIONS)[2]
+    parts = [unquote(part) for part in path.removeprefix(SUBSCRIPTIONS).split("/")[1:]]
+    if len(parts) > _MOST_PARTS or not all(parts):
+        detail = "The path has a topic and a subscriber at most, each percent-encoded."
+        raise NotFound(detail, f"All are listed at {SUBSCRIPTIONS}, with their paths.")
+    topic, subscriber = [*parts, None, None][:_MOST_PARTS]
+    return path, topic, subscriber
