@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from test_keys import ED, P256, RSA, pem
 
 from webapp.settings import Settings
-from webapp.subscription import VERSION
+from webapp.voice import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
