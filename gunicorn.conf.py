@@ -3,6 +3,7 @@
 import os
 import signal
 
+from webapp import shared
 from webapp.startup import check_place, greeting, load_settings, raise_file_limit
 
 settings = load_settings(os.environ)
@@ -36,6 +37,7 @@ access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s %(L)ss'
 def on_starting(server):
     """Refuse to start rather than lie, whatever the command line says."""
     check_place(settings, server.cfg.workers, server.cfg.address)
+    shared.begin()
 
 
 def when_ready(server):
@@ -50,6 +52,21 @@ def when_ready(server):
             "The log is a file of this machine: a redeploy may erase it, and a second machine has"
             " another. For one that lasts, set TIDINGS_BROKER_URL to a Redis or Valkey."
         )
+
+
+def pre_fork(server, worker):
+    """Number the workers: who comes after one that is gone takes its place."""
+    worker.number = shared.free_number(it.number for it in server.WORKERS.values())
+
+
+def child_exit(_server, worker):
+    """Forget what a worker was doing; what it did stays counted."""
+    shared.forget(worker.number)
+
+
+def on_exit(_server):
+    """Leave nothing behind."""
+    shared.end()
 
 
 def post_fork(_server, _worker):

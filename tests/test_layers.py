@@ -9,7 +9,7 @@ WEBAPP = Path(__file__).parent.parent / "webapp"
 
 LAYERS = [
     ["errors", "wire", "texts", "settings"],
-    ["events", "topics"],
+    ["events", "metrics", "topics"],
     ["window", "peer", "voice", "brokers.base", "brokers.link", "brokers.roster"],
     [
         "brokers.database",
@@ -25,9 +25,11 @@ LAYERS = [
         "fanout",
         "feeds",
         "history",
+        "journal",
         "keys",
         "lifetime",
         "limits",
+        "logstate",
         "pace",
         "subscription",
         "connection",
@@ -51,13 +53,14 @@ LAYERS = [
         "views.tokens",
     ],
     ["cli.away", "cli.follow", "cli.output", "cli.publish", "cli.remote", "cli.tail", "cli.token"],
-    ["", "cli", "cli.__main__", "refusals", "server", "startup"],
+    ["", "cli", "cli.__main__", "refusals", "server", "shared", "startup"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_IMPORT_GEVENT = {
     "fanout",
     "history",
     "hub",
+    "logstate",
     "pace",
     "presence",
     "subscription",

@@ -46,6 +46,8 @@ PATHS = [
     "/",
     "/healthz",
     "/readyz",
+    "/metrics",
+    "/console/state",
     "/openapi.json",
     "/static/{filename}",
 ]

@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         authority.refuses = hub.presence.refuses
         app.register_blueprint(presence.make_blueprint(hub, hub.presence, authority, settings))
     app.register_blueprint(events.make_blueprint(hub, authority, settings))
-    app.register_blueprint(ops.make_blueprint(hub))
+    app.register_blueprint(ops.make_blueprint(hub, authority))
     app.register_blueprint(openapi.make_blueprint(settings))
     app.register_blueprint(pages.bp)
     if settings.cors_origins:

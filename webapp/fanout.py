@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from webapp.brokers.base import Broker
     from webapp.events import Event
     from webapp.feeds import Feed, Feeds
+    from webapp.metrics import Metrics
     from webapp.subscription import Subscription
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,12 @@ class Fanout:
     """
 
     def __init__(
-        self, broker: Broker, window: Window, feeds: Feeds, members: Iterable[Subscription]
+        self,
+        broker: Broker,
+        window: Window,
+        feeds: Feeds,
+        members: Iterable[Subscription],
+        metrics: Metrics,
     ) -> None:
         self.window = window
         self.feeds = feeds
@@ -53,7 +59,9 @@ class Fanout:
         """The newest events that are in no log."""
         self._broker = broker
         self._members = members
+        self._metrics = metrics
         self._arrived, self._passed = Signal(), Signal()
+        self._arrivals: deque[tuple[EventId, float]] = deque()  # up to which place, and when
 
     def follow(self) -> None:
         """Read the log into the window, for ever."""
@@ -64,6 +72,7 @@ class Fanout:
                 self._skip(found)
                 continue
             self.window.append(found)
+            self._arrivals.append((self.window.head, monotonic()))
             self._arrived.set()
             # The window never drops what a parked reader has not been sent.
             self.window.trim(self.dispatched)
@@ -79,6 +88,7 @@ class Fanout:
         """Go on after a gap in the log, and let every reader know."""
         log.error("the log has a gap (%s): readers go on after %s", gap.reason, gap.place)
         self.window.clear(gap.place)
+        self._arrivals.clear()
         self.dispatched = self.renew_before = gap.place
         for reader in self._members:
             reader.lose(gap)
@@ -96,7 +106,10 @@ class Fanout:
                 self._send(batch)
                 self.dispatched = batch[-1].place
                 self._passed.set()
-                if (spent := monotonic() - began) > _SHORT:
+                now = monotonic()
+                while self._arrivals and self._arrivals[0][0] <= self.dispatched:
+                    self._metrics.handed_out(now - self._arrivals.popleft()[1])
+                if (spent := now - began) > _SHORT:
                     # Under load more goes out in one write, and publishers have their turn.
                     gevent.sleep(min(_GATHERING, 3 * spent))
                 fresh += self.window.share(batch)
@@ -124,14 +137,17 @@ class Fanout:
         for feed, events in parts.items():
             feed.last_write = monotonic()
             first, told, count = events[0].place, events[-1].place, len(events)
-            payload = Payload(feed.frames(events, made))
+            payload, given = Payload(feed.frames(events, made)), 0
             for reader in list(feed.parked):
                 if reader.cursor < first:
-                    reader.give(payload, upto, told, count)
+                    given += reader.give(payload, upto, told, count)
                 elif reader.cursor < told:
                     rest = [event for event in events if event.place > reader.cursor]
-                    reader.give(Payload(feed.frames(rest, made)), upto, told, len(rest))
+                    part = Payload(feed.frames(rest, made))
+                    if reader.give(part, upto, told, len(rest)):
+                        self._metrics.delivered(len(rest), len(part.plain))
                 pace.keep()
+            self._metrics.delivered(given * count, given * len(payload.plain))
 
     def renew(self) -> None:
         """Give those readers a fresh cursor whose last id is ageing in a log that moves on.

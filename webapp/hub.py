@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from webapp.fanout import RENEWAL, Fanout
 from webapp.feeds import Feeds
 from webapp.history import History
 from webapp.limits import Room
+from webapp.metrics import Metrics
 from webapp.pace import Pace
 from webapp.subscription import Subscription
 from webapp.window import Window
@@ -49,8 +49,7 @@ class Hub:
         self.failed = False
         self.presence: Presence | None = None
         self.observers: list[Callable[[Subscription, bool], None]] = []
-        self.ended: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
+        self.metrics = Metrics()
         self.room = Room(max_readers, settings.max_subscribers_per_ip)
         self._members: set[Subscription] = set()
         self._feeds = Feeds()
@@ -71,7 +70,7 @@ class Hub:
     def _begin(self) -> None:
         window = self._recalled(self.broker.bounds().head)
         self.history = History(window, self.broker)
-        self.fanout = Fanout(self.broker, window, self._feeds, self._members)
+        self.fanout = Fanout(self.broker, window, self._feeds, self._members, self.metrics)
         tasks = (self.fanout.follow, self.fanout.dispatch, self._tick)
         self._tasks = [gevent.spawn(task) for task in tasks]
         if self.presence:
@@ -104,6 +103,7 @@ class Hub:
             self.presence.stop()
         self.broker.close()
         gevent.killall(self._tasks)
+        self.measure()
 
     def __len__(self) -> int:
         return len(self._members)
@@ -120,7 +120,10 @@ class Hub:
         :raises Unavailable: the log cannot be reached.
         """
         self.start()
-        return self.broker.append(drafts)
+        began = monotonic()
+        events = self.broker.append(drafts)
+        self.metrics.published(len(events), monotonic() - began)
+        return events
 
     # Subscribing
 
@@ -157,6 +160,7 @@ class Hub:
         reader.feed = self._feeds.enter(reader.feed)
         self._members.add(reader)
         self.room.enter(reader.client)
+        self.metrics.opened()
         if self.draining:
             reader.end("drain")
         if self.presence and self.presence.refuses(reader.grant):
@@ -169,7 +173,7 @@ class Hub:
         self._members.discard(reader)
         self.room.leave(reader.client)
         self._feeds.leave(reader.feed)
-        self.ended[reader.reason or "error"] += 1
+        self.metrics.ended(reader.reason or "error")
         self._observe(reader, opened=False)
 
     def drain(self) -> None:
@@ -191,6 +195,7 @@ class Hub:
             gevent.sleep(min(1.0, silence / 4))
             pace, now = Pace(), monotonic()
             self._forget_old()
+            self.measure()
             if now - renewed >= self.settings.history_age * RENEWAL:
                 self.fanout.renew()
                 renewed = now
@@ -203,6 +208,10 @@ class Hub:
             for reader in self:
                 reader.check_deadline(now)
                 pace.keep()
+
+    def measure(self) -> None:
+        """Let all processes see what this one has done until now."""
+        self.metrics.flush(len(self), self.fanout.window.fill if self._tasks else 0.0)
 
     def _forget_old(self) -> None:
         oldest = EventId(round((time() - self.settings.history_age) * 1000), 0)

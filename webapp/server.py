@@ -83,9 +83,15 @@ class StreamWorker(GeventWorker):
 
     hub: Hub
     settings: Settings
+    number: int | None = None
+    """Which of the workers it is; gunicorn.conf.py says so before the fork."""
 
     def load_wsgi(self) -> None:
         """Load the app, find its hub and let it follow the log."""
+        if self.number is not None:
+            from webapp.metrics import be_worker
+
+            be_worker(self.number)
         try:
             super().load_wsgi()
         except Misconfigured as error:
@@ -186,13 +192,13 @@ class StreamWorker(GeventWorker):
         finally:
             self.connections.discard(connection)
             if connection.late:
-                self.hub.refused[connection.late] += 1
+                self.hub.metrics.refused(connection.late)
 
     def _make_room(self, count: int) -> None:
         """Hang up on those that have waited longest for their clients to say something."""
         for connection in list(islice(self.waiters, count)):
             del self.waiters[connection]
-            self.hub.refused["connections"] += 1
+            self.hub.metrics.refused("connections")
             connection.abort()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
@@ -210,7 +216,7 @@ class StreamWorker(GeventWorker):
             super().handle_error(req, client, addr, exc)
             return
         self.log.info("Refused what is not a request to us: %s", type(exc).__name__)
-        self.hub.refused["not_http"] += 1
+        self.hub.metrics.refused("not_http")
         client.linger = True
         try:
             client.sendall(refusal(exc))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from contextlib import nullcontext
@@ -11,7 +10,7 @@ from uuid import uuid4
 
 from gevent.event import Event as Signal
 
-from webapp import voice, wire
+from webapp import journal, voice, wire
 from webapp.errors import Unavailable
 from webapp.lifetime import Lifetime
 from webapp.pace import Pace, give_way
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from webapp.hub import Hub
     from webapp.peer import Buffer, Peer
     from webapp.wire import Payload
-
-log = logging.getLogger(__name__)
 
 _ANNOUNCED = 64 << 10  # bytes of what is in no log, at once
 _RETRY = 5  # seconds between two looks at a log that is away, jittered
@@ -45,6 +42,7 @@ class Subscription:
 
     # There may be thousands.
     __slots__ = (
+        "_caught_up",
         "_connection",
         "_expiring",
         "_gap",
@@ -84,6 +82,7 @@ class Subscription:
         self._gap: Gap | None = None  # in the log, that it was not told of
         self._life = Lifetime(hub.settings.max_age, grant.expires)
         self._expiring = False  # it is to be told so
+        self._caught_up = False
         self._woken = Signal()
         self._sent = 0
 
@@ -97,6 +96,7 @@ class Subscription:
         self._connection = connection
         self._hub.join(self)
         try:
+            journal.opened(self)
             yield self._opening()
             with connection.watched(self._left) if connection else nullcontext():
                 while self.reason is None:
@@ -109,13 +109,7 @@ class Subscription:
             raise
         finally:
             self._hub.leave(self)
-            log.info(
-                "stream ended: reason=%s seconds=%.1f events=%d topics=%s",
-                self.reason or "error",
-                time.monotonic() - opened,
-                self._sent,
-                sorted(self.feed.selectors),
-            )
+            journal.ended(self, time.monotonic() - opened, self._sent)
 
     def end(self, reason: str) -> None:
         """End the stream soon.
@@ -132,7 +126,7 @@ class Subscription:
         self.feed.parked.discard(self)
         self._woken.set()
 
-    def give(self, payload: Payload, upto: EventId, told: EventId, count: int) -> None:
+    def give(self, payload: Payload, upto: EventId, told: EventId, count: int) -> bool:
         """Hand a parked reader its part of a batch; others read it themselves.
 
         It goes straight to the socket, and the reader sleeps on. What does not fit wakes it, and
@@ -141,13 +135,15 @@ class Subscription:
         :param upto: the end of the batch.
         :param told: the place of the last event in the payload.
         :param count: how many events the payload holds.
+        :returns: whether it was given.
         """
         if self not in self.feed.parked:
-            return
+            return False
         # Before the write: whatever becomes of it, nobody gives the reader this again.
         self.cursor, self.told = upto, told
         self._sent += count
         self._write(payload)
+        return True
 
     def tell(self, payload: Payload, upto: EventId) -> None:
         """Hand a parked reader its part of what is in no log, which may be nothing."""
@@ -222,7 +218,9 @@ class Subscription:
             if seen:
                 self.told = seen[-1].place
                 self._sent += len(seen)
-                return self.feed.frames(seen, {})
+                frames = self.feed.frames(seen, {})
+                self._hub.metrics.delivered(len(seen), len(frames))
+                return frames
             if time.monotonic() - began >= self._hub.settings.heartbeat:
                 return self._marked()  # what lies behind need not be looked through again
         return b""
@@ -260,6 +258,9 @@ class Subscription:
             return b""
         # Nothing may yield to the loop between the empty page above and this line.
         self.feed.parked.add(self)
+        if not self._caught_up:
+            self._caught_up = True
+            self._hub.metrics.caught_up(self._sent)
         self._woken.wait()
         self._woken.clear()
         if self in self.feed.parked:

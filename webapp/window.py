@@ -43,6 +43,11 @@ class Window:
         """Whether it holds more than its bounds, so that `trim` would drop events."""
         return len(self) > 1 and (len(self) > self.max_events or self._bytes > self.max_bytes)
 
+    @property
+    def fill(self) -> float:
+        """How much of its bounds it fills: 1.0 is all of it."""
+        return max(len(self) / self.max_events, self._bytes / self.max_bytes)
+
     def share(self, events: Sequence[Event]) -> float:
         """Return how much of the window's bounds the events fill: 1.0 is all of it."""
         size = sum(event.size for event in events)

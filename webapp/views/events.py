@@ -164,7 +164,7 @@ class _Views:
         if "text/event-stream" not in request.headers.get("Accept", ""):
             raise error
         reason = error.reason
-        self._hub.refused[reason] += 1
+        self._hub.metrics.refused(reason)
         wait = self._settings.drain if reason == "drain" else _PATIENCE
         retry = jittered_retry(self._settings.retry + random.uniform(0, wait))  # noqa: S311
         # No id: it would move the cursor of a reader that was sent nothing.

@@ -19,6 +19,7 @@ from webapp.events import MAX_ID, MAX_NAME, MAX_TOPICS, OWN_ID, RESERVED_ID, RET
 from webapp.topics import DEFAULT, HUB
 from webapp.views.bodies import DIGITS, MAX_BATCH
 from webapp.views.events import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
+from webapp.views.ops import GATED
 from webapp.views.tokens import COOKIE
 from webapp.voice import VERSION
 
@@ -110,7 +111,7 @@ def _document(settings: Settings) -> Object:
         _refuse(item["options"], _of_page(""))
         if absent := item.get("get", {}).get("responses", {}).get("404"):
             item["options"]["responses"].setdefault("404", absent)
-        if settings.keyed and (streams or path.startswith(HUB)):
+        if settings.keyed and (streams or path.startswith(HUB) or path in GATED):
             _secure(item, anonymous=settings.anonymous and streams)
     if settings.keyed:
         document["components"]["securitySchemes"] = _SECURITY
@@ -120,6 +121,8 @@ def _document(settings: Settings) -> Object:
 def _of_page(path: str) -> Refusals:
     if path.startswith(HUB):
         return _OF_PRESENCE
+    if path in GATED:
+        return [errors.Invalid, errors.Unauthorized, errors.Forbidden, errors.Unavailable]
     return [errors.Invalid, *([errors.Unavailable] if path == "/readyz" else [])]
 
 

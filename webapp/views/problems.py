@@ -65,7 +65,7 @@ def _is_local(host: str) -> bool:
 
 def refused(error: TidingsError) -> Response:
     """Return a deliberate failure as an answer, and count it."""
-    current_app.extensions["tidings"].refused[error.reason] += 1
+    current_app.extensions["tidings"].metrics.refused(error.reason)
     return _answer(error.problem(), error.headers)
 
 

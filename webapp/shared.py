@@ -1,0 +1,65 @@
+"""Where the workers put their numbers: a directory of the master's, in memory where that can be.
+
+The master must not import what reads them (it imports ssl, before gevent patches it in a worker).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's
+_PREFIX = "tidings-metrics-"
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
+
+
+def begin() -> None:
+    """Make a fresh directory, and remove those of masters that were killed."""
+    base = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    for old in base.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another user's, or one in use
+            os.close(_lock(old))
+            shutil.rmtree(old)
+    directory = tempfile.mkdtemp(prefix=_PREFIX, dir=base)
+    _lock(directory)
+    os.environ[DIRECTORY] = directory
+
+
+def _lock(directory: str | Path) -> int:
+    """Hold a directory for as long as this process or one that it forks lives.
+
+    :raises OSError: somebody holds it.
+    """
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        raise
+    return held
+
+
+def free_number(taken: Iterable[int | None]) -> int:
+    """Return the lowest number that no worker has."""
+    numbers = set(taken)
+    return next(number for number in count() if number not in numbers)
+
+
+def forget(number: int) -> None:
+    """Remove what a worker that is gone was doing."""
+    for path in Path(os.environ[DIRECTORY]).glob(f"gauge_live*_{number}.db"):
+        path.unlink(missing_ok=True)
+
+
+def end() -> None:
+    """Remove the directory."""
+    shutil.rmtree(os.environ[DIRECTORY], ignore_errors=True)
