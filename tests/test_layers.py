@@ -52,7 +52,20 @@ LAYERS = [
         "views.sessions",
         "views.tokens",
     ],
-    ["cli.away", "cli.follow", "cli.output", "cli.publish", "cli.remote", "cli.tail", "cli.token"],
+    [
+        "cli.away",
+        "cli.check",
+        "cli.findings",
+        "cli.follow",
+        "cli.listening",
+        "cli.output",
+        "cli.probes",
+        "cli.publish",
+        "cli.reach",
+        "cli.remote",
+        "cli.tail",
+        "cli.token",
+    ],
     ["", "cli", "cli.__main__", "refusals", "server", "shared", "startup"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

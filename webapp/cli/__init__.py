@@ -1,4 +1,4 @@
-"""The command `tidings`: publish, tail, token."""
+"""The command `tidings`: publish, tail, token, check."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from webapp.cli.check import check
 from webapp.cli.publish import publish
 from webapp.cli.remote import remote_options
 from webapp.cli.tail import tail
@@ -57,5 +58,5 @@ def main(url: str | None, token: str | None) -> None:
     click.get_current_context().obj = (url, token)
 
 
-for _command in (publish, tail, token):
+for _command in (publish, tail, token, check):
     main.add_command(_command)
