@@ -20,13 +20,14 @@ from gunicorn.http.body import ChunkedReader
 
 from webapp.errors import TimedOut
 from webapp.pace import give_way
+from webapp.peer import send_nothing
 from webapp.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from webapp.peer import Send
     from webapp.settings import Settings
-    from webapp.wire import Payload
 
 log = logging.getLogger(__name__)
 
@@ -216,12 +217,9 @@ class Connection:
 
     send = sendall  # gunicorn sends `100 Continue` with it and does not look at the answer
 
-    def send_now(self, payload: Payload) -> bytes | memoryview:
-        """Send what fits without waiting; return the rest.
-
-        :raises OSError: the client is gone.
-        """
-        return self._fitting(payload.chunk if self._chunked else payload.plain)
+    def direct(self) -> tuple[bool, Send]:
+        """Return whether the body is chunked, and what sends what fits without waiting."""
+        return self._chunked, self._raw.send if self._plain else send_nothing
 
     def _fitting(self, data: bytes | memoryview) -> bytes | memoryview:
         """Send what fits; return the rest."""
@@ -231,7 +229,6 @@ class Connection:
             sent: int = self._raw.send(data)
         except BlockingIOError:
             return data
-        # A view: however many readers do not keep up, there is one payload.
         return memoryview(data)[sent:] if sent < len(data) else b""
 
     def close(self) -> None:

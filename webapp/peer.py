@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from webapp.wire import Payload
-
+Send = Callable[[bytes], int]
 Buffer = bytes | memoryview
 
 
@@ -19,11 +18,23 @@ class Peer(Protocol):
     stalled: bool
     """Whether a write was given up because the reader did not read."""
 
-    def send_now(self, payload: Payload) -> Buffer:
-        """Send what fits without waiting; return the rest. Raise OSError where nobody is left."""
+    def direct(self) -> tuple[bool, Send]:
+        """Return whether the body is chunked, and what sends to it without waiting: it returns how
+        many bytes, or raises OSError.
+        """
 
     def sendall(self, data: Buffer) -> None:
-        """Send such a rest, waiting as long as the reader makes progress."""
+        """Send a rest, waiting as long as the reader makes progress."""
 
     def watched(self, gone: Callable[[], None]) -> AbstractContextManager[None]:
         """Call `gone` as soon as the reader hangs up."""
+
+
+def send_nothing(_: bytes) -> int:
+    """Leave all to the reader, where the dispatcher cannot write to its socket."""
+    return 0
+
+
+def direct(peer: Peer | None) -> tuple[bool, Send]:
+    """Return what a peer does, or that of a server which hands no socket over."""
+    return peer.direct() if peer else (False, send_nothing)

@@ -14,6 +14,7 @@ from webapp import journal, voice, wire
 from webapp.errors import Unavailable
 from webapp.lifetime import Lifetime
 from webapp.pace import Pace, give_way
+from webapp.peer import direct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _ANNOUNCED = 64 << 10  # bytes of what is in no log, at once
 _RETRY = 5  # seconds between two looks at a log that is away, jittered
-
 _HEARTBEAT = wire.Payload(wire.HEARTBEAT)
 
 
@@ -43,13 +43,14 @@ class Subscription:
     # There may be thousands.
     __slots__ = (
         "_caught_up",
+        "_chunked",
         "_connection",
         "_expiring",
         "_gap",
-        "_given",
         "_hub",
         "_life",
         "_rest",
+        "_send",
         "_sent",
         "_woken",
         "client",
@@ -77,8 +78,7 @@ class Subscription:
         self.lost = lost
         self.grant = grant
         self._connection: Peer | None = None
-        self._given = b""  # by the dispatcher, to be yielded
-        self._rest: Buffer = b""  # of a chunk that the dispatcher began
+        self._rest: Buffer = b""  # of what the dispatcher gave
         self._gap: Gap | None = None  # in the log, that it was not told of
         self._life = Lifetime(hub.settings.max_age, grant.expires)
         self._expiring = False  # it is to be told so
@@ -94,6 +94,7 @@ class Subscription:
         """
         opened = time.monotonic()
         self._connection = connection
+        self._chunked, self._send = direct(connection)
         self._hub.join(self)
         try:
             journal.opened(self)
@@ -170,18 +171,16 @@ class Subscription:
         self.cursor = max(self.cursor, self._hub.fanout.dispatched)
 
     def _write(self, payload: Payload) -> None:
-        if self._connection is None:
-            self._given = payload.plain
-        else:
-            try:
-                self._rest = self._connection.send_now(payload)
-            except OSError:
-                self._left()
-            else:
-                if not self._rest:
-                    return
-        self.feed.parked.discard(self)
-        self._woken.set()
+        data = payload.chunk if self._chunked else payload.plain
+        try:
+            sent = self._send(data)
+        except OSError:  # it is full, or nobody is there: the reader finds out
+            sent = 0
+        if sent < len(data):
+            # A view: however many readers do not keep up, there is one payload.
+            self._rest = memoryview(data)[sent:] if sent else data
+            self.feed.parked.discard(self)
+            self._woken.set()
 
     def _left(self) -> None:
         stalled = self._connection is not None and self._connection.stalled
@@ -227,8 +226,8 @@ class Subscription:
 
     def _patience(self) -> bytes:
         """Wait for a log that is away; the reader stays, and sees that somebody is there."""
-        heartbeat = self._hub.settings.heartbeat
-        self._woken.wait(random.uniform(0.5, 1) * min(heartbeat, _RETRY))  # noqa: S311 - no secret
+        longest = min(self._hub.settings.heartbeat, _RETRY)
+        self._woken.wait(random.uniform(0.5, 1) * longest)  # noqa: S311 - no secret
         self._woken.clear()
         return wire.HEARTBEAT
 
@@ -266,11 +265,11 @@ class Subscription:
         if self in self.feed.parked:
             self.feed.parked.discard(self)  # it is to end
             self._keep_up()
-        if self._connection is not None and self._rest:
-            rest, self._rest = self._rest, b""
-            self._connection.sendall(rest)  # the end of a chunk that was begun
-        given, self._given = self._given, b""
-        return given
+        rest, self._rest = self._rest, b""
+        if self._connection is None or not rest:
+            return bytes(rest)
+        self._connection.sendall(rest)  # the end of a chunk that was begun
+        return b""
 
     def check_deadline(self, now: float) -> None:
         """End the stream if it is too old, or its token, at a monotonic time; tell it before."""
