@@ -319,7 +319,7 @@ def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(hub: Server, top
         place = stream.next().id
         post(hub, 2, topic=topic)
         stream.take(2)
-        [opened] = lines(hub, "opened", topic)
+    [opened] = until(lambda: lines(hub, "opened", topic), "the opening is told")
     [ended] = until(lambda: lines(hub, "ended", topic), "the end is told")
     who = "client=127.0.0.1 sub=Ann%20Other%0A[2026]%20x%3D1"
     assert opened == f"stream opened: {who} topics={topic} from={place}"

@@ -14,6 +14,7 @@ from webapp.events import EventId
 from webapp.fanout import RENEWAL, Fanout
 from webapp.feeds import Feeds
 from webapp.history import History
+from webapp.journal import Journal
 from webapp.limits import Room
 from webapp.metrics import Metrics
 from webapp.pace import Pace
@@ -50,6 +51,7 @@ class Hub:
         self.presence: Presence | None = None
         self.observers: list[Callable[[Subscription, bool], None]] = []
         self.metrics = Metrics()
+        self.journal = Journal()
         self.room = Room(max_readers, settings.max_subscribers_per_ip)
         self._members: set[Subscription] = set()
         self._feeds = Feeds()
@@ -210,7 +212,8 @@ class Hub:
                 pace.keep()
 
     def measure(self) -> None:
-        """Let all processes see what this one has done until now."""
+        """Let operators and all processes see what this one has done until now."""
+        self.journal.flush()
         self.metrics.flush(len(self), self.fanout.window.fill if self._tasks else 0.0)
 
     def _forget_old(self) -> None:

@@ -28,6 +28,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from webapp.connection import Connection
 from webapp.errors import Misconfigured, Unavailable
 from webapp.input import Input
+from webapp.journal import Lines
 from webapp.listener import Address, Listener
 from webapp.refusals import refusal
 from webapp.startup import file_limit
@@ -102,8 +103,13 @@ class StreamWorker(GeventWorker):
         self.connections: set[Connection] = set()
         self.waiters: dict[Connection, None] = {}
         self._most = min(self.worker_connections, file_limit()) * _FULL // 100
-        logging.getLogger("webapp").handlers = self.log.error_log.handlers
+        handlers = self.log.error_log.handlers
+        for handler in handlers:
+            handler.setFormatter(Lines(handler.formatter))
+        logging.getLogger("webapp").handlers = handlers
         logging.getLogger("webapp").setLevel(self.log.error_log.level)
+        # No format of ours shows them, and each line would pay for them.
+        logging.logThreads = logging.logMultiprocessing = False
 
         def with_connection(environ: dict[str, Any], start_response: Any) -> Any:
             coding = environ.get("HTTP_TRANSFER_ENCODING", "chunked")

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from gevent.event import Event as Signal
 
-from webapp import journal, voice, wire
+from webapp import voice, wire
 from webapp.errors import Unavailable
 from webapp.lifetime import Lifetime
 from webapp.pace import Pace, give_way
@@ -97,7 +97,7 @@ class Subscription:
         self._chunked, self._send = direct(connection)
         self._hub.join(self)
         try:
-            journal.opened(self)
+            self._hub.journal.opened(self)
             yield self._opening()
             with connection.watched(self._left) if connection else nullcontext():
                 while self.reason is None:
@@ -110,7 +110,7 @@ class Subscription:
             raise
         finally:
             self._hub.leave(self)
-            journal.ended(self, time.monotonic() - opened, self._sent)
+            self._hub.journal.ended(self, time.monotonic() - opened, self._sent)
 
     def end(self, reason: str) -> None:
         """End the stream soon.
