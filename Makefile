@@ -44,6 +44,7 @@ $(RUN_READY): requirements.txt
 	  "$(CURDIR)/$(BIN)/python" "$(CURDIR)" > $(BIN)/tidings && chmod +x $(BIN)/tidings
 	touch $@
 
-$(TEST_READY): tests/requirements.txt $(RUN_READY)
+$(TEST_READY): tests/requirements.txt tests/package-lock.json $(RUN_READY)
 	$(BIN)/python -m pip install --quiet --require-hashes -r tests/requirements.txt
+	! command -v npm >/dev/null || npm ci --prefix tests --silent --no-audit --no-fund
 	touch $@

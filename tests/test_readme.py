@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+import jwt
 import pytest
-from conftest import PATIENCE, ROOT, need
+from conftest import KEY, PATIENCE, ROOT, need
 
 from webapp.settings import PREFIX, Settings
 from webapp.voice import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Server
 
 README = (ROOT / "README.md").read_text()
@@ -41,7 +46,9 @@ def test_the_table_tells_the_true_default(name: str) -> None:
         assert getattr(Settings.from_env(env), name.removeprefix(PREFIX).lower()) == default
 
 
-CURLS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("curl ")]
+LINES = [line for block in BLOCKS for line in block.splitlines() if line.startswith("curl ")]
+CURLS = [line for line in LINES if "$TOKEN" not in line]
+WITH_TOKEN = [line for line in LINES if "$TOKEN" in line]
 
 
 @pytest.mark.parametrize("command", CURLS)
@@ -62,6 +69,34 @@ def test_its_curls_work_as_written(server: Server, command: str) -> None:
         assert "event: hub.open" in done.stdout
         assert ("/users/{id}" in done.stdout) == ("/users/{id}" in command)
         assert done.returncode == 28  # it would have gone on
+
+
+@pytest.fixture(name="keyed", scope="module")
+def _keyed(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_JWT_KEY=KEY)
+
+
+@pytest.mark.parametrize("command", WITH_TOKEN)
+def test_its_curls_with_a_token_work_as_written(keyed: Server, command: str) -> None:
+    need("curl")
+    here = command.replace("localhost:8000", f"localhost:{keyed.port}")
+    token = jwt.encode({"mercure": {"publish": ["*"], "subscribe": ["*"]}}, KEY)
+    done = subprocess.run(
+        [*need_shell(), f"{here} -sS --max-time 1 -w ' %{{http_code}}'"],
+        env={**os.environ, "TOKEN": token},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    told, _, status = done.stdout.rpartition(" ")
+    if "-X DELETE" in command or "-d" in command.split():
+        assert (told, status) == ("", "204")
+    elif "-gN" in command:
+        assert "event: hub.open" in told
+        assert '"active": true' in told  # it is told of itself
+    else:
+        assert (json.loads(told)["type"], status) == ("Subscriptions", "200")
 
 
 def need_shell() -> list[str]:

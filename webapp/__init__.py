@@ -75,14 +75,17 @@ def _max_readers(settings: Settings) -> int:
     return file_limit() * 8 // 10
 
 
+_CURSORS = ("Last-Event-ID", "Mercure-Last-Event-ID")
+
+
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
     from flask_cors import CORS
 
     CORS(
         app,
         origins=list(origins),
-        allow_headers=["Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"],
-        expose_headers=["Last-Event-ID"],
+        allow_headers=["Authorization", "Cache-Control", "Content-Type", *_CURSORS],
+        expose_headers=["Link", *_CURSORS],
         methods=["GET", "HEAD", "POST", "OPTIONS"],
         supports_credentials="*" not in origins,
         send_wildcard=False,

@@ -206,7 +206,7 @@ class Authority:
 
 
 def _grant_of(claims: dict[str, Any], token: str) -> Grant:
-    mercure = claims.get("mercure")
+    mercure = claims.get("mercure", claims.get("https://mercure.rocks/"))
     if not isinstance(mercure, dict):
         message = "no mercure claim"
         raise ValueError(message)  # noqa: TRY004 - a claim of the wrong form, whatever its type

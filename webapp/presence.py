@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import lru_cache
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 CONTEXT = "https://mercure.rocks/"
 _KICK, _REVOKE = "!", "#"  # how other notices begin
 _WRITTEN = 1000  # changes at once
+_GATHERING = 0.02  # seconds in which more come, to be written down together
 _FIRST_REST, _LONGEST_REST = 0.5, 5.0  # seconds, while what keeps the roster is away
 _FAREWELL = 1.0  # seconds that a process which stops takes to say so
 _FOR_EVER = 100 * 365 * 86400.0
@@ -166,6 +168,7 @@ class Presence:
                 self._again()
             self._settle(changes)
             self._noticed.set()  # what was not heard of is found now
+            gevent.sleep(_GATHERING)
 
     def _taken(self) -> dict[str, str | None]:
         taken: dict[str, str | None] = {}
@@ -281,8 +284,14 @@ def described(
 
 
 def _about(reader: Subscription) -> str:
-    about = {"topics": sorted(reader.feed.selectors), "payload": reader.grant.payload}
-    return json.dumps(about)
+    payload = reader.grant.payload
+    told = "null" if payload is None else json.dumps(payload)
+    return f'{{"topics": {_listed(reader.feed.selectors)}, "payload": {told}}}'
+
+
+@lru_cache(maxsize=4096)
+def _listed(selectors: frozenset[str]) -> str:
+    return json.dumps(sorted(selectors))
 
 
 def _parts(names: list[str]) -> Iterator[list[str]]:

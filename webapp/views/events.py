@@ -95,7 +95,8 @@ class _Views:
         answer = _stream(stream_with_context(subscription.frames(connection)))
         # As Mercure: what was asked for, where the stream begins there.
         found = start.cursor and not subscription.lost
-        answer.headers["Last-Event-ID"] = start.cursor if found else str(subscription.cursor)
+        begins = start.cursor if found else str(subscription.cursor)
+        answer.headers["Last-Event-ID"] = answer.headers["Mercure-Last-Event-ID"] = begins
         return answer
 
     def publish(self, default: str | None) -> ResponseReturnValue:
@@ -207,7 +208,8 @@ def _envelope(text: str) -> bool:
 
 def _start(args: dict[str, str]) -> Start:
     """Return where the reader asks to begin: its cursor first, which a reconnect brings."""
-    cursor, encoding = request.headers.get("Last-Event-ID"), "latin-1"  # PEP 3333
+    header = request.headers.get("Last-Event-ID") or request.headers.get("Mercure-Last-Event-ID")
+    cursor, encoding = header, "latin-1"  # PEP 3333
     if not cursor:
         cursor, encoding = args.get("last_event_id") or args.get("lastEventID"), "utf-8"
     if cursor and (len(cursor.encode(encoding)) > MAX_CURSOR or not re.fullmatch(CURSOR, cursor)):

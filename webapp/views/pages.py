@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, make_response, render_template
 
+from webapp.topics import HUB
+
 bp = Blueprint("pages", __name__)
 
 _HEADERS = {
+    "Link": f'<{HUB}>; rel="mercure"',  # discovery, as Mercure has it
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
         " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
