@@ -78,6 +78,7 @@ def _refused_by_werkzeug(error: HTTPException) -> Response:
 
 def _failed(error: Exception) -> Response:
     log.error("a bug of the hub", exc_info=error)
+    current_app.extensions["tidings"].metrics.refused(TidingsError.reason)
     detail = "The hub failed; this is a bug, and its log says more."
     return _answer(problem(500, "Internal error", detail, "Report it with that log."), {})
 
