@@ -18,7 +18,7 @@ from urllib.parse import quote
 import gevent
 from gevent.event import Event as Signal
 
-from webapp.brokers.roster import CAME, LEFT, MOMENT, NOTICE_BYTES
+from webapp.brokers.roster import CAME, LEFT, MOMENT, TOGETHER
 from webapp.errors import TidingsError
 from webapp.events import Draft, Event, EventId
 from webapp.pace import Pace
@@ -173,7 +173,7 @@ class Presence:
     def _taken(self) -> dict[str, str | None]:
         taken: dict[str, str | None] = {}
         size = 0
-        while self._changes and len(taken) < _WRITTEN and size < NOTICE_BYTES:
+        while self._changes and len(taken) < _WRITTEN and size < TOGETHER:
             name = next(iter(self._changes))
             text = self._changes.pop(name)
             taken[name] = text

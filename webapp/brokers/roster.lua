@@ -4,7 +4,7 @@
 -- ARGV from 4: what the verb needs.
 
 local owners, notices, revoked = KEYS[4], KEYS[5], KEYS[6]
-local most_bytes, most_notices = 65536, 64
+local together, most, most_bytes = 65536, 4096, 4194304 -- bytes in one entry; entries and bytes kept
 
 local function clock()
   local time = redis.call('TIME')
@@ -15,9 +15,20 @@ local function number(value) return string.format('%.0f', value) end
 
 local function readers_of(owner) return owners .. ':' .. owner end
 
--- The numbers of notices have no gaps, so that one who follows them sees what it missed.
+local function edge(command, from, to)
+  local entry = redis.call(command, notices, from, to, 'COUNT', 1)[1]
+  return entry and tonumber(entry[2][4])
+end
+
+-- The numbers of notices have no gaps, so that one who follows them sees what it missed. With each
+-- lies how many bytes there ever were, which tells what those cost that are kept.
 local function write(lines)
-  redis.call('XADD', notices, 'MAXLEN', most_notices, '0-*', 'lines', table.concat(lines, '\n'))
+  local text = table.concat(lines, '\n')
+  local total = (edge('XREVRANGE', '+', '-') or 0) + #text
+  redis.call('XADD', notices, 'MAXLEN', most, '0-*', 'lines', text, 'total', number(total))
+  while total - edge('XRANGE', '-', '+') > most_bytes do
+    redis.call('XTRIM', notices, 'MAXLEN', redis.call('XLEN', notices) - 1)
+  end
 end
 
 local function say(lines)
@@ -25,7 +36,7 @@ local function say(lines)
   for _, line in ipairs(lines) do
     part[#part + 1] = line
     size = size + #line
-    if size >= most_bytes then
+    if size >= together then
       write(part)
       part, size = {}, 0
     end
@@ -85,7 +96,7 @@ function verbs.news()
   for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
   local last, lines = info['last-generated-id'], {}
   if ARGV[4] ~= '' then
-    local found = redis.call('XRANGE', notices, '(0-' .. ARGV[4], '+', 'COUNT', 16)
+    local found = redis.call('XRANGE', notices, '(0-' .. ARGV[4], '+', 'COUNT', 64)
     for _, entry in ipairs(found) do
       lines[#lines + 1] = entry[2][2]
       last = entry[1]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CAME, LEFT = "+", "-"  # how the notices about readers begin; `<sign><name> <text>`
-NOTICE_BYTES = 64 << 10  # of the notices that are kept together
-KEPT = 64  # of these
+TOGETHER = 64 << 10  # bytes of notices that are written together
+KEPT, KEPT_BYTES = 4096, 4 << 20  # of what was written together
 MOST_REVOKED = 100_000
 MOMENT = 1 / 6  # of a lease, after which it is renewed
 LIFE = 2 / 3  # of a lease, after which a process that was silent counts as dead
@@ -83,7 +83,8 @@ class MemoryRoster:
 
     def __init__(self) -> None:
         self._readers: dict[str, str] = {}
-        self._notices: deque[str] = deque(maxlen=1000)
+        self._notices: deque[str] = deque()
+        self._bytes = 0
         self._number = 0
         self._revoked: dict[str, float] = {}
         self._heard: Callable[[], None] | None = None
@@ -141,5 +142,8 @@ class MemoryRoster:
     def _say(self, notice: str) -> None:
         self._notices.append(notice)
         self._number += 1
+        self._bytes += len(notice)
+        while len(self._notices) > KEPT or self._bytes > KEPT_BYTES:
+            self._bytes -= len(self._notices.popleft())
         if self._heard:
             self._heard()

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from gevent.threadpool import ThreadPool
 
 from webapp.brokers.database import Database
-from webapp.brokers.roster import CAME, KEPT, LEFT, LIFE, MOST_REVOKED, NOTICE_BYTES, News, full
+from webapp.brokers.roster import (
+    CAME,
+    KEPT,
+    KEPT_BYTES,
+    LEFT,
+    LIFE,
+    MOST_REVOKED,
+    TOGETHER,
+    News,
+    full,
+)
 from webapp.brokers.wake import Bell
 from webapp.errors import TidingsError, Unavailable
 
@@ -28,13 +38,19 @@ _TABLES = [
 CREATE TABLE readers (owner TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,
   PRIMARY KEY (owner, name)) WITHOUT ROWID
 """,
-    "CREATE TABLE notices (number INTEGER PRIMARY KEY AUTOINCREMENT, lines TEXT NOT NULL)",
+    # With each lies how many bytes there ever were, which tells what those cost that are kept.
+    """
+CREATE TABLE notices (number INTEGER PRIMARY KEY AUTOINCREMENT, total INTEGER NOT NULL,
+  lines TEXT NOT NULL)
+""",
     "CREATE TABLE revoked (what TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
 ]
 _RENEW = """
 INSERT INTO processes VALUES (:owner, :until)
 ON CONFLICT (owner) DO UPDATE SET until = excluded.until
 """
+_NEWEST = "SELECT number, total FROM notices ORDER BY number DESC LIMIT 1"
+_OLDEST = "SELECT number, total FROM notices ORDER BY number LIMIT 1"
 _READERS = """
 SELECT name, text FROM readers JOIN processes USING (owner) WHERE until > ? ORDER BY name
 """
@@ -158,22 +174,29 @@ class SqliteRoster:
         for notice in notices:
             lines.append(notice)
             size += len(notice)
-            if size >= NOTICE_BYTES:
+            if size >= TOGETHER:
                 self._write(db, lines)
                 lines, size = [], 0
         if lines:
             self._write(db, lines)
 
     def _write(self, db: Db, lines: list[str]) -> None:
-        new = db.execute("INSERT INTO notices (lines) VALUES (?)", ("\n".join(lines),))
-        db.execute("DELETE FROM notices WHERE number <= ?", ((new.lastrowid or 0) - KEPT,))
+        text = "\n".join(lines)
+        _, before = db.execute(_NEWEST).fetchone() or (0, 0)
+        total = before + len(text.encode())
+        db.execute("INSERT INTO notices (total, lines) VALUES (?, ?)", (total, text))
+        newest, _ = db.execute(_NEWEST).fetchone()
+        while (oldest := db.execute(_OLDEST).fetchone()) and (
+            oldest[0] <= newest - KEPT or total - oldest[1] > KEPT_BYTES
+        ):
+            db.execute("DELETE FROM notices WHERE number = ?", oldest[:1])
         self._said = True
 
     def _news(self, after: int | None) -> News:
         with self._database.connection() as db:
             if after is None:
-                [(head,)] = db.execute("SELECT coalesce(max(number), 0) FROM notices")
-                return News([], head)
+                newest = db.execute(_NEWEST).fetchone()
+                return News([], newest[0] if newest else 0)
             rows = db.execute(
                 "SELECT number, lines FROM notices WHERE number >= ? ORDER BY number", (after,)
             ).fetchall()
