@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from commands import tidings
-from conftest import KEY
+from conftest import KEY, ROOT
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from test_keys import ED, P256, RSA, pem
 
+from webapp.cli import main
 from webapp.settings import Settings
 from webapp.voice import VERSION
 
@@ -73,6 +77,16 @@ def test_what_it_cannot_do_it_says_with_a_remedy(
     assert done.returncode != 0
     assert remedy in done.stderr
     assert "Traceback" not in done.stderr
+
+
+README = re.sub(r"\\\n *", "", (ROOT / "README.md").read_text())
+COMMANDS = re.findall(r"^(?:.*\| |\.venv/bin/|)tidings ([a-z]+ [^|\n]*)", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_readme_knows_its_commands_and_options(line: str) -> None:
+    arguments = shlex.split(line, comments=True)
+    assert CliRunner().invoke(main, [*arguments, "--help"]).exit_code == 0
 
 
 def test_it_tells_the_version_of_the_project() -> None:

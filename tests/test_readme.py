@@ -104,7 +104,7 @@ def need_shell() -> list[str]:
 
 
 def test_its_pipe_publishes_as_it_is_written(server: Server) -> None:
-    [block] = [block for block in BLOCKS if block.startswith("while ")]
+    [block] = [block for block in BLOCKS if block.startswith("while sleep 1;")]
     here = block.replace("localhost:8000", f"localhost:{server.port}").replace(
         "sleep 1", "sleep 0.1"
     )
