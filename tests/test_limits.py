@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import socket
 import threading
 import time
@@ -421,3 +422,35 @@ def test_while_a_large_body_is_read_others_are_answered(
 
 def take_one(reader: Stream) -> None:
     assert reader.take(1) == ["x"]
+
+
+def test_a_body_that_drips_for_ever_is_given_up(serve: Callable[..., Server]) -> None:
+    hub = serve(TIDINGS_BODY_TIMEOUT="0.1", TIDINGS_DEMO="0")
+    head = b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE) as client:
+        client.sendall(head)
+        began, answered = time.monotonic(), False
+        while not answered:
+            client.sendall(b"x")
+            answered = bool(select.select([client], [], [], 0.03)[0])
+            assert time.monotonic() - began < PATIENCE
+        assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began >= 0.9
+
+
+def test_of_many_large_bodies_that_arrive_at_once_some_are_refused_and_small_ones_never(
+    serve: Callable[..., Server],
+) -> None:
+    bounds = {"TIDINGS_MAX_BODY_BYTES": "256K", "TIDINGS_MAX_EVENT_BYTES": "256K"}
+    hub = serve(TIDINGS_DEMO="0", **bounds)
+    head = b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 262144\r\n\r\n"
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(90):
+            client = socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE)
+            clients.append(stack.enter_context(client))
+            client.sendall(head + b"x" * 261_000)
+        refused, _, _ = select.select(clients, [], [], PATIENCE)
+        assert refused[0].recv(1000).startswith(b"HTTP/1.1 503 ")
+        assert hub.publish("small")
+    until(lambda: hub.http.post("/events", content=b"x" * 260_000).status_code == 200, "room")

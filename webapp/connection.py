@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VANISHED = 4  # write time-outs, after which the system gives up a peer that is silent
+_DRIPPING = 10  # body time-outs that a body may take in all; a pipe may take for ever
 _SLICE = 0.002  # seconds that a client which sends without a pause keeps the loop
 _SEND_BUFFER = 128 << 10  # what the kernel may hold for a reader that does not read
 
@@ -113,6 +114,7 @@ class Connection:
     def await_body(self, request: Any) -> None:
         """The head is complete."""
         self._waiting, self._body, self._request = False, True, request
+        self._deadline = time.monotonic() + self._settings.body_timeout * _DRIPPING
         self._chunked = request.version > (1, 0)
 
     def settle(self) -> None:
@@ -272,7 +274,7 @@ class Connection:
     def _patience(self) -> float | None:
         if self._live:
             return self._settings.pipe_idle
+        left = max(self._deadline - time.monotonic(), 0.001)
         if self._body:
-            return self._settings.body_timeout
-        left = self._deadline - time.monotonic()
-        return None if left == float("inf") else max(left, 0.001)
+            return min(self._settings.body_timeout, left)
+        return None if left == float("inf") else left

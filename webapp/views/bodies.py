@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from flask import request
 
-from webapp.errors import Invalid, TooLarge, Unreadable
+from webapp.errors import Invalid, TooLarge, Unavailable, Unreadable
 from webapp.events import Draft
 from webapp.pace import give_way
 from webapp.views import forms
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MAX_BATCH = 10_000  # events in one JSON array
 MAX_VALUES = 200_000  # in one JSON text: it is read in one go, while everybody waits
 DIGITS = 20  # of a number in a form: enough for any time
+MOST_ARRIVING = 32  # times the limit of one: bytes of bodies that a process holds unfinished
+_arriving = Counter[str]()
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _CHUNK = 64 << 10
 _STEP = 50
@@ -101,16 +104,35 @@ def read(limit: int) -> bytes:
     """Read the whole body.
 
     :raises TooLarge: it is over `limit` bytes.
+    :raises Unavailable: as much as may is arriving already, for other requests.
     """
     source = request.environ["wsgi.input"]
     if not hasattr(source, "pieces"):
         source = request.stream  # another server's may not end where the body does
     if (getattr(source, "length", None) or request.content_length or 0) > limit:
         raise _too_large(limit)
-    body: bytes = source.read(limit + 1)
+    body: bytes = source.read(min(limit, _CHUNK) + 1)
+    if len(body) > _CHUNK:
+        body = _long(source, body, limit)
     if len(body) > limit:
         raise _too_large(limit)
     return body
+
+
+def _long(source: Any, begun: bytes, limit: int) -> bytes:
+    """Read the rest of a body, up to a byte more than its limit, where there is memory for it."""
+    pieces, mine = [begun], 0
+    try:
+        while len(begun) + mine <= limit and (piece := source.read(_CHUNK)):
+            mine += len(piece)
+            _arriving["bytes"] += len(piece)
+            if _arriving["bytes"] > MOST_ARRIVING * limit:
+                detail = "Too many large bodies are arriving at once."
+                raise Unavailable(detail, "Send it again in a moment.", reason="bodies")
+            pieces.append(piece)
+    finally:
+        _arriving["bytes"] -= mine
+    return b"".join(pieces)
 
 
 def draft(item: object, default: str | None) -> Draft:
