@@ -12,14 +12,23 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import gevent
 import httpx
 import jwt
 import pytest
-from conftest import KEY, until
+from conftest import KEY, PATIENCE, until
 from logs import running_log
+from test_hub import make_hub
+
+from webapp.auth import Grant
+from webapp.brokers.roster import MemoryRoster
+from webapp.errors import Unavailable
+from webapp.events import Draft
+from webapp.history import Start
+from webapp.presence import Presence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from conftest import Server, Stream
@@ -348,3 +357,62 @@ def test_without_a_key_there_is_no_presence(server: Server) -> None:
     assert server.http.get(PATH).status_code == 404
     with server.listen() as stream:
         assert "subscriber" not in json.loads(stream.next().data)
+
+
+def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:
+    hub = make_hub()
+
+    class Late(MemoryRoster):
+        """Away at first."""
+
+        tries = 0
+
+        def renew(self, changes: Mapping[str, str | None]) -> bool:
+            Late.tries += 1
+            if Late.tries == 1:
+                detail = "It is away."
+                raise Unavailable(detail, "Wait.")
+            return super().renew(changes)
+
+    hub.presence = Presence(hub, Late(), lease=15)
+    with pytest.raises(Unavailable):
+        hub.start()
+    hub.start()
+    assert hub.publish([Draft(topics=("t",))])
+    hub.stop()
+
+
+def test_a_process_that_was_taken_for_dead_writes_its_readers_down_again() -> None:
+    hub, roster = make_hub(), Forgetful()
+    hub.presence = Presence(hub, roster, lease=0.6)
+    hub.observers.append(hub.presence)
+    hub.start()
+    for name in ("a", "b", "c"):
+        hub.join(hub.subscribe(frozenset({name}), Grant(), Start()))
+    with gevent.Timeout(PATIENCE):
+        while len(roster.readers()) < 3:
+            gevent.sleep(0.01)
+        roster.forget()
+        while len(roster.readers()) < 3:
+            gevent.sleep(0.01)
+    notices = roster.news(0).notices
+    assert len(notices) == 6
+    assert len(set(notices)) == 3
+    hub.stop()
+
+
+class Forgetful(MemoryRoster):
+    """One that forgets, as others make it forget a process that was silent for too long."""
+
+    forgot = False
+
+    def forget(self) -> None:
+        """Drop all."""
+        self._readers.clear()
+        self.forgot = True
+
+    def renew(self, changes: Mapping[str, str | None]) -> bool:
+        """Renew, and say whether this process was known."""
+        known = not self.forgot
+        self.forgot = False
+        return super().renew(changes) and known

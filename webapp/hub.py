@@ -73,10 +73,9 @@ class Hub:
         window = self._recalled(self.broker.bounds().head)
         self.history = History(window, self.broker)
         self.fanout = Fanout(self.broker, window, self._feeds, self._members, self.metrics)
+        others = self.presence.start() if self.presence else []
         tasks = (self.fanout.follow, self.fanout.dispatch, self._tick)
-        self._tasks = [gevent.spawn(task) for task in tasks]
-        if self.presence:
-            self._tasks += self.presence.start()
+        self._tasks = [*others, *map(gevent.spawn, tasks)]
         for task in self._tasks:
             task.link_exception(self._fail)
 

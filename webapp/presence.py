@@ -157,16 +157,17 @@ class Presence:
             try:
                 known = self._roster.renew(changes)
             except TidingsError as error:
-                log.warning("who listens cannot be written down: %s", error)
+                if rest == _FIRST_REST:
+                    log.warning("who listens cannot be written down: %s", error)
                 # What changed since counts.
                 self._changes = {**changes, **self._changes}
                 gevent.sleep(rest)
                 rest = min(_LONGEST_REST, rest * 2)
                 continue
             rest, until = _FIRST_REST, monotonic() + self._beat
-            if not known and self._written:
-                self._again()
             self._settle(changes)
+            if not known:
+                self._again(changes)
             self._noticed.set()  # what was not heard of is found now
             gevent.sleep(_GATHERING)
 
@@ -187,11 +188,12 @@ class Presence:
             if text is None:
                 self._written.discard(name)
 
-    def _again(self) -> None:
-        # This process was away for longer than its lease, and what it had written was dropped.
-        self._written.clear()
+    def _again(self, changes: dict[str, str | None]) -> None:
+        # This process was silent for longer than its lease, and what it had written was dropped.
+        self._written &= changes.keys()
         for reader in self._hub:
-            self._changes.setdefault(reader.name, _about(reader))
+            if reader.name not in self._written:
+                self._changes.setdefault(reader.name, _about(reader))
 
     # Following
 
