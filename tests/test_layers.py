@@ -12,6 +12,7 @@ LAYERS = [
     ["events", "metrics", "topics"],
     ["window", "peer", "voice", "brokers.base", "brokers.link", "brokers.roster"],
     [
+        "brokers.commits",
         "brokers.database",
         "brokers.logfile",
         "brokers.memory",
@@ -82,6 +83,7 @@ MAY_IMPORT_GEVENT = {
     "watch",
     "demo",
     "brokers",
+    "brokers.commits",
     "brokers.link",
     "brokers.memory",
     "brokers.redis",

@@ -560,3 +560,94 @@ def test_a_closed_log_refuses_and_its_followers_end(path: Path) -> None:
         with pytest.raises(Unavailable, match="stopping"):
             call()
     assert list(path.with_name("log.db.wake").iterdir()) == []
+
+
+# Without a thread
+
+
+class Threads:
+    """A log in this process, and how often its commits went through the thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.log = SqliteBroker(path, 1000, MANY, 60)
+        self._ask = self.log._commits._ask
+        self.log._commits._ask = self._counted
+        self.asked = 0
+        while not self.took(self.append, 0):
+            pass  # the first goes through it anyhow
+
+    def _counted(self, *values: Any) -> Any:
+        self.asked += 1
+        return self._ask(*values)
+
+    def append(self, *data: str) -> list[Event]:
+        return self.log.append(drafts(*data or ("a",)))
+
+    def took(self, publish: Callable[..., object], asked: int) -> bool:
+        """Publish; return whether the thread was asked that often."""
+        before = self.asked
+        publish()
+        return self.asked - before == asked
+
+
+@pytest.fixture(name="threads")
+def _threads(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
+    monkeypatch.setattr("webapp.brokers.commits._LONG", 60)  # the machine may be busy
+    threads = Threads(path)
+    yield threads
+    threads.log.close()
+
+
+def test_what_is_small_and_alone_is_committed_without_a_thread(
+    threads: Threads, path: Path
+) -> None:
+    follower = threads.log.follow(threads.log.bounds().head)
+    new = [threads.append(str(number))[0] for number in range(20)]
+    assert threads.took(lambda: new.extend(threads.append("x", "y")), 0)
+    assert [event.place for event in taken(follower, 22)] == [event.place for event in new]
+    with opened(path) as db:  # for every process
+        kept = db.execute("SELECT draft FROM events ORDER BY place DESC LIMIT 22").fetchall()
+    assert [text for (text,) in reversed(kept)] == [event.draft.dumps() for event in new]
+    assert threads.took(lambda: threads.append(*["a"] * 11), 1)
+    assert threads.took(lambda: threads.append("x" * (32 << 10)), 1)
+    with pytest.raises(Conflict):
+        threads.log.append([*drafts("1", id="own"), *drafts("2", id="own")])
+    [first, again] = [threads.log.append(drafts("1", id="own"))[0] for _ in range(2)]
+    assert first.place == again.place
+    assert intact(path)
+
+
+def test_a_locked_file_and_a_slow_one_are_left_to_the_thread(
+    threads: Threads, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locked(path):
+        asked = threads.asked
+        publishers = [gevent.spawn(threads.append, name) for name in ("a", "behind it")]
+        while threads.asked == asked:
+            gevent.sleep(0.01)
+    for publisher in publishers:
+        assert publisher.get(timeout=15)
+    assert contents(threads.log.before(EventId(1 << 42, 0), 2, MANY)) == ["a", "behind it"]
+    assert threads.took(threads.append, 0)
+    monkeypatch.setattr("webapp.brokers.commits._LONG", 0)
+    monkeypatch.setattr("webapp.brokers.commits._SPARED", 1e9)
+    assert threads.took(threads.append, 0)
+    assert threads.took(threads.append, 1)
+
+
+def test_a_file_that_was_removed_takes_no_more_without_a_thread(
+    threads: Threads, path: Path
+) -> None:
+    for file in path.parent.glob("log.db*"):
+        if file.is_file():
+            file.unlink()
+    assert threads.took(threads.append, 1)
+    assert threads.took(threads.append, 0)
+    assert len(threads.log.before(EventId(1 << 42, 0), 5, MANY)) == 2
+
+
+def test_now_and_then_the_thread_moves_the_write_ahead_log(threads: Threads, path: Path) -> None:
+    wal = path.with_name("log.db-wal")
+    for _ in range(1500):
+        threads.append("x" * 4000)
+    assert wal.stat().st_size < 12 << 20

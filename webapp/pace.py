@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
 
 import gevent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+T = TypeVar("T")
 
 _SLICE = 0.002  # seconds that a piece of work keeps the loop for itself
 _SOON = 1e-9  # seconds: over by the time that the loop has looked at its sockets
@@ -35,3 +41,11 @@ class Pace:
         if monotonic() - self._since > _SLICE:
             give_way()
             self._since = monotonic()
+
+
+def paced(items: Iterable[T]) -> Iterator[T]:
+    """Yield all items, and let others run now and then."""
+    pace = Pace()
+    for item in items:
+        yield item
+        pace.keep()

@@ -128,21 +128,29 @@ class LogFile:
 
     def append(self, offers: Sequence[Sequence[Row]]) -> Appended:
         """Put the rows of every offer in the log, all or none of each."""
+        self._database.get_ready()
         with self._database.transaction() as db:
-            [(head, count, size)] = db.execute("SELECT head, count, bytes FROM log")
-            known, places, new = _known(db, offers), list[list[EventId] | None](), list[_New]()
-            last = head
-            for offer in offers:
-                keys = _assigned(offer, known, last)
-                places.append(None if keys is None else list(map(_place, keys)))
-                for row, key in zip(offer, keys or (), strict=False):
-                    if key > last:
-                        new.append((key, row.size, row.own, row.text))
-                        last = key
-            count, size = count + len(new), size + sum(row[1] for row in new)
-            if new:
-                _insert(db, new)
-                db.execute("UPDATE log SET head = ?, count = ?, bytes = ?", (last, count, size))
+            return self._append(db, offers)
+
+    def append_at_once(self, rows: Sequence[Row]) -> Appended | None:
+        """Put some rows in the log where nobody else has it locked; None: nothing was done."""
+        return self._database.at_once(lambda db: self._append(db, [rows]))
+
+    def _append(self, db: sqlite3.Connection, offers: Sequence[Sequence[Row]]) -> Appended:
+        [(head, count, size)] = db.execute("SELECT head, count, bytes FROM log")
+        known, places, new = _known(db, offers), list[list[EventId] | None](), list[_New]()
+        last = head
+        for offer in offers:
+            keys = _assigned(offer, known, last)
+            places.append(None if keys is None else list(map(_place, keys)))
+            for row, key in zip(offer, keys or (), strict=False):
+                if key > last:
+                    new.append((key, row.size, row.own, row.text))
+                    last = key
+        count, size = count + len(new), size + sum(row[1] for row in new)
+        if new:
+            _insert(db, new)
+            db.execute("UPDATE log SET head = ?, count = ?, bytes = ?", (last, count, size))
         return Appended(_place(head), places, self._over(count, size))
 
     def trim(self) -> bool:

@@ -1,57 +1,42 @@
 """The log of one machine: an SQLite file that any number of processes share.
 
-Answered means committed, and what concurrent publishers offer shares a transaction. SQLite blocks,
-so it runs in threads of its own: one commits, a few read.
+SQLite blocks, so it runs in threads of its own: one commits, a few read. Only what is small and
+would not wait is committed without a thread.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import uniform
-from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import gevent
-from gevent.event import AsyncResult
 from gevent.event import Event as Signal
 from gevent.threadpool import ThreadPool
 
-from webapp.brokers.base import Gap, conflict
-from webapp.brokers.logfile import LogFile, packed, unpacked
+from webapp.brokers.base import Gap
+from webapp.brokers.commits import Commits
+from webapp.brokers.logfile import LogFile, unpacked
 from webapp.brokers.tail import PAGE_BYTES, Outage, Tail, size
 from webapp.brokers.wake import Bell
 from webapp.errors import Invalid, TidingsError, Unavailable
 from webapp.events import Draft, Event, EventId
-from webapp.pace import Pace
+from webapp.pace import paced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from webapp.brokers.base import Bounds
-    from webapp.brokers.logfile import Appended, Row
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 _READERS = 3
-_PATIENCE = 20  # seconds that a publisher waits; SQLite's own may pass three times before
-_WAITING = 32 << 20  # bytes that publishers may have waiting
-_COMMITTED, _COMMITTED_ROWS = 2 << 20, 1000  # bytes and rows in one transaction, or one offer
-_LINGER = 1.0  # seconds without an offer: to end and begin anew costs a third of a commit
 _TRIM = 60.0  # seconds between looks for what is too old
-
-
-class Offer(NamedTuple):
-    """Drafts that a publisher waits for."""
-
-    drafts: Sequence[Draft]
-    rows: list[Row]
-    size: int
-    answer: AsyncResult[list[Event]]
 
 
 class SqliteBroker:
@@ -65,10 +50,8 @@ class SqliteBroker:
         self._file = LogFile(path, max_events, max_bytes, max_age)
         self._look_for_old = min(_TRIM, max_age / 10)
         self._writer, self._readers = ThreadPool(1), ThreadPool(_READERS)
-        self._offers: deque[Offer] = deque()
-        self._waiting = 0  # bytes of the offers
-        self._room, self._overfull, self._offered = Signal(), Signal(), Signal()
-        self._committer: gevent.Greenlet[[], None] | None = None
+        self._commits = Commits(self._file, partial(self._ask, pool=self._writer), self._hand_on)
+        self._overfull = Signal()
         self._trimmer: gevent.Greenlet[[], None] | None = None
         self._bell: Bell | None = None
         self._tails: set[Tail] = set()
@@ -76,16 +59,9 @@ class SqliteBroker:
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Put all drafts in the log, or none; see `Broker.append`."""
-        rows = list(_paced(map(packed, drafts)))
-        offer = Offer(drafts, rows, sum(row.size for row in rows), AsyncResult())
-        self._admit(offer, until := monotonic() + _PATIENCE)
-        # A greenlet as long as there is much to do: one that fails takes no other with it.
-        if not self._committer:
-            self._committer = gevent.spawn(self._commit_all)
-        offer.answer.wait(until - monotonic())
-        if not offer.answer.ready():
-            raise _overdue()
-        return cast(list[Event], offer.answer.get())
+        if self._closed:
+            raise _closed()
+        return self._commits.append(drafts)
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield what comes after a place, in order, until the broker is closed."""
@@ -181,58 +157,14 @@ class SqliteBroker:
         for tail in self._tails:
             tail.look()
 
-    # Committing
-
-    def _admit(self, offer: Offer, until: float) -> None:
-        while self._waiting and self._waiting + offer.size > _WAITING:
-            self._room.clear()
-            if not self._room.wait(until - monotonic()):
-                raise _overdue()
-        self._waiting += offer.size
-        self._offers.append(offer)
-        self._offered.set()
-
-    def _commit_all(self) -> None:
-        while self._offers or self._offered.wait(_LINGER) or self._offers:
-            self._offered.clear()
-            offers = self._gathered()
-            try:
-                appended = self._ask(self._file.append, [o.rows for o in offers], pool=self._writer)
-            except TidingsError as error:
-                for offer in offers:
-                    offer.answer.set_exception(error)
-            else:
-                self._settle(offers, appended)
-
-    def _gathered(self) -> list[Offer]:
-        offers, rows, size = [], 0, 0
-        while self._offers and rows < _COMMITTED_ROWS and size < _COMMITTED:
-            offer = self._offers.popleft()
-            offers.append(offer)
-            rows += len(offer.rows)
-            size += offer.size
-        self._waiting -= size
-        self._room.set()
-        return offers
-
-    def _settle(self, offers: list[Offer], appended: Appended) -> None:
-        new, head = list[Event](), appended.after
-        for offer, places in zip(offers, appended.places, strict=True):
-            if places is None:
-                offer.answer.set_exception(conflict())
-                continue
-            events = list(_paced(map(Event, places, offer.drafts)))
-            offer.answer.set(events)
-            for event in events:
-                if event.place > head:
-                    new.append(event)
-                    head = event.place
-        if new:
+    def _hand_on(self, after: EventId, events: list[Event], over: bool) -> None:  # noqa: FBT001 - said by its name
+        """Let all followers know what was committed after a place."""
+        if events:
             for tail in self._tails:
-                tail.hand(appended.after, new)
+                tail.hand(after, events)
             if self._bell:
                 self._bell.ring()
-        if appended.over:
+        if over:
             self._overfull.set()
 
     def _trim(self) -> None:
@@ -243,8 +175,6 @@ class SqliteBroker:
             with suppress(Unavailable):  # the follower tells
                 while self._ask(self._file.trim, pool=self._writer):
                     pass
-
-    # Following
 
     def _look(self, tail: Tail) -> list[Event] | Gap | None:
         """Return what the file has for a follower."""
@@ -271,7 +201,7 @@ def _tried(function: Callable[..., T], *values: Any) -> tuple[T | None, TidingsE
 
 
 def _events(rows: list[str]) -> list[Event]:
-    return [event for event in _paced(map(_event, rows)) if event]
+    return [event for event in paced(map(_event, rows)) if event]
 
 
 def _event(row: str) -> Event | None:
@@ -282,18 +212,6 @@ def _event(row: str) -> Event | None:
         # Readers go on without it: nothing would bring it back.
         log.error("an event is damaged and left out (%.20s): %s", row, error)  # noqa: TRY400 - what it is says enough
         return None
-
-
-def _paced(items: Iterable[T]) -> Iterator[T]:
-    pace = Pace()
-    for item in items:
-        yield item
-        pace.keep()
-
-
-def _overdue() -> Unavailable:
-    detail = "The log takes too long: what was published may be in it or not."
-    return Unavailable(detail, "Publish the same again, with an id of your own.")
 
 
 def _closed() -> Unavailable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
+
+_COARSE = 1_000_000_000  # nanoseconds
 
 
 class Bell:
@@ -34,6 +37,8 @@ class Bell:
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._hung = ExitStack()
         self._directory = -1
+        self._names: list[str] = []  # of the others
+        self._seen = 0  # when the folder had changed last before they were listed
         try:
             self._hang(folder)
         except OSError as error:
@@ -45,9 +50,17 @@ class Bell:
         if self._directory < 0:
             return
         with suppress(OSError):  # no file may be left to look with: they look by themselves
-            for name in os.listdir(self._directory):  # noqa: PTH208 - it is open
-                if name != self._name:
-                    self._reach(name)
+            for name in self._others():
+                self._reach(name)
+
+    def _others(self) -> list[str]:
+        changed = os.fstat(self._directory).st_mtime_ns
+        if changed != self._seen:
+            # The clock of files is coarse: what changed just now may change again unseen.
+            self._seen = changed if time.time_ns() - changed > _COARSE else 0
+            names = os.listdir(self._directory)  # noqa: PTH208 - it is open
+            self._names = [name for name in names if name != self._name]
+        return self._names
 
     def close(self) -> None:
         """Take it away."""
