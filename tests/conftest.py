@@ -254,6 +254,10 @@ def _chromium() -> Iterator[Browser]:
     """A real browser."""
     path = need("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        # As people have it: pages are kept for the way back.
+        unlike = ["--disable-back-forward-cache"]
+        browser = playwright.chromium.launch(
+            executable_path=path, args=QUIET, ignore_default_args=unlike
+        )
         yield browser
         browser.close()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, make_response, render_template
+import mimetypes
+
+from flask import Blueprint, Response, make_response, render_template, request
 
 from webapp.topics import HUB
 
 bp = Blueprint("pages", __name__)
+
+# Not what a system's tables say, which may know .ts as a film.
+mimetypes.add_type("text/javascript", ".js")
+mimetypes.add_type("text/plain", ".ts")
 
 _HEADERS = {
     "Link": f'<{HUB}>; rel="mercure"',  # discovery, as Mercure has it
@@ -32,4 +38,6 @@ def live() -> Response:
 def as_declared(response: Response) -> Response:
     """Let no browser take an answer for more than it says it is: data may look like a page."""
     response.headers["X-Content-Type-Options"] = "nosniff"
+    if request.endpoint == "static":  # pages of other origins import the module
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
