@@ -18,14 +18,15 @@ import jwt
 import pytest
 from conftest import KEY, PATIENCE, until
 from logs import running_log
-from test_hub import make_hub
+from test_hub import Reader, make_hub
 
 from webapp.auth import Grant
 from webapp.brokers.roster import MemoryRoster
 from webapp.errors import Unavailable
-from webapp.events import Draft
+from webapp.events import Draft, Event, EventId
 from webapp.history import Start
 from webapp.presence import Presence
+from webapp.wire import frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -416,3 +417,58 @@ class Forgetful(MemoryRoster):
         known = not self.forgot
         self.forgot = False
         return super().renew(changes) and known
+
+
+def announcement(number: int) -> Event:
+    topics = (f"{PATH}/t/{number}",)
+    event = Event(EventId(0, number), Draft(topics=topics, data=str(number), private=True))
+    event.frame = frame(event.draft.data)
+    return event
+
+
+@pytest.mark.parametrize("steps", [(1,), (3, 1, 7), (40,)], ids=str)
+def test_a_reader_that_is_busy_is_told_each_change_once_and_in_order(steps: tuple[int]) -> None:
+    hub = make_hub()
+    hub.start()
+    grant = Grant(subscribe=frozenset({"*"}))
+    readers = [Reader(hub.subscribe(frozenset({EVENTS, "t"}), grant, Start())) for _ in range(3)]
+    deaf = Reader(hub.subscribe(frozenset({EVENTS, "t"}), Grant(), Start()))
+    gevent.sleep(0.01)
+    number = 0
+    for step in steps * 20:
+        events = [announcement(it) for it in range(number + 1, number + step + 1)]
+        number += step
+        hub.fanout.announce(events)
+        hub.publish([Draft(topics=("t",), data=f"published {number}")])
+        if number % 3 == 0:
+            gevent.sleep(0)  # else they have not run since, and are not parked
+    for reader in readers:
+        data = reader.await_data(number + len(steps) * 20)
+        assert [it for it in data if it.isdigit()] == [str(it) for it in range(1, number + 1)]
+        assert len([it for it in data if not it.isdigit()]) == len(steps) * 20
+    assert not [it for it in deaf.data() if it.isdigit()]
+    hub.stop()
+
+
+def test_a_reader_that_missed_changes_is_told_to_begin_anew() -> None:
+    hub = make_hub()
+    hub.start()
+    hub.fanout.announced.max_events = 5
+    grant = Grant(subscribe=frozenset({"*"}))
+    reader = Reader(hub.subscribe(frozenset({EVENTS}), grant, Start()))
+    gevent.sleep(0.01)
+    for number in range(1, 21):
+        hub.fanout.announce([announcement(number)])  # it does not run in between
+    with gevent.Timeout(PATIENCE):
+        while len(reader.messages()) < 3:
+            gevent.sleep(0.01)
+    first, second, third = reader.messages()
+    assert (first.type, second.data, third.type) == ("hub.open", "1", "hub.reset")
+    assert third.data == '{"reason": "presence"}'
+    hub.fanout.forget_announced()
+    with gevent.Timeout(PATIENCE):
+        while len(reader.messages()) < 4:
+            gevent.sleep(0.01)
+    hub.fanout.announce([announcement(22)])
+    assert reader.await_data(2) == ["1", "22"]
+    hub.stop()
