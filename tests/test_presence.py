@@ -10,7 +10,7 @@ import signal
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import gevent
 import httpx
@@ -358,6 +358,21 @@ def test_without_a_key_there_is_no_presence(server: Server) -> None:
     assert server.http.get(PATH).status_code == 404
     with server.listen() as stream:
         assert "subscriber" not in json.loads(stream.next().data)
+
+
+def test_who_asks_for_envelopes_is_told_in_one_too_which_has_no_id(hub: Server, topic: str) -> None:
+    asked = {"topic": path(topic) + "{/subscriber}", "envelope": "1"}
+    with hub.listen(f"/events?{urlencode(asked)}", bearer(subscribe=[EVENTS])) as told:
+        place = told.next().id
+        with hub.listen(topic=topic) as guest:
+            subscriber = name(guest)
+            [came] = told.messages(1)
+    envelope = json.loads(came.data)
+    about = json.loads(envelope["data"])
+    assert (about["subscriber"], about["active"], came.id) == (subscriber, True, place)
+    assert (envelope["id"], envelope["topic"]) == (None, path(topic, subscriber))
+    assert (envelope["private"], envelope["topics"]) == (True, [envelope["topic"]])
+    assert abs(envelope["time"] / 1000 - time.time()) < PATIENCE
 
 
 def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:

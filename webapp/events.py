@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -125,18 +126,39 @@ class Event:
 
         :param topics: those that may be named, in the event's order.
         """
+        return self._enveloped(topics, self.id, self.place.ms)
+
+    def _enveloped(self, topics: tuple[str, ...], id: str | None, time: int) -> bytes:
         draft = self.draft
         about = {
-            "id": self.id,
+            "id": id,
             "topic": topics[0],
             "topics": topics,
             "type": draft.type,
-            "time": self.place.ms,
+            "time": time,
             "private": draft.private,
             "data": draft.data,
         }
         text = json.dumps(about, ensure_ascii=False, separators=(",", ":"))
-        return wire.frame(text, id=self.id, type=draft.type, retry=draft.retry)
+        return wire.frame(text, id=id, type=draft.type, retry=draft.retry)
+
+
+class Announcement(Event):
+    """An event that is in no log: nobody can come back to it, so readers see no id.
+
+    :param number: its place among such events.
+    """
+
+    __slots__ = ("_time",)
+
+    def __init__(self, number: int, draft: Draft) -> None:
+        super().__init__(EventId(0, number), draft)
+        self.frame = wire.frame(draft.data, type=draft.type)
+        self._time = time.time_ns() // 1_000_000
+
+    def enveloped(self, topics: tuple[str, ...]) -> bytes:
+        """Return a frame as other events have it; its time is when it was announced."""
+        return self._enveloped(topics, None, self._time)
 
 
 def check_name(field: str, value: str) -> None:

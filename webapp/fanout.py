@@ -173,9 +173,10 @@ class Fanout:
         """
         self.announced.append(events)
         self.announced.trim()
+        made: dict[EventId, bytes] = {}
         first, upto, pace = events[0].place, events[-1].place, Pace()
         for feed in list(self.feeds.hearing):
-            payload = Payload(b"".join(event.frame for event in events if feed.sees(event)))
+            payload = Payload(feed.frames(filter(feed.sees, events), made))
             pace.keep()
             for reader in list(feed.parked):
                 # One that parked since has them.

@@ -20,10 +20,9 @@ from gevent.event import Event as Signal
 
 from webapp.brokers.roster import CAME, LEFT, MOMENT, TOGETHER
 from webapp.errors import TidingsError
-from webapp.events import Draft, Event, EventId
+from webapp.events import Announcement, Draft, Event
 from webapp.pace import Pace
 from webapp.topics import SUBSCRIPTIONS
-from webapp.wire import frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,9 +238,7 @@ class Presence:
                 data=json.dumps({"@context": CONTEXT, **document}),
                 private=True,
             )
-            event = Event(EventId(0, self._number), draft)
-            event.frame = frame(draft.data)  # no id: it is no place in the log
-            yield event
+            yield Announcement(self._number, draft)
 
     def _kick(self, names: set[str]) -> None:
         for reader in self._hub:

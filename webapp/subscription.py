@@ -240,8 +240,8 @@ class Subscription:
                 return self._said("hub.reset", reason="presence")
             events = announced.since(self.heard, _ANNOUNCED)
             self.heard = events[-1].place
-            if seen := [event.frame for event in events if self.feed.sees(event)]:
-                return b"".join(seen)
+            if frames := self.feed.frames(filter(self.feed.sees, events), {}):
+                return frames
         return b""
 
     def _renewed(self) -> bytes:
