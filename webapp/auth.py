@@ -89,14 +89,14 @@ class Authority:
         if not self._private and any(draft.private for draft in drafts):
             detail = "A private event reaches those whose token covers it; this hub has none."
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
-        for draft in drafts:
-            if any(map(is_reserved, draft.topics)):
+        for topics in dict.fromkeys(draft.topics for draft in drafts):
+            if any(map(is_reserved, topics)):
                 detail = f"The topics below {HUB} are the hub's own."
                 raise Forbidden(detail, "Choose another topic.")
-            if not all(covers(granted, (topic,)) for topic in draft.topics):
+            if not all(covers(granted, (topic,)) for topic in topics):
                 detail = "The token does not grant publishing to every topic of the event."
                 remedy = "Use a token whose mercure.publish covers them, such as ['*']."
-                asked, granted_ = sorted(draft.topics)[:_TOLD], sorted(granted)[:_TOLD]
+                asked, granted_ = sorted(topics)[:_TOLD], sorted(granted)[:_TOLD]
                 raise Forbidden(detail, remedy, asked=asked, granted=granted_)
 
     def publisher(self, token: str | None) -> frozenset[str]:

@@ -103,23 +103,20 @@ class Draft:
 class Event:
     """A draft at its place in the log; its frame is encoded once and shared by all readers."""
 
-    __slots__ = ("bulk", "draft", "frame", "place", "size")
+    __slots__ = ("bulk", "draft", "frame", "id", "place", "size")
 
     def __init__(self, place: EventId, draft: Draft) -> None:
         self.place = place
         self.draft = draft
+        self.id = draft.id or str(place)
+        """What readers see as its id, and come back with: the publisher's own, else the place."""
         self.frame = wire.frame(draft.data, id=self.id, type=draft.type, retry=draft.retry)
-        texts = (draft.data, *draft.topics)
+        texts = (self.id, draft.data, *draft.topics)
         self.size = len(self.frame) + sum(map(sys.getsizeof, texts))  # bytes of memory, about
         self.bulk = len(self.frame) + sum(map(len, draft.topics))  # and on the wire, in any form
 
     def __repr__(self) -> str:
         return f"<Event {self.place}>"
-
-    @property
-    def id(self) -> str:
-        """What readers see as its id, and come back with: the publisher's own, else the place."""
-        return self.draft.id or str(self.place)
 
     def enveloped(self, topics: tuple[str, ...]) -> bytes:
         """Return a frame whose data is JSON that says what the event is, and holds its data.

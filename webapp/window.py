@@ -41,7 +41,8 @@ class Window:
     @property
     def over(self) -> bool:
         """Whether it holds more than its bounds, so that `trim` would drop events."""
-        return len(self) > 1 and (len(self) > self.max_events or self._bytes > self.max_bytes)
+        count = len(self._events) - self._first
+        return count > 1 and (count > self.max_events or self._bytes > self.max_bytes)
 
     @property
     def fill(self) -> float:

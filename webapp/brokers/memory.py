@@ -41,19 +41,21 @@ class MemoryBroker:
         """Put all drafts in the log, or none; see `Broker.append`."""
         self._await_follower()
         self._expire()
-        new: dict[str, Event] = {}
-        events, place = [], self._log.head
+        events, new, mine = list[Event](), list[Event](), dict[str, Event]()
+        place = self._log.head
         for draft in drafts:
-            own = draft.id or ""
-            event = self._log.find(own) or new.get(own)
+            own = draft.id
+            event = (self._log.find(own) or mine.get(own)) if own else None
             if event is None:
                 place = place.next(now())
                 event = Event(place, draft)
-                new[event.id] = event
+                new.append(event)
+                if own:
+                    mine[own] = event
             elif event.draft != draft:
                 raise conflict()
             events.append(event)
-        self._keep(list(new.values()))
+        self._keep(new)
         return events
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:

@@ -25,6 +25,7 @@ DIGITS = 20  # of a number in a form: enough for any time
 MOST_ARRIVING = 32  # times the limit of one: bytes of bodies that a process holds unfinished
 _arriving = Counter[str]()
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
+_KNOWN = frozenset(_FIELDS)
 _CHUNK = 64 << 10
 _STEP = 50
 _LONG = 1000  # digits of any number
@@ -143,7 +144,7 @@ def draft(item: object, default: str | None) -> Draft:
     if not isinstance(item, dict):
         detail = "An event is a JSON object."
         raise Invalid(detail, 'Send one like {"topic": "news", "data": "hello"}.')
-    if unknown := item.keys() - set(_FIELDS):
+    if unknown := item.keys() - _KNOWN:
         detail = f"An event has no {len(unknown)} such members; it has {', '.join(_FIELDS)}."
         raise Invalid(detail, "Put your own members into data.")
     return Draft(
@@ -183,7 +184,7 @@ def _json(body: bytes) -> Any:
         detail = f"The JSON has more than {MAX_VALUES} values."
         raise TooLarge(detail, "Send several, or such data as one string.", reason="values")
     try:
-        return json.loads(text, parse_int=_whole)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
     except (ValueError, RecursionError):
@@ -196,6 +197,9 @@ def _whole(digits: str) -> int:
         message = "its time would grow with the square of its length"
         raise ValueError(message)
     return int(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole)  # `json.loads` would make one for each line
 
 
 def _parts(text: str) -> int:
@@ -225,6 +229,8 @@ def _plain(fields: MultiDict[str, str]) -> Fields:
 
 
 def _topics(value: object, default: str | None) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
     if value is None and default:
         return (default,)
     if value is None:
