@@ -150,6 +150,8 @@ class Crowd:
         self.readers = [stack.enter_context(reader(server, "crowd")) for _ in range(STREAMS)]
         listen = [need("curl"), "-sN", f"{server.url}/events?topic=crowd"]
         self.curl = stack.enter_context(subprocess.Popen(listen, stdout=subprocess.PIPE))
+        assert self.curl.stdout
+        assert self.curl.stdout.readline().startswith(b"retry: ")  # it is being served
         feed = [need("curl"), "-sS", "-T-", "-X", "POST", f"{server.url}/events"]
         feed += ["-H", "Content-Type: application/x-ndjson"]
         self.pipe = stack.enter_context(
