@@ -165,6 +165,8 @@ def test_all_workers_are_counted_together(hub: Server, topic: str) -> None:
     assert (then["published"], then["opened"]) == (state["published"] + 3, state["opened"] + 11)
     assert then["delivered"] == state["delivered"] + 32
     until(lambda: total(hub, "readers") == 0, "all have left")
+    assert after["tidings_streams_ended_total", "error"] == 0  # it is there before there is one
+    assert "error" not in then["ended"]
     assert 0 < after["tidings_window_fill_ratio", ""] < 1
     assert after["tidings_process_cpu_seconds_total", ""] > 0
     assert after["tidings_process_resident_bytes", "1"] > 1 << 20

@@ -41,6 +41,8 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # the library's
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _EVENTS = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+_ENDS = ("client_left", "drain", "error", "kicked", "max_age", "token_expired", "too_slow")
+_GRAVE = ("connections", "full", "internal", "unavailable")  # of many: the hub's own fault
 _MEMORY = Path("/proc/self/statm")
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # one more line for each, of no use here
@@ -59,15 +61,20 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
 
-        def count(name: str, about: str, *labels: str) -> _Count:
-            return _Count(Counter(f"tidings_{name}", about, labels, registry=registry))
+        def count(name: str, about: str, reasons: Iterable[str] = ()) -> _Count:
+            counter = Counter(
+                f"tidings_{name}", about, ["reason"] if reasons else [], registry=registry
+            )
+            for reason in reasons:
+                counter.labels(reason)  # a rate sees no first one come out of nothing
+            return _Count(counter)
 
         def gauge(name: str, about: str, mode: Any = "liveall") -> Gauge:
             return Gauge(f"tidings_{name}", about, registry=registry, multiprocess_mode=mode)
 
         self._opened = count("streams_opened", "Streams that were opened.")
-        self._ended = count("streams_ended", "Streams that ended, by reason.", "reason")
-        self._refused = count("refused", "Requests and connections refused, by reason.", "reason")
+        self._ended = count("streams_ended", "Streams that ended, by reason.", _ENDS)
+        self._refused = count("refused", "Requests and connections refused, by reason.", _GRAVE)
         self._published = count("published_events", "Events that were put in the log.")
         self._delivered = count("delivered_events", "Events handed to readers.")
         self._bytes = count("delivered_bytes", "Bytes of these.")
@@ -262,4 +269,4 @@ def _one(found: dict[str, float]) -> int:
 
 
 def _whole(found: dict[str, float]) -> dict[str, int]:
-    return {label: round(value) for label, value in found.items()}
+    return {label: round(value) for label, value in found.items() if value}

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's
 _PREFIX = "tidings-metrics-"
+_ROOM = 16 << 20  # bytes, for some hundred workers
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
 
 
 def begin() -> None:
     """Make a fresh directory, and remove those of masters that were killed."""
-    base = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    base = _MEMORY if _has_room(_MEMORY) else Path(tempfile.gettempdir())
     for old in base.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # another user's, or one in use
             os.close(_lock(old))
@@ -32,6 +33,11 @@ def begin() -> None:
     directory = tempfile.mkdtemp(prefix=_PREFIX, dir=base)
     _lock(directory)
     os.environ[DIRECTORY] = directory
+
+
+def _has_room(base: Path) -> bool:
+    # A page of a mapped file that cannot be had kills the process.
+    return os.access(base, os.W_OK | os.X_OK) and shutil.disk_usage(base).free > _ROOM
 
 
 def _lock(directory: str | Path) -> int:
