@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
+import jwt
 import pytest
-from conftest import PATIENCE
+from conftest import KEY, PATIENCE, need
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -132,6 +136,71 @@ def test_the_page_needs_no_sideways_scrolling(
     server.publish("long" * 500, topic=topic)
     expect(page.locator("#events li")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_page_publishes_with_the_keyboard_alone(page: Page, server: Server, topic: str) -> None:
+    page.goto(f"{server.url}/?topic={topic}")
+    state(page, "Listening")
+    for text in ("hello", "<b>& more"):
+        page.get_by_label("Publish an event").press_sequentially(text)
+        page.keyboard.press("Enter")
+        expect(page.locator("#events li").last).to_have_text(f"New event: {text}")
+        expect(page.get_by_label("Publish an event")).to_have_value("")
+    expect(page.locator("#said")).to_have_text("Published")
+
+
+def test_the_page_copies_a_command_that_works_and_says_so(
+    page: Page, server: Server, topic: str
+) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    named = f"it's {topic} & more"
+    page.goto(f"{server.url}/?{urlencode({'topic': named})}")
+    state(page, "Listening")
+    page.get_by_role("button", name="Copy the command to publish").press("Enter")
+    expect(page.locator("#said")).to_have_text("Copied")
+    command = page.evaluate("navigator.clipboard.readText()")
+    subprocess.run([need("sh"), "-c", f"{command} -sS"], check=True, capture_output=True)
+    expect(page.locator("#events li").last).to_have_text("New event: hello")
+    page.get_by_role("button", name="Copy the command to listen").click()
+    expect(page.locator("#said")).to_have_text("Copied")
+    command = page.evaluate("navigator.clipboard.readText()") + " -s --max-time 0.3"
+    heard = subprocess.run([need("sh"), "-c", command], check=False, capture_output=True)
+    assert json.dumps(named).encode() in heard.stdout
+
+
+@pytest.fixture(name="closed", scope="module")
+def _closed(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
+
+
+def test_the_page_asks_for_a_token_where_the_hub_wants_one_and_keeps_it_in_the_tab(
+    page: Page, closed: Server, topic: str
+) -> None:
+    page.goto(f"{closed.url}/?topic={topic}")
+    state(page, "The hub wants a token")
+    field = page.get_by_label("Token, kept in this tab only")
+    expect(field).to_be_focused()
+    expect(page.get_by_text("Reading here needs a token")).to_be_visible()
+    field.fill("no token")
+    page.keyboard.press("Enter")
+    expect(field).to_be_visible()  # it is refused, and asked for again
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    reader = jwt.encode({"mercure": {"subscribe": [topic]}}, KEY)
+    field.fill(reader)
+    page.keyboard.press("Enter")
+    state(page, "Listening")
+    page.get_by_label("Publish an event").fill("hello")
+    page.keyboard.press("Enter")
+    expect(page.locator("#token-why")).to_contain_text("grants no publishing")
+    field.fill(jwt.encode({"mercure": {"publish": ["*"], "subscribe": [topic]}}, KEY))
+    page.keyboard.press("Enter")
+    state(page, "Listening")
+    page.get_by_label("Publish an event").press("Enter")
+    expect(page.locator("#events li")).to_have_text(["New event: hello"])
+    page.reload()
+    state(page, "Listening")
+    assert not [url for url in asked if "eyJ" in url]
 
 
 OTHER = """<!doctype html><ol id="events"></ol><script>

@@ -1,16 +1,21 @@
-"use strict";
+import { announce, ask, copy, find, keepToken, publish, token } from "./page.js";
+import { Tidings } from "./tidings.js";
 
 const STATES = {
   connecting: "Connecting…",
   listening: "Listening",
   reconnecting: "Reconnecting…",
   goodbye: "The hub said goodbye; reconnecting…",
+  token: "The hub wants a token",
   closed: "Closed: reload the page",
 };
 const KEPT = 500; // a page left open for a week must not eat the machine's memory
 
-const state = document.getElementById("state");
-const events = document.getElementById("events");
+const PUBLISHING = "Publishing here needs a token; tidings token --publish '*' makes one, where the key is.";
+const READING = "Reading here needs a token; tidings token --subscribe '*' makes one, where the key is.";
+
+const state = find("state");
+const events = find("events");
 
 function show(name) {
   // The same words again would be read out again, at every failed attempt.
@@ -29,6 +34,7 @@ function atEnd() {
 const gathered = document.createDocumentFragment();
 
 function append(item) {
+  item.dataset.time = new Date().toTimeString().slice(0, 8);
   if (!gathered.hasChildNodes()) setTimeout(flush, 16);
   gathered.append(item);
   trim(gathered);
@@ -60,24 +66,86 @@ function noticeItem(words) {
   return item;
 }
 
+let source;
+
 // Relative, so that a hub under a prefix is found; with the page's own query, so its topics are too.
-const source = new EventSource("events" + location.search);
-show("connecting");
-
-source.addEventListener("open", () => show("listening"));
-source.addEventListener("message", (event) => append(eventItem(event.data)));
-source.addEventListener("hub.reset", () => {
-  append(noticeItem("Events may have been missed: the hub no longer has them."));
-});
-source.addEventListener("hub.bye", () => show("goodbye"));
-source.addEventListener("error", () => {
-  if (source.readyState === EventSource.CLOSED) show("closed");
-  // The end that follows a goodbye is announced already.
-  else if (state.dataset.state !== "goodbye") show("reconnecting");
-});
-
-const address = new URL("events", location.href).href;
-for (const id of ["curl-listen", "curl-publish"]) {
-  const code = document.getElementById(id);
-  code.textContent = code.textContent.replace("http://HOST/events", () => address);
+function listen() {
+  source?.close();
+  const url = "events" + location.search;
+  // An EventSource sends no header, and a token has no place in an address.
+  source = token() ? new Tidings(url, { token: async () => token() }) : new EventSource(url);
+  show("connecting");
+  source.addEventListener("open", () => show("listening"));
+  source.addEventListener("message", (event) => append(eventItem(event.data)));
+  source.addEventListener("hub.reset", () => {
+    append(noticeItem("Events may have been missed: the hub no longer has them."));
+  });
+  source.addEventListener("hub.bye", () => show("goodbye"));
+  source.addEventListener("error", ({ data }) => {
+    if (data?.status) refused(data.status, `${data.detail} ${data.remedy}`);
+    else if (source.readyState === EventSource.CLOSED) refusedNatively();
+    // The end that follows a goodbye is announced already.
+    else if (state.dataset.state !== "goodbye") show("reconnecting");
+  });
 }
+
+// It does not say why.
+function refusedNatively() {
+  show("closed");
+  ask("events" + location.search, { method: "HEAD" }).catch(({ status }) => {
+    if (status) refused(status, READING);
+  });
+}
+
+function refused(status, words) {
+  if (status === 401 || status === 403) askForToken("token", words);
+  else show("closed");
+}
+
+function askForToken(name, words) {
+  if (name) show(name);
+  const first = find("token").hidden;
+  find("token-why").textContent = words;
+  find("token").hidden = false;
+  if (first) find("token-field").focus();
+}
+
+find("token").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keepToken(find("token-field").value.trim());
+  find("token").hidden = true;
+  find("wrong").textContent = "";
+  listen();
+  find("data").focus();
+});
+
+const topic = new URLSearchParams(location.search).get("topic") ?? "";
+
+find("publish").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const data = find("data");
+  find("wrong").textContent = "";
+  try {
+    await publish({ data: data.value, topic });
+    data.value = "";
+    announce("Published");
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) {
+      askForToken("", error.status === 401 && !token() ? PUBLISHING : error.message);
+    } else find("wrong").textContent = error.message;
+  }
+});
+
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+const address = new URL("events", location.href).href;
+const query = location.search;
+find("curl-listen").textContent = `curl -N ${query ? quoted(address + query) : address}`;
+const plain = /^[\w./:-]*$/.test(topic);
+const field = plain ? `-d topic=${topic}` : `--data-urlencode ${quoted(`topic=${topic}`)}`;
+const where = topic ? `${field} ` : "";
+find("curl-publish").textContent = `curl -d data=hello ${where}${address}`;
+for (const button of document.querySelectorAll("[data-copies]")) {
+  button.addEventListener("click", () => copy(button));
+}
+
+listen();
