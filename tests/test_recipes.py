@@ -22,6 +22,7 @@ from conftest import KEY, PATIENCE, ROOT, Server, environment, need
 from flask import Flask, make_response, render_template, request
 from logs import free_port
 from playwright.sync_api import expect
+from readme import blocks
 from werkzeug.serving import make_server
 
 if TYPE_CHECKING:
@@ -29,18 +30,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-README = (ROOT / "README.md").read_text()
 HUB = "https://hub.example"
 EVERYTHING = token(publish=["*"])
 APP = free_port()
-
-
-def recipe(title: str, *kinds: str) -> list[str]:
-    """The code blocks of a recipe, which must be of these kinds."""
-    text = README.partition(f"\n### {title}\n")[2].partition("\n##")[0]
-    blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
-    assert tuple(kind for kind, _ in blocks) == kinds
-    return [code for _, code in blocks]
 
 
 @pytest.fixture(name="hub", scope="module")
@@ -102,7 +94,7 @@ def show(page: Page, hub: Server, html: str) -> None:
 
 
 def test_publish_from_a_shell_and_from_cron(hub: Server, env: dict[str, str]) -> None:
-    sh, crontab = recipe("Publish from a shell, from cron", "sh", "crontab")
+    sh, crontab = blocks("Publish from a shell, from cron", "sh", "crontab")
     with hub.listen(topic=["deploys", "disk"]) as stream:
         run(sh, env)
         subject = ["git", "log", "-1", "--format=%s"]
@@ -124,7 +116,7 @@ def test_publish_from_a_shell_and_from_cron(hub: Server, env: dict[str, str]) ->
 @pytest.fixture(name="publish")
 def _publish(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """What hub.py of the recipe has, importable."""
-    code = recipe("Publish from Flask, from Django", "python", "python", "python")[0]
+    code = blocks("Publish from Flask, from Django", "python", "python", "python")[0]
     for name in ("TIDINGS_URL", "TIDINGS_TOKEN"):
         monkeypatch.setenv(name, env[name])
     hub = type(sys)("hub")
@@ -136,7 +128,7 @@ def _publish(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
 @pytest.mark.usefixtures("publish")
 def test_publish_from_flask(hub: Server) -> None:
-    code = recipe("Publish from Flask, from Django", "python", "python", "python")[1]
+    code = blocks("Publish from Flask, from Django", "python", "python", "python")[1]
     app = Flask("shop")
     module(code, app=app, request=request)
     with hub.listen(topic="orders") as stream:
@@ -153,7 +145,7 @@ def test_publish_from_django(hub: Server, tmp_path: Path) -> None:
     from django.http import HttpResponse
     from django.test import RequestFactory
 
-    code = recipe("Publish from Flask, from Django", "python", "python", "python")[2]
+    code = blocks("Publish from Flask, from Django", "python", "python", "python")[2]
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
     settings.configure(DATABASES={"default": database})
     django.setup()
@@ -180,7 +172,7 @@ BEARER = {"Authorization": f"Bearer {EVERYTHING}"}
 def test_notify_a_user(
     hub: Server, env: dict[str, str], page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    python, html, sh = recipe("Notify a user", "python", "html", "sh")
+    python, html, sh = blocks("Notify a user", "python", "html", "sh")
     at_localhost = hub.url.replace("127.0.0.1", "localhost")  # one site with the app
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "page.html").write_text(html.replace(HUB, at_localhost))
@@ -205,7 +197,7 @@ def test_notify_a_user(
 
 
 def test_a_live_dashboard(hub: Server, env: dict[str, str], page: Page, tmp_path: Path) -> None:
-    html, sh = recipe("A live dashboard", "html", "sh")
+    html, sh = blocks("A live dashboard", "html", "sh")
     with hub.listen(topic="load") as stream, shell(sh.replace("5", "0.1"), env, tmp_path):
         [first] = stream.take(1)
     show(page, hub, html)
@@ -216,7 +208,7 @@ def test_a_live_dashboard(hub: Server, env: dict[str, str], page: Page, tmp_path
 def test_an_answer_of_a_language_model_survives_a_reload(
     hub: Server, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    python, html = recipe("An answer as a language model writes it", "python", "html")
+    python, html = blocks("An answer as a language model writes it", "python", "html")
     monkeypatch.setenv("TIDINGS_TOKEN", EVERYTHING)
     names = module(python.replace(HUB, hub.url), httpx=httpx, json=json, os=os)
     further = [threading.Event() for _ in range(2)]
@@ -245,7 +237,7 @@ def test_an_answer_of_a_language_model_survives_a_reload(
 
 
 def test_a_log_in_a_browser(hub: Server, env: dict[str, str], page: Page, tmp_path: Path) -> None:
-    sh, html = recipe("A log in a browser", "sh", "html")
+    sh, html = blocks("A log in a browser", "sh", "html")
     log = tmp_path / "app.log"
     log.write_text("begun\n")
     with shell(sh, env, tmp_path), hub.listen(topic="log", last_event_id="earliest") as stream:
@@ -257,7 +249,7 @@ def test_a_log_in_a_browser(hub: Server, env: dict[str, str], page: Page, tmp_pa
 
 
 def test_htmx(hub: Server, env: dict[str, str], page: Page) -> None:
-    html, sh, _, _ = recipe("htmx and Turbo", "html", "sh", "html", "sh")
+    html, sh, _, _ = blocks("htmx and Turbo", "html", "sh", "html", "sh")
     scripts = Path(django_htmx.__file__).parent / "static" / "django_htmx"
     parts = ("htmx-2.min.js", "ext/hx-sse-2.min.js")
     show(page, hub, library(*(scripts / part for part in parts)) + html)
@@ -268,7 +260,7 @@ def test_htmx(hub: Server, env: dict[str, str], page: Page) -> None:
 
 
 def test_turbo(hub: Server, env: dict[str, str], page: Page) -> None:
-    _, _, html, sh = recipe("htmx and Turbo", "html", "sh", "html", "sh")
+    _, _, html, sh = blocks("htmx and Turbo", "html", "sh", "html", "sh")
     turbo = ROOT / "tests/node_modules/@hotwired/turbo/dist/turbo.es2017-umd.js"
     need("npm")
     assert turbo.exists(), "make test installs it"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PREFIX = "TIDINGS_"
 _CLIENT = {PREFIX + "URL", PREFIX + "TOKEN"}  # of the command line: no settings of the hub
+_THEIRS = "$REDIS_URL"
 _SMALL: dict[str, dict[str, int]] = {  # where the log takes memory; small Redis plans have 25 MB
     "memory": {"history_events": 10_000, "history_bytes": 64 << 20},
     "redis": {"history_events": 10_000},
@@ -115,7 +116,8 @@ class Settings:
             if name.startswith(PREFIX) and name not in _CLIENT:
                 if name not in names:
                     raise _unknown(name, list(names))
-                values[names[name].name] = _read(name, text, names[name].metadata["parse"])
+                meant = _expanded(name, text, environ)
+                values[names[name].name] = _read(name, meant, names[name].metadata["parse"])
         if PREFIX + "BROKER_URL" not in environ and (url := environ.get("REDIS_URL")):
             values["broker_url"] = _read("REDIS_URL", url, texts.broker_url)
         platform = _platform(environ)
@@ -204,6 +206,16 @@ def _read(name: str, text: str, parse: Callable[[str], Any]) -> Any:
     except ValueError as error:
         detail = f"{name} cannot be read."
         raise Misconfigured(detail, f"Set it to {error}.") from None
+
+
+def _expanded(name: str, text: str, environ: Mapping[str, str]) -> str:
+    """Put the platform's URL, whose password it may change, where the setting adds to it."""
+    if name != PREFIX + "BROKER_URL" or not text.startswith(_THEIRS):
+        return text
+    if not environ.get(_THEIRS[1:]):
+        detail = f"{name} begins with {_THEIRS}, and there is no REDIS_URL."
+        raise Misconfigured(detail, "Add a Redis to the app, or leave the setting out.")
+    return text.replace(_THEIRS, environ[_THEIRS[1:]], 1)
 
 
 def _unknown(name: str, known: list[str]) -> Misconfigured:
