@@ -84,6 +84,8 @@ class Window:
 
     def since(self, place: EventId, max_bytes: int | None = None) -> list[Event]:
         """Return the events after `place`, up to about `max_bytes` on the wire and at least one."""
+        if place >= self.head:
+            return []
         start = bisect_right(self._events, place, lo=self._first, key=_place)
         if max_bytes is None:
             return self._events[start:]

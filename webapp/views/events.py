@@ -8,7 +8,7 @@ import random
 import re
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flask import Blueprint, Response, jsonify, request, stream_with_context
 from flask.globals import request_ctx
@@ -30,6 +30,7 @@ from webapp.voice import jittered_retry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from _typeshed.wsgi import WSGIEnvironment
     from flask.typing import ResponseReturnValue
 
     from webapp.auth import Authority
@@ -111,7 +112,7 @@ class _Views:
         drafts = bodies.drafts(query, default, self._settings.max_body_bytes)
         ids = [event.id for event in self._append(granted, drafts, pay)]
         if not _wants_json():
-            return Response("\n".join(ids), mimetype="text/plain")
+            return _Ids("\n".join(ids), content_type="text/plain; charset=utf-8")
         return jsonify(id=ids[-1], ids=ids, published=len(ids))
 
     def _pipe(self, default: str | None, token: str | None) -> ResponseReturnValue:
@@ -170,6 +171,18 @@ class _Views:
         retry = jittered_retry(self._settings.retry + random.uniform(0, wait))  # noqa: S311
         # No id: it would move the cursor of a reader that was sent nothing.
         return _stream([wire.frame(json.dumps({"reason": reason}), type="hub.bye", retry=retry)])
+
+
+class _Ids(Response):
+    """An answer that is complete as it is: Werkzeug looks for more to do than all of its making."""
+
+    def get_wsgi_response(
+        self,
+        environ: WSGIEnvironment,  # noqa: ARG002 - Werkzeug's signature
+    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """Return the body, the status and the headers."""
+        body = cast("list[bytes]", self.response)
+        return body, self.status, self.headers.to_wsgi_list()
 
 
 def _stream(frames: Iterable[bytes]) -> Response:
