@@ -319,7 +319,8 @@ def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> N
         ExitStack() as stack,
     ):
         worker = server.worker
-        for said in (b"", b"GET /eve", b"POST /events HTTP/1.1\r\nContent-Length: 9\r\n\r\nx"):
+        body = b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx"
+        for said in (b"", b"GET /eve", body):
             for idle in half_requests(server, FILES, said):
                 stack.enter_context(idle)
             server.publish("on", topic="t")

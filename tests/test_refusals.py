@@ -274,6 +274,7 @@ HTTP: Attacks = {
     "200 headers": (431, get("/", *[f"X-{n}: {MARK}" for n in range(200)])),
     "an unknown coding": (501, get("/", f"Transfer-Encoding: {MARK}")),
     "an expectation": (417, post(TEXT, MARK, f"Expect: {MARK}")),
+    "no host": (400, b"GET / HTTP/1.1\r\n\r\n"),
     "two hosts": (400, get("/", f"Host: {MARK}")),
     **{f"host {it}": (400, get("/").replace(b"localhost", it.encode())) for it in HOSTS},
     "a large body on a GET": (413, get("/events", "Content-Length: 70000") + b"mk7zq" * 14_000),

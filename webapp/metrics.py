@@ -15,6 +15,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,7 @@ class Metrics:
         self._readers.set(readers)
         self._fill.set(fill)
         self._pid.set(os.getpid())
-        if sys.platform == "linux":
+        with suppress(OSError):  # not Linux, or no file is left to look with
             pages = int(_MEMORY.read_bytes().split()[1])
             self._memory.set(pages * os.sysconf("SC_PAGESIZE"))
 

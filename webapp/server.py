@@ -115,6 +115,9 @@ class StreamWorker(GeventWorker):
             coding = environ.get("HTTP_TRANSFER_ENCODING", "chunked")
             if coding.lower() != "chunked":  # gunicorn reads more, but not as every proxy does
                 raise http_errors.UnsupportedTransferCoding(coding)
+            if "HTTP_HOST" not in environ and environ["SERVER_PROTOCOL"] == "HTTP/1.1":
+                host = "HOST"  # must be there (RFC 9112, section 3.2)
+                raise http_errors.InvalidHeader(host)
             connection = environ["gunicorn.socket"]
             if not self.cfg.is_ssl:  # below TLS, a hang-up looks like any other record
                 environ["tidings.connection"] = connection
