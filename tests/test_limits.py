@@ -325,7 +325,9 @@ def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> N
                 stack.enter_context(idle)
             server.publish("on", topic="t")
             assert reader.take(1) == ["on"]
-            assert server.http.get("/healthz", headers={"Connection": "close"}).status_code == 200
+            for path in ("/healthz", "/readyz", "/metrics"):
+                answer = server.http.get(path, headers={"Connection": "close"})
+                assert answer.status_code == 200
         assert server.worker == worker
         assert "Traceback" not in server.log
         before = cpu(worker)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -272,6 +273,24 @@ def test_what_a_killed_server_left_is_removed_by_the_next_and_nothing_else(
     assert alive.exists()
     assert kept(last.worker) not in {dead, alive}
     assert parsed(others[1].http.get("/metrics").text)["tidings_streams_opened_total", ""] == 0
+
+
+def test_numbers_that_somebody_removed_hold_nothing_else_up(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_DEMO="0")
+    worker = server.worker
+    shutil.rmtree(kept(worker))
+    answer = server.http.get("/metrics", headers={"Connection": "close"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    server.publish("x")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: server.worker != worker and answers(server), "another has taken its place")
+    assert len(read(server)["workers"]) == 1
+
+
+def answers(server: Server) -> bool:
+    with suppress(httpx.TransportError):
+        return server.http.get("/metrics").status_code == 200
+    return False
 
 
 # When things are bad

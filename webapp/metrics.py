@@ -33,6 +33,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from webapp.errors import Unavailable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -54,6 +56,8 @@ def be_worker(number: int) -> None:
     died counts on from there, and there are never more files than processes at once.
     """
     values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+    # Somebody may have tidied up since the start.
+    Path(os.environ[_DIRECTORY]).mkdir(0o700, exist_ok=True)
 
 
 class Metrics:
@@ -179,13 +183,15 @@ class Metrics:
         }
 
     def _families(self) -> Iterator[Metric]:
-        """Yield what all processes noted; of one worker's, which one is the label `worker`."""
+        """Yield what all processes noted; of one worker's, which one is the label `worker`.
+
+        :raises Unavailable: their files cannot be read.
+        """
         directory = os.environ.get(_DIRECTORY)
         if not directory:
             yield from self._registry.collect()
             return
-        collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]
-        for family in collector.collect():  # type: ignore[no-untyped-call]
+        for family in _read(directory):
             for index, sample in enumerate(family.samples):
                 if "pid" in sample.labels:
                     labels = {"worker": sample.labels["pid"]}
@@ -211,6 +217,17 @@ def about_the_build(version: str) -> Metric:
     family = GaugeMetricFamily("tidings_build_info", about, labels=["version", "python"])
     family.add_metric([version, ".".join(map(str, sys.version_info[:3]))], 1)
     return family
+
+
+def _read(directory: str) -> Iterable[Metric]:
+    try:
+        collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]
+        found: Iterable[Metric] = collector.collect()  # type: ignore[no-untyped-call]
+    except (OSError, ValueError):
+        detail = "The workers' numbers cannot be read."
+        remedy = f"Restart the hub, and let nobody tidy up in {Path(directory).parent}."
+        raise Unavailable(detail, remedy) from None
+    return found
 
 
 class _Count:

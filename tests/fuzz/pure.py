@@ -113,9 +113,12 @@ def drafts(rng: random.Random) -> str:
         assert draft.status == 400, line
         return "refused"
     assert Draft.loads(draft.dumps()) == draft, line
-    frame = Event(EventId(1, 2), draft).frame
+    published = Event(EventId(1, 2), draft)
     message = Message(as_read(draft.data), draft.type or "message", draft.id or "1-2", draft.retry)
-    assert list(wire.parse(cut(rng, frame))) == [message], line
+    assert list(wire.parse(cut(rng, published.frame))) == [message], line
+    [envelope] = wire.parse(cut(rng, published.enveloped(draft.topics)))
+    assert envelope == message._replace(data=envelope.data), line
+    assert json.loads(envelope.data)["data"] == draft.data, line
     assert not any(re.search(r"[\x00-\x1f\x7f-\x9f]", topic) for topic in draft.topics), line
     assert not message.type.startswith("hub."), line
     return "drafts"
