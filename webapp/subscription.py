@@ -143,7 +143,16 @@ class Subscription:
         # Before the write: whatever becomes of it, nobody gives the reader this again.
         self.cursor, self.told = upto, told
         self._sent += count
-        self._write(payload)
+        data = payload.chunk if self._chunked else payload.plain
+        try:
+            sent = self._send(data)
+        except OSError:  # it is full, or nobody is there: the reader finds out
+            sent = 0
+        if sent < len(data):
+            # A view: however many readers do not keep up, there is one payload.
+            self._rest = memoryview(data)[sent:] if sent else data
+            self.feed.parked.discard(self)
+            self._woken.set()
         return True
 
     def tell(self, payload: Payload, upto: EventId) -> None:
@@ -152,7 +161,7 @@ class Subscription:
             self.heard = upto
             if payload.plain:
                 self._keep_up()
-                self._write(payload)
+                self.give(payload, self.cursor, self.told, 0)
 
     def look_again(self) -> None:
         """Wake a parked reader to look for what it was not given."""
@@ -164,23 +173,11 @@ class Subscription:
         """Give a parked reader a heartbeat."""
         if self in self.feed.parked:
             self._keep_up()
-            self._write(_HEARTBEAT)
+            self.give(_HEARTBEAT, self.cursor, self.told, 0)
 
     def _keep_up(self) -> None:
         # While it was parked it was given all that it sees of what was handed out.
         self.cursor = max(self.cursor, self._hub.fanout.dispatched)
-
-    def _write(self, payload: Payload) -> None:
-        data = payload.chunk if self._chunked else payload.plain
-        try:
-            sent = self._send(data)
-        except OSError:  # it is full, or nobody is there: the reader finds out
-            sent = 0
-        if sent < len(data):
-            # A view: however many readers do not keep up, there is one payload.
-            self._rest = memoryview(data)[sent:] if sent else data
-            self.feed.parked.discard(self)
-            self._woken.set()
 
     def _left(self) -> None:
         stalled = self._connection is not None and self._connection.stalled
