@@ -24,7 +24,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     # Here and not above: gunicorn's master imports this package for its worker class, and what
     # these import (ssl) must not be imported before gevent has patched the worker.
-    from flask import Flask
 
     from webapp.auth import Authority
     from webapp.brokers import connect, enlist
@@ -34,15 +33,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     from webapp.presence import Presence
     from webapp.settings import Settings
     from webapp.views import events, openapi, ops, pages, presence, problems
-    from webapp.views.sessions import NoSessions
+    from webapp.views.lean import LeanFlask
 
     settings = settings or Settings.from_env(os.environ)
     templates = Path(__file__).parent.parent / "templates"
-    app = Flask(__name__, template_folder=str(templates))
+    app = LeanFlask(__name__, template_folder=str(templates))
     hub = Hub(connect(settings), settings, _max_readers(settings))
     app.extensions["tidings"] = hub
-    app.session_interface = NoSessions()
-    app.ensure_sync = lambda func: func  # type: ignore[method-assign] # nothing here is async
     if settings.trusted_proxies:
         app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     if settings.demo:

@@ -1,0 +1,52 @@
+"""Flask without what no request to the hub needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from flask.sessions import NullSession, SessionInterface
+from werkzeug.routing import MapAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Request, Response
+    from flask.sessions import SessionMixin
+
+_NONE = NullSession()
+
+
+class _NoSessions(SessionInterface):
+    """One empty session for all requests, instead of one that each stream would hold."""
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:  # noqa: ARG002
+        """Return the empty session."""
+        return _NONE
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """There is nothing to save."""
+
+
+class LeanFlask(Flask):
+    """A Flask app that keeps nothing about a client, looks for no host and calls nothing async."""
+
+    session_interface = _NoSessions()
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds a request's view by its path alone."""
+        if request is None:
+            return None
+        return MapAdapter(
+            self.url_map,
+            server_name="",  # no URL with a host is ever made
+            script_name=request.root_path,
+            subdomain="",
+            url_scheme=request.scheme,
+            path_info=request.path,
+            default_method=request.method,
+        )
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it is: none is async."""
+        return func
