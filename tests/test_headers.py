@@ -51,8 +51,9 @@ def test_what_is_refused_before_the_app_is_what_it_says_it_is(server: Server) ->
     assert get(server, "GET", "/" + "a" * 9000)["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_page_loads_its_own_files_and_nothing_else(server: Server) -> None:
-    headers = get(server, "GET", "/")
+@pytest.mark.parametrize("path", ["/", "/console"])
+def test_the_pages_load_their_own_files_and_nothing_else(server: Server, path: str) -> None:
+    headers = get(server, "GET", path)
     assert dict(
         part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";")
     ) == {

@@ -47,6 +47,7 @@ PATHS = [
     "/healthz",
     "/readyz",
     "/metrics",
+    "/console",
     "/console/state",
     "/openapi.json",
     "/static/{filename}",

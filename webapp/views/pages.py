@@ -30,7 +30,17 @@ _HEADERS = {
 @bp.get("/")
 def live() -> Response:
     """Return the live page: what is published, as it comes."""
-    response = make_response(render_template("index.html"))
+    return _page("index.html")
+
+
+@bp.get("/console")
+def console() -> Response:
+    """Return the console, which holds nothing: what it shows needs a token where there is a key."""
+    return _page("console.html")
+
+
+def _page(name: str) -> Response:
+    response = make_response(render_template(name))
     response.headers.update(_HEADERS)
     return response
 
