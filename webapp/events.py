@@ -24,6 +24,7 @@ OWN_ID = r"[!-~](?:[ -~]*[!-~])?"
 RESERVED_ID = r"earliest|#.*|[0-9]+-[0-9]+"
 
 _KEPT = ("data", "type", "id", "private", "retry")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class EventId(NamedTuple):
@@ -86,8 +87,8 @@ class Draft:
 
     def dumps(self) -> str:
         """Return it as text for a log to keep; drafts are equal where their texts are."""
-        fields = [self.topics, *(getattr(self, name) for name in _KEPT)]
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        fields = [self.topics, self.data, self.type, self.id, self.private, self.retry]
+        return _ENCODER.encode(fields)
 
     @classmethod
     def loads(cls, text: str) -> Self:
@@ -136,8 +137,7 @@ class Event:
             "private": draft.private,
             "data": draft.data,
         }
-        text = json.dumps(about, ensure_ascii=False, separators=(",", ":"))
-        return wire.frame(text, id=id, type=draft.type, retry=draft.retry)
+        return wire.frame(_ENCODER.encode(about), id=id, type=draft.type, retry=draft.retry)
 
 
 class Announcement(Event):

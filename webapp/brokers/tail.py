@@ -32,14 +32,17 @@ class Tail:
         self.stale = True
         self.looks = 0  # how often it was told to look
         self._handed: list[Event] = []
+        self._size = 0  # of these
         self._stirred = Signal()
 
     def hand(self, after: EventId, events: list[Event]) -> None:
         """Give it what was committed after a place."""
-        if self.stale or after != self.place or size(self._handed) + size(events) > PAGE_BYTES:
+        more = self._size + size(events)
+        if self.stale or after != self.place or more > PAGE_BYTES:
             self.look()
             return
         self._handed += events
+        self._size = more
         self.place = events[-1].place
         self._stirred.set()
 
@@ -51,7 +54,7 @@ class Tail:
 
     def handed(self) -> list[Event]:
         """Return what was handed to it, once."""
-        events, self._handed = self._handed, []
+        events, self._handed, self._size = self._handed, [], 0
         return events
 
     def wait(self) -> None:
