@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
-from commands import tidings
-from conftest import KEY, ROOT
+from commands import COMMAND, tidings
+from conftest import KEY, ROOT, environment
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from test_keys import ED, P256, RSA, pem
 
@@ -117,8 +118,8 @@ def test_its_help_has_examples(command: tuple[str, ...]) -> None:
     ],
 )
 def test_a_url_that_is_none_is_a_wrong_command_line(url: str, remedy: str) -> None:
-    done = tidings("publish", "x", TIDINGS_URL=url)
-    assert done.returncode == 2
+    done = CliRunner(env={"TIDINGS_URL": url}).invoke(main, ["publish", "x"])
+    assert done.exit_code == 2
     assert remedy in done.stderr
     assert "secret" not in done.stderr
 
@@ -126,3 +127,26 @@ def test_a_url_that_is_none_is_a_wrong_command_line(url: str, remedy: str) -> No
 def test_a_hub_starts_in_a_shell_that_has_the_command_lines_variables() -> None:
     settings = Settings.from_env({"TIDINGS_URL": "https://hub.example", "TIDINGS_TOKEN": "x"})
     assert settings == Settings.from_env({})
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("publish --follow <&-", 0, "published 0 events"),
+        ("publish <&-", 0, ""),
+        ("publish x >&-", 0, ""),
+        ("publish x >/dev/full", 1, "No space left"),
+        ("tail --last 1 -n 1 >/dev/full", 1, "No space left"),
+        ("tail --last 1 -n 1 >&-", 0, ""),
+    ],
+)
+def test_closed_or_full_ends_of_it_are_no_reason_to_crash(
+    server: Server, command: str, code: int, said: str
+) -> None:
+    server.publish("x")
+    env = environment({"TIDINGS_URL": server.url})
+    line = f"{' '.join(COMMAND)} {command}"
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, env=env, stderr=-1, text=True, check=False)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -167,6 +168,13 @@ def _outcomes(ways: dict[str, str]) -> Iterator[dict[str, Future[Findings]]]:
 
     with ThreadPoolExecutor() as pool:
         yield {way: pool.submit(look, way) for way in FAULTS}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _begun(request: pytest.FixtureRequest) -> None:
+    """They look while the other tests run."""
+    if shutil.which("nginx"):
+        request.getfixturevalue("outcomes")
 
 
 @pytest.mark.parametrize("way", FAULTS)

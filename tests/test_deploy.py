@@ -274,7 +274,7 @@ def test_tidings_check_finds_nothing_wrong_with_a_box(edge: Edge) -> None:
 def test_heartbeats_alone_keep_a_stream_open(edge: Edge, topic: str) -> None:
     with edge.listen(topic) as stream:
         assert stream.next().type == "hub.open"
-        time.sleep(1.5)  # nginx would have cut it after one
+        time.sleep(1.3)  # nginx would have cut it after one
         edge.publish(topic, "still here")
         assert stream.take(1) == ["still here"]
         assert stream.raw.count(b"\n:\n") + stream.raw.count(b":\n:\n") >= 2

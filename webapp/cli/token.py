@@ -8,7 +8,6 @@ import time
 from typing import Any, TextIO
 
 import click
-import jwt
 
 from webapp.cli.remote import Duration
 from webapp.errors import Misconfigured
@@ -64,6 +63,8 @@ def token(  # noqa: PLR0913, PLR0917 - what can be said of a token
 
 def signed(claims: dict[str, Any], key: str | None, settings: Settings) -> str:
     """Return a token of the first algorithm that is accepted and fits the key."""
+    import jwt  # it brings cryptography, which the other commands need not wait for
+
     key = key or next(iter(settings.jwt_key), None)
     if key is None or key.startswith("-----BEGIN PUBLIC"):
         message = "There is no key to sign with: name a file with --key, or set TIDINGS_JWT_KEY."
@@ -80,6 +81,8 @@ def signed(claims: dict[str, Any], key: str | None, settings: Settings) -> str:
 
 def explained(text: str) -> str:
     """Say in words and JSON what a token grants; whether its signature is good only a hub knows."""
+    import jwt
+
     try:
         header = jwt.get_unverified_header(text)
         claims = jwt.decode(text, options={"verify_signature": False})
