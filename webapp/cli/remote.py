@@ -171,7 +171,7 @@ class Remote:
             return Failed(f"{where} does not speak TLS ({error.reason}); is it http://?")
         if isinstance(error, TimeoutError):
             return Away(f"{where} does not answer", certain=certain)
-        if isinstance(error, http.client.RemoteDisconnected):
+        if isinstance(error, http.client.RemoteDisconnected | http.client.IncompleteRead):
             return Away(f"{where} has hung up")
         if isinstance(error, http.client.BadStatusLine):
             return Failed(f"{where} does not speak HTTP; is it https://?")
