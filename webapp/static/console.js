@@ -1,6 +1,6 @@
 // The console: how the hub is, what passes through it, and a way to say something.
 
-import { ask, find, keepToken, publish, token } from "./page.js";
+import { ask, askForToken, find, onToken, publish, wantsToken } from "./page.js";
 import { plot } from "./plot.js";
 import { age, bytes, short, whole } from "./units.js";
 import { clear, onRefused, pause, stop, watch, watching } from "./watch.js";
@@ -22,23 +22,13 @@ function show(name, words) {
 
 // -- the token
 
-function askForToken(words) {
-  const first = find("token").hidden;
-  find("token-why").textContent = words;
-  find("token").hidden = false;
-  if (first) find("token-field").focus();
-}
-
 const NEEDED =
   "This hub has a key, and the console needs a token for it. Where the key is, this makes one: " +
   "tidings token --subscribe '*' --publish '*' --expires 1h";
 
-onRefused((status, words) => askForToken(status === 401 && !token() ? NEEDED : words));
+onRefused((error) => askForToken(NEEDED, error));
 
-find("token").addEventListener("submit", (event) => {
-  event.preventDefault();
-  keepToken(find("token-field").value.trim());
-  find("token").hidden = true;
+onToken(() => {
   find("topics").focus();
   poll();
   start();
@@ -60,11 +50,12 @@ async function poll() {
     before = now;
   } catch (error) {
     before = undefined;
-    if (error.status === 401 || error.status === 403) {
+    if (wantsToken(error)) {
       show("token", "The hub wants a token");
-      askForToken(error.status === 401 && !token() ? NEEDED : error.message);
+      askForToken(NEEDED, error);
       return; // until there is one
     }
+    find("log-up").textContent = "–";
     show("reconnecting", error.status ? error.message : "The hub cannot be reached; trying again…");
     for (const add of Object.values(plots)) add(Date.now() / 1000, null);
   }
@@ -196,7 +187,7 @@ find("publish").addEventListener("submit", async (event) => {
     find("published").textContent = `Published as ${await answer.text()}`;
   } catch (error) {
     find("wrong").textContent = error.message;
-    if (error.status === 401 || error.status === 403) askForToken(error.message);
+    if (wantsToken(error)) askForToken(NEEDED, error);
   }
 });
 

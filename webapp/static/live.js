@@ -1,4 +1,4 @@
-import { announce, ask, copy, find, keepToken, publish, token } from "./page.js";
+import { announce, ask, askForToken, copy, find, onToken, publish, token, wantsToken } from "./page.js";
 import { Tidings } from "./tidings.js";
 
 const STATES = {
@@ -82,7 +82,7 @@ function listen() {
   });
   source.addEventListener("hub.bye", () => show("goodbye"));
   source.addEventListener("error", ({ data }) => {
-    if (data?.status) refused(data.status, `${data.detail} ${data.remedy}`);
+    if (data?.status) refused({ status: data.status, message: `${data.detail} ${data.remedy}` });
     else if (source.readyState === EventSource.CLOSED) refusedNatively();
     // The end that follows a goodbye is announced already.
     else if (state.dataset.state !== "goodbye") show("reconnecting");
@@ -92,28 +92,15 @@ function listen() {
 // It does not say why.
 function refusedNatively() {
   show("closed");
-  ask("events" + location.search, { method: "HEAD" }).catch(({ status }) => {
-    if (status) refused(status, READING);
-  });
+  ask("events" + location.search, { method: "HEAD" }).catch(refused);
 }
 
-function refused(status, words) {
-  if (status === 401 || status === 403) askForToken("token", words);
-  else show("closed");
+function refused(error) {
+  show(wantsToken(error) ? "token" : "closed");
+  if (wantsToken(error)) askForToken(READING, error);
 }
 
-function askForToken(name, words) {
-  if (name) show(name);
-  const first = find("token").hidden;
-  find("token-why").textContent = words;
-  find("token").hidden = false;
-  if (first) find("token-field").focus();
-}
-
-find("token").addEventListener("submit", (event) => {
-  event.preventDefault();
-  keepToken(find("token-field").value.trim());
-  find("token").hidden = true;
+onToken(() => {
   find("wrong").textContent = "";
   listen();
   find("data").focus();
@@ -130,9 +117,8 @@ find("publish").addEventListener("submit", async (event) => {
     data.value = "";
     announce("Published");
   } catch (error) {
-    if (error.status === 401 || error.status === 403) {
-      askForToken("", error.status === 401 && !token() ? PUBLISHING : error.message);
-    } else find("wrong").textContent = error.message;
+    if (wantsToken(error)) askForToken(PUBLISHING, error);
+    else find("wrong").textContent = error.message;
   }
 });
 

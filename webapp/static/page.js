@@ -6,11 +6,29 @@ export const find = (id) => document.getElementById(id);
 
 export const token = () => sessionStorage.getItem(KEY) ?? "";
 
-export const keepToken = (text) =>
-  text ? sessionStorage.setItem(KEY, text) : sessionStorage.removeItem(KEY);
-
-export const withToken = (headers = {}) =>
+const withToken = (headers = {}) =>
   token() ? { ...headers, Authorization: `Bearer ${token()}` } : headers;
+
+/** May a token help against a refusal. */
+export const wantsToken = ({ status }) => status === 401 || status === 403;
+
+/** Ask for a token: in the page's words where there is none, else in the hub's. */
+export function askForToken(first, error) {
+  const asked = !find("token").hidden;
+  find("token-why").textContent = error.status === 401 && !token() ? first : error.message;
+  find("token").hidden = false;
+  if (!asked) find("token-field").focus();
+}
+
+/** What to do with a token when there is one. */
+export function onToken(act) {
+  find("token").addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(KEY, find("token-field").value.trim());
+    find("token").hidden = true;
+    act();
+  });
+}
 
 /** Ask the hub, and return its answer; what it refuses is an Error with the status and its words. */
 export async function ask(path, init = {}) {

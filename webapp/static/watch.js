@@ -1,6 +1,6 @@
 // The events of the console: one table, bounded, filled once a moment, the newest first.
 
-import { announce, find, token } from "./page.js";
+import { announce, find, token, wantsToken } from "./page.js";
 import { Tidings } from "./tidings.js";
 import { age, bytes, whole } from "./units.js";
 
@@ -85,7 +85,7 @@ function failed({ status, detail, remedy, bye }) {
   const words = `${detail ?? `The hub answered ${status}.`} ${remedy ?? ""}`;
   if (status < 500) stop(); // asking again would not help
   say(words);
-  if (status === 401 || status === 403) refused(status, words);
+  if (wantsToken({ status })) refused({ status, message: words });
 }
 
 /** Return what the envelope says, or the bare data where the hub puts none around it. */
