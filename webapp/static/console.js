@@ -94,7 +94,7 @@ function tell({ version, now, log, history, workers, ...totals }) {
 
 function place(id, now) {
   if (!id || id.startsWith("0-")) return "–";
-  return `${id}, ${age(now - Number(id.split("-")[0]) / 1000)} ago`;
+  return `${id}, ${age(now - Number(id.split("-")[0]) / 1000)}\u00a0ago`;
 }
 
 function list(dl, pairs) {
