@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from conftest import Server, Stream
 
+START = 5  # seconds in which a worker is started on a busy machine
 PATH = "/.well-known/mercure/subscriptions"
 EVENTS = PATH + "{/topic}{/subscriber}"
 
@@ -65,7 +66,8 @@ def path(*parts: str) -> str:
 
 def listed(hub: Server, *parts: str) -> list[dict[str, Any]]:
     # A connection of its own: the worker of another one may be killed.
-    answer = httpx.get(hub.url + path(*parts), headers=ALL, trust_env=False)
+    url = hub.url + path(*parts)
+    answer = httpx.get(url, headers=ALL, trust_env=False, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()["subscriptions"]
     return found
@@ -77,8 +79,14 @@ def name(stream: Stream) -> str:
     return str(json.loads(opened.data)["subscriber"])
 
 
-def documents(stream: Stream, count: int) -> list[dict[str, Any]]:
-    return [json.loads(data) for data in stream.take(count)]
+def documents(stream: Stream, count: int, topic: str = "") -> list[dict[str, Any]]:
+    """Return the next subscription events, of a topic if one is named."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        document = json.loads(stream.take(1)[0])
+        if topic in {"", document["topic"]}:
+            found.append(document)
+    return found
 
 
 def test_a_subscription_is_listed_as_mercure_describes_it(hub: Server, topic: str) -> None:
@@ -158,14 +166,13 @@ def test_who_may_is_told_who_comes_and_goes_itself_too_and_others_are_not(
         hub.listen(headers=bearer(subscribe=["x", about + "x"]), topic=[about, topic]) as other,
     ):
         names = [name(told), name(anonymous), name(other)]
-        seen = documents(told, 6)
-        own = [it for it in seen if it["subscriber"] == names[0]]
-        assert [it["active"] for it in own] == [True, True]
-        assert {it["topic"] for it in own} == {EVENTS, topic}
+        seen = documents(told, 3, topic)
+        assert {it["subscriber"] for it in seen} == set(names)
+        assert all(it["active"] for it in seen)
         with hub.listen(headers=bearer(payload=["p"]), topic=topic) as guest:
             subscriber = name(guest)
-            [came] = documents(told, 1)
-        [left] = documents(told, 1)
+            [came] = documents(told, 1, topic)
+        [left] = documents(told, 1, topic)
         expected = {
             "@context": "https://mercure.rocks/",
             "id": path(topic, subscriber),
@@ -180,7 +187,7 @@ def test_who_may_is_told_who_comes_and_goes_itself_too_and_others_are_not(
         assert last is None
         hub.http.post("/events", data={"topic": topic, "data": "last"}, headers=ALL)
         assert anonymous.take(1) == other.take(1) == ["last"]
-        assert told.take(1) == ["last"]
+        until(lambda: told.take(1) == ["last"], "it is told that, too")
 
 
 def test_such_an_event_has_no_id_and_does_not_move_the_cursor(hub: Server, topic: str) -> None:
@@ -209,7 +216,7 @@ def test_a_killed_workers_readers_are_gone_within_the_lease(
                 lambda: {it["subscriber"] for it in listed(hub, topic)} == connected(names),
                 "those that are connected are listed",
             )
-            assert time.monotonic() - killed < lease + 0.5
+            assert time.monotonic() - killed < lease + START
         assert not connected(names)
 
 
@@ -271,7 +278,7 @@ def test_on_many_machines_it_is_the_same(
                 killed = time.monotonic()
                 [gone] = documents(told, 1)
                 assert (gone["subscriber"], gone["active"]) == (subscriber, False)
-                assert time.monotonic() - killed < 1.2 + 0.5
+                assert time.monotonic() - killed < 1.2 + START
         # A worker that starts later knows, too.
         until(lambda: here.log.count("Booting worker") == 2, "the killed one is replaced")
         assert here.http.post("/events", data={"data": "x"}, headers=joe).status_code == 401
@@ -434,6 +441,30 @@ class Forgetful(MemoryRoster):
         return super().renew(changes) and known
 
 
+def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub, roster = make_hub(), MemoryRoster()
+    hub.presence = Presence(hub, roster, lease=15)
+    hub.observers.append(hub.presence)
+    hub.start()
+    monkeypatch.setattr("webapp.presence.MOST_BYTES", 100)
+    selectors = [frozenset({letter * 30}) for letter in "abcd"]
+    readers = [hub.subscribe(it, Grant(), Start()) for it in selectors]
+    for reader in readers:
+        hub.join(reader)
+    with gevent.Timeout(PATIENCE):
+        while not roster.readers():
+            gevent.sleep(0.01)
+        assert [name for name, _ in roster.readers()] == [readers[0].name]
+        for reader in readers:
+            hub.leave(reader)
+        hub.join(readers[1])
+        while [name for name, _ in roster.readers()] != [readers[1].name]:
+            gevent.sleep(0.01)
+    hub.stop()
+
+
 def announcement(number: int) -> Event:
     topics = (f"{PATH}/t/{number}",)
     event = Event(EventId(0, number), Draft(topics=topics, data=str(number), private=True))
@@ -475,15 +506,16 @@ def test_a_reader_that_missed_changes_is_told_to_begin_anew() -> None:
     for number in range(1, 21):
         hub.fanout.announce([announcement(number)])  # it does not run in between
     with gevent.Timeout(PATIENCE):
-        while len(reader.messages()) < 3:
+        while "hub.reset" not in [it.type for it in reader.messages()]:
             gevent.sleep(0.01)
-    first, second, third = reader.messages()
-    assert (first.type, second.data, third.type) == ("hub.open", "1", "hub.reset")
-    assert third.data == '{"reason": "presence"}'
+    # Where the loop is busy it may have been given more before it fell behind.
+    first, *told, last = reader.messages()
+    assert (first.type, last.data) == ("hub.open", '{"reason": "presence"}')
+    assert [it.data for it in told] == [str(it) for it in range(1, len(told) + 1)]
     hub.fanout.forget_announced()
     with gevent.Timeout(PATIENCE):
-        while len(reader.messages()) < 4:
+        while [it.type for it in reader.messages()].count("hub.reset") < 2:
             gevent.sleep(0.01)
     hub.fanout.announce([announcement(22)])
-    assert reader.await_data(2) == ["1", "22"]
+    assert reader.await_data(len(told) + 1)[-1] == "22"
     hub.stop()

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 CONTEXT = "https://mercure.rocks/"
 _KICK, _REVOKE = "!", "#"  # how other notices begin
+MOST_BYTES = 8 << 20  # of what one process writes down
 _WRITTEN = 1000  # changes at once
 _GATHERING = 0.02  # seconds in which more come, to be written down together
 _FIRST_REST, _LONGEST_REST = 0.5, 5.0  # seconds, while what keeps the roster is away
@@ -69,6 +70,8 @@ class Presence:
         self._beat = lease * MOMENT
         self._changes: dict[str, str | None] = {}
         self._written: set[str] = set()
+        self._sizes: dict[str, int] = {}  # of those that are listed, or soon will be
+        self._bytes, self._overfull = 0, False
         self._changed, self._noticed = Signal(), Signal()
         self._told = 0
         self._number = 0
@@ -101,11 +104,26 @@ class Presence:
     def __call__(self, reader: Subscription, opened: bool) -> None:  # noqa: FBT001 - an observer
         """Note that a reader came or left."""
         if opened:
-            self._changes[reader.name] = _about(reader)
-        elif reader.name in self._written:
-            self._changes[reader.name] = None
-        else:
-            self._changes.pop(reader.name, None)
+            self._admit(reader.name, _about(reader))
+        elif (size := self._sizes.pop(reader.name, None)) is not None:
+            self._bytes -= size
+            if reader.name in self._written:
+                self._changes[reader.name] = None
+            else:
+                self._changes.pop(reader.name, None)
+            self._changed.set()
+
+    def _admit(self, name: str, text: str) -> None:
+        """Take a reader up, unless there is no room: strangers would fill the log's server."""
+        if self._bytes + len(text) > MOST_BYTES:
+            if not self._overfull:
+                log.warning("who listens is over %d bytes: others are not listed", MOST_BYTES)
+            self._overfull = True
+            return
+        self._overfull = False
+        self._sizes[name] = len(text)
+        self._bytes += len(text)
+        self._changes[name] = text
         self._changed.set()
 
     def subscriptions(
@@ -191,7 +209,7 @@ class Presence:
         # This process was silent for longer than its lease, and what it had written was dropped.
         self._written &= changes.keys()
         for reader in self._hub:
-            if reader.name not in self._written:
+            if reader.name in self._sizes and reader.name not in self._written:
                 self._changes.setdefault(reader.name, _about(reader))
 
     # Following
