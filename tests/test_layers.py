@@ -33,6 +33,7 @@ LAYERS = [
         "logstate",
         "pace",
         "subscription",
+        "subscriptions",
         "connection",
         "input",
         "listener",

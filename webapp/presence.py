@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from functools import lru_cache
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
 
 import gevent
 from gevent.event import Event as Signal
@@ -22,7 +20,7 @@ from webapp.brokers.roster import CAME, LEFT, MOMENT, TOGETHER
 from webapp.errors import TidingsError
 from webapp.events import Announcement, Draft, Event
 from webapp.pace import Pace
-from webapp.topics import SUBSCRIPTIONS
+from webapp.subscriptions import CONTEXT, about, described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONTEXT = "https://mercure.rocks/"
 _KICK, _REVOKE = "!", "#"  # how other notices begin
 MOST_BYTES = 8 << 20  # of what one process writes down
 _WRITTEN = 1000  # changes at once
@@ -104,7 +101,7 @@ class Presence:
     def __call__(self, reader: Subscription, opened: bool) -> None:  # noqa: FBT001 - an observer
         """Note that a reader came or left."""
         if opened:
-            self._admit(reader.name, _about(reader))
+            self._admit(reader.name, about(reader))
         elif (size := self._sizes.pop(reader.name, None)) is not None:
             self._bytes -= size
             if reader.name in self._written:
@@ -210,7 +207,7 @@ class Presence:
         self._written &= changes.keys()
         for reader in self._hub:
             if reader.name in self._sizes and reader.name not in self._written:
-                self._changes.setdefault(reader.name, _about(reader))
+                self._changes.setdefault(reader.name, about(reader))
 
     # Following
 
@@ -248,8 +245,8 @@ class Presence:
             self._hub.fanout.announce(events)
 
     def _events(self, text: str, *, active: bool) -> Iterator[Event]:
-        name, _, about = text.partition(" ")
-        for document in described(name, about, active=active):
+        name, _, told = text.partition(" ")
+        for document in described(name, told, active=active):
             self._number += 1
             draft = Draft(
                 topics=(document["id"],),
@@ -280,35 +277,6 @@ class Presence:
         revoked = Revoked(*json.loads(what))
         self._revoked[revoked.kind, revoked.value] = revoked, until
         return revoked
-
-
-def described(
-    name: str, text: str, only: str | None = None, *, active: bool
-) -> Iterator[dict[str, Any]]:
-    """Yield a reader's subscriptions: one for each selector, or only that of one."""
-    about = json.loads(text)
-    for topic in about["topics"]:
-        if only not in {None, topic}:
-            continue
-        yield {
-            "id": f"{SUBSCRIPTIONS}/{quote(topic, safe='')}/{quote(name, safe='')}",
-            "type": "Subscription",
-            "topic": topic,
-            "subscriber": name,
-            "active": active,
-            "payload": about["payload"],
-        }
-
-
-def _about(reader: Subscription) -> str:
-    payload = reader.grant.payload
-    told = "null" if payload is None else json.dumps(payload)
-    return f'{{"topics": {_listed(reader.feed.selectors)}, "payload": {told}}}'
-
-
-@lru_cache(maxsize=4096)
-def _listed(selectors: frozenset[str]) -> str:
-    return json.dumps(sorted(selectors))
 
 
 def _parts(names: list[str]) -> Iterator[list[str]]:

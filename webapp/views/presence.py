@@ -17,7 +17,8 @@ from flask import Blueprint, Response, request
 from webapp.auth import bearer
 from webapp.errors import Invalid, NotFound, Unauthorized
 from webapp.pace import Pace
-from webapp.presence import CONTEXT, Revoked
+from webapp.presence import Revoked
+from webapp.subscriptions import CONTEXT
 from webapp.topics import HUB, SUBSCRIPTIONS
 from webapp.views import bodies, forms
 from webapp.views.tokens import carried
