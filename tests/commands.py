@@ -134,10 +134,24 @@ class Way(Network):
                 end.shutdown(socket.SHUT_RDWR)
 
 
+class Tunnel(Way):
+    """A proxy as companies have them: it is asked for a tunnel first (RFC 9110, section 9.3.6)."""
+
+    def __init__(self, port: int) -> None:
+        self.asked: list[bytes] = []
+        super().__init__(port)
+
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+        if source.getpeername()[1] != self.target:
+            self.asked.append(source.recv(1 << 16).partition(b"\r\n")[0])
+            source.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        super()._forward(source, sink)
+
+
 @contextmanager
-def way(port: int) -> Iterator[Way]:
+def way(port: int, kind: type[Way] = Way) -> Iterator[Way]:
     """Lead a way to a hub."""
-    found = Way(port)
+    found = kind(port)
     try:
         yield found
     finally:

@@ -193,6 +193,10 @@ def test_on_a_terminal_it_has_colours_and_obeys_no_control_character(
         plain = on_a_terminal(*options, **{"TERM": "xterm", "NO_COLOR": "", **env})
         assert "\x1b" not in plain
         assert "alarm a\\x1b[2J" in plain
+    server.publish("\x9b2J ü", topic=topic)
+    [line] = on_a_terminal(*options, "--json").splitlines()
+    assert line.isascii()
+    assert json.loads(line)["data"] == "\x9b2J ü"
 
 
 def test_a_refusal_ends_it(serve: Callable[..., Server]) -> None:

@@ -32,16 +32,17 @@ def opened(message: Message) -> dict[str, Any] | None:
     return about if made else None
 
 
-def as_json(message: Message, topic: str | None) -> str:
+def as_json(message: Message, topic: str | None, *, ascii_: bool = False) -> str:
     """Return an event as one line of JSON.
 
     :param topic: its topic, where the hub does not say it and only this was asked for.
+    :param ascii_: whether to write other letters as escapes: a terminal obeys some of them.
     """
     if (about := opened(message)) is None:
         about = {"id": message.id, **({"topic": topic} if topic else {})}
         kind = None if message.type == "message" else message.type
         about |= {"type": kind, "data": message.data}
-    return json.dumps(about, ensure_ascii=False)
+    return json.dumps(about, ensure_ascii=ascii_)
 
 
 def in_colours(message: Message, *, colours: bool) -> str:
@@ -57,12 +58,13 @@ def in_colours(message: Message, *, colours: bool) -> str:
     parts += [(str(about.get("topic", "")), {"fg": "cyan"})]
     if about["type"] not in {"message", None}:
         parts += [(str(about["type"]), {"fg": "yellow"})]
-    head = [(_shown(text), style) for text, style in parts if text]
+    head = [(shown(text), style) for text, style in parts if text]
     told = [click.style(text, **style) if colours else text for text, style in head]
-    return " ".join([*told, _shown(str(about["data"]))])
+    return " ".join([*told, shown(str(about["data"]))])
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Return a text with its control characters as escapes."""
     if text.isprintable():
         return text
     return "".join(

@@ -11,7 +11,7 @@ import click
 
 from webapp import wire
 from webapp.cli.away import Away, Backoff, Failed
-from webapp.cli.output import Progress, as_json, in_colours, wants_colours
+from webapp.cli.output import Progress, as_json, in_colours, shown, wants_colours
 from webapp.cli.remote import Duration, Remote, remote_options
 
 if TYPE_CHECKING:
@@ -175,7 +175,8 @@ def _show(topics: tuple[str, ...], *, json_: bool) -> Any:
     if known and (known == "*" or "{" in known):
         known = None
     if json_:
-        return lambda message: as_json(message, known)
+        ascii_ = sys.stdout.isatty()
+        return lambda message: as_json(message, known, ascii_=ascii_)
     if sys.stdout.isatty():
         colours = wants_colours()
         return lambda message: in_colours(message, colours=colours)
@@ -198,4 +199,4 @@ def _say(message: Message, progress: Progress) -> None:
     elif message.type == "hub.expiring":
         click.echo("the token ends within a minute", err=True)
     elif message.type == "hub.bye" and reason not in _ROUTINE:
-        click.echo(f"the hub ends the stream: {str(reason)[:100]}; coming back", err=True)
+        click.echo(f"the hub ends the stream: {shown(str(reason))[:100]}; coming back", err=True)
