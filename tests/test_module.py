@@ -16,6 +16,7 @@ import jwt
 import pytest
 from conftest import KEY, PATIENCE, ROOT, until
 from playwright.sync_api import TimeoutError as TooLate
+from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MODULE = ROOT / "webapp" / "static" / "tidings.js"
 START = """async ([module, url, options]) => {
   const { Tidings } = await import(module);
-  const token = options.tokens && (async () => options.tokens.shift());
+  const token = options.minted && (() => mint());
   window.got = [];
   window.said = [];
   window.source = new Tidings(url, { ...options, token });
@@ -36,6 +37,14 @@ START = """async ([module, url, options]) => {
     source.addEventListener(type, (event) => said.push(type + " " + (event.data?.status ?? "")));
   }
 }"""
+SANDBOXED = """<p></p><script type=module>
+  const url = "%s";
+  const { Tidings } = await import(url + "/static/tidings.js");
+  const source = new Tidings(url + "/events");
+  const say = (words) => { document.querySelector("p").textContent = words; };
+  source.onopen = () => say("open");
+  source.onmessage = (event) => say(event.data);
+</script>"""
 BUSY = "() => { while (!document.cookie); }"  # of all tabs, read at once
 
 
@@ -90,6 +99,11 @@ def met(page: Page, condition: str, argument: Any = None) -> None:
 def is_open(*pages: Page) -> None:
     for page in pages:
         met(page, "() => source.readyState === 1")
+
+
+def readers(server: Server) -> int:
+    found: int = server.http.get("/console/state").json()["readers"]
+    return found
 
 
 def ended(server: Server) -> int:
@@ -151,7 +165,32 @@ def test_ten_tabs_have_one_connection(
     for page in tabs:
         got(page, *range(50))
         assert "error" not in str(page.evaluate("said"))
-    assert ended(server) == 0
+    assert (ended(server), readers(server)) == (0, 1)
+
+
+def test_tabs_share_only_with_those_they_want_to_share_with(
+    context: BrowserContext, serve: Callable[..., Server]
+) -> None:
+    server = serve(TIDINGS_DEMO="0")
+    tabs = [tab(context, server, share=share) for share in ("ann", "bob", "ann", False)]
+    is_open(*tabs)
+    assert readers(server) == 3
+    server.publish("for all")
+    for page in tabs:
+        got(page, "for all")
+
+
+def test_where_there_are_no_locks_it_has_a_connection_of_its_own(
+    context: BrowserContext, serve: Callable[..., Server], hub: Server
+) -> None:
+    server = serve(TIDINGS_CORS_ORIGINS="null", TIDINGS_DEMO="0")
+    page = context.new_page()
+    page.goto(f"{hub.url}/healthz")
+    page.set_content(f"<iframe sandbox=allow-scripts srcdoc='{SANDBOXED % server.url}'></iframe>")
+    said = page.frame_locator("iframe").locator("p")
+    expect(said).to_have_text("open")
+    server.publish("in a sandbox")
+    expect(said).to_have_text("in a sandbox")
 
 
 def test_when_the_leading_tab_goes_the_others_go_on_without_loss_or_double(
@@ -314,8 +353,9 @@ def test_a_token_is_replaced_before_it_ends_without_loss_or_double(
     server.http.headers["Authorization"] = "Bearer " + jwt.encode(
         {"mercure": {"publish": ["*"]}}, KEY, "HS256"
     )
-    tokens = [a_token(3, topic), a_token(600, topic), "never asked for"]
-    page = tab(context, server, f"?topic={topic}", tokens=tokens)
+    ends = [4, 600]  # seconds, from when the page asks
+    context.expose_function("mint", lambda: a_token(ends.pop(0), topic))
+    page = tab(context, server, f"?topic={topic}", minted=True)
     with publishing(server, topic) as numbers:
         is_open(page)
         met(page, "() => said.includes('hub.expiring ')")
