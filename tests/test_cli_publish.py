@@ -215,6 +215,8 @@ def test_while_the_hub_is_away_stdin_waits() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with background("publish", "--follow", TIDINGS_URL=url) as pipe:
         assert pipe.process.stdin is not None
+        pipe.write("x\n")
+        until(lambda: "trying again" in pipe.err, "it has begun")
         os.set_blocking(pipe.process.stdin.fileno(), False)
         written, stuck_since = 0, time.monotonic()
         while time.monotonic() - stuck_since < 0.3:
