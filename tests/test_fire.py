@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
-SECONDS = float(os.environ.get("TIDINGS_FIRE", "6"))
+SECONDS = float(os.environ.get("TIDINGS_FIRE", "3"))
 READERS, PUBLISHERS, WORKERS = 200, 4, 4
 TOPIC = "fire"
 QUICK = {
