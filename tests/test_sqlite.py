@@ -12,6 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from remote import Remote
 from webapp.brokers.base import Gap
 from webapp.brokers.logfile import LogFile, packed
 from webapp.brokers.sqlite import SqliteBroker
+from webapp.brokers.tail import Tail
+from webapp.brokers.wake import Bell
 from webapp.errors import Conflict, Misconfigured, Unavailable
 from webapp.events import Draft, Event, EventId
 
@@ -215,6 +218,34 @@ def test_the_bells_of_the_dead_are_taken_away(connect: Connect, path: Path) -> N
     until(lambda: len(list(bells.iterdir())) == 2, "the dead one's bell is gone")
     other.stop()
     assert len(list(bells.iterdir())) == 1
+
+
+def test_a_bell_that_was_hung_just_now_is_heard(tmp_path: Path) -> None:
+    folder, now = tmp_path / "bells", time.time_ns()
+    rung: list[int] = []
+    bells = [Bell(folder, partial(rung.append, number)) for number in range(2)]
+    for number in range(2, 5):
+        os.utime(folder, ns=(now, now))  # a clock that is too coarse to tell
+        bells[0].ring()
+        bells.append(Bell(folder, partial(rung.append, number)))
+        os.utime(folder, ns=(now, now))
+        bells[0].ring()
+        with gevent.Timeout(15):
+            while number not in rung:
+                gevent.sleep(0.001)
+    for bell in bells:
+        bell.close()
+
+
+def test_a_follower_is_handed_what_is_new_for_as_long_as_it_keeps_up() -> None:
+    tail = Tail(EventId(1, 0))
+    tail.stale = False
+    for number in range(1, 10):
+        event = Event(EventId(1, number), Draft(topics=("t",), data="x" * 100_000))
+        tail.hand(tail.place, [event])
+        assert tail.handed() == [event]
+    tail.hand(tail.place, [event] * 3)
+    assert tail.stale  # it does not
 
 
 def test_drafts_of_concurrent_publishers_share_a_transaction(connect: Connect, path: Path) -> None:
@@ -620,11 +651,15 @@ def test_what_is_small_and_alone_is_committed_without_a_thread(
 def test_a_locked_file_and_a_slow_one_are_left_to_the_thread(
     threads: Threads, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    database = threads.log._file._database
+    quick = database._quick
     with locked(path):
-        asked = threads.asked
+        asked, began = threads.asked, time.monotonic()
         publishers = [gevent.spawn(threads.append, name) for name in ("a", "behind it")]
         while threads.asked == asked:
             gevent.sleep(0.01)
+        assert time.monotonic() - began < 2  # the loop waits for nobody; a thread does for 5 s
+    assert database._quick is quick
     for publisher in publishers:
         assert publisher.get(timeout=15)
     assert contents(threads.log.before(EventId(1 << 42, 0), 2, MANY)) == ["a", "behind it"]
