@@ -117,7 +117,7 @@ function tellWorkers(workers) {
     name.textContent = `pid ${pid}`;
     Object.assign(bar, { max: most, value: readers });
     bar.setAttribute("aria-hidden", "true");
-    item.append(name, bar, `${whole(readers)} readers`);
+    item.append(name, bar, `${whole(readers)} reader${readers === 1 ? "" : "s"}`);
     return item;
   });
   find("workers").replaceChildren(...items);
