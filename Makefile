@@ -12,8 +12,9 @@ TEST_READY = $(VENV)/.test
 run: $(RUN_READY)
 	$(BIN)/gunicorn wsgi:app
 
+# Two files of tests at a time: most of them wait.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The same tests with every process measured, which takes half as long again.
 coverage: $(TEST_READY)

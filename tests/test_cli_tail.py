@@ -132,7 +132,8 @@ def test_what_reads_it_may_end_first(server: Server, topic: str) -> None:
         assert pipe.stdout.readline() == "0\n"
         until(lambda: server.publish("more", topic=topic) and pipe.poll() is not None, "it ends")
         assert pipe.stderr is not None
-        assert pipe.stderr.read() == ""
+        # Only how far it is, which a long history may bring.
+        assert re.fullmatch(r"(replay.*\n)*", pipe.stderr.read())
 
 
 def test_it_says_what_is_missing(serve: Callable[..., Server]) -> None:
