@@ -97,7 +97,9 @@ class _Views:
         # As Mercure: what was asked for, where the stream begins there.
         found = start.cursor and not subscription.lost
         begins = start.cursor if found else str(subscription.cursor)
-        answer.headers["Last-Event-ID"] = answer.headers["Mercure-Last-Event-ID"] = begins
+        answer.headers["Last-Event-ID"] = begins
+        if default is None:
+            answer.headers["Mercure-Last-Event-ID"] = begins
         return answer
 
     def publish(self, default: str | None) -> ResponseReturnValue:
