@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,8 +32,19 @@ def listen(hub: Server, seconds: float) -> str:
 
 
 def test_curl_prints_the_events_one_a_second(hub: Server) -> None:
-    seen = re.findall(r"^data: (Event \d+)$", listen(hub, 3.6), re.MULTILINE)
+    command = curl(hub, "--header", "Accept:text/event-stream", "--request", "GET", "-N")
+    seen, times = list[str](), list[float]()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if found := re.fullmatch(r"data: (Event \d+)\n", line):
+                seen.append(found[1])
+                times.append(time.monotonic())
+            if len(seen) == 4:
+                break
+        process.kill()
     assert seen == ["Event 0", "Event 1", "Event 2", "Event 3"]
+    assert times[-1] - times[0] > 2.5  # three seconds, and no hurry on a busy machine
 
 
 def await_silence(hub: Server) -> None:
