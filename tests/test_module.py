@@ -255,11 +255,12 @@ def test_a_tab_that_comes_later_gets_what_its_url_asks_for_and_then_shares(
         until(lambda: ended(hub) == before + 1, "it has met the first and has closed its own")
     got(first, 1, 2, *numbers)
     got(second, 1, 2, *numbers)
+    newest = [1, 2, *numbers][-2:]  # it may have been quick, so that there was one number only
     third = tab(context, hub, f"?topic={topic}&last=2")
-    got(third, *numbers[-2:])
+    got(third, *newest)
     until(lambda: ended(hub) == before + 2, "nothing came, and it has closed its own")
     hub.publish("last", topic=topic)
-    got(third, *numbers[-2:], "last")
+    got(third, *newest, "last")
     assert ended(hub) == before + 2
 
 
