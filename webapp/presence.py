@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 _KICK, _REVOKE = "!", "#"  # how other notices begin
 MOST_BYTES = 8 << 20  # of what one process writes down
 _WRITTEN = 1000  # changes at once
-_GATHERING = 0.02  # seconds in which more come, to be written down together
+# Seconds in which more come, to be written down together; longer in a storm.
+_GATHERING, _LONGEST_GATHERING = 0.02, 0.1
 _FIRST_REST, _LONGEST_REST = 0.5, 5.0  # seconds, while what keeps the roster is away
 _FAREWELL = 1.0  # seconds that a process which stops takes to say so
 _FOR_EVER = 100 * 365 * 86400.0
@@ -183,7 +184,7 @@ class Presence:
             if not known:
                 self._again(changes)
             self._noticed.set()  # what was not heard of is found now
-            gevent.sleep(_GATHERING)
+            gevent.sleep(min(_LONGEST_GATHERING, _GATHERING + len(changes) / 1000))
 
     def _taken(self) -> dict[str, str | None]:
         taken: dict[str, str | None] = {}

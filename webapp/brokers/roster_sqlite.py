@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -48,6 +49,10 @@ CREATE TABLE notices (number INTEGER PRIMARY KEY AUTOINCREMENT, total INTEGER NO
 _RENEW = """
 INSERT INTO processes VALUES (:owner, :until)
 ON CONFLICT (owner) DO UPDATE SET until = excluded.until
+"""
+_INSERT = """
+INSERT OR REPLACE INTO readers
+SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
 """
 _NEWEST = "SELECT number, total FROM notices ORDER BY number DESC LIMIT 1"
 _OLDEST = "SELECT number, total FROM notices ORDER BY number LIMIT 1"
@@ -150,14 +155,17 @@ class SqliteRoster:
 
     def _changed(self, db: Db, changes: Mapping[str, str | None]) -> list[str]:
         left = [name for name, text in changes.items() if text is None]
-        came = [(self._owner, name, text) for name, text in changes.items() if text is not None]
+        came = [(name, text) for name, text in changes.items() if text is not None]
         said = []
         for name in left:
             gone = "DELETE FROM readers WHERE owner = ? AND name = ? RETURNING text"
             rows = db.execute(gone, (self._owner, name)).fetchall()
             said += [f"{LEFT}{name} {text}" for (text,) in rows]
-        db.executemany("INSERT OR REPLACE INTO readers VALUES (?, ?, ?)", came)
-        return said + [f"{CAME}{name} {text}" for _, name, text in came]
+        if (
+            came
+        ):  # one statement: a thread that steps through rows hands the interpreter over at each
+            db.execute(_INSERT, (self._owner, json.dumps(came)))
+        return said + [f"{CAME}{name} {text}" for name, text in came]
 
     def _retire(self) -> None:
         with self._database.transaction() as db:
