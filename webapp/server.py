@@ -34,6 +34,8 @@ from webapp.refusals import refusal
 from webapp.startup import file_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Flask
 
     from webapp.errors import TidingsError
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 gevent.config.track_greenlet_tree = False  # who spawned whom: memory for each connection
 
+# gunicorn makes each answer's head itself, has no hook for its date, and asks this module for it.
 _written = lru_cache(1)(gunicorn_util.http_date)
 
 
@@ -103,13 +106,28 @@ class StreamWorker(GeventWorker):
         self.connections: set[Connection] = set()
         self.waiters: dict[Connection, None] = {}
         self._most = min(self.worker_connections, file_limit()) * _FULL // 100
-        handlers = self.log.error_log.handlers
-        for handler in handlers:
+        self._share_log()
+        # gunicorn asks for some twenty settings a request, each of which is a search.
+        vars(self.cfg).update({name: found.get() for name, found in self.cfg.settings.items()})
+        self.wsgi = self._with_connection(app)  # type: ignore[assignment] # environ is a dict (PEP 3333)
+        self._await_log()
+        gc.collect()
+        gc.freeze()  # what is there from the start stays
+        gc.set_threshold(5_000, 5, 1 << 30)  # young objects as ever, old ones by _collect
+        self._collect_in = _COLLECT_EVERY
+
+    def _share_log(self) -> None:
+        """Let the hub's log lines go where gunicorn's go, in the same form."""
+        ours, theirs = logging.getLogger("webapp"), self.log.error_log
+        for handler in theirs.handlers:
             handler.setFormatter(Lines(handler.formatter))
-        logging.getLogger("webapp").handlers = handlers
-        logging.getLogger("webapp").setLevel(self.log.error_log.level)
+        ours.handlers = theirs.handlers
+        ours.setLevel(theirs.level)
         # No format of ours shows them, and each line would pay for them.
         logging.logThreads = logging.logMultiprocessing = False
+
+    def _with_connection(self, app: Flask) -> Callable[[dict[str, Any], Any], Any]:
+        """Return the app as gunicorn calls it, which finds its `Connection` in the environ."""
 
         def with_connection(environ: dict[str, Any], start_response: Any) -> Any:
             coding = environ.get("HTTP_TRANSFER_ENCODING", "chunked")
@@ -132,14 +150,7 @@ class StreamWorker(GeventWorker):
 
             return app(environ, settle_and_start)
 
-        # gunicorn asks for some twenty settings a request, each of which is a search.
-        vars(self.cfg).update({name: found.get() for name, found in self.cfg.settings.items()})
-        self.wsgi = with_connection  # type: ignore[assignment] # environ is a dict (PEP 3333)
-        self._await_log()
-        gc.collect()
-        gc.freeze()  # what is there from the start stays
-        gc.set_threshold(5_000, 5, 1 << 30)  # young objects as ever, old ones by _collect
-        self._collect_in = _COLLECT_EVERY
+        return with_connection
 
     def _await_log(self) -> None:
         """Let the hub follow its log; end the process where there is none."""
