@@ -296,6 +296,13 @@ def answers(server: Server) -> bool:
 # When things are bad
 
 
+def readiness(server: Server, status: int) -> str:
+    answer = server.http.get("/readyz")
+    assert answer.status_code == status
+    assert status == 200 or answer.headers["Content-Type"] == "application/problem+json"
+    return answer.text
+
+
 def test_a_log_that_is_away_or_hangs_holds_nothing_up(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
@@ -305,14 +312,17 @@ def test_a_log_that_is_away_or_hangs_holds_nothing_up(
         assert total(server, "log_up") == 1
         network.hang()
         began = time.monotonic()
+        assert "does not answer within" in readiness(server, 503)
         found = scrape(server)
         assert time.monotonic() - began < 3
         assert found["tidings_log_up", ""] == 0
         network.mend()
         until(lambda: total(server, "log_up") == 1, "it is back")
+        assert readiness(server, 200) == "ready\n"
         log.stop()
         network.close()
         until(lambda: total(server, "log_up") == 0, "it is away")
+        assert "cannot be reached" in readiness(server, 503)
         assert ("tidings_log_head_timestamp_seconds", "") not in scrape(server)
         assert read(server)["log"] == {
             "name": network.url,

@@ -16,6 +16,7 @@ from webapp.voice import VERSION
 
 if TYPE_CHECKING:
     from webapp.auth import Authority
+    from webapp.brokers.base import Bounds
     from webapp.hub import Hub
 
 GATED = ("/metrics", "/console/state")
@@ -25,60 +26,70 @@ GATED = ("/metrics", "/console/state")
 def make_blueprint(hub: Hub, authority: Authority) -> Blueprint:
     """Return the blueprint of this hub's health and of its numbers, which are the operators'."""
     bp = Blueprint("ops", __name__)
-    log_state = LogState(hub.broker)
+    views = _Views(hub, authority)
+    bp.add_url_rule("/healthz", view_func=views.healthz)
+    bp.add_url_rule("/readyz", view_func=views.readyz)
+    bp.add_url_rule("/metrics", view_func=views.metrics)
+    bp.add_url_rule("/console/state", view_func=views.state)
+    return bp
 
-    def admit() -> None:
-        authority.visitor(carried(forms.query()), request.path)
 
-    @bp.get("/healthz")
-    def healthz() -> Response:
+class _Views:
+    def __init__(self, hub: Hub, authority: Authority) -> None:
+        self._hub = hub
+        self._authority = authority
+        self._log = LogState(hub.broker)
+
+    def healthz(self) -> Response:
+        """Say that this process answers."""
         return Response("ok\n", mimetype="text/plain")
 
-    @bp.get("/readyz")
-    def readyz() -> Response:
-        if hub.draining:
+    def readyz(self) -> Response:
+        """Say whether a request would be served here: the log answers, and nothing is ending."""
+        if self._hub.draining:
             detail = "The hub is stopping."
             raise Unavailable(detail, "Send requests to another one.")
-        if hub.failed:
+        if self._hub.failed:
             detail = "The hub is broken."
             raise Unavailable(detail, "Its log says why; its process will start anew.")
-        hub.broker.bounds()
+        self._log.bounds()
         return Response("ready\n", mimetype="text/plain")
 
-    @bp.get("/metrics")
-    def metrics() -> Response:
-        admit()
-        hub.measure()
-        bounds = log_state.bounds()
-        log = about_the_log(*(bounds or (None, None)))
-        text = hub.metrics.text([*log, about_the_build(VERSION)])
+    def metrics(self) -> Response:
+        """Return the numbers for Prometheus."""
+        self._admit()
+        self._hub.measure()
+        log = about_the_log(*(self._bounds() or (None, None)))
+        text = self._hub.metrics.text([*log, about_the_build(VERSION)])
         return _fresh(Response(text, content_type=CONTENT_TYPE))
 
-    @bp.get("/console/state")
-    def state() -> Response:
-        admit()
-        hub.measure()
-        bounds, settings = log_state.bounds(), hub.settings
-        return _fresh(
-            jsonify(
-                version=VERSION,
-                now=time.time(),
-                **hub.metrics.totals(),
-                log={
-                    "name": settings.log_name,
-                    "up": bounds is not None,
-                    "floor": bounds and str(bounds.floor),
-                    "head": bounds and str(bounds.head),
-                },
-                history={
-                    "events": settings.history_events,
-                    "age": settings.history_age,
-                    "bytes": settings.history_bytes,
-                },
-            )
-        )
+    def state(self) -> Response:
+        """Return the numbers for the console."""
+        self._admit()
+        self._hub.measure()
+        bounds, settings = self._bounds(), self._hub.settings
+        log = {
+            "name": settings.log_name,
+            "up": bounds is not None,
+            "floor": bounds and str(bounds.floor),
+            "head": bounds and str(bounds.head),
+        }
+        history = {
+            "events": settings.history_events,
+            "age": settings.history_age,
+            "bytes": settings.history_bytes,
+        }
+        totals = self._hub.metrics.totals()
+        return _fresh(jsonify(version=VERSION, now=time.time(), **totals, log=log, history=history))
 
-    return bp
+    def _admit(self) -> None:
+        self._authority.visitor(carried(forms.query()), request.path)
+
+    def _bounds(self) -> Bounds | None:
+        try:
+            return self._log.bounds()
+        except Unavailable:
+            return None
 
 
 def _fresh(answer: Response) -> Response:
