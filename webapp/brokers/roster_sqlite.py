@@ -161,9 +161,8 @@ class SqliteRoster:
             gone = "DELETE FROM readers WHERE owner = ? AND name = ? RETURNING text"
             rows = db.execute(gone, (self._owner, name)).fetchall()
             said += [f"{LEFT}{name} {text}" for (text,) in rows]
-        if (
-            came
-        ):  # one statement: a thread that steps through rows hands the interpreter over at each
+        # One statement: a thread that steps through rows hands the interpreter over at each.
+        if came:
             db.execute(_INSERT, (self._owner, json.dumps(came)))
         return said + [f"{CAME}{name} {text}" for name, text in came]
 
