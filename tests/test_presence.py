@@ -21,11 +21,11 @@ from logs import running_log
 from test_hub import Reader, make_hub
 
 from webapp.auth import Grant
-from webapp.brokers.roster import MemoryRoster
+from webapp.brokers.roster import KEPT, MemoryRoster
 from webapp.errors import Unavailable
 from webapp.events import Draft, Event, EventId
 from webapp.history import Start
-from webapp.presence import Presence
+from webapp.presence import Presence, Revoked
 from webapp.wire import frame
 
 if TYPE_CHECKING:
@@ -422,6 +422,52 @@ def test_a_process_that_was_taken_for_dead_writes_its_readers_down_again() -> No
     assert len(notices) == 6
     assert len(set(notices)) == 3
     hub.stop()
+
+
+def test_who_missed_the_notices_refuses_what_was_revoked_all_the_time() -> None:
+    hub, roster = make_hub(), Unread()
+    hub.presence = presence = Presence(hub, roster, lease=0.6)
+    hub.start()
+    joe, ann = (Grant(subject=name, issued=1.0) for name in ("joe", "ann"))
+    presence.revoke(Revoked("subject", "ann", time.time()), None)
+    thief = Reader(hub.subscribe(frozenset({"t"}), joe, Start()))
+    gevent.sleep(0.01)
+    roster.revoke(json.dumps(Revoked("subject", "joe", time.time())), time.time() + 60, "#")
+    for _ in range(KEPT):
+        roster.post("![]")
+    roster.away = True
+    with gevent.Timeout(PATIENCE):
+        while not roster.asked:
+            gevent.sleep(0.01)
+        assert presence.refuses(ann)  # as before
+        roster.away = False
+        thief.task.join()
+    assert thief.messages()[-1].data == '{"reason": "kicked"}'
+    assert presence.refuses(ann)
+    hub.stop()
+
+
+class Unread(MemoryRoster):
+    """One that does not always say what is revoked."""
+
+    away, asked = False, 0
+
+    def revoked(self) -> list[tuple[str, float]]:
+        """Say it, or fail."""
+        if self.away:
+            self.asked += 1
+            detail = "It is away."
+            raise Unavailable(detail, "Wait.")
+        return super().revoked()
+
+
+def test_a_second_revocation_never_lets_a_token_in_again() -> None:
+    hub = make_hub()
+    presence = Presence(hub, MemoryRoster(), lease=15)
+    for moment in (100.0, 98.0):  # by another machine's clock
+        presence.revoke(Revoked("subject", "joe", moment), None)
+    assert presence.refuses(Grant(subject="joe", issued=99.0))
+    assert not presence.refuses(Grant(subject="joe", issued=101.0))
 
 
 class Forgetful(MemoryRoster):

@@ -19,11 +19,11 @@ from gevent.event import Event as Signal
 from webapp.brokers.roster import CAME, LEFT, MOMENT, TOGETHER
 from webapp.errors import TidingsError
 from webapp.events import Announcement, Draft, Event
-from webapp.pace import Pace
+from webapp.pace import Pace, paced
 from webapp.subscriptions import CONTEXT, about, described
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from webapp.auth import Grant
     from webapp.brokers.roster import Roster
@@ -149,7 +149,7 @@ class Presence:
         end = time() + _FOR_EVER if until is None else until
         what = json.dumps(revoked)
         self._roster.revoke(what, end, f"{_REVOKE}{end} {what}")
-        self._refuse(self._remember(what, end))  # here at once
+        self._remember([(what, end)])  # here at once
 
     def refuses(self, grant: Grant) -> bool:
         """Whether a token was revoked."""
@@ -232,6 +232,7 @@ class Presence:
 
     def _heed(self, notices: list[str]) -> None:
         hearing, events = bool(self._hub.fanout.feeds.hearing), list[Event]()
+        revoked: list[tuple[str, float]] = []
         for notice in notices:
             sign, text = notice[0], notice[1:]
             if sign in {CAME, LEFT}:
@@ -241,7 +242,9 @@ class Presence:
                 self._kick(set(json.loads(text)))
             elif sign == _REVOKE:
                 until, _, what = text.partition(" ")
-                self._refuse(self._remember(what, float(until)))
+                revoked.append((what, float(until)))
+        if revoked:
+            self._remember(revoked)
         if events:
             self._hub.fanout.announce(events)
 
@@ -261,23 +264,21 @@ class Presence:
             if reader.name in names:
                 reader.end("kicked")
 
-    def _refuse(self, revoked: Revoked) -> None:
-        for reader in self._hub:
-            if revoked.means(reader.grant):
-                reader.end("kicked")
-
     def _learn(self) -> None:
-        self._revoked.clear()
-        for what, until in self._roster.revoked():
-            self._remember(what, until)
+        self._remember(self._roster.revoked())
 
-    def _remember(self, what: str, until: float) -> Revoked:
+    def _remember(self, revoked: Iterable[tuple[str, float]]) -> None:
+        """Refuse tokens until a time each, and end their streams."""
+        for what, until in paced(revoked):
+            new = Revoked(*json.loads(what)), until
+            key = new[0].kind, new[0].value
+            # Of two for one subject that counts which is of more tokens, whichever was told last.
+            self._revoked[key] = max(new, self._revoked.get(key, new))
         now = time()
-        for key in [key for key, (_, end) in self._revoked.items() if end <= now]:
-            del self._revoked[key]
-        revoked = Revoked(*json.loads(what))
-        self._revoked[revoked.kind, revoked.value] = revoked, until
-        return revoked
+        self._revoked = {key: it for key, it in self._revoked.items() if it[1] > now}
+        for reader in paced(self._hub):
+            if self.refuses(reader.grant):
+                reader.end("kicked")
 
 
 def _parts(names: list[str]) -> Iterator[list[str]]:
