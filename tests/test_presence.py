@@ -326,6 +326,18 @@ def test_a_revoked_token_is_refused_and_its_streams_end(hub: Server, topic: str)
     assert stolen not in hub.log
 
 
+def test_a_path_written_in_another_way_names_nobody_rather_than_all(
+    hub: Server, topic: str
+) -> None:
+    with hub.listen(topic=topic):
+        until(lambda: listed(hub, topic), "it is listed")
+        for disguised in (f"{PATH.replace('s', '%73')}/other", f"{PATH}%2Fother"):
+            for method in ("GET", "DELETE"):
+                answer = hub.http.request(method, disguised, headers=ALL)
+                assert answer.status_code == 404
+        assert listed(hub, topic)
+
+
 def test_what_cannot_be_revoked_is_refused_with_a_reason(hub: Server) -> None:
     url = "/.well-known/mercure/revocations"
     assert hub.http.post(url, data={"token": "nonsense"}, headers=ALL).status_code == 404

@@ -126,10 +126,10 @@ def _asked() -> tuple[str, str | None, str | None]:
     """Return the path as it was sent, and the topic and the subscriber that it names."""
     # Decoded, a topic's slashes would look like the path's.
     raw = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI", request.path)
-    path = SUBSCRIPTIONS + raw.partition("?")[0].partition(SUBSCRIPTIONS)[2]
-    parts = [unquote(part) for part in path.removeprefix(SUBSCRIPTIONS).split("/")[1:]]
-    if len(parts) > _MOST_PARTS or not all(parts):
+    _, plain, below = raw.partition("?")[0].partition(SUBSCRIPTIONS)
+    first, *parts = map(unquote, below.split("/"))
+    if not plain or first or len(parts) > _MOST_PARTS or not all(parts):
         detail = "The path has a topic and a subscriber at most, each percent-encoded."
         raise NotFound(detail, f"All are listed at {SUBSCRIPTIONS}, with their paths.")
     topic, subscriber = [*parts, None, None][:_MOST_PARTS]
-    return path, topic, subscriber
+    return SUBSCRIPTIONS + below, topic, subscriber
