@@ -160,6 +160,10 @@ class Server:
         """How many streams ended for a reason, as the log says."""
         return self.log.count(f"stream ended: reason={reason} ")
 
+    def left(self, topic: str) -> int:
+        """How many streams of a topic have ended, as the log says."""
+        return len(re.findall(f"stream ended: .* topics={re.escape(topic)}$", self.log, re.M))
+
     def stop(self, sig: int = signal.SIGTERM) -> int:
         """Stop it and return its exit status."""
         self.process.send_signal(sig)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Server
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 MODULE = ROOT / "webapp" / "static" / "tidings.js"
 START = """async ([module, url, options]) => {
@@ -106,10 +106,6 @@ def readers(server: Server) -> int:
     return found
 
 
-def ended(server: Server) -> int:
-    return server.log.count("stream ended: ")
-
-
 @contextmanager
 def publishing(server: Server, topic: str) -> Iterator[list[int]]:
     """Publish numbers all the while; the list has those that were published."""
@@ -165,7 +161,7 @@ def test_ten_tabs_have_one_connection(
     for page in tabs:
         got(page, *range(50))
         assert "error" not in str(page.evaluate("said"))
-    assert (ended(server), readers(server)) == (0, 1)
+    assert (server.left("events"), readers(server)) == (0, 1)
 
 
 def test_tabs_share_only_with_those_they_want_to_share_with(
@@ -246,22 +242,21 @@ def test_a_tab_that_comes_later_gets_what_its_url_asks_for_and_then_shares(
 ) -> None:
     for number in range(3):
         hub.publish(str(number), topic=topic)
-    before = ended(hub)
     first = tab(context, hub, f"?topic={topic}&last=2")
     got(first, 1, 2)
     second = tab(context, hub, f"?topic={topic}&last=2")
     got(second, 1, 2)
     with publishing(hub, topic) as numbers:
-        until(lambda: ended(hub) == before + 1, "it has met the first and has closed its own")
+        until(lambda: hub.left(topic) == 1, "it has met the first and has closed its own")
     got(first, 1, 2, *numbers)
     got(second, 1, 2, *numbers)
     newest = [1, 2, *numbers][-2:]  # it may have been quick, so that there was one number only
     third = tab(context, hub, f"?topic={topic}&last=2")
     got(third, *newest)
-    until(lambda: ended(hub) == before + 2, "nothing came, and it has closed its own")
+    until(lambda: hub.left(topic) == 2, "nothing came, and it has closed its own")
     hub.publish("last", topic=topic)
     got(third, *newest, "last")
-    assert ended(hub) == before + 2
+    assert hub.left(topic) == 2
 
 
 def test_a_page_that_is_kept_for_the_way_back_misses_nothing(
@@ -281,6 +276,28 @@ def test_a_page_that_is_kept_for_the_way_back_misses_nothing(
     hub.publish("2", topic=topic)
     got(leader, 0, 1, 2)
     got(other, 0, 1, 2)
+
+
+def test_a_tab_that_comes_back_has_its_time_to_catch_up(
+    context: BrowserContext, hub: Server, topic: str
+) -> None:
+    context.clock.install()
+    page = tab(context, hub, f"?topic={topic}")
+    is_open(page)
+    hub.publish("0", topic=topic)  # from here on it counts the seconds of silence
+    got(page, 0)
+    page.evaluate("dispatchEvent(new Event('pagehide'))")
+    other = tab(context, hub, f"?topic={topic}")
+    is_open(other)
+    hub.publish("1", topic=topic)
+    got(other, 1)
+    asked: list[Route] = []
+    page.route("**/events*", lambda route: asked.append(route))
+    with page.expect_request("**/events*"):
+        page.evaluate("dispatchEvent(new Event('pageshow'))")
+    context.clock.run_for(3000)
+    asked[0].continue_()
+    got(page, 0, 1)
 
 
 def test_it_survives_a_restart_of_the_hub_without_loss_or_double(

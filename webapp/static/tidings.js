@@ -19,6 +19,7 @@ export class Tidings extends EventTarget {
     const emit = (type, about) => this.dispatchEvent(new MessageEvent(type, about));
 
     const cut = () => {
+      clearTimeout(settling);
       link?.abort();
       link = undefined;
       hurry?.();
