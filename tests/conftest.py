@@ -162,7 +162,7 @@ class Server:
 
     def left(self, topic: str) -> int:
         """How many streams of a topic have ended, as the log says."""
-        return len(re.findall(f"stream ended: .* topics={re.escape(topic)}$", self.log, re.M))
+        return len(re.findall(rf"stream ended: .* topics={re.escape(topic)}\n", self.log))
 
     def stop(self, sig: int = signal.SIGTERM) -> int:
         """Stop it and return its exit status."""

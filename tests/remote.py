@@ -13,13 +13,14 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
     from webapp.brokers.base import Gap
@@ -67,7 +68,9 @@ class Remote:
             yield self._followed.get(timeout=PATIENCE)
 
     def stop(self) -> None:
-        """Close the broker and end its process."""
+        """Close the broker and end its process, if it still runs."""
+        if self._orders.fileno() < 0:
+            return
         self._orders.shutdown(socket.SHUT_WR)
         self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
@@ -86,6 +89,21 @@ class Remote:
                 self._running.pop(number).set_exception(error[0](*error[1:3], **error[3]))
             else:
                 self._running.pop(number).set_result(result)
+
+
+@contextmanager
+def remotes() -> Iterator[Callable[..., Remote]]:
+    """Start processes: `connect(url, HISTORY_EVENTS=10)`; all end afterwards."""
+    processes: list[Remote] = []
+
+    def connect(url: str, **limits: Any) -> Remote:
+        settings = {f"TIDINGS_{name}": str(value) for name, value in limits.items()}
+        processes.append(Remote(TIDINGS_BROKER_URL=url, **settings))
+        return processes[-1]
+
+    yield connect
+    for process in processes:
+        process.stop()
 
 
 def _load(file: BinaryIO) -> Any:

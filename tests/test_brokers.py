@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from logs import running_log
-from remote import Remote
+from remote import remotes
 
 from webapp.brokers.base import Gap
 from webapp.errors import Conflict
@@ -15,6 +16,8 @@ from webapp.events import Draft, Event, EventId
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from remote import Remote
 
     Connect = Callable[..., Remote]
 
@@ -34,16 +37,8 @@ def _url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture(name="connect")
 def _connect(url: str) -> Iterator[Connect]:
     """Start processes that share it: `connect(HISTORY_EVENTS=10)`."""
-    processes: list[Remote] = []
-
-    def connect(**limits: Any) -> Remote:
-        settings = {f"TIDINGS_{name}": str(value) for name, value in limits.items()}
-        processes.append(Remote(TIDINGS_BROKER_URL=url, **settings))
-        return processes[-1]
-
-    yield connect
-    for process in processes:
-        process.stop()
+    with remotes() as connect:
+        yield partial(connect, url)
 
 
 def drafts(*data: str, **fields: Any) -> list[Draft]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import edges
 import pytest
 from commands import tidings, token
-from conftest import KEY, need, until
+from conftest import KEY
 from logs import free_port
-from test_proxies import CADDY, proxy, speaks_tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,17 +33,10 @@ WAYS = {
     "meddling": 'proxy_set_header Last-Event-ID ""; proxy_hide_header Cache-Control;'
     " proxy_read_timeout 900ms;",
 }
-NGINX = """
-daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
-events {{ worker_connections 256; }}
-http {{
-  access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
-  fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  proxy_http_version 1.1; proxy_set_header Host localhost;
-  upstream two {{ server 127.0.0.1:%d; server 127.0.0.1:%d; }}
-  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://two; }} }}
-  %s
-}}
+TWO = """
+proxy_http_version 1.1; proxy_set_header Host localhost;
+upstream two {{ server 127.0.0.1:%d; server 127.0.0.1:%d; }}
+server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://two; }} }}
 """
 SERVER = "server {{ listen 127.0.0.1:%d; location / {{ proxy_pass http://127.0.0.1:{hub}; %s }} }}"
 
@@ -64,11 +55,9 @@ def _ways(
 ) -> Iterator[dict[str, str]]:
     folder = tmp_path_factory.mktemp("nginx")
     ports = {name: free_port() for name in WAYS}
-    servers = "\n".join(SERVER % (ports[name], how) for name, how in WAYS.items())
-    command = [need("nginx"), "-p", str(folder), "-c"]
-    with proxy(
-        folder, command, NGINX % (server.port, serve(TIDINGS_DEMO="0").port, servers), keyed.port
-    ) as both:
+    servers = TWO % (server.port, serve(TIDINGS_DEMO="0").port)
+    servers += "\n".join(SERVER % (ports[name], how) for name, how in WAYS.items())
+    with edges.nginx(folder, servers, keyed.port) as both:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         yield {**urls, "two logs": f"http://127.0.0.1:{both}"}
 
@@ -188,14 +177,8 @@ def test_behind_nginx_it_finds_what_is_wrong_and_how_to_mend_it(
 
 
 def test_behind_caddy_it_finds_tls_and_http_2(keyed: Server, tmp_path: Path) -> None:
-    from pathlib import Path
-
-    caddy = str(Path(sys.executable).with_name("caddy"))
-    with proxy(
-        tmp_path, [caddy, "run", "--adapter", "caddyfile", "--config"], CADDY, keyed.port
-    ) as port:
-        until(lambda: speaks_tls(port), "Caddy has its certificate")
-        url, authority = f"https://localhost:{port}", tmp_path / "pki/authorities/local/root.crt"
+    with edges.caddy(tmp_path, keyed.port) as (port, authority):
+        url = f"https://localhost:{port}"
         findings = found(url, "--quick", code=1)
         assert "certificate is not accepted" in findings["reachable"][1]
         known = {"SSL_CERT_FILE": str(authority), "TIDINGS_TOKEN": TOKEN}

@@ -27,17 +27,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import edges
 import pytest
 import yaml
 from commands import tidings, token
-from conftest import KEY, PATIENCE, ROOT, Stream, environment, installed, need, until
+from conftest import KEY, PATIENCE, ROOT, Stream, environment, installed, until
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from logs import free_port
 from readme import blocks
-from test_proxies import answers, proxy, speaks_tls
 
 from webapp.errors import Misconfigured
 from webapp.settings import Settings
@@ -119,7 +119,7 @@ class Box:
                 start_new_session=True,
             )
             assert b"READY=1" in notified.recv(1000)  # Type=notify
-        until(lambda: answers(self.port), "it serves")
+        until(lambda: edges.answers(self.port), "it serves")
 
     @property
     def log(self) -> str:
@@ -208,26 +208,8 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def plain(config: str) -> str:
-    """A configuration as `proxy` takes it, in which braces are the format's."""
+    """A configuration as `edges` takes it, in which braces are the format's."""
     return config.replace("{", "{{").replace("}", "}}")
-
-
-NGINX = """
-daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
-events {{ worker_connections 256; }}
-http {{ access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
-  fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
-%s
-}}
-"""
-CADDY = """{{
-  admin off
-  auto_https disable_redirects
-  skip_install_trust
-  local_certs
-  storage file_system {folder}
-}}
-"""
 
 
 @contextmanager
@@ -239,9 +221,7 @@ def nginx(box: Box, folder: Path) -> Iterator[Edge]:
     site = site.replace("hub.example", "localhost").replace("127.0.0.1:8000", "127.0.0.1:{hub}")
     assert "proxy_read_timeout 60s" in site
     site = site.replace("proxy_read_timeout 60s", "proxy_read_timeout 1s")
-    command = [need("nginx"), "-p", str(folder), "-c"]
-    with proxy(folder, command, NGINX % site, box.port) as port:
-        subprocess.run([*command, str(folder / "config"), "-t"], check=True, capture_output=True)
+    with edges.nginx(folder, site, box.port) as port:
         yield Edge(port, chain)
 
 
@@ -249,11 +229,8 @@ def nginx(box: Box, folder: Path) -> Iterator[Edge]:
 def caddy(box: Box, folder: Path) -> Iterator[Edge]:
     site = plain(BOX[2]).replace("127.0.0.1:8000", "127.0.0.1:{hub}")
     site = site.replace("hub.example", "localhost:{port}")
-    command = [str(Path(sys.executable).with_name("caddy")), "run"]
-    command += ["--adapter", "caddyfile", "--config"]
-    with proxy(folder, command, CADDY + site, box.port) as port:
-        until(lambda: speaks_tls(port), "Caddy has its certificate")
-        yield Edge(port, folder / "pki/authorities/local/root.crt")
+    with edges.caddy(folder, box.port, site) as (port, authority):
+        yield Edge(port, authority)
 
 
 @pytest.fixture(name="edge", scope="module", params=[nginx, caddy], ids=["nginx", "caddy"])

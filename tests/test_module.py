@@ -292,7 +292,7 @@ def test_a_tab_that_comes_back_has_its_time_to_catch_up(
     hub.publish("1", topic=topic)
     got(other, 1)
     asked: list[Route] = []
-    page.route("**/events*", lambda route: asked.append(route))
+    page.route("**/events*", asked.append)
     with page.expect_request("**/events*"):
         page.evaluate("dispatchEvent(new Event('pageshow'))")
     context.clock.run_for(3000)

@@ -2,104 +2,37 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import edges
 import httpx
 import pytest
-from conftest import PATIENCE, need, until
+from conftest import PATIENCE, until
 
 from webapp import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from conftest import Server
     from playwright.sync_api import Browser
 
-NGINX = """
-daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
-events {{ worker_connections 256; }}
-http {{
-  access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
-  fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  server {{ listen 127.0.0.1:{port}; location / {{
-    proxy_pass http://127.0.0.1:{hub}; proxy_http_version 1.0; proxy_set_header Host localhost;
-  }} }}
-}}
-"""
-CADDY = """{{
-  admin off
-  auto_https disable_redirects
-  skip_install_trust
-  storage file_system {folder}
-}}
-https://localhost:{port} {{
-  bind 127.0.0.1
-  tls internal
-  reverse_proxy 127.0.0.1:{hub}
-}}
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def proxy(folder: Path, command: list[str], config: str, hub: int) -> Iterator[int]:
-    port = free_port()
-    path = folder / "config"
-    path.write_text(config.format(folder=folder, port=port, hub=hub))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, str(path)], stdout=log, stderr=log)
-    try:
-        until(lambda: answers(port), "the proxy is up")
-        yield port
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+OLD = """server {{ listen 127.0.0.1:{port}; location / {{
+  proxy_pass http://127.0.0.1:{hub}; proxy_http_version 1.0; proxy_set_header Host localhost;
+}} }}"""
 
 
 @pytest.fixture(name="nginx")
 def _nginx(server: Server, tmp_path: Path) -> Iterator[str]:
-    command = [need("nginx"), "-p", str(tmp_path), "-c"]
-    with proxy(tmp_path, command, NGINX, server.port) as port:
+    with edges.nginx(tmp_path, OLD, server.port) as port:
         yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(name="caddy")
 def _caddy(server: Server, tmp_path: Path) -> Iterator[str]:
-    caddy = str(Path(sys.executable).with_name("caddy"))
-    command = [caddy, "run", "--adapter", "caddyfile", "--config"]
-    with proxy(tmp_path, command, CADDY, server.port) as port:
-        until(lambda: speaks_tls(port), "Caddy has its certificate")
+    with edges.caddy(tmp_path, server.port) as (port, _):
         yield f"https://localhost:{port}"
-
-
-def speaks_tls(port: int) -> bool:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
-            context.wrap_socket(plain, server_hostname="localhost").close()
-    except OSError:
-        time.sleep(0.05)
-        return False
-    return True
 
 
 def test_behind_nginx_with_http_1_0_each_event_comes_at_once(

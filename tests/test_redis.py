@@ -6,12 +6,12 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import need, until
 from logs import IN_MEMORY, LogServer, Network, free_port, running_log
-from remote import Remote
+from remote import remotes
 from test_brokers import MANY, contents, drafts, taken
 
 from webapp.brokers.base import Gap
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Server
+    from remote import Remote
 
     from webapp.events import Event
 
@@ -58,17 +59,8 @@ def _server(run: Run) -> LogServer:
 
 @pytest.fixture(name="connect")
 def _connect() -> Iterator[Connect]:
-    """Start processes: `connect(url, HISTORY_EVENTS=10)`."""
-    processes: list[Remote] = []
-
-    def connect(url: str, **limits: Any) -> Remote:
-        settings = {f"TIDINGS_{name}": str(value) for name, value in limits.items()}
-        processes.append(Remote(TIDINGS_BROKER_URL=url, **settings))
-        return processes[-1]
-
-    yield connect
-    for process in processes:
-        process.stop()
+    with remotes() as connect:
+        yield connect
 
 
 @pytest.fixture(name="network")

@@ -20,7 +20,7 @@ import gevent
 import pytest
 from conftest import need, until
 from gevent.queue import Queue
-from remote import Remote
+from remote import Remote, remotes
 
 from webapp.brokers.base import Gap
 from webapp.brokers.logfile import LogFile, packed
@@ -47,17 +47,12 @@ def _path(tmp_path: Path) -> Path:
 @pytest.fixture(name="connect")
 def _connect(path: Path) -> Iterator[Connect]:
     """Start processes that share a log: `connect(HISTORY_EVENTS=10)`."""
-    processes: list[Remote] = []
+    with remotes() as start:
 
-    def connect(at: Path = path, **limits: Any) -> Remote:
-        settings = {f"TIDINGS_{name}": str(value) for name, value in limits.items()}
-        processes.append(Remote(TIDINGS_BROKER_URL=f"sqlite:///{at}", **settings))
-        return processes[-1]
+        def connect(at: Path = path, **limits: Any) -> Remote:
+            return start(f"sqlite:///{at}", **limits)
 
-    yield connect
-    for process in processes:
-        if process._orders.fileno() >= 0:  # the test has not stopped it
-            process.stop()
+        yield connect
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import httpx
 import jwt
 import pytest
 from conftest import KEY, PATIENCE, ROOT, environment, installed, running, until
+from logs import free_port
 
 from webapp import wire
 from webapp.errors import Misconfigured
@@ -151,12 +151,6 @@ def test_a_second_worker_that_is_asked_for_later_is_taken_back(
     assert server.log.count("Booting worker") == 1
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Platform:
     """Runs the Procfile as a platform does: PORT set, the process type `web`."""
 
@@ -175,10 +169,7 @@ class Platform:
                 stderr=out,
                 start_new_session=True,
             )
-        until(
-            lambda: answers(f"{self.url}/readyz"),
-            f"the platform sees it ready: {self.log.read_text()}",
-        )
+        until(lambda: answers(f"{self.url}/readyz"), "the platform sees it ready")
 
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)
