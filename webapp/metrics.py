@@ -65,25 +65,15 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-
-        def count(name: str, about: str, reasons: Iterable[str] = ()) -> _Count:
-            counter = Counter(
-                f"tidings_{name}", about, ["reason"] if reasons else [], registry=registry
-            )
-            for reason in reasons:
-                counter.labels(reason)  # a rate sees no first one come out of nothing
-            return _Count(counter)
-
-        def gauge(name: str, about: str, mode: Any = "liveall") -> Gauge:
-            return Gauge(f"tidings_{name}", about, registry=registry, multiprocess_mode=mode)
-
-        self._opened = count("streams_opened", "Streams that were opened.")
-        self._ended = count("streams_ended", "Streams that ended, by reason.", _ENDS)
-        self._refused = count("refused", "Requests and connections refused, by reason.", _GRAVE)
-        self._published = count("published_events", "Events that were put in the log.")
-        self._delivered = count("delivered_events", "Events handed to readers.")
-        self._bytes = count("delivered_bytes", "Bytes of these.")
-        self._cpu = count("process_cpu_seconds", "Processor time, of all workers.")
+        self._opened = self._count("streams_opened", "Streams that were opened.")
+        self._ended = self._count("streams_ended", "Streams that ended, by reason.", _ENDS)
+        self._refused = self._count(
+            "refused", "Requests and connections refused, by reason.", _GRAVE
+        )
+        self._published = self._count("published_events", "Events that were put in the log.")
+        self._delivered = self._count("delivered_events", "Events handed to readers.")
+        self._bytes = self._count("delivered_bytes", "Bytes of these.")
+        self._cpu = self._count("process_cpu_seconds", "Processor time, of all workers.")
         self._publishing = _Spread(
             "publish_seconds", "How long the log took to accept a request's events.", registry
         )
@@ -93,14 +83,24 @@ class Metrics:
         self._replays = _Spread(
             "replay_events", "Events a reader was given before it had caught up.", registry, _EVENTS
         )
-        self._readers = gauge("readers", "Streams that are open, by worker.")
-        self._pid = gauge("worker_pid", "Process id, by worker, as in the log's lines.")
-        self._memory = gauge("process_resident_bytes", "Memory, by worker.")
-        self._fill = gauge(
+        self._readers = self._gauge("readers", "Streams that are open, by worker.")
+        self._pid = self._gauge("worker_pid", "Process id, by worker, as in the log's lines.")
+        self._memory = self._gauge("process_resident_bytes", "Memory, by worker.")
+        self._fill = self._gauge(
             "window_fill_ratio", "How full the fullest worker's window is, 0 to 1.", "livemax"
         )
         self._pending = [found for found in vars(self).values() if hasattr(found, "flush")]
         self._cpu_told = 0.0
+
+    def _count(self, name: str, about: str, reasons: Iterable[str] = ()) -> _Count:
+        labels = ["reason"] if reasons else []
+        counter = Counter(f"tidings_{name}", about, labels, registry=self._registry)
+        for reason in reasons:
+            counter.labels(reason)  # a rate sees no first one come out of nothing
+        return _Count(counter)
+
+    def _gauge(self, name: str, about: str, mode: Any = "liveall") -> Gauge:
+        return Gauge(f"tidings_{name}", about, registry=self._registry, multiprocess_mode=mode)
 
     def opened(self) -> None:
         """A stream was opened."""
