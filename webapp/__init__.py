@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flask import Flask
 
+    from webapp.auth import Authority
+    from webapp.hub import Hub
     from webapp.settings import Settings
 
 
@@ -24,15 +26,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     # Here and not above: gunicorn's master imports this package for its worker class, and what
     # these import (ssl) must not be imported before gevent has patched the worker.
-
     from webapp.auth import Authority
-    from webapp.brokers import connect, enlist
+    from webapp.brokers import connect
     from webapp.demo import Demo
     from webapp.hub import Hub
     from webapp.limits import behind
-    from webapp.presence import Presence
     from webapp.settings import Settings
-    from webapp.views import events, openapi, ops, pages, presence, problems
+    from webapp.views import events, openapi, ops, pages, problems
     from webapp.views.lean import LeanFlask
 
     settings = settings or Settings.from_env(os.environ)
@@ -51,10 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(pages.as_declared)
     authority = Authority(settings)
     if settings.keyed:
-        hub.presence = Presence(hub, enlist(settings, hub.broker), settings.presence_lease)
-        hub.observers.append(hub.presence)
-        authority.refuses = hub.presence.refuses
-        app.register_blueprint(presence.make_blueprint(hub, hub.presence, authority, settings))
+        _list_readers(app, hub, authority)
     app.register_blueprint(events.make_blueprint(hub, authority, settings))
     app.register_blueprint(ops.make_blueprint(hub, authority))
     app.register_blueprint(openapi.make_blueprint(settings))
@@ -62,6 +59,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.cors_origins:
         _allow_origins(app, settings.cors_origins)
     return app
+
+
+def _list_readers(app: Flask, hub: Hub, authority: Authority) -> None:
+    """Let those who may know who listens, and send readers away."""
+    from webapp.brokers import enlist
+    from webapp.presence import Presence
+    from webapp.views import presence
+
+    settings = hub.settings
+    hub.presence = Presence(hub, enlist(settings, hub.broker), settings.presence_lease)
+    hub.observers.append(hub.presence)
+    authority.refuses = hub.presence.refuses
+    app.register_blueprint(presence.make_blueprint(hub, hub.presence, authority, settings))
 
 
 def _max_readers(settings: Settings) -> int:
