@@ -65,8 +65,10 @@ def total(server: Server, name: str) -> float:
 
 @pytest.fixture(name="hub", scope="module")
 def _hub(serve: Callable[..., Server]) -> Server:
-    """Two workers behind a key."""
-    return serve("-w", "2", TIDINGS_JWT_KEY=KEY)
+    """Two workers behind a key, both of which have begun."""
+    server = serve("-w", "2", TIDINGS_JWT_KEY=KEY)
+    until(lambda: len(read(server)["workers"]) == 2, "both have begun")
+    return server
 
 
 def post(server: Server, count: int = 1, **fields: Any) -> None:
