@@ -45,6 +45,11 @@ SANDBOXED = """<p></p><script type=module>
   source.onopen = () => say("open");
   source.onmessage = (event) => say(event.data);
 </script>"""
+HOLD = """() => {
+  const request = navigator.locks.request.bind(navigator.locks);
+  const going = new Promise((done) => { window.go = done; });
+  navigator.locks.request = async (...about) => { await going; return request(...about); };
+}"""
 BUSY = "() => { while (!document.cookie); }"  # of all tabs, read at once
 
 
@@ -259,6 +264,23 @@ def test_a_tab_that_comes_later_gets_what_its_url_asks_for_and_then_shares(
     assert hub.left(topic) == 2
 
 
+def test_what_the_others_are_told_while_a_tab_joins_takes_nothing_from_it(
+    context: BrowserContext, hub: Server, topic: str
+) -> None:
+    for number in range(2):
+        hub.publish(str(number), topic=topic)
+    leader = tab(context, hub, f"?topic={topic}&last=2")
+    got(leader, 0, 1)
+    later = context.new_page()
+    later.goto(f"{hub.url}/healthz")
+    later.evaluate(HOLD)
+    listen(later, f"/events?topic={topic}&last=2")
+    hub.publish("2", topic=topic)
+    got(leader, 0, 1, 2)
+    later.evaluate("go()")
+    got(later, 1, 2)
+
+
 def test_a_page_that_is_kept_for_the_way_back_misses_nothing(
     context: BrowserContext, hub: Server, topic: str
 ) -> None:
@@ -292,7 +314,7 @@ def test_a_tab_that_comes_back_has_its_time_to_catch_up(
     hub.publish("1", topic=topic)
     got(other, 1)
     asked: list[Route] = []
-    page.route("**/events*", asked.append)
+    page.route("**/events*", lambda route: asked.insert(0, route))
     with page.expect_request("**/events*"):
         page.evaluate("dispatchEvent(new Event('pageshow'))")
     context.clock.run_for(3000)

@@ -40,19 +40,20 @@ export class Tidings extends EventTarget {
       const lead = (lock) => {
         if (!lock) return;
         leading = true;
+        pending = undefined;
         follow(Math.max(Date.now(), leader + 1));
         return stream(stays);
       };
       try {
         unanswered = 0;
+        if (this.lastEventId || /[?&](last|since)/.test(href)) {
+          pending = new Map();
+          recent = new Set();
+        }
         channel = new BroadcastChannel(name);
         channel.onmessage = ({ data }) => hear(data);
         await navigator.locks.request(name, how, lead);
-        if (stays() && (this.lastEventId || /[?&](last|since)/.test(href))) {
-          pending = new Map();
-          recent = new Set();
-          await stream(() => stays() && pending);
-        }
+        await stream(() => stays() && pending);
         channel?.postMessage(0); // who leads?
         await navigator.locks.request(name, { signal }, lead);
       } catch (error) {
