@@ -7,8 +7,6 @@ from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from flask import request
-
 from webapp.errors import Invalid, TooLarge, Unavailable, Unreadable
 from webapp.events import Draft
 from webapp.pace import give_way
@@ -17,6 +15,7 @@ from webapp.views import forms
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flask import Request
     from werkzeug.datastructures import MultiDict
 
 MAX_BATCH = 10_000  # events in one JSON array
@@ -33,7 +32,9 @@ _LONG = 1000  # digits of any number
 Fields = dict[str, Any]
 
 
-def drafts(query: MultiDict[str, str], default: str | None, max_body: int) -> list[Draft]:
+def drafts(
+    request: Request, query: MultiDict[str, str], default: str | None, max_body: int
+) -> list[Draft]:
     """Return what a form, JSON or raw body publishes; all of it is valid.
 
     :param query: the query's parameters, which say more about a raw body.
@@ -42,8 +43,8 @@ def drafts(query: MultiDict[str, str], default: str | None, max_body: int) -> li
     :raises TooLarge: the body is over `max_body` bytes, or the array over `MAX_BATCH` events.
     :raises Unreadable: the body is of a kind that the hub does not read.
     """
-    check_encoding()
-    body, kind = read(max_body), request.mimetype
+    check_encoding(request)
+    body, kind = read(request, max_body), request.mimetype
     if kind == "application/json":
         value = _json(body)
         items = value if isinstance(value, list) else [value]
@@ -53,7 +54,7 @@ def drafts(query: MultiDict[str, str], default: str | None, max_body: int) -> li
             raise refusal(detail, "Send several, or an NDJSON body.", reason="batch")
         return list(_drafts(items, default))
     if kind in {"application/x-www-form-urlencoded", "multipart/form-data"}:
-        fields = forms.read(body)
+        fields = forms.read(request, body)
     else:
         fields = query
         if body:
@@ -71,13 +72,13 @@ def _drafts(items: list[Any], default: str | None) -> Iterator[Draft]:
         yield draft(item, default)
 
 
-def lines(max_line: int) -> Iterator[list[bytes]]:
+def lines(request: Request, max_line: int) -> Iterator[list[bytes]]:
     """Yield the complete lines of the body as they arrive, in batches, for as long as it lasts.
 
     :raises TooLarge: a line is over `max_line` bytes.
     """
     rest = bytearray()
-    for piece in _pieces():
+    for piece in _pieces(request):
         complete, end, begun = piece.rpartition(b"\n")
         found = bytes(rest + complete).split(b"\n") if end else []
         short = list(takewhile(lambda line: len(line) <= max_line, found))
@@ -101,7 +102,7 @@ def parse_line(line: bytes, default: str | None) -> Draft:
     return draft(_json(line), default)
 
 
-def read(limit: int) -> bytes:
+def read(request: Request, limit: int) -> bytes:
     """Read the whole body.
 
     :raises TooLarge: it is over `limit` bytes.
@@ -157,7 +158,7 @@ def draft(item: object, default: str | None) -> Draft:
     )
 
 
-def _pieces() -> Iterator[bytes]:
+def _pieces(request: Request) -> Iterator[bytes]:
     body = request.environ["wsgi.input"]
     if hasattr(body, "pieces"):
         yield from body.pieces()
@@ -167,7 +168,7 @@ def _pieces() -> Iterator[bytes]:
         yield piece
 
 
-def check_encoding() -> None:
+def check_encoding(request: Request) -> None:
     """Refuse a body that is not plain UTF-8.
 
     :raises Unreadable: it says that it is compressed, or in another encoding.

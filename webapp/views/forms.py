@@ -6,7 +6,6 @@ import io
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from flask import request
 from werkzeug.datastructures import MultiDict
 from werkzeug.formparser import MultiPartParser
 from werkzeug.http import parse_options_header
@@ -18,13 +17,14 @@ from webapp.pace import Pace, give_way
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flask import Request
     from werkzeug.datastructures import Headers
 
 _MAX_FIELDS = MAX_TOPICS + 100
 _ESCAPES = 4 << 10  # bytes that are decoded in a millisecond
 
 
-def query() -> MultiDict[str, str]:
+def query(request: Request) -> MultiDict[str, str]:
     """Return the query's parameters.
 
     :raises Invalid: it is not UTF-8, or has too many.
@@ -32,17 +32,17 @@ def query() -> MultiDict[str, str]:
     return _pairs(request.query_string, "query")
 
 
-def read(body: bytes) -> MultiDict[str, str]:
+def read(request: Request, body: bytes) -> MultiDict[str, str]:
     """Return the fields of a form.
 
     :raises Invalid: it is broken, not UTF-8, or has too many fields.
     :raises Unreadable: it holds a file, or text in another encoding.
     """
     many = request.mimetype == "multipart/form-data"
-    return _multipart(body) if many else _pairs(body, "form")
+    return _multipart(request, body) if many else _pairs(body, "form")
 
 
-def _multipart(body: bytes) -> MultiDict[str, str]:
+def _multipart(request: Request, body: bytes) -> MultiDict[str, str]:
     text(body)  # the parser would replace what is not UTF-8
     boundary = request.mimetype_params.get("boundary", "").encode()
     try:

@@ -83,7 +83,7 @@ class _Views:
         return _fresh(jsonify(version=VERSION, now=time.time(), **totals, log=log, history=history))
 
     def _admit(self) -> None:
-        self._authority.visitor(carried(forms.query()), request.path)
+        self._authority.visitor(carried(request, forms.query(request)), request.path)
 
     def _bounds(self) -> Bounds | None:
         try:

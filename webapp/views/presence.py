@@ -91,7 +91,7 @@ class _Views:
     def revoke(self) -> ResponseReturnValue:
         """End the streams of a token, or of all that somebody had until now, and refuse them."""
         self._authority.operator(self._token(), REVOCATIONS)
-        form = forms.read(bodies.read(_MAX_BODY)).to_dict()
+        form = forms.read(request, bodies.read(request, _MAX_BODY)).to_dict()
         token, subject = form.get("token"), form.get("subject")
         if bool(token) == bool(subject):
             detail = "What is revoked is one token, or all of one subject."
@@ -112,7 +112,7 @@ class _Views:
             ) from None
 
     def _token(self) -> str | None:
-        return carried(forms.query().to_dict(), self._origins)
+        return carried(request, forms.query(request).to_dict(), self._origins)
 
     def _found(self, topic: str | None, subscriber: str | None) -> list[Object]:
         found = list(self._presence.subscriptions(topic, subscriber))

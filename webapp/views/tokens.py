@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import request
-
 from webapp.errors import Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from flask import Request
+
 COOKIE = "mercureAuthorization"
 
 
-def carried(args: Mapping[str, str], publish_origins: Iterable[str] = ()) -> str | None:
-    """Return the request's token from the first carrier that has one, in Mercure's order.
+def carried(
+    request: Request, args: Mapping[str, str], publish_origins: Iterable[str] = ()
+) -> str | None:
+    """Return a request's token from the first carrier that has one, in Mercure's order.
 
     :param args: the query's.
     :param publish_origins: whose pages may publish with a cookie, beside the hub's own.
@@ -31,11 +33,11 @@ def carried(args: Mapping[str, str], publish_origins: Iterable[str] = ()) -> str
         return None
     token = request.cookies.get(COOKIE)
     if token and request.method not in {"GET", "HEAD"}:
-        _check_origin(publish_origins)
+        _check_origin(request, publish_origins)
     return token
 
 
-def _check_origin(allowed: Iterable[str]) -> None:
+def _check_origin(request: Request, allowed: Iterable[str]) -> None:
     if request.headers.get("Origin", "none") not in {request.host_url.rstrip("/"), *allowed}:
         detail = "A cookie publishes only for pages of an origin that is allowed."
         raise Forbidden(detail, "Add the page's origin to TIDINGS_PUBLISH_ORIGINS.")
