@@ -112,6 +112,26 @@ def background(*arguments: str, **env: str) -> Iterator[Running]:
             process.stdin.close()
 
 
+@contextmanager
+def saying(answer: bytes) -> Iterator[str]:
+    """A server that gives one client an answer, whatever it asks; yield its URL."""
+
+    def answer_one() -> None:
+        with suppress(OSError):
+            client, _ = listener.accept()
+            with client:
+                client.recv(1 << 16)
+                client.sendall(answer)
+                client.recv(1)  # until it leaves
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        thread = threading.Thread(target=answer_one)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(PATIENCE)
+
+
 class Way(Network):
     """The way to a hub: it can be cut, it can hang, and answers can be lost on it."""
 

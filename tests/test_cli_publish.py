@@ -175,9 +175,10 @@ def test_a_line_that_is_refused_is_told_with_its_number_and_the_others_go_on(
     assert re.findall(r"line (\d+) was", done.stderr) == ["2", "5", "7", "3", "4", "9"]
     assert "TIDINGS_MAX_EVENT_BYTES" in done.stderr
     assert done.stderr.endswith("published 3 events, refused 6\n")
-    long = "x" * 9_000_000 + "\nshort\n"
+    long = "x" * 9_000_000 + "\nshort\n" + "x" * ((8 << 20) + 9)
     done = tidings("publish", "-f", stdin=long, TIDINGS_URL=server.url)
-    assert re.search(r"line 1 was .*bytes\npublished 1 event, refused 1\n", done.stderr)
+    assert re.findall(r"line (\d+) was .*bytes", done.stderr) == ["1", "3"]
+    assert done.stderr.endswith("published 1 event, refused 2\n")
 
 
 def test_a_pipe_goes_on_over_restarts_kills_and_lost_answers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from commands import COMMAND, background, tidings, token, way
+from commands import COMMAND, background, saying, tidings, token, way
 from conftest import KEY, PATIENCE, ROOT, environment, serving, until
 from logs import free_port
 
@@ -145,6 +145,16 @@ def test_it_says_what_is_missing(serve: Callable[..., Server]) -> None:
     assert "some are missing" in aged.stderr
     with background("tail", "--from", "nonsense", TIDINGS_URL=server.url) as command:
         until(lambda: "does not know the cursor" in command.err, "it says so")
+
+
+def test_it_says_what_is_missing_of_who_listens_and_passes_over_what_it_does_not_know() -> None:
+    events = ['event: hub.reset\ndata: {"reason": "presence"}', f"retry: {'9' * 400}"]
+    events += ["event: hub.odd\ndata: []", f"event: hub.odd\ndata: {'[' * 100_000}", "data: ok"]
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    with saying((head + "\n\n".join([*events, ""])).encode()) as url:
+        done = tidings("tail", "-n", "1", TIDINGS_URL=url)
+    assert done.stdout == "ok\n"
+    assert done.stderr == "some of who came and went is missing: list who listens anew\n"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from webapp.cli.away import Away, Backoff, Failed
+from webapp.cli.remote import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +113,7 @@ class Follower:
         while True:
             piece = os.read(source, _PIECE)
             *texts, rest = (rest + piece).split(b"\n")
-            if not piece and rest:
+            if not piece and (rest or over):
                 texts, rest = [rest], b""
             lines = []
             for text in texts:
@@ -130,17 +131,15 @@ class Follower:
 
     def _event(self, number: int, text: bytes) -> bytes | None:
         if not self._ndjson:
-            item: Any = {**self._about, "data": text.decode("utf-8", "replace")}
+            item = {**self._about, "data": text.decode("utf-8", "replace")}
         elif not text.strip():
             return None
         else:
-            item = None
-            with suppress(ValueError, RecursionError):
-                item = json.loads(text)
-            if not isinstance(item, dict):
+            said = json_object(text)
+            if said is None:
                 self._refuse(number, "it is not a JSON object")
                 return None
-            item = {**self._about, **item}
+            item = {**self._about, **said}
         item["id"] = item.get("id") or f"{self._name}.{number}"
         return json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
@@ -193,7 +192,7 @@ class Follower:
             return self._post(part)
         body = self._remote.read(answer)
         try:
-            found = json.loads(body)
+            found = json_object(body) or {}
             done, last_id = int(found["published"]), found["last_id"]
         except (ValueError, KeyError, TypeError):
             message = f"{self._remote.where} answers, but not as a hub does."

@@ -8,7 +8,6 @@ import time
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlencode
 
 import click
 
@@ -125,18 +124,15 @@ class Publisher:
         self._fields = {"topic": topic, **({"private": "on"} if private else {})}
         self._connection: HTTPConnection | None = None
 
-    def publish(self, data: str) -> str:
-        """Publish and return the event's id.
+    def publish(self, data: str) -> None:
+        """Publish an event.
 
         :raises click.ClickException: the hub refuses.
         :raises Away: it does not answer.
         """
         self._connection = self._connection or self._remote.connect(_TIMEOUT)
-        body = urlencode({**self._fields, "data": data}).encode()
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/plain"}
         try:
-            answer = self._remote.ask(self._connection, "POST", body=body, headers=headers)
-            return self._remote.read(answer).decode("ascii", "replace").strip()
+            self._remote.publish(self._connection, {**self._fields, "data": data})
         except (Away, click.ClickException):
             self.close()
             raise

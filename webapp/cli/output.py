@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from webapp.cli.remote import json_object
+
 if TYPE_CHECKING:
     from webapp.wire import Message
 
@@ -24,12 +26,8 @@ def opened(message: Message) -> dict[str, Any] | None:
     """Return what the envelope of an event says, or None where the hub made none."""
     if not message.data.startswith("{"):
         return None
-    try:
-        about = json.loads(message.data)
-    except (ValueError, RecursionError):
-        return None
-    made = isinstance(about, dict) and about.keys() >= _ENVELOPE and about["id"] == message.id
-    return about if made else None
+    about = json_object(message.data) or {}
+    return about if about.keys() >= _ENVELOPE and about["id"] == message.id else None
 
 
 def as_json(message: Message, topic: str | None, *, ascii_: bool = False) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, NoReturn
 
 import click
 
@@ -68,20 +67,20 @@ def publish(  # noqa: PLR0913 - what can be said of an event
             message = "With --follow the data come from stdin, and each line has its own id."
             raise click.UsageError(message)
         backoff = Backoff(float("inf") if patience is None else patience)
-        follower = Follower(remote, _event(fields), backoff, ndjson=ndjson)
-        done = follower.run(sys.stdin.fileno())
-        if as_json:
-            click.echo(json.dumps(follower.summary))
-        click.get_current_context().exit(done)
+        _follow(Follower(remote, _event(fields), backoff, ndjson=ndjson), as_json=as_json)
     if ndjson:
         message = "--ndjson goes with --follow."
         raise click.UsageError(message)
     text = _stdin() if data in {None, "-"} else data or ""
-    click.echo(
-        _publish(
-            remote, fields, text, Backoff(10.0 if patience is None else patience), as_json=as_json
-        )
-    )
+    backoff = Backoff(10.0 if patience is None else patience)
+    click.echo(_publish(remote, fields, text, backoff, as_json=as_json))
+
+
+def _follow(follower: Follower, *, as_json: bool) -> NoReturn:
+    code = follower.run(sys.stdin.fileno())
+    if as_json:
+        click.echo(json.dumps(follower.summary))
+    click.get_current_context().exit(code)
 
 
 def _event(fields: dict[str, Any]) -> dict[str, Any]:
@@ -94,19 +93,15 @@ def _event(fields: dict[str, Any]) -> dict[str, Any]:
 def _publish(
     remote: Remote, fields: dict[str, Any], text: str, backoff: Backoff, *, as_json: bool
 ) -> str:
-    # As a form: any hub that speaks Mercure takes it.
     form = {"data": text, "type": fields["type"], "id": fields["id"], "retry": fields["retry"]}
     form |= {"topic": fields["topics"] or None, "private": "on" if fields["private"] else None}
     said = {name: value for name, value in form.items() if value is not None}
-    body = urlencode(said, doseq=True).encode()
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    headers["Accept"] = "application/json" if as_json else "text/plain"
+    accept = "application/json" if as_json else "text/plain"
     while True:
         try:
             connection = remote.connect(_TIMEOUT)
             try:
-                answer = remote.ask(connection, "POST", body=body, headers=headers)
-                return remote.safe(remote.read(answer).decode("utf-8", "replace").strip())
+                return remote.safe(remote.publish(connection, said, accept))
             finally:
                 connection.close()
         except Away as away:

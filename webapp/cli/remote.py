@@ -25,7 +25,6 @@ NEVER = "never"
 _LOCAL = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 _AGAIN = {408, 425, 429}  # and all from 500 on
 _MOST_ANSWER = 1 << 20
-_MOST_WAIT = 30.0
 _CONNECT = 10.0  # seconds
 _MOVED = range(300, 400)
 _OK = 200
@@ -94,7 +93,8 @@ class Remote:
             url = ("http://" if _LOCAL.match(url) else "https://") + url
         try:
             parts = urlsplit(url)
-            good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+            named = (parts.hostname or "").encode("idna")  # as it will be looked up
+            good = parts.scheme in {"http", "https"} and named and parts.port != 0
         except ValueError:
             good = False
         if not good or not url.isascii() or not url.isprintable() or " " in url:
@@ -199,6 +199,23 @@ class Remote:
             connection.request(method, target, body, said)
             return connection.getresponse()
 
+    def publish(
+        self,
+        connection: http.client.HTTPConnection,
+        fields: Mapping[str, Any],
+        accept: str = "text/plain",
+    ) -> str:
+        """Publish an event, as a form: any hub that speaks Mercure takes it.
+
+        :returns: what the hub answers, which is the event's id where plain text is accepted.
+        :raises Failed: it refuses.
+        :raises Away: it does not answer, or says: later.
+        """
+        body = urlencode(fields, doseq=True).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": accept}
+        answer = self.ask(connection, "POST", body=body, headers=headers)
+        return self.read(answer).decode("utf-8", "replace").strip()
+
     def read(self, response: http.client.HTTPResponse) -> bytes:
         """Return the body of an answer that is 200.
 
@@ -238,9 +255,15 @@ class Remote:
         return "".join(letter if letter.isprintable() else " " for letter in text)[:1000]
 
 
-def _problem(body: bytes) -> dict[str, Any]:
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """Return a JSON object, or None where a text from elsewhere is none."""
     try:
-        about = json.loads(body)
-    except ValueError:
-        return {}
-    return about if isinstance(about, dict) and "detail" in about else {}
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _problem(body: bytes) -> dict[str, Any]:
+    about = json_object(body) or {}
+    return about if "detail" in about else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,8 @@ import click
 from webapp import wire
 from webapp.cli.away import Away, Backoff, Failed
 from webapp.cli.output import Progress, as_json, in_colours, shown, wants_colours
-from webapp.cli.remote import Duration, Remote, remote_options
+from webapp.cli.remote import Duration, Remote, json_object, remote_options
+from webapp.events import RETRY_BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ class Reader:
             self._check(answer)
             for message in wire.parse(self._pieces(answer)):
                 if message.retry is not None:
-                    self._retry = message.retry / 1000
+                    self._retry = min(message.retry, RETRY_BOUNDS[1]) / 1000
                 if message.id and message.id != self.cursor:
                     self._go_on_from(message.id)
                 self._backoff.done()
@@ -185,15 +185,14 @@ def _show(topics: tuple[str, ...], *, json_: bool) -> Any:
 
 def _say(message: Message, progress: Progress) -> None:
     """Tell what the hub says itself."""
-    try:
-        about = json.loads(message.data)
-    except ValueError:
-        return
+    about = json_object(message.data) or {}
     reason = about.get("reason")
     if message.type == "hub.open":
         progress.begin(about.get("replay", 0))
     elif message.type == "hub.reset" and reason == "aged":
         click.echo("events after the cursor are no longer kept: some are missing", err=True)
+    elif message.type == "hub.reset" and reason == "presence":
+        click.echo("some of who came and went is missing: list who listens anew", err=True)
     elif message.type == "hub.reset":
         click.echo("the hub does not know the cursor: it goes on with what comes", err=True)
     elif message.type == "hub.expiring":
