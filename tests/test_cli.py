@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
+import jwt
 import pytest
 from click.testing import CliRunner
 from commands import COMMAND, tidings
@@ -80,6 +81,27 @@ def test_what_it_cannot_do_it_says_with_a_remedy(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("pkcs8.der", "openssl pkey -inform DER"), ("empty", "no key to sign")]
+)
+def test_a_file_that_holds_no_key_is_not_replaced_by_the_secret(
+    tmp_path: Path, name: str, remedy: str
+) -> None:
+    (tmp_path / name).write_bytes(b"" if name == "empty" else b"\x30\x2e\xff")
+    asked = ("token", "-p", "*", "--key", str(tmp_path / name))
+    done = tidings(*asked, TIDINGS_JWT_KEY=KEY)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert remedy in done.stderr
+
+
+def test_a_token_from_elsewhere_cannot_write_to_the_terminal_or_crash_it() -> None:
+    claims = {"mercure": {"publish": ["\x1b[2Jx"]}, "exp": 10**20}
+    told = tidings("token", jwt.encode(claims, KEY)).stdout
+    assert "may publish to  \\x1b[2Jx\n" in told
+    assert "ends            100000000000000000000, which no clock will show\n" in told
+    assert "\x1b" not in told
+
+
 README = re.sub(r"\\\n *", "", (ROOT / "README.md").read_text())
 COMMANDS = re.findall(r"^(?:.*\| |\.venv/bin/|)tidings ([a-z]+ [^|\n]*)", README, re.MULTILINE)
 
@@ -112,6 +134,7 @@ def test_its_help_has_examples(command: tuple[str, ...]) -> None:
         ("ftp://hub.example", "https://hub.example"),
         ("https://", "https://hub.example"),
         ("https://hub.example:port", "https://hub.example"),
+        ("https://hub..example", "https://hub.example"),
         ("https://hub.example/\nevents", "https://hub.example"),
         ("https://me:secret@hub.example", "TIDINGS_TOKEN"),
         ("https://hub.example/events?authorization=secret", "TIDINGS_TOKEN"),

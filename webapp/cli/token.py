@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 import click
 
+from webapp.cli.output import shown
 from webapp.cli.remote import Duration
 from webapp.errors import Misconfigured
 from webapp.settings import Settings
@@ -58,15 +59,15 @@ def token(  # noqa: PLR0913, PLR0917 - what can be said of a token
     if expires != float("inf"):
         claims["exp"] = round(time.time() + expires)
     said = {name: claim for name, claim in claims.items() if claim is not None}
-    click.echo(signed(said, key.read().strip() if key else None, settings))
+    click.echo(signed(said, _read(key) if key else None, settings))
 
 
 def signed(claims: dict[str, Any], key: str | None, settings: Settings) -> str:
     """Return a token of the first algorithm that is accepted and fits the key."""
     import jwt  # it brings cryptography, which the other commands need not wait for
 
-    key = key or next(iter(settings.jwt_key), None)
-    if key is None or key.startswith("-----BEGIN PUBLIC"):
+    key = next(iter(settings.jwt_key), "") if key is None else key
+    if not key or key.startswith("-----BEGIN PUBLIC"):
         message = "There is no key to sign with: name a file with --key, or set TIDINGS_JWT_KEY."
         raise click.ClickException(message)
     for algorithm in settings.jwt_algorithm or ("HS256", "EdDSA", "ES256", "ES384", "RS256"):
@@ -77,6 +78,14 @@ def signed(claims: dict[str, Any], key: str | None, settings: Settings) -> str:
                 continue
     message = "The key is none, or of a type that is not accepted."
     raise click.ClickException(message)
+
+
+def _read(key: TextIO) -> str:
+    try:
+        return key.read().strip()
+    except UnicodeDecodeError:
+        message = "The key is no text; `openssl pkey -inform DER -in KEY` prints it as PEM."
+        raise click.ClickException(message) from None
 
 
 def explained(text: str) -> str:
@@ -99,7 +108,7 @@ def explained(text: str) -> str:
     ]
     if not grants:
         lines.append("It has no claim `mercure`: a hub takes it for none of its own.")
-    return "\n".join([*lines, json.dumps(claims, indent=2)])
+    return "\n".join([*map(shown, lines), json.dumps(claims, indent=2)])
 
 
 def _listed(selectors: object) -> str:
@@ -111,6 +120,9 @@ def _listed(selectors: object) -> str:
 def _when(moment: object) -> str:
     if not isinstance(moment, int | float):
         return "never"
-    left = round(moment - time.time())
-    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+    try:
+        left = round(moment - time.time())
+        told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+    except (OverflowError, ValueError, OSError):
+        return f"{moment}, which no clock will show"
     return f"{told}, " + (f"in {left} s" if left > 0 else f"{-left} s ago")
