@@ -17,18 +17,19 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from webapp import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 15  # seconds for what should take milliseconds, on a machine that is busy
 KEY = "a-key-of-the-tests-that-is-long-enough"
+expect.set_options(timeout=PATIENCE * 1000)
 
 # Without these Chromium looks for its maker's hosts at every start.
 QUIET = [
@@ -265,3 +266,17 @@ def _chromium() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(name="page")
+def _page(chromium: Browser) -> Iterator[Page]:
+    """A page that may not complain: errors and refusals of the policy fail the test."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    yield page
+    context.close()
+    refused = ("Failed to load", "CORS policy")  # by the hub, as a test may want it
+    assert [text for text in complaints if not any(it in text for it in refused)] == []

@@ -7,34 +7,19 @@ from typing import TYPE_CHECKING
 
 import jwt
 import pytest
-from conftest import KEY, PATIENCE, ROOT
+from conftest import KEY, ROOT
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from conftest import Server
-    from playwright.sync_api import Browser, Locator, Page
-
-expect.set_options(timeout=PATIENCE * 1000)
+    from playwright.sync_api import Locator, Page
 
 LOOK = """(hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
-
-
-@pytest.fixture(name="page")
-def _page(chromium: Browser) -> Iterator[Page]:
-    """A page that may not complain: errors and refusals of the policy fail the test."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    yield page
-    context.close()
-    assert [text for text in complaints if "Failed to load" not in text] == []
 
 
 def watch(page: Page, topics: str, begin: str = "now", value: str = "") -> None:

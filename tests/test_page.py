@@ -10,32 +10,15 @@ from urllib.parse import urlencode
 
 import jwt
 import pytest
-from conftest import KEY, PATIENCE, need
+from conftest import KEY, need
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Server
-    from playwright.sync_api import Browser, Page
-
-# Without these Chromium looks for its maker's hosts at every start.
-expect.set_options(timeout=PATIENCE * 1000)
-
-
-@pytest.fixture(name="page")
-def _page(chromium: Browser) -> Iterator[Page]:
-    """A page that may not complain: errors and refusals of the policy fail the test."""
-    context = chromium.new_context()
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    yield page
-    context.close()
-    refused = [text for text in complaints if "Content Security Policy" in text or "Error:" in text]
-    assert refused == []
+    from playwright.sync_api import Page
 
 
 def state(page: Page, words: str) -> None:

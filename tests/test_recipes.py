@@ -28,7 +28,7 @@ from werkzeug.serving import make_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 HUB = "https://hub.example"
 EVERYTHING = token(publish=["*"])
@@ -72,18 +72,6 @@ def module(code: str, **names: Any) -> dict[str, Any]:
     """Run a block of Python with these names; return what it has then."""
     exec(compile(code, "README.md", "exec"), names)
     return names
-
-
-@pytest.fixture(name="page")
-def _page(chromium: Browser) -> Iterator[Page]:
-    """A page, whose complaints fail the test."""
-    context = chromium.new_context()
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    assert complaints == []
 
 
 def show(page: Page, hub: Server, html: str) -> None:
