@@ -561,7 +561,9 @@ def test_a_reader_that_missed_changes_is_told_to_begin_anew(
     hub.fanout.announced.max_events = 5
     grant = Grant(subscribe=frozenset({"*"}))
     reader = Reader(hub.subscribe(frozenset({EVENTS}), grant, Start()))
-    gevent.sleep(0.01)
+    with gevent.Timeout(PATIENCE):
+        while not reader.subscription.feed.parked:
+            gevent.sleep(0.01)
     for number in range(1, 21):
         hub.fanout.announce([announcement(number)])  # the reader does not run in between
     with gevent.Timeout(PATIENCE):
