@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+import httpx
 import jwt
 import pytest
 from conftest import KEY
@@ -136,6 +137,22 @@ def test_a_query_and_a_cookie_carry_a_token_too(closed: Server) -> None:
         headers |= {"Origin": origin} if origin else {}
         answer = closed.http.post("/events", data={"data": "x"}, headers=headers)
         assert answer.status_code == status, origin
+
+
+@pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("127.0.0.2", 403)])
+def test_only_a_proxy_that_is_trusted_says_that_the_hubs_own_pages_are_https(
+    closed: Server, address: str, status: int
+) -> None:
+    headers = {
+        "Cookie": f"mercureAuthorization={encode(mercure=ALL)}",
+        "Origin": closed.url.replace("http:", "https:"),
+        "X-Forwarded-Proto": "https",
+    }
+    way = httpx.HTTPTransport(local_address=address)
+    with httpx.Client(base_url=closed.url, transport=way, trust_env=False) as client:
+        for _ in range(2):  # on one connection
+            answer = client.post("/events", data={"data": "x"}, headers=headers)
+            assert answer.status_code == status
 
 
 def test_a_reader_with_a_bad_token_is_refused_and_without_one_let_in(closed: Server) -> None:

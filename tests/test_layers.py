@@ -37,6 +37,7 @@ LAYERS = [
         "connection",
         "input",
         "listener",
+        "once",
         "watch",
     ],
     ["hub", "presence"],

@@ -67,12 +67,14 @@ class Connection:
         "late",
         "linger",
         "stalled",
+        "trusted",
     )
 
     def __init__(
         self, sock: Any, settings: Settings, waiters: dict[Connection, None] | None = None
     ) -> None:
         self.stalled = False
+        self.trusted: bool | None = None  # as a proxy; None: nobody has asked yet
         self.late = ""  # which time-out ended it without an answer that says so
         self._waiters = {} if waiters is None else waiters
         self.linger = False
@@ -101,6 +103,17 @@ class Connection:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
+
+    # gunicorn asks for these at each request, and __getattr__ is only asked when all else failed.
+
+    def gettimeout(self) -> float | None:
+        """Return the socket's time-out."""
+        found: float | None = self._sock.gettimeout()
+        return found
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Set the socket's time-out."""
+        self._sock.settimeout(seconds)
 
     def await_request(self) -> None:
         """The last answer is out; gunicorn's keepalive bounds the wait for the next request."""

@@ -10,7 +10,7 @@ import gc
 import logging
 import sys
 import time
-from functools import lru_cache, partial
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
@@ -19,12 +19,12 @@ import gevent
 from gevent.event import Event as Signal
 from gevent.pool import Pool
 from gunicorn import sock as gunicorn_sock
-from gunicorn import util as gunicorn_util
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.workers.ggevent import GeventWorker
 
+from webapp import once
 from webapp.connection import Connection
 from webapp.errors import Misconfigured, Unavailable
 from webapp.input import Input
@@ -45,15 +45,7 @@ if TYPE_CHECKING:
 gevent.config.track_greenlet_tree = False  # who spawned whom: memory for each connection
 
 # gunicorn makes each answer's head itself, has no hook for its date, and asks this module for it.
-_written = lru_cache(1)(gunicorn_util.http_date)
-
-
-def _http_date(timestamp: float | None = None) -> str:
-    """Return what gunicorn's own does: it would write a date for each answer, not each second."""
-    return _written(int(time.time() if timestamp is None else timestamp))
-
-
-gunicorn_util.http_date = _http_date
+once.install()
 
 _STREAM = ("Content-Type", "text/event-stream")
 _KEPT = (
