@@ -76,6 +76,13 @@ def test_it_begins_where_it_is_told_to(page: Page, server: Server, topic: str) -
     expect(rows(page)).to_have_text(["The hub does not know this id: what comes from now on."])
 
 
+def test_it_says_what_was_missed_of_who_came_and_went(page: Page, server: Server) -> None:
+    reset = 'event: hub.reset\ndata: {"reason": "presence"}\n\n'
+    page.route("**/events?*", lambda it: it.fulfill(body=reset, content_type="text/event-stream"))
+    page.goto(f"{server.url}/console")
+    expect(rows(page).first).to_have_text("Some of those who came or went were missed.")
+
+
 def test_thousands_of_events_leave_500_rows_and_a_pause_holds_them(
     page: Page, server: Server, topic: str
 ) -> None:

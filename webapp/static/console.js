@@ -156,7 +156,6 @@ function start() {
 function buttons() {
   find("pause").disabled = !watching();
   find("pause").setAttribute("aria-pressed", "false");
-  find("pause").textContent = "Pause";
 }
 
 find("watch").addEventListener("submit", (event) => {

@@ -13,7 +13,7 @@ function element(parent, name, attributes = {}) {
 }
 
 /** Return the least of 2, 4, 10, 20, 40, … that is not below: half of it is whole, too. */
-export function ceiling(value) {
+function ceiling(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
   return [2, 4, 10].find((it) => it * power >= value) * power;
 }

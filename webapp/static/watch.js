@@ -10,6 +10,12 @@ const SUMMARY = 300;
 const MOMENT = 100; // ms
 const QUIET = 10_000; // ms between two sentences to a screen reader
 
+const MISSED = {
+  aged: "Events between are no longer kept.",
+  unknown: "The hub does not know this id: what comes from now on.",
+  presence: "Some of those who came or went were missed.",
+};
+
 const rows = find("events");
 const encoder = new TextEncoder();
 let source;
@@ -17,7 +23,7 @@ let gathered = [];
 let timer;
 let paused = false;
 let seen = 0;
-let told = { at: 0, seen: 0 };
+let told = { at: 0, seen: 0, shown: 0 };
 let refused = () => {};
 
 /** What to do when a token is needed. */
@@ -63,7 +69,7 @@ export function clear() {
   gathered = [];
   rows.replaceChildren();
   seen = 0;
-  told = { at: 0, seen: 0 };
+  told = { at: 0, seen: 0, shown: 0 };
   count();
 }
 
@@ -75,8 +81,7 @@ function hubSays({ type, data }) {
   const { reason } = JSON.parse(data);
   if (type === "hub.bye") say(`The hub said goodbye (${reason}); reconnecting…`);
   if (type !== "hub.reset") return;
-  const aged = "Events between are no longer kept.";
-  gather({ notice: reason === "aged" ? aged : "The hub does not know this id: what comes from now on." });
+  gather({ notice: MISSED[reason] });
 }
 
 function failed({ status, detail, remedy, bye }) {
@@ -121,7 +126,7 @@ function flush() {
 function count() {
   find("none").hidden = seen > 0;
   const behind = paused ? seen - told.shown : 0;
-  if (paused && behind) say(`Paused; ${whole(behind)} more.`);
+  if (behind) say(`Paused; ${whole(behind)} more.`);
   else told.shown = seen;
   find("count").textContent = seen > KEPT ? `${whole(seen)} events, the newest ${KEPT} are shown` : `${whole(seen)} events`;
   if (Date.now() - told.at < QUIET || seen === told.seen) return;
