@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -21,6 +22,8 @@ import pytest
 from conftest import KEY, PATIENCE, ROOT, environment, until
 from logs import Network, running_log
 from prometheus_client.parser import text_string_to_metric_families
+
+from webapp import shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,6 +278,26 @@ def test_what_a_killed_server_left_is_removed_by_the_next_and_nothing_else(
     assert alive.exists()
     assert kept(last.worker) not in {dead, alive}
     assert parsed(others[1].http.get("/metrics").text)["tidings_streams_opened_total", ""] == 0
+
+
+def test_two_that_begin_at_once_do_not_take_each_others_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(shared.DIRECTORY, "")
+    monkeypatch.setattr(shared, "_MEMORY", tmp_path)
+    made, make = list[str](), tempfile.mkdtemp
+
+    def begin_another_first(**how: Any) -> str:
+        mine: str = make(**how)
+        made.append(mine)
+        if len(made) == 1:
+            shared.begin()
+        return mine
+
+    monkeypatch.setattr(tempfile, "mkdtemp", begin_another_first)
+    shared.begin()
+    assert [Path(it).is_dir() for it in made] == [False, True, True]
+    assert os.environ[shared.DIRECTORY] == made[2]
 
 
 def test_numbers_that_somebody_removed_hold_nothing_else_up(serve: Callable[..., Server]) -> None:

@@ -28,11 +28,22 @@ def begin() -> None:
     base = _MEMORY if _has_room(_MEMORY) else Path(tempfile.gettempdir())
     for old in base.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # another user's, or one in use
-            os.close(_lock(old))
-            shutil.rmtree(old)
-    directory = tempfile.mkdtemp(prefix=_PREFIX, dir=base)
-    _lock(directory)
-    os.environ[DIRECTORY] = directory
+            held = _lock(old)
+            try:
+                shutil.rmtree(old)
+            finally:
+                os.close(held)
+    os.environ[DIRECTORY] = _fresh(base)
+
+
+def _fresh(base: Path) -> str:
+    while True:
+        directory = tempfile.mkdtemp(prefix=_PREFIX, dir=base)
+        # One that begins at the same time may have taken it for an old one.
+        with suppress(FileNotFoundError, BlockingIOError):
+            _lock(directory)
+            Path(directory).stat()
+            return directory
 
 
 def _has_room(base: Path) -> bool:
