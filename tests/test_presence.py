@@ -498,7 +498,7 @@ class Forgetful(MemoryRoster):
 
 
 def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub, roster = make_hub(), MemoryRoster()
     hub.presence = Presence(hub, roster, lease=15)
@@ -518,6 +518,14 @@ def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
         hub.join(readers[1])
         while [name for name, _ in roster.readers()] != [readers[1].name]:
             gevent.sleep(0.01)
+    monkeypatch.setattr("webapp.presence.MOST_BYTES", 300)
+    many = [hub.subscribe(frozenset({letter * 30}), Grant(), Start()) for letter in "efghijk"]
+    caplog.clear()
+    for listed, waiting in zip(many, many[3:], strict=False):
+        hub.join(listed)
+        hub.join(waiting)
+        hub.leave(listed)
+    assert len(caplog.messages) <= 1  # at the limit, who leaves makes room for one
     hub.stop()
 
 

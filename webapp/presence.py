@@ -118,7 +118,8 @@ class Presence:
                 log.warning("who listens is over %d bytes: others are not listed", MOST_BYTES)
             self._overfull = True
             return
-        self._overfull = False
+        # At the limit each one that leaves makes room for one: that is no news.
+        self._overfull = self._overfull and self._bytes > MOST_BYTES // 2
         self._sizes[name] = len(text)
         self._bytes += len(text)
         self._changes[name] = text
@@ -232,17 +233,19 @@ class Presence:
 
     def _heed(self, notices: list[str]) -> None:
         hearing, events = bool(self._hub.fanout.feeds.hearing), list[Event]()
-        revoked: list[tuple[str, float]] = []
-        for notice in notices:
+        kicked, revoked = set[str](), list[tuple[str, float]]()
+        for notice in paced(notices):
             sign, text = notice[0], notice[1:]
             if sign in {CAME, LEFT}:
                 if hearing:
                     events += self._events(text, active=sign == CAME)
             elif sign == _KICK:
-                self._kick(set(json.loads(text)))
+                kicked.update(json.loads(text))
             elif sign == _REVOKE:
                 until, _, what = text.partition(" ")
                 revoked.append((what, float(until)))
+        if kicked:
+            self._kick(kicked)
         if revoked:
             self._remember(revoked)
         if events:
@@ -260,7 +263,7 @@ class Presence:
             yield Announcement(self._number, draft)
 
     def _kick(self, names: set[str]) -> None:
-        for reader in self._hub:
+        for reader in paced(self._hub):
             if reader.name in names:
                 reader.end("kicked")
 
