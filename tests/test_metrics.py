@@ -302,6 +302,7 @@ def test_two_that_begin_at_once_do_not_take_each_others_directory(
 
 def test_numbers_that_somebody_removed_hold_nothing_else_up(serve: Callable[..., Server]) -> None:
     server = serve(TIDINGS_DEMO="0")
+    assert answers(server)  # it has begun
     worker = server.worker
     shutil.rmtree(kept(worker))
     answer = server.http.get("/metrics", headers={"Connection": "close"})
