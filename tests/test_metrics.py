@@ -311,6 +311,8 @@ def test_numbers_that_somebody_removed_hold_nothing_else_up(serve: Callable[...,
     os.kill(worker, signal.SIGKILL)
     until(lambda: server.worker != worker and answers(server), "another has taken its place")
     assert len(read(server)["workers"]) == 1
+    serve(TIDINGS_DEMO="0")  # tidies up at its start
+    assert answers(server)
 
 
 def answers(server: Server) -> bool:

@@ -56,8 +56,6 @@ def be_worker(number: int) -> None:
     died counts on from there, and there are never more files than processes at once.
     """
     values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
-    # Somebody may have tidied up since the start.
-    Path(os.environ[_DIRECTORY]).mkdir(0o700, exist_ok=True)
 
 
 class Metrics:

@@ -1,4 +1,8 @@
-"""What gunicorn does anew for each request, done once."""
+"""What gunicorn does anew for each request, done once.
+
+gunicorn has no setting for any of it: it makes requests, environs and the heads of answers itself,
+of what it finds by these names.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.workers.ggevent import GeventWorker
 
-from webapp import once
+from webapp import once, shared
 from webapp.connection import Connection
 from webapp.errors import Misconfigured, Unavailable
 from webapp.input import Input
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 gevent.config.track_greenlet_tree = False  # who spawned whom: memory for each connection
 
-# gunicorn makes each answer's head itself, has no hook for its date, and asks this module for it.
 once.install()
 
 _STREAM = ("Content-Type", "text/event-stream")
@@ -87,6 +86,7 @@ class StreamWorker(GeventWorker):
         if self.number is not None:
             from webapp.metrics import be_worker
 
+            shared.keep()
             be_worker(self.number)
         try:
             super().load_wsgi()

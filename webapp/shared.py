@@ -46,19 +46,31 @@ def _fresh(base: Path) -> str:
             return directory
 
 
+def keep() -> None:
+    """Make the directory anew where somebody removed it, and hold it while this worker lives."""
+    directory = Path(os.environ[DIRECTORY])
+    while True:
+        directory.mkdir(0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            with suppress(BlockingIOError):  # the master does, as nearly always
+                _lock(directory, fcntl.LOCK_SH)
+            directory.stat()
+            return
+
+
 def _has_room(base: Path) -> bool:
     # A page of a mapped file that cannot be had kills the process.
     return os.access(base, os.W_OK | os.X_OK) and shutil.disk_usage(base).free > _ROOM
 
 
-def _lock(directory: str | Path) -> int:
+def _lock(directory: str | Path, how: int = fcntl.LOCK_EX) -> int:
     """Hold a directory for as long as this process or one that it forks lives.
 
     :raises OSError: somebody holds it.
     """
     held = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, how | fcntl.LOCK_NB)
     except OSError:
         os.close(held)
         raise
