@@ -239,6 +239,20 @@ def test_a_pipe_publishes_nothing_twice_while_the_log_hangs(
     assert server.ask("XLEN", "{tidings}:log") == 3
 
 
+def test_who_comes_while_the_log_is_away_is_told_to_come_back(
+    server: LogServer, serve: Callable[..., Server]
+) -> None:
+    hub, there = serve(REDIS_URL=server.url), "an id of a publisher's own"
+    hub.publish("x")
+    server.stop()
+    with hub.listen(headers={"Accept": "text/event-stream"}, last_event_id=there) as page:
+        [bye] = page.rest()  # for an EventSource any other status is the end
+    assert (bye.type, bye.data, bye.id) == ("hub.bye", '{"reason": "unavailable"}', "")
+    assert bye.retry
+    answer = hub.http.get("/events", params={"last_event_id": there})
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+
+
 def test_a_server_that_is_paused_is_waited_for(server: LogServer, connect: Connect) -> None:
     log = connect(server.url)
     follower = log.follow(log.bounds().head)
