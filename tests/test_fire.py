@@ -83,18 +83,18 @@ class Reader(threading.Thread):
 
 
 class Publisher(threading.Thread):
-    """Publishes numbers under ids of its own until a time has come."""
+    """Publishes numbers under ids of its own until it is over."""
 
-    def __init__(self, url: str, name: str, deadline: float) -> None:
+    def __init__(self, url: str, name: str, over: threading.Event) -> None:
         super().__init__(name=name, daemon=True)
         self.published = 0
         self.retried = 0
         self._url = url
-        self._deadline = deadline
+        self._over = over
 
     def run(self) -> None:
         with httpx.Client(base_url=self._url, timeout=PATIENCE, trust_env=False) as client:
-            while time.monotonic() < self._deadline:
+            while not self._over.is_set():
                 self.retried += publish(client, f"{self.name}-{self.published}")
                 self.published += 1
 
@@ -121,24 +121,29 @@ def done(publishers: list[Publisher]) -> int:
     return sum(publisher.published for publisher in publishers)
 
 
+def await_more(publishers: list[Publisher]) -> None:
+    enough = done(publishers) + 50
+    until(lambda: done(publishers) >= enough, "they publish", 2 * PATIENCE)
+
+
 def survives(servers: list[Server], blows: list[Callable[[], None]], crowd: int = READERS) -> int:
-    """Strike until the time is over; then everybody must have the same, and all of it.
+    """Strike until the time is over, each blow at least once; then everybody must have the same,
+    and all of it.
 
     Return how often readers connected.
     """
-    deadline = time.monotonic() + SECONDS
+    deadline, over = time.monotonic() + SECONDS, threading.Event()
     ours = cycle(servers)
     readers = [Reader(next(ours)) for _ in range(crowd)]
-    publishers = [Publisher(next(ours).url, f"p{n}", deadline) for n in range(PUBLISHERS)]
+    publishers = [Publisher(next(ours).url, f"p{n}", over) for n in range(PUBLISHERS)]
     for thread in [*readers, *publishers]:
         thread.start()
-    for blow in cycle(blows):
-        enough = done(publishers) + 50
-        while done(publishers) < enough and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if time.monotonic() > deadline:
+    for number, blow in enumerate(cycle(blows)):
+        await_more(publishers)
+        if number >= len(blows) and time.monotonic() > deadline:
             break
         blow()
+    over.set()
     for publisher in publishers:
         publisher.join(2 * PATIENCE)
     publish(servers[0].http, "end")
