@@ -208,7 +208,7 @@ class Reader:
         self.torn = len(body) > self._parsed
         if self.stream.over:
             assert (self.names[-1], self.torn) == (b"hub.bye", False)
-            assert self._events == self.stream.subscription._sent
+            assert self._events == self.stream.subscription.sent
         return True
 
     def _opened(self, data: str) -> str:
@@ -374,6 +374,7 @@ class HandOver(RuleBasedStateMachine):
             assert reader.place >= self.hub.fanout.window.floor  # it may come back at any time
             assert all(stream.task.dead for stream in reader.streams[:-1] if stream.way.direct)
         assert all(feed.parked <= self.hub._members for feed in self.hub._feeds)
+        assert all(reader.parked == (reader in reader.feed.parked) for reader in self.hub)
 
     def everybody_leaves(self) -> None:
         self.join(DIRECT, A, NOTHING, NOW, ())  # who is just coming, too

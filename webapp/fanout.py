@@ -14,11 +14,12 @@ from webapp import wire
 from webapp.brokers.base import Gap
 from webapp.events import EventId
 from webapp.pace import Pace
+from webapp.seat import hand
 from webapp.window import Window
 from webapp.wire import Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from webapp.brokers.base import Broker
     from webapp.events import Event
@@ -138,16 +139,24 @@ class Fanout:
             feed.last_write = monotonic()
             first, told, count = events[0].place, events[-1].place, len(events)
             payload, given = Payload(feed.frames(events, made)), 0
-            for reader in list(feed.parked):
-                if reader.cursor < first:
-                    given += reader.give(payload, upto, told, count)
-                elif reader.cursor < told:
-                    rest = [event for event in events if event.place > reader.cursor]
-                    part = Payload(feed.frames(rest, made))
-                    if reader.give(part, upto, told, len(rest)):
-                        self._metrics.delivered(len(rest), len(part.plain))
-                pace.keep()
+            for some in pace.strides(list(feed.parked)):
+                behind = [reader for reader in some if reader.cursor < first]
+                given += hand(behind, payload, upto, told, count)
+                if len(behind) < len(some):
+                    self._complete(feed, events, upto, some)
             self._metrics.delivered(given * count, given * len(payload.plain))
+
+    def _complete(
+        self, feed: Feed, events: list[Event], upto: EventId, readers: Sequence[Subscription]
+    ) -> None:
+        """Give the rest of some events to those readers that parked between them."""
+        told = events[-1].place
+        for reader in readers:
+            if reader.parked and reader.cursor < told:
+                rest = [event for event in events if event.place > reader.cursor]
+                part = Payload(feed.frames(rest, {}))
+                hand([reader], part, upto, told, len(rest))
+                self._metrics.delivered(len(rest), len(part.plain))
 
     def renew(self) -> None:
         """Give those readers a fresh cursor whose last id is ageing in a log that moves on.
@@ -163,7 +172,7 @@ class Fanout:
         for feed in list(self.feeds):
             for reader in list(feed.parked):
                 if reader.told < min(before, self.renew_before):
-                    reader.give(mark, max(place, reader.cursor), place, 0)
+                    hand([reader], mark, max(place, reader.cursor), place, 0)
                 pace.keep()
         self.renew_before = self.dispatched
 

@@ -170,7 +170,7 @@ class Hub:
 
     def leave(self, reader: Subscription) -> None:
         """Forget a reader whose stream has ended."""
-        reader.feed.parked.discard(reader)
+        reader.unpark()
         self._members.discard(reader)
         self.room.leave(reader.client)
         self._feeds.leave(reader.feed)
@@ -203,12 +203,13 @@ class Hub:
             for feed in list(self._feeds):
                 if now - feed.last_write >= silence:
                     feed.last_write = now
-                    for reader in list(feed.parked):
-                        reader.beat()
-                        pace.keep()
-            for reader in self:
-                reader.check_deadline(now)
-                pace.keep()
+                    for some in pace.strides(list(feed.parked)):
+                        for reader in some:
+                            reader.beat()
+            for some in pace.strides(list(self)):
+                for reader in some:
+                    if reader.life.due <= now:
+                        reader.keep_time(now)
 
     def measure(self) -> None:
         """Let operators and all processes see what this one has done until now."""

@@ -16,24 +16,24 @@ class Lifetime:
     :param expires: Unix seconds at which the token ends; None: never.
     """
 
-    __slots__ = ("_end", "_expires", "_notice")
+    __slots__ = ("_end", "_expires", "due")
 
     def __init__(self, max_age: float, expires: float | None) -> None:
         now = time.monotonic()
-        self._end = self._notice = _NEVER
         self._expires = expires
-        if max_age:
-            self._end = now + max_age * random.uniform(0.8, 1)  # noqa: S311 - no secret
+        self._end = now + max_age * random.uniform(0.8, 1) if max_age else _NEVER  # noqa: S311 - no secret
+        self.due = self._end
+        """When something of it is to be said."""
         if expires is not None:
             left = expires - time.time()
             self._end = min(self._end, now + left)
-            self._notice = now + left - _NOTICE
+            self.due = min(self._end, now + left - _NOTICE)
 
     def ends_soon(self, now: float) -> bool:
         """Whether the token is about to end; said once."""
-        soon = now >= self._notice
+        soon = self.due <= now and self.due < self._end
         if soon:
-            self._notice = _NEVER
+            self.due = self._end
         return soon
 
     def over(self, now: float) -> str | None:

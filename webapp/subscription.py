@@ -8,13 +8,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from gevent.event import Event as Signal
-
 from webapp import voice, wire
 from webapp.errors import Unavailable
 from webapp.lifetime import Lifetime
 from webapp.pace import Pace, give_way
 from webapp.peer import direct
+from webapp.seat import Seat, hand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from webapp.events import EventId
     from webapp.feeds import Feed
     from webapp.hub import Hub
-    from webapp.peer import Buffer, Peer
+    from webapp.peer import Peer
     from webapp.wire import Payload
 
 _ANNOUNCED = 64 << 10  # bytes of what is in no log, at once
@@ -32,7 +31,7 @@ _RETRY = 5  # seconds between two looks at a log that is away, jittered
 _HEARTBEAT = wire.Payload(wire.HEARTBEAT)
 
 
-class Subscription:
+class Subscription(Seat):
     """One open stream.
 
     :param place: where it begins; what lies after it is sent.
@@ -43,34 +42,24 @@ class Subscription:
     # There may be thousands.
     __slots__ = (
         "_caught_up",
-        "_chunked",
         "_connection",
         "_expiring",
         "_gap",
         "_hub",
-        "_life",
-        "_rest",
-        "_send",
-        "_sent",
-        "_woken",
         "client",
-        "cursor",
-        "feed",
         "grant",
         "heard",
+        "life",
         "lost",
         "name",
         "reason",
-        "told",
     )
 
     def __init__(
         self, hub: Hub, feed: Feed, place: EventId, *, lost: str | None, grant: Grant
     ) -> None:
-        self.feed = feed
+        super().__init__(feed, place)
         self.client = ""  # whose stream it is, as far as limits ask
-        self.cursor = place  # all that it sees up to here was given to it
-        self.told = place  # the newest id that it knows
         self.heard = hub.fanout.announced.head  # all that is in no log up to here was given to it
         self.name = f"urn:uuid:{uuid4()}" if hub.presence else ""
         self.reason: str | None = None
@@ -78,13 +67,10 @@ class Subscription:
         self.lost = lost
         self.grant = grant
         self._connection: Peer | None = None
-        self._rest: Buffer = b""  # of what the dispatcher gave
         self._gap: Gap | None = None  # in the log, that it was not told of
-        self._life = Lifetime(hub.settings.max_age, grant.expires)
+        self.life = Lifetime(hub.settings.max_age, grant.expires)
         self._expiring = False  # it is to be told so
         self._caught_up = False
-        self._woken = Signal()
-        self._sent = 0
 
     def frames(self, connection: Peer | None = None) -> Iterator[bytes]:
         """Yield all that the reader is sent, until one of the reasons of `end`.
@@ -94,7 +80,7 @@ class Subscription:
         """
         opened = time.monotonic()
         self._connection = connection
-        self._chunked, self._send = direct(connection)
+        self.chunked, self.send = direct(connection)
         self._hub.join(self)
         try:
             self._hub.journal.opened(self)
@@ -110,7 +96,7 @@ class Subscription:
             raise
         finally:
             self._hub.leave(self)
-            self._hub.journal.ended(self, time.monotonic() - opened, self._sent)
+            self._hub.journal.ended(self, time.monotonic() - opened, self.sent)
 
     def end(self, reason: str) -> None:
         """End the stream soon.
@@ -119,61 +105,46 @@ class Subscription:
             the first one counts.
         """
         self.reason = self.reason or reason
-        self._woken.set()
+        self.woken.set()
 
     def lose(self, gap: Gap) -> None:
         """Tell the reader, wherever it is, that the log goes on after a gap."""
         self._gap = gap
-        self.feed.parked.discard(self)
-        self._woken.set()
-
-    def give(self, payload: Payload, upto: EventId, told: EventId, count: int) -> bool:
-        """Hand a parked reader its part of a batch; others read it themselves.
-
-        It goes straight to the socket, and the reader sleeps on. What does not fit wakes it, and
-        so does everything where there is no connection to write to.
-
-        :param upto: the end of the batch.
-        :param told: the place of the last event in the payload.
-        :param count: how many events the payload holds.
-        :returns: whether it was given.
-        """
-        if self not in self.feed.parked:
-            return False
-        # Before the write: whatever becomes of it, nobody gives the reader this again.
-        self.cursor, self.told = upto, told
-        self._sent += count
-        data = payload.chunk if self._chunked else payload.plain
-        try:
-            sent = self._send(data)
-        except OSError:  # it is full, or nobody is there: the reader finds out
-            sent = 0
-        if sent < len(data):
-            # A view: however many readers do not keep up, there is one payload.
-            self._rest = memoryview(data)[sent:] if sent else data
-            self.feed.parked.discard(self)
-            self._woken.set()
-        return True
+        self.wake()
 
     def tell(self, payload: Payload, upto: EventId) -> None:
         """Hand a parked reader its part of what is in no log, which may be nothing."""
-        if self in self.feed.parked:
+        if self.parked:
             self.heard = upto
             if payload.plain:
                 self._keep_up()
-                self.give(payload, self.cursor, self.told, 0)
+                hand([self], payload, self.cursor, self.told, 0)
 
     def look_again(self) -> None:
         """Wake a parked reader to look for what it was not given."""
         self._keep_up()
-        self.feed.parked.discard(self)
-        self._woken.set()
+        self.wake()
 
     def beat(self) -> None:
         """Give a parked reader a heartbeat."""
-        if self in self.feed.parked:
+        if self.parked:
             self._keep_up()
-            self.give(_HEARTBEAT, self.cursor, self.told, 0)
+            hand([self], _HEARTBEAT, self.cursor, self.told, 0)
+
+    def park(self) -> None:
+        """Be handed what comes, from this instant."""
+        self.parked = True
+        self.feed.parked.add(self)
+
+    def unpark(self) -> None:
+        """Be handed nothing more."""
+        self.parked = False
+        self.feed.parked.discard(self)
+
+    def wake(self) -> None:
+        """Be handed nothing more, and look for it."""
+        self.unpark()
+        self.woken.set()
 
     def _keep_up(self) -> None:
         # While it was parked it was given all that it sees of what was handed out.
@@ -213,7 +184,7 @@ class Subscription:
             give_way()  # a fast reader never blocks: let the others have their turn
             if seen:
                 self.told = seen[-1].place
-                self._sent += len(seen)
+                self.sent += len(seen)
                 frames = self.feed.frames(seen, {})
                 self._hub.metrics.delivered(len(seen), len(frames))
                 return frames
@@ -224,8 +195,8 @@ class Subscription:
     def _patience(self) -> bytes:
         """Wait for a log that is away; the reader stays, and sees that somebody is there."""
         longest = min(self._hub.settings.heartbeat, _RETRY)
-        self._woken.wait(random.uniform(0.5, 1) * longest)  # noqa: S311 - no secret
-        self._woken.clear()
+        self.woken.wait(random.uniform(0.5, 1) * longest)  # noqa: S311 - no secret
+        self.woken.clear()
         return wire.HEARTBEAT
 
     def _announced(self) -> bytes:
@@ -253,27 +224,27 @@ class Subscription:
         if self.reason is not None:
             return b""
         # Nothing may yield to the loop between the empty page above and this line.
-        self.feed.parked.add(self)
+        self.park()
         if not self._caught_up:
             self._caught_up = True
-            self._hub.metrics.caught_up(self._sent)
-        self._woken.wait()
-        self._woken.clear()
-        if self in self.feed.parked:
-            self.feed.parked.discard(self)  # it is to end
+            self._hub.metrics.caught_up(self.sent)
+        self.woken.wait()
+        self.woken.clear()
+        if self.parked:  # it is to end
+            self.unpark()
             self._keep_up()
-        rest, self._rest = self._rest, b""
+        rest, self.rest = self.rest, b""
         if self._connection is None or not rest:
             return bytes(rest)
         self._connection.sendall(rest)  # the end of a chunk that was begun
         return b""
 
-    def check_deadline(self, now: float) -> None:
+    def keep_time(self, now: float) -> None:
         """End the stream if it is too old, or its token, at a monotonic time; tell it before."""
-        if self._life.ends_soon(now):
+        if self.life.ends_soon(now):
             self._expiring = True
-            self._woken.set()
-        if reason := self._life.over(now):
+            self.woken.set()
+        if reason := self.life.over(now):
             self.end(reason)
 
     def _opening(self) -> bytes:
