@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from http.client import HTTPConnection
@@ -25,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 from aims import AIMS
 from picture import draw
 from runs import KEY, MEASURES, RUNS, Measure, Run
-from servers import HERE, ROOT, SERVERS, SETTLE, TICKS, environment, files, missing, running, used
+from servers import HERE, ROOT, SERVERS, SETTLE, environment, files, missing, running, used
 from stores import kept, lacking
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from servers import Server
 
-TICK = 0.01  # seconds: less CPU than the kernel counts is taken for this
+TICK = 0.001  # seconds: less is taken for this
 Values = dict[str, float]
 
 
@@ -84,7 +85,7 @@ def measure(server: Server, run: Run) -> Values:
 
 def seconds(after: Counter[int], before: Counter[int]) -> list[float]:
     """Return the CPU that each process took between two looks."""
-    return [(ticks - before[pid]) / TICKS for pid, ticks in after.items()]
+    return [(spent - before[pid]) / 1e9 for pid, spent in after.items()]
 
 
 def inside(run: Run, settings: dict[str, str]) -> Values:
@@ -134,15 +135,23 @@ def pause(port: int) -> Values:
     return found
 
 
-def compare(name: str, runs: dict[str, Run]) -> Values:
-    """Do every run with one server; a value's name begins with its run's."""
-    found: Values = {}
-    for letter, run in runs.items():
-        if run.only in {"", name} and not lacking(run.log):
-            say(f"{name}: run {letter}, {run.readers:,} readers, {run.events:,} events")
-            values = measure(SERVERS[name], run)
-            found |= {f"{letter} {key}": value for key, value in values.items()}
-    return found
+def compare(servers: list[str], runs: dict[str, Run], repeat: int) -> dict[str, Values]:
+    """Do every run with each server in turn; a value's name begins with its run's."""
+    found = {name: defaultdict[str, list[float]](list) for name in servers}
+    for letter, run in runs.items():  # what is compared is done at about the same time
+        for _ in range(repeat):
+            for name in servers:
+                if run.only in {"", name} and not lacking(run.log):
+                    say(f"{name}: run {letter}, {run.readers:,} readers, {run.events:,} events")
+                    for key, value in measure(SERVERS[name], run).items():
+                        found[name][f"{letter} {key}"].append(value)
+    return {name: summed_up(values) for name, values in found.items()}
+
+
+def summed_up(values: dict[str, list[float]]) -> Values:
+    """Return each value's median, and what was lost in all."""
+    lost = sum(sum(found) for key, found in values.items() if key.endswith(" lost"))
+    return {key: median(found) for key, found in values.items()} | {"lost": lost}
 
 
 def table(results: dict[str, Values]) -> str:
@@ -242,15 +251,13 @@ def main() -> int:
     runs = {name: fitting(run.quick() if chosen.quick else run) for name, run in runs.items()}
     for program in sorted({lacking(run.log) for run in runs.values()} - {""}):
         say(f"{program} is not installed: what needs it is left out")
-    results = {}
+    servers = []
     for name in chosen.servers or SERVERS:
         if reason := missing(name):
             say(f"{name} is left out: {reason}")
-            continue
-        rounds = [compare(name, runs) for _ in range(chosen.repeat)]
-        results[name] = {key: median(values[key] for values in rounds) for key in rounds[0]}
-        lost = [values[key] for values in rounds for key in values if key.endswith(" lost")]
-        results[name]["lost"] = sum(lost)
+        else:
+            servers.append(name)
+    results = compare(servers, runs, chosen.repeat)
     what = f"{machine()}. Medians of {chosen.repeat}." + " Small runs." * chosen.quick
     say(f"\n{what} In brackets: how many times better.\n\n{table(results)}\n\n{goals(results)}")
     if chosen.picture and "naive" in results:

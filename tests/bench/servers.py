@@ -25,7 +25,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PATIENCE = 15  # seconds for a server to answer its first reader
 SETTLE = 0.2  # seconds after which a server has nothing left to do
-TICKS = os.sysconf("SC_CLK_TCK")
 STREAM = "Accept: text/event-stream"
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 CHANNEL = "nchan_channel_id bench; nchan_message_buffer_length 1000; nchan_message_timeout 10m;"
@@ -148,8 +147,8 @@ def answers(port: int, path: str, workers: int) -> bool:
 
 
 def used(root: int) -> tuple[Counter[int], int]:
-    """Return the CPU ticks of each process of a tree, and the memory of all: PSS, which counts
-    what is shared once.
+    """Return the nanoseconds of CPU of each process of a tree, and the memory of all: PSS, which
+    counts what is shared once.
     """
     stats = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -160,8 +159,13 @@ def used(root: int) -> tuple[Counter[int], int]:
     tree = [root]
     for parent in tree:  # it grows on the way
         tree += [pid for pid, stat in stats.items() if int(stat[1]) == parent]
-    cpu = {pid: int(stats[pid][11]) + int(stats[pid][12]) for pid in tree}
-    return Counter(cpu), sum(map(pss, tree))
+    return Counter({pid: cpu(pid) for pid in tree}), sum(map(pss, tree))
+
+
+def cpu(pid: int) -> int:
+    """Return what its threads have run, exactly: the kernel's ticks are a fortieth of a run."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(path.read_text().split()[0]) for path in threads)
 
 
 def pss(pid: int) -> int:
