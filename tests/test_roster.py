@@ -13,7 +13,7 @@ from test_brokers import _connect, _url  # noqa: F401 - fixtures: a new log of e
 if TYPE_CHECKING:
     from test_brokers import Connect
 
-LEASE = 0.9  # seconds
+LEASE = 1.5  # seconds
 
 
 def test_who_came_is_listed_and_who_left_is_not_and_both_are_noticed(connect: Connect) -> None:
