@@ -86,20 +86,20 @@ class Connection:
         self._waiting = True
         self._live = False
         self._deaf = False
-        self._turn = 0.0
+        self._turn = time.monotonic()
         self._request: Any = None
         self._finishing = False
         self._body = False
         self._head: bytes | None = None
-        self._deadline = time.monotonic() + settings.header_timeout
-        if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        self._deadline = self._turn + settings.header_timeout
+        if self._raw.family in {socket.AF_INET, socket.AF_INET6}:
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
                 # A peer that vanished without a word: heartbeats fit its buffer for minutes. The
                 # system counts a window that stays small as silence, so it is not the first.
                 patience = round(settings.write_timeout * 1000 * _VANISHED)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+                self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+            self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

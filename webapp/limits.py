@@ -51,10 +51,12 @@ def client(address: str | None) -> str:
     """Return what tells clients apart: an IPv4 address, or the network of an IPv6 one, which has
     more addresses than could be counted.
     """
-    try:
-        ip = IPv6Address(address or "")
-    except ValueError:
+    if not address or ":" not in address:
         return address or ""  # who comes through a Unix socket is one client
+    try:
+        ip = IPv6Address(address)
+    except ValueError:
+        return address
     return str(ip.ipv4_mapped or IPv6Address(int(ip) >> _SITE << _SITE))
 
 
