@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import edges
 import pytest
-from commands import tidings, token
+from commands import Tunnel, tidings, token, way
 from conftest import KEY
 from logs import free_port
 
@@ -176,7 +176,9 @@ def test_behind_nginx_it_finds_what_is_wrong_and_how_to_mend_it(
     assert remedy in findings[name][2]
 
 
-def test_behind_caddy_it_finds_tls_and_http_2(keyed: Server, tmp_path: Path) -> None:
+def test_behind_caddy_it_finds_tls_and_http_2_and_a_proxy_is_asked_for_a_tunnel(
+    keyed: Server, tmp_path: Path
+) -> None:
     with edges.caddy(tmp_path, keyed.port) as (port, authority):
         url = f"https://localhost:{port}"
         findings = found(url, "--quick", code=1)
@@ -189,3 +191,10 @@ def test_behind_caddy_it_finds_tls_and_http_2(keyed: Server, tmp_path: Path) -> 
             ("tail", "-n", "1", "--last", "1", OURS[0]),
         ):
             assert tidings(*command, "--url", url, **known).returncode == 0
+        with way(port, Tunnel) as tunnel:
+            proxied = {"HTTPS_PROXY": tunnel.url, "NO_PROXY": ""}
+            done = tidings("publish", "x", "-t", OURS[0], "--url", url, **known, **proxied)
+            assert done.returncode == 0, done.stderr
+            assert [line.split()[:2] for line in tunnel.asked] == [
+                [b"CONNECT", f"localhost:{port}".encode()]
+            ]

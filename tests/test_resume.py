@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 EVENTS = 3_000
 READERS = 4
-NEVER_CUT = 1 << 40
 
 
 class Survivor:

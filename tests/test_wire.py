@@ -82,9 +82,7 @@ def test_a_field_that_would_break_out_of_its_line_is_refused(field: str, bad: st
         wire.frame("x", **{field: bad})  # type: ignore[arg-type]
 
 
-SPEC = "https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation"
-
-
+# https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 @pytest.mark.parametrize(
     ("stream", "expected"),
     [
