@@ -137,6 +137,10 @@ class Way(Network):
 
     loses_answers = False
 
+    def __init__(self, port: int) -> None:
+        self.asked: list[bytes] = []  # of a proxy
+        super().__init__(port)
+
     @property
     def url(self) -> str:
         """Where a client believes the hub to be."""
@@ -156,10 +160,6 @@ class Way(Network):
 
 class Tunnel(Way):
     """A proxy as companies have them: it is asked for a tunnel first (RFC 9110, section 9.3.6)."""
-
-    def __init__(self, port: int) -> None:
-        self.asked: list[bytes] = []
-        super().__init__(port)
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         if source.getpeername()[1] != self.target:
