@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.sansio.utils import get_host
 
 from webapp.errors import Invalid, TidingsError, problem
 
@@ -42,11 +43,19 @@ def refuse_made_up_hosts() -> None:
 
     :raises Invalid: the request is for another host, or for none.
     """
+    environ = request.environ
+    named = environ.get("HTTP_HOST")
+    local = _is_local(request.host) if named is None else _names_us(named)
     # In a request line such as GET http://host/ that host is the one that counts (RFC 9112, 3.2.2).
-    if not _is_local(request.host) or not _is_local_target(request.environ.get("RAW_URI", "/")):
+    if not local or not _is_local_target(environ.get("RAW_URI", "/")):
         detail = "This hub answers to localhost only."
         remedy = "Use localhost; to serve other names, set TIDINGS_JWT_KEY or TIDINGS_OPEN=1."
         raise Invalid(detail, remedy)
+
+
+@lru_cache
+def _names_us(header: str) -> bool:
+    return _is_local(get_host("http", header))  # as `request.host`, which reads it each time
 
 
 def _is_local_target(target: str) -> bool:
