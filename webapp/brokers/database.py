@@ -267,10 +267,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    with suppress(FileNotFoundError):
+    try:
         status = os.stat(path)  # noqa: PTH116 - each commit asks, and this takes half the time
-        return status.st_dev, status.st_ino
-    return None
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _text(value: bytes) -> str:

@@ -36,6 +36,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _READERS = 3
+_TICK = 1.0  # seconds: a follower that was handed nothing for so long looks by itself
 _TRIM = 60.0  # seconds between looks for what is too old
 
 
@@ -52,7 +53,7 @@ class SqliteBroker:
         self._writer, self._readers = ThreadPool(1), ThreadPool(_READERS)
         self._commits = Commits(self._file, partial(self._ask, pool=self._writer), self._hand_on)
         self._overfull = Signal()
-        self._trimmer: gevent.Greenlet[[], None] | None = None
+        self._tasks: list[gevent.Greenlet[[], None]] = []
         self._bell: Bell | None = None
         self._tails: set[Tail] = set()
         self._closed = False
@@ -124,8 +125,7 @@ class SqliteBroker:
         self._closed = True
         if self._bell:
             self._bell.close()
-        if self._trimmer:
-            self._trimmer.kill(block=False)
+        gevent.killall(self._tasks, block=False)
         self._stir()
         self._readers.apply(self._file.close)
         for pool in (self._writer, self._readers):
@@ -150,7 +150,7 @@ class SqliteBroker:
     def _wake_up(self) -> None:
         # Only now: the file has its folder, and may be used.
         self._bell = Bell(Path(f"{self._path}.wake"), self._stir)
-        self._trimmer = gevent.spawn(self._trim)
+        self._tasks = [gevent.spawn(self._trim), gevent.spawn(self._tick)]
         self._stir()
 
     def _stir(self) -> None:
@@ -166,6 +166,12 @@ class SqliteBroker:
                 self._bell.ring()
         if over:
             self._overfull.set()
+
+    def _tick(self) -> None:
+        while True:
+            gevent.sleep(_TICK)
+            for tail in self._tails:
+                tail.tick()
 
     def _trim(self) -> None:
         # Its steps take turns with the commits, and drop more than those add.

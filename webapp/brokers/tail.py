@@ -16,7 +16,6 @@ log = logging.getLogger(__name__)
 
 PAGE_BYTES = 256 << 10  # handed to a follower at once
 
-_LOOK = 1.0  # seconds after which it looks by itself
 _BACKOFF = (0.1, 5.0)  # seconds, the first and the longest
 
 
@@ -31,6 +30,7 @@ class Tail:
         self.place = place  # of the newest that was handed or read
         self.stale = True
         self.looks = 0  # how often it was told to look
+        self._quiet = False  # since the last tick
         self._handed: list[Event] = []
         self._size = 0  # of these
         self._stirred = Signal()
@@ -44,6 +44,7 @@ class Tail:
         self._handed += events
         self._size = more
         self.place = events[-1].place
+        self._quiet = False
         self._stirred.set()
 
     def look(self) -> None:
@@ -57,10 +58,15 @@ class Tail:
         events, self._handed, self._size = self._handed, [], 0
         return events
 
-    def wait(self) -> None:
-        """Wait until there is something; now and then it looks without being told."""
-        if not self._stirred.wait(_LOOK):
+    def tick(self) -> None:
+        """Let it look without being told where nothing was handed to it since the last tick."""
+        if self._quiet:
             self.look()
+        self._quiet = True
+
+    def wait(self) -> None:
+        """Wait until there is something."""
+        self._stirred.wait()  # without a time-out: a timer for each event would cost more
         self._stirred.clear()
 
 
