@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,14 +142,12 @@ class Server:
         """Open a stream; leaving hangs up."""
         connection = HTTPConnection(self.host, self.port, timeout=PATIENCE)
         target = f"{path}?{urlencode(query, doseq=True)}" if query else path
-        connection.request("GET", target, headers=headers or {})
-        response = connection.getresponse()
-        assert response.status == 200, response.read()
-        stream = Stream(response, connection)
-        try:
-            yield stream
-        finally:
-            stream.close()
+        with closing(connection):
+            connection.request("GET", target, headers=headers or {})
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            with closing(Stream(response, connection)) as stream:
+                yield stream
 
     def publish(self, data: str = "", **fields: Any) -> str:
         """Publish a form and return the event's id."""
