@@ -134,7 +134,8 @@ class Remote:
         else:
             context = ssl.create_default_context()
             context.set_alpn_protocols(["http/1.1"])
-            proxy = urlsplit("" if proxy_bypass(host) else getproxies().get("https", ""))
+            named = "" if proxy_bypass(host) else getproxies().get("https", "")
+            proxy = urlsplit(named if "//" in named else f"//{named}")  # as curl, no scheme needed
             if proxy.hostname:
                 connection = http.client.HTTPSConnection(
                     proxy.hostname, proxy.port, timeout=_CONNECT, context=context
