@@ -129,11 +129,12 @@ def fill(log: Remote, part: list[Draft]) -> int:
 def intact(path: Path) -> bool:
     with opened(path) as db:
         [(answer,)] = db.execute("PRAGMA integrity_check")
-        [(head, floor, count, size)] = db.execute("SELECT head, floor, count, bytes FROM log")
-        kept = db.execute("SELECT count(*), total(size), min(place), max(place) FROM events")
-        rows, total, oldest, newest = kept.fetchone()
-    assert (count, size) == (rows, total)
-    assert not rows or floor < oldest <= newest <= head
+        [(floor, nth, total)] = db.execute("SELECT floor, nth, total FROM log")
+        rows = db.execute("SELECT place, nth, total, size FROM events ORDER BY place").fetchall()
+    for row in rows:
+        assert floor < row[0]
+        nth, total, floor = nth + 1, total + row[3], row[0]
+        assert row[1:3] == (nth, total)
     return bool(answer == "ok")
 
 
@@ -293,7 +294,7 @@ def test_places_never_go_backwards_with_the_clock(connect: Connect, path: Path) 
     log.bounds()
     future = (time.time_ns() // 1_000_000 + 86_400_000) << 20
     with opened(path) as db:
-        db.execute("UPDATE log SET head = ?", (future - 1,))
+        db.execute("UPDATE log SET floor = ?", (future - 1,))
     first, second = log.append(drafts("a", "b"))
     assert second.place == EventId(future >> 20, 1)
     assert first.place == EventId(future >> 20, 0)  # its sequence was full: it carries
@@ -432,11 +433,14 @@ def test_a_file_that_was_removed_is_begun_anew(connect: Connect, path: Path) -> 
 # What the file may be
 
 
-def test_a_file_of_a_newer_version_is_refused(connect: Connect, path: Path) -> None:
+@pytest.mark.parametrize(("version", "said"), [(99, "newer version"), (1, "before the first")])
+def test_a_file_of_another_version_is_refused(
+    connect: Connect, path: Path, version: int, said: str
+) -> None:
     connect().bounds()
     with opened(path) as db:
-        db.execute("PRAGMA user_version = 99")
-    with pytest.raises(Misconfigured, match="newer version"):
+        db.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(Misconfigured, match=said):
         connect().bounds()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_APPLICATION, _VERSION = 0x54494449, 1  # what `PRAGMA application_id` and `user_version` say
+_APPLICATION, _VERSION = 0x54494449, 2  # what `PRAGMA application_id` and `user_version` say
 _BUSY = 5.0  # seconds to wait for another process's transaction
 _WAL_BYTES = 8 << 20  # what is left of the write-ahead log after a burst
 _MOST_WAL_BYTES = 64 << 20  # what it may have in one
@@ -52,6 +52,10 @@ _FAILURES = {
     "newer": (
         "The log's file was written by a newer version of Tidings.",
         "Run that version, or let TIDINGS_BROKER_URL name another file.",
+    ),
+    "older": (
+        "The log's file was written before the first release of Tidings.",
+        "Move the file away and start again with a new one.",
     ),
     "foreign": (
         "The log's file is another program's database.",
@@ -250,7 +254,7 @@ def _fault(db: sqlite3.Connection) -> str | None:
     [(application,)] = db.execute("PRAGMA application_id")
     [(version,)] = db.execute("PRAGMA user_version")
     if application == _APPLICATION:
-        return "newer" if version > _VERSION else None
+        return None if version == _VERSION else "newer" if version > _VERSION else "older"
     tables = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     return "foreign" if tables or application or version else "empty"
 

@@ -3,6 +3,9 @@
 A place is one integer key, `ms << 20 | seq`: 43 bits of milliseconds reach the year 2248, and a
 sequence that overflows goes on in the next millisecond.
 
+Each row has the number of rows and of bytes that there ever were up to it: a commit writes nothing
+else, and what is kept between two rows is told from the two.
+
 A thread that steps through rows lets go of the interpreter at each, and may wait milliseconds to
 have it back while the loop is busy. So a page is one row of text, and an insert is one statement
 for many rows.
@@ -30,23 +33,26 @@ _ROWS = 500  # read in one step
 _TRIM_ROWS = 2000  # dropped in one step: more than a commit adds
 _INSERTED = 64  # rows in one statement
 _FULL = 0.99  # of the bytes, after trimming: not every commit has one after it
-_ROW_BYTES = 32  # of a row on disk, beside its text
+_ROW_BYTES = 40  # of a row on disk, beside its text
 
 _TABLES = [
     """
-CREATE TABLE events (place INTEGER PRIMARY KEY, size INTEGER NOT NULL, own TEXT,
-  draft TEXT NOT NULL)
+CREATE TABLE events (place INTEGER PRIMARY KEY, nth INTEGER NOT NULL, total INTEGER NOT NULL,
+  size INTEGER NOT NULL, own TEXT, draft TEXT NOT NULL)
 """,
     "CREATE UNIQUE INDEX own ON events (own) WHERE own IS NOT NULL",
+    # Of the newest that was dropped.
     """
-CREATE TABLE log (head INTEGER NOT NULL, floor INTEGER NOT NULL, floor_own TEXT,
-  count INTEGER NOT NULL, bytes INTEGER NOT NULL)
+CREATE TABLE log (floor INTEGER NOT NULL, own TEXT, nth INTEGER NOT NULL, total INTEGER NOT NULL)
+""",
+    """
+CREATE VIEW ends AS SELECT floor, ifnull((SELECT max(place) FROM events), floor) AS head FROM log
 """,
 ]
 # The running total comes from the sizes alone: a page must not touch the data behind it.
 _PAGE = """
 SELECT floor, head, EXISTS (SELECT 1 FROM events WHERE place = :after), upto, page
-FROM log, (
+FROM ends, (
   SELECT max(place) AS upto, group_concat(place || ' ' || draft, char(10)) AS page FROM (
     SELECT place, draft FROM events WHERE place > :after AND place <= (
       SELECT max(place) FROM (
@@ -66,22 +72,20 @@ SELECT min(place), group_concat(place || ' ' || draft, char(10)) FROM (
 """
 # The newest event stays, however large it is, until it is too old.
 _TRIMMED = """
-SELECT max(place), count(*), sum(size) FROM (
-  SELECT place, size, row_number() OVER oldest AS n, sum(size) OVER oldest - size AS before
-  FROM (SELECT place, size FROM events ORDER BY place LIMIT :rows)
-  WINDOW oldest AS (ORDER BY place))
-WHERE place < :too_old OR (place < :head AND (n <= :events OR before < :bytes))
+SELECT max(place), count(*) FROM (
+  SELECT place, nth, total - size AS before FROM events ORDER BY place LIMIT :rows)
+WHERE place < :too_old OR (place < :head AND (nth <= :nth OR before < :total))
 """
 _TRIM_LOG = """
-UPDATE log SET floor = :upto, floor_own = (SELECT own FROM events WHERE place = :upto),
-  count = count - :count, bytes = bytes - :bytes
+UPDATE log SET (floor, own, nth, total) =
+  (SELECT place, own, nth, total FROM events WHERE place = ?)
 """
 _LOCATE = """
 SELECT place FROM events WHERE place = :place OR own = :own
-UNION ALL SELECT floor FROM log WHERE floor = :place OR floor_own = :own
+UNION ALL SELECT floor FROM log WHERE floor = :place OR own = :own
 """
 
-_New = tuple[int, int, str | None, str]  # key, size, own id, text
+_New = tuple[int, int, int, int, str | None, str]  # as the table has it
 
 
 class Row(NamedTuple):
@@ -115,6 +119,14 @@ class Next(NamedTuple):
     known: bool  # the log holds the place
 
 
+class End(NamedTuple):
+    """A place, how many rows there ever were up to it, and how many bytes these had."""
+
+    key: int
+    nth: int
+    total: int
+
+
 class LogFile:
     """A log file, made when it is missing; any thread may call.
 
@@ -137,36 +149,33 @@ class LogFile:
         return self._database.at_once(lambda db: self._append(db, [rows]))
 
     def _append(self, db: sqlite3.Connection, offers: Sequence[Sequence[Row]]) -> Appended:
-        [(head, count, size)] = db.execute("SELECT head, count, bytes FROM log")
+        floor, head = _ends(db)
         known, places, new = _known(db, offers), list[list[EventId] | None](), list[_New]()
-        last = head
+        last, nth, total = head
         for offer in offers:
             keys = _assigned(offer, known, last)
             places.append(None if keys is None else list(map(_place, keys)))
             for row, key in zip(offer, keys or (), strict=False):
                 if key > last:
-                    new.append((key, row.size, row.own, row.text))
-                    last = key
-        count, size = count + len(new), size + sum(row[1] for row in new)
-        if new:
-            _insert(db, new)
-            db.execute("UPDATE log SET head = ?, count = ?, bytes = ?", (last, count, size))
-        return Appended(_place(head), places, self._over(count, size))
+                    last, nth, total = key, nth + 1, total + row.size
+                    new.append((key, nth, total, row.size, row.own, row.text))
+        _insert(db, new)
+        return Appended(_place(head.key), places, self._over(nth - floor.nth, total - floor.total))
 
     def trim(self) -> bool:
         """Drop some of what is over the bounds; return whether there may be more."""
         with self._database.transaction() as db:
-            [(head, count, size)] = db.execute("SELECT head, count, bytes FROM log")
+            _, head = _ends(db)
             bounds = {
                 "rows": _TRIM_ROWS,
-                "head": head,
+                "head": head.key,
                 "too_old": _key(EventId(now() - self._max_age, 0)),
-                "events": count - self._max_events,
-                "bytes": size - round(self._max_bytes * _FULL),
+                "nth": head.nth - self._max_events,
+                "total": head.total - round(self._max_bytes * _FULL),
             }
-            [(upto, dropped, freed)] = db.execute(_TRIMMED, bounds)
+            [(upto, dropped)] = db.execute(_TRIMMED, bounds)
             if dropped:
-                db.execute(_TRIM_LOG, {"upto": upto, "count": dropped, "bytes": freed})
+                db.execute(_TRIM_LOG, (upto,))
                 db.execute("DELETE FROM events WHERE place <= ?", (upto,))
         return bool(dropped == _TRIM_ROWS)
 
@@ -188,7 +197,7 @@ class LogFile:
     def bounds(self) -> Bounds:
         """Return where the log begins and ends."""
         with self._database.connection() as db:
-            [(floor, head)] = db.execute("SELECT floor, head FROM log")
+            [(floor, head)] = db.execute("SELECT floor, head FROM ends")
         return Bounds(_place(floor), _place(head))
 
     def locate(self, id: str) -> EventId | None:
@@ -232,6 +241,13 @@ def _place(key: int) -> EventId:
     return EventId(key >> _SEQ_BITS, key & (1 << _SEQ_BITS) - 1)
 
 
+def _ends(db: sqlite3.Connection) -> tuple[End, End]:
+    """Return the log's floor and head."""
+    [floor] = db.execute("SELECT floor, nth, total FROM log")
+    head = db.execute("SELECT place, nth, total FROM events ORDER BY place DESC LIMIT 1").fetchone()
+    return End(*floor), End(*head or floor)
+
+
 def _known(db: sqlite3.Connection, offers: Sequence[Sequence[Row]]) -> dict[str, tuple[int, str]]:
     """Return the key and the text of those publishers' own ids that the log holds."""
     ids = [row.own for offer in offers for row in offer if row.own]
@@ -267,7 +283,7 @@ def _assigned(
 def _insert(db: sqlite3.Connection, rows: list[_New]) -> None:
     for start in range(0, len(rows), _INSERTED):
         part = rows[start : start + _INSERTED]
-        values = ", ".join(["(?, ?, ?, ?)"] * len(part))
+        values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(part))
         db.execute(f"INSERT INTO events VALUES {values}", [v for row in part for v in row])  # noqa: S608 - question marks
 
 
@@ -275,7 +291,7 @@ def _create(db: sqlite3.Connection) -> None:
     for table in _TABLES:
         db.execute(table)
     born = _key(EventId(now(), 0))
-    db.execute("INSERT INTO log VALUES (?, ?, NULL, 0, 0)", (born, born))
+    db.execute("INSERT INTO log VALUES (?, NULL, 0, 0)", (born,))
 
 
 def _page(end: int | None, text: str | None) -> Page:
