@@ -648,9 +648,7 @@ def test_what_is_small_and_alone_is_committed_without_a_thread(
     assert intact(path)
 
 
-def test_a_locked_file_and_a_slow_one_are_left_to_the_thread(
-    threads: Threads, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_locked_file_is_left_to_the_thread(threads: Threads, path: Path) -> None:
     database = threads.log._file._database
     quick = database._quick
     with locked(path):
@@ -664,8 +662,28 @@ def test_a_locked_file_and_a_slow_one_are_left_to_the_thread(
         assert publisher.get(timeout=15)
     assert contents(threads.log.before(EventId(1 << 42, 0), 2, MANY)) == ["a", "behind it"]
     assert threads.took(threads.append, 0)
-    monkeypatch.setattr("webapp.brokers.commits._LONG", 0)
+
+
+def test_after_a_commit_that_waited_for_the_disk_the_thread_has_its_turn(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, until = threads.log._file, time.monotonic() + 0.01
+    commit = file.append_at_once
+
+    def computing(rows: Any) -> Any:
+        while time.monotonic() < until:
+            pass
+        return commit(rows)
+
+    def waiting(rows: Any) -> Any:
+        time.sleep(0.01)
+        return commit(rows)
+
+    monkeypatch.setattr("webapp.brokers.commits._LONG", 0.002)
     monkeypatch.setattr("webapp.brokers.commits._SPARED", 1e9)
+    monkeypatch.setattr(file, "append_at_once", computing)
+    assert threads.took(threads.append, 0)
+    monkeypatch.setattr(file, "append_at_once", waiting)
     assert threads.took(threads.append, 0)
     assert threads.took(threads.append, 1)
 

@@ -3,11 +3,12 @@
 A thread commits, and what was offered meanwhile shares its next transaction. But to tell a thread
 and to be told by it takes longer than a small commit, so one that is small and alone is made right
 here, on the loop: some 40 microseconds, without waiting for another process or for the disk. It is
-left to the thread while somebody else has the file locked, and after a commit that took long.
+left to the thread while somebody else has the file locked, and after a commit that did wait.
 """
 
 from __future__ import annotations
 
+import resource
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,8 +34,9 @@ _WAITING = 32 << 20  # bytes that publishers may have waiting
 _COMMITTED, _COMMITTED_ROWS = 2 << 20, 1000  # bytes and rows in one transaction, or one offer
 _LINGER = 1.0  # seconds without an offer: to end and begin anew costs a third of a commit
 _SMALL, _SMALL_ROWS = 32 << 10, 10  # bytes and rows that are committed on the loop
-_LONG = 0.002  # seconds of a commit on the loop that are too many
+_LONG = 0.002  # seconds of a commit that waited which are too many on the loop
 _SPARED = 25  # times as long the loop is spared after such a one: it loses 4 % at most
+_THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # Linux knows each thread's
 _ROUND, _IN_THREAD = 250, 2  # commits, and how many of them go through the thread in any case
 
 
@@ -95,8 +97,9 @@ class Commits:
         self._turn = (self._turn + 1) % _ROUND
         if self._turn < _IN_THREAD or (began := monotonic()) < self._spared_until:
             return None
+        waits = _waits()
         appended = self._file.append_at_once(rows)
-        if (spent := monotonic() - began) > _LONG:
+        if (spent := monotonic() - began) > _LONG and _waits() > waits:
             self._spared_until = began + spent * _SPARED
         return appended
 
@@ -154,6 +157,13 @@ class Commits:
                     head = event.place
         self._hand_on(appended.after, new, appended.over)
         return settled
+
+
+def _waits() -> int:
+    """Return how often this thread has waited, as for a disk. What takes long without that was
+    only put aside for another process.
+    """
+    return resource.getrusage(_THREAD).ru_nvcsw
 
 
 def _unopposed(events: list[Event] | None) -> list[Event]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask
 from flask.sessions import NullSession, SessionInterface
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from flask import Request, Response
     from flask.sessions import SessionMixin
+    from flask.typing import ResponseReturnValue
 
 _NONE = NullSession()
 
@@ -46,6 +47,20 @@ class LeanFlask(Flask):
             path_info=request.path,
             default_method=request.method,
         )
+
+    def preprocess_request(self) -> ResponseReturnValue | None:
+        """Call what the app has before each request; a blueprint has nothing of its own."""
+        for func in self.before_request_funcs.get(None, ()):
+            answer = cast("ResponseReturnValue | None", func())
+            if answer is not None:
+                return answer
+        return None
+
+    def process_response(self, response: Response) -> Response:
+        """Call what the app has after each request; no blueprint and no request has anything."""
+        for func in reversed(self.after_request_funcs.get(None, ())):
+            response = cast("Response", func(response))
+        return response
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as it is: none is async."""
