@@ -159,6 +159,17 @@ def test_gevent_is_imported_only_where_something_must_wait() -> None:
     assert users <= MAY_IMPORT_GEVENT
 
 
+def test_only_the_app_has_hooks_since_others_are_not_called() -> None:
+    hooks = {"before_request", "after_request", "after_this_request", "url_value_preprocessor"}
+    found = {
+        name
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if {getattr(node, "attr", ""), getattr(node, "id", "")} & hooks
+    }
+    assert found == {""}
+
+
 def test_no_file_is_longer_than_can_be_read_at_once() -> None:
     long = {p.name: n for p in WEBAPP.rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
     assert long == {}
