@@ -161,6 +161,7 @@ def test_gevent_is_imported_only_where_something_must_wait() -> None:
 
 def test_only_the_app_has_hooks_since_others_are_not_called() -> None:
     hooks = {"before_request", "after_request", "after_this_request", "url_value_preprocessor"}
+    hooks |= {"teardown_request", "teardown_appcontext"}
     found = {
         name
         for name, tree in modules().items()

@@ -30,7 +30,9 @@ class _NoSessions(SessionInterface):
 
 
 class LeanFlask(Flask):
-    """A Flask app that keeps nothing about a client, looks for no host and calls nothing async."""
+    """A Flask app that keeps nothing about a client, looks for no host and has no hooks but its own
+    before and after a request, none of them async.
+    """
 
     session_interface = _NoSessions()
 
@@ -61,6 +63,12 @@ class LeanFlask(Flask):
         for func in reversed(self.after_request_funcs.get(None, ())):
             response = cast("Response", func(response))
         return response
+
+    def do_teardown_request(self, exc: BaseException | None = None) -> None:
+        """Nothing is to be done when a request is over."""
+
+    def do_teardown_appcontext(self, exc: BaseException | None = None) -> None:
+        """Nothing is to be done when a context is left."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as it is: none is async."""
