@@ -232,9 +232,10 @@ class Connection:
 
     send = sendall  # gunicorn sends `100 Continue` with it and does not look at the answer
 
-    def direct(self) -> tuple[bool, Send]:
-        """Return whether the body is chunked, and what sends what fits without waiting."""
-        return self._chunked, self._raw.send if self._plain else send_nothing
+    def direct(self) -> tuple[bool, Send, object]:
+        """Return whether the body is chunked, what sends what fits without waiting, and to what."""
+        # Of the class: a method of each socket would be one more object for each reader.
+        return self._chunked, type(self._raw).send if self._plain else send_nothing, self._raw
 
     def _fitting(self, data: bytes | memoryview) -> bytes | memoryview:
         """Send what fits; return the rest."""

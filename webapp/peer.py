@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-Send = Callable[[bytes], int]
+Send = Callable[[Any, bytes], int]
 Buffer = bytes | memoryview
 
 
@@ -18,9 +18,9 @@ class Peer(Protocol):
     stalled: bool
     """Whether a write was given up because the reader did not read."""
 
-    def direct(self) -> tuple[bool, Send]:
-        """Return whether the body is chunked, and what sends to it without waiting: it returns how
-        many bytes, or raises OSError.
+    def direct(self) -> tuple[bool, Send, object]:
+        """Return whether the body is chunked, what sends to it without waiting, and to what: called
+        with that and some bytes it returns how many it sent, or raises OSError.
         """
 
     def sendall(self, data: Buffer) -> None:
@@ -30,11 +30,11 @@ class Peer(Protocol):
         """Call `gone` as soon as the reader hangs up."""
 
 
-def send_nothing(_: bytes) -> int:
+def send_nothing(_: object, __: bytes) -> int:
     """Leave all to the reader, where the dispatcher cannot write to its socket."""
     return 0
 
 
-def direct(peer: Peer | None) -> tuple[bool, Send]:
+def direct(peer: Peer | None) -> tuple[bool, Send, object]:
     """Return what a peer does, or that of a server which hands no socket over."""
-    return peer.direct() if peer else (False, send_nothing)
+    return peer.direct() if peer else (False, send_nothing, None)

@@ -25,7 +25,18 @@ class Seat:
     """
 
     # A pass looks at thousands of these, and waits for each part that lies elsewhere in memory.
-    __slots__ = ("chunked", "cursor", "feed", "parked", "rest", "send", "sent", "told", "woken")
+    __slots__ = (
+        "chunked",
+        "cursor",
+        "feed",
+        "parked",
+        "rest",
+        "send",
+        "sent",
+        "sock",
+        "told",
+        "woken",
+    )
 
     def __init__(self, feed: Feed, place: EventId) -> None:
         self.feed = feed
@@ -38,6 +49,7 @@ class Seat:
         """How many events it was given."""
         self.chunked = False
         self.send: Send = send_nothing
+        self.sock: object = None
         self.rest: Buffer = b""
         """What did not fit into its socket."""
         self.woken = Signal()
@@ -66,8 +78,9 @@ def hand(
         reader.sent += count
         given += 1
         data = chunk if reader.chunked else plain
+        send = reader.send  # `reader.send(…)` would look for a method each time
         try:
-            sent = reader.send(data)
+            sent = send(reader.sock, data)
         except OSError:  # it is full, or nobody is there: the reader finds out
             sent = 0
         if sent < len(data):

@@ -80,7 +80,7 @@ class Subscription(Seat):
         """
         opened = time.monotonic()
         self._connection = connection
-        self.chunked, self.send = direct(connection)
+        self.chunked, self.send, self.sock = direct(connection)
         self._hub.join(self)
         try:
             self._hub.journal.opened(self)
