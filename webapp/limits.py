@@ -51,8 +51,9 @@ def client(address: str | None) -> str:
     """Return what tells clients apart: an IPv4 address, or the network of an IPv6 one, which has
     more addresses than could be counted.
     """
-    if not address or ":" not in address:
-        return address or ""  # who comes through a Unix socket is one client
+    address = address or ""  # who comes through a Unix socket is one client
+    if ":" not in address:
+        return address  # to try whether it is one of IPv6 would cost more than all else here
     try:
         ip = IPv6Address(address)
     except ValueError:

@@ -49,6 +49,7 @@ class Seat:
         """How many events it was given."""
         self.chunked = False
         self.send: Send = send_nothing
+        """What sends to `sock` without waiting."""
         self.sock: object = None
         self.rest: Buffer = b""
         """What did not fit into its socket."""

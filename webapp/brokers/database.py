@@ -253,8 +253,10 @@ def _fault(db: sqlite3.Connection) -> str | None:
     """Return why the file is not a log of this version."""
     [(application,)] = db.execute("PRAGMA application_id")
     [(version,)] = db.execute("PRAGMA user_version")
+    if application == _APPLICATION and version == _VERSION:
+        return None
     if application == _APPLICATION:
-        return None if version == _VERSION else "newer" if version > _VERSION else "older"
+        return "newer" if version > _VERSION else "older"
     tables = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     return "foreign" if tables or application or version else "empty"
 
