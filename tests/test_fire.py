@@ -138,6 +138,7 @@ def survives(servers: list[Server], blows: list[Callable[[], None]], crowd: int 
     publishers = [Publisher(next(ours).url, f"p{n}", over) for n in range(PUBLISHERS)]
     for thread in [*readers, *publishers]:
         thread.start()
+    until(lambda: all(reader.told["hub.open"] for reader in readers), "all read", 2 * PATIENCE)
     for number, blow in enumerate(cycle(blows)):
         await_more(publishers)
         if number >= len(blows) and time.monotonic() > deadline:
