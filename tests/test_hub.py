@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -184,6 +185,31 @@ def test_the_follower_waits_for_the_dispatcher_before_the_window_drops_anything(
         while len(hub.fanout.window) > 5:
             gevent.sleep(0.001)
     hub.stop()
+
+
+def test_events_that_pour_in_share_the_writes_of_long_passes(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, passes = hub.fanout._send, list[int]()
+
+    def send_for_long(batch: list[Event]) -> None:
+        passes.append(len(batch))
+        time.sleep(0.01)  # the loop stands still, as in a pass to a thousand readers
+        send(batch)
+
+    monkeypatch.setattr(hub.fanout, "_send", send_for_long)
+    reader = Reader(subscribe(hub))
+    gevent.sleep(0.01)
+    numbers = [str(n) for n in range(200)]
+    for number in numbers:
+        publish(hub, number)
+        gevent.sleep(0)
+    assert reader.await_data(200) == numbers
+    with gevent.Timeout(10):
+        while sum(passes) < 200:
+            gevent.sleep(0.001)
+    assert len(passes) < 20
+    reader.leave()
 
 
 STEPS = st.lists(

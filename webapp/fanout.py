@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 _BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
 _SHORT = 0.001  # seconds: a pass to a few readers
 _GATHERING = 0.025  # seconds at most between two longer ones, and thrice what the first took
+_POURING = 0.1  # the same, while events come without a pause
+_PAUSE = 0.003  # seconds that make one
+_FEW = 2  # pauses in which something came, that are no burst yet
 _ANNOUNCED, _ANNOUNCED_BYTES = 10_000, 8 << 20  # for readers that are busy with older events
 RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
 
@@ -97,26 +100,54 @@ class Fanout:
     def dispatch(self) -> None:
         """Hand what has arrived to the readers, for ever."""
         fresh = 0.0  # the part of the window that was filled anew since the last renewal
+        now = spent = 0.0
         while True:
             self._arrived.wait()
             self._arrived.clear()
-            # Short enough for cursors to be renewed in time.
-            most = max(1, round(self.window.max_events * RENEWAL))
-            while batch := self.window.since(self.dispatched, _BATCH_BYTES)[:most]:
-                began = monotonic()
+            while self.dispatched < self.window.head:
+                if spent > _SHORT:
+                    self._gather(now, 3 * spent)
+                began, batch = monotonic(), self._batch()
                 self._send(batch)
                 self.dispatched = batch[-1].place
                 self._passed.set()
                 now = monotonic()
+                spent = now - began
                 while self._arrivals and self._arrivals[0][0] <= self.dispatched:
                     self._metrics.handed_out(now - self._arrivals.popleft()[1])
-                if (spent := now - began) > _SHORT:
-                    # Under load more goes out in one write, and publishers have their turn.
-                    gevent.sleep(min(_GATHERING, 3 * spent))
                 fresh += self.window.share(batch)
                 if fresh >= RENEWAL:
                     self.renew()
                     fresh = 0.0
+
+    def _batch(self) -> list[Event]:
+        # Short enough for cursors to be renewed in time.
+        most = max(1, round(self.window.max_events * RENEWAL))
+        return self.window.since(self.dispatched, _BATCH_BYTES)[:most]
+
+    def _gather(self, since: float, longest: float) -> None:
+        """Rest from the last pass: under load more goes out in one write, and publishers have
+        their turn. It takes longer while events pour in that make one batch, and ends with them.
+
+        :param since: when that pass was over; what comes after its rest need not wait.
+        :param longest: seconds that it lasts at most.
+        """
+        rest, pouring = min(_GATHERING, longest), min(_POURING, longest)
+        full, looks = self._full(), 0
+        while (left := since + (pouring if looks and not full else rest) - monotonic()) > 0:
+            self._arrived.clear()
+            pause = min(_PAUSE, left)
+            if self._arrived.wait(pause if looks or full else left):
+                gevent.sleep(pause)
+                full, looks = self._full(), looks + 1
+            elif full or looks > _FEW:
+                break
+            else:
+                looks = 0
+
+    def _full(self) -> bool:
+        """Whether more waits than goes out at once."""
+        return self._batch()[-1].place < self.window.head
 
     def _send(self, batch: list[Event]) -> None:
         """Give each feed the part of the batch that it sees, as one payload for all its readers.

@@ -127,6 +127,7 @@ class Readers:
         for fd, what in self.epoll.poll(patience, AT_A_TURN):
             if publisher := self.publishers.get(fd):
                 publisher.receive()
+                publisher.step()
             else:
                 self.serve(fd, what)
             self.progress()
