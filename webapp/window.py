@@ -57,22 +57,21 @@ class Window:
     def append(self, events: Sequence[Event]) -> None:
         """Add events that come after the head, in order; nothing is dropped yet."""
         self._events.extend(events)
-        self._bytes += sum(event.size for event in events)
-        self._own.update((event.id, event) for event in events if event.draft.id)
-        if events:
-            self.head = events[-1].place
+        for event in events:
+            self._bytes += event.size
+            if event.draft.id:
+                self._own[event.id] = event
+            self.head = event.place
 
     def trim(self, upto: EventId | None = None) -> None:
         """Drop the oldest until the bounds hold, but none after `upto`."""
         while self.over and (upto is None or self._events[self._first].place <= upto):
             self._drop()
-        self._compact()
 
     def expire(self, place: EventId) -> None:
         """Drop what lies before `place`."""
         while len(self) and self._events[self._first].place < place:
             self._drop()
-        self._compact()
 
     def clear(self, place: EventId) -> None:
         """Drop all and go on after another place."""
@@ -129,8 +128,6 @@ class Window:
             del self._own[old.id]
         self._at_floor = event
         self.floor = event.place
-
-    def _compact(self) -> None:
         # Only now and then: moving the list for every event would cost what it holds.
         if self._first * 2 > len(self._events):
             del self._events[: self._first]
