@@ -212,6 +212,32 @@ def test_events_that_pour_in_share_the_writes_of_long_passes(
     reader.leave()
 
 
+@pytest.mark.parametrize(
+    ("limits", "pours"),
+    [
+        ({"_GATHERING": 60, "_POURING": 60, "_BATCH_BYTES": 1}, 0),  # more waits than fits
+        ({"_GATHERING": 60, "_POURING": 60, "_FEW": 0}, 0.05),  # a burst that is over
+        ({"_GATHERING": 0.1, "_PAUSE": 0.02, "_BATCH_BYTES": 1 << 30}, 60),  # one without an end
+        ({"_GATHERING": 0.01, "_POURING": 60}, 0),  # nothing more comes
+    ],
+)
+def test_a_rest_ends(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], pours: float
+) -> None:
+    gevent.killall(hub._tasks)
+    fanout, began = hub.fanout, time.monotonic()
+    for name, limit in limits.items():
+        monkeypatch.setattr(f"webapp.fanout.{name}", limit)
+    fanout.window.append(publish(hub, "a", "b"))
+    rest = gevent.spawn(fanout._gathered, began, 60)
+    while time.monotonic() < began + pours and not rest.ready():
+        fanout.window.append(publish(hub, "more"))
+        fanout._arrived.set()
+        gevent.sleep(0.005)
+    assert rest.get(timeout=10)
+    assert time.monotonic() < began + 10
+
+
 STEPS = st.lists(
     st.sampled_from(["publish", "publish other", "breathe", "join", "cut", "resume"]), max_size=60
 )

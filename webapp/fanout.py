@@ -100,21 +100,20 @@ class Fanout:
     def dispatch(self) -> None:
         """Hand what has arrived to the readers, for ever."""
         fresh = 0.0  # the part of the window that was filled anew since the last renewal
-        now = spent = 0.0
+        ended = spent = 0.0
         while True:
             self._arrived.wait()
             self._arrived.clear()
             while self.dispatched < self.window.head:
-                if spent > _SHORT:
-                    self._gather(now, 3 * spent)
-                began, batch = monotonic(), self._batch()
+                batch = self._batch() if spent < _SHORT else self._gathered(ended, 3 * spent)
+                began = monotonic()
                 self._send(batch)
                 self.dispatched = batch[-1].place
                 self._passed.set()
-                now = monotonic()
-                spent = now - began
+                ended = monotonic()
+                spent = ended - began
                 while self._arrivals and self._arrivals[0][0] <= self.dispatched:
-                    self._metrics.handed_out(now - self._arrivals.popleft()[1])
+                    self._metrics.handed_out(ended - self._arrivals.popleft()[1])
                 fresh += self.window.share(batch)
                 if fresh >= RENEWAL:
                     self.renew()
@@ -125,7 +124,7 @@ class Fanout:
         most = max(1, round(self.window.max_events * RENEWAL))
         return self.window.since(self.dispatched, _BATCH_BYTES)[:most]
 
-    def _gather(self, since: float, longest: float) -> None:
+    def _gathered(self, since: float, longest: float) -> list[Event]:
         """Rest from the last pass: under load more goes out in one write, and publishers have
         their turn. It takes longer while events pour in that make one batch, and ends with them.
 
@@ -133,21 +132,21 @@ class Fanout:
         :param longest: seconds that it lasts at most.
         """
         rest, pouring = min(_GATHERING, longest), min(_POURING, longest)
-        full, looks = self._full(), 0
-        while (left := since + (pouring if looks and not full else rest) - monotonic()) > 0:
+        batch, looks = self._batch(), 0
+        while True:
+            full = batch[-1].place < self.window.head
+            left = since + (pouring if looks and not full else rest) - monotonic()
+            if left <= 0:
+                return batch
             self._arrived.clear()
             pause = min(_PAUSE, left)
             if self._arrived.wait(pause if looks or full else left):
                 gevent.sleep(pause)
-                full, looks = self._full(), looks + 1
+                batch, looks = self._batch(), looks + 1
             elif full or looks > _FEW:
-                break
+                return batch
             else:
                 looks = 0
-
-    def _full(self) -> bool:
-        """Whether more waits than goes out at once."""
-        return self._batch()[-1].place < self.window.head
 
     def _send(self, batch: list[Event]) -> None:
         """Give each feed the part of the batch that it sees, as one payload for all its readers.
