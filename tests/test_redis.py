@@ -224,7 +224,9 @@ def test_a_pipe_publishes_nothing_twice_while_the_log_hangs(
     server: LogServer, network: Network, serve: Callable[..., Server]
 ) -> None:
     hub, body = serve(REDIS_URL=network.url), b'{"data": 1}\n{"data": 2}\n'
-    hub.publish("0")
+    with hub.listen() as reader:
+        hub.publish("0")
+        reader.take(1)  # all connections are there, the follower's too
     network.hang()
     connections = len(network._sockets)
     with ThreadPoolExecutor() as pool:
