@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import expect, sync_playwright
 
 from webapp import wire
@@ -30,6 +31,9 @@ ROOT = Path(__file__).parent.parent
 PATIENCE = 15  # seconds for what should take milliseconds, on a machine that is busy
 KEY = "a-key-of-the-tests-that-is-long-enough"
 expect.set_options(timeout=PATIENCE * 1000)
+# Hypothesis takes a process that was put aside for one that is slow.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # Without these Chromium looks for its maker's hosts at every start.
 QUIET = [
