@@ -168,7 +168,7 @@ def test_notify_a_user(
     app = Flask("shop", root_path=str(tmp_path))
     names = {"jwt": jwt, "time": time, "os": os, "make_response": make_response}
     module(python, app=app, user_id=lambda: 7, render_template=render_template, **names)
-    server = make_server("localhost", APP, app)
+    server = make_server("localhost", APP, app, threaded=True)  # Chromium may open one to spare
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
