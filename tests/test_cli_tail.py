@@ -141,6 +141,12 @@ def test_it_says_what_is_missing(serve: Callable[..., Server]) -> None:
     first = server.publish("first")
     server.http.post("/events", json=[{"data": n} for n in range(1500)])
     server.publish("last")
+
+    def trimmed() -> bool:
+        with server.listen(last_event_id=first) as stream:
+            return stream.headers["Last-Event-ID"] != first
+
+    until(trimmed, "the first is no longer kept")
     aged = tidings("tail", "--from", first, "-n", "1", TIDINGS_URL=server.url)
     assert "some are missing" in aged.stderr
     with background("tail", "--from", "nonsense", TIDINGS_URL=server.url) as command:
