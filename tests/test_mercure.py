@@ -16,6 +16,7 @@ import pytest
 import sseclient
 from conftest import KEY, PATIENCE, ROOT, need, until
 from httpx_sse import connect_sse
+from logs import free_port
 from mercure_publisher import (  # type: ignore[import-untyped]
     MercureConfig,
     MercurePublisher,
@@ -194,8 +195,8 @@ def test_a_heartbeat_is_a_comment_of_one_line(hub: Server, topic: str) -> None:
         head = stream.raw
         reader = threading.Thread(target=stream.messages, args=(1,), daemon=True)
         reader.start()
-        until(lambda: stream.raw.endswith(b"\n\n:\n"), "a heartbeat came")
-        assert stream.raw == head + b":\n"
+        until(lambda: len(stream.raw) >= len(head) + 2, "a heartbeat came")
+        assert re.fullmatch(rb"(:\n)+:?", stream.raw.removeprefix(head))
         publish(hub, topic=topic, data="x")
         reader.join(PATIENCE)
 
@@ -374,25 +375,21 @@ def test_a_client_reads_and_comes_back(
         assert next(events) == (missed, "c")
 
 
-def restart(serve: Callable[..., Server], hub: Server, url: str) -> Server:
-    hub.stop()
-    return serve("-b", f"127.0.0.1:{hub.port}", TIDINGS_BROKER_URL=url, **QUICK)
-
-
 QUICK = {"TIDINGS_DEMO": "0", "TIDINGS_RETRY": "0.1", "TIDINGS_DRAIN": "0.5"}
 
 
 def test_npms_eventsource_reads_and_comes_back_after_a_deploy(
     serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    url = f"sqlite:///{tmp_path_factory.mktemp('log')}/log.db"
-    hub = serve(TIDINGS_BROKER_URL=url, **QUICK)
-    with node(f"{hub.url}{PATH}?topic=t") as process:
+    url, address = f"sqlite:///{tmp_path_factory.mktemp('log')}/log.db", f"127.0.0.1:{free_port()}"
+    hub = serve("-b", address, TIDINGS_BROKER_URL=url, **QUICK)
+    with node(f"http://{address}{PATH}?topic=t") as process:
         assert process.stdout
         until(lambda: "stream opened" in hub.log, "it listens")
         first = hub.publish("a", topic="t")
         assert process.stdout.readline() == f"{first} a\n"
-        hub = restart(serve, hub, url)
+        hub.stop()
+        hub = serve("-b", address, TIDINGS_BROKER_URL=url, **QUICK)
         second = hub.publish("b", topic="t", type="greeting")
         assert process.stdout.readline() == f"{second} b\n"
         process.kill()
