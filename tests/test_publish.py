@@ -78,7 +78,8 @@ def test_httpx_sse_reads_a_live_stream_without_empty_messages(
         server.publish("one", topic=topic)
         assert next(events).data == "one"
         with server.listen(topic=topic) as other:
-            until(lambda: other.response.read1() and other.raw is not None, "a heartbeat")
+            other.next()
+            until(lambda: other.response.read1() == b":\n", "a heartbeat")
         server.publish("two", topic=topic)
         assert next(events).data == "two"
 
