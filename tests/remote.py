@@ -14,6 +14,7 @@ import sys
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from queue import Queue
@@ -62,10 +63,9 @@ class Remote:
         return lambda *args: self.start(method, *args).result(PATIENCE)
 
     def follow(self, after: Any) -> Iterator[list[Event] | Gap]:
-        """Yield what the broker's follower yields."""
+        """Begin to follow, at once; return what the broker's follower yields."""
         self.start("follow", after)
-        while True:
-            yield self._followed.get(timeout=PATIENCE)
+        return iter(partial(self._followed.get, timeout=PATIENCE), None)
 
     def stop(self) -> None:
         """Close the broker and end its process, if it still runs."""
