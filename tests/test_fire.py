@@ -117,6 +117,13 @@ def kill_a_worker(server: Server) -> None:
         os.kill(int(random.choice(booted[-WORKERS:])), signal.SIGKILL)
 
 
+def roll(server: Server) -> None:
+    """Replace all workers; returns when the first readers were sent away."""
+    sent_away = server.ended("drain")
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: server.ended("drain") > sent_away, "readers are sent away")
+
+
 def done(publishers: list[Publisher]) -> int:
     return sum(publisher.published for publisher in publishers)
 
@@ -171,16 +178,15 @@ def test_on_one_machine_everybody_ends_with_the_published_sequence(
     serve: Callable[..., Server],
 ) -> None:
     server = serve("-w", str(WORKERS), **QUICK)
-    kill, roll = partial(kill_a_worker, server), partial(server.process.send_signal, signal.SIGHUP)
-    assert survives([server], [kill, kill, roll]) > READERS
+    kill = partial(kill_a_worker, server)
+    assert survives([server], [kill, kill, partial(roll, server)]) > READERS
 
 
 def test_a_rolling_restart_with_500_open_streams_loses_nothing(
     serve: Callable[..., Server],
 ) -> None:
     server = serve("-w", "2", **QUICK)
-    roll = partial(server.process.send_signal, signal.SIGHUP)
-    assert survives([server], [roll], crowd=500) > 500
+    assert survives([server], [partial(roll, server)], crowd=500) > 500
 
 
 def test_on_a_server_that_is_restarted_everybody_ends_with_the_published_sequence(
@@ -189,8 +195,7 @@ def test_on_a_server_that_is_restarted_everybody_ends_with_the_published_sequenc
     with running_log("redis-server", tmp_path, *DURABLE) as log:
         server = serve("-w", str(WORKERS), REDIS_URL=log.url, **QUICK)
         kill = partial(kill_a_worker, server)
-        roll = partial(server.process.send_signal, signal.SIGHUP)
-        assert survives([server], [kill, log.restart, roll]) > READERS
+        assert survives([server], [kill, log.restart, partial(roll, server)]) > READERS
         server.stop()
 
 
