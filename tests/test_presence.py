@@ -57,7 +57,7 @@ ALL = bearer(["*"], ["*"])
 @pytest.fixture(name="hub", scope="module")
 def _hub(serve: Callable[..., Server]) -> Server:
     """Two workers that share a file."""
-    return serve(TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="2", TIDINGS_PRESENCE_LEASE="1.2")
+    return serve(TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="2")
 
 
 def path(*parts: str) -> str:
@@ -202,19 +202,26 @@ def test_a_killed_workers_readers_are_gone_within_the_lease(
     serve: Callable[..., Server], topic: str
 ) -> None:
     lease = 1.2
-    hub = serve(TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="2", TIDINGS_PRESENCE_LEASE=str(lease))
+    settings = {"TIDINGS_PRESENCE_LEASE": str(lease), "TIDINGS_HEARTBEAT": "60"}
+    hub = serve(TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="2", **settings)
     with ExitStack() as stack:
         readers = [stack.enter_context(hub.listen(topic=topic)) for _ in range(20)]
         names = {name(reader): reader for reader in readers}
         until(lambda: len(listed(hub, topic)) == 20, "all are listed")
         for worker in re.findall(r"Booting worker with pid: (\d+)", hub.log):
             os.kill(int(worker), signal.SIGKILL)
-            killed = time.monotonic()
-            until(
-                lambda: {it["subscriber"] for it in listed(hub, topic)} == connected(names),
-                "those that are connected are listed",
-            )
-            assert time.monotonic() - killed < lease + START
+            killed = seen = time.monotonic()  # seen: when it was asked who is still listed
+
+            def settled() -> bool:
+                nonlocal seen
+                asked = time.monotonic()
+                found, left = {it["subscriber"] for it in listed(hub, topic)}, connected(names)
+                if found - left:
+                    seen = asked
+                return found == left
+
+            until(settled, "those that are connected are listed")
+            assert seen - killed < lease
         assert not connected(names)
 
 
@@ -229,7 +236,7 @@ def test_a_stopped_hub_leaves_nobody_behind(
     serve: Callable[..., Server], tmp_path: Path, topic: str
 ) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
-    first = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_BROKER_URL=url, TIDINGS_DRAIN="1")
+    first = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_BROKER_URL=url)
     second = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_BROKER_URL=url)
     with first.listen(topic=topic), second.listen(topic=topic):
         until(lambda: len(listed(second, topic)) == 2, "both are listed")
@@ -242,7 +249,9 @@ def test_on_many_machines_it_is_the_same(
     serve: Callable[..., Server], program: str, tmp_path: Path, topic: str
 ) -> None:
     with running_log(program, tmp_path) as log:
-        settings = {"TIDINGS_JWT_KEY": KEY, "REDIS_URL": log.url, "TIDINGS_PRESENCE_LEASE": "1.2"}
+        lease = 6.0  # on a busy machine, a process is silent for a while
+        settings = {"TIDINGS_JWT_KEY": KEY, "REDIS_URL": log.url}
+        settings["TIDINGS_PRESENCE_LEASE"] = str(lease)
         here, there = serve(**settings), serve(**settings)
         with (
             there.listen(headers=ALL, topic=path(topic) + "{/subscriber}") as told,
@@ -258,7 +267,7 @@ def test_on_many_machines_it_is_the_same(
                 '{"reason": "kicked"}'
             ]
             assert documents(told, 1)[0]["active"] is False
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < START
             joe = bearer(["*"], [], sub="joe")
             assert here.http.post("/events", data={"data": "x"}, headers=joe).status_code == 200
             revoked = there.http.post(
@@ -276,7 +285,7 @@ def test_on_many_machines_it_is_the_same(
                 killed = time.monotonic()
                 [gone] = documents(told, 1)
                 assert (gone["subscriber"], gone["active"]) == (subscriber, False)
-                assert time.monotonic() - killed < 1.2 + START
+                assert time.monotonic() - killed < lease + START
         # A worker that starts later knows, too.
         until(lambda: here.log.count("Booting worker") == 2, "the killed one is replaced")
         assert here.http.post("/events", data={"data": "x"}, headers=joe).status_code == 401
