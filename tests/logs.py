@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import threading
 from contextlib import contextmanager, suppress
-from random import randrange
+from random import sample
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -80,10 +81,23 @@ def running_log(program: str, folder: Path, *options: str) -> Iterator[LogServer
         server.stop()
 
 
+def ports() -> Iterator[int]:
+    """Yield ports that other processes with tests do not, none of them twice."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = range(20_000 + number, 32_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    yield from sample(mine, len(mine))
+
+
+PORTS = ports()
+
+
 def free_port() -> int:
-    """Return a port that nobody listens to, nor is given to a client while its server is down."""
+    """Return a port that nobody listens to, nor is given to a client while its server is down.
+
+    It is not given again: hubs may look for a server there long after it has gone.
+    """
     while True:
-        port = randrange(20_000, 32_000)
+        port = next(PORTS)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
@@ -129,7 +143,8 @@ class Network:
         self.mend()
         # Shut down first: closing alone does not wake the thread that accepts.
         self._listener.shutdown(socket.SHUT_RDWR)
-        self.cut()
+        self._threads.pop(0).join(PATIENCE)
+        self.cut()  # what it accepted last, too
         while self._threads:
             self._threads.pop().join(PATIENCE)
         for end in (self._listener, *self._sockets):
