@@ -216,13 +216,13 @@ def test_events_that_pour_in_share_the_writes_of_long_passes(
     ("limits", "pours"),
     [
         ({"_GATHERING": 60, "_POURING": 60, "_BATCH_BYTES": 1}, 0),  # more waits than fits
-        ({"_GATHERING": 60, "_POURING": 60, "_FEW": 0}, 0.05),  # a burst that is over
-        ({"_GATHERING": 0.1, "_PAUSE": 0.02, "_BATCH_BYTES": 1 << 30}, 60),  # one without an end
+        ({"_GATHERING": 60, "_POURING": 60, "_FEW": 0}, 5),  # a burst that is over
+        ({"_GATHERING": 0.1, "_PAUSE": 0.02, "_BATCH_BYTES": 1 << 30}, 5000),  # one without an end
         ({"_GATHERING": 0.01, "_POURING": 60}, 0),  # nothing more comes
     ],
 )
 def test_a_rest_ends(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], pours: float
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], pours: int
 ) -> None:
     gevent.killall(hub._tasks)
     fanout, began = hub.fanout, time.monotonic()
@@ -230,7 +230,8 @@ def test_a_rest_ends(
         monkeypatch.setattr(f"webapp.fanout.{name}", limit)
     fanout.window.append(publish(hub, "a", "b"))
     rest = gevent.spawn(fanout._gathered, began, 60)
-    while time.monotonic() < began + pours and not rest.ready():
+    while pours and not rest.ready():
+        pours -= 1
         fanout.window.append(publish(hub, "more"))
         fanout._arrived.set()
         gevent.sleep(0.005)
@@ -497,7 +498,7 @@ def test_of_many_readers_that_catch_up_few_read_the_log_at_once_or_wait_for_it_i
     with gevent.Timeout(10):
         while not all(wire.HEARTBEAT in reader.raw for reader in readers):
             gevent.sleep(0.001)
-    assert broker.reads < 20
+    assert broker.reads < 40  # each by itself they would be 80
     broker.away = False
     for reader in readers:
         assert reader.await_data(100) == [str(n) for n in range(100)]
