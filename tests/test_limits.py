@@ -7,7 +7,6 @@ import os
 import re
 import select
 import socket
-import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import jwt
 import pytest
-from conftest import KEY, PATIENCE, serving, until
+from conftest import KEY, PATIENCE, ROOT, serving, until
 from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,12 +30,11 @@ from webapp.views import bodies, events, forms, problems
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Server, Stream
+    from conftest import Server
 
 RATE = 5
 FILES = 256
 STREAM = {"Accept": "text/event-stream"}
-LINES = {"Content-Type": "application/x-ndjson"}
 
 
 def by(address: str) -> dict[str, str]:
@@ -215,8 +213,12 @@ def test_who_publishes_too_fast_is_told_when_to_go_on_and_others_go_on(
         batch = [{"topic": topic}] * count
         return limited.http.post("/events", json=batch, headers=by(address))
 
-    assert publish("192.0.2.10", RATE).status_code == 200
-    refused = publish("192.0.2.10", RATE)
+    began = time.monotonic()
+    taken = 0
+    while (refused := publish("192.0.2.10", RATE)).status_code == 200:
+        taken += RATE
+        assert taken <= RATE * (1 + time.monotonic() - began)
+    assert taken
     assert (refused.status_code, refused.json()["reason"]) == (429, "rate")
     assert refused.headers["Retry-After"] == "1"
     assert publish("192.0.2.11", RATE).status_code == 200
@@ -227,23 +229,28 @@ def test_who_publishes_too_fast_is_told_when_to_go_on_and_others_go_on(
 def test_a_pipe_that_is_too_fast_is_slowed_down(limited: Server, topic: str) -> None:
     lines, others = f'{{"topic":"{topic}"}}\n' * 2 * RATE, by("192.0.2.21")
     began = time.monotonic()
-    pipe = limited.http.post("/events", content=lines, headers=by("192.0.2.20") | LINES)
-    assert pipe.json()["published"] == 2 * RATE
+    assert piped(limited, lines, "0\r\n\r\n", address="192.0.2.20")["published"] == 2 * RATE
     assert time.monotonic() - began > 0.9  # a second's worth at once, then one by one
     assert limited.http.post("/events", content="x", headers=others).status_code == 200
 
 
-def test_a_pipe_that_is_quiet_for_too_long_gets_its_answer(limited: Server, topic: str) -> None:
-    line = f'{{"topic":"{topic}"}}\n'
+def piped(server: Server, lines: str, end: str = "", *, address: str) -> Any:
+    """Send a pipe, in one piece that no pause can part, and return the answer."""
     head = "POST /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
-    head += "Content-Type: application/x-ndjson\r\n"
-    with socket.create_connection((limited.host, limited.port), PATIENCE) as pipe:
-        pipe.sendall(f"{head}\r\n{len(line):x}\r\n{line}\r\n".encode())
+    head += "Content-Type: application/x-ndjson\r\nConnection: close\r\n"
+    head += f"X-Forwarded-For: {address}\r\n"
+    with socket.create_connection((server.host, server.port), PATIENCE) as pipe:
+        pipe.sendall(f"{head}\r\n{len(lines):x}\r\n{lines}\r\n{end}".encode())
         said = b""
         while piece := pipe.recv(1 << 16):
             said += piece
     assert said.startswith(b"HTTP/1.1 200 ")
-    assert json.loads(said.partition(b"\r\n\r\n")[2])["published"] == 1
+    return json.loads(said.partition(b"\r\n\r\n")[2])
+
+
+def test_a_pipe_that_is_quiet_for_too_long_gets_its_answer(limited: Server, topic: str) -> None:
+    found = piped(limited, f'{{"topic":"{topic}"}}\n', address="192.0.2.22")
+    assert found["published"] == 1
 
 
 def test_no_refusal_is_a_traceback(limited: Server) -> None:
@@ -255,7 +262,7 @@ def test_no_refusal_is_a_traceback(limited: Server) -> None:
 
 @pytest.fixture(name="app")
 def _app() -> Iterator[Flask]:
-    hub = make_hub(jwt_key=(KEY,), publish_rate=1)
+    hub = make_hub(jwt_key=(KEY,), publish_rate=0.001)
     app = Flask("one rate")
     app.extensions["tidings"] = hub
     problems.init_app(app)
@@ -398,41 +405,25 @@ LARGE = {
 }
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it asks Linux")
 @pytest.mark.parametrize("name", LARGE)
-def test_while_a_large_body_is_read_others_are_answered(
-    server: Server, topic: str, name: str
-) -> None:
+def test_a_large_body_takes_little_of_the_hubs_time(server: Server, name: str) -> None:
     kind, body = LARGE[name]
-    seen: list[int] = []
-
-    def attack() -> None:
-        answer = server.http.post("/events", content=body, headers={"Content-Type": kind})
-        seen.append(answer.status_code)
-
-    attacker = threading.Thread(target=attack)
-    with server.listen(topic=topic) as reader:
-        reader.next()
-        attacker.start()
-        waits = []
-        while attacker.is_alive():
-            began = time.monotonic()
-            server.publish("x", topic=topic)
-            take_one(reader)
-            waits.append(time.monotonic() - began)
-    assert seen in ([400], [413])
-    assert max(waits, default=0) < 1  # seconds; read in one go they are 1.3 to 3.7
-
-
-def take_one(reader: Stream) -> None:
-    assert reader.take(1) == ["x"]
+    server.http.get("/readyz").raise_for_status()
+    before = cpu(server.worker)
+    answer = server.http.post("/events", content=body, headers={"Content-Type": kind})
+    assert answer.status_code in {400, 413}
+    # Its processor's: a machine that is busy makes nobody wait for longer than that because of it.
+    assert cpu(server.worker) - before < 1  # seconds; read in one go they are 1.3 to 3.7
 
 
 def test_a_body_that_drips_for_ever_is_given_up(serve: Callable[..., Server]) -> None:
-    hub = serve(TIDINGS_BODY_TIMEOUT="0.1", TIDINGS_DEMO="0")
+    patience = {"TIDINGS_BODY_TIMEOUT": "1", "PYTHONPATH": str(ROOT / "tests")}
+    hub = serve("-k", "impatient.Worker", TIDINGS_DEMO="0", **patience)
     head = b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE) as client:
-        client.sendall(head)
         began, answered = time.monotonic(), False
+        client.sendall(head)
         while not answered:
             client.sendall(b"x")
             answered = bool(select.select([client], [], [], 0.03)[0])
@@ -452,7 +443,8 @@ def test_of_many_large_bodies_that_arrive_at_once_some_are_refused_and_small_one
         for _ in range(90):
             client = socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE)
             clients.append(stack.enter_context(client))
-            client.sendall(head + b"x" * 261_000)
+            with suppress(OSError):  # it may be refused, and hung up on, before all is sent
+                client.sendall(head + b"x" * 261_000)
         refused, _, _ = select.select(clients, [], [], PATIENCE)
         assert refused[0].recv(1000).startswith(b"HTTP/1.1 503 ")
         assert hub.publish("small")
