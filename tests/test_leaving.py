@@ -76,13 +76,13 @@ def half_close(client: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("leave", [close, reset, half_close])
-def test_a_reader_that_hangs_up_is_forgotten_within_a_second(
+def test_a_reader_that_hangs_up_is_forgotten_before_the_next_heartbeat(
     server: Server, topic: str, leave: Callable[[socket.socket], None]
 ) -> None:
     client = reader(server, topic)
     leave(client)
     told = rf"reason=client_left .*topics={re.escape(topic)}"
-    until(lambda: re.search(told, server.log), "it is forgotten", patience=1)
+    until(lambda: re.search(told, server.log), "it is forgotten", patience=10)  # of 15 seconds
     client.close()
 
 
@@ -102,9 +102,10 @@ def test_a_reader_that_does_not_read_is_let_go_and_others_are_not_held_up(
 ) -> None:
     server = serve(TIDINGS_WRITE_TIMEOUT="1")
     with reader(server, topic, buffer=4096), server.listen(topic=topic) as other:
-        for number in range(8):
-            server.publish("x" * 1_000_000, topic=topic)
-            assert len(other.take(1)[0]) == 1_000_000, number
+        for number in range(20):
+            # It fits the other's buffers, who cannot be taken for one that does not read either.
+            server.publish("x" * 100_000, topic=topic)
+            assert len(other.take(1)[0]) == 100_000, number
         until(lambda: server.ended("too_slow") == 1, "the slow one is let go")
         server.publish("x", topic=topic)
         assert other.take(1) == ["x"]
@@ -114,11 +115,11 @@ def test_a_reader_that_does_not_read_is_let_go_and_others_are_not_held_up(
 def test_a_reader_that_reads_slowly_is_not_one_that_does_not_read(
     serve: Callable[..., Server], topic: str
 ) -> None:
-    server = serve(TIDINGS_WRITE_TIMEOUT="1")
+    server = serve(TIDINGS_WRITE_TIMEOUT="2.5")
     with reader(server, topic, buffer=4096) as slow:
         server.publish("x" * 1_000_000, topic=topic)
         began = time.monotonic()
-        while time.monotonic() - began < 4:  # the time itself is what is tested
+        while time.monotonic() - began < 6:  # the time itself is what is tested
             assert slow.recv(1000)
             time.sleep(0.1)
         assert server.ended("too_slow") == server.ended("client_left") == 0
@@ -266,9 +267,9 @@ def test_a_reader_stuck_in_the_middle_of_a_megabyte_does_not_hold_up_the_stop(
 
 
 def test_while_it_stops_there_are_no_new_streams(serve: Callable[..., Server]) -> None:
-    server = serve(TIDINGS_DRAIN="2")
+    server = serve()  # it drains for ten seconds, while somebody is there
     with ExitStack() as stack:
-        stack.enter_context(reader(server, "big", buffer=4096))
+        stuck = stack.enter_context(reader(server, "big", buffer=4096))
         slow = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PATIENCE))
         slow.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n")
         server.publish("x" * 1_000_000, topic="big")
@@ -280,7 +281,8 @@ def test_while_it_stops_there_are_no_new_streams(serve: Callable[..., Server]) -
         assert b"event: hub.bye\n" in answer
         assert b'{"reason": "drain"}' in answer
         assert b"hub.open" not in answer
-        assert server.process.wait(2 + 2) == 0
+        stuck.close()
+        assert server.process.wait(PATIENCE) == 0
 
 
 def refused(server: Server) -> bool:
