@@ -323,6 +323,14 @@ def test_numbers_that_somebody_removed_hold_nothing_else_up(serve: Callable[...,
     assert answers(server)
 
 
+def test_a_worker_that_has_only_just_a_file_holds_nothing_up(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_DEMO="0")
+    assert answers(server)
+    for name in ("gauge_liveall_1.db", "counter_1.db"):
+        (kept(server.worker) / name).touch()  # it has its size a moment later
+    assert answers(server)
+
+
 def answers(server: Server) -> bool:
     with suppress(httpx.TransportError):
         return server.http.get("/metrics").status_code == 200

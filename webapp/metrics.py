@@ -220,12 +220,21 @@ def about_the_build(version: str) -> Metric:
 def _read(directory: str) -> Iterable[Metric]:
     try:
         collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]
-        found: Iterable[Metric] = collector.collect()  # type: ignore[no-untyped-call]
+        files = [str(path) for path in Path(directory).glob("*.db") if _begun(path)]
+        found: Iterable[Metric] = collector.merge(files)  # type: ignore[no-untyped-call]
     except (OSError, ValueError):
         detail = "The workers' numbers cannot be read."
         remedy = f"Restart the hub, and let nobody tidy up in {Path(directory).parent}."
         raise Unavailable(detail, remedy) from None
     return found
+
+
+def _begun(path: Path) -> bool:
+    """Whether there is anything in a worker's file: a worker that begins makes it empty."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:  # of one that has just gone
+        return False
 
 
 class _Count:
