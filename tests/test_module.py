@@ -330,7 +330,7 @@ def test_it_survives_a_restart_of_the_hub_without_loss_or_double(
 ) -> None:
     env = {"TIDINGS_BROKER_URL": f"sqlite:///{tmp_path}/log.db", "TIDINGS_RETRY": "0.1"}
     bind = ["-b", f"127.0.0.1:{free_port()}"]
-    with serving(bind, {**env, "TIDINGS_DRAIN": "0.1"}, tmp_path / "first" / "log") as server:
+    with serving(bind, {**env, "TIDINGS_DRAIN": "1"}, tmp_path / "first" / "log") as server:
         tabs = [tab(context, server) for _ in range(2)]
         is_open(*tabs)
         server.publish("before")
