@@ -228,6 +228,14 @@ def test_a_stop_says_goodbye_and_ends_in_time(
     assert "SIGKILL" not in server.log
 
 
+def test_a_stop_without_any_time_says_goodbye(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_DRAIN="0.000001")
+    with server.listen() as stream:
+        stream.next()
+        server.process.send_signal(signal.SIGTERM)
+        assert [message.type for message in stream.rest()] == ["hub.bye"]
+
+
 def test_a_reload_says_goodbye_and_the_new_worker_takes_over(serve: Callable[..., Server]) -> None:
     server = serve(TIDINGS_DRAIN=f"{DRAIN}s")
     with ExitStack() as stack:

@@ -272,9 +272,11 @@ class StreamWorker(GeventWorker):
         self.hub.stop()
 
     def _await_connections(self, until: float) -> None:
-        while self.connections and time.monotonic() < until:
+        while self.connections:
             self.notify()
-            gevent.sleep(0.02)
+            gevent.sleep(0.02)  # once at least, even if the machine has stood still since
+            if time.monotonic() > until:
+                return
 
 
 def _let_go(environ: dict[str, Any]) -> None:
