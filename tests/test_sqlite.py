@@ -63,6 +63,13 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
+def remove(path: Path) -> None:
+    """Remove the file, and what lies beside it."""
+    for file in path.parent.glob(f"{path.name}*"):
+        if file.is_file():
+            file.unlink()
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the file as another program's transaction would."""
@@ -449,15 +456,30 @@ def test_a_file_that_was_removed_is_begun_anew(connect: Connect, path: Path) -> 
     here.append(drafts("lost"))
     taken(follower, 1)
     with still(there):  # it would make another file meanwhile
-        for file in path.parent.glob("log.db*"):
-            if file.is_file():
-                file.unlink()
+        remove(path)
     gap = next(follower)
     assert isinstance(gap, Gap)
     assert gap.place == here.bounds().floor
     here.append(drafts("new"))
     assert contents(taken(follower, 1)) == ["new"]
     assert contents(everything(here)) == ["new"]
+    assert intact(path)
+
+
+def test_a_copy_that_was_made_while_it_grew_can_be_put_back(connect: Connect, path: Path) -> None:
+    log, copy = connect(), path.with_name("copy.db")
+    [kept] = log.append(drafts("kept"))
+    with opened(path) as db, opened(copy) as other:
+        db.backup(other)
+    [lost] = log.append(drafts("lost"))
+    log.stop()
+    remove(path)
+    copy.rename(path)
+    log = connect()
+    assert contents(everything(log)) == ["kept"]
+    assert (log.locate(str(kept.place)), log.locate(str(lost.place))) == (kept.place, None)
+    [new] = log.append(drafts("new"))
+    assert new.place > lost.place
     assert intact(path)
 
 
