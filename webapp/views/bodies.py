@@ -111,9 +111,11 @@ def read(request: Request, limit: int) -> bytes:
     source = request.environ["wsgi.input"]
     if not hasattr(source, "pieces"):
         source = request.stream  # another server's may not end where the body does
-    if (getattr(source, "length", None) or request.content_length or 0) > limit:
+    length = getattr(source, "length", None) or request.content_length
+    if length and length > limit:
         raise _too_large(limit)
-    body: bytes = source.read(min(limit, _CHUNK) + 1)
+    most = limit + 1 if length is None else length  # to ask for more costs a second look
+    body: bytes = source.read(min(most, _CHUNK + 1))
     if len(body) > _CHUNK:
         body = _long(source, body, limit)
     if len(body) > limit:

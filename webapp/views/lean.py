@@ -50,6 +50,16 @@ class LeanFlask(Flask):
             default_method=request.method,
         )
 
+    def full_dispatch_request(self) -> Response:
+        """Return the answer to a request; nobody listens to Flask's signals about it."""
+        try:
+            answer = self.preprocess_request()
+            if answer is None:
+                answer = self.dispatch_request()
+        except Exception as error:  # noqa: BLE001 - what becomes of it is said by the app's handlers
+            answer = self.handle_user_exception(error)
+        return self.process_response(self.make_response(answer))
+
     def preprocess_request(self) -> ResponseReturnValue | None:
         """Call what the app has before each request; a blueprint has nothing of its own."""
         for func in self.before_request_funcs.get(None, ()):
