@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import edges
 import pytest
-from commands import Tunnel, check, tidings, token, way
+from commands import Tunnel, check, fine, tidings, token, way
 from conftest import KEY
 from logs import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import subprocess
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from conftest import Server
@@ -66,24 +67,29 @@ def _ways(
 Findings = dict[str, tuple[str, str, str]]
 
 
-def found(url: str, *arguments: str, code: int, **env: str) -> Findings:
-    """What it says in JSON: name to state, detail, remedy."""
-    done = check(url, "--json", *arguments, **env)
-    assert done.returncode == code, done.stdout + done.stderr
+def found(url: str, *arguments: str, bad: Sequence[str] = (), **env: str) -> Findings:
+    """What it says in JSON: name to state, detail, remedy.
+
+    :param bad: the names of what is wrong.
+    """
+
+    def right(done: subprocess.CompletedProcess[str]) -> bool:
+        checks = json.loads(done.stdout)["checks"]
+        return [each["name"] for each in checks if each["state"] == "bad"] == list(bad)
+
+    done = check(url, "--json", *arguments, right=right, **env)
+    assert right(done), done.stdout + done.stderr
+    assert done.returncode == bool(bad)
     assert not env.get("TIDINGS_TOKEN") or env["TIDINGS_TOKEN"] not in done.stdout
     told = json.loads(done.stdout)
-    assert told["ok"] == (code == 0)
+    assert told["ok"] == (not bad)
     return {
         each["name"]: (each["state"], each["detail"], each["remedy"]) for each in told["checks"]
     }
 
 
-def bad(findings: Findings) -> list[str]:
-    return [name for name, (state, _, _) in findings.items() if state == "bad"]
-
-
 def test_a_hub_with_a_key_is_proven_in_all_points(keyed: Server) -> None:
-    done = check(keyed.url, "--wait", "5s", TIDINGS_TOKEN=TOKEN)
+    done = check(keyed.url, "--wait", "5s", right=fine, TIDINGS_TOKEN=TOKEN)
     assert done.returncode == 0, done.stdout
     lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
     assert [line[2:19].strip() for line in lines] == NAMES
@@ -92,7 +98,8 @@ def test_a_hub_with_a_key_is_proven_in_all_points(keyed: Server) -> None:
 
 
 def test_an_open_hub_on_a_laptop_is_proven_without_a_token(server: Server) -> None:
-    done = check("--quick", TIDINGS_URL=server.url, PYTHONIOENCODING="ascii")
+    env = {"TIDINGS_URL": server.url, "PYTHONIOENCODING": "ascii"}
+    done = check("--quick", right=fine, **env)
     assert done.returncode == 0, done.stdout
     assert "+ latency           from publishing to reading " in done.stdout
     assert "- strangers         everybody who can reach it may publish" in done.stdout
@@ -100,7 +107,7 @@ def test_an_open_hub_on_a_laptop_is_proven_without_a_token(server: Server) -> No
 
 
 def test_without_a_token_it_says_how_to_make_one(keyed: Server) -> None:
-    findings = found(keyed.url, "--wait", "5s", code=0)
+    findings = found(keyed.url, "--wait", "5s")
     assert findings["strangers"][0] == "ok"
     state, _, remedy = findings["token"]
     assert state == "left"
@@ -109,25 +116,24 @@ def test_without_a_token_it_says_how_to_make_one(keyed: Server) -> None:
 
 
 def test_a_token_that_is_not_accepted_is_read_out(keyed: Server) -> None:
-    findings = found(keyed.url, "--quick", code=1, TIDINGS_TOKEN="nonsense")
-    assert bad(findings) == ["stream", "publishing"]
+    wrong = ["stream", "publishing"]
+    findings = found(keyed.url, "--quick", bad=wrong, TIDINGS_TOKEN="nonsense")
     assert "401" in findings["publishing"][1]
-    findings = found(keyed.url, "--quick", code=1, TIDINGS_TOKEN=token(publish=["news"]))
-    assert bad(findings) == ["publishing"]
+    other = token(publish=["news"])
+    findings = found(keyed.url, "--quick", bad=["publishing"], TIDINGS_TOKEN=other)
     assert "403" in findings["publishing"][1]
 
 
 def test_closed_reading_is_read_out(serve: Callable[..., Server]) -> None:
     server = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
-    findings = found(server.url, "--quick", code=1)
-    assert bad(findings) == ["stream"]
+    findings = found(server.url, "--quick", bad=["stream"])
     assert "TIDINGS_TOKEN" in findings["stream"][2]
-    findings = found(server.url, "--quick", code=0, TIDINGS_TOKEN=TOKEN)
+    findings = found(server.url, "--quick", TIDINGS_TOKEN=TOKEN)
     assert findings["private events"][1] == "nobody reads without a token"
 
 
 def test_where_nobody_answers_it_says_so_and_ends() -> None:
-    done = check(f"http://127.0.0.1:{free_port()}", PYTHONIOENCODING="ascii")
+    done = tidings("check", f"http://127.0.0.1:{free_port()}", PYTHONIOENCODING="ascii")
     assert done.returncode == 1
     assert "x reachable" in done.stdout
     assert "-> Is the hub running" in done.stdout
@@ -154,7 +160,7 @@ def _outcomes(ways: dict[str, str]) -> Iterator[dict[str, Future[Findings]]]:
     def look(way: str) -> Findings:
         env = {} if way == "two logs" else {"TIDINGS_TOKEN": TOKEN}
         heartbeat = ["--wait", "9s"] if way == "meddling" else ["--quick"]
-        return found(ways[way], *heartbeat, code=1, **env)
+        return found(ways[way], *heartbeat, bad=FAULTS[way], **env)
 
     with ThreadPoolExecutor() as pool:
         yield {way: pool.submit(look, way) for way in FAULTS}
@@ -171,10 +177,8 @@ def _begun(request: pytest.FixtureRequest) -> None:
 def test_behind_nginx_it_finds_what_is_wrong_and_how_to_mend_it(
     outcomes: dict[str, Future[Findings]], way: str
 ) -> None:
-    findings = outcomes[way].result()
-    assert bad(findings) == FAULTS[way], findings
     name, remedy = REMEDIES[way]
-    assert remedy in findings[name][2]
+    assert remedy in outcomes[way].result()[name][2]
 
 
 def test_behind_caddy_it_finds_tls_and_http_2_and_a_proxy_is_asked_for_a_tunnel(
@@ -182,10 +186,10 @@ def test_behind_caddy_it_finds_tls_and_http_2_and_a_proxy_is_asked_for_a_tunnel(
 ) -> None:
     with edges.caddy(tmp_path, keyed.port) as (port, authority):
         url = f"https://localhost:{port}"
-        findings = found(url, "--quick", code=1)
+        findings = found(url, "--quick", bad=["reachable"])
         assert "certificate is not accepted" in findings["reachable"][1]
         known = {"SSL_CERT_FILE": str(authority), "TIDINGS_TOKEN": TOKEN}
-        findings = found(url, "--quick", code=0, **known)
+        findings = found(url, "--quick", **known)
         assert (findings["TLS"][0], findings["HTTP"][0]) == ("ok", "ok")
         for command in (
             ("publish", "x", "-t", OURS[0]),

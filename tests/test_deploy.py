@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import edges
 import pytest
 import yaml
-from commands import check, token
+from commands import check, fine, tidings, token
 from conftest import KEY, PATIENCE, ROOT, Stream, environment, installed, until
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -242,7 +242,7 @@ def _edge(
 
 def test_tidings_check_finds_nothing_wrong_with_a_box(edge: Edge) -> None:
     known = {"SSL_CERT_FILE": str(edge.authority), "TIDINGS_TOKEN": EVERYTHING}
-    done = check(edge.url, "--wait", "9s", **known)
+    done = check(edge.url, "--wait", "9s", right=fine, **known)
     assert done.returncode == 0, done.stdout
     assert {line[0] for line in done.stdout.splitlines()} == {"✓"}
 
@@ -300,8 +300,12 @@ def test_a_reload_sends_readers_to_the_new_workers(box: Box) -> None:
     box.reload()
     assert json.loads(bye(stream))["reason"] == "drain"
     stream.close()
-    where = f"127.0.0.1:{box.port}", "--quick"
-    until(lambda: "✓ latency" in check(*where, TIDINGS_TOKEN=EVERYTHING).stdout, "it serves again")
+    until(lambda: "✓ latency" in checked(box), "it serves again")
+
+
+def checked(box: Box) -> str:
+    where, env = f"127.0.0.1:{box.port}", {"TIDINGS_TOKEN": EVERYTHING}
+    return tidings("check", where, "--quick", **env).stdout
 
 
 def accepted(env: dict[str, str]) -> Settings:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
+from conftest import one_of_three
 from gevent.event import Event as Signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -490,6 +491,11 @@ class SlowBroker(MemoryBroker):
 
 
 def test_of_many_readers_that_catch_up_few_read_the_log_at_once_or_wait_for_it_in_vain() -> None:
+    assert one_of_three(reads_in_vain, lambda reads: reads < 20) < 20
+
+
+def reads_in_vain() -> int:
+    """Let many readers catch up with a log that is away for a while."""
     broker = SlowBroker(10_000, 1 << 30, 3600)
     broker.append([Draft(topics=("t",), data=str(n)) for n in range(100)])
     hub = make_hub(broker, window_events=10, heartbeat=0.5)
@@ -498,13 +504,14 @@ def test_of_many_readers_that_catch_up_few_read_the_log_at_once_or_wait_for_it_i
     with gevent.Timeout(10):
         while not all(wire.HEARTBEAT in reader.raw for reader in readers):
             gevent.sleep(0.001)
-    assert broker.reads < 40  # each by itself they would be 80
+    reads = broker.reads
     broker.away = False
     for reader in readers:
         assert reader.await_data(100) == [str(n) for n in range(100)]
         reader.leave()
     assert broker.most == 2
     hub.stop()
+    return reads
 
 
 def test_a_reader_that_looks_through_a_long_past_for_nothing_hears_how_far_it_is() -> None:

@@ -52,6 +52,7 @@ class LeanFlask(Flask):
 
     def full_dispatch_request(self) -> Response:
         """Return the answer to a request; nobody listens to Flask's signals about it."""
+        self._got_first_request = True
         try:
             answer = self.preprocess_request()
             if answer is None:
