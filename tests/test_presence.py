@@ -357,8 +357,40 @@ def test_what_cannot_be_revoked_is_refused_with_a_reason(hub: Server) -> None:
     assert hub.http.post(url, data={"subject": "joe"}, headers=bearer(["x"])).status_code == 403
 
 
+TENANT = ["/{tenant}/{room}/{user}", "/{room}", "/{tenant}/{room}", "{/path*}", "{+path}"]
+
+
+def test_a_pattern_that_was_meant_for_rooms_grants_nothing_of_the_hub(
+    hub: Server, topic: str
+) -> None:
+    tenant = bearer(TENANT, TENANT)
+    with (
+        hub.listen(headers=tenant, topic=["{+all}", topic]) as stream,
+        hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,
+    ):
+        name(stream)
+        documents(told, 1)
+        for method, of_the_hub in (
+            ("GET", PATH),
+            ("GET", path(topic)),
+            ("GET", "/metrics"),
+            ("GET", "/console/state"),
+            ("DELETE", PATH),
+            ("DELETE", path(topic)),
+            ("POST", "/.well-known/mercure/revocations"),
+        ):
+            answer = hub.http.request(method, of_the_hub, headers=tenant)
+            assert answer.status_code == 403, of_the_hub
+            assert of_the_hub in answer.json()["remedy"]
+        for private in ("/metrics", "/console/state", "/a/b"):
+            data = {"topic": private, "data": private, "private": "on"}
+            hub.http.post("/events", data=data, headers=ALL).raise_for_status()
+        assert stream.take(1) == ["/a/b"]
+
+
 RESERVED = [
     path("t", "s"),
+    "%" + "25" * 5,
     "/.well-known/mercure",
     ".well-known/mercure/subscriptions/t/s",
     "/.well-known/%6Dercure/subscriptions",

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from uritemplate.variable import VariableValue, VariableValueDict
 
 from webapp import topics
-from webapp.topics import DEFAULT, EVERYTHING, Selector, covers, selector
+from webapp.topics import (
+    DEFAULT,
+    EVERYTHING,
+    MAX_ENCODINGS,
+    SUBSCRIPTIONS,
+    Selector,
+    covers,
+    decoded,
+    granted,
+    is_reserved,
+    may_grant,
+    selector,
+)
 
 # The tables of RFC 6570 sections 1.2 and 3.2: a template, then what it expands to.
 RFC_6570 = """
@@ -264,6 +276,44 @@ def test_a_set_of_selectors_covers_topics_when_one_matches_one() -> None:
     assert not covers(wanted, ("b", "/users/1/secret"))
     assert not covers(wanted, ())
     assert not covers(frozenset(), ("a",))
+
+
+OWN = ["/metrics", "/topics", "/console/state", "/.well-known/mercure/subscriptions/a/b"]
+
+
+@pytest.mark.parametrize("path", OWN)
+def test_a_pattern_that_is_meant_for_others_grants_nothing_of_the_hub(path: str) -> None:
+    patterns = {
+        "/{a}",
+        "/{a}/{b}",
+        "{/path*}",
+        "{+all}",
+        "/{a}/{b}/{c}/{d}/{e}",
+        "/.well-known{/a*}",
+    }
+    grant = frozenset(patterns | {path[:3] + "{+rest}", path + "{x}y"})
+    assert covers(grant, (path,))
+    assert not granted(grant, path)
+    assert not may_grant(frozenset(patterns), SUBSCRIPTIONS)
+    for enough in (path, "*"):
+        assert granted(grant | {enough}, path)
+
+
+def test_a_pattern_grants_what_is_the_hubs_where_it_says_so_literally() -> None:
+    for text in (f"{SUBSCRIPTIONS}{{/topic}}{{/subscriber}}", "/.well-known/mercure/{+rest}"):
+        assert granted(frozenset({text}), OWN[-1])
+        assert may_grant(frozenset({text}), SUBSCRIPTIONS)
+    assert granted(frozenset({"/console/{page}"}), "/console/state")
+    assert not may_grant(frozenset({"/console/{+page}"}), SUBSCRIPTIONS)
+    assert granted(frozenset({"/{a}/{b}"}), "/consoles/state")
+
+
+def test_a_topic_that_is_encoded_too_often_is_taken_for_the_hubs_own() -> None:
+    assert not is_reserved("%25" * 300)
+    assert not is_reserved("100%2525")
+    assert is_reserved("%" + "25" * 500)
+    assert decoded("%" + "25" * MAX_ENCODINGS) == "%"
+    assert decoded("%" + "25" * (MAX_ENCODINGS + 1)) is None
 
 
 def test_every_cache_is_bounded() -> None:

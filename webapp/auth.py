@@ -15,10 +15,11 @@ import jwt
 
 from webapp.errors import Forbidden, Unauthorized
 from webapp.keys import Published, fixed
-from webapp.topics import EVERYTHING, HUB, covers, is_reserved
+from webapp.pace import Pace
+from webapp.topics import EVERYTHING, HUB, MAX_ENCODINGS, decoded, granted, is_reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from webapp.events import Draft
     from webapp.keys import Key
@@ -81,23 +82,27 @@ class Authority:
             return ANYBODY
         return self._grant(token, self._subscribers)
 
-    def check(self, granted: frozenset[str], drafts: list[Draft]) -> None:
-        """Refuse drafts that are not granted; every topic needs a grant.
+    def check(self, grant: frozenset[str], drafts: list[Draft]) -> None:
+        """Refuse drafts that are not granted; every topic needs a grant. Others run meanwhile.
 
         :raises Forbidden: a topic is not granted, or private where there are no tokens.
         """
         if not self._private and any(draft.private for draft in drafts):
             detail = "A private event reaches those whose token covers it; this hub has none."
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
-        for topics in dict.fromkeys(draft.topics for draft in drafts):
-            if any(map(is_reserved, topics)):
-                detail = f"The topics below {HUB} are the hub's own."
-                raise Forbidden(detail, "Choose another topic.")
-            if not all(covers(granted, (topic,)) for topic in topics):
-                detail = "The token does not grant publishing to every topic of the event."
-                remedy = "Use a token whose mercure.publish covers them, such as ['*']."
-                asked, granted_ = sorted(topics)[:_TOLD], sorted(granted)[:_TOLD]
-                raise Forbidden(detail, remedy, asked=asked, granted=granted_)
+        pace, checked = Pace(), set[str]()
+        for draft in drafts:
+            for topic in draft.topics:
+                if topic in checked:
+                    continue
+                if is_reserved(topic):
+                    raise _reserved(topic)
+                if not granted(grant, topic):
+                    detail = "The token does not grant publishing to every topic of the event."
+                    remedy = "Use a token whose mercure.publish covers them, such as ['*']."
+                    raise _missing(detail, remedy, draft.topics, grant)
+                checked.add(topic)
+                pace.keep()
 
     def publisher(self, token: str | None) -> frozenset[str]:
         """Return the selectors that the token lets its bearer publish to.
@@ -108,11 +113,11 @@ class Authority:
         """
         if not self._keyed:
             return frozenset({EVERYTHING})
-        granted = self._grant(token, self._publishers).publish
-        if granted is None:
+        grant = self._grant(token, self._publishers).publish
+        if grant is None:
             detail = "The token grants no publishing."
             raise Forbidden(detail, "Use a token with mercure.publish, such as ['*'].")
-        return granted
+        return grant
 
     def visitor(self, token: str | None, path: str) -> None:
         """Refuse one who may not read what a path tells of the hub itself; without a key all may.
@@ -123,11 +128,11 @@ class Authority:
         """
         if not self._keyed:
             return
-        granted = self._grant(token, self._subscribers or self._publishers).subscribe
-        if not covers(granted, (path,)):
+        grant = self._grant(token, self._subscribers or self._publishers).subscribe
+        if not granted(grant, path):
             detail = "The token does not grant reading this."
-            remedy = f"Use a token whose mercure.subscribe covers {path}, such as ['{path}']."
-            raise Forbidden(detail, remedy, asked=[path], granted=sorted(granted)[:_TOLD])
+            remedy = f"Use a token whose mercure.subscribe names {path}, or is ['*']."
+            raise _missing(detail, remedy, [path], grant)
 
     def operator(self, token: str | None, path: str) -> None:
         """Refuse one who may not do what a path does to others.
@@ -135,11 +140,11 @@ class Authority:
         :raises Unauthorized: there is no valid token.
         :raises Forbidden: what it may publish to does not cover the path.
         """
-        granted = self.publisher(token)
-        if not covers(granted, (path,)):
+        grant = self.publisher(token)
+        if not granted(grant, path):
             detail = "The token does not grant this."
-            remedy = "Use a token whose mercure.publish covers the path, such as ['*']."
-            raise Forbidden(detail, remedy, asked=[path], granted=sorted(granted)[:_TOLD])
+            remedy = f"Use a token whose mercure.publish names {path}, or is ['*']."
+            raise _missing(detail, remedy, [path], grant)
 
     def known(self, token: str) -> Grant:
         """Return what a token says that somebody else has, whoever may use it for what.
@@ -203,6 +208,18 @@ class Authority:
         yield from keys
         if self._published:
             yield from self._published.named(id)
+
+
+def _missing(detail: str, remedy: str, topics: Iterable[str], grant: frozenset[str]) -> Forbidden:
+    asked, named = sorted(topics)[:_TOLD], sorted(grant)[:_TOLD]
+    return Forbidden(detail, remedy, asked=asked, granted=named)
+
+
+def _reserved(topic: str) -> Forbidden:
+    if decoded(topic) is None:
+        detail = f"A topic is percent-encoded more than {MAX_ENCODINGS} times over."
+        return Forbidden(detail, "Encode it once, or not at all.")
+    return Forbidden(f"The topics below {HUB} are the hub's own.", "Choose another topic.")
 
 
 def _grant_of(claims: dict[str, Any], token: str) -> Grant:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from webapp.topics import SUBSCRIPTIONS, covers, selector
+from webapp.topics import SUBSCRIPTIONS, covers, granted, may_grant, selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,23 +21,21 @@ class Feed:
     :param envelope: whether each event's data is put into JSON that names its topics.
     """
 
-    def __init__(
-        self, selectors: frozenset[str], granted: frozenset[str], *, envelope: bool
-    ) -> None:
+    def __init__(self, selectors: frozenset[str], grant: frozenset[str], *, envelope: bool) -> None:
         self.selectors = selectors
-        self.granted = granted
+        self.granted = grant
         self.envelope = envelope
         self.members = 0
         self.last_write = monotonic()
         # Whether its readers may see subscription events.
-        self.hears = _may_hear(selectors) and _may_hear(granted)
+        self.hears = _may_hear(selectors) and may_grant(grant, SUBSCRIPTIONS)
         self.parked: set[Subscription] = set()
 
     def sees(self, event: Event) -> bool:
         """Whether its readers asked for the event and may see it."""
         topics = event.draft.topics
         return covers(self.selectors, topics) and (
-            not event.draft.private or covers(self.granted, topics)
+            not event.draft.private or any(granted(self.granted, it) for it in topics)
         )
 
     def frames(self, events: Iterable[Event], made: dict[EventId, bytes]) -> bytes:
@@ -52,7 +50,7 @@ class Feed:
     def _enveloped(self, event: Event, made: dict[EventId, bytes]) -> bytes:
         topics = event.draft.topics
         if event.draft.private:
-            topics = tuple(it for it in topics if covers(self.granted, (it,)))
+            topics = tuple(it for it in topics if granted(self.granted, it))
             if topics != event.draft.topics:  # there may be as many of these as feeds: not kept
                 return event.enveloped(topics)
         if event.place not in made:
@@ -76,10 +74,10 @@ class Feeds:
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def get(self, selectors: frozenset[str], granted: frozenset[str], *, envelope: bool) -> Feed:
+    def get(self, selectors: frozenset[str], grant: frozenset[str], *, envelope: bool) -> Feed:
         """Return the feed of those rights, or a new one that nobody has entered."""
-        found = self._feeds.get((selectors, granted, envelope))
-        return found or Feed(selectors, granted, envelope=envelope)
+        found = self._feeds.get((selectors, grant, envelope))
+        return found or Feed(selectors, grant, envelope=envelope)
 
     def enter(self, feed: Feed) -> Feed:
         """Count one more reader of a feed; return the one to be in, where another came first."""

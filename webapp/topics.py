@@ -20,7 +20,7 @@ Intended divergences from RFC 6570:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from posixpath import normpath
@@ -36,6 +36,10 @@ EVERYTHING = "*"
 HUB = "/.well-known/mercure"
 SUBSCRIPTIONS = f"{HUB}/subscriptions"
 """The topics of subscription events begin with it."""
+MAX_ENCODINGS = 4
+"""How many times over a topic may be percent-encoded where one publishes to it."""
+_OWN_PATHS = frozenset({"/metrics", "/topics"})
+_OWN_FOLDERS = ("/console/", f"{HUB}/")
 
 _ENCODED = "%XX"  # in a set of letters: every percent-encoded one
 _UNRESERVED = frozenset(ascii_letters + digits + "-._~") | {_ENCODED}
@@ -239,14 +243,50 @@ def covers(selectors: frozenset[str], topics: tuple[str, ...]) -> bool:
     return any(selector(text).matches(topic) for text in selectors for topic in topics)
 
 
+def granted(grant: frozenset[str], topic: str) -> bool:
+    """Tell whether a token's selectors grant a topic.
+
+    A pattern that was meant for rooms or users must grant nothing of the hub itself. So for the
+    hub's own paths a selector counts only if it is `*`, or begins with the path literally.
+    """
+    if topic in _OWN_PATHS:
+        return topic in grant or EVERYTHING in grant
+    if not topic.startswith(_OWN_FOLDERS):
+        return covers(grant, (topic,))
+    return any(selector(text).matches(topic) for text in _own(grant, topic))
+
+
+def may_grant(grant: frozenset[str], prefix: str) -> bool:
+    """Tell whether a token may grant a topic that begins with a path of the hub's own."""
+    return any(selector(text).may_begin(prefix) for text in _own(grant, prefix))
+
+
+def _own(grant: frozenset[str], path: str) -> Iterator[str]:
+    folder = next(it for it in _OWN_FOLDERS if path.startswith(it))
+    # A folder has no brace: who begins with it has it in the head, before any variable.
+    return (text for text in grant if text == EVERYTHING or text.startswith(folder))
+
+
 def is_reserved(topic: str) -> bool:
     """Tell whether a topic is one of the hub's own, however it is written: a publisher could pass
-    off a made-up reader with it.
+    off a made-up subscriber with it. One that is percent-encoded too often may be one of them.
     """
     if "mercure" not in topic and "%" not in topic:
         return False  # nearly all are
-    path = topic
-    while (plain := unquote(path)) != path:
-        path = plain
+    path = decoded(topic)
+    if path is None:
+        return True
     path = re.sub(_HOST, "", path.replace("\\", "/"), count=1).lstrip("/")
     return f"{normpath(f'/{path}')}/".startswith(f"{HUB}/")
+
+
+def decoded(topic: str) -> str | None:
+    """Return a topic without percent-encoding, or None where it is encoded more than
+    `MAX_ENCODINGS` times over.
+    """
+    path = topic
+    for _ in range(MAX_ENCODINGS + 1):
+        if (plain := unquote(path)) == path:
+            return path
+        path = plain
+    return None

@@ -16,7 +16,7 @@ from webapp.cli.away import Away
 from webapp.cli.findings import BAD, LEFT, OK, Finding, unheld, unzipped
 from webapp.cli.listening import Listener, Publisher
 from webapp.cli.reach import Reach
-from webapp.topics import covers
+from webapp.topics import granted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +130,7 @@ class Probes:
     def _publishing(self, stream: Listener, stack: ExitStack) -> Iterator[Finding]:
         """Look at all that needs an event."""
         claims = _claims(self._remote.token)
-        private = covers(_selectors(claims, "subscribe"), (self._topic,))
+        private = granted(_selectors(claims, "subscribe"), self._topic)
         publisher = Publisher(self._remote, self._topic, private=private)
         stack.callback(publisher.close)
         other = stack.enter_context(Listener(self._stranger, self._topic)) if private else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from webapp.errors import Invalid, TooLarge, Unavailable, Unreadable
 from webapp.events import Draft
-from webapp.pace import give_way
+from webapp.pace import give_way, paced
 from webapp.views import forms
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _arriving = Counter[str]()
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _KNOWN = frozenset(_FIELDS)
 _CHUNK = 64 << 10
-_STEP = 50
+_LOT = 32 << 10  # bytes of a pipe that are taken apart at once; they may be as many lines
 _LONG = 1000  # digits of any number
 
 Fields = dict[str, Any]
@@ -66,9 +66,8 @@ def drafts(
 
 
 def _drafts(items: list[Any], default: str | None) -> Iterator[Draft]:
-    for number, item in enumerate(items):
-        if number % _STEP == 0:
-            give_way()  # thousands of events, or of topics: let others have their turn
+    give_way()  # all of the JSON was read in one go
+    for item in paced(items):
         yield draft(item, default)
 
 
@@ -163,7 +162,9 @@ def draft(item: object, default: str | None) -> Draft:
 def _pieces(request: Request) -> Iterator[bytes]:
     body = request.environ["wsgi.input"]
     if hasattr(body, "pieces"):
-        yield from body.pieces()
+        for piece in body.pieces():  # a fast client's may be as long as the kernel's buffer
+            for start in range(0, len(piece), _LOT):
+                yield piece[start : start + _LOT]
         return
     # Another server than ours: as soon as it lets us.
     while piece := request.stream.readline(_CHUNK):

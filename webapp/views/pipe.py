@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from webapp.errors import TidingsError, Unavailable
-from webapp.pace import give_way
+from webapp.pace import give_way, paced
 from webapp.views import bodies
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Pipe:
 
     def _drafts(self, lines: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
         drafts = []
-        for line in lines:
+        for line in paced(lines):
             self.line += 1
             try:
                 if line.strip():
@@ -63,7 +63,7 @@ class Pipe:
             if len(drafts) == 1 or isinstance(error, Unavailable):
                 error.extra["line"] = drafts[0][0]
                 raise
-            for numbered in drafts:  # one by one, to the one that is to blame
+            for numbered in paced(drafts):  # one by one, to the one that is to blame
                 self._publish([numbered])
 
     def _note(self, events: list[Event]) -> None:

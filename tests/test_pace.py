@@ -1,0 +1,99 @@
+"""What one publisher sends is checked in slices of time, however many topics and lines it has."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from webapp import pace
+from webapp.auth import Authority
+from webapp.errors import Forbidden, Invalid
+from webapp.events import Draft, check_name
+from webapp.settings import Settings
+from webapp.views import bodies
+from webapp.views.pipe import Pipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOPICS = 300
+
+
+class Turns:
+    """Counts how often others may run, of work whose every step takes all of its slice."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        monkeypatch.setattr(pace, "_SLICE", -1)
+        monkeypatch.setattr(pace, "give_way", self._give_way)
+
+    def _give_way(self) -> None:
+        self.count += 1
+
+
+@pytest.fixture(name="turns")
+def _turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
+    return Turns(monkeypatch)
+
+
+def test_each_topic_of_one_event_lets_others_run(turns: Turns) -> None:
+    draft = Draft(topics=tuple(f"/users/{number}" for number in range(TOPICS)))
+    Authority(Settings()).check(frozenset({"/users/{id}"}), [draft])
+    assert turns.count >= TOPICS
+
+
+def test_a_topic_of_many_events_is_checked_once(turns: Turns) -> None:
+    drafts = [Draft(topics=("/users/1", "/users/2")) for _ in range(TOPICS)]
+    Authority(Settings()).check(frozenset({"/users/{id}"}), drafts)
+    assert turns.count <= 2
+
+
+def test_each_event_of_a_batch_lets_others_run(turns: Turns) -> None:
+    assert len(list(bodies._drafts([{}] * TOPICS, "t"))) == TOPICS
+    assert turns.count >= TOPICS
+
+
+def test_lines_that_fail_one_by_one_let_others_run(turns: Turns) -> None:
+    def refuse(drafts: list[Draft]) -> Any:
+        if len(drafts) > 1 or drafts[0].data == "bad":
+            detail = "It is bad."
+            raise Forbidden(detail, "Leave it out.")
+        return [SimpleNamespace(id="1")]
+
+    lines = [b'{"data": "good"}'] * TOPICS + [b'{"data": "bad"}']
+    pipe = Pipe(refuse, "t", len(lines))
+    with pytest.raises(Forbidden) as raised:
+        pipe.take(lines)
+    assert (pipe.published, raised.value.extra["line"]) == (TOPICS, TOPICS + 1)
+    assert turns.count >= 2 * TOPICS  # each line is read, and then published
+
+
+def test_a_flood_of_line_feeds_is_taken_apart_a_little_at_a_time(turns: Turns) -> None:
+    class Body:
+        def pieces(self) -> Iterator[bytes]:
+            yield b"\n" * (1 << 20)
+
+    request: Any = SimpleNamespace(environ={"wsgi.input": Body()})
+    lots = list(bodies.lines(request, 1000))
+    assert sum(map(len, lots)) == (1 << 20) + 1
+    assert max(map(len, lots)) <= 32 << 10
+    Pipe(lambda _: [], "t", 500).take(lots[0])
+    assert turns.count >= len(lots[0])
+
+
+def test_no_topic_or_type_holds_what_cannot_be_seen() -> None:
+    refused = set()
+    for letter in map(chr, range(sys.maxunicode + 1)):
+        try:
+            if not letter.isprintable() and unicodedata.category(letter) != "Cs":
+                check_name("topic", letter)
+        except Invalid:
+            refused.add(letter)
+    found = {unicodedata.category(letter) for letter in refused}
+    assert found <= {"Cc", "Cf", "Cn"}  # some are of a newer Unicode than this Python's
+    letters = map(chr, range(sys.maxunicode + 1))
+    assert {it for it in letters if unicodedata.category(it) in {"Cc", "Cf"}} <= refused
