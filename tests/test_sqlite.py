@@ -512,7 +512,7 @@ def test_what_is_no_database_is_refused(connect: Connect, path: Path) -> None:
     path.write_bytes(b"a text, not a database\n" * 1000)
     with pytest.raises(Misconfigured, match="no SQLite database"):
         connect().bounds()
-    with pytest.raises(Misconfigured, match="cannot be opened"):
+    with pytest.raises(Misconfigured, match="names a folder"):
         connect(path.parent).bounds()
     with pytest.raises(Misconfigured, match="cannot be opened"):
         connect(path / "log.db").bounds()
@@ -602,9 +602,9 @@ def test_a_file_that_is_away_for_a_while_is_waited_for(connect: Connect, path: P
         away = path.rename(path.with_name("away"))
         path.mkdir()
     for log in (here, there):
-        with pytest.raises(Unavailable, match="cannot be opened"):
+        with pytest.raises(Unavailable, match="names a folder"):
             log.append(drafts("refused"))
-        with pytest.raises(Unavailable, match="cannot be opened"):
+        with pytest.raises(Unavailable, match="names a folder"):
             log.bounds()
     with still(there):
         path.rmdir()

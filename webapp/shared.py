@@ -14,6 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from webapp.files import open_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -24,7 +26,10 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
 
 
 def begin() -> None:
-    """Make a fresh directory, and remove those of masters that were killed."""
+    """Make a fresh directory, and remove those of masters that were killed.
+
+    :raises OSError: there is no place for it.
+    """
     base = _MEMORY if _has_room(_MEMORY) else Path(tempfile.gettempdir())
     for old in base.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # another user's, or one in use
@@ -47,7 +52,10 @@ def _fresh(base: Path) -> str:
 
 
 def keep() -> None:
-    """Make the directory anew where somebody removed it, and hold it while this worker lives."""
+    """Make the directory anew where somebody removed it, and hold it while this worker lives.
+
+    :raises OSError: another user has made one of its name meanwhile.
+    """
     directory = Path(os.environ[DIRECTORY])
     while True:
         directory.mkdir(0o700, exist_ok=True)
@@ -66,9 +74,9 @@ def _has_room(base: Path) -> bool:
 def _lock(directory: str | Path, how: int = fcntl.LOCK_EX) -> int:
     """Hold a directory for as long as this process or one that it forks lives.
 
-    :raises OSError: somebody holds it.
+    :raises OSError: somebody holds it, or it is not a directory of this user.
     """
-    held = os.open(directory, os.O_RDONLY)
+    held = open_folder(directory)
     try:
         fcntl.flock(held, how | fcntl.LOCK_NB)
     except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -35,7 +36,7 @@ def connect(settings: Settings) -> Broker:
     if url.scheme == "sqlite":
         from webapp.brokers.sqlite import SqliteBroker
 
-        return SqliteBroker(_ROOT / url.path[1:], *limits)
+        return SqliteBroker(_log_file(url.path), *limits)
     if url.scheme in {"redis", "rediss"}:
         from webapp.brokers.redis import RedisBroker
 
@@ -50,10 +51,15 @@ def enlist(settings: Settings, broker: Broker) -> Roster:
     if url.scheme == "sqlite":
         from webapp.brokers.roster_sqlite import SqliteRoster
 
-        path = _ROOT / url.path[1:]
+        path = _log_file(url.path)
         return SqliteRoster(path.with_name(f"{path.name}-readers"), lease)
     if url.scheme in {"redis", "rediss"}:
         from webapp.brokers.roster_redis import RedisRoster
 
         return RedisRoster(cast("RedisBroker", broker).link, lease)
     return MemoryRoster()
+
+
+def _log_file(path: str) -> Path:
+    # The files beside it belong beside the real one, whichever name a process knows it by.
+    return Path(os.path.realpath(_ROOT / path[1:]))

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from webapp.errors import Misconfigured, TidingsError, Unavailable
+from webapp.files import fault, make_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ _APPLICATION, _VERSION = 0x54494449, 2  # what `PRAGMA application_id` and `user
 _BUSY = 5.0  # seconds to wait for another process's transaction
 _WAL_BYTES = 8 << 20  # what is left of the write-ahead log after a burst
 _MOST_WAL_BYTES = 64 << 20  # what it may have in one
+_ENDINGS = ("-wal", "-shm", "-journal")  # of the files that SQLite makes, with the file's mode
 _PAUSE = 1000  # milliseconds that publishers may wait until it is begun anew
 
 _FAILURES = {
@@ -48,6 +50,14 @@ _FAILURES = {
     "SQLITE_NOTADB": (
         "The log's file is no SQLite database.",
         "Let TIDINGS_BROKER_URL name another file.",
+    ),
+    "special": (
+        "The log's path names a folder, a FIFO, a device or a link to nothing.",
+        "Let TIDINGS_BROKER_URL name a file, or one that does not exist yet.",
+    ),
+    "planted": (
+        "One of the log's files belongs to another user, in a folder that every user may write.",
+        "Let TIDINGS_BROKER_URL name a file in a folder that only the hub's user may write.",
     ),
     "newer": (
         "The log's file was written by a newer version of Tidings.",
@@ -80,12 +90,14 @@ class Connection(NamedTuple):
 class Database:
     """A file that is made when it is missing; any thread may use it.
 
+    :param path: without symbolic links: SQLite makes its other files beside the real one.
     :param create: makes the tables of a new file.
     """
 
     def __init__(self, path: Path, create: Callable[[sqlite3.Connection], None]) -> None:
         self.path = path
-        self._wal = path.with_name(f"{path.name}-wal")
+        self._files = [path.with_name(f"{path.name}{end}") for end in ("", *_ENDINGS)]
+        self._wal = self._files[1]
         self._create = create
         self._idle: deque[Connection] = deque()
         self._quick: Connection | None = None
@@ -213,8 +225,10 @@ class Database:
         # What is private is in it. Only a new file may be opened beside SQLite: closing it takes
         # away the locks that this process has on it.
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+        for path in self._files:
+            if found := fault(path):
+                raise self._failure(found)
+        make_file(self.path)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.text_factory = _text
@@ -264,7 +278,7 @@ def _fault(db: sqlite3.Connection) -> str | None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes out: two that turn a new file to WAL mode would refuse each other."""
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

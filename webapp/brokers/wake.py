@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent import socket
 
+from webapp.files import open_folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,7 +70,7 @@ class Bell:
 
     def _hang(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
-        self._directory = os.open(folder, os.O_RDONLY)
+        self._directory = open_folder(folder)
         self._hung.callback(self._take_down)
         # An address has 108 bytes and the folder may lie deep: Linux has a short name for it.
         short = Path(f"/proc/self/fd/{self._directory}")
