@@ -17,7 +17,7 @@ from test_keys import ED, P256, RSA, pem
 
 from webapp.cli import main
 from webapp.settings import Settings
-from webapp.voice import VERSION
+from webapp.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ def test_the_readme_knows_its_commands_and_options(line: str) -> None:
 
 
 def test_it_tells_the_version_of_the_project() -> None:
-    assert tidings("--version").stdout == f"tidings, version {VERSION}\n"
+    assert tidings("--version").stdout == f"tidings, version {__version__}\n"
 
 
 def test_it_completes_what_the_shell_asks_for() -> None:

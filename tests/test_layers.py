@@ -8,7 +8,7 @@ from pathlib import Path
 WEBAPP = Path(__file__).parent.parent / "webapp"
 
 LAYERS = [
-    ["errors", "files", "wire", "texts", "settings"],
+    ["errors", "files", "version", "wire", "texts", "settings"],
     ["events", "metrics", "topics"],
     ["window", "peer", "voice", "brokers.base", "brokers.link", "brokers.roster"],
     [

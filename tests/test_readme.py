@@ -14,7 +14,6 @@ import pytest
 from conftest import KEY, PATIENCE, ROOT, need
 
 from webapp.settings import PREFIX, Settings
-from webapp.voice import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,10 +129,6 @@ def test_its_pipe_publishes_as_it_is_written(server: Server) -> None:
         assert all(re.fullmatch(r"\d\d:\d\d:\d\d", data) for data in stream.take(3))
         subprocess.run(["kill", "--", f"-{pipe.pid}"], check=True)
         pipe.wait()
-
-
-def test_the_hub_tells_the_version_of_the_project() -> None:
-    assert f'\nversion = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_its_picture_and_files_are_there() -> None:

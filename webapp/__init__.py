@@ -10,12 +10,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from webapp.version import __version__
+
 if TYPE_CHECKING:
     from flask import Flask
 
     from webapp.auth import Authority
     from webapp.hub import Hub
     from webapp.settings import Settings
+
+__all__ = ["__version__", "create_app"]
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -7,13 +7,12 @@ import random
 from typing import TYPE_CHECKING
 
 from webapp import wire
+from webapp.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from webapp.events import EventId
-
-VERSION = "0.1.0"
 
 
 def said(name: str, about: Mapping[str, object], place: EventId) -> bytes:
@@ -30,7 +29,7 @@ def opening(about: Mapping[str, object], place: EventId, lost: str | None, retry
     :param retry: seconds after which to come back, before they are jittered.
     """
     first = b"retry: %d\n" % jittered_retry(retry)
-    about = {**about, "server": f"tidings/{VERSION}"}
+    about = {**about, "server": f"tidings/{__version__}"}
     if lost is None:
         return first + said("hub.open", about, place)
     # The first id comes with the reset: a reader cut before it was told is told next time.

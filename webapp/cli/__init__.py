@@ -14,7 +14,7 @@ from webapp.cli.publish import publish
 from webapp.cli.remote import remote_options
 from webapp.cli.tail import tail
 from webapp.cli.token import token
-from webapp.voice import VERSION
+from webapp.version import __version__
 
 _INTERRUPTED = 130
 _EPILOG = """\b
@@ -62,7 +62,7 @@ def _forget_output() -> None:
 
 
 @click.group(cls=_Main, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, prog_name="tidings")
+@click.version_option(__version__, prog_name="tidings")
 @remote_options(env=True)
 def main(url: str | None, token: str | None) -> None:
     """Publish to a Tidings hub, listen to it, prove that it works, and make tokens for it.

@@ -17,11 +17,11 @@ from flask import Blueprint, Response, render_template, request
 from webapp import errors
 from webapp.events import MAX_ID, MAX_NAME, MAX_TOPICS, OWN_ID, RESERVED_ID, RETRY_BOUNDS
 from webapp.topics import DEFAULT, HUB
+from webapp.version import __version__
 from webapp.views.bodies import DIGITS, MAX_BATCH
 from webapp.views.events import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
 from webapp.views.ops import GATED
 from webapp.views.tokens import COOKIE
-from webapp.voice import VERSION
 
 if TYPE_CHECKING:
     from webapp.settings import Settings
@@ -43,7 +43,7 @@ _BOUNDS = {
     "own_id": OWN_ID,
     "reserved_id": RESERVED_ID,
     "retry_bounds": RETRY_BOUNDS,
-    "version": VERSION,
+    "version": __version__,
 }
 _ALL = sorted(
     set(errors.TidingsError.__subclasses__()) - {errors.Misconfigured},

@@ -10,9 +10,9 @@ from flask import Blueprint, Response, jsonify, request
 from webapp.errors import Unavailable
 from webapp.logstate import LogState
 from webapp.metrics import CONTENT_TYPE, about_the_build, about_the_log
+from webapp.version import __version__
 from webapp.views import forms
 from webapp.views.tokens import carried
-from webapp.voice import VERSION
 
 if TYPE_CHECKING:
     from webapp.auth import Authority
@@ -60,7 +60,7 @@ class _Views:
         self._admit()
         self._hub.measure()
         log = about_the_log(*(self._bounds() or (None, None)))
-        text = self._hub.metrics.text([*log, about_the_build(VERSION)])
+        text = self._hub.metrics.text([*log, about_the_build(__version__)])
         return _fresh(Response(text, content_type=CONTENT_TYPE))
 
     def state(self) -> Response:
@@ -80,7 +80,9 @@ class _Views:
             "bytes": settings.history_bytes,
         }
         totals = self._hub.metrics.totals()
-        return _fresh(jsonify(version=VERSION, now=time.time(), **totals, log=log, history=history))
+        return _fresh(
+            jsonify(version=__version__, now=time.time(), **totals, log=log, history=history)
+        )
 
     def _admit(self) -> None:
         self._authority.visitor(carried(request, forms.query(request)), request.path)
