@@ -1,13 +1,26 @@
-# run: the hub on http://127.0.0.1:8000    test: all checks, as CI runs them
-# bench: beside other servers; BENCH="--repeat 3 --picture bench.svg" says how
-# fuzz: inputs that nobody would think of, for FUZZ_SECONDS (300) in all; FUZZ="--only http" says which
-PYTHON ?= python3
+# run:       the hub on http://127.0.0.1:8000
+# test:      all checks, as CI runs them
+# test-fast: without browsers, load and faults
+# lock:      requirements.txt and tests/requirements.txt anew; LOCK="--upgrade-package flask" says what to upgrade
+# bench:     beside other servers; BENCH="--repeat 3 --picture bench.svg" says how
+# fuzz:      inputs that nobody would think of, for FUZZ_SECONDS (300) in all; FUZZ="--only http" says which
+#
+# PYTHON=python3.12 chooses the Python. Without it, an environment that works is kept.
+ifeq ($(origin PYTHON),undefined)
+CHOSEN =
+PYTHON = python3
+else
+CHOSEN = yes
+endif
 VENV = .venv
 BIN = $(VENV)/bin
 RUN_READY = $(VENV)/.run
 TEST_READY = $(VENV)/.test
+LOCK_UV = $(VENV)/lock/bin/uv
+SUPPORTED = import sys; sys.exit(sys.version_info < (3, 11))
+WHICH = import sys; print(sys.version)
 
-.PHONY: run test coverage bench fuzz lint clean
+.PHONY: run test test-fast coverage bench fuzz lint lock clean FORCE
 
 run: $(RUN_READY)
 	$(BIN)/gunicorn wsgi:app
@@ -15,6 +28,9 @@ run: $(RUN_READY)
 # Two files of tests at a time: most of them wait.
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-fast: $(TEST_READY)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not browser and not stress"
 
 # The same tests with every process measured, which takes half as long again.
 coverage: $(TEST_READY)
@@ -35,11 +51,34 @@ lint: $(TEST_READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Pins that still fit stay as they are.
+lock: COMPILE = $(LOCK_UV) pip compile --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-header --no-annotate $(LOCK)
+lock: $(LOCK_UV)
+	$(COMPILE) --output-file requirements.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt --output-file tests/requirements.txt tests/requirements.in
+
 clean:
 	rm -rf $(VENV)
 
-$(RUN_READY): requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# The environment is made anew when it is broken, too old, or of another Python than PYTHON=.
+$(VENV)/pyvenv.cfg: FORCE
+	@if $(BIN)/python -c 'import pip; $(SUPPORTED)' 2>/dev/null && { [ -z "$(CHOSEN)" ] || \
+	    [ "$$($(BIN)/python -c '$(WHICH)')" = "$$($(PYTHON) -c '$(WHICH)' 2>/dev/null)" ]; }; \
+	then exit 0; fi; \
+	if ! $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null; then \
+	  version=$$($(PYTHON) -c 'import sys; print("is %d.%d.%d" % sys.version_info[:3])' 2>/dev/null); \
+	  echo "Tidings needs Python 3.11 or newer, and $(PYTHON) $${version:-cannot be run}." >&2; \
+	  echo "Say which Python to use: make $(firstword $(MAKECMDGOALS) run) PYTHON=python3.12" >&2; \
+	  exit 1; \
+	fi; \
+	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "The environment could not be made. Debian and Ubuntu need: apt install python3-venv" >&2; \
+	  exit 1; \
+	}
+
+$(RUN_READY): requirements.txt $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
 	printf '#!%s\nimport sys\nsys.path.insert(0, "%s")\nfrom webapp.cli import main\nmain()\n' \
 	  "$(CURDIR)/$(BIN)/python" "$(CURDIR)" > $(BIN)/tidings && chmod +x $(BIN)/tidings
@@ -48,4 +87,10 @@ $(RUN_READY): requirements.txt
 $(TEST_READY): tests/requirements.txt tests/package-lock.json $(RUN_READY)
 	$(BIN)/python -m pip install --quiet --require-hashes -r tests/requirements.txt
 	! command -v npm >/dev/null || npm ci --prefix tests --silent --no-audit --no-fund
+	touch $@
+
+# It has an environment of its own: the hub's holds what the locks say, and nothing else.
+$(LOCK_UV): $(VENV)/pyvenv.cfg
+	$(BIN)/python -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet "uv==0.13.9"
 	touch $@
