@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
-from conftest import one_of_three
+from conftest import PATIENCE, one_of_three
 from gevent.event import Event as Signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -413,15 +413,20 @@ def test_publishers_that_are_faster_than_the_follower_wait_and_are_told(
     hub.stop()
 
 
-def test_a_follower_that_fails_is_told_and_not_silent(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_follower_that_always_fails_is_told_and_not_silent(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.skips._LONGEST_PAUSE_S", 0.001)
+
     class Broken(MemoryBroker):
         def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
             raise RuntimeError(str(after))
 
     hub = make_hub(Broken(10, 1000, 10))
     hub.start()
-    gevent.sleep(0.01)
-    assert hub.failed
+    with gevent.Timeout(PATIENCE):
+        while not hub.failed:
+            gevent.sleep(0.001)
     assert "the hub is broken" in caplog.text
     hub.stop()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 WEBAPP = Path(__file__).parent.parent / "webapp"
 
 LAYERS = [
-    ["errors", "files", "version", "wire", "texts", "settings"],
+    ["errors", "files", "skips", "version", "wire", "texts", "settings"],
     ["events", "metrics", "topics"],
     ["window", "peer", "voice", "brokers.base", "brokers.link", "brokers.roster"],
     [
@@ -19,6 +19,7 @@ LAYERS = [
         "brokers.redis",
         "brokers.roster_redis",
         "brokers.roster_sqlite",
+        "brokers.rows",
         "brokers.sqlite",
         "brokers.tail",
         "brokers.wake",
@@ -81,6 +82,7 @@ MAY_IMPORT_GEVENT = {
     "pace",
     "presence",
     "seat",
+    "skips",
     "subscription",
     "listener",
     "server",

@@ -24,7 +24,8 @@ from gevent.queue import Queue
 from remote import Remote, remotes
 
 from webapp.brokers.base import Gap
-from webapp.brokers.logfile import LogFile, packed
+from webapp.brokers.logfile import LogFile
+from webapp.brokers.rows import packed
 from webapp.brokers.sqlite import SqliteBroker
 from webapp.brokers.tail import Tail
 from webapp.brokers.wake import Bell

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import gevent
 
 from webapp.events import Draft
+from webapp.skips import Skipping
 from webapp.topics import DEFAULT, covers
 
 if TYPE_CHECKING:
     from webapp.hub import Hub
     from webapp.subscription import Subscription
+
+
+_SKIPPING = Skipping("demo")
 
 
 class Demo:
@@ -36,5 +40,6 @@ class Demo:
 
     def _count(self) -> None:
         for number in count():
-            self._hub.publish([Draft(topics=(DEFAULT,), data=f"Event {number}")])
+            with _SKIPPING:
+                self._hub.publish([Draft(topics=(DEFAULT,), data=f"Event {number}")])
             gevent.sleep(1)

@@ -109,6 +109,17 @@ class Draft:
         return cls(topics=tuple(topics), **dict(zip(_KEPT, rest, strict=True)))
 
 
+class HubDraft(Draft):
+    """A draft of the hub's own: its topic may be longer than a publisher's, since it holds what a
+    subscriber asked for, percent-encoded.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Nothing of it is a publisher's."""
+
+
 class Event:
     """A draft at its place in the log; its frame is encoded once and shared by all readers."""
 

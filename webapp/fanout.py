@@ -12,9 +12,10 @@ from gevent.event import Event as Signal
 
 from webapp import wire
 from webapp.brokers.base import Gap
-from webapp.events import EventId
+from webapp.events import Event, EventId
 from webapp.pace import Pace
 from webapp.seat import hand
+from webapp.skips import skip
 from webapp.window import Window
 from webapp.wire import Payload
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from webapp.brokers.base import Broker
-    from webapp.events import Event
     from webapp.feeds import Feed, Feeds
     from webapp.metrics import Metrics
     from webapp.subscription import Subscription
@@ -36,6 +36,7 @@ _POURING = 0.1  # the same, while events come without a pause
 _PAUSE = 0.003  # seconds that make one
 _FEW = 2  # pauses in which something came, that are no burst yet
 _ANNOUNCED, _ANNOUNCED_BYTES = 10_000, 8 << 20  # for readers that are busy with older events
+_ANNOUNCED_AT_ONCE_BYTES = 64 << 10  # handed over together
 RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
 
 
@@ -68,7 +69,7 @@ class Fanout:
         self._arrivals: deque[tuple[EventId, float]] = deque()  # up to which place, and when
 
     def follow(self) -> None:
-        """Read the log into the window, for ever."""
+        """Read the log into the window, until the log is closed."""
         for found in self._broker.follow(self.window.head):
             if isinstance(found, Gap):
                 while self.dispatched < self.window.head:
@@ -102,12 +103,15 @@ class Fanout:
         fresh = 0.0  # the part of the window that was filled anew since the last renewal
         ended = spent = 0.0
         while True:
-            self._arrived.wait()
-            self._arrived.clear()
+            # Looked at before it waits, too: it may begin anew after an error.
             while self.dispatched < self.window.head:
                 batch = self._batch() if spent < _SHORT else self._gathered(ended, 3 * spent)
                 began = monotonic()
-                self._send(batch)
+                try:
+                    self._send(batch)
+                except Exception as error:  # noqa: BLE001 - no event may end the dispatcher
+                    skip("dispatch", error)
+                    self._leave_to_readers(list(self.feeds), batch[-1].place)
                 self.dispatched = batch[-1].place
                 self._passed.set()
                 ended = monotonic()
@@ -118,6 +122,8 @@ class Fanout:
                 if fresh >= RENEWAL:
                     self.renew()
                     fresh = 0.0
+            self._arrived.wait()
+            self._arrived.clear()
 
     def _batch(self) -> list[Event]:
         # Short enough for cursors to be renewed in time.
@@ -166,15 +172,28 @@ class Fanout:
                     parts[feed].append(event)
                 pace.keep()
         for feed, events in parts.items():
-            feed.last_write = monotonic()
-            first, told, count = events[0].place, events[-1].place, len(events)
-            payload, given = Payload(feed.frames(events, made)), 0
-            for some in pace.strides(list(feed.parked)):
-                behind = [reader for reader in some if reader.cursor < first]
-                given += hand(behind, payload, upto, told, count)
-                if len(behind) < len(some):
-                    self._complete(feed, events, upto, some)
-            self._metrics.delivered(given * count, given * len(payload.plain))
+            try:
+                feed.last_write = monotonic()
+                first, told, count = events[0].place, events[-1].place, len(events)
+                payload, given = Payload(feed.frames(events, made)), 0
+                for some in pace.strides(list(feed.parked)):
+                    behind = [reader for reader in some if reader.cursor < first]
+                    given += hand(behind, payload, upto, told, count)
+                    if len(behind) < len(some):
+                        self._complete(feed, events, upto, some)
+                self._metrics.delivered(given * count, given * len(payload.plain))
+            except Exception as error:  # noqa: BLE001 - the other feeds go on
+                skip("dispatch", error)
+                self._leave_to_readers([feed], upto)
+
+    def _leave_to_readers(self, feeds: Iterable[Feed], upto: EventId) -> None:
+        """Let those who were not given their part of a batch read it themselves: nothing is lost,
+        and what cannot be read ends one stream only.
+        """
+        for feed in feeds:
+            for reader in list(feed.parked):
+                if reader.cursor < upto:
+                    reader.look_again()
 
     def _complete(
         self, feed: Feed, events: list[Event], upto: EventId, readers: Sequence[Subscription]
@@ -206,22 +225,41 @@ class Fanout:
                 pace.keep()
         self.renew_before = self.dispatched
 
-    def announce(self, events: list[Event]) -> None:
+    def announce(self, events: Iterable[Event]) -> None:
         """Hand events that are in no log to those who may see them: to parked readers now, to
-        others when they park. To be called by one greenlet only.
+        others when they park. It is done in parts of bounded bytes, and yields to the loop. To be
+        called by one greenlet only.
         """
+        part, size, pace = list[Event](), 0, Pace()
+        for event in events:
+            part.append(event)
+            size += event.bulk
+            if size >= _ANNOUNCED_AT_ONCE_BYTES:
+                self._announce(part, pace)
+                part, size = [], 0
+            pace.keep()
+        if part:
+            self._announce(part, pace)
+
+    def _announce(self, events: list[Event], pace: Pace) -> None:
         self.announced.append(events)
         self.announced.trim()
         made: dict[EventId, bytes] = {}
-        first, upto, pace = events[0].place, events[-1].place, Pace()
+        first, upto = events[0].place, events[-1].place
         for feed in list(self.feeds.hearing):
-            payload = Payload(feed.frames(filter(feed.sees, events), made))
-            pace.keep()
+            if not feed.parked:  # who parks later has them
+                continue
+            seen = list[Event]()
+            for event in events:
+                if feed.sees(event):
+                    seen.append(event)
+                pace.keep()
+            payload = Payload(feed.frames(seen, made))
             for reader in list(feed.parked):
                 # One that parked since has them.
                 if reader.heard < first:
                     reader.tell(payload, upto)
-                    pace.keep()
+                pace.keep()
 
     def forget_announced(self) -> None:
         """Let those who may see them know that some are missing."""

@@ -18,6 +18,7 @@ from webapp.journal import Journal
 from webapp.limits import Room
 from webapp.metrics import Metrics
 from webapp.pace import Pace
+from webapp.skips import Skipping, lasting
 from webapp.subscription import Subscription
 from webapp.window import Window
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from webapp.settings import Settings
 
 log = logging.getLogger(__name__)
+
+_MOST_FAILURES = 10  # in a row, of what no worker can do without
+_TICKING, _OBSERVING = Skipping("tick"), Skipping("observer")
 
 
 class Hub:
@@ -74,8 +78,12 @@ class Hub:
         self.history = History(window, self.broker)
         self.fanout = Fanout(self.broker, window, self._feeds, self._members, self.metrics)
         others = self.presence.start() if self.presence else []
-        tasks = (self.fanout.follow, self.fanout.dispatch, self._tick)
-        self._tasks = [*others, *map(gevent.spawn, tasks)]
+        self._tasks = [
+            *others,
+            lasting("follow", self.fanout.follow, _MOST_FAILURES),
+            lasting("dispatch", self.fanout.dispatch, _MOST_FAILURES),
+            lasting("tick", self._tick),
+        ]
         for task in self._tasks:
             task.link_exception(self._fail)
 
@@ -94,7 +102,8 @@ class Hub:
         return window
 
     def _fail(self, task: gevent.Greenlet[[], None]) -> None:
-        # It would beat for ever and deliver nothing: better that its process starts anew.
+        # No input does this. It would beat for ever and deliver nothing: better that its process
+        # starts anew.
         self.failed = True
         log.critical("the hub is broken", exc_info=task.exception)
 
@@ -185,7 +194,8 @@ class Hub:
 
     def _observe(self, reader: Subscription, *, opened: bool) -> None:
         for observer in self.observers:
-            observer(reader, opened)
+            with _OBSERVING:
+                observer(reader, opened)
 
     # Keeping time
 
@@ -194,27 +204,39 @@ class Hub:
         silence, renewed = self.settings.heartbeat, monotonic()
         while True:
             gevent.sleep(min(1.0, silence / 4))
-            pace, now = Pace(), monotonic()
-            self._forget_old()
+            now = monotonic()
+            with _TICKING:
+                self._forget_old()
             self.measure()
             if now - renewed >= self.settings.history_age * RENEWAL:
-                self.fanout.renew()
                 renewed = now
-            for feed in list(self._feeds):
-                if now - feed.last_write >= silence:
-                    feed.last_write = now
-                    for some in pace.strides(list(feed.parked)):
-                        for reader in some:
-                            reader.beat()
-            for some in pace.strides(list(self)):
-                for reader in some:
-                    if reader.life.due <= now:
+                with _TICKING:
+                    self.fanout.renew()
+            self._beat(now, silence)
+            self._keep_times(now)
+
+    def _beat(self, now: float, silence: float) -> None:
+        pace = Pace()
+        for feed in list(self._feeds):
+            if now - feed.last_write >= silence:
+                feed.last_write = now
+                for some in pace.strides(list(feed.parked)):
+                    for reader in some:
+                        reader.beat()
+
+    def _keep_times(self, now: float) -> None:
+        for some in Pace().strides(list(self)):
+            for reader in some:
+                if reader.life.due <= now:
+                    with _TICKING:
                         reader.keep_time(now)
 
     def measure(self) -> None:
         """Let operators and all processes see what this one has done until now."""
-        self.journal.flush()
-        self.metrics.flush(len(self), self.fanout.window.fill if self._tasks else 0.0)
+        with _TICKING:
+            self.journal.flush()
+        with _TICKING:
+            self.metrics.flush(len(self), self.fanout.window.fill if self._tasks else 0.0)
 
     def _forget_old(self) -> None:
         oldest = EventId(round((time() - self.settings.history_age) * 1000), 0)

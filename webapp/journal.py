@@ -9,6 +9,8 @@ from time import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from webapp.skips import Skipping
+
 if TYPE_CHECKING:
     from webapp.events import EventId
     from webapp.subscription import Subscription
@@ -19,6 +21,7 @@ _TOPICS = 5  # named in a line; more are counted
 _LONG = 100  # characters of a name
 _PLAIN = "/:@{}*!$&()+;?#[]~'"  # beside letters and digits, as they are; no space, no comma
 _TOGETHER = 100  # lines
+_SKIPPING = Skipping("stream_log")
 
 
 class Journal:
@@ -41,13 +44,17 @@ class Journal:
         self.flush()
         if log.isEnabledFor(logging.INFO):
             why = f"reason={reader.reason or 'error'} seconds={seconds:.1f} events={events}"
-            _write([(time(), f"stream ended: {why} {_who(reader)}")])
+            with _SKIPPING:
+                _write([(time(), f"stream ended: {why} {_who(reader)}")])
 
     def flush(self) -> None:
         """Write what is waiting, with the time at which it was noted."""
         if opened := self._opened:
-            self._opened = []
-            _write([(at, f"stream opened: {_who(it)} from={place}") for at, it, place in opened])
+            self._opened, lines = [], list[tuple[float, str]]()
+            for at, reader, place in opened:
+                with _SKIPPING:
+                    lines.append((at, f"stream opened: {_who(reader)} from={place}"))
+            _write(lines)
 
 
 def _who(reader: Subscription) -> str:
@@ -61,7 +68,9 @@ def _who(reader: Subscription) -> str:
 
 @lru_cache(maxsize=256)
 def _safe(text: str) -> str:
-    return quote(text if len(text) <= _LONG else f"{text[:_LONG]}…", safe=_PLAIN)
+    # A claim of a token may hold half a surrogate pair.
+    short = text if len(text) <= _LONG else f"{text[:_LONG]}…"
+    return quote(short, safe=_PLAIN, errors="replace")
 
 
 def _write(lines: list[tuple[float, str]]) -> None:

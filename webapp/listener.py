@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gevent import GreenletExit
 from gevent.server import StreamServer
 
+from webapp.skips import skip
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -47,8 +49,11 @@ class Listener(StreamServer):
         try:
             return super().do_read()
         except OSError as error:
-            if error.errno not in _NO_MORE:
+            if error.errno in self.fatal_errors:
                 raise
+            if error.errno not in _NO_MORE:
+                skip("accept", error)
+                raise Pause from None
             if time.monotonic() - self._told > _QUIET:
                 self._told = time.monotonic()
                 log.error("no connection can be accepted: %s", error.strerror)  # noqa: TRY400

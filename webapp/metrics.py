@@ -34,6 +34,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from webapp.errors import Unavailable
+from webapp.skips import TASKS, uncounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -65,9 +66,8 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._opened = self._count("streams_opened", "Streams that were opened.")
         self._ended = self._count("streams_ended", "Streams that ended, by reason.", _ENDS)
-        self._refused = self._count(
-            "refused", "Requests and connections refused, by reason.", _GRAVE
-        )
+        self._refused = self._count("refused", "Requests and connections refused.", _GRAVE)
+        self._skipped = self._count("skipped_items", "Items that tasks left out.", TASKS, "task")
         self._published = self._count("published_events", "Events that were put in the log.")
         self._delivered = self._count("delivered_events", "Events handed to readers.")
         self._bytes = self._count("delivered_bytes", "Bytes of these.")
@@ -90,11 +90,11 @@ class Metrics:
         self._pending = [found for found in vars(self).values() if hasattr(found, "flush")]
         self._cpu_told = 0.0
 
-    def _count(self, name: str, about: str, reasons: Iterable[str] = ()) -> _Count:
-        labels = ["reason"] if reasons else []
+    def _count(self, name: str, about: str, each: Iterable[str] = (), by: str = "reason") -> _Count:
+        labels = [by] if each else []
         counter = Counter(f"tidings_{name}", about, labels, registry=self._registry)
-        for reason in reasons:
-            counter.labels(reason)  # a rate sees no first one come out of nothing
+        for label in each:
+            counter.labels(label)  # a rate sees no first one come out of nothing
         return _Count(counter)
 
     def _gauge(self, name: str, about: str, mode: Any = "liveall") -> Gauge:
@@ -139,6 +139,8 @@ class Metrics:
         cpu = time.process_time()
         self._cpu.add(cpu - self._cpu_told)
         self._cpu_told = cpu
+        for task, count in uncounted():
+            self._skipped.add(count, task)
         for pending in self._pending:
             pending.flush()
         self._readers.set(readers)
@@ -211,8 +213,8 @@ def about_the_log(floor: EventId | None, head: EventId | None) -> Iterator[Metri
 
 def about_the_build(version: str) -> Metric:
     """Return which version runs, as a label."""
-    about = "Always 1; its labels say what runs."
-    family = GaugeMetricFamily("tidings_build_info", about, labels=["version", "python"])
+    about, labels = "Always 1; its labels say what runs.", ["version", "python"]
+    family = GaugeMetricFamily("tidings_build_info", about, labels=labels)
     family.add_metric([version, ".".join(map(str, sys.version_info[:3]))], 1)
     return family
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gevent.event import Event as Signal
 
 from webapp.peer import send_nothing
+from webapp.skips import skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,6 +85,10 @@ def hand(
             sent = send(reader.sock, data)
         except OSError:  # it is full, or nobody is there: the reader finds out
             sent = 0
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others go on
+            skip("send", error)
+            reader.end("error")
+            continue
         if sent < len(data):
             # A view: however many readers do not keep up, there is one payload.
             reader.rest = memoryview(data)[sent:] if sent else data

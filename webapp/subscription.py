@@ -89,7 +89,7 @@ class Subscription(Seat):
                 while self.reason is None:
                     if frame := self._noticed() or self._missed() or self._awaited():
                         yield frame
-            if self.reason not in {"client_left", "too_slow"}:
+            if self.reason not in {"client_left", "too_slow", "error"}:
                 yield self._farewell(self.reason)
         except (GeneratorExit, BrokenPipeError):
             self._left()  # the server gave up writing, or this did
@@ -101,8 +101,8 @@ class Subscription(Seat):
     def end(self, reason: str) -> None:
         """End the stream soon.
 
-        :param reason: `client_left`, `drain`, `max_age`, `token_expired`, `too_slow` or `kicked`;
-            the first one counts.
+        :param reason: `client_left`, `drain`, `max_age`, `token_expired`, `too_slow`, `kicked` or
+            `error`; the first one counts.
         """
         self.reason = self.reason or reason
         self.woken.set()

@@ -18,15 +18,17 @@ from gevent.event import AsyncResult
 from gevent.event import Event as Signal
 
 from webapp.brokers.base import conflict
-from webapp.brokers.logfile import packed
+from webapp.brokers.rows import packed
 from webapp.errors import TidingsError, Unavailable
 from webapp.events import Event
 from webapp.pace import paced
+from webapp.skips import skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from webapp.brokers.logfile import Appended, LogFile, Row
+    from webapp.brokers.logfile import Appended, LogFile
+    from webapp.brokers.rows import Row
     from webapp.events import Draft, EventId
 
 _PATIENCE = 20  # seconds that a publisher waits; SQLite's own may pass three times before
@@ -124,7 +126,13 @@ class Commits:
     def _commit(self, offers: list[Offer]) -> None:
         try:
             appended = self._ask(self._file.append, [offer.rows for offer in offers])
-        except TidingsError as error:
+        except Exception as error:  # noqa: BLE001 - who waits for an answer is given it
+            if len(offers) > 1 and not isinstance(error, TidingsError):
+                for offer in offers:  # one of them is to blame, and the others are not
+                    self._commit([offer])
+                return
+            if not isinstance(error, TidingsError):
+                skip("commit", error)
             for offer in offers:
                 offer.answer.set_exception(error)
             return

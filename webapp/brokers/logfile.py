@@ -1,8 +1,5 @@
 """The log in an SQLite file: every call blocks, and is one transaction.
 
-A place is one integer key, `ms << 20 | seq`: 43 bits of milliseconds reach the year 2248, and a
-sequence that overflows goes on in the next millisecond.
-
 Each row has the number of rows and of bytes that there ever were up to it: a commit writes nothing
 else, and what is kept between two rows is told from the two.
 
@@ -18,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from webapp.brokers.base import Bounds, now
 from webapp.brokers.database import Database
+from webapp.brokers.rows import LAST_KEY, SEQ_BITS, Row, key_of, place_of
+from webapp.errors import Unavailable
 from webapp.events import EventId
 
 if TYPE_CHECKING:
@@ -25,15 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from webapp.events import Draft
 
-_SEQ_BITS = 20
-_LAST_KEY = (1 << 63) - 1
 _ROWS = 500  # read in one step
 _TRIM_ROWS = 2000  # dropped in one step: more than a commit adds
 _INSERTED = 64  # rows in one statement
 _FULL = 0.99  # of the bytes, after trimming: not every commit has one after it
-_ROW_BYTES = 40  # of a row on disk, beside its text
 
 _TABLES = [
     """
@@ -50,11 +45,13 @@ CREATE VIEW ends AS SELECT floor, ifnull((SELECT max(place) FROM events), floor)
 """,
 ]
 # The running total comes from the sizes alone: a page must not touch the data behind it.
+# A row is one line of a page; what a damaged one holds beside that is left out.
 _PAGE = """
 SELECT floor, head, EXISTS (SELECT 1 FROM events WHERE place = :after), upto, page
 FROM ends, (
-  SELECT max(place) AS upto, group_concat(place || ' ' || draft, char(10)) AS page FROM (
-    SELECT place, draft FROM events WHERE place > :after AND place <= (
+  SELECT max(place) AS upto, group_concat(place || ' ' || line, char(10)) AS page FROM (
+    SELECT place, iif(instr(draft, char(10)), '', draft) AS line FROM events
+    WHERE place > :after AND place <= (
       SELECT max(place) FROM (
         SELECT place, sum(size) OVER (ORDER BY place) - size AS before FROM (
           SELECT place, size FROM events WHERE place > :after ORDER BY place LIMIT :rows))
@@ -62,8 +59,9 @@ FROM ends, (
     ORDER BY place))
 """
 _BACKWARDS = """
-SELECT min(place), group_concat(place || ' ' || draft, char(10)) FROM (
-  SELECT place, draft FROM events WHERE place < :place AND place >= (
+SELECT min(place), group_concat(place || ' ' || line, char(10)) FROM (
+  SELECT place, iif(instr(draft, char(10)), '', draft) AS line FROM events
+  WHERE place < :place AND place >= (
     SELECT min(place) FROM (
       SELECT place, sum(size) OVER (ORDER BY place DESC) - size AS before FROM (
         SELECT place, size FROM events WHERE place < :place ORDER BY place DESC LIMIT :rows))
@@ -80,20 +78,14 @@ _TRIM_LOG = """
 UPDATE log SET (floor, own, nth, total) =
   (SELECT place, own, nth, total FROM events WHERE place = ?)
 """
+# Zero is added, since a damaged row may hold text there.
+_HEAD = "SELECT place, nth + 0, total + 0 FROM events ORDER BY place DESC LIMIT 1"
 _LOCATE = """
 SELECT place FROM events WHERE place = :place OR own = :own
 UNION ALL SELECT floor FROM log WHERE floor = :place OR own = :own
 """
 
 _New = tuple[int, int, int, int, str | None, str]  # as the table has it
-
-
-class Row(NamedTuple):
-    """A draft to keep."""
-
-    own: str | None
-    text: str
-    size: int  # bytes on disk, about
 
 
 class Appended(NamedTuple):
@@ -154,13 +146,14 @@ class LogFile:
         last, nth, total = head
         for offer in offers:
             keys = _assigned(offer, known, last)
-            places.append(None if keys is None else list(map(_place, keys)))
+            places.append(None if keys is None else list(map(place_of, keys)))
             for row, key in zip(offer, keys or (), strict=False):
                 if key > last:
                     last, nth, total = key, nth + 1, total + row.size
                     new.append((key, nth, total, row.size, row.own, row.text))
         _insert(db, new)
-        return Appended(_place(head.key), places, self._over(nth - floor.nth, total - floor.total))
+        over = self._over(nth - floor.nth, total - floor.total)
+        return Appended(place_of(head.key), places, over)
 
     def trim(self) -> bool:
         """Drop some of what is over the bounds; return whether there may be more."""
@@ -169,7 +162,7 @@ class LogFile:
             bounds = {
                 "rows": _TRIM_ROWS,
                 "head": head.key,
-                "too_old": _key(EventId(now() - self._max_age, 0)),
+                "too_old": key_of(EventId(now() - self._max_age, 0)),
                 "nth": head.nth - self._max_events,
                 "total": head.total - round(self._max_bytes * _FULL),
             }
@@ -181,15 +174,15 @@ class LogFile:
 
     def after(self, place: EventId, max_bytes: int) -> Next:
         """Return the next rows: about `max_bytes` or some hundred, at least one."""
-        values = {"after": _key(place), "rows": _ROWS, "bytes": max_bytes}
+        values = {"after": key_of(place), "rows": _ROWS, "bytes": max_bytes}
         with self._database.connection() as db:
             [(floor, head, known, upto, text)] = db.execute(_PAGE, values)
-        bounds = Bounds(_place(floor), _place(head))
+        bounds = Bounds(place_of(floor), place_of(head))
         return Next(_page(upto, text), bounds, known or floor == values["after"])
 
     def before(self, place: EventId, limit: int, max_bytes: int) -> Page:
         """Return the newest rows before a place, in the log's order, bounded likewise."""
-        values = {"place": _key(place), "rows": min(limit, _ROWS), "bytes": max_bytes}
+        values = {"place": key_of(place), "rows": min(limit, _ROWS), "bytes": max_bytes}
         with self._database.connection() as db:
             [(start, text)] = db.execute(_BACKWARDS, values)
         return _page(start, text)
@@ -198,15 +191,15 @@ class LogFile:
         """Return where the log begins and ends."""
         with self._database.connection() as db:
             [(floor, head)] = db.execute("SELECT floor, head FROM ends")
-        return Bounds(_place(floor), _place(head))
+        return Bounds(place_of(floor), place_of(head))
 
     def locate(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
         place = EventId.parse(id)
-        key = _key(place) if place and _place(_key(place)) == place else None
+        key = key_of(place) if place and place_of(key_of(place)) == place else None
         with self._database.connection() as db:
             found = db.execute(_LOCATE, {"place": key, "own": id}).fetchall()
-        return _place(found[0][0]) if found else None
+        return place_of(found[0][0]) if found else None
 
     def close(self) -> None:
         """Close the file as soon as nobody uses it."""
@@ -217,34 +210,10 @@ class LogFile:
         return count > self._max_events + slack or size > self._max_bytes
 
 
-def packed(draft: Draft) -> Row:
-    """Return the row that keeps a draft."""
-    text = draft.dumps()
-    return Row(draft.id, text, len(text.encode()) + _ROW_BYTES)
-
-
-def unpacked(row: str) -> tuple[EventId, str]:
-    """Return the place and the text of a page's row.
-
-    :raises ValueError: it is not what was kept.
-    """
-    key, _, text = row.partition(" ")
-    return _place(int(key)), text
-
-
-def _key(place: EventId) -> int:
-    """Return the key of a place; one that no log can hold becomes one at the end."""
-    return min(place.ms << _SEQ_BITS | min(place.seq, (1 << _SEQ_BITS) - 1), _LAST_KEY)
-
-
-def _place(key: int) -> EventId:
-    return EventId(key >> _SEQ_BITS, key & (1 << _SEQ_BITS) - 1)
-
-
 def _ends(db: sqlite3.Connection) -> tuple[End, End]:
     """Return the log's floor and head."""
-    [floor] = db.execute("SELECT floor, nth, total FROM log")
-    head = db.execute("SELECT place, nth, total FROM events ORDER BY place DESC LIMIT 1").fetchone()
+    [floor] = db.execute("SELECT floor, nth + 0, total + 0 FROM log")
+    head = db.execute(_HEAD).fetchone()
     return End(*floor), End(*head or floor)
 
 
@@ -269,7 +238,9 @@ def _assigned(
         kept = (mine.get(row.own) or known.get(row.own)) if row.own else None
         if kept is None:
             # Never backwards, whatever the clock does; a full sequence carries by itself.
-            last = max(last + 1, now() << _SEQ_BITS)
+            last = max(last + 1, now() << SEQ_BITS)
+            if last > LAST_KEY:
+                raise _at_its_end()
             kept = last, row.text
             if row.own:
                 mine[row.own] = kept
@@ -278,6 +249,11 @@ def _assigned(
         keys.append(kept[0])
     known |= mine
     return keys
+
+
+def _at_its_end() -> Unavailable:
+    detail = "An event lies at the last place that the log can have: nothing fits behind it."
+    return Unavailable(detail, "Stop the hub, move the log's file away and start again.")
 
 
 def _insert(db: sqlite3.Connection, rows: list[_New]) -> None:
@@ -290,9 +266,9 @@ def _insert(db: sqlite3.Connection, rows: list[_New]) -> None:
 def _create(db: sqlite3.Connection) -> None:
     for table in _TABLES:
         db.execute(table)
-    born = _key(EventId(now(), 0))
+    born = key_of(EventId(now(), 0))
     db.execute("INSERT INTO log VALUES (?, NULL, 0, 0)", (born,))
 
 
 def _page(end: int | None, text: str | None) -> Page:
-    return Page(text.split("\n") if text else [], None if end is None else _place(end))
+    return Page(text.split("\n") if text else [], None if end is None else place_of(end))

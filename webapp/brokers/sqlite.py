@@ -19,12 +19,14 @@ from gevent.threadpool import ThreadPool
 
 from webapp.brokers.base import Gap
 from webapp.brokers.commits import Commits
-from webapp.brokers.logfile import LogFile, unpacked
+from webapp.brokers.logfile import LogFile
+from webapp.brokers.rows import unpacked
 from webapp.brokers.tail import PAGE_BYTES, Outage, Tail, size
 from webapp.brokers.wake import Bell
-from webapp.errors import Invalid, TidingsError, Unavailable
+from webapp.errors import TidingsError, Unavailable
 from webapp.events import Draft, Event, EventId
 from webapp.pace import paced
+from webapp.skips import lasting, skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +74,9 @@ class SqliteBroker:
             while not self._closed:
                 try:
                     found = tail.handed() or (self._look(tail) if tail.stale else None)
-                except TidingsError as error:
+                except Exception as error:  # noqa: BLE001 - whatever lies in the file
+                    if not isinstance(error, TidingsError):
+                        skip("log", error)
                     gevent.sleep(outage.pause(error))
                     continue
                 outage.over()
@@ -150,7 +154,7 @@ class SqliteBroker:
     def _wake_up(self) -> None:
         # Only now: the file has its folder, and may be used.
         self._bell = Bell(Path(f"{self._path}.wake"), self._stir)
-        self._tasks = [gevent.spawn(self._trim), gevent.spawn(self._tick)]
+        self._tasks = [lasting("trim", self._trim), lasting("tick", self._tick)]
         self._stir()
 
     def _stir(self) -> None:
@@ -198,26 +202,23 @@ class SqliteBroker:
         return _events(page.rows)
 
 
-def _tried(function: Callable[..., T], *values: Any) -> tuple[T | None, TidingsError | None]:
+def _tried(function: Callable[..., T], *values: Any) -> tuple[T | None, Exception | None]:
     # gevent prints what is raised in its threads.
     try:
         return function(*values), None
-    except TidingsError as error:
+    except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
         return None, error
 
 
 def _events(rows: list[str]) -> list[Event]:
-    return [event for event in paced(map(_event, rows)) if event]
-
-
-def _event(row: str) -> Event | None:
-    try:
-        place, text = unpacked(row)
-        return Event(place, Draft.loads(text))
-    except (ValueError, TypeError, AttributeError, Invalid) as error:
-        # Readers go on without it: nothing would bring it back.
-        log.error("an event is damaged and left out (%.20s): %s", row, error)  # noqa: TRY400 - what it is says enough
-        return None
+    found = list[Event]()
+    for row in paced(rows):
+        try:
+            place, text = unpacked(row)
+            found.append(Event(place, Draft.loads(text)))
+        except Exception as error:  # noqa: BLE001 - subscribers go on without it
+            skip("log", error)
+    return found
 
 
 def _closed() -> Unavailable:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from gevent.event import Event as Signal
 
 if TYPE_CHECKING:
-    from webapp.errors import TidingsError
     from webapp.events import Event, EventId
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class Outage:
     def __init__(self) -> None:
         self._pause = 0.0
 
-    def pause(self, error: TidingsError) -> float:
+    def pause(self, error: Exception) -> float:
         """Return how long to wait, in seconds, before it is asked again."""
         if not self._pause:
             log.error("the log is away: %s", error)

@@ -14,10 +14,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import gevent
 from gevent import socket
 
 from webapp.files import open_folder
+from webapp.skips import lasting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,7 @@ class Bell:
         self._mouth = self._hung.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         self._mouth.settimeout(0)
         self._ear.bind(str(self._address / self._name))
-        self._hung.callback(gevent.spawn(self._listen).kill)
+        self._hung.callback(lasting("wake", self._listen).kill)
 
     def _take_down(self) -> None:
         self._remove(self._name)
