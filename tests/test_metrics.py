@@ -208,7 +208,7 @@ def test_no_label_holds_what_a_client_sent(hub: Server, topic: str) -> None:
         text = hub.http.get("/metrics", headers=OPERATOR).text
     families = list(text_string_to_metric_families(text))
     labels = {name for it in families for sample in it.samples for name in sample.labels}
-    assert labels <= {"reason", "worker", "le", "version", "python"}
+    assert labels <= {"reason", "task", "worker", "le", "version", "python"}
     assert not any(word in text for word in (topic, "127.0.0.1", "somebody"))
     assert all(it.name.startswith("tidings_") and it.documentation for it in families)
     assert len({it.name for it in families}) == len(families)
