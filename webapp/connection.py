@@ -6,27 +6,22 @@ for a patient keep-alive, and hears of a client that left only when the next wri
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import socket
-import termios
 import time
-from array import array
 from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
 from gunicorn.http.body import ChunkedReader
 
 from webapp.errors import TimedOut
+from webapp.output import Output
 from webapp.pace import give_way
-from webapp.peer import send_nothing
 from webapp.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from webapp.peer import Send
     from webapp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,7 +32,7 @@ _SLICE = 0.002  # seconds that a client which sends without a pause keeps the lo
 _SEND_BUFFER = 128 << 10  # what the kernel may hold for a reader that does not read
 
 
-class Connection:
+class Connection(Output):
     """A client's socket as gunicorn's parser and response use it, with our time-outs.
 
     It is `waiting` for a request, then reads its head within the header time-out, then its body
@@ -50,39 +45,27 @@ class Connection:
     # There may be thousands.
     __slots__ = (
         "_body",
-        "_chunked",
         "_deadline",
         "_deaf",
         "_finishing",
-        "_head",
         "_live",
-        "_plain",
-        "_raw",
         "_request",
-        "_settings",
-        "_sock",
         "_turn",
         "_waiters",
         "_waiting",
         "late",
         "linger",
-        "stalled",
         "trusted",
     )
 
     def __init__(
         self, sock: Any, settings: Settings, waiters: dict[Connection, None] | None = None
     ) -> None:
-        self.stalled = False
+        super().__init__(sock, settings)
         self.trusted: bool | None = None  # as a proxy; None: nobody has asked yet
         self.late = ""  # which time-out ended it without an answer that says so
         self._waiters = {} if waiters is None else waiters
         self.linger = False
-        self._sock = sock
-        self._raw = sock._sock  # noqa: SLF001 - gevent's own send and recv would wait
-        self._plain = not hasattr(sock, "cipher")  # below TLS there are only its records
-        self._chunked = False
-        self._settings = settings
         self._waiting = True
         self._live = False
         self._deaf = False
@@ -90,7 +73,6 @@ class Connection:
         self._request: Any = None
         self._finishing = False
         self._body = False
-        self._head: bytes | None = None
         self._deadline = self._turn + settings.header_timeout
         if self._raw.family in {socket.AF_INET, socket.AF_INET6}:
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
@@ -187,65 +169,6 @@ class Connection:
             self._waiters.pop(self, None)
         self._turn = time.monotonic()
         return data
-
-    def sendall(self, data: bytes | memoryview) -> None:
-        """Send all of `data`; each step must make progress within the write time-out.
-
-        :raises BrokenPipeError: it did not, or the client is gone. gunicorn then closes the
-            connection without a word and without a false end of the body.
-        """
-        if self._head is not None:
-            if not self._head:
-                self._head = bytes(data)
-                return
-            data, self._head = self._head + data, None
-        try:
-            rest = self._fitting(data)
-            if rest:
-                self._send_slowly(memoryview(rest))
-        except OSError as error:
-            self.stalled = self.stalled or error.errno == errno.ETIMEDOUT
-            raise BrokenPipeError(errno.EPIPE, "the client is gone, or does not read") from None
-
-    def _send_slowly(self, rest: memoryview) -> None:
-        self._sock.settimeout(self._settings.write_timeout)
-        unread = self._unread()
-        while rest:
-            try:
-                rest = rest[self._sock.send(rest) :]
-                unread = self._unread()
-            except TimeoutError:
-                # The system tells of room only when there is much: a slow reader may have read.
-                before, unread = unread, self._unread()
-                if unread >= before:
-                    self.stalled = True
-                    raise
-
-    def _unread(self) -> int:
-        """Return how many bytes the client has not taken yet."""
-        count = array("i", [0])
-        try:
-            fcntl.ioctl(self._raw.fileno(), termios.TIOCOUTQ, count)
-        except OSError:  # it cannot tell: then room is the only sign of progress
-            return 0
-        return count[0]
-
-    send = sendall  # gunicorn sends `100 Continue` with it and does not look at the answer
-
-    def direct(self) -> tuple[bool, Send, object]:
-        """Return whether the body is chunked, what sends what fits without waiting, and to what."""
-        # Of the class: a method of each socket would be one more object for each reader.
-        return self._chunked, type(self._raw).send if self._plain else send_nothing, self._raw
-
-    def _fitting(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Send what fits; return the rest."""
-        if not self._plain:
-            return data
-        try:
-            sent: int = self._raw.send(data)
-        except BlockingIOError:
-            return data
-        return memoryview(data)[sent:] if sent < len(data) else b""
 
     def close(self) -> None:
         """Close; let the client read the answer first where it may still be sending."""
