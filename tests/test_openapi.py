@@ -174,7 +174,7 @@ def sender(
         answer = case.call_and_validate(
             url, headers=headers, excluded_checks=[] if typed else [negative_data_rejection]
         )
-        if case.method == "GET" and answer.headers["content-type"] == ["text/event-stream"]:
+        if case.method == "GET" and answer.headers["content-type"] == [wire.CONTENT_TYPE]:
             assert next(iter(wire.parse([answer.content]))).type == "hub.open"
 
     return cast("Callable[[], None]", send)

@@ -14,8 +14,6 @@ import jwt
 import pytest
 from conftest import KEY, PATIENCE
 
-from webapp.wire import HEARTBEAT
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -104,6 +102,7 @@ class Target:
         headers, _, body = said.partition(b"\r\n\r\n")
         document: dict[str, Any] = json.loads(body)
         assert b"Content-Type: application/problem+json" in headers
+        assert b"Cache-Control: no-store" in headers
         assert document["status"] == status
         assert all(document[member] for member in ("title", "detail", "remedy"))
         assert MARK.encode() not in said
@@ -250,14 +249,38 @@ def test_a_slow_head_is_hung_up_on_and_holds_nobody_up(hasty: Target) -> None:
 
 
 @pytest.mark.parametrize("kind", [TEXT, LINES])
-def test_a_body_in_tiny_chunks_holds_nobody_up(hasty: Target, topic: str, kind: str) -> None:
-    with hasty.server.listen(topic=topic) as reader:
+def test_a_body_in_tiny_chunks_is_refused_and_holds_nobody_up(
+    target: Target, topic: str, kind: str
+) -> None:
+    with target.server.listen(topic=topic) as reader:
         reader.next()
-        hasty.attack(chunked(kind, "1\r\nx\r\n" * 200_000))
-        hasty.server.publish("x", topic=topic)
+        document = target.refuses(chunked(kind, "1\r\nx\r\n" * 200_000), 400)
+        assert document["reason"] == "chunks"
+        target.server.publish("x", topic=topic)
         reader.take(1)
-    # Of its heart: it beats a hundred times a second where it is let.
-    assert reader.raw.count(HEARTBEAT) > 10
+
+
+def test_a_pipe_of_many_short_lines_in_chunks_of_their_own_is_fine(
+    target: Target, topic: str
+) -> None:
+    line = json.dumps({"topic": topic})
+    lines = f"{len(line) + 1:x}\r\n{line}\n\r\n" * 3000
+    statuses, said = target.attack(chunked(LINES, f"{lines}0\r\n\r\n"))
+    assert statuses == [200]
+    assert b'"published":3000' in said
+
+
+@pytest.mark.parametrize("line", ["5;" + "a" * 300, "0" * 300 + "5", "5" + ";a=b" * 2000])
+def test_a_chunk_has_a_short_line_before_it(target: Target, line: str) -> None:
+    target.refuses(chunked(TEXT, f"{line}\r\nhello\r\n0\r\n\r\n"), 400)
+
+
+def test_trailers_have_an_end(target: Target) -> None:
+    fine, long = f"X: {'x' * 8000}\r\n", f"X: {MARK * 300}\r\n" * 6
+    assert target.attack(chunked(TEXT, f"1\r\nx\r\n0\r\n{fine}\r\n"))[0] == [200]
+    for end in ("\r\n", ""):
+        document = target.refuses(chunked(TEXT, f"1\r\nx\r\n0\r\n{long}{end}"), 413)
+        assert document["reason"] == "trailers"
 
 
 LENGTHS = ("-1", "+5", "5, 5", "9" * 5000, "5\r\nContent-Length: 5", f"5\r\n{CHUNKED}")
@@ -281,16 +304,22 @@ HTTP: Attacks = {
     **{it: (405, head(f"{it} /events HTTP/1.1")) for it in ("PUT", "DELETE", "PATCH", "TRACE")},
     **{it: (404, get(it)) for it in (f"/{MARK}%0d%0a", f"/{MARK}%ff%00", "/events/")},
     "a long request line": (414, get(f"/events?topic={MARK * 1700}")),
-    "a long header": (431, get("/", f"X: {MARK * 1700}")),
+    "a long header": (431, get("/", f"X: {MARK * 3300}")),
+    "long headers": (431, get("/", *[f"X: {MARK * 1600}"] * 4)),
+    "long headers without an end": (431, get("/", *[f"X: {MARK * 1600}"] * 5)[:-2]),
     "200 headers": (431, get("/", *[f"X-{n}: {MARK}" for n in range(200)])),
     "an unknown coding": (501, get("/", f"Transfer-Encoding: {MARK}")),
     "an expectation": (417, post(TEXT, MARK, f"Expect: {MARK}")),
     "no host": (400, b"GET / HTTP/1.1\r\n\r\n"),
     "two hosts": (400, get("/", f"Host: {MARK}")),
     **{f"host {it}": (400, get("/").replace(b"localhost", it.encode())) for it in HOSTS},
-    "a large body on a GET": (413, get("/events", "Content-Length: 70000") + b"mk7zq" * 14_000),
+    "a large body on a GET": (413, get("/events", "Content-Length: 5000") + b"mk7zq" * 1000),
 }
-HINTS = {"an unknown coding": "Transfer-Encoding", "an expectation": "100-continue"}
+HINTS = {
+    "a long header": "TIDINGS_MAX_HEADER_BYTES, 16384 bytes",
+    "an unknown coding": "Transfer-Encoding",
+    "an expectation": "100-continue",
+}
 
 
 @pytest.mark.parametrize("name", HTTP)
@@ -305,9 +334,21 @@ def test_the_methods_that_are_allowed_are_named(target: Target) -> None:
     assert set(allowed.split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
 
 
-def test_a_small_body_on_a_get_is_fine(target: Target) -> None:
-    with target.connect(get("/events", "Content-Length: 5") + MARK.encode()) as connection:
-        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+@pytest.mark.parametrize("path", ["/events", "/healthz", "/openapi.json", "/static/live.js"])
+@pytest.mark.parametrize("framing", ["Content-Length: 4096", CHUNKED])
+def test_a_gets_body_is_not_awaited_and_no_next_request(
+    target: Target, path: str, framing: str
+) -> None:
+    with target.connect(get(path, framing)) as connection:
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    statuses, _ = target.attack(get("/healthz", framing) + SMUGGLED.encode())
+    assert statuses == [200]
+
+
+def test_a_stranger_is_refused_before_the_body_of_a_get(locked: Target) -> None:
+    locked.refuses(get("/console/state", HUGE), 401, waits=True)
+    bad = f"Authorization: Bearer {MARK}"
+    locked.refuses(get("/events", "Content-Length: 4096", bad), 401, waits=True)
 
 
 UNREAD: Attacks = {
@@ -338,6 +379,16 @@ def test_no_expiry_of_a_token_is_a_bug(locked: Target) -> None:
         token = jwt.encode({"mercure": {"subscribe": ["*"]}, "exp": expiry}, KEY)
         with locked.connect(get("/events", f"Authorization: Bearer {token}")) as connection:
             assert connection.recv(12) in {b"HTTP/1.1 200", b"HTTP/1.1 401"}, expiry
+
+
+def test_a_long_token_fits_and_how_long_is_a_setting(
+    locked: Target, serve: Callable[..., Server]
+) -> None:
+    token = jwt.encode({"mercure": {"publish": ["*"], "payload": "x" * 10_000}}, KEY)
+    publish = post(TEXT, "x", f"Authorization: Bearer {token}")
+    assert locked.attack(publish)[0] == [200]
+    strict = Target(serve(TIDINGS_JWT_KEY=KEY, TIDINGS_MAX_HEADER_BYTES="8K"))
+    assert "8192 bytes" in strict.refuses(publish, 431)["detail"]
 
 
 def test_strangers_are_refused_before_their_body_is_read(locked: Target) -> None:

@@ -50,8 +50,9 @@ def test_the_first_bytes_are_the_retry_and_the_open_event(server: Server, topic:
 def test_the_headers_are_those_of_a_stream(server: Server, topic: str) -> None:
     with server.listen(topic=topic) as stream:
         headers = stream.headers
-    assert headers["Content-Type"] == "text/event-stream"
-    assert headers["Cache-Control"] == "no-cache, no-transform"
+    assert headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert headers["Cache-Control"] == "private, no-store, no-transform"
+    assert "Connection" not in headers
     assert headers["X-Accel-Buffering"] == "no"
     assert "Content-Length" not in headers
 
@@ -249,7 +250,7 @@ def test_head_answers_the_headers_and_registers_nobody(serve: Callable[..., Serv
     for _ in range(3):
         answer = server.http.head("/events")
         assert answer.status_code == 200
-        assert answer.headers["Content-Type"] == "text/event-stream"
+        assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     with server.listen() as stream:
         assert stream.next().type == "hub.open"
 

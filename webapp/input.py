@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.http import errors as http_errors
 from gunicorn.http.body import ChunkedReader
 
-from webapp.errors import Invalid
+from webapp.errors import Invalid, TooLarge
+from webapp.framing import MAX_TRAILERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,8 @@ class Input:
         """
         try:
             data: bytes = self._body.read(size)
+        except http_errors.LimitRequestHeaders:
+            raise _trailers() from None
         except (OSError, http_errors.ParseException):
             raise _broken() from None
         if self._left is not None:
@@ -56,6 +59,8 @@ class Input:
                 reader.parser = None
             else:
                 yield from self._counted(reader)
+        except http_errors.LimitRequestHeaders:
+            raise _trailers() from None
         except (OSError, http_errors.ParseException):
             self.cut = self._connection.finishing
             if not self.cut:
@@ -75,3 +80,8 @@ class Input:
 def _broken() -> Invalid:
     detail = "The body broke off before its end, or its framing is broken."
     return Invalid(detail, "Send all of it.")
+
+
+def _trailers() -> TooLarge:
+    detail = f"The trailers after the body are over {MAX_TRAILERS} bytes."
+    return TooLarge(detail, "Send none; nothing in them is read.", reason="trailers")

@@ -11,9 +11,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
-from gunicorn.http import wsgi
-from gunicorn.http.message import Request
+from gunicorn.http import message, wsgi
 from gunicorn.http.parser import RequestParser
+from gunicorn.http.unreader import SocketUnreader
+
+from webapp.framing import MAX_PIECE, BoundedChunks, BoundedRequest
 
 if TYPE_CHECKING:
     from gunicorn.config import Config
@@ -37,19 +39,20 @@ class _Errors(wsgi.WSGIErrorsWrapper):
         super().write(data)
 
 
-class _Request(Request):
-    """A request of a connection that knows whether its peer is a proxy to be trusted."""
+class StreamResponse(wsgi.Response):
+    """The answer that is a stream: whether its connection goes on is nobody's concern."""
 
-    def _peer_is_trusted_proxy(self) -> bool:
-        unreader: Any = self.unreader
-        if unreader.sock.trusted is None:
-            unreader.sock.trusted = super()._peer_is_trusted_proxy()  # type: ignore[misc] # untyped
-        trusted: bool = unreader.sock.trusted
-        return trusted
+    def default_headers(self) -> list[str]:
+        """Return the head's first lines, without `Connection`."""
+        lines: list[str] = super().default_headers()
+        return [line for line in lines if not line.startswith("Connection:")]
 
 
 def install() -> None:
     """Let gunicorn use these."""
     util.http_date = _http_date
     wsgi.WSGIErrorsWrapper = _Errors  # type: ignore[misc] # of the same kind
-    RequestParser.mesg_class = _Request
+    RequestParser.mesg_class = BoundedRequest
+    # Newer than what mypy knows of gunicorn.
+    vars(message)["ChunkedReader"] = BoundedChunks
+    SocketUnreader.max_body_chunk = MAX_PIECE  # type: ignore[attr-defined]

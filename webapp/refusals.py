@@ -8,17 +8,13 @@ from http import HTTPStatus
 from gunicorn.http import errors as http_errors
 
 from webapp.errors import problem
+from webapp.framing import BESIDE
 
 _REFUSALS = {
     http_errors.LimitRequestLine: (
         HTTPStatus.REQUEST_URI_TOO_LONG,
         "The request line is over 8,190 bytes.",
         "Ask for fewer topics, or use a URI template or *.",
-    ),
-    http_errors.LimitRequestHeaders: (
-        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "The headers are too many, or one is over 8,190 bytes.",
-        "Send fewer cookies and shorter headers.",
     ),
     http_errors.UnsupportedTransferCoding: (
         HTTPStatus.NOT_IMPLEMENTED,
@@ -38,13 +34,25 @@ _NOT_HTTP = (
 )
 
 
-def refusal(error: http_errors.ParseException) -> bytes:
+def refusal(error: http_errors.ParseException, max_header_bytes: int) -> bytes:
     """Return the whole answer to what is no request to us; the connection is to be closed."""
-    status, detail, remedy = _REFUSALS.get(type(error), _NOT_HTTP)
+    if isinstance(error, http_errors.LimitRequestHeaders):
+        status, detail, remedy = _too_long(max_header_bytes)
+    else:
+        status, detail, remedy = _REFUSALS.get(type(error), _NOT_HTTP)
     body = json.dumps(problem(status, status.phrase, detail, remedy)).encode()
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
         f"Content-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def _too_long(max_header_bytes: int) -> tuple[HTTPStatus, str, str]:
+    detail = (
+        f"A header is over TIDINGS_MAX_HEADER_BYTES, {max_header_bytes} bytes, all together are"
+        f" over {max_header_bytes + BESIDE}, or they are too many."
+    )
+    remedy = "Send fewer cookies and shorter headers, or raise the setting."
+    return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, remedy

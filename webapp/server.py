@@ -24,7 +24,7 @@ from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.workers.ggevent import GeventWorker
 
-from webapp import once, shared
+from webapp import once, shared, wire
 from webapp.connection import Connection
 from webapp.errors import Misconfigured, Unavailable
 from webapp.input import Input
@@ -46,7 +46,7 @@ gevent.config.track_greenlet_tree = False  # who spawned whom: memory for each c
 
 once.install()
 
-_STREAM = ("Content-Type", "text/event-stream")
+_STREAM = ("Content-Type", wire.CONTENT_TYPE)
 _KEPT = (
     "wsgi.file_wrapper",
     "REQUEST_METHOD",
@@ -99,6 +99,7 @@ class StreamWorker(GeventWorker):
         self.waiters: dict[Connection, None] = {}
         self._most = min(self.worker_connections, file_limit()) * _FULL // 100
         self._share_log()
+        self.cfg.set("limit_request_field_size", self.settings.max_header_bytes)
         # gunicorn asks for some twenty settings a request, each of which is a search.
         vars(self.cfg).update({name: found.get() for name, found in self.cfg.settings.items()})
         self.wsgi = self._with_connection(app)  # type: ignore[assignment] # environ is a dict (PEP 3333)
@@ -138,6 +139,7 @@ class StreamWorker(GeventWorker):
                 connection.settle()
                 if _STREAM in headers:
                     _let_go(environ)
+                    start_response.__self__.__class__ = once.StreamResponse
                 return start_response(status, headers, *exc)
 
             return app(environ, settle_and_start)
@@ -231,7 +233,7 @@ class StreamWorker(GeventWorker):
         self.hub.metrics.refused("not_http")
         client.linger = True
         try:
-            client.sendall(refusal(exc))
+            client.sendall(refusal(exc, self.settings.max_header_bytes))
         except OSError:
             self.log.debug("The client did not wait for its refusal.")
 

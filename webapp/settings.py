@@ -77,6 +77,8 @@ class Settings:
     """Seconds without progress after which a reader that does not read is let go."""
     header_timeout: float = _setting(10.0, texts.above_zero)
     """Seconds a client may take for a request's line and headers."""
+    max_header_bytes: int = _setting(16 << 10, texts.header_size)
+    """Bytes of one header of a request; all together may be 8 KB more."""
     body_timeout: float = _setting(30.0, texts.above_zero)
     """Seconds without a byte after which a request's body is given up."""
     pipe_idle: float = _setting(3600.0, texts.above_zero)

@@ -19,6 +19,7 @@ _EXAMPLES = {"!ChangeThisMercureHubJWTSecretKey!", "!ChangeMe!"}  # of Mercure's
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_HEADER_SIZES = (1 << 10, 256 << 10)  # bytes, the least and the most
 _MAX_PORT = 65535
 
 
@@ -50,6 +51,14 @@ def size(text: str) -> int:
         message = "a size above 0: bytes, or like 64K, 1M, 1G"
         raise ValueError(message)
     return int(match[1]) * _SIZES[match[2]]
+
+
+def header_size(text: str) -> int:
+    """Return bytes that a header may have: a head of a megabyte would take a core to read."""
+    if not _HEADER_SIZES[0] <= (found := size(text)) <= _HEADER_SIZES[1]:
+        message = "a size from 1K to 256K"
+        raise ValueError(message)
+    return found
 
 
 def count(text: str) -> int:

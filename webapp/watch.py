@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from webapp.connection import Connection
 
-_STRAY = 4 << 10  # bytes a reader may send into its own stream before it is let go
+STRAY = 4 << 10  # bytes a reader may send into its own stream before it is let go
 
 
 class Watch:
@@ -24,7 +24,7 @@ class Watch:
         self._connection = connection
         self._raw = connection._raw  # noqa: SLF001 - they are one
         self._gone = gone
-        self._room = _STRAY
+        self._room = STRAY
 
     def __enter__(self) -> None:
         self._watcher = gevent.get_hub().loop.io(self._raw.fileno(), 1)
@@ -36,7 +36,7 @@ class Watch:
 
     def _readable(self) -> None:
         try:
-            stray = len(self._raw.recv(_STRAY))
+            stray = len(self._raw.recv(STRAY))
         except BlockingIOError:
             return
         except OSError as error:

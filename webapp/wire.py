@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
 HEARTBEAT = b":\n"
 
 # str.splitlines() would also split at U+2028, U+2029, NEL and others: data would be torn.

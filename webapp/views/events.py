@@ -26,6 +26,7 @@ from webapp.views import bodies, forms
 from webapp.views.pipe import Pipe
 from webapp.views.tokens import carried
 from webapp.voice import jittered_retry
+from webapp.watch import STRAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,11 +45,10 @@ if TYPE_CHECKING:
 MAX_SELECTORS = 100
 MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
 MAX_LAST = 999_999_999
-_MAX_GET_BODY = 64 << 10
+_MAX_GET_BODY = STRAY  # it is not read, and what comes later is taken for a word too much
 _LONG_MOMENT = 40  # characters: more than any time has
 _PIPE_STEP = 500  # lines published together
 _PATIENCE = 5  # seconds over which those return that found no room
-_BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 CURSOR = r"[^\x00-\x1f\x7f]*"
 
 
@@ -81,8 +81,7 @@ class _Views:
         selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
         start, envelope = _start(first), _envelope(first.get("envelope", "0"))
         token = carried(request, first)
-        if not request.environ.keys().isdisjoint(_BODY):
-            bodies.read(request, _MAX_GET_BODY)
+        _refuse_large_body(request.content_length)
         try:
             grant = self._authority.reader(token)
             if request.method == "HEAD":
@@ -191,10 +190,17 @@ class _Ids(Response):
 
 def _stream(frames: Iterable[bytes]) -> Response:
     # As they are: a layer around each frame costs every waiting reader memory.
-    answer = Response(frames, content_type="text/event-stream", direct_passthrough=True)
-    answer.headers["Cache-Control"] = "no-cache, no-transform"
+    answer = Response(frames, content_type=wire.CONTENT_TYPE, direct_passthrough=True)
+    answer.headers["Cache-Control"] = "private, no-store, no-transform"
     answer.headers["X-Accel-Buffering"] = "no"
     return answer
+
+
+def _refuse_large_body(length: int | None) -> None:
+    """Refuse a body that would end the stream: nothing of it is read."""
+    if length and length > _MAX_GET_BODY:
+        detail = f"A GET's body means nothing here, and this one is over {_MAX_GET_BODY} bytes."
+        raise TooLarge(detail, "Send none; topics belong into the URL.", reason="body_bytes")
 
 
 def _wants_json(asked: Request) -> bool:
