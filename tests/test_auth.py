@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import httpx
 import jwt
 import pytest
-from conftest import KEY
+from conftest import KEY, until
+
+from webapp import journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +49,19 @@ def none_algorithm() -> str:
     return jwt.encode({"mercure": ALL}, "", "none")
 
 
+def by_hand(claim: str) -> str:
+    """Return a token with a claim that is JSON, whatever a library would make of it."""
+    head, said = '{"alg": "HS256"}', f'{{"mercure": {json.dumps(ALL)}, {claim}}}'
+    text = ".".join(jwt.utils.base64url_encode(it.encode()).decode() for it in (head, said))
+    signature = jwt.get_algorithm_by_name("HS256").sign(text.encode(), KEY.encode())
+    return f"{text}.{jwt.utils.base64url_encode(signature).decode()}"
+
+
+templates = [f"/{number}/{{id}}" for number in range(101)]
+nested: Any = []
+for _ in range(33):
+    nested = [nested]
+
 REFUSED = {
     "none at all": (dict, 401),
     "not a token": (lambda: bearer("nonsense"), 401),
@@ -57,6 +73,24 @@ REFUSED = {
     "not yet valid": (lambda: bearer(encode(mercure=ALL, nbf=time.time() + 600)), 401),
     "without the claim": (lambda: bearer(encode(sub="me")), 401),
     "a claim of another form": (lambda: bearer(encode(mercure={"publish": "*"})), 401),
+    "of a grant that is a list": (lambda: bearer(encode(mercure=["*"])), 401),
+    "half a surrogate pair": (lambda: bearer(by_hand('"sub": "ann \\ud83d"')), 401),
+    "one in a selector": (lambda: bearer(encode(mercure={"publish": ["\ud83d"]})), 401),
+    "one in the payload": (lambda: bearer(encode(mercure=ALL | {"payload": ["\ud83d"]})), 401),
+    "infinity in the payload": (lambda: bearer(encode(mercure=ALL | {"payload": inf})), 401),
+    "a payload that is nested": (lambda: bearer(encode(mercure=ALL | {"payload": nested})), 401),
+    "a subject that is a number": (lambda: bearer(by_hand('"sub": 7')), 401),
+    "a long subject": (lambda: bearer(encode(mercure=ALL, sub="x" * 1025)), 401),
+    "an end that is text": (lambda: bearer(encode(mercure=ALL, exp="4000000000")), 401),
+    "a beginning that is infinite": (lambda: bearer(by_hand('"iat": 1e999')), 401),
+    "a beginning that is no number": (lambda: bearer(by_hand('"iat": NaN')), 401),
+    "a beginning that is true": (lambda: bearer(encode(mercure=ALL, iat=True)), 401),
+    "a beginning that is a list": (lambda: bearer(encode(mercure=ALL, iat=[1])), 401),
+    "many selectors": (lambda: bearer(encode(mercure={"publish": list("abc") * 334})), 401),
+    "many templates": (lambda: bearer(encode(mercure={"publish": templates})), 401),
+    "a long selector": (lambda: bearer(encode(mercure={"subscribe": ["x" * 1025]})), 401),
+    "a selector that is a number": (lambda: bearer(encode(mercure={"subscribe": [7]})), 401),
+    "a list that is a number": (lambda: bearer(encode(mercure={"subscribe": 0})), 401),
     "reading only": (lambda: bearer(encode(mercure={"subscribe": ["*"]})), 403),
     "another topic": (lambda: bearer(encode(mercure={"publish": ["a"]})), 403),
     "only one of both topics": (lambda: bearer(encode(mercure={"publish": ["t"]})), 403),
@@ -82,6 +116,17 @@ def test_a_publisher_without_the_right_token_is_refused(
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
     token = sent.get("Authorization", "").partition(" ")[2]
     assert not token or token not in answer.text + closed.log
+
+
+def test_no_name_of_a_subject_breaks_a_line_of_the_log(closed: Server, topic: str) -> None:
+    token = encode(mercure={}, sub="ann\r\nstream ended: x\0\x1b[2J")
+    with closed.listen(topic=topic, headers=bearer(token)) as stream:
+        stream.next()
+    until(lambda: closed.left(topic), "it is written")
+    [line] = [it for it in closed.log.splitlines() if "stream ended" in it and topic in it]
+    assert "sub=ann%0D%0Astream%20ended:" in line
+    assert line.isprintable()
+    assert journal._safe("ann \ud83d") == "ann%20?"
 
 
 def test_a_template_in_a_grant_covers_its_topics(closed: Server) -> None:

@@ -25,7 +25,8 @@ from webapp.brokers.roster import KEPT, MemoryRoster
 from webapp.errors import Unavailable
 from webapp.events import Draft, Event, EventId
 from webapp.history import Start
-from webapp.presence import Presence, Revoked
+from webapp.presence import Presence
+from webapp.revocations import Revocations, Revoked
 from webapp.wire import frame
 
 if TYPE_CHECKING:
@@ -353,6 +354,7 @@ def test_what_cannot_be_revoked_is_refused_with_a_reason(hub: Server) -> None:
     assert hub.http.post(url, data={}, headers=ALL).status_code == 400
     both = {"token": token(), "subject": "joe"}
     assert hub.http.post(url, data=both, headers=ALL).status_code == 400
+    assert hub.http.post(url, data={"subject": "x" * 1025}, headers=ALL).status_code == 400
     assert hub.http.post(url, data={"subject": "joe"}).status_code == 401
     assert hub.http.post(url, data={"subject": "joe"}, headers=bearer(["x"])).status_code == 403
 
@@ -521,6 +523,46 @@ def test_a_second_revocation_never_lets_a_token_in_again() -> None:
         presence.revoke(Revoked("subject", "joe", moment), None)
     assert presence.refuses(Grant(subject="joe", issued=99.0))
     assert not presence.refuses(Grant(subject="joe", issued=101.0))
+
+
+@pytest.mark.parametrize("issued", [None, 1e3, 4e9, 4e12])  # long ago, ahead, and in ms
+def test_a_revoked_token_is_refused_whatever_the_clock_said_by_which_it_was_made(
+    issued: float | None,
+) -> None:
+    presence = Presence(make_hub(), MemoryRoster(), lease=15)
+    presence.revoke(Revoked("token", "abc", time.time()), None)
+    assert presence.refuses(Grant(bearer="abc", subject="joe", issued=issued))
+    assert not presence.refuses(Grant(bearer="abd", subject="joe", issued=issued))
+
+
+def test_a_revocation_of_a_subject_is_one_row_and_ends() -> None:
+    roster, day = MemoryRoster(), 86400
+    presence, now = Presence(make_hub(), roster, lease=15), time.time()
+    for at in (now - 29 * day, now - 1, now - 2):
+        presence.revoke(Revoked("subject", "joe", at), None)
+    roster.revoke_subject("ann", now - 31 * day, 0.0, "#")
+    assert roster.subjects() == [("joe", now - 1), ("ann", now - 31 * day)]
+    early = Revocations(roster, 30 * day)
+    early.learn()
+    assert not early.refuses(Grant(subject="ann"))  # it is over
+    presence.revoke(Revoked("subject", "eve", now), None)
+    assert roster.subjects() == [("joe", now - 1), ("eve", now)]
+    other = Revocations(roster, 30 * day)
+    other.learn()
+    for one in (presence, other):
+        assert one.refuses(Grant(subject="joe", issued=now - 1))
+        assert one.refuses(Grant(subject="joe"))
+        assert not one.refuses(Grant(subject="joe", issued=now))
+
+
+def test_revocations_that_a_hub_of_before_wrote_down_for_ever_end_too() -> None:
+    roster, now = MemoryRoster(), time.time()
+    for name, at in (("joe", now - 10), ("ann", now - 86400)):
+        roster.revoke(json.dumps(["subject", name, at]), now + 1e9, "#")
+    revocations = Revocations(roster, 3600)
+    revocations.learn()
+    assert revocations.refuses(Grant(subject="joe", issued=now - 11))
+    assert not revocations.refuses(Grant(subject="ann", issued=now - 86401))
 
 
 class Forgetful(MemoryRoster):

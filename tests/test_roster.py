@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import until
 from test_brokers import _connect, _url  # noqa: F401 - fixtures: a new log of each kind, and processes
+
+from webapp.brokers.roster import MemoryRoster
+from webapp.brokers.roster_sqlite import SqliteRoster
+from webapp.errors import Unavailable
 
 if TYPE_CHECKING:
     from test_brokers import Connect
@@ -67,6 +72,57 @@ def test_what_is_revoked_is_remembered_until_its_time(connect: Connect) -> None:
     until(lambda: time.time() > soon + 0.001, "it has ended")  # servers round to milliseconds
     roster.revoke("more", soon + 3600, "#more")
     assert [what for what, _ in sorted(roster.revoked())] == ["long", "more"]
+
+
+def test_a_subject_is_remembered_once_by_its_latest_time(connect: Connect, url: str) -> None:
+    one = connect()
+    other = one if url.startswith("memory") else connect()
+    now = time.time()
+    start = one.news(None).upto
+    for number in range(20):
+        for roster in (one, other):
+            roster.revoke_subject("jö\n", now + number, 0.0, f"#{number}")
+    other.revoke_subject("jö\n", now - 5, 0.0, "#before")  # by a clock that is behind
+    one.revoke_subject("ann", now - 60, 0.0, "#ann")
+    found = dict(other.subjects())
+    assert found == pytest.approx({"jö\n": now + 19, "ann": now - 60}, rel=0, abs=0.001)
+    assert one.news(start).notices[-1] == "#ann"
+    one.revoke_subject("joe", now, now - 30, "#joe")  # what is older is forgotten
+    assert sorted(name for name, _ in other.subjects()) == ["joe", "jö\n"]
+
+
+@pytest.mark.parametrize("kind", ["roster", "roster_sqlite"])
+def test_a_subject_that_is_known_may_be_revoked_where_no_other_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(f"webapp.brokers.{kind}.MOST_REVOKED", 3)
+    roster = SqliteRoster(tmp_path / "file", 15) if "sqlite" in kind else MemoryRoster()
+    now = time.time()
+    for number in range(3):
+        roster.revoke_subject(str(number), now, 0.0, "#")
+        roster.revoke(f"token {number}", now + 60, "#")
+    for number in range(3):
+        roster.revoke_subject(str(number), now + 1, 0.0, "#")
+        roster.revoke(f"token {number}", now + 60, "#")
+    with pytest.raises(Unavailable, match="TIDINGS_MAX_TOKEN_AGE"):
+        roster.revoke_subject("3", now, 0.0, "#")
+    with pytest.raises(Unavailable, match="Rotate the key"):
+        roster.revoke("token 3", now + 60, "#")
+    roster.revoke_subject("3", now + 3, now + 2, "#")  # the others are forgotten
+    assert [name for name, _ in roster.subjects()] == ["3"]
+    roster.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite", "redis", "valkey"], indirect=True)
+def test_what_a_hub_of_before_has_revoked_is_obeyed_and_takes_no_room(connect: Connect) -> None:
+    roster, now = connect(), time.time()
+    for name in ("joe", 'a "quoted", ü'):
+        for at in (now - 9, now - 3):  # it wrote each of them down for ever
+            roster.revoke(json.dumps(["subject", name, at]), now + 1e9, "#")
+    roster.revoke(json.dumps(["token", "abc", now]), now + 60, "#")
+    expected = {"joe": now - 3, 'a "quoted", ü': now - 3}
+    assert dict(roster.subjects()) == pytest.approx(expected, rel=0, abs=0.001)
+    assert [json.loads(what)[:2] for what, _ in roster.revoked()] == [["token", "abc"]]
 
 
 @pytest.mark.parametrize("url", ["sqlite", "redis", "valkey"], indirect=True)

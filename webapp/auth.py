@@ -6,13 +6,16 @@ signed with one of the hub's keys.
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from time import time
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
+from webapp.claims import read
 from webapp.errors import Forbidden, Unauthorized
 from webapp.keys import Published, fixed
 from webapp.pace import Pace
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from webapp.events import Draft
     from webapp.keys import Key
     from webapp.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _SEND_ONE = "Send one as Authorization: Bearer, signed with a key of the hub."
 _TYPES = {"JWT", "AT+JWT"}
@@ -69,6 +74,8 @@ class Authority:
         self._anonymous = settings.anonymous
         self._audience = settings.jwt_audience
         self._issuer = settings.jwt_issuer
+        self._max_age = settings.max_token_age
+        self._warned = False
         self.refuses: Callable[[Grant], bool] = lambda _: False
         """Whether a token was revoked."""
 
@@ -162,11 +169,24 @@ class Authority:
         if self.refuses(grant):
             detail = "The token was revoked."
             raise Unauthorized(detail, "Ask whoever gave it for a new one.")
+        self._warn(grant)
         return grant
+
+    def _warn(self, grant: Grant) -> None:
+        """Say once that a subject has tokens that a revocation of it will not outlast."""
+        if self._warned or not grant.subject:
+            return
+        if grant.expires is None or grant.expires > time() + self._max_age:
+            self._warned = True
+            log.warning(
+                "a token with a subject lives for longer than TIDINGS_MAX_TOKEN_AGE, after which a"
+                " revocation of its subject is forgotten: give it an earlier exp, or raise that"
+            )
 
     def _verified(self, token: str, keys: list[Key]) -> Grant:
         try:
-            return _grant_of(self._claims(token, keys), token)
+            said = read(self._claims(token, keys))
+            return Grant(**said, bearer=bearer(token))
         except jwt.ExpiredSignatureError:
             detail = "The token has expired."
             raise Unauthorized(detail, "Send a fresh one.") from None
@@ -222,37 +242,9 @@ def _reserved(topic: str) -> Forbidden:
     return Forbidden(f"The topics below {HUB} are the hub's own.", "Choose another topic.")
 
 
-def _grant_of(claims: dict[str, Any], token: str) -> Grant:
-    mercure = claims.get("mercure", claims.get("https://mercure.rocks/"))
-    if not isinstance(mercure, dict):
-        message = "no mercure claim"
-        raise ValueError(message)  # noqa: TRY004 - a claim of the wrong form, whatever its type
-    publish = mercure.get("publish")
-    return Grant(
-        publish=None if publish is None else _selectors(publish),
-        subscribe=_selectors(mercure.get("subscribe") or []),
-        expires=_moment(claims.get("exp")),
-        issued=_moment(claims.get("iat")),
-        subject=claims.get("sub"),
-        bearer=bearer(token),
-        payload=mercure.get("payload"),
-    )
-
-
-def _moment(claim: Any) -> float | None:
-    return None if claim is None else float(claim)
-
-
 def bearer(token: str) -> str:
     """Return what tells bearers of valid tokens apart, without keeping their tokens.
 
     The signature is left out: base64 has many ways to write the same one.
     """
     return blake2b(token.rpartition(".")[0].encode(), digest_size=16).hexdigest()
-
-
-def _selectors(claim: object) -> frozenset[str]:
-    if not isinstance(claim, list) or not all(isinstance(item, str) for item in claim):
-        message = "a list of selectors is missing"
-        raise ValueError(message)
-    return frozenset(claim)

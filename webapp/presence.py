@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from time import monotonic, time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event as Signal
@@ -20,40 +20,27 @@ from webapp.brokers.roster import CAME, LEFT, MOMENT, TOGETHER
 from webapp.errors import TidingsError
 from webapp.events import Announcement, Draft, Event
 from webapp.pace import Pace, paced
+from webapp.revocations import REVOKE, Revocations
 from webapp.subscriptions import CONTEXT, about, described
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from webapp.auth import Grant
     from webapp.brokers.roster import Roster
     from webapp.hub import Hub
+    from webapp.revocations import Revoked
     from webapp.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
-_KICK, _REVOKE = "!", "#"  # how other notices begin
+_KICK = "!"  # how a notice about those who are sent away begins
 MOST_BYTES = 8 << 20  # of what one process writes down
 _WRITTEN = 1000  # changes at once
 # Seconds in which more come, to be written down together; longer in a storm.
 _GATHERING, _LONGEST_GATHERING = 0.02, 0.1
 _FIRST_REST, _LONGEST_REST = 0.5, 5.0  # seconds, while what keeps the roster is away
 _FAREWELL = 1.0  # seconds that a process which stops takes to say so
-_FOR_EVER = 100 * 365 * 86400.0
-
-
-class Revoked(NamedTuple):
-    """Which tokens are refused: one, or those that somebody had until a moment."""
-
-    kind: str  # `token` or `subject`
-    value: str
-    at: float
-    """Unix seconds; tokens that were made later are good."""
-
-    def means(self, grant: Grant) -> bool:
-        """Whether a token is one of them."""
-        mine = grant.bearer if self.kind == "token" else grant.subject
-        return mine == self.value and (grant.issued is None or grant.issued <= self.at)
 
 
 class Presence:
@@ -73,7 +60,7 @@ class Presence:
         self._changed, self._noticed = Signal(), Signal()
         self._told = 0
         self._number = 0
-        self._revoked: dict[tuple[str, str], tuple[Revoked, float]] = {}
+        self._revocations = Revocations(roster, hub.settings.max_token_age)
         self._tasks: list[gevent.Greenlet[[], None]] = []
 
     def start(self) -> list[gevent.Greenlet[[], None]]:
@@ -146,19 +133,13 @@ class Presence:
             self._roster.post(_KICK + json.dumps(part))
 
     def revoke(self, revoked: Revoked, until: float | None) -> None:
-        """End all streams of some tokens, and refuse these tokens until a time."""
-        end = time() + _FOR_EVER if until is None else until
-        what = json.dumps(revoked)
-        self._roster.revoke(what, end, f"{_REVOKE}{end} {what}")
-        self._remember([(what, end)])  # here at once
+        """End all streams of some tokens, and refuse these tokens; see `Revocations.add`."""
+        self._revocations.add(revoked, until)
+        self._end_refused()
 
     def refuses(self, grant: Grant) -> bool:
         """Whether a token was revoked."""
-        for key in (("token", grant.bearer), ("subject", grant.subject)):
-            found = self._revoked.get(key)  # type: ignore[arg-type] # None is no key
-            if found and found[1] > time() and found[0].means(grant):
-                return True
-        return False
+        return self._revocations.refuses(grant)
 
     # Writing
 
@@ -241,13 +222,14 @@ class Presence:
                     events += self._events(text, active=sign == CAME)
             elif sign == _KICK:
                 kicked.update(json.loads(text))
-            elif sign == _REVOKE:
+            elif sign == REVOKE:
                 until, _, what = text.partition(" ")
                 revoked.append((what, float(until)))
         if kicked:
             self._kick(kicked)
         if revoked:
-            self._remember(revoked)
+            self._revocations.remember(revoked)
+            self._end_refused()
         if events:
             self._hub.fanout.announce(events)
 
@@ -268,17 +250,10 @@ class Presence:
                 reader.end("kicked")
 
     def _learn(self) -> None:
-        self._remember(self._roster.revoked())
+        self._revocations.learn()
+        self._end_refused()
 
-    def _remember(self, revoked: Iterable[tuple[str, float]]) -> None:
-        """Refuse tokens until a time each, and end their streams."""
-        for what, until in paced(revoked):
-            new = Revoked(*json.loads(what)), until
-            key = new[0].kind, new[0].value
-            # Of two for one subject that counts which is of more tokens, whichever was told last.
-            self._revoked[key] = max(new, self._revoked.get(key, new))
-        now = time()
-        self._revoked = {key: it for key, it in self._revoked.items() if it[1] > now}
+    def _end_refused(self) -> None:
         for reader in paced(self._hub):
             if self.refuses(reader.grant):
                 reader.end("kicked")

@@ -47,6 +47,10 @@ class Settings:
     """What `aud` must hold, if it is set."""
     jwt_issuer: str | None = _setting(None, str)
     """What `iss` must be, if it is set."""
+    max_token_age: float = _setting(30 * 86400.0, texts.above_zero)
+    """Seconds for which a revoked subject is remembered; at least the longest life of a token that
+    has one.
+    """
     anonymous: bool = _setting(default=True, parse=texts.flag)
     """Whether people without a token may read public events."""
     open: bool = _setting(default=False, parse=texts.flag)

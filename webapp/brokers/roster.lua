@@ -1,9 +1,10 @@
 -- Who listens: leases beside the log, and notices that every process follows.
--- KEYS from 4: owner -> when its lease ends; the notices, as a stream; what is refused -> until when.
+-- KEYS from 4: owner -> when its lease ends; the notices, as a stream; what is refused -> until when;
+-- subject -> when it was revoked.
 -- The readers of an owner lie in a hash of its own, so that they can be dropped at once.
 -- ARGV from 4: what the verb needs.
 
-local owners, notices, revoked = KEYS[4], KEYS[5], KEYS[6]
+local owners, notices, revoked, subjects = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local together, most, most_bytes = 65536, 4096, 4194304 -- bytes in one entry; entries and bytes kept
 
 local function clock()
@@ -112,7 +113,8 @@ end
 -- ARGV from 4: what, until when (ms), how many are remembered at most, a notice.
 function verbs.revoke()
   redis.call('ZREMRANGEBYSCORE', revoked, '-inf', number(clock()))
-  if redis.call('ZCARD', revoked) >= tonumber(ARGV[6]) then return 0 end
+  local known = redis.call('ZSCORE', revoked, ARGV[4])
+  if not known and redis.call('ZCARD', revoked) >= tonumber(ARGV[6]) then return 0 end
   redis.call('ZADD', revoked, ARGV[5], ARGV[4])
   say({ARGV[7]})
   return 1
@@ -120,4 +122,32 @@ end
 
 function verbs.revoked()
   return redis.call('ZRANGE', revoked, 0, -1, 'WITHSCORES')
+end
+
+local function remember(subject, at)
+  local before = redis.call('ZSCORE', subjects, subject)
+  if not before or tonumber(before) < tonumber(at) then redis.call('ZADD', subjects, at, subject) end
+end
+
+-- ARGV from 4: a subject, when it was revoked, before when such are forgotten (ms), how many are
+-- remembered at most, a notice.
+function verbs.revoke_subject()
+  redis.call('ZREMRANGEBYSCORE', subjects, '-inf', '(' .. ARGV[6])
+  local known = redis.call('ZSCORE', subjects, ARGV[4])
+  if not known and redis.call('ZCARD', subjects) >= tonumber(ARGV[7]) then return 0 end
+  remember(ARGV[4], ARGV[5])
+  say({ARGV[8]})
+  return 1
+end
+
+-- A hub of before wrote each revocation of a subject beside the tokens, as ["subject", "name", time].
+function verbs.subjects()
+  for _, what in ipairs(redis.call('ZRANGE', revoked, 0, -1)) do
+    local name, at = string.match(what, '^%["subject", (".*"), ([%d.]+)%]$')
+    if name then
+      remember(cjson.decode('[' .. name .. ']')[1], string.format('%.3f', at * 1000))
+      redis.call('ZREM', revoked, what)
+    end
+  end
+  return redis.call('ZRANGE', subjects, 0, -1, 'WITHSCORES')
 end

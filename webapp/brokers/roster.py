@@ -65,6 +65,16 @@ class Roster(Protocol):
     def revoked(self) -> list[tuple[str, float]]:
         """Return what is refused, and until when."""
 
+    def revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
+        """Remember when a subject was revoked (Unix seconds), and tell all processes. The latest
+        time counts; those that were revoked before `oldest` are forgotten.
+
+        :raises Unavailable: as many are remembered as may be, and this one is not among them.
+        """
+
+    def subjects(self) -> list[tuple[str, float]]:
+        """Return the subjects that were revoked, and when."""
+
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called when there may be news; it may be missed now and then."""
 
@@ -73,9 +83,17 @@ class Roster(Protocol):
 
 
 def full() -> Unavailable:
-    """Return the refusal to remember more of what is revoked."""
-    detail = f"{MOST_REVOKED:,} revocations are remembered, and that is the limit."
-    return Unavailable(detail, "Rotate the key that signed these tokens.", reason="revocations")
+    """Return the refusal to remember more tokens that are revoked."""
+    detail = f"{MOST_REVOKED:,} revoked tokens are remembered, and that is the limit."
+    remedy = "Rotate the key that signed them, and give new ones an earlier exp."
+    return Unavailable(detail, remedy, reason="revocations")
+
+
+def full_of_subjects() -> Unavailable:
+    """Return the refusal to remember more subjects that are revoked."""
+    detail = f"{MOST_REVOKED:,} revoked subjects are remembered, and that is the limit."
+    remedy = "Lower TIDINGS_MAX_TOKEN_AGE to the longest life of a token, or rotate the key."
+    return Unavailable(detail, remedy, reason="revocations")
 
 
 class MemoryRoster:
@@ -87,6 +105,7 @@ class MemoryRoster:
         self._bytes = 0
         self._number = 0
         self._revoked: dict[str, float] = {}
+        self._subjects: dict[str, float] = {}
         self._heard: Callable[[], None] | None = None
 
     def renew(self, changes: Mapping[str, str | None]) -> bool:
@@ -123,7 +142,7 @@ class MemoryRoster:
         """Remember what is refused."""
         now = time()
         self._revoked = {it: end for it, end in self._revoked.items() if end > now}
-        if len(self._revoked) >= MOST_REVOKED:
+        if what not in self._revoked and len(self._revoked) >= MOST_REVOKED:
             raise full()
         self._revoked[what] = until
         self._say(notice)
@@ -131,6 +150,18 @@ class MemoryRoster:
     def revoked(self) -> list[tuple[str, float]]:
         """Return what is refused."""
         return list(self._revoked.items())
+
+    def revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
+        """Remember when a subject was revoked."""
+        self._subjects = {it: when for it, when in self._subjects.items() if when >= oldest}
+        if subject not in self._subjects and len(self._subjects) >= MOST_REVOKED:
+            raise full_of_subjects()
+        self._subjects[subject] = max(at, self._subjects.get(subject, at))
+        self._say(notice)
+
+    def subjects(self) -> list[tuple[str, float]]:
+        """Return the subjects that were revoked, and when."""
+        return list(self._subjects.items())
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called at every notice."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from webapp.brokers.roster import LIFE, MOST_REVOKED, News, full
+from webapp.brokers.roster import LIFE, MOST_REVOKED, News, full, full_of_subjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from webapp.brokers.link import Link
 
-ROSTER_KEYS = ("{tidings}:processes", "{tidings}:notices", "{tidings}:revoked")
+ROSTER_KEYS = (
+    "{tidings}:processes",
+    "{tidings}:notices",
+    "{tidings}:revoked",
+    "{tidings}:subjects",
+)
 _NO_LIMITS = ("0", "0")  # what the log's verbs need
 _NOTICES = ROSTER_KEYS[1]
 
@@ -70,11 +75,17 @@ class RedisRoster:
 
     def revoked(self) -> list[tuple[str, float]]:
         """Return what is refused, and until when."""
-        flat = self._read("revoked")
-        return [
-            (what.decode(), float(until) / 1000)
-            for what, until in zip(flat[::2], flat[1::2], strict=True)
-        ]
+        return _timed(self._read("revoked"))
+
+    def revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
+        """Remember when a subject was revoked, and tell all processes."""
+        times = f"{at * 1000:.3f}", f"{oldest * 1000:.0f}"
+        if not self._write("revoke_subject", subject, *times, str(MOST_REVOKED), notice):
+            raise full_of_subjects()
+
+    def subjects(self) -> list[tuple[str, float]]:
+        """Return the subjects that were revoked, and when."""
+        return _timed(self._read("subjects"))
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called at news, as long as somebody follows the log."""
@@ -88,6 +99,11 @@ class RedisRoster:
 
     def _read(self, verb: str, *values: str) -> Any:
         return self._link.read([verb, *_NO_LIMITS, *values])
+
+
+def _timed(flat: list[bytes]) -> list[tuple[str, float]]:
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return [(what.decode(), float(ms) / 1000) for what, ms in pairs]
 
 
 def _number(place: bytes) -> int:

@@ -20,6 +20,7 @@ from webapp.brokers.roster import (
     TOGETHER,
     News,
     full,
+    full_of_subjects,
 )
 from webapp.brokers.wake import Bell
 from webapp.errors import TidingsError, Unavailable
@@ -46,6 +47,19 @@ CREATE TABLE notices (number INTEGER PRIMARY KEY AUTOINCREMENT, total INTEGER NO
 """,
     "CREATE TABLE revoked (what TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
 ]
+# The file of a hub of before has no such table: each revocation of a subject lies beside the
+# tokens, as ["subject", "name", time].
+_SUBJECTS = [
+    "CREATE TABLE subjects (subject TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID",
+    """
+INSERT INTO subjects SELECT json_extract(what, '$[1]'), max(json_extract(what, '$[2]'))
+FROM revoked WHERE what LIKE '["subject", %' AND json_valid(what) GROUP BY 1
+""",
+    """DELETE FROM revoked WHERE what LIKE '["subject", %' AND json_valid(what)""",
+]
+_REMEMBER = """
+INSERT INTO subjects VALUES (?, ?) ON CONFLICT (subject) DO UPDATE SET at = max(at, excluded.at)
+"""
 _RENEW = """
 INSERT INTO processes VALUES (:owner, :until)
 ON CONFLICT (owner) DO UPDATE SET until = excluded.until
@@ -103,6 +117,14 @@ class SqliteRoster:
     def revoked(self) -> list[tuple[str, float]]:
         """Return what is refused, and until when."""
         return self._ask(self._select, "SELECT what, until FROM revoked", ())
+
+    def revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
+        """Remember when a subject was revoked, and tell all processes."""
+        self._ask(self._revoke_subject, subject, at, oldest, notice)
+
+    def subjects(self) -> list[tuple[str, float]]:
+        """Return the subjects that were revoked, and when."""
+        return self._ask(self._subjects)
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Have `heard` called when another process rings, or this one has written."""
@@ -220,11 +242,28 @@ class SqliteRoster:
     def _revoke(self, what: str, until: float, notice: str) -> None:
         with self._database.transaction() as db:
             db.execute("DELETE FROM revoked WHERE until <= ?", (time(),))
-            [(count,)] = db.execute("SELECT count(*) FROM revoked")
+            others = "SELECT count(*) FROM revoked WHERE what != ?"
+            [(count,)] = db.execute(others, (what,))
             if count >= MOST_REVOKED:
                 raise full()
             db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?)", (what, until))
             self._say(db, [notice])
+
+    def _revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
+        with self._database.transaction() as db:
+            _have_subjects(db)
+            db.execute("DELETE FROM subjects WHERE at < ?", (oldest,))
+            others = "SELECT count(*) FROM subjects WHERE subject != ?"
+            [(count,)] = db.execute(others, (subject,))
+            if count >= MOST_REVOKED:
+                raise full_of_subjects()
+            db.execute(_REMEMBER, (subject, at))
+            self._say(db, [notice])
+
+    def _subjects(self) -> list[tuple[str, float]]:
+        with self._database.transaction() as db:
+            _have_subjects(db)
+            return db.execute("SELECT subject, at FROM subjects").fetchall()
 
     def _select(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         with self._database.connection() as db:
@@ -234,3 +273,9 @@ class SqliteRoster:
 def _create(db: Db) -> None:
     for table in _TABLES:
         db.execute(table)
+
+
+def _have_subjects(db: Db) -> None:
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'subjects'").fetchone():
+        for statement in _SUBJECTS:
+            db.execute(statement)

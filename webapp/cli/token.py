@@ -54,7 +54,7 @@ def token(  # noqa: PLR0913, PLR0917 - what can be said of a token
         message = "A token grants something: say --publish or --subscribe, such as --publish '*'."
         raise click.UsageError(message)
     claims: dict[str, Any] = {"mercure": {"publish": publish, "subscribe": subscribe}}
-    claims |= {"iat": round(time.time()), "sub": subject}
+    claims |= {"iat": int(time.time()), "sub": subject}
     claims |= {"aud": settings.jwt_audience, "iss": settings.jwt_issuer}
     if expires != float("inf"):
         claims["exp"] = round(time.time() + expires)

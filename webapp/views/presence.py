@@ -15,9 +15,10 @@ from urllib.parse import unquote
 from flask import Blueprint, Response, request
 
 from webapp.auth import bearer
+from webapp.claims import MAX_TEXT
 from webapp.errors import Invalid, NotFound, Unauthorized
 from webapp.pace import Pace
-from webapp.presence import Revoked
+from webapp.revocations import Revoked
 from webapp.subscriptions import CONTEXT
 from webapp.topics import HUB, SUBSCRIPTIONS
 from webapp.views import bodies, forms
@@ -99,7 +100,7 @@ class _Views:
         if token:
             self._presence.revoke(Revoked("token", bearer(token), time()), self._end(token))
         else:
-            self._presence.revoke(Revoked("subject", str(subject), time()), None)
+            self._presence.revoke(Revoked("subject", _subject(subject), time()), None)
         return Response(status=204)
 
     def _end(self, token: str) -> float | None:
@@ -120,6 +121,13 @@ class _Views:
             detail = "There is no such subscription, or it has ended."
             raise NotFound(detail, f"All are listed at {SUBSCRIPTIONS}.")
         return found
+
+
+def _subject(text: str | None) -> str:
+    if not text or len(text) > MAX_TEXT:
+        detail = f"A subject has 1 to {MAX_TEXT:,} characters, as a token's sub has."
+        raise Invalid(detail, "Send the sub of the tokens that are to be revoked.")
+    return text
 
 
 def _asked() -> tuple[str, str | None, str | None]:
