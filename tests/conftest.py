@@ -18,35 +18,22 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from hypothesis import HealthCheck, settings
-from playwright.sync_api import expect, sync_playwright
 
 from webapp import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from playwright.sync_api import Browser, Page
+pytest_plugins = ["browser"]
 
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 15  # seconds for what should take milliseconds, on a machine that is busy
 KEY = "a-key-of-the-tests-that-is-long-enough"
-expect.set_options(timeout=PATIENCE * 1000)
 # Hypothesis takes a process that was put aside for one that is slow.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
-
-# Without these Chromium looks for its maker's hosts at every start.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def need(program: str) -> str:
@@ -266,31 +253,3 @@ def _server(serve: Callable[..., Server]) -> Server:
 def _topic(request: pytest.FixtureRequest) -> str:
     """A topic of this test's own."""
     return f"{request.node.name}-{time.monotonic_ns()}"
-
-
-@pytest.fixture(name="chromium", scope="module")
-def _chromium() -> Iterator[Browser]:
-    """A real browser."""
-    path = need("chromium")
-    with sync_playwright() as playwright:
-        # As people have it: pages are kept for the way back.
-        unlike = ["--disable-back-forward-cache"]
-        browser = playwright.chromium.launch(
-            executable_path=path, args=QUIET, ignore_default_args=unlike
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(name="page")
-def _page(chromium: Browser) -> Iterator[Page]:
-    """A page that may not complain: errors and refusals of the policy fail the test."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    yield page
-    context.close()
-    refused = ("Failed to load", "CORS policy")  # by the hub, as a test may want it
-    assert [text for text in complaints if not any(it in text for it in refused)] == []

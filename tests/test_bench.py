@@ -7,10 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+import pytest
 from conftest import ROOT, need
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.stress
 
 
 def bench(runs: str, *arguments: str) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 from conftest import PATIENCE, ROOT, until
 from test_load import memory, publish_numbers
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from conftest import Server, Stream
+
+pytestmark = pytest.mark.stress
 
 COUNT = int(os.environ.get("TIDINGS_WAVE", "200"))
 PUBLISHERS = max(4, COUNT // 25)
