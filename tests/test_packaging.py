@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -103,3 +105,37 @@ def test_both_locks_have_the_same_version_of_a_package() -> None:
     assert {name: hub[name] for name in hub.keys() & tests.keys()} == {
         name: tests[name] for name in hub.keys() & tests.keys()
     }
+
+
+def test_the_workflow_runs_the_ci_script_and_may_only_read() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    [job] = workflow["jobs"].values()
+    assert job["steps"][-1] == {"run": "bash .ci/run"}
+    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert actions
+    assert all(re.fullmatch(r"actions/\w+@[0-9a-f]{40}", action) for action in actions)
+
+
+def test_dependabot_knows_every_lock() -> None:
+    config = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())
+    known = {(it["package-ecosystem"], it["directory"]) for it in config["updates"]}
+    assert known == {("pip", "/"), ("pip", "/tests"), ("npm", "/tests"), ("github-actions", "/")}
+
+
+def test_pre_commit_runs_the_locked_ruff() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    [repo] = config["repos"]
+    [version] = pins("tests/requirements.txt")["ruff"]
+    assert repo["rev"] == f"v{version}"
+    assert [hook["id"] for hook in repo["hooks"]] == ["ruff-check", "ruff-format"]
+
+
+def test_issue_forms_are_readable_and_name_what_they_ask() -> None:
+    forms = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+    for form in (yaml.safe_load(path.read_text()) for path in forms if path.stem != "config"):
+        assert form["name"]
+        assert form["description"]
+        asked = [field for field in form["body"] if field["type"] != "markdown"]
+        assert len({field["id"] for field in asked}) == len(asked)
+        assert all(field["attributes"]["label"] for field in asked)
