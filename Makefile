@@ -1,6 +1,6 @@
 # run:       the hub on http://127.0.0.1:8000
 # test:      all checks, as CI runs them
-# test-fast: without browsers, load and faults
+# test-fast: four fifths of the tests, in about a minute
 # lock:      requirements.txt and tests/requirements.txt anew; LOCK="--upgrade-package flask" says what to upgrade
 # bench:     beside other servers; BENCH="--repeat 3 --picture bench.svg" says how
 # fuzz:      inputs that nobody would think of, for FUZZ_SECONDS (300) in all; FUZZ="--only http" says which
@@ -30,7 +30,7 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: $(TEST_READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not browser and not stress"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not browser and not slow and not stress"
 
 # The same tests with every process measured, which takes half as long again.
 coverage: $(TEST_READY)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., Remote]
 
+pytestmark = pytest.mark.slow
+
 MANY = 1 << 30  # bytes: no bound
 
 

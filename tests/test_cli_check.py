@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["reachable", "TLS", "HTTP", "/readyz", "stream", "first bytes", "strangers", "token"]
 NAMES += ["events at once", "resume by header", "resume by query", "latency", "private events"]
 NAMES += ["heartbeat"]

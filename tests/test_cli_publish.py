@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from commands import Running
     from conftest import Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(name="keyed", scope="module")
 def _keyed(serve: Callable[..., Server]) -> Server:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from commands import Running
     from conftest import Server
 
+pytestmark = pytest.mark.slow
+
 
 def ready(server: Server, command: Running, topic: str) -> None:
     """Await that it listens: what is published then, it sees."""

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
+pytestmark = pytest.mark.slow
+
 BOX = blocks("A box of your own", "ini", "env", "caddy", "nginx")
 EVERYTHING = token(publish=["*"], subscribe=["*"])
 START = (ROOT / "Procfile").read_text().removeprefix("web: ").strip()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
+pytestmark = pytest.mark.slow
+
 ALL = {"publish": ["*"], "subscribe": ["*"]}
 OTHER = "another-key-that-is-just-as-long-as-ours"
 RSA, RSA_2 = (rsa.generate_private_key(65537, 2048) for _ in range(2))

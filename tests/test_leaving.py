@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
+pytestmark = pytest.mark.slow
+
 DRAIN = 3
 STREAMS = 500
 

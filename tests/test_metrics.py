@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
+pytestmark = pytest.mark.slow
+
 Numbers = dict[tuple[str, str], float]
 PATHS = ["/metrics", "/console/state"]
 

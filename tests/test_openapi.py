@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from conftest import Server
     from schemathesis import APIOperation, Case
 
+pytestmark = pytest.mark.slow
+
+
 # Streams that end by themselves, soon.
 SHORT = {"TIDINGS_HEARTBEAT": "0.04", "TIDINGS_MAX_AGE": "0.02", "TIDINGS_DEMO": "0"}
 # Of each operation and kind of input; where it is set, others each time.

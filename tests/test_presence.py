@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from conftest import Server, Stream
 
+pytestmark = pytest.mark.slow
+
 START = 5  # seconds in which a worker is started on a busy machine
 PATH = "/.well-known/mercure/subscriptions"
 EVENTS = PATH + "{/topic}{/subscriber}"

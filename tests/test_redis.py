@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Connect = Callable[..., Remote]
     Run = Callable[..., LogServer]
 
+pytestmark = pytest.mark.slow
+
 PERSISTENT = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 STATED = 10  # seconds: within these an append answers, whatever the server does
 

@@ -18,6 +18,8 @@ from webapp.errors import Unavailable
 if TYPE_CHECKING:
     from test_brokers import Connect
 
+pytestmark = pytest.mark.slow
+
 LEASE = 1.5  # seconds
 
 

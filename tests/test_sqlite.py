@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., Remote]
 
+pytestmark = pytest.mark.slow
+
 MANY = 1 << 30
 
 
