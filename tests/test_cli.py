@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from commands import COMMAND, tidings
 from conftest import KEY, ROOT, environment
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from doc_pages import shell_lines
 from test_keys import ED, P256, RSA, pem
 
 from webapp.cli import main
@@ -102,12 +103,13 @@ def test_a_token_from_elsewhere_cannot_write_to_the_terminal_or_crash_it() -> No
     assert "\x1b" not in told
 
 
-README = re.sub(r"\\\n *", "", (ROOT / "README.md").read_text())
-COMMANDS = re.findall(r"^(?:.*\| |\.venv/bin/|)tidings ([a-z]+ [^|\n]*)", README, re.MULTILINE)
+COMMANDS = re.findall(
+    r"^(?:.*\| |\.venv/bin/|)tidings ([a-z]+ [^|\n]*)", "\n".join(shell_lines()), re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_the_readme_knows_its_commands_and_options(line: str) -> None:
+def test_the_docs_know_its_commands_and_options(line: str) -> None:
     arguments = shlex.split(line, comments=True)
     assert CliRunner().invoke(main, [*arguments, "--help"]).exit_code == 0
 

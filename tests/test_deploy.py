@@ -1,4 +1,4 @@
-"""The README's deploy recipes, as far as they can be tried here: each is taken from it.
+"""The deploy pages' recipes, as far as they can be tried here: each is taken from its page.
 
 The box of one's own is run as it is written, but for addresses, paths and a shorter heartbeat. For
 platforms what can be known without them: their files are well-formed, the hub accepts its settings,
@@ -35,8 +35,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from doc_pages import blocks, section
 from logs import free_port
-from readme import blocks
 
 from webapp.errors import Misconfigured
 from webapp.settings import Settings
@@ -48,10 +48,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-BOX = blocks("A box of your own", "ini", "env", "caddy", "nginx")
+BOX = [
+    *blocks("deploy/systemd.md", "The unit", "ini"),
+    *blocks("deploy/systemd.md", "The settings", "env"),
+    *blocks("deploy/reverse-proxy.md", "Caddy", "caddy"),
+    *blocks("deploy/reverse-proxy.md", "nginx", "nginx"),
+]
 EVERYTHING = token(publish=["*"], subscribe=["*"])
 START = (ROOT / "Procfile").read_text().removeprefix("web: ").strip()
-GOODBYE = 2  # seconds after TIDINGS_DRAIN, as the README says
+GOODBYE = 2  # seconds after TIDINGS_DRAIN, as the overview says
 
 
 def variables(text: str) -> dict[str, str]:
@@ -356,7 +361,7 @@ def test_heroku_can_read_app_json() -> None:
 
 
 def test_heroku_by_hand_sets_what_app_json_sets() -> None:
-    [sh] = blocks("Heroku", "sh")
+    [sh] = blocks("deploy/heroku.md", "Heroku", "sh")
     app = json.loads((ROOT / "app.json").read_text())
     words = shlex.split(sh)
     assert set(app["addons"]) <= set(words)
@@ -365,7 +370,7 @@ def test_heroku_by_hand_sets_what_app_json_sets() -> None:
 
 
 def test_render_can_read_its_file(server: Server) -> None:
-    [text] = blocks("Render", "yaml")
+    [text] = blocks("deploy/render.md", "Render", "yaml")
     web, log = yaml.safe_load(text)["services"]
     assert web["startCommand"] == START
     assert server.http.get(web["healthCheckPath"]).text == "ready\n"
@@ -382,7 +387,7 @@ def test_render_can_read_its_file(server: Server) -> None:
 
 
 def test_fly_can_read_its_file(server: Server) -> None:
-    text, _ = blocks("Fly.io", "toml", "sh")
+    text, _ = blocks("deploy/fly.md", "Fly.io", "toml", "sh")
     fly = tomllib.loads(text)
     settings = accepted({**fly["env"], "TIDINGS_JWT_KEY": KEY})
     service = fly["http_service"]
@@ -396,7 +401,7 @@ def test_fly_can_read_its_file(server: Server) -> None:
 
 
 def test_railway_can_read_its_file(server: Server) -> None:
-    text, env = blocks("Railway", "json", "env")
+    text, env = blocks("deploy/railway.md", "Railway", "json", "env")
     deploy = json.loads(text)["deploy"]
     assert deploy["startCommand"] == START
     assert server.http.get(deploy["healthcheckPath"]).text == "ready\n"
@@ -406,7 +411,7 @@ def test_railway_can_read_its_file(server: Server) -> None:
 
 
 def test_cloud_run_is_given_what_fits_it() -> None:
-    [sh] = blocks("Cloud Run", "sh")
+    [sh] = blocks("deploy/cloud-run.md", "Cloud Run", "sh")
     words = shlex.split(sh.replace("\\\n", " "))
     options = dict(pairwise(words))
     env = dict(pair.split("=", 1) for pair in options["--set-env-vars"].split(","))
@@ -417,6 +422,6 @@ def test_cloud_run_is_given_what_fits_it() -> None:
 
 
 def test_the_table_of_limits_names_settings_that_there_are() -> None:
-    table = (ROOT / "README.md").read_text().partition("### What platforms limit")[2]
-    for name in re.findall(r"(TIDINGS_\w+)", table.partition("\n##")[0]):
+    table = section("deploy/overview.md", "Plan for proxies and platforms")
+    for name in re.findall(r"(TIDINGS_\w+)", table):
         assert name.removeprefix("TIDINGS_").lower() in Settings.__dataclass_fields__

@@ -20,6 +20,7 @@ import httpx
 import jwt
 import pytest
 from conftest import KEY, PATIENCE, ROOT, environment, one_of_three, until
+from doc_pages import PAGES
 from logs import Network, running_log
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -478,12 +479,12 @@ def test_the_dashboard_can_be_imported_anywhere() -> None:
     assert all(panel["fieldConfig"]["defaults"]["unit"] for panel in PANELS)
 
 
-def test_the_readme_lists_every_metric_and_no_other(hub: Server) -> None:
+def test_the_docs_list_every_metric_and_no_other(hub: Server) -> None:
     text = hub.http.get("/metrics", headers=OPERATOR).text
     families = list(text_string_to_metric_families(text))
     names = {it.name + ("_total" if it.type == "counter" else "") for it in families}
-    readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| (`tidings_.*?) \|", readme, re.MULTILINE)
+    page = PAGES["docs/operate/metrics.md"]
+    rows = re.findall(r"^\| (`tidings_.*?) \|", page, re.MULTILINE)
     assert set(NAME.findall(" ".join(rows))) == names
     samples = {sample.name for it in families for sample in it.samples}
-    assert set(NAME.findall(readme)) <= names | samples
+    assert set(NAME.findall(page)) <= names | samples

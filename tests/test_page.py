@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 from conftest import KEY, need, until
+from curls import streamed
 from logs import free_port
 from playwright.sync_api import expect
-from test_readme import streamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

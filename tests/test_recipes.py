@@ -1,10 +1,11 @@
-"""The README's recipes, each as it is written there: its blocks are taken from it and run."""
+"""The guides' recipes, each as it is written there: its blocks are taken from it and run."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -14,15 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import django_htmx
-import httpx
 import jwt
 import pytest
 from commands import COMMAND, token
-from conftest import KEY, PATIENCE, ROOT, Server, environment, need
-from flask import Flask, make_response, render_template, request
+from conftest import KEY, PATIENCE, ROOT, Server, environment, need, until
+from doc_pages import blocks
+from flask import Flask, make_response, render_template
 from logs import free_port
 from playwright.sync_api import expect
-from readme import blocks
 from werkzeug.serving import make_server
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(code: str, env: dict[str, str], folder: Path = ROOT) -> None:
 
 def module(code: str, **names: Any) -> dict[str, Any]:
     """Run a block of Python with these names; return what it has then."""
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "a guide", "exec"), names)
     return names
 
 
@@ -82,7 +82,10 @@ def show(page: Page, hub: Server, html: str) -> None:
 
 
 def test_publish_from_a_shell_and_from_cron(hub: Server, env: dict[str, str]) -> None:
-    sh, crontab = blocks("Publish from a shell, from cron", "sh", "crontab")
+    sh, crontab = [
+        *blocks("guides/shell.md", "From a shell", "sh"),
+        *blocks("guides/shell.md", "From cron", "crontab"),
+    ]
     with hub.listen(topic=["deploys", "disk"]) as stream:
         run(sh, env)
         subject = ["git", "log", "-1", "--format=%s"]
@@ -104,11 +107,11 @@ def test_publish_from_a_shell_and_from_cron(hub: Server, env: dict[str, str]) ->
 @pytest.fixture(name="publish")
 def _publish(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """What hub.py of the recipe has, importable."""
-    code = blocks("Publish from Flask, from Django", "python", "python", "python")[0]
+    code = blocks("guides/flask.md", "Publish from a view", "python", "python")[0]
     for name in ("TIDINGS_URL", "TIDINGS_TOKEN"):
         monkeypatch.setenv(name, env[name])
     hub = type(sys)("hub")
-    exec(compile(code, "README.md", "exec"), vars(hub))
+    exec(compile(code, "a guide", "exec"), vars(hub))
     monkeypatch.setitem(sys.modules, "hub", hub)
     yield hub.publish
     hub._hub.close()
@@ -116,9 +119,8 @@ def _publish(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
 @pytest.mark.usefixtures("publish")
 def test_publish_from_flask(hub: Server) -> None:
-    code = blocks("Publish from Flask, from Django", "python", "python", "python")[1]
-    app = Flask("shop")
-    module(code, app=app, request=request)
+    code = blocks("guides/flask.md", "Publish from a view", "python", "python")[1]
+    app = module(code, __name__="shop")["app"]
     with hub.listen(topic="orders") as stream:
         answer = app.test_client().post("/orders", data={"item": "tea"})
         assert (answer.status_code, answer.text) == (200, "ordered\n")
@@ -130,14 +132,13 @@ def test_publish_from_django(hub: Server, tmp_path: Path) -> None:
     import django
     from django.conf import settings
     from django.db import transaction
-    from django.http import HttpResponse
     from django.test import RequestFactory
 
-    code = blocks("Publish from Flask, from Django", "python", "python", "python")[2]
+    code = blocks("guides/django.md", "Django", "python")[0]
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
     settings.configure(DATABASES={"default": database})
     django.setup()
-    order = module(code, HttpResponse=HttpResponse)["order"]
+    order = module(code)["order"]
     asked = RequestFactory().post("/orders", {"item": "tea"})
 
     def rolled_back() -> None:
@@ -157,35 +158,81 @@ def test_publish_from_django(hub: Server, tmp_path: Path) -> None:
 BEARER = {"Authorization": f"Bearer {EVERYTHING}"}
 
 
-def test_notify_a_user(
-    hub: Server, env: dict[str, str], page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    python, html, sh = blocks("Notify a user", "python", "html", "sh")
-    at_localhost = hub.url.replace("127.0.0.1", "localhost")  # one site with the app
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "page.html").write_text(html.replace(HUB, at_localhost))
-    monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
-    app = Flask("shop", root_path=str(tmp_path))
-    names = {"jwt": jwt, "time": time, "os": os, "make_response": make_response}
-    module(python, app=app, user_id=lambda: 7, render_template=render_template, **names)
+@contextmanager
+def shop(app: Flask) -> Iterator[str]:
+    """Serve an app beside the hub."""
     server = make_server("localhost", APP, app, threaded=True)  # Chromium may open one to spare
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        with page.expect_response(re.compile("/events")) as answer:
-            page.goto(f"http://localhost:{APP}/")
-        assert answer.value.status == 200
-        for user in (8, 7):
-            run(sh.replace("/users/7", f"/users/{user}").replace("mail'", f"mail, {user}'"), env)
-        expect(page.get_by_role("listitem")).to_have_text(["You have mail, 7"])
+        yield f"http://localhost:{APP}/"
     finally:
         server.shutdown()
         thread.join(PATIENCE)
         server.server_close()
 
 
+def publish_mail(env: dict[str, str]) -> None:
+    [_, _, sh] = blocks("guides/notifications.md", "With tidings.js", "python", "html", "sh")
+    for user in (8, 7):
+        run(sh.replace("/users/7", f"/users/{user}").replace("mail'", f"mail, {user}'"), env)
+
+
+@pytest.fixture(name="template")
+def _template(hub: Server, tmp_path: Path) -> Callable[[str], Flask]:
+    """Make an app whose page is some HTML of the documentation's."""
+
+    def template(html: str) -> Flask:
+        at_localhost = hub.url.replace("127.0.0.1", "localhost")  # one site with the app
+        (tmp_path / "templates").mkdir()
+        (tmp_path / "templates" / "page.html").write_text(html.replace(HUB, at_localhost))
+        return Flask("shop", root_path=str(tmp_path))
+
+    return template
+
+
+def test_notify_a_user(
+    env: dict[str, str],
+    page: Page,
+    template: Callable[[str], Flask],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    python, html, _ = blocks("guides/notifications.md", "With tidings.js", "python", "html", "sh")
+    monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
+    app = template(html)
+    app.add_url_rule("/", view_func=lambda: render_template("page.html", user=7))
+    module(python, app=app, user_id=lambda: 7)
+    with shop(app) as url:
+        with page.expect_response(re.compile("/events")) as answer:
+            page.goto(url)
+        assert answer.value.status == 200
+        publish_mail(env)
+        expect(page.get_by_role("listitem")).to_have_text(["You have mail, 7"])
+
+
+def test_notify_a_user_by_a_cookie(
+    env: dict[str, str],
+    page: Page,
+    template: Callable[[str], Flask],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    python, html = blocks(
+        "guides/notifications.md", "With a cookie and EventSource", "python", "html"
+    )
+    monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
+    app = template(html)
+    names = {"jwt": jwt, "time": time, "os": os, "make_response": make_response}
+    module(python, app=app, user_id=lambda: 7, render_template=render_template, **names)
+    with shop(app) as url:
+        with page.expect_response(re.compile("/events")) as answer:
+            page.goto(url)
+        assert answer.value.status == 200
+        publish_mail(env)
+        expect(page.get_by_role("listitem")).to_have_text(["You have mail, 7"])
+
+
 def test_a_live_dashboard(hub: Server, env: dict[str, str], page: Page, tmp_path: Path) -> None:
-    html, sh = blocks("A live dashboard", "html", "sh")
+    html, sh = blocks("guides/dashboard.md", "A live dashboard", "html", "sh")
     with hub.listen(topic="load") as stream, shell(sh.replace("5", "0.1"), env, tmp_path):
         [first] = stream.take(1)
     show(page, hub, html)
@@ -196,9 +243,10 @@ def test_a_live_dashboard(hub: Server, env: dict[str, str], page: Page, tmp_path
 def test_an_answer_of_a_language_model_survives_a_reload(
     hub: Server, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    python, html = blocks("An answer as a language model writes it", "python", "html")
+    [python] = blocks("guides/llm-streaming.md", "Publish the words", "python")
+    [html] = blocks("guides/llm-streaming.md", "Show the answer", "html")
     monkeypatch.setenv("TIDINGS_TOKEN", EVERYTHING)
-    names = module(python.replace(HUB, hub.url), httpx=httpx, json=json, os=os)
+    names = module(python.replace(HUB, hub.url))
     further = [threading.Event() for _ in range(2)]
 
     def words() -> Iterator[str]:
@@ -224,8 +272,36 @@ def test_an_answer_of_a_language_model_survives_a_reload(
     expect(answer).to_have_text("One ordered log. The end.")
 
 
+def test_an_answer_goes_on_when_the_hub_restarts(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [python] = blocks("guides/llm-streaming.md", "Publish the words", "python")
+    monkeypatch.setenv("TIDINGS_TOKEN", EVERYTHING)
+    hub = serve(TIDINGS_JWT_KEY=KEY)
+    publish_answer = module(python.replace(HUB, hub.url))["publish_answer"]
+    further = threading.Event()
+
+    def words() -> Iterator[str]:
+        yield from ["One", " ordered"]
+        further.wait(PATIENCE)
+        yield " log."
+
+    model = threading.Thread(target=publish_answer, args=(42, words()))
+    with hub.listen(topic="/answers/42") as stream:
+        model.start()
+        assert stream.take(3) == ["", "One", " ordered"]
+        worker = hub.worker
+        hub.process.send_signal(signal.SIGHUP)
+        until(lambda: hub.worker != worker, "another worker serves")
+        cursor = [message.id for message in stream.rest()][-1]
+    further.set()
+    with hub.listen(topic="/answers/42", last_event_id=cursor) as stream:
+        assert stream.take(2) == [" log.", ""]
+    model.join(PATIENCE)
+
+
 def test_a_log_in_a_browser(hub: Server, env: dict[str, str], page: Page, tmp_path: Path) -> None:
-    sh, html = blocks("A log in a browser", "sh", "html")
+    sh, html = blocks("guides/logs.md", "Show a log file in a browser", "sh", "html")
     log = tmp_path / "app.log"
     log.write_text("begun\n")
     with shell(sh, env, tmp_path), hub.listen(topic="log", last_event_id="earliest") as stream:
@@ -237,7 +313,7 @@ def test_a_log_in_a_browser(hub: Server, env: dict[str, str], page: Page, tmp_pa
 
 
 def test_htmx(hub: Server, env: dict[str, str], page: Page) -> None:
-    html, sh, _, _ = blocks("htmx and Turbo", "html", "sh", "html", "sh")
+    html, sh = blocks("guides/htmx-turbo.md", "htmx", "html", "sh")
     scripts = Path(django_htmx.__file__).parent / "static" / "django_htmx"
     parts = ("htmx-2.min.js", "ext/hx-sse-2.min.js")
     show(page, hub, library(*(scripts / part for part in parts)) + html)
@@ -248,7 +324,7 @@ def test_htmx(hub: Server, env: dict[str, str], page: Page) -> None:
 
 
 def test_turbo(hub: Server, env: dict[str, str], page: Page) -> None:
-    _, _, html, sh = blocks("htmx and Turbo", "html", "sh", "html", "sh")
+    html, sh = blocks("guides/htmx-turbo.md", "Turbo", "html", "sh")
     turbo = ROOT / "tests/node_modules/@hotwired/turbo/dist/turbo.es2017-umd.js"
     need("npm")
     assert turbo.exists(), "make test installs it"
