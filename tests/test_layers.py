@@ -8,7 +8,7 @@ from pathlib import Path
 WEBAPP = Path(__file__).parent.parent / "webapp"
 
 LAYERS = [
-    ["errors", "files", "skips", "version", "wire", "texts", "settings"],
+    ["errors", "files", "skips", "version", "wire", "texts", "settings", "uri_template"],
     ["events", "metrics", "topics"],
     ["window", "peer", "voice", "brokers.base", "brokers.link", "brokers.roster"],
     [

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from webapp import wire
+from webapp.pace import paced
 from webapp.skips import skip
-from webapp.topics import SUBSCRIPTIONS, covers, granted, may_grant, selector
+from webapp.topics import SUBSCRIPTIONS, Selectors, granted, may_grant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,23 +29,35 @@ class Feed:
     def __init__(self, selectors: frozenset[str], grant: frozenset[str], *, envelope: bool) -> None:
         self.selectors = selectors
         self.granted = grant
+        self.asked = Selectors(selectors)
         self.envelope = envelope
         self.members = 0
         self.last_write = monotonic()
         # Whether its readers may see subscription events.
-        self.hears = _may_hear(selectors) and may_grant(grant, SUBSCRIPTIONS)
+        self.hears = self.asked.may_begin(SUBSCRIPTIONS) and may_grant(grant, SUBSCRIPTIONS)
         self.parked: set[Subscription] = set()
 
+    @cached_property
+    def listed(self) -> str:
+        """Its selectors as JSON, in order."""
+        return json.dumps(sorted(self.selectors))
+
     def sees(self, event: Event) -> bool:
-        """Whether its readers asked for the event and may see it."""
-        topics = event.draft.topics
+        """Whether its readers asked for the event and may see it. It yields to the loop where
+        there are many topics to match.
+        """
         try:
-            return covers(self.selectors, topics) and (
-                not event.draft.private or any(granted(self.granted, it) for it in topics)
-            )
+            return _any(self.asked, event.draft.topics) and self.permits(event)
         except Exception as error:  # noqa: BLE001 - it is left out for this feed only
             skip("feed", error)
             return False
+
+    def permits(self, event: Event) -> bool:
+        """Whether its readers may see the event; it yields to the loop as `sees` does."""
+        topics = event.draft.topics
+        if not event.draft.private or len(topics) == 1:
+            return not event.draft.private or granted(self.granted, topics[0])
+        return any(granted(self.granted, it) for it in paced(topics))
 
     def frames(self, events: Iterable[Event], made: dict[EventId, bytes]) -> bytes:
         """Return what its readers are sent of events that they see.
@@ -111,7 +126,7 @@ class Feeds:
         self.hearing.discard(feed)
         for feeds in self._indexes(feed):
             feeds.discard(feed)
-        for text in feed.selectors:
+        for text in feed.asked.exact:
             if text in self._exact and not self._exact[text]:
                 del self._exact[text]
 
@@ -122,9 +137,13 @@ class Feeds:
         return self._patterns.union(*(self._exact.get(topic, ()) for topic in topics))
 
     def _indexes(self, feed: Feed) -> list[set[Feed]]:
-        names = [selector(text).exact for text in feed.selectors]
-        return [self._patterns if name is None else self._exact[name] for name in names]
+        found = [self._exact[topic] for topic in feed.asked.exact]
+        return [*found, self._patterns] if feed.asked.has_patterns else found
 
 
-def _may_hear(selectors: frozenset[str]) -> bool:
-    return any(selector(text).may_begin(SUBSCRIPTIONS) for text in selectors)
+def _any(selectors: Selectors, topics: tuple[str, ...]) -> bool:
+    if len(topics) == 1:
+        return selectors.matches(topics[0])
+    if selectors.names(topics) or not selectors.templates:
+        return selectors.names(topics)
+    return any(map(selectors.matches, paced(topics)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -41,9 +40,4 @@ def about(reader: Subscription) -> str:
     """Return what is written down of a reader."""
     payload = reader.grant.payload
     said = "null" if payload is None else json.dumps(payload)
-    return f'{{"topics": {_listed(reader.feed.selectors)}, "payload": {said}}}'
-
-
-@lru_cache(maxsize=4096)
-def _listed(selectors: frozenset[str]) -> str:
-    return json.dumps(sorted(selectors))
+    return f'{{"topics": {reader.feed.listed}, "payload": {said}}}'
