@@ -171,6 +171,33 @@ def test_the_floor_is_a_place_to_come_back_to(connect: Connect) -> None:
         taken(follower, 100)
 
 
+def test_the_log_knows_how_many_events_it_keeps(connect: Connect) -> None:
+    log = connect(HISTORY_EVENTS=100)
+    assert log.count() == 0
+    follower = log.follow(log.bounds().head)
+    log.append(drafts("a", "b"))
+    assert log.count() == 2
+    for _ in range(5):
+        log.append(drafts(*["x"] * 100))
+        taken(follower, 100)
+    kept = log.count()
+    assert 100 <= kept < 502
+    assert len(log.read(log.bounds().floor, MANY)) <= kept  # it may be trimmed meanwhile
+
+
+def test_a_private_events_own_id_is_forgotten_with_it(connect: Connect) -> None:
+    log = connect(HISTORY_EVENTS=10)
+    follower = log.follow(log.bounds().head)
+    for number in range(250):
+        [event] = log.append(drafts("x", id=f"private-{number}", private=True))
+        taken(follower, 1)
+        assert log.locate(f"private-{number}") == event.place
+    before = log.bounds().floor
+    located = [log.locate(f"private-{number}") for number in range(250)]
+    assert located[0] is None
+    assert all(place > before for place in located if place)
+
+
 def test_nothing_lies_before_a_floor_however_the_events_came(connect: Connect) -> None:
     log = connect(HISTORY_EVENTS=10)
     follower = log.follow(log.bounds().head)

@@ -44,9 +44,11 @@ from webapp.wire import Payload
 
 if TYPE_CHECKING:
     from webapp.events import Event
-    from webapp.history import Page
+    from webapp.feeds import Feed
+    from webapp.history import Found
     from webapp.hub import Hub
     from webapp.pace import Pace
+    from webapp.turns import Reading
 
 Turns = tuple[Callable[[float], None], ...]
 
@@ -427,10 +429,10 @@ def test_a_reader_parks_in_the_breath_in_which_it_found_nothing_more(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gevent.killall(hub._tasks)
-    page = hub.history.page
+    look = hub.history.look
 
-    def page_before_an_event(after: EventId) -> Page:
-        if not (found := page(after)).events and not hub.fanout.window:
+    def look_before_an_event(feed: Feed, reading: Reading, after: EventId) -> Found:
+        if not (found := look(feed, reading, after)).more and not hub.fanout.window:
             gevent.spawn(deliver)
         return found
 
@@ -440,7 +442,7 @@ def test_a_reader_parks_in_the_breath_in_which_it_found_nothing_more(
         hub.fanout._send(events)
         hub.fanout.dispatched = events[-1].place
 
-    monkeypatch.setattr(hub.history, "page", page_before_an_event)
+    monkeypatch.setattr(hub.history, "look", look_before_an_event)
     reader = Reader(hub)
     come_to_rest([reader])
     assert hub.fanout.window

@@ -183,6 +183,11 @@ class Connection(Output):
         self._deaf = True
         return Watch(self, gone)
 
+    def answer_last(self) -> None:
+        """Close after this answer, and say so: what the client sent meanwhile was thrown away."""
+        self.linger = True
+        self._request.force_close()
+
     def live(self) -> None:
         """The body is a pipe that may be quiet for hours and ends when the hub stops."""
         self._live = True

@@ -33,6 +33,8 @@ class Feed:
         self.envelope = envelope
         self.members = 0
         self.last_write = monotonic()
+        # None of its readers sees an event after the first place, up to the second.
+        self._blank: tuple[EventId, EventId] | None = None
         # Whether its readers may see subscription events.
         self.hears = self.asked.may_begin(SUBSCRIPTIONS) and may_grant(grant, SUBSCRIPTIONS)
         self.parked: set[Subscription] = set()
@@ -75,12 +77,36 @@ class Feed:
             skip("feed", error)
             return wire.HEARTBEAT  # never nothing: an empty chunk ends a body
 
-    def _enveloped(self, event: Event, made: dict[EventId, bytes]) -> bytes:
+    def named(self, event: Event) -> tuple[str, ...]:
+        """Return those of an event's topics that its readers may be told of."""
         topics = event.draft.topics
-        if event.draft.private:
-            topics = tuple(it for it in topics if granted(self.granted, it))
-            if topics != event.draft.topics:  # there may be as many of these as feeds: not kept
-                return event.enveloped(topics)
+        return (
+            tuple(it for it in topics if granted(self.granted, it))
+            if event.draft.private
+            else topics
+        )
+
+    def skip(self, place: EventId) -> EventId:
+        """Return up to which place nothing is known to be seen after a place: who looks through
+        the log for rare events does it for all readers of the feed.
+        """
+        blank = self._blank
+        return blank[1] if blank and blank[0] <= place < blank[1] else place
+
+    def note_blank(self, after: EventId, upto: EventId) -> None:
+        """Note that nothing after a place is seen, up to another one."""
+        blank = self._blank
+        joined = blank and blank[0] <= after <= blank[1]
+        self._blank = (blank[0], max(blank[1], upto)) if blank and joined else (after, upto)
+
+    def forget_blank(self) -> None:
+        """Look anew: the log is not the one that it was."""
+        self._blank = None
+
+    def _enveloped(self, event: Event, made: dict[EventId, bytes]) -> bytes:
+        topics = self.named(event)
+        if topics != event.draft.topics:  # there may be as many of these as feeds: not kept
+            return event.enveloped(topics)
         if event.place not in made:
             made[event.place] = event.enveloped(topics)
         return made[event.place]

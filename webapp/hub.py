@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
 import gevent
 from gevent.lock import RLock
 
-from webapp.errors import Unavailable
+from webapp.errors import Invalid, TidingsError, Unavailable
 from webapp.events import EventId
 from webapp.fanout import RENEWAL, Fanout
 from webapp.feeds import Feeds
-from webapp.history import History
+from webapp.history import History, Start
 from webapp.journal import Journal
 from webapp.limits import Room
 from webapp.metrics import Metrics
 from webapp.pace import Pace
 from webapp.skips import Skipping, lasting
 from webapp.subscription import Subscription
+from webapp.turns import Left, Reading
 from webapp.window import Window
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from webapp.auth import Grant
     from webapp.brokers.base import Broker
     from webapp.events import Draft, Event
-    from webapp.history import Start
+    from webapp.feeds import Feed
+    from webapp.peer import Peer
     from webapp.presence import Presence
     from webapp.settings import Settings
 
@@ -58,6 +61,7 @@ class Hub:
         self.journal = Journal()
         self.room = Room(max_readers, settings.max_subscribers_per_ip)
         self._members: set[Subscription] = set()
+        self._readings: set[Reading] = set()  # of those whose streams are not open yet
         self._feeds = Feeds()
         self._tasks: list[gevent.Greenlet[[], None]] = []
         self._starting = RLock()
@@ -75,7 +79,7 @@ class Hub:
 
     def _begin(self) -> None:
         window = self._recalled(self.broker.bounds().head)
-        self.history = History(window, self.broker)
+        self.history = History(window, self.broker, self.settings.max_replay_bytes)
         self.fanout = Fanout(self.broker, window, self._feeds, self._members, self.metrics)
         others = self.presence.start() if self.presence else []
         self._tasks = [
@@ -137,7 +141,7 @@ class Hub:
 
     # Subscribing
 
-    def subscribe(
+    def subscribe(  # noqa: PLR0913 - all that a stream is made of
         self,
         selectors: frozenset[str],
         grant: Grant,
@@ -145,11 +149,15 @@ class Hub:
         client: str = "",
         *,
         envelope: bool = False,
+        connection: Peer | None = None,
     ) -> Subscription:
         """Settle all that can fail about a new reader.
 
         :param client: whose stream it is, as far as limits ask.
         :param envelope: whether it gets each event's data in JSON that names the event's topics.
+        :param connection: the reader's socket, where the server hands it over: who hangs up while
+            the log is asked is forgotten at once.
+        :raises Invalid: its URI templates name too many variables.
         :raises Unavailable: the hub is full or stopping, or the log cannot be reached.
         :raises TooMany: the client has as many streams as it may.
         """
@@ -159,11 +167,46 @@ class Hub:
             raise Unavailable(detail, "Come back in a moment.", reason="drain")
         self.room.check(client)
         feed = self._feeds.get(selectors, grant.subscribe, envelope=envelope)
-        place, lost = self.history.place(start, feed.sees)
-        self.room.check(client)  # others came while the log was asked
+        self._check_variables(feed)
+        if start == Start():
+            place, lost = self.fanout.window.head, None
+        else:
+            place, lost = self._placed(start, feed, client, connection)
         reader = Subscription(self, feed, place, lost=lost, grant=grant)
         reader.client = client
         return reader
+
+    def _placed(
+        self, start: Start, feed: Feed, client: str, connection: Peer | None
+    ) -> tuple[EventId, str | None]:
+        """Ask the log where a stream begins; it has its room from now on."""
+        reading = Reading(client)
+        self._readings.add(reading)
+        # Until this returns, and then nothing yields to the loop before `join`.
+        self.room.enter(client)
+        try:
+            with connection.watched(reading.cancel) if connection else nullcontext():
+                return self.history.place(start, feed, reading)
+        except (Left, TidingsError) as error:
+            if connection:
+                connection.answer_last()
+            if isinstance(error, TidingsError):
+                raise
+            reason = "drain" if self.draining else "client_left"
+            detail = "The stream ended before it began."
+            raise Unavailable(detail, "Come back in a moment.", reason=reason) from None
+        finally:
+            self.room.leave(client)
+            self._readings.discard(reading)
+
+    def _check_variables(self, feed: Feed) -> None:
+        most = self.settings.max_variables
+        if feed.asked.templates and feed.asked.variables > most:
+            detail = f"The URI templates of a stream name more variables than {most}."
+            remedy = (
+                "Ask for fewer templates, open several streams, or raise TIDINGS_MAX_VARIABLES."
+            )
+            raise Invalid(detail, remedy, reason="variables")
 
     def join(self, reader: Subscription) -> None:
         """Count a reader whose stream opens; `leave` must follow, whatever happens."""
@@ -191,6 +234,8 @@ class Hub:
         self.draining = True
         for reader in self:
             reader.end("drain")
+        for reading in self._readings:
+            reading.cancel()
 
     def _observe(self, reader: Subscription, *, opened: bool) -> None:
         for observer in self.observers:

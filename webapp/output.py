@@ -6,6 +6,7 @@ import errno
 import fcntl
 import termios
 from array import array
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from webapp.peer import send_nothing
@@ -34,7 +35,8 @@ class Output:
         self._head: bytes | None = None
 
     def sendall(self, data: bytes | memoryview) -> None:
-        """Send all of `data`; each step must make progress within the write time-out.
+        """Send all of `data`; each step must make progress within the write time-out, over which
+        the client must take `min_send_rate`.
 
         :raises BrokenPipeError: it did not, or the client is gone. gunicorn then closes the
             connection without a word and without a false end of the body.
@@ -53,8 +55,10 @@ class Output:
             raise BrokenPipeError(errno.EPIPE, "the client is gone, or does not read") from None
 
     def _send_slowly(self, rest: memoryview) -> None:
-        self._sock.settimeout(self._settings.write_timeout)
+        patience = self._settings.write_timeout
+        self._sock.settimeout(patience)
         unread = self._unread()
+        since, waiting = monotonic(), unread + len(rest)
         while rest:
             try:
                 rest = rest[self._sock.send(rest) :]
@@ -63,8 +67,12 @@ class Output:
                 # The system tells of room only when there is much: a slow reader may have read.
                 before, unread = unread, self._unread()
                 if unread >= before:
-                    self.stalled = True
-                    raise
+                    raise _stalled() from None
+            if (seconds := monotonic() - since) >= patience:
+                left = unread + len(rest)
+                if waiting - left < seconds * self._settings.min_send_rate:
+                    raise _stalled()
+                since, waiting = monotonic(), left
 
     def _unread(self) -> int:
         """Return how many bytes the client has not taken yet."""
@@ -91,3 +99,7 @@ class Output:
         except BlockingIOError:
             return data
         return memoryview(data)[sent:] if sent < len(data) else b""
+
+
+def _stalled() -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, "the client does not read, or too slowly")

@@ -27,7 +27,10 @@ class Peer(Protocol):
         """Send a rest, waiting as long as the reader makes progress."""
 
     def watched(self, gone: Callable[[], None]) -> AbstractContextManager[None]:
-        """Call `gone` as soon as the reader hangs up."""
+        """Call `gone` as soon as the reader hangs up. What it sends meanwhile is thrown away."""
+
+    def answer_last(self) -> None:
+        """Let the connection end with the answer, which says so."""
 
 
 def send_nothing(_: object, __: bytes) -> int:

@@ -79,6 +79,10 @@ class Settings:
     """Seconds a stream lasts, jittered 80 to 100 %; 0: for ever."""
     write_timeout: float = _setting(30.0, texts.above_zero)
     """Seconds without progress after which a reader that does not read is let go."""
+    min_send_rate: int = _setting(1 << 10, texts.count)
+    """Bytes a second that a client must take of what waits for it, over the write time-out;
+    0: any number.
+    """
     header_timeout: float = _setting(10.0, texts.above_zero)
     """Seconds a client may take for a request's line and headers."""
     max_header_bytes: int = _setting(16 << 10, texts.header_size)
@@ -89,12 +93,18 @@ class Settings:
     """Seconds without a byte after which an NDJSON pipe is ended and answered."""
     max_event_bytes: int = _setting(1 << 20, texts.size)
     """Bytes of data in one event."""
+    max_topic_bytes: int = _setting(64 << 10, texts.size)
+    """Bytes of all topics of one event: each is matched against what subscribers ask for."""
     max_body_bytes: int = _setting(8 << 20, texts.size)
     """Bytes of one request's body, or of one line of an NDJSON pipe."""
     max_subscribers: int | None = _setting(None, texts.count)
     """Open streams per worker; None: 80 % of the file limit, 0: no limit."""
     max_subscribers_per_ip: int = _setting(0, texts.count)
     """Open streams per worker and client address, or IPv6 network (/64); 0: no limit."""
+    max_replay_bytes: int = _setting(64 << 20, texts.size)
+    """Bytes of replays that are being sent per worker; half of them to one client."""
+    max_variables: int = _setting(50, texts.count_above_zero)
+    """Variables of all URI templates of one stream: what an event costs grows with them."""
     publish_rate: float = _setting(0.0, texts.rate)
     """Events a second that a token, or an address where there are none, may publish per worker;
     0: no limit.

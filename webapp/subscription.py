@@ -11,16 +11,17 @@ from uuid import uuid4
 from webapp import voice, wire
 from webapp.errors import Unavailable
 from webapp.lifetime import Lifetime
-from webapp.pace import Pace, give_way
+from webapp.pace import give_way
 from webapp.peer import direct
 from webapp.seat import Seat, hand
+from webapp.turns import Left, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from webapp.auth import Grant
     from webapp.brokers.base import Gap
-    from webapp.events import EventId
+    from webapp.events import Event, EventId
     from webapp.feeds import Feed
     from webapp.hub import Hub
     from webapp.peer import Peer
@@ -46,6 +47,7 @@ class Subscription(Seat):
         "_expiring",
         "_gap",
         "_hub",
+        "_reading",
         "client",
         "grant",
         "heard",
@@ -71,6 +73,7 @@ class Subscription(Seat):
         self.life = Lifetime(hub.settings.max_age, grant.expires)
         self._expiring = False  # it is to be told so
         self._caught_up = False
+        self._reading: Reading | None = None  # what it reads of the past, while it does
 
     def frames(self, connection: Peer | None = None) -> Iterator[bytes]:
         """Yield all that the reader is sent, until one of the reasons of `end`.
@@ -87,7 +90,11 @@ class Subscription(Seat):
             yield self._opening()
             with connection.watched(self._left) if connection else nullcontext():
                 while self.reason is None:
-                    if frame := self._noticed() or self._missed() or self._awaited():
+                    if frame := self._noticed():
+                        yield frame
+                    elif frames := self._missed():
+                        yield from frames
+                    elif frame := self._awaited():
                         yield frame
             if self.reason not in {"client_left", "too_slow", "error"}:
                 yield self._farewell(self.reason)
@@ -106,10 +113,13 @@ class Subscription(Seat):
         """
         self.reason = self.reason or reason
         self.woken.set()
+        if self._reading:
+            self._reading.cancel()
 
     def lose(self, gap: Gap) -> None:
         """Tell the reader, wherever it is, that the log goes on after a gap."""
         self._gap = gap
+        self.feed.forget_blank()
         self.wake()
 
     def tell(self, payload: Payload, upto: EventId) -> None:
@@ -161,36 +171,53 @@ class Subscription(Seat):
         self.told = self.cursor
         return self._said("hub.expiring", expires=round(self.grant.expires))
 
-    def _missed(self) -> bytes:
-        """Return more of what was missed; nothing means that the head is reached, this instant."""
-        pace, began = Pace(), time.monotonic()
+    def _missed(self) -> Iterable[bytes]:
+        """Return more of what was missed; nothing means that the head is reached, this instant, or
+        that the stream is to end.
+        """
+        began = time.monotonic()
+        self._reading = self._reading or Reading(self.client)
         while self.reason is None:
             try:
-                page = self._hub.history.page(self.cursor)
+                frames = self._looked(self._reading, began)
             except Unavailable:
-                return self._patience()
-            if gap := self._gap or page.gap:
-                self._gap = None
-                self.cursor = self.told = gap.place
-                return self._said("hub.reset", reason=gap.reason)
-            if not page.events:
-                return self._announced() or self._renewed()
-            self.cursor = page.events[-1].place
-            seen = []
-            for event in page.events:
-                if self.feed.sees(event):
-                    seen.append(event)
-                pace.keep()
-            give_way()  # a fast reader never blocks: let the others have their turn
-            if seen:
-                self.told = seen[-1].place
-                self.sent += len(seen)
-                frames = self.feed.frames(seen, {})
-                self._hub.metrics.delivered(len(seen), len(frames))
+                return [self._patience()]
+            except Left:
+                break
+            if frames is not None:
                 return frames
-            if time.monotonic() - began >= self._hub.settings.heartbeat:
-                return self._marked()  # what lies behind need not be looked through again
-        return b""
+        return ()
+
+    def _looked(self, reading: Reading, began: float) -> Iterable[bytes] | None:
+        """Return what follows the cursor, as `_missed`; None: look again."""
+        found = self._hub.history.look(self.feed, reading, self.cursor)
+        if gap := self._gap or found.gap:
+            self._gap = None
+            self.cursor = self.told = gap.place
+            return [self._said("hub.reset", reason=gap.reason)]
+        self.cursor = found.upto
+        if not found.more:
+            return self._at_head()
+        give_way()  # a fast reader never blocks: let the others have their turn
+        if found.seen:
+            return self._replayed(found.seen)
+        # What lies behind need not be looked through again.
+        long = time.monotonic() - began >= self._hub.settings.heartbeat
+        return [self._marked()] if long else None
+
+    def _at_head(self) -> Iterable[bytes] | None:
+        if self._misses_announced():
+            # To match them may yield to the loop, and then it is not the head any more.
+            frames = self._announced()
+            return [frames] if frames else None
+        return self._renewed()
+
+    def _replayed(self, seen: list[Event]) -> Iterable[bytes]:
+        self.told = seen[-1].place
+        self.sent += len(seen)
+        replay = self._hub.history.replays.replay(self.client, self.feed, seen)
+        self._hub.metrics.delivered(len(seen), replay.size)
+        return replay
 
     def _patience(self) -> bytes:
         """Wait for a log that is away; the reader stays, and sees that somebody is there."""
@@ -199,10 +226,13 @@ class Subscription(Seat):
         self.woken.clear()
         return wire.HEARTBEAT
 
+    def _misses_announced(self) -> bool:
+        return self.feed.hears and self.heard < self._hub.fanout.announced.head
+
     def _announced(self) -> bytes:
         """Return what is in no log and was not given to it."""
         announced = self._hub.fanout.announced
-        while self.feed.hears and self.heard < announced.head:
+        while self._misses_announced():
             if self.heard < announced.floor:
                 self.heard = announced.head
                 return self._said("hub.reset", reason="presence")
@@ -212,8 +242,8 @@ class Subscription(Seat):
                 return frames
         return b""
 
-    def _renewed(self) -> bytes:
-        return b"" if self.told >= self._hub.fanout.renew_before else self._marked()
+    def _renewed(self) -> Iterable[bytes]:
+        return () if self.told >= self._hub.fanout.renew_before else [self._marked()]
 
     def _marked(self) -> bytes:
         self.told = self.cursor
@@ -225,6 +255,7 @@ class Subscription(Seat):
             return b""
         # Nothing may yield to the loop between the empty page above and this line.
         self.park()
+        self._reading = None
         if not self._caught_up:
             self._caught_up = True
             self._hub.metrics.caught_up(self.sent)
@@ -250,7 +281,7 @@ class Subscription(Seat):
     def _opening(self) -> bytes:
         about: dict[str, object] = {
             "topics": sorted(self.feed.selectors),
-            "replay": self._hub.history.count(self.feed.sees, self.cursor),
+            "replay": self._hub.history.count(self.feed, self.cursor),
         }
         if self.name:
             about["subscriber"] = self.name

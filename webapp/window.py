@@ -106,8 +106,11 @@ class Window:
         return event if event and event is not self._at_floor else None
 
     def locate(self, id: str) -> EventId | None:
-        """Return the place that an id names: the floor, or an event's place or own id."""
-        if event := self._own.get(id):
+        """Return the place that an id names: the floor, or an event's place or own id. The own id
+        of the floor counts where that event was public.
+        """
+        event = self._own.get(id)
+        if event and not (event is self._at_floor and event.draft.private):
             return event.place
         place = EventId.parse(id)
         return place if place and self._holds(place) else None

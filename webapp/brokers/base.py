@@ -59,8 +59,13 @@ class Broker(Protocol):
     def bounds(self) -> Bounds:
         """Return where the log begins and ends now."""
 
+    def count(self) -> int:
+        """Return how many events the log keeps now."""
+
     def locate(self, id: str) -> EventId | None:
-        """Return the place that an id names: a place the log holds, or a publisher's own id."""
+        """Return the place that an id names: a place the log holds, or a publisher's own id. The
+        own id of the floor counts where that event was public.
+        """
 
     def close(self) -> None:
         """Let go of everything; `follow` ends."""

@@ -74,12 +74,15 @@ SELECT max(place), count(*) FROM (
   SELECT place, nth, total - size AS before FROM events ORDER BY place LIMIT :rows)
 WHERE place < :too_old OR (place < :head AND (nth <= :nth OR before < :total))
 """
+# The id of a private event is forgotten: who may know it could not be told any more.
 _TRIM_LOG = """
-UPDATE log SET (floor, own, nth, total) =
-  (SELECT place, own, nth, total FROM events WHERE place = ?)
+UPDATE log SET (floor, own, nth, total) = (SELECT place,
+  CASE WHEN json_valid(draft) THEN iif(json_extract(draft, '$[4]'), NULL, own) END, nth, total
+  FROM events WHERE place = ?)
 """
 # Zero is added, since a damaged row may hold text there.
 _HEAD = "SELECT place, nth + 0, total + 0 FROM events ORDER BY place DESC LIMIT 1"
+_KEPT = "SELECT ifnull((SELECT nth + 0 FROM events WHERE place = head), nth) - nth FROM log, ends"
 _LOCATE = """
 SELECT place FROM events WHERE place = :place OR own = :own
 UNION ALL SELECT floor FROM log WHERE floor = :place OR own = :own
@@ -192,6 +195,12 @@ class LogFile:
         with self._database.connection() as db:
             [(floor, head)] = db.execute("SELECT floor, head FROM ends")
         return Bounds(place_of(floor), place_of(head))
+
+    def count(self) -> int:
+        """Return how many rows are kept."""
+        with self._database.connection() as db:
+            [(kept,)] = db.execute(_KEPT)
+        return int(kept)
 
     def locate(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""

@@ -83,6 +83,11 @@ class MemoryBroker:
         self._expire()
         return Bounds(self._log.floor, self._log.head)
 
+    def count(self) -> int:
+        """Return how many events the log keeps now."""
+        self._expire()
+        return len(self._log)
+
     def locate(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
         return self._log.locate(id)

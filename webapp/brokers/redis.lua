@@ -121,7 +121,7 @@ local function tend()
 end
 
 -- ARGV from 4: what `page` needs. Returns the floor or false, the first place or false, the head,
--- whether the place asked from is held, and the lines.
+-- whether the place asked from is held, the lines, and how many entries are kept.
 local function read()
   tend()
   local place = ARGV[5]
@@ -131,7 +131,7 @@ local function read()
   local floor, first = redis.call('HGET', ids, '#floor'), info['first-entry']
   local held = #redis.call('XRANGE', stream, place, place)
   local head = info['last-generated-id']
-  return {floor, first and first[1], head, held, table.concat(lines, '\n')}
+  return {floor, first and first[1], head, held, table.concat(lines, '\n'), info['length']}
 end
 
 -- ARGV 4: an own id. Returns its place, or false.

@@ -112,6 +112,10 @@ class RedisBroker:
         """Return where the log begins and ends now."""
         return self._read(_LAST, limit=0).bounds
 
+    def count(self) -> int:
+        """Return how many events the log keeps now."""
+        return self._read(_LAST, limit=0).kept
+
     def locate(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
         if place := EventId.parse(id):
@@ -150,6 +154,7 @@ class _Page(NamedTuple):
     bounds: Bounds
     held: bool  # whether the log holds the place that the page was read from
     lines: list[bytes]  # "<place> <draft>"
+    kept: int  # entries of the whole log
 
     @property
     def end(self) -> EventId:
@@ -161,10 +166,11 @@ class _Page(NamedTuple):
 
 
 def _page(place: EventId, answer: Any) -> _Page:
-    stored, first, head, held, text = answer
+    stored, first, head, held, text, kept = answer
     floor = _place(stored) if stored else _before(_place(first)) if first else _place(head)
     bounds = Bounds(floor, _place(head))
-    return _Page(bounds, bool(held) or place in bounds, text.split(b"\n") if text else [])
+    lines = text.split(b"\n") if text else []
+    return _Page(bounds, bool(held) or place in bounds, lines, kept)
 
 
 def _event(line: bytes) -> Event | None:

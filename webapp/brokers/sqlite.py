@@ -118,6 +118,10 @@ class SqliteBroker:
         """Return where the log begins and ends now."""
         return self._ask(self._file.bounds)
 
+    def count(self) -> int:
+        """Return how many events the log keeps now."""
+        return self._ask(self._file.count)
+
     def locate(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
         return self._ask(self._file.locate, id)

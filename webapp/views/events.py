@@ -87,10 +87,12 @@ class _Views:
             if request.method == "HEAD":
                 return _stream(iter(()))
             address = client(request.remote_addr)
-            subscription = self._hub.subscribe(selectors, grant, start, address, envelope=envelope)
+            connection = request.environ.get("tidings.connection")
+            subscription = self._hub.subscribe(
+                selectors, grant, start, address, envelope=envelope, connection=connection
+            )
         except (Unavailable, TooMany) as error:
             return self._no_room(error)
-        connection = request.environ.get("tidings.connection")
         # The stream enters the context again, which would match the route once more.
         request_ctx.url_adapter = None
         answer = _stream(stream_with_context(subscription.frames(connection)))
@@ -143,6 +145,10 @@ class _Views:
         if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in drafts):
             detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
             raise TooLarge(detail, "Publish a link to it instead.", reason="event_bytes")
+        limit = self._settings.max_topic_bytes
+        if any(_is_over(limit, draft.topics) for draft in drafts):
+            detail = f"The topics of an event are over TIDINGS_MAX_TOPIC_BYTES, {limit} bytes."
+            raise TooLarge(detail, "Name fewer topics, or shorter ones.", reason="topic_bytes")
         pay(len(drafts))
         return self._hub.publish(drafts)
 
@@ -201,6 +207,10 @@ def _refuse_large_body(length: int | None) -> None:
     if length and length > _MAX_GET_BODY:
         detail = f"A GET's body means nothing here, and this one is over {_MAX_GET_BODY} bytes."
         raise TooLarge(detail, "Send none; topics belong into the URL.", reason="body_bytes")
+
+
+def _is_over(limit: int, topics: tuple[str, ...]) -> bool:
+    return sum(map(len, topics)) * 4 > limit < sum(len(topic.encode()) for topic in topics)
 
 
 def _wants_json(asked: Request) -> bool:
