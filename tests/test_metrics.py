@@ -88,13 +88,14 @@ def post(server: Server, count: int = 1, **fields: Any) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_with_a_key_a_token_must_cover_the_path(hub: Server, path: str) -> None:
-    for granted in (["*"], [path], ["/{one}", "/{one}/{two}"]):
+    for granted in (["*"], [path]):
         answer = hub.http.get(path, headers=bearer(granted))
         assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
     for headers, status in (
         ({}, 401),
         ({"Authorization": "Bearer x"}, 401),
         (bearer([]), 403),
+        (bearer(["/{one}", "/{one}/{two}"]), 403),  # the hub's own paths are named, or *
         (bearer(["/metric", "events"]), 403),
     ):
         answer = hub.http.get(path, headers=headers)
