@@ -20,7 +20,7 @@ from webapp import claims, events, keys, presence
 from webapp.brokers import roster
 from webapp.cli import main
 from webapp.settings import PREFIX, Settings
-from webapp.views import bodies, forms
+from webapp.views import bodies, forms, multipart, values
 from webapp.views import events as event_views
 
 if TYPE_CHECKING:
@@ -196,8 +196,9 @@ LIMITS = {
     "topic or type": events.MAX_NAME,
     "id or cursor": events.MAX_ID,
     "events in a JSON array": bodies.MAX_BATCH,
-    "values in a JSON text": bodies.MAX_VALUES,
-    "digits of a number in JSON": bodies._LONG,
+    "values in a JSON text": values.MAX_VALUES,
+    "characters of a number in JSON": values._LONG,
+    "headers of a part of a multipart form": multipart._MAX_HEAD >> 10,
     "fields of a form or query": forms._MAX_FIELDS,
     "unfinished bodies of one worker, together": bodies.MOST_ARRIVING,
     "topics of a stream": event_views.MAX_SELECTORS,

@@ -52,9 +52,11 @@ LAYERS = [
     ["brokers", "demo", "views"],
     [
         "views.bodies",
+        "views.charset",
         "views.events",
         "views.forms",
         "views.lean",
+        "views.multipart",
         "views.openapi",
         "views.ops",
         "views.pages",
@@ -62,6 +64,7 @@ LAYERS = [
         "views.presence",
         "views.problems",
         "views.tokens",
+        "views.values",
     ],
     [
         "cli.away",

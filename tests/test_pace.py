@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from webapp.auth import Authority
 from webapp.errors import Forbidden, Invalid
 from webapp.events import Draft, check_name
 from webapp.settings import Settings
-from webapp.views import bodies
+from webapp.views import bodies, values
 from webapp.views.pipe import Pipe
 
 if TYPE_CHECKING:
@@ -52,9 +53,21 @@ def test_a_topic_of_many_events_is_checked_once(turns: Turns) -> None:
     assert turns.count <= 2
 
 
-def test_each_event_of_a_batch_lets_others_run(turns: Turns) -> None:
-    assert len(list(bodies._drafts([{}] * TOPICS, "t"))) == TOPICS
+def test_each_event_of_a_large_batch_lets_others_run(turns: Turns) -> None:
+    batch = json.dumps([{"data": "x" * 300}] * TOPICS).encode()
+    assert len(values.several(batch, TOPICS)) == TOPICS
     assert turns.count >= TOPICS
+
+
+@pytest.mark.parametrize("number", ["0.1", "12"])
+def test_each_number_of_a_large_event_lets_others_run(turns: Turns, number: str) -> None:
+    data = f"[{','.join([number] * 10_000)}]"
+    for text in (data, f'{{ "a" : [ {data} ] }}'):
+        event = values.one(text.encode())
+        assert turns.count >= 10_000
+        assert values.written(event) == text.replace(" ", "")
+        assert turns.count >= 20_000
+        turns.count = 0
 
 
 def test_lines_that_fail_one_by_one_let_others_run(turns: Turns) -> None:

@@ -158,7 +158,7 @@ def test_what_no_field_of_an_event_may_be_is_refused(
 
 
 NO_EVENTS = ("", "null", "[]", f'"{MARK}"', f'[["{MARK}"]]', f'{{"data":"{MARK}"')
-NO_DATA = ("NaN", "-Infinity", "1e999", "9" * 5000, "[" * 100_000, '"\\ud800"', '{"\\udfff":1}')
+NO_DATA = ("NaN", "-Infinity", "1e999", "9" * 5000, "[" * 90_000, '"\\ud800"', '{"\\udfff":1}')
 BAD_EVENTS = (f'{{"{MARK}":1}}', f'[{{"data":"{MARK}"}},{{"data":"{MARK}"}},{{"type":"hub.x"}}]')
 CHUNKS = ("ff\r\n%", "5\r\n%\r\n", "x\r\n%", "2\r\n%\r\n0\r\n\r\n", "5\r\n%\r\n0\r\n%\r\n\r\n")
 NO_FORM = (MARK, "data=mk7zq\udcff", "data=mk7zq%ff", "data=mk7zq%ed%a0%80")
@@ -176,6 +176,14 @@ BODIES: Attacks = {
     "a part in latin-1": (415, part(f"{DATA}\r\nContent-Type: {TEXT}; charset=iso-8859-1")),
     "gzip": (415, post(TEXT, MARK, "Content-Encoding: gzip")),
     "a part broken off": (400, part(DATA, end="")),
+    "a part of many parameters": (413, part(DATA + "; a=b" * 60)),
+    "a part of long headers": (413, part(f"{DATA}\r\nX: {MARK * 2000}")),
+    "a part of many headers": (413, part("a: b\r\n" * 9000 + DATA)),
+    "a part whose headers do not end": (
+        413,
+        post("multipart/form-data; boundary=b", f"--b\r\n{DATA}; x={MARK * 2000}"),
+    ),
+    "a part without a name": (400, part("Content-Disposition: form-data")),
     "no boundary": (400, part(DATA, kind="")),
     "a file": (415, part(f"{DATA}; filename=f")),
     "no topic": (400, post(FORM, f"data={MARK}", to="/.well-known/mercure")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from webapp.errors import Invalid, TooLarge, Unavailable, Unreadable
 from webapp.events import Draft
 from webapp.pace import give_way, paced
-from webapp.views import forms
+from webapp.views import forms, values
+from webapp.views.charset import check_charset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from flask import Request
     from werkzeug.datastructures import MultiDict
 
+    from webapp.views.values import Value
+
 MAX_BATCH = 10_000  # events in one JSON array
-MAX_VALUES = 200_000  # in one JSON text: it is read in one go, while everybody waits
 DIGITS = 20  # of a number in a form: enough for any time
 MOST_ARRIVING = 32  # times the limit of one: bytes of bodies that a process holds unfinished
 _arriving = Counter[str]()
@@ -27,7 +28,6 @@ _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _KNOWN = frozenset(_FIELDS)
 _CHUNK = 64 << 10
 _LOT = 32 << 10  # bytes of a pipe that are taken apart at once; they may be as many lines
-_LONG = 1000  # digits of any number
 
 Fields = dict[str, Any]
 
@@ -46,13 +46,7 @@ def drafts(
     check_encoding(request)
     body, kind = read(request, max_body), request.mimetype
     if kind == "application/json":
-        value = _json(body)
-        items = value if isinstance(value, list) else [value]
-        if not items or len(items) > MAX_BATCH:
-            detail = f"A JSON array has 1 to {MAX_BATCH} events; this one has {len(items)}."
-            refusal = TooLarge if items else Invalid
-            raise refusal(detail, "Send several, or an NDJSON body.", reason="batch")
-        return list(_drafts(items, default))
+        return [draft(value, default) for value in paced(values.several(body, MAX_BATCH))]
     if kind in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         fields = forms.read(request, body)
     else:
@@ -62,13 +56,7 @@ def drafts(
     if not any(name in fields for name in _FIELDS):
         detail = f"The request has none of {', '.join(_FIELDS)}."
         raise Invalid(detail, "Send data=…, as in curl -d data=hello; or set a Content-Type.")
-    return [draft(_plain(fields), default)]
-
-
-def _drafts(items: list[Any], default: str | None) -> Iterator[Draft]:
-    give_way()  # all of the JSON was read in one go
-    for item in paced(items):
-        yield draft(item, default)
+    return [draft(values.Value(_plain(fields), large=False), default)]
 
 
 def lines(request: Request, max_line: int) -> Iterator[list[bytes]]:
@@ -80,7 +68,9 @@ def lines(request: Request, max_line: int) -> Iterator[list[bytes]]:
     for piece in _pieces(request):
         complete, end, begun = piece.rpartition(b"\n")
         found = bytes(rest + complete).split(b"\n") if end else []
-        short = list(takewhile(lambda line: len(line) <= max_line, found))
+        short = found
+        if found and max(map(len, found)) > max_line:
+            short = list(takewhile(lambda line: len(line) <= max_line, found))
         yield short
         if end:
             rest.clear()
@@ -98,7 +88,7 @@ def parse_line(line: bytes, default: str | None) -> Draft:
 
     :raises Invalid: it cannot be published.
     """
-    return draft(_json(line), default)
+    return draft(values.one(line), default)
 
 
 def read(request: Request, limit: int) -> bytes:
@@ -138,11 +128,12 @@ def _long(source: Any, begun: bytes, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def draft(item: object, default: str | None) -> Draft:
+def draft(value: Value, default: str | None) -> Draft:
     """Return the draft that a JSON object, or a form's fields, describe.
 
     :raises Invalid: it is not an object of the known members, or says what cannot be published.
     """
+    item, large = value
     if not isinstance(item, dict):
         detail = "An event is a JSON object."
         raise Invalid(detail, 'Send one like {"topic": "news", "data": "hello"}.')
@@ -151,7 +142,7 @@ def draft(item: object, default: str | None) -> Draft:
         raise Invalid(detail, "Put your own members into data.")
     return Draft(
         topics=_topics(item.get("topic"), default),
-        data=_data(item.get("data", "")),
+        data=_data(item.get("data", ""), large=large),
         type=_string("type", item.get("type")) or None,
         id=_string("id", item.get("id")) or None,
         private=_private(item.get("private", False)),
@@ -176,50 +167,10 @@ def check_encoding(request: Request) -> None:
 
     :raises Unreadable: it says that it is compressed, or in another encoding.
     """
-    forms.check_charset(request.mimetype_params)
+    check_charset(request.mimetype_params)
     if request.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         detail = "The body is compressed."
         raise Unreadable(detail, "Send it as it is.")
-
-
-def _json(body: bytes) -> Any:
-    text = forms.text(body)
-    if len(text) > MAX_VALUES and _parts(text) > MAX_VALUES:
-        detail = f"The JSON has more than {MAX_VALUES} values."
-        raise TooLarge(detail, "Send several, or such data as one string.", reason="values")
-    try:
-        return _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
-    except (ValueError, RecursionError):
-        detail = "The body is not JSON: a number or the nesting is beyond what is read."
-    raise Invalid(detail, 'Send a JSON object like {"data": "hello"}.')
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > _LONG:
-        message = "its time would grow with the square of its length"
-        raise ValueError(message)
-    return int(digits)
-
-
-_DECODER = json.JSONDecoder(parse_int=_whole)  # `json.loads` would make one for each line
-
-
-def _parts(text: str) -> int:
-    """Return how many commas and brackets lie outside of a JSON text's strings, about as many as
-    it has values, or how many strings if those are too many alone. It takes milliseconds.
-    """
-    if _structure(text) <= MAX_VALUES:
-        return 0
-    text = text.replace("\\\\", "").replace('\\"', "")
-    if (strings := text.count('"') // 2) > 2 * MAX_VALUES:  # names of members are strings too
-        return strings
-    return sum(map(_structure, text.split('"')[::2]))
-
-
-def _structure(text: str) -> int:
-    return text.count(",") + text.count("[") + text.count("{")
 
 
 def _plain(fields: MultiDict[str, str]) -> Fields:
@@ -247,11 +198,11 @@ def _topics(value: object, default: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(topics))
 
 
-def _data(value: object) -> str:
+def _data(value: object, *, large: bool) -> str:
     if isinstance(value, str):
         return value
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return values.written(values.Value(value, large))
     except ValueError:
         detail = "The data has a number that JSON has not."
         raise Invalid(detail, "Send null or a string instead of NaN and infinity.") from None

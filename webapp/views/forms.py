@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from werkzeug.datastructures import MultiDict
-from werkzeug.formparser import MultiPartParser
-from werkzeug.http import parse_options_header
 
-from webapp.errors import Invalid, Unreadable
+from webapp.errors import Invalid
 from webapp.events import MAX_TOPICS
-from webapp.pace import Pace, give_way
+from webapp.pace import Pace
+from webapp.views import multipart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flask import Request
-    from werkzeug.datastructures import Headers
 
 _MAX_FIELDS = MAX_TOPICS + 100
 _ESCAPES = 4 << 10  # bytes that are decoded in a millisecond
@@ -39,33 +34,11 @@ def read(request: Request, body: bytes) -> MultiDict[str, str]:
     :raises Unreadable: it holds a file, or text in another encoding.
     """
     many = request.mimetype == "multipart/form-data"
-    return _multipart(request, body) if many else _pairs(body, "form")
-
-
-def _multipart(request: Request, body: bytes) -> MultiDict[str, str]:
-    text(body)  # the parser would replace what is not UTF-8
+    if not many:
+        return _pairs(body, "form")
+    text(body)  # what is not UTF-8 is refused before it is taken apart
     boundary = request.mimetype_params.get("boundary", "").encode()
-    try:
-        form, files = _Parts(max_form_parts=_MAX_FIELDS).parse(_Paced(body), boundary, len(body))
-    except ValueError:
-        detail = "The multipart form is broken."
-        raise Invalid(detail, "Send it as it was made, or as a plain form.") from None
-    if files:
-        detail = "The form holds a file."
-        raise Unreadable(detail, "Send the text as the field data.")
-    return form
-
-
-class _Paced(io.BytesIO):
-    def read(self, size: int | None = -1) -> bytes:
-        give_way()  # between what the parser takes at once
-        return super().read(size)
-
-
-class _Parts(MultiPartParser):
-    def get_part_charset(self, headers: Headers) -> str:
-        check_charset(parse_options_header(headers.get("Content-Type"))[1])
-        return "utf-8"
+    return MultiDict(multipart.fields(body, boundary, _MAX_FIELDS))
 
 
 def _pairs(text: bytes, what: str) -> MultiDict[str, str]:
@@ -97,16 +70,6 @@ def _plain(quoted: bytes, pace: Pace) -> str:
         start = end
         pace.keep()
     return found.decode()
-
-
-def check_charset(parameters: Mapping[str, str]) -> None:
-    """Refuse another encoding than UTF-8.
-
-    :raises Unreadable: a header's parameters name one.
-    """
-    if parameters.get("charset", "utf-8").lower() not in {"utf-8", "utf8", "ascii", "us-ascii"}:
-        detail = "The body is in another encoding than UTF-8."
-        raise Unreadable(detail, "Send it as UTF-8.")
 
 
 def text(body: bytes) -> str:

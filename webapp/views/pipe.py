@@ -63,8 +63,9 @@ class Pipe:
             if len(drafts) == 1 or isinstance(error, Unavailable):
                 error.extra["line"] = drafts[0][0]
                 raise
-            for numbered in paced(drafts):  # one by one, to the one that is to blame
-                self._publish([numbered])
+            middle = len(drafts) // 2
+            for half in paced((drafts[:middle], drafts[middle:])):  # to the one that is to blame
+                self._publish(half)
 
     def _note(self, events: list[Event]) -> None:
         self.published += len(events)
