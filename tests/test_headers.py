@@ -110,3 +110,115 @@ def test_where_every_origin_may_read_none_brings_cookies(
             headers = get(hub, method, "/events", Origin=origin, **PREFLIGHT)
             assert headers["Access-Control-Allow-Origin"] in {"*", origin}
             assert "Access-Control-Allow-Credentials" not in headers
+
+
+V6 = "http://[::1]:3000"
+FILES = "null"
+
+
+@pytest.fixture(name="exact", scope="module")
+def _exact(serve: Callable[..., Server]) -> Server:
+    origins = f"{V6}, https://app.example.org, {FILES}"
+    return serve(TIDINGS_CORS_ORIGINS=origins, TIDINGS_DEMO="0")
+
+
+@pytest.mark.parametrize("origin", [V6, "https://app.example.org", FILES])
+def test_an_origin_is_compared_as_it_is_written(exact: Server, origin: str) -> None:
+    for method in ("GET", "OPTIONS"):
+        headers = get(exact, method, "/events", Origin=origin, **PREFLIGHT)
+        assert headers["Access-Control-Allow-Origin"] == origin
+        credentials = headers.get("Access-Control-Allow-Credentials")
+        assert credentials == (None if origin == FILES else "true")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://1:3000",
+        "http://1:3000.evil",
+        "http://:3000",
+        "https://appXexample.org",
+        "https://app.example.org.evil.net",
+        "https://app.example.orgs",
+        "nullx",
+    ],
+)
+def test_no_origin_is_taken_for_an_expression(exact: Server, origin: str) -> None:
+    for method in ("GET", "OPTIONS"):
+        assert cors(get(exact, method, "/events", Origin=origin, **PREFLIGHT)) == {}
+
+
+FOREIGN = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Origin": "{own}0"},
+    {"Origin": "http://127.0.0.1"},
+    {"Origin": "https://page.example.evil"},
+    {"Origin": "{own}, https://page.example"},
+    {"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+OWN = [
+    {},
+    {"Origin": "{own}"},
+    {"Origin": "{tls}"},  # behind a proxy that ends TLS
+    {"Origin": "https://page.example"},
+    {"Origin": "https://page.example", "Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "none"},
+]
+
+
+@pytest.fixture(name="keyless", scope="module", params=["0", "1"], ids=["local", "open"])
+def _keyless(serve: Callable[..., Server], request: pytest.FixtureRequest) -> Server:
+    return serve(TIDINGS_OPEN=request.param, TIDINGS_PUBLISH_ORIGINS="https://page.example")
+
+
+def publish(hub: Server, headers: dict[str, str], path: str = "/events") -> httpx.Response:
+    own = {"own": hub.url, "tls": hub.url.replace("http:", "https:")}
+    sent = {name: text.format(**own) for name, text in headers.items()}
+    return hub.http.post(path, data={"topic": "t", "data": "x"}, headers=sent)
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+@pytest.mark.parametrize("path", ["/events", "/.well-known/mercure"])
+def test_no_page_of_another_origin_publishes_where_no_token_is_needed(
+    keyless: Server, headers: dict[str, str], path: str
+) -> None:
+    answer = publish(keyless, headers, path)
+    assert answer.status_code == 403
+    assert "TIDINGS_PUBLISH_ORIGINS" in answer.json()["remedy"]
+
+
+@pytest.mark.parametrize("headers", OWN, ids=str)
+def test_the_hubs_own_pages_and_what_is_no_page_publish(
+    keyless: Server, headers: dict[str, str]
+) -> None:
+    assert publish(keyless, headers).status_code == 200
+
+
+@pytest.fixture(name="proxied", scope="module")
+def _proxied(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_OPEN="1", TIDINGS_TRUSTED_PROXIES="1")
+
+
+@pytest.mark.parametrize(
+    ("named", "status"),
+    [
+        ({"Host": "hub.example", "Origin": "https://hub.example"}, 200),
+        ({"Host": "hub.example:443", "Origin": "https://hub.example"}, 200),
+        ({"Host": "hub.example:8443", "Origin": "https://hub.example:8443"}, 200),
+        ({"Host": "hub.example:8443", "Origin": "https://hub.example"}, 403),
+        ({"X-Forwarded-Host": "hub.example", "Origin": "https://hub.example"}, 200),
+        ({"X-Forwarded-Host": "hub.example", "Origin": "ftp://hub.example"}, 403),
+        ({"X-Forwarded-Host": "hub.example", "Origin": "https://evil.example"}, 403),
+    ],
+    ids=str,
+)
+def test_behind_a_proxy_the_page_is_known_by_the_host_that_it_asked_for(
+    proxied: Server, named: dict[str, str], status: int
+) -> None:
+    assert publish(proxied, named).status_code == status

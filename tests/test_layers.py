@@ -59,6 +59,7 @@ LAYERS = [
         "views.multipart",
         "views.openapi",
         "views.ops",
+        "views.origins",
         "views.pages",
         "views.pipe",
         "views.presence",

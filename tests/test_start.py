@@ -116,15 +116,29 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         Settings.from_env({"TIDINGS_MAX_AGE": text})
 
 
-@pytest.mark.parametrize("text", ["example.com", "https://a.example/path", "https://a/, b"])
+NO_ORIGINS = ["example.com", "https://a.example/path", "https://a/, b", "https://me@a.example"]
+PATTERNS = ["https://*.example.com", "https://(a|b).example", "https://a?.example", "http://[a-z]"]
+
+
+@pytest.mark.parametrize(
+    "text", [*NO_ORIGINS, *PATTERNS, "https://a.example:", "https://ü.example"]
+)
 def test_what_is_no_origin_is_refused(text: str) -> None:
-    with pytest.raises(Misconfigured, match="such as https://example"):
-        Settings.from_env({"TIDINGS_CORS_ORIGINS": text})
+    for name in ("TIDINGS_CORS_ORIGINS", "TIDINGS_PUBLISH_ORIGINS"):
+        with pytest.raises(Misconfigured, match="such as https://example"):
+            Settings.from_env({name: text})
+
+
+@pytest.mark.parametrize("text", ["*", "null", "https://a.example, null"])
+def test_no_setting_lets_any_page_publish(text: str) -> None:
+    assert Settings.from_env({"TIDINGS_CORS_ORIGINS": text}).cors_origins
+    with pytest.raises(Misconfigured, match="TIDINGS_PUBLISH_ORIGINS"):
+        Settings.from_env({"TIDINGS_PUBLISH_ORIGINS": text})
 
 
 def test_sizes_and_origins_are_read() -> None:
     settings = Settings.from_env(
-        {"TIDINGS_MAX_EVENT_BYTES": "64K", "TIDINGS_CORS_ORIGINS": "https://a.example, null"}
+        {"TIDINGS_MAX_EVENT_BYTES": "64K", "TIDINGS_CORS_ORIGINS": "https://A.example:443, null"}
     )
     assert settings.max_event_bytes == 65536
     assert settings.cors_origins == ("https://a.example", "null")

@@ -305,7 +305,9 @@ def _cors(serve: Callable[..., Server]) -> Server:
 def test_an_allowed_origin_may_listen(cors: Server, origin: str) -> None:
     with cors.listen(headers={"Origin": origin}) as stream:
         assert stream.headers["Access-Control-Allow-Origin"] == origin
-        assert stream.headers["Access-Control-Allow-Credentials"] == "true"
+        # Any site has a page of the origin null: it reads nothing with a visitor's cookies.
+        allowed = stream.headers.get("Access-Control-Allow-Credentials")
+        assert allowed == (None if origin == "null" else "true")
         assert "Origin" in stream.headers["Vary"]
 
 

@@ -36,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from webapp.hub import Hub
     from webapp.limits import behind
     from webapp.settings import Settings
-    from webapp.views import events, openapi, ops, pages, problems
+    from webapp.views import events, openapi, ops, origins, pages, problems
     from webapp.views.lean import LeanFlask
 
     settings = settings or Settings.from_env(os.environ)
@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(openapi.make_blueprint(settings))
     app.register_blueprint(pages.bp)
     if settings.cors_origins:
+        app.after_request(origins.without_credentials)
         _allow_origins(app, settings.cors_origins)
     return app
 
@@ -92,9 +93,11 @@ _CURSORS = ("Last-Event-ID", "Mercure-Last-Event-ID")
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
     from flask_cors import CORS
 
+    from webapp.views.origins import patterns
+
     CORS(
         app,
-        origins=list(origins),
+        origins=patterns(origins),
         allow_headers=["Authorization", "Cache-Control", "Content-Type", *_CURSORS],
         expose_headers=["Link", *_CURSORS],
         methods=["GET", "HEAD", "POST", "OPTIONS"],

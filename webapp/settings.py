@@ -57,8 +57,8 @@ class Settings:
     """Run without a key where others can reach the hub."""
     cors_origins: tuple[str, ...] = _setting((), texts.origins)
     """Whose pages may listen from another origin; `null` is a page opened from a file."""
-    publish_origins: tuple[str, ...] = _setting((), texts.origins)
-    """Whose pages may publish with a cookie, beside the hub's own."""
+    publish_origins: tuple[str, ...] = _setting((), texts.named_origins)
+    """Whose pages may publish with a cookie, or without a key, beside the hub's own."""
     trusted_proxies: int = _setting(0, texts.count)
     """How many proxies append to X-Forwarded-For; one by default where `PORT` is set."""
     history_events: int = _setting(1_000_000, texts.count_above_zero)

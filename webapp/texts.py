@@ -93,15 +93,38 @@ def flag(text: str) -> bool:
     return text.lower() in {"1", "true", "yes", "on"}
 
 
+# A host is compared as it is written, so it must be as browsers write it: ASCII, and no pattern.
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*:// ([a-z0-9_-]+(\.[a-z0-9_-]+)*\.? | \[[0-9a-f:.]+\]) (:[1-9][0-9]{0,4})?",
+    re.VERBOSE,
+)
+
+
 def origins(text: str) -> tuple[str, ...]:
-    """Return origins as a browser names them."""
-    found = tuple(part for part in re.split(r"[,\s]+", text) if part)
-    for origin in found:
-        parts = urlsplit(origin)
-        if origin not in {"*", "null"} and origin != f"{parts.scheme}://{parts.netloc}":
-            message = "origins such as https://example.com, separated by commas, null or *"
-            raise ValueError(message)
+    """Return origins as a browser names them, `null` and `*` among them."""
+    found = _listed(text)
+    if not all(origin in {"*", "null"} or _ORIGIN.fullmatch(origin) for origin in found):
+        message = (
+            "origins such as https://example.com, each in full (a * within a name is no pattern),"
+            " separated by commas, null or *"
+        )
+        raise ValueError(message)
     return found
+
+
+def named_origins(text: str) -> tuple[str, ...]:
+    """Return origins as a browser names them; `null` and `*` would let any page in."""
+    found = _listed(text)
+    if not all(map(_ORIGIN.fullmatch, found)):
+        message = "origins such as https://example.com, each in full: not *, null or a pattern"
+        raise ValueError(message)
+    return found
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    parts = [part.lower() for part in re.split(r"[,\s]+", text) if part]
+    # Browsers leave the usual port out.
+    return tuple(re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", part) for part in parts)
 
 
 def keys(text: str) -> tuple[str, ...]:

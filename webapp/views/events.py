@@ -23,6 +23,7 @@ from webapp.pace import rest
 from webapp.texts import duration
 from webapp.topics import DEFAULT
 from webapp.views import bodies, forms
+from webapp.views.origins import check_publisher
 from webapp.views.pipe import Pipe
 from webapp.views.tokens import carried
 from webapp.voice import jittered_retry
@@ -108,6 +109,8 @@ class _Views:
         """Put what the body says in the log, and answer with its ids."""
         asked = request_ctx.request  # each look through the proxy takes half a microsecond
         query = forms.query(asked)
+        if not self._settings.keyed:
+            check_publisher(asked, self._settings)
         token = carried(asked, query.to_dict(), self._settings.publish_origins)
         granted = self._authority.publisher(token)  # before a stranger's body is read
         if asked.mimetype == "application/x-ndjson":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from webapp.errors import Forbidden
+from webapp.views.origins import check_cookie
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,11 +33,5 @@ def carried(
         return None
     token = request.cookies.get(COOKIE)
     if token and request.method not in {"GET", "HEAD"}:
-        _check_origin(request, publish_origins)
+        check_cookie(request, publish_origins)
     return token
-
-
-def _check_origin(request: Request, allowed: Iterable[str]) -> None:
-    if request.headers.get("Origin", "none") not in {request.host_url.rstrip("/"), *allowed}:
-        detail = "A cookie publishes only for pages of an origin that is allowed."
-        raise Forbidden(detail, "Add the page's origin to TIDINGS_PUBLISH_ORIGINS.")
