@@ -6,7 +6,7 @@
 # fuzz:      inputs that nobody would think of, for FUZZ_SECONDS (300) in all; FUZZ="--only http" says which
 #
 # PYTHON=python3.12 chooses the Python. Without it, an environment that works is kept.
-ifeq ($(origin PYTHON),undefined)
+ifeq ($(PYTHON),)
 CHOSEN =
 PYTHON = python3
 else
