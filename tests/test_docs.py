@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT, need
 from doc_pages import NOT_RUN, PAGES, every_block, headings, prose, section, shell_lines, taken
 
-from webapp import claims, events, keys, presence
+from webapp import changes, claims, events, keys
 from webapp.brokers import roster
 from webapp.cli import main
 from webapp.settings import PREFIX, Settings
@@ -202,7 +202,7 @@ LIMITS = {
     "fields of a form or query": forms._MAX_FIELDS,
     "unfinished bodies of one worker, together": bodies.MOST_ARRIVING,
     "topics of a stream": event_views.MAX_SELECTORS,
-    "subscribers that a worker lists in presence": presence.MOST_BYTES >> 20,
+    "subscribers that a worker lists in presence": changes.MOST_BYTES >> 20,
     "revoked tokens": roster.MOST_REVOKED,
     "revoked subjects": roster.MOST_REVOKED,
     "topic patterns in one list of a token": claims.MAX_SELECTORS,

@@ -591,7 +591,7 @@ def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
     hub.presence = Presence(hub, roster, lease=15)
     hub.observers.append(hub.presence)
     hub.start()
-    monkeypatch.setattr("webapp.presence.MOST_BYTES", 100)
+    monkeypatch.setattr("webapp.changes.MOST_BYTES", 120)
     selectors = [frozenset({letter * 30}) for letter in "abcd"]
     readers = [hub.subscribe(it, Grant(), Start()) for it in selectors]
     for reader in readers:
@@ -605,7 +605,7 @@ def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
         hub.join(readers[1])
         while [name for name, _ in roster.readers()] != [readers[1].name]:
             gevent.sleep(0.01)
-    monkeypatch.setattr("webapp.presence.MOST_BYTES", 300)
+    monkeypatch.setattr("webapp.changes.MOST_BYTES", 400)
     many = [hub.subscribe(frozenset({letter * 30}), Grant(), Start()) for letter in "efghijk"]
     caplog.clear()
     for listed, waiting in zip(many, many[3:], strict=False):

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event as Signal
 
-from webapp.brokers.roster import CAME, LEFT, MOMENT, TOGETHER
+from webapp.brokers.roster import CAME, LEFT, MOMENT
+from webapp.changes import Changes
 from webapp.errors import TidingsError
-from webapp.events import Announcement, Draft, Event
-from webapp.pace import Pace, paced
+from webapp.events import Announcement, Event, HubDraft
+from webapp.pace import paced
 from webapp.revocations import REVOKE, Revocations
+from webapp.skips import Skipping, lasting, skip
 from webapp.subscriptions import CONTEXT, about, described
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _KICK = "!"  # how a notice about those who are sent away begins
-MOST_BYTES = 8 << 20  # of what one process writes down
-_WRITTEN = 1000  # changes at once
+_KICKED = 1000  # streams in one notice
+_SKIPPING = Skipping("presence")
 # Seconds in which more come, to be written down together; longer in a storm.
 _GATHERING, _LONGEST_GATHERING = 0.02, 0.1
 _FIRST_REST, _LONGEST_REST = 0.5, 5.0  # seconds, while what keeps the roster is away
@@ -53,10 +55,7 @@ class Presence:
         self._hub = hub
         self._roster = roster
         self._beat = lease * MOMENT
-        self._changes: dict[str, str | None] = {}
-        self._written: set[str] = set()
-        self._sizes: dict[str, int] = {}  # of those that are listed, or soon will be
-        self._bytes, self._overfull = 0, False
+        self._changes = Changes()
         self._changed, self._noticed = Signal(), Signal()
         self._told = 0
         self._number = 0
@@ -72,7 +71,7 @@ class Presence:
         self._told = self._roster.news(None).upto
         self._learn()
         self._roster.listen(self._noticed.set)
-        self._tasks = [gevent.spawn(self._write), gevent.spawn(self._follow)]
+        self._tasks = [lasting("presence", self._write), lasting("presence", self._follow)]
         return self._tasks
 
     def stop(self) -> None:
@@ -89,43 +88,29 @@ class Presence:
     def __call__(self, reader: Subscription, opened: bool) -> None:  # noqa: FBT001 - an observer
         """Note that a reader came or left."""
         if opened:
-            self._admit(reader.name, about(reader))
-        elif (size := self._sizes.pop(reader.name, None)) is not None:
-            self._bytes -= size
-            if reader.name in self._written:
-                self._changes[reader.name] = None
-            else:
-                self._changes.pop(reader.name, None)
+            self._changes.came(reader.name, reader.client, about(reader))
+        else:
+            self._changes.left(reader.name)
+        if self._changes:
             self._changed.set()
 
-    def _admit(self, name: str, text: str) -> None:
-        """Take a reader up, unless there is no room: strangers would fill the log's server."""
-        if self._bytes + len(text) > MOST_BYTES:
-            if not self._overfull:
-                log.warning("who listens is over %d bytes: others are not listed", MOST_BYTES)
-            self._overfull = True
-            return
-        # At the limit each one that leaves makes room for one: that is no news.
-        self._overfull = self._overfull and self._bytes > MOST_BYTES // 2
-        self._sizes[name] = len(text)
-        self._bytes += len(text)
-        self._changes[name] = text
-        self._changed.set()
-
-    def subscriptions(
+    def subscribers(
         self, topic: str | None = None, subscriber: str | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """Yield what is subscribed to everywhere, as Mercure describes it.
+    ) -> list[tuple[str, str]]:
+        """Return who is subscribed anywhere, and the text about each, which `described` reads.
 
-        :param topic: yield only subscriptions with this selector.
-        :param subscriber: yield only those of this one.
+        :param topic: return only those that have this selector.
+        :param subscriber: return only this one.
         :raises Unavailable: what keeps the roster cannot be reached.
         """
-        pace = Pace()
-        for name, text in self._roster.readers():
-            pace.keep()
-            if subscriber in {None, name}:
-                yield from described(name, text, topic, active=True)
+        found = list[tuple[str, str]]()
+        for name, text in paced(self._roster.readers()):
+            with _SKIPPING:  # it may be damaged
+                if subscriber not in {None, name}:
+                    continue
+                if topic is None or any(described(name, text, topic, active=True)):
+                    found.append((name, text))
+        return found
 
     def kick(self, names: list[str]) -> None:
         """End streams, wherever they are; their readers may come back."""
@@ -150,52 +135,48 @@ class Presence:
             if not self._changes:
                 self._changed.wait(max(0.0, until - monotonic()))
             self._changed.clear()
-            changes = self._taken()
+            changes = self._changes.take()
             try:
-                known = self._roster.renew(changes)
+                known = self._renew(changes)
             except TidingsError as error:
                 if rest == _FIRST_REST:
                     log.warning("who listens cannot be written down: %s", error)
-                # What changed since counts.
-                self._changes = {**changes, **self._changes}
+                self._changes.restore(changes)
                 gevent.sleep(rest)
                 rest = min(_LONGEST_REST, rest * 2)
                 continue
             rest, until = _FIRST_REST, monotonic() + self._beat
-            self._settle(changes)
+            self._changes.settle(changes)
             if not known:
                 self._again(changes)
             self._noticed.set()  # what was not heard of is found now
             gevent.sleep(min(_LONGEST_GATHERING, _GATHERING + len(changes) / 1000))
 
-    def _taken(self) -> dict[str, str | None]:
-        taken: dict[str, str | None] = {}
-        size = 0
-        while self._changes and len(taken) < _WRITTEN and size < TOGETHER:
-            name = next(iter(self._changes))
-            text = self._changes.pop(name)
-            taken[name] = text
-            size += len(text or "")
-            if text is not None:
-                self._written.add(name)  # it may be, from now on
-        return taken
-
-    def _settle(self, changes: dict[str, str | None]) -> None:
-        for name, text in changes.items():
-            if text is None:
-                self._written.discard(name)
+    def _renew(self, changes: dict[str, str | None]) -> bool:
+        """Write changes down; where one of them cannot be, the others are all the same."""
+        try:
+            return self._roster.renew(changes)
+        except TidingsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is about
+            skip("presence", error)
+        known = True
+        for name, text in changes.items() if len(changes) > 1 else ():
+            known = self._renew({name: text}) and known
+        return known
 
     def _again(self, changes: dict[str, str | None]) -> None:
         # This process was silent for longer than its lease, and what it had written was dropped.
-        self._written &= changes.keys()
-        for reader in self._hub:
-            if reader.name in self._sizes and reader.name not in self._written:
-                self._changes.setdefault(reader.name, about(reader))
+        self._changes.lose(changes)
+        for reader in paced(self._hub):
+            with _SKIPPING:
+                self._changes.again(reader.name, about(reader))
 
     # Following
 
     def _follow(self) -> None:
         """Tell readers what is noticed, and do what is asked for."""
+        self._noticed.set()  # it may begin anew after an error
         while True:
             self._noticed.wait()
             self._noticed.clear()
@@ -213,36 +194,39 @@ class Presence:
                 self._noticed.set()  # there may be more
 
     def _heed(self, notices: list[str]) -> None:
-        hearing, events = bool(self._hub.fanout.feeds.hearing), list[Event]()
         kicked, revoked = set[str](), list[tuple[str, float]]()
         for notice in paced(notices):
-            sign, text = notice[0], notice[1:]
-            if sign in {CAME, LEFT}:
-                if hearing:
-                    events += self._events(text, active=sign == CAME)
-            elif sign == _KICK:
-                kicked.update(json.loads(text))
-            elif sign == REVOKE:
-                until, _, what = text.partition(" ")
-                revoked.append((what, float(until)))
+            with _SKIPPING:
+                sign, text = notice[:1], notice[1:]
+                if sign == _KICK:
+                    kicked.update(json.loads(text))
+                elif sign == REVOKE:
+                    until, _, what = text.partition(" ")
+                    revoked.append((what, float(until)))
         if kicked:
             self._kick(kicked)
         if revoked:
             self._revocations.remember(revoked)
             self._end_refused()
-        if events:
-            self._hub.fanout.announce(events)
+        if self._hub.fanout.feeds.hearing:
+            self._hub.fanout.announce(self._events(notices))
 
-    def _events(self, text: str, *, active: bool) -> Iterator[Event]:
-        name, _, told = text.partition(" ")
-        for document in described(name, told, active=active):
-            self._number += 1
-            draft = Draft(
-                topics=(document["id"],),
-                data=json.dumps({"@context": CONTEXT, **document}),
-                private=True,
-            )
-            yield Announcement(self._number, draft)
+    def _events(self, notices: list[str]) -> Iterator[Event]:
+        """Yield what is told of some notices; they are made only when they are asked for, since
+        each may be a hundred events.
+        """
+        for notice in notices:
+            if (sign := notice[:1]) in {CAME, LEFT}:
+                with _SKIPPING:
+                    name, _, told = notice[1:].partition(" ")
+                    for document in described(name, told, active=sign == CAME):
+                        yield self._event(document)
+
+    def _event(self, document: dict[str, Any]) -> Event:
+        data = json.dumps({"@context": CONTEXT, **document}, allow_nan=False)
+        draft = HubDraft(topics=(document["id"],), data=data, private=True)
+        self._number += 1
+        return Announcement(self._number, draft)
 
     def _kick(self, names: set[str]) -> None:
         for reader in paced(self._hub):
@@ -260,5 +244,5 @@ class Presence:
 
 
 def _parts(names: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(names), _WRITTEN):
-        yield names[start : start + _WRITTEN]
+    for start in range(0, len(names), _KICKED):
+        yield names[start : start + _KICKED]

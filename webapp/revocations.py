@@ -7,6 +7,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, NamedTuple
 
 from webapp.pace import paced
+from webapp.skips import Skipping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +19,7 @@ REVOKE = "#"
 """How a notice of a revocation begins."""
 _SWEEP = 60.0  # seconds between two looks for revocations that are over
 _FOR_EVER = 100 * 365 * 86400.0  # seconds
+_SKIPPING = Skipping("presence")
 
 
 class Revoked(NamedTuple):
@@ -79,24 +81,29 @@ class Revocations:
 
         :raises Unavailable: it cannot be read.
         """
-        subjects = [Revoked("subject", *it) for it in self._roster.subjects()]
-        self.remember(map(self._ending, self._roster.revoked()))
-        self.remember((json.dumps(it), it.at + self._max_age) for it in subjects)
-
-    def _ending(self, row: tuple[str, float]) -> tuple[str, float]:
-        """Return a row with an end: hubs of before wrote a subject down for ever."""
-        what, until = row
-        kind, _, at = json.loads(what)
-        return what, until if kind == "token" else min(until, at + self._max_age)
+        subjects, revoked = self._roster.subjects(), self._roster.revoked()
+        for subject, at in paced(subjects):
+            with _SKIPPING:
+                self._refuse(Revoked("subject", subject, float(at)), at + self._max_age)
+        for what, until in paced(revoked):
+            with _SKIPPING:
+                found = _loads(what)
+                # Hubs of before wrote a subject down for ever.
+                most = float("inf") if found.kind == "token" else found.at + self._max_age
+                self._refuse(found, min(until, most))
+        self._forget_ended()
 
     def remember(self, revoked: Iterable[tuple[str, float]]) -> None:
         """Refuse tokens until a time each; what is refused already stays so."""
         for what, until in paced(revoked):
-            new = Revoked(*json.loads(what)), until
-            key = new[0].kind, new[0].value
-            # Of two for one subject that counts which is of more tokens, whichever came last.
-            self._known[key] = max(new, self._known.get(key, new))
+            with _SKIPPING:  # it may be damaged
+                self._refuse(_loads(what), until)
         self._forget_ended()
+
+    def _refuse(self, revoked: Revoked, until: float) -> None:
+        key, new = (revoked.kind, revoked.value), (revoked, until)
+        # Of two for one subject that counts which is of more tokens, whichever came last.
+        self._known[key] = max(new, self._known.get(key, new))
 
     def _forget_ended(self) -> None:
         """Forget those that are over, now and then: there may be thousands of others."""
@@ -106,3 +113,12 @@ class Revocations:
         for key, (_, until) in paced(list(self._known.items())):
             if until <= now:
                 self._known.pop(key, None)
+
+
+def _loads(what: str) -> Revoked:
+    """Return what was written down.
+
+    :raises ValueError: nobody wrote it so.
+    """
+    kind, value, at = json.loads(what)
+    return Revoked(str(kind), str(value), float(at))

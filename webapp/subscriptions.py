@@ -27,7 +27,7 @@ def described(
         if only not in {None, topic}:
             continue
         yield {
-            "id": f"{SUBSCRIPTIONS}/{quote(topic, safe='')}/{quote(name, safe='')}",
+            "id": f"{SUBSCRIPTIONS}/{_quoted(topic)}/{_quoted(name)}",
             "type": "Subscription",
             "topic": topic,
             "subscriber": name,
@@ -39,5 +39,17 @@ def described(
 def about(reader: Subscription) -> str:
     """Return what is written down of a reader."""
     payload = reader.grant.payload
-    said = "null" if payload is None else json.dumps(payload)
+    said = "null" if payload is None else _said(payload)
     return f'{{"topics": {reader.feed.listed}, "payload": {said}}}'
+
+
+def _said(payload: Any) -> str:
+    """Return a payload as JSON. A token may hold numbers that JSON has not: they become null."""
+    try:
+        return json.dumps(payload, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(payload), parse_constant=lambda _: None))
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="replace")

@@ -24,6 +24,7 @@ from redis.exceptions import NoPermissionError, NoScriptError
 from redis.retry import Retry
 
 from webapp.errors import Misconfigured, Unavailable
+from webapp.skips import skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,9 +76,8 @@ class Link:
         try:
             answer.wait(_PATIENCE)
         finally:
-            # What nobody waits for any more is not sent.
             if not answer.ready() and (order, answer) in self._orders:
-                self._orders.remove((order, answer))
+                self._orders.remove((order, answer))  # nobody waits for it any more
         return _checked(answer.value if answer.ready() else redis.TimeoutError())
 
     def read(self, order: Order) -> Any:
@@ -135,11 +135,21 @@ class Link:
         try:
             while self._orders:
                 batch = self._take()
-                results = self._results([order for order, _ in batch])
+                results = self._sent([it[0] for it in batch])
                 for (_, answer), result in zip(batch, results, strict=True):
                     answer.set(result)
         finally:
             self._sending = False
+
+    def _sent(self, orders: list[Order]) -> list[Any]:
+        """Return the results, and in place of one what went wrong with it."""
+        try:
+            return self._results(orders)
+        except Exception as error:  # noqa: BLE001 - who waits for an answer is given it
+            if len(orders) == 1:
+                skip("commit", error)
+                return [error]
+        return [result for order in orders for result in self._sent([order])]  # one is to blame
 
     def _take(self) -> list[tuple[Order, AsyncResult[Any]]]:
         batch: list[tuple[Order, AsyncResult[Any]]] = []
@@ -247,8 +257,10 @@ def _again(
 
 
 def _checked(result: Any) -> Any:
-    if not isinstance(result, RedisError):
+    if not isinstance(result, Exception):
         return result
+    if not isinstance(result, RedisError):
+        raise result
     if "CERTIFICATE_VERIFY_FAILED" in str(result):
         raise Unavailable(*_UNTRUSTED) from result
     # Without the server's words, which may repeat what was sent.

@@ -3,6 +3,7 @@
 -- ARGV: a verb, how many events to keep, how long (ms), and what the verb needs.
 
 local stream, ids, queue = KEYS[1], KEYS[2], KEYS[3]
+local last_place = '18446744073709551615-18446744073709551615'
 local max_events, max_age = ARGV[2], ARGV[3]
 
 -- An entry at or below a place, if any is left there. To be asked before XREVRANGE, which walks
@@ -84,6 +85,7 @@ end
 local function page(command, from, edge, limit, bytes)
   local lines, size = {}, 0
   while #lines < limit and size < bytes do
+    if edge == '+' and from == last_place then break end -- nothing can follow, and XRANGE refuses
     if edge == '-' and not kept_up_to('(' .. from) then break end
     local count = math.min(16, limit - #lines)
     local entries = redis.call(command, stream, '(' .. from, edge, 'COUNT', count)

@@ -13,6 +13,7 @@ place that it was read from: that the head is further on would prove nothing.
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from random import uniform
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,8 +23,9 @@ from gevent.event import Event as Signal
 from webapp.brokers.base import Bounds, Gap, conflict
 from webapp.brokers.link import Link
 from webapp.brokers.roster_redis import ROSTER_KEYS
-from webapp.errors import Invalid, Unavailable
+from webapp.errors import Unavailable
 from webapp.events import Draft, Event, EventId
+from webapp.skips import skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,8 +38,9 @@ _SCRIPT = "\n".join([*_PARTS, "return verbs[ARGV[1]]()"])
 _KEYS = ("{tidings}:log", "{tidings}:ids", "{tidings}:queue", *ROSTER_KEYS)
 _BACKOFF = (0.1, 3.0)  # seconds: the first rest of an outage, and the longest
 _PAGE = 256 << 10  # bytes asked for at once
+_PLACE = re.compile(rb"\d{1,20}-\d{1,20}")
 _ALL = 1 << 30  # events: no bound
-_LAST = EventId(2**63, 0)  # after all places; much more would not fit where Redis keeps them
+_LAST = EventId(2**64 - 1, 2**64 - 1)  # the last place that Redis can keep
 
 
 class RedisBroker:
@@ -70,7 +73,9 @@ class RedisBroker:
             try:
                 # On a new connection what is lost is told before news is waited for.
                 page = _page(after, news(str(after) if known else None, self._order(after)))
-            except Unavailable as error:
+            except Exception as error:  # noqa: BLE001 - whatever lies in the log
+                if not isinstance(error, Unavailable):
+                    skip("log", error)
                 self._rest(error, failures)
                 failures, known = failures + 1, False
                 continue
@@ -139,7 +144,7 @@ class RedisBroker:
         edge = "+" if command == "XRANGE" else "-"
         return ["read", *self._limits, command, str(place), edge, str(limit), str(max_bytes)]
 
-    def _rest(self, error: Unavailable, failures: int) -> None:
+    def _rest(self, error: Exception, failures: int) -> None:
         """Wait before the next try: not all processes at once, and not for long."""
         if not failures and not self._closed.is_set():
             log.error("the log is away: %s", error)
@@ -167,6 +172,8 @@ class _Page(NamedTuple):
 
 def _page(place: EventId, answer: Any) -> _Page:
     stored, first, head, held, text, kept = answer
+    # A floor that somebody else wrote may be none.
+    stored = stored if stored and _PLACE.fullmatch(stored) else None
     floor = _place(stored) if stored else _before(_place(first)) if first else _place(head)
     bounds = Bounds(floor, _place(head))
     lines = text.split(b"\n") if text else []
@@ -177,8 +184,8 @@ def _event(line: bytes) -> Event | None:
     place, _, text = line.partition(b" ")
     try:
         return Event(_place(place), Draft.loads(text.decode()))
-    except (Invalid, ValueError, TypeError, AttributeError):
-        log.warning("entry %s of the log is no event: left out", place.decode())
+    except Exception as error:  # noqa: BLE001 - subscribers go on without it
+        skip("log", error)
         return None
 
 

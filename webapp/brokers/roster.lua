@@ -5,7 +5,9 @@
 -- ARGV from 4: what the verb needs.
 
 local owners, notices, revoked, subjects = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local together, most, most_bytes = 65536, 4096, 4194304 -- bytes in one entry; entries and bytes kept
+-- Bytes in one entry, and read at once; entries and bytes that are kept.
+local together, most, most_bytes = 65536, 4096, 4194304
+local most_total = 9007199254740992 -- a number that is not exact any more is damaged
 
 local function clock()
   local time = redis.call('TIME')
@@ -18,15 +20,22 @@ local function readers_of(owner) return owners .. ':' .. owner end
 
 local function edge(command, from, to)
   local entry = redis.call(command, notices, from, to, 'COUNT', 1)[1]
-  return entry and tonumber(entry[2][4])
+  local total = entry and tonumber(entry[2][4])
+  return total and total >= 0 and total < most_total and total or 0
 end
 
 -- The numbers of notices have no gaps, so that one who follows them sees what it missed. With each
 -- lies how many bytes there ever were, which tells what those cost that are kept.
 local function write(lines)
   local text = table.concat(lines, '\n')
-  local total = (edge('XREVRANGE', '+', '-') or 0) + #text
-  redis.call('XADD', notices, 'MAXLEN', most, '0-*', 'lines', text, 'total', number(total))
+  local total = edge('XREVRANGE', '+', '-') + #text
+  local entry = {'XADD', notices, 'MAXLEN', most, '0-*', 'lines', text, 'total', number(total)}
+  local added = redis.pcall(unpack(entry))
+  if type(added) == 'table' and added.err then
+    -- Something that this hub never writes is there: begun anew, all notice that they missed some.
+    redis.call('DEL', notices)
+    redis.call(unpack(entry))
+  end
   while total - edge('XRANGE', '-', '+') > most_bytes do
     redis.call('XTRIM', notices, 'MAXLEN', redis.call('XLEN', notices) - 1)
   end
@@ -97,10 +106,16 @@ function verbs.news()
   for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
   local last, lines = info['last-generated-id'], {}
   if ARGV[4] ~= '' then
-    local found = redis.call('XRANGE', notices, '(0-' .. ARGV[4], '+', 'COUNT', 64)
-    for _, entry in ipairs(found) do
-      lines[#lines + 1] = entry[2][2]
-      last = entry[1]
+    local from, size = '0-' .. ARGV[4], 0
+    while size < together and #lines < 64 do
+      local found = redis.call('XRANGE', notices, '(' .. from, '+', 'COUNT', 4)
+      for _, entry in ipairs(found) do
+        lines[#lines + 1] = entry[2][2]
+        size = size + #entry[2][2]
+        last = entry[1]
+        from = last
+      end
+      if #found < 4 then break end
     end
   end
   return {info['first-entry'] and info['first-entry'][1], last, lines}
@@ -145,7 +160,9 @@ function verbs.subjects()
   for _, what in ipairs(redis.call('ZRANGE', revoked, 0, -1)) do
     local name, at = string.match(what, '^%["subject", (".*"), ([%d.]+)%]$')
     if name then
-      remember(cjson.decode('[' .. name .. ']')[1], string.format('%.3f', at * 1000))
+      pcall(function() -- it may be damaged
+        remember(cjson.decode('[' .. name .. ']')[1], string.format('%.3f', at * 1000))
+      end)
       redis.call('ZREM', revoked, what)
     end
   end

@@ -8,6 +8,7 @@ are notices: short, numbered lines that every process follows, and that are soon
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from time import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CAME, LEFT = "+", "-"  # how the notices about readers begin; `<sign><name> <text>`
-TOGETHER = 64 << 10  # bytes of notices that are written together
+TOGETHER = 64 << 10  # bytes of notices that are written, or read, together
 KEPT, KEPT_BYTES = 4096, 4 << 20  # of what was written together
 MOST_REVOKED = 100_000
 MOMENT = 1 / 6  # of a lease, after which it is renewed
@@ -51,7 +52,9 @@ class Roster(Protocol):
         """Return who listens anywhere, and the text about each."""
 
     def news(self, after: int | None) -> News:
-        """Return the notices after a number; None: none, only how far they go."""
+        """Return the next notices after a number, about `TOGETHER` bytes or one, and none when
+        there are no more; None: none, only how far they go.
+        """
 
     def post(self, notice: str) -> None:
         """Tell all processes, this one too."""
@@ -130,9 +133,15 @@ class MemoryRoster:
         """Return the notices after a number."""
         if after is None:
             return News([], self._number)
-        missed = self._number - after
-        found = list(self._notices)[-missed:] if missed else []
-        return News(found, self._number, missed == len(found))
+        before = self._number - len(self._notices)  # all that are not kept any more
+        found, size = list[str](), 0
+        for notice in islice(self._notices, max(0, after - before), None):
+            found.append(notice)
+            size += len(notice)
+            if size >= TOGETHER:
+                break
+        upto = max(before, min(after, self._number)) + len(found)
+        return News(found, upto, before <= after <= self._number)
 
     def post(self, notice: str) -> None:
         """Tell it."""

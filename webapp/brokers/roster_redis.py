@@ -47,7 +47,7 @@ class RedisRoster:
         """Return who listens on all machines."""
         found: list[tuple[str, str]] = []
         for owner in self._read("owners"):
-            flat = [part.decode() for part in self._read("readers", owner.decode())]
+            flat = [_text(part) for part in self._read("readers", _text(owner))]
             found += zip(flat[::2], flat[1::2], strict=True)
         return sorted(found)
 
@@ -58,7 +58,7 @@ class RedisRoster:
         upto = _number(last)
         if self._heard:
             self._link.attend(_NOTICES, f"0-{upto}", self._heard)
-        notices = [line for lines in batches for line in lines.decode().split("\n")]
+        notices = [line for lines in batches for line in _text(lines).split("\n")]
         whole = after in {None, upto} or (
             first is not None and _number(first) - 1 <= (after or 0) < upto
         )
@@ -103,7 +103,11 @@ class RedisRoster:
 
 def _timed(flat: list[bytes]) -> list[tuple[str, float]]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    return [(what.decode(), float(ms) / 1000) for what, ms in pairs]
+    return [(_text(what), float(ms) / 1000) for what, ms in pairs]
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")  # what is damaged must not take the others with it
 
 
 def _number(place: bytes) -> int:

@@ -11,10 +11,8 @@ from gevent.threadpool import ThreadPool
 
 from webapp.brokers.database import Database
 from webapp.brokers.roster import (
-    CAME,
     KEPT,
     KEPT_BYTES,
-    LEFT,
     LIFE,
     MOST_REVOKED,
     TOGETHER,
@@ -22,8 +20,9 @@ from webapp.brokers.roster import (
     full,
     full_of_subjects,
 )
+from webapp.brokers.roster_rows import came, gone, listed
 from webapp.brokers.wake import Bell
-from webapp.errors import TidingsError, Unavailable
+from webapp.errors import Unavailable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -52,27 +51,23 @@ CREATE TABLE notices (number INTEGER PRIMARY KEY AUTOINCREMENT, total INTEGER NO
 _SUBJECTS = [
     "CREATE TABLE subjects (subject TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID",
     """
-INSERT INTO subjects SELECT json_extract(what, '$[1]'), max(json_extract(what, '$[2]'))
+INSERT OR IGNORE INTO subjects SELECT json_extract(what, '$[1]'), max(json_extract(what, '$[2]'))
 FROM revoked WHERE what LIKE '["subject", %' AND json_valid(what) GROUP BY 1
 """,
     """DELETE FROM revoked WHERE what LIKE '["subject", %' AND json_valid(what)""",
 ]
 _REMEMBER = """
-INSERT INTO subjects VALUES (?, ?) ON CONFLICT (subject) DO UPDATE SET at = max(at, excluded.at)
+INSERT INTO subjects VALUES (?, ?) ON CONFLICT (subject) DO UPDATE SET at = max(at + 0, excluded.at)
 """
 _RENEW = """
 INSERT INTO processes VALUES (:owner, :until)
 ON CONFLICT (owner) DO UPDATE SET until = excluded.until
 """
-_INSERT = """
-INSERT OR REPLACE INTO readers
-SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
-"""
-_NEWEST = "SELECT number, total FROM notices ORDER BY number DESC LIMIT 1"
-_OLDEST = "SELECT number, total FROM notices ORDER BY number LIMIT 1"
-_READERS = """
-SELECT name, text FROM readers JOIN processes USING (owner) WHERE until > ? ORDER BY name
-"""
+# Zero is added, since a damaged row may hold text there.
+_NEWEST = "SELECT number, total + 0 FROM notices ORDER BY number DESC LIMIT 1"
+_OLDEST = "SELECT number, total + 0 FROM notices ORDER BY number LIMIT 1"
+_NOTICES = "SELECT number, lines FROM notices WHERE number > ? ORDER BY number LIMIT 64"
+_LAST_NUMBER = 1 << 62
 
 
 class SqliteRoster:
@@ -100,7 +95,7 @@ class SqliteRoster:
 
     def readers(self) -> list[tuple[str, str]]:
         """Return who listens on this machine."""
-        return self._ask(self._select, _READERS, (time(),))
+        return self._ask(self._listed)
 
     def news(self, after: int | None) -> News:
         """Return the notices after a number."""
@@ -156,12 +151,12 @@ class SqliteRoster:
 
     def _done(
         self, function: Callable[..., T], *values: Any
-    ) -> tuple[T | None, TidingsError | None, bool]:
+    ) -> tuple[T | None, Exception | None, bool]:
         # gevent prints what is raised in its threads.
         self._said = False
         try:
             return function(*values), None, self._said
-        except TidingsError as error:
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
             return None, error, False
 
     def _renew(self, changes: Mapping[str, str | None]) -> bool:
@@ -170,31 +165,25 @@ class SqliteRoster:
             known = db.execute("SELECT 1 FROM processes WHERE owner = ?", (self._owner,)).fetchall()
             db.execute(_RENEW, {"owner": self._owner, "until": now + self._life})
             self._say(db, self._changed(db, changes))
-            dead = db.execute("SELECT owner FROM processes WHERE until <= ?", (now,)).fetchall()
+            gone = "SELECT owner FROM processes WHERE until + 0 <= ?"
+            dead = db.execute(gone, (now,)).fetchall()
             for (owner,) in dead:
                 self._drop(db, owner)
         return bool(known)
 
     def _changed(self, db: Db, changes: Mapping[str, str | None]) -> list[str]:
         left = [name for name, text in changes.items() if text is None]
-        came = [(name, text) for name, text in changes.items() if text is not None]
-        said = []
-        for name in left:
-            gone = "DELETE FROM readers WHERE owner = ? AND name = ? RETURNING text"
-            rows = db.execute(gone, (self._owner, name)).fetchall()
-            said += [f"{LEFT}{name} {text}" for (text,) in rows]
-        # One statement: a thread that steps through rows hands the interpreter over at each.
-        if came:
-            db.execute(_INSERT, (self._owner, json.dumps(came)))
-        return said + [f"{CAME}{name} {text}" for name, text in came]
+        new = [(name, text) for name, text in changes.items() if text is not None]
+        return [*gone(db, self._owner, left), *came(db, self._owner, new)]
 
     def _retire(self) -> None:
         with self._database.transaction() as db:
             self._drop(db, self._owner)
 
     def _drop(self, db: Db, owner: str) -> None:
-        rows = db.execute("SELECT name, text FROM readers WHERE owner = ?", (owner,)).fetchall()
-        self._say(db, (f"{LEFT}{name} {text}" for name, text in rows))
+        names = "SELECT json_group_array(CAST(name AS TEXT)) FROM readers WHERE owner = ?"
+        [(found,)] = db.execute(names, (owner,))
+        self._say(db, gone(db, owner, json.loads(found)))
         db.execute("DELETE FROM readers WHERE owner = ?", (owner,))
         db.execute("DELETE FROM processes WHERE owner = ?", (owner,))
 
@@ -208,32 +197,41 @@ class SqliteRoster:
                 lines, size = [], 0
         if lines:
             self._write(db, lines)
+        self._drop_old(db)
 
     def _write(self, db: Db, lines: list[str]) -> None:
         text = "\n".join(lines)
-        _, before = db.execute(_NEWEST).fetchone() or (0, 0)
+        newest, before = db.execute(_NEWEST).fetchone() or (0, 0)
+        if newest > _LAST_NUMBER:  # of a damaged row: begun anew, all notice that they missed some
+            db.execute("DELETE FROM notices")
+            db.execute("DELETE FROM sqlite_sequence")
         total = before + len(text.encode())
         db.execute("INSERT INTO notices (total, lines) VALUES (?, ?)", (total, text))
-        newest, _ = db.execute(_NEWEST).fetchone()
+        self._said = True
+
+    def _drop_old(self, db: Db) -> None:
+        newest, total = db.execute(_NEWEST).fetchone() or (0, 0)
         while (oldest := db.execute(_OLDEST).fetchone()) and (
             oldest[0] <= newest - KEPT or total - oldest[1] > KEPT_BYTES
         ):
             db.execute("DELETE FROM notices WHERE number = ?", oldest[:1])
-        self._said = True
 
     def _news(self, after: int | None) -> News:
         with self._database.connection() as db:
+            newest, _ = db.execute(_NEWEST).fetchone() or (0, 0)
             if after is None:
-                newest = db.execute(_NEWEST).fetchone()
-                return News([], newest[0] if newest else 0)
-            rows = db.execute(
-                "SELECT number, lines FROM notices WHERE number >= ? ORDER BY number", (after,)
-            ).fetchall()
-        if not rows:
-            return News([], 0, after == 0)  # the file is another one
-        new = [row for row in rows if row[0] > after]
-        notices = [line for _, lines in new for line in lines.split("\n")]
-        return News(notices, rows[-1][0], rows[0][0] <= after + 1)
+                return News([], newest)
+            if after > newest:
+                return News([], 0, whole=False)  # the file is another one
+            oldest, _ = db.execute(_OLDEST).fetchone() or (1, 0)
+            notices, upto, size = list[str](), after, 0
+            for number, lines in db.execute(_NOTICES, (after,)):
+                text = lines if isinstance(lines, str) else ""
+                notices += text.split("\n")
+                upto, size = number, size + len(text)
+                if size >= TOGETHER:
+                    break
+        return News(notices, upto, oldest <= after + 1)
 
     def _post(self, notice: str) -> None:
         with self._database.transaction() as db:
@@ -264,6 +262,10 @@ class SqliteRoster:
         with self._database.transaction() as db:
             _have_subjects(db)
             return db.execute("SELECT subject, at FROM subjects").fetchall()
+
+    def _listed(self) -> list[tuple[str, str]]:
+        with self._database.connection() as db:
+            return listed(db)
 
     def _select(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         with self._database.connection() as db:

@@ -17,14 +17,17 @@ from flask import Blueprint, Response, request
 from webapp.auth import bearer
 from webapp.claims import MAX_TEXT
 from webapp.errors import Invalid, NotFound, Unauthorized
-from webapp.pace import Pace
+from webapp.pace import Pace, paced
 from webapp.revocations import Revoked
-from webapp.subscriptions import CONTEXT
+from webapp.skips import Skipping
+from webapp.subscriptions import CONTEXT, described
 from webapp.topics import HUB, SUBSCRIPTIONS
 from webapp.views import bodies, forms
 from webapp.views.tokens import carried
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flask.typing import ResponseReturnValue
 
     from webapp.auth import Authority
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 REVOCATIONS = f"{HUB}/revocations"
 _MAX_BODY = 64 << 10
+_PART_BYTES = 64 << 10  # of a listing, written at once
+_SKIPPING = Skipping("presence")
 _MOST_PARTS = 2  # of a path: a topic and a subscriber
 
 
@@ -65,19 +70,19 @@ class _Views:
         """Return all subscriptions, those of a topic, or one."""
         path, topic, subscriber = _asked()
         self._authority.visitor(self._token(), path)
-        pace, texts = Pace(), list[str]()
-        for found in self._found(topic, subscriber):
-            texts.append(json.dumps(found))
-            pace.keep()
-        about: Object = {"@context": CONTEXT, "lastEventID": str(self._hub.fanout.window.head)}
+        found = self._found(topic, subscriber)
+        digest = blake2b(path.encode(errors="replace"), digest_size=16)
+        for row in paced(found):
+            digest.update(json.dumps(row).encode())
+        about = {"@context": CONTEXT, "lastEventID": str(self._hub.fanout.window.head)}
         if subscriber is not None:
-            body = f"{json.dumps(about)[:-1]}, {texts[0][1:]}"
+            document = next(described(*found[0], topic, active=True))
+            body: str | Iterator[str] = json.dumps(about | document)
         else:
-            about |= {"id": path, "type": "Subscriptions"}
-            body = f'{json.dumps(about)[:-1]}, "subscriptions": [{", ".join(texts)}]}}'
+            body = _listing(about | {"id": path, "type": "Subscriptions"}, found, topic)
         answer = Response(body, mimetype="application/ld+json")
         answer.headers["Cache-Control"] = "no-cache"
-        answer.set_etag(blake2b("\n".join(texts).encode(), digest_size=16).hexdigest())
+        answer.set_etag(digest.hexdigest())
         answer.make_conditional(request)
         return answer
 
@@ -85,7 +90,7 @@ class _Views:
         """End the streams of the subscriptions that a GET would list."""
         path, topic, subscriber = _asked()
         self._authority.operator(self._token(), path)
-        names = {found["subscriber"] for found in self._found(topic, subscriber)}
+        names = {name for name, _ in self._found(topic, subscriber)}
         self._presence.kick(sorted(names))
         return Response(status=204)
 
@@ -115,8 +120,8 @@ class _Views:
     def _token(self) -> str | None:
         return carried(request, forms.query(request).to_dict(), self._origins)
 
-    def _found(self, topic: str | None, subscriber: str | None) -> list[Object]:
-        found = list(self._presence.subscriptions(topic, subscriber))
+    def _found(self, topic: str | None, subscriber: str | None) -> list[tuple[str, str]]:
+        found = self._presence.subscribers(topic, subscriber)
         if subscriber is not None and not found:
             detail = "There is no such subscription, or it has ended."
             raise NotFound(detail, f"All are listed at {SUBSCRIPTIONS}.")
@@ -128,6 +133,24 @@ def _subject(text: str | None) -> str:
         detail = f"A subject has 1 to {MAX_TEXT:,} characters, as a token's sub has."
         raise Invalid(detail, "Send the sub of the tokens that are to be revoked.")
     return text
+
+
+def _listing(
+    about: dict[str, str], found: list[tuple[str, str]], topic: str | None
+) -> Iterator[str]:
+    """Yield the text of a listing, some at a time: it is several times as large as what is kept."""
+    begin, pace = f'{json.dumps(about)[:-1]}, "subscriptions": [', Pace()
+    part, size, comma = [begin], len(begin), ""
+    for name, text in found:
+        with _SKIPPING:  # it may be damaged
+            for document in described(name, text, topic, active=True):
+                part.append(comma + json.dumps(document, allow_nan=False))
+                size, comma = size + len(part[-1]), ", "
+                pace.keep()
+        if size >= _PART_BYTES:
+            yield "".join(part)
+            part, size = [], 0
+    yield "".join([*part, "]}"])
 
 
 def _asked() -> tuple[str, str | None, str | None]:
