@@ -253,6 +253,13 @@ def test_it_lists_every_option_of_the_command_line() -> None:
         assert {it for row in listed for it in re.findall(r"`(.*?)`", row)} <= known
 
 
+def test_the_architecture_names_every_package() -> None:
+    named = re.findall(
+        r"^\| `(\w+)` \|", section("internals/architecture.md", "Packages"), re.MULTILINE
+    )
+    assert {path.parent.name for path in ROOT.glob("webapp/*/__init__.py")} <= set(named)
+
+
 def test_its_pictures_are_there() -> None:
     for page, text in PAGES.items():
         for path in re.findall(r"!\[.*?\]\((.*?)\)", text):
