@@ -83,7 +83,18 @@ LAYERS = [
         "cli.tail",
         "cli.token",
     ],
-    ["", "cli", "cli.__main__", "refusals", "server", "shared", "startup"],
+    [
+        "",
+        "cli",
+        "cli.__main__",
+        "conf",
+        "exposure",
+        "refusals",
+        "server",
+        "shared",
+        "startup",
+        "worker",
+    ],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_IMPORT_GEVENT = {
@@ -99,6 +110,7 @@ MAY_IMPORT_GEVENT = {
     "turns",
     "listener",
     "server",
+    "startup",
     "watch",
     "demo",
     "brokers",

@@ -26,20 +26,24 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Build and wire the app; nothing is started before it serves.
 
     :param settings: None reads them from the environment.
-    :raises Misconfigured: the settings contradict each other.
+    :raises Misconfigured: the settings contradict each other, or the server cannot hold streams.
     """
     # Here and not above: gunicorn's master imports this package for its worker class, and what
     # these import (ssl) must not be imported before gevent has patched the worker.
+    from webapp import exposure
     from webapp.auth import Authority
     from webapp.brokers import connect
     from webapp.demo import Demo
     from webapp.hub import Hub
     from webapp.limits import behind
     from webapp.settings import Settings
+    from webapp.startup import Server, check_server, end_at_once
     from webapp.views import events, openapi, ops, origins, pages, problems
     from webapp.views.lean import LeanFlask
 
+    check_server()
     settings = settings or Settings.from_env(os.environ)
+    exposure.check(settings, 1, [])
     templates = Path(__file__).parent.parent / "templates"
     app = LeanFlask(__name__, template_folder=str(templates))
     hub = Hub(connect(settings), settings, _max_readers(settings))
@@ -49,8 +53,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.demo:
         hub.observers.append(Demo(hub))
     app.url_map.merge_slashes = False  # its redirects would be pages
-    if settings.local and settings.port is None:
+    if settings.local:  # then it is not served where others can reach it
         app.before_request(problems.refuse_made_up_hosts)
+        if not Server.is_ours:
+            exposure.guard(app, settings, end_at_once)
     problems.init_app(app)
     app.after_request(pages.as_declared)
     authority = Authority(settings)

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import gc
 import logging
-import sys
 import time
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NoReturn, cast
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, cast
 
 import gevent
 from gevent.event import Event as Signal
 from gevent.pool import Pool
 from gunicorn import sock as gunicorn_sock
-from gunicorn.arbiter import Arbiter
-from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
-from gunicorn.workers.ggevent import GeventWorker
 
-from webapp import once, shared, wire
+from webapp import once, wire
 from webapp.connection import Connection
 from webapp.errors import Misconfigured, Unavailable
 from webapp.input import Input
@@ -32,13 +27,13 @@ from webapp.journal import Lines
 from webapp.listener import Address, Listener
 from webapp.refusals import refusal
 from webapp.startup import file_limit
+from webapp.worker import CheckedWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Flask
 
-    from webapp.errors import TidingsError
     from webapp.hub import Hub
     from webapp.settings import Settings
 
@@ -64,34 +59,15 @@ _AT_ONCE = 64  # of them, where the system has no more files
 _FEW = 500  # connections with which a full collection takes a few milliseconds
 
 
-class Log(Logger):
-    """gunicorn's log, with one line for one request whatever its path decodes to."""
-
-    def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
-        """Return what the access log's format may name."""
-        atoms = super().atoms(resp, req, environ, request_time)
-        return {**atoms, "U": quote(atoms["U"] or "", safe="/:@!$&'()*+,;=")}
-
-
-class StreamWorker(GeventWorker):
+class StreamWorker(CheckedWorker):
     """A gevent worker that says goodbye to its readers before it stops."""
 
     hub: Hub
     settings: Settings
-    number: int | None = None
-    """Which of the workers it is; gunicorn.conf.py says so before the fork."""
 
     def load_wsgi(self) -> None:
         """Load the app, find its hub and let it follow the log."""
-        if self.number is not None:
-            from webapp.metrics import be_worker
-
-            shared.keep()
-            be_worker(self.number)
-        try:
-            super().load_wsgi()
-        except Misconfigured as error:
-            self._give_up(error)
+        super().load_wsgi()
         app = cast("Flask", self.wsgi)
         self.hub = app.extensions["tidings"]
         self.settings = self.hub.settings
@@ -155,19 +131,12 @@ class StreamWorker(GeventWorker):
                 self.hub.start()
                 break
             except Misconfigured as error:
-                self._give_up(error)
+                self.give_up(error)
             except Unavailable as error:
                 if time.monotonic() > until:
-                    self._give_up(error)
+                    self.give_up(error)
                 self.log.warning("Waiting for the log: %s", error)
                 gevent.sleep(1)
-
-    def _give_up(self, error: TidingsError) -> NoReturn:
-        self.log.critical("Tidings does not start: %s", error)
-        # The first workers take the server with them; one that was started again later must not:
-        # the others still have their readers.
-        first = self.age <= self.cfg.workers
-        sys.exit(Arbiter.WORKER_BOOT_ERROR if first else 1)
 
     def init_signals(self) -> None:
         """Prepare to be woken from `run`."""
