@@ -77,7 +77,7 @@ def test_the_readme_is_short() -> None:
 
 # Blocks
 
-CHECKED = {"sh", "json", "yaml", "env"}  # by the tests below, wherever they stand
+CHECKED = {"sh", "json", "yaml"}  # by the tests below, wherever they stand
 
 
 def test_every_block_is_run_or_checked_or_listed_with_the_reason() -> None:
@@ -118,30 +118,30 @@ def test_its_yaml_is_yaml(block: Block) -> None:
 
 # What each line of shell begins with, and where it is tried.
 TRIED = {
-    "GUNICORN_CMD_ARGS=": "below",
-    "TIDINGS_CORS_ORIGINS=": "below",
+    "GUNICORN_CMD_ARGS=": "test_docs_run",
+    "TIDINGS_CORS_ORIGINS=": "test_docs_run",
     "TIDINGS_WAVE=": "test_resources, with fewer",
     "FUZZ_SECONDS=": "test_fuzz, for less long",
     "awk ": "test_recipes",
-    "curl ": "below",
-    "done": "test_recipes, and below",
+    "curl ": "test_docs_run",
+    "done": "test_recipes, test_docs_run",
     "eval ": "test_cli, as the shell does",
-    "export TIDINGS_JWT_KEY=": "below",
+    "export TIDINGS_JWT_KEY=": "test_docs_run",
     "export TIDINGS_URL=": "the variables are those of test_cli",
-    "export TOKEN=": "below",
+    "export TOKEN=": "test_docs_run",
     "fly ": "needs an account",
     "gcloud ": "test_deploy, and needs an account",
     "git push heroku ": "needs an account",
     "heroku ": "test_deploy, and needs an account",
-    "make ": "below",
-    "openssl ": "below",
-    "pipx install .": "installs what test_module imports",
-    "sqlite3 ": "test_sqlite",
+    "make ": "test_docs_run",
+    "openssl ": "test_docs_run",
+    "pipx install .": "needs a registry; test_packaging looks at what would be installed",
+    "sqlite3 ": "test_sqlite, by the same function of SQLite",
     "systemctl ": "test_deploy, as systemd does",
     "tail -F ": "test_cli, test_recipes",
     "tidings ": "test_cli",
     ".venv/bin/tidings ": "test_cli",
-    "while ": "test_recipes, and below",
+    "while ": "test_recipes, test_docs_run",
 }
 
 
