@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT, need
 from doc_pages import NOT_RUN, PAGES, every_block, headings, prose, section, shell_lines, taken
 
-from webapp import changes, claims, events, keys
+from webapp import changes, claims, events, jwks, keys
 from webapp.brokers import roster
 from webapp.cli import main
 from webapp.settings import PREFIX, Settings
@@ -209,7 +209,8 @@ LIMITS = {
     "URI templates among them": claims.MAX_TEMPLATES,
     "`sub`": claims.MAX_TEXT,
     "`mercure.payload`": claims.MAX_PAYLOAD >> 10,
-    "keys of a JWKS": keys._MAX_KEYS,
+    "requests of one worker that wait for a JWKS": keys.MAX_WAITING,
+    "keys of a JWKS": jwks.MAX_KEYS,
 }
 
 

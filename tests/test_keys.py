@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
-from conftest import KEY, PATIENCE, running, until
+from conftest import KEY, PATIENCE, ROOT, running, until
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization import PublicFormat as Public
 
 from webapp import keys, texts
+from webapp.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,6 +176,7 @@ class Publisher(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.publish(*private)
         self.status = 200
+        self.raw = b""  # sent instead of an answer
         self.asked = 0
 
     def publish(self, *private: tuple[str, Any]) -> None:
@@ -188,6 +192,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked += 1
+        if self.server.raw:
+            self.wfile.write(self.server.raw)
+            return
         self.send_response(self.server.status)
         self.end_headers()
         self.wfile.write(self.server.body)
@@ -247,6 +254,131 @@ def test_without_published_keys_tokens_wait_and_public_readers_do_not(
     with server.listen(headers=accept | bearer) as stream:  # an EventSource must come back
         assert [message.type for message in stream.rest()] == ["hub.bye"]
     assert publisher.asked == 1
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+TROUBLE = {
+    "no HTTP": b"\x16\x03\x01 not http\r\n\r\n",
+    "nothing": b"\r\n",
+    "a chunk that is cut": CHUNKED + b'ff\r\n{"keys"',
+    "no chunk": CHUNKED + b"zz\r\n",
+    "a deep document": b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 900_000,
+    "a long one": b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (1 << 21),
+    "no JSON": b"HTTP/1.1 200 OK\r\n\r\n<html>",
+    "no UTF-8": b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe\xff",
+    "no keys": b'HTTP/1.1 200 OK\r\n\r\n{"keys": 7}',
+    "a redirect to a file": b"HTTP/1.1 302 x\r\nLocation: file:///etc/passwd\r\n\r\n",
+    "a redirect to itself": b"HTTP/1.1 302 x\r\nLocation: /jwks.json\r\n\r\n",
+    "a redirect to nowhere": b"HTTP/1.1 302 x\r\nLocation: http://[\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", TROUBLE.values(), ids=TROUBLE)
+def test_whatever_a_url_answers_tokens_wait_and_nothing_breaks(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture, raw: bytes
+) -> None:
+    published = keys.Published(publisher.url, ())
+    publisher.raw = raw
+    with pytest.raises(Unavailable, match="TIDINGS_JWKS_URL"):
+        published.named("one")
+    assert len([it for it in caplog.records if "no keys from TIDINGS_JWKS_URL" in it.message]) == 1
+
+
+def test_no_other_host_is_asked_for_keys(publisher: Publisher) -> None:
+    with Publisher(("one", RSA)) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        publisher.raw = b"HTTP/1.1 302 x\r\nLocation: %s\r\n\r\n" % other.url.encode()
+        with pytest.raises(Unavailable):
+            keys.Published(publisher.url, ()).named("one")
+        other.shutdown()
+        thread.join(PATIENCE)
+    assert (publisher.asked, other.asked) == (1, 0)
+
+
+def test_a_key_of_an_odd_form_is_left_out_and_others_are_good(publisher: Publisher) -> None:
+    good = jwk("one", RSA)
+    odd = [{**good, "alg": ["RS256"]}, {**good, "kid": ["one"]}, {**good, "n": 7}, 7, None, [good]]
+    publisher.body = json.dumps({"keys": [*odd, good]}).encode()
+    assert [key.id for key in keys.Published(publisher.url, ()).named("one")] == ["one"]
+
+
+def test_a_failure_is_logged_once_a_minute_for_each_kind(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("webapp.keys.time", clock)
+    published = keys.Published(publisher.url, ())
+    for status in (500, 500, 200, 500):
+        publisher.status, publisher.raw = status, b"" if status == 500 else b"no HTTP\r\n"
+        clock.now += 11
+        with pytest.raises(Unavailable):
+            published.named("one")
+    assert publisher.asked == 4
+    assert len(caplog.records) == 2
+    clock.now += 61
+    publisher.raw = b""
+    with pytest.raises(Unavailable):
+        published.named("one")
+    assert len(caplog.records) == 3
+
+
+def test_while_the_url_is_in_trouble_an_unknown_key_is_not_called_a_wrong_one(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("webapp.keys.time", clock)
+    published = keys.Published(publisher.url, ())
+    assert published.named("unknown") == []
+    publisher.status = 500
+    clock.now += 11
+    with pytest.raises(Unavailable):
+        published.named("two")
+    assert [key.id for key in published.named("one")] == ["one"]
+
+
+DRIPPING = """
+from gevent import monkey; monkey.patch_all()
+import gevent, json, sys, time
+from gevent.server import StreamServer
+from webapp import jwks, keys
+from webapp.errors import Unavailable
+
+jwks.DEADLINE_S = keys.DEADLINE_S = 0.5
+asked = []
+
+def drip(sock, address):
+    asked.append(address)
+    for _ in range(1000):
+        sock.sendall(b"H" if sys.argv[1] == "head" else b"HTTP/1.1 200 OK\\r\\n\\r\\n{")
+        gevent.sleep(0.02)
+
+server = StreamServer(("127.0.0.1", 0), drip)
+server.start()
+published = keys.Published(f"http://127.0.0.1:{server.server_port}/", ())
+refused = []
+
+def ask(number):
+    try:
+        published.named("one")
+    except Unavailable:
+        refused.append(number)
+
+tasks = [gevent.spawn(ask, number) for number in range(keys.MAX_WAITING + 10)]
+gevent.sleep(0.1)
+at_once = len(refused)
+gevent.joinall(tasks, timeout=20)
+print(json.dumps([at_once, len(refused), len(asked)]))
+"""
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_a_url_that_drips_holds_nobody_for_long(part: str) -> None:
+    command = [sys.executable, "-c", DRIPPING, part]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=True)
+    at_once, refused, asked = json.loads(done.stdout)
+    assert (refused, asked) == (60, 1)
+    assert 9 <= at_once <= 10  # one looks, as many as may wait for it, and the others go
 
 
 class Clock:

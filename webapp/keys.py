@@ -5,11 +5,9 @@ A key is good for the algorithms of its type only, whatever a token says of itse
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
-import urllib.request
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jwt
@@ -18,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from webapp.errors import Misconfigured, Unavailable
+from webapp.jwks import DEADLINE_S, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,9 +29,9 @@ _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
 _FRESH = 300  # seconds that published keys are used without a look
 _PAUSE = 10  # seconds between two looks, whatever tokens come
-_TIMEOUT = 5  # seconds
-_MAX_BYTES = 1 << 20
-_MAX_KEYS = 100
+_QUIET = 60  # seconds between two lines about one kind of failure
+MAX_WAITING = 50
+"""Requests that wait for keys at once; others are refused."""
 
 
 class Key(NamedTuple):
@@ -73,54 +72,80 @@ class Published:
         self._url = url
         self._accepted = accepted
         self._keys: list[Key] = []
-        self._known = False
+        self._known = self._failed = False
         self._looked = self._fetched = float("-inf")
         self._looking = threading.Lock()
+        self._waiting = 0
+        self._logged: dict[str, float] = {}
 
     def named(self, id: str | None) -> list[Key]:
         """Return the keys that have an id, or all where a token names none.
 
-        :raises Unavailable: they were never to be had so far.
+        :raises Unavailable: they were never to be had so far; or this one is unknown, and the URL
+            does not answer, or as many requests as may wait for it.
         """
         now = time.monotonic()
         if not self._known:
-            self._look()
+            self._wait()
         elif now - self._fetched > _FRESH and now - self._looked > _PAUSE:
             # Nobody waits: the old ones are good meanwhile.
+            self._looked = now
             threading.Thread(target=self._look, daemon=True).start()
-        if not (found := self._matching(id)) and now - self._looked > _PAUSE:
-            self._look()
+        if not (found := self._matching(id)) and (
+            now - self._looked > _PAUSE or self._looking.locked()
+        ):
+            self._wait()
             found = self._matching(id)
-        if not self._known:
-            detail = "The keys that tokens are checked with cannot be had."
-            raise Unavailable(detail, "See that TIDINGS_JWKS_URL answers.")
+        if not self._known or (self._failed and not found):
+            raise _unavailable()
         return found
 
     def _matching(self, id: str | None) -> list[Key]:
         return [key for key in self._keys if id is None or key.id in {None, id}]
 
-    def _look(self) -> None:
-        with self._looking:  # those who come meanwhile wait for the one that asks
-            now = time.monotonic()
-            if now - self._looked < _PAUSE:
-                return
-            self._looked = now
-            try:
-                self._keys = self._fetch()
-            except (OSError, ValueError) as error:
-                log.warning("no keys from TIDINGS_JWKS_URL: %s", error)
-            else:
-                self._known, self._fetched = True, now
+    def _wait(self) -> None:
+        """Look, or wait for the one that looks: not for long, and not with all the world."""
+        if self._waiting >= MAX_WAITING:
+            raise _unavailable()
+        self._waiting += 1
+        try:
+            if not self._looking.acquire(timeout=2 * DEADLINE_S):
+                raise _unavailable()
+        finally:
+            self._waiting -= 1
+        try:
+            if time.monotonic() - self._looked > _PAUSE:
+                self._refresh()
+        finally:
+            self._looking.release()
 
-    def _fetch(self) -> list[Key]:
-        with urllib.request.urlopen(self._url, timeout=_TIMEOUT) as answer:  # noqa: S310 - https
-            body = answer.read(_MAX_BYTES)
-        document = json.loads(body)
-        if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
-            message = "it is no JWKS"
-            raise ValueError(message)  # noqa: TRY004 - a document of another form
-        found = [self._key(entry) for entry in document["keys"][:_MAX_KEYS]]
-        return [key for key in found if key and key.algorithms]
+    def _look(self) -> None:
+        if self._looking.acquire(blocking=False):
+            try:
+                self._refresh()
+            finally:
+                self._looking.release()
+
+    def _refresh(self) -> None:
+        self._failed = True
+        try:
+            entries = fetch(self._url)
+            found = [self._key(entry) for entry in entries]
+            self._keys = [key for key in found if key and key.algorithms]
+        except Exception as error:  # noqa: BLE001 - whatever a server answers, tokens are checked
+            self._log(error)
+        else:
+            self._known, self._failed = True, False
+            self._fetched = time.monotonic()
+        finally:
+            self._looked = time.monotonic()  # from its end on: it may have taken all of its time
+
+    def _log(self, error: Exception) -> None:
+        """Write why there are no keys, once a minute for each kind of failure."""
+        kind, now = type(error).__name__, time.monotonic()
+        if now - self._logged.get(kind, float("-inf")) > _QUIET:
+            self._logged[kind] = now
+            log.warning("no keys from TIDINGS_JWKS_URL: %s: %s", kind, error)
 
     def _key(self, entry: Any) -> Key | None:
         try:
@@ -129,12 +154,20 @@ class Published:
             return None  # of a type that is not known here; others are good all the same
         if entry.get("use", "sig") != "sig":
             return None
+        said = [entry.get(name) for name in ("alg", "kid")]
+        if not all(it is None or isinstance(it, str) for it in said):
+            return None
         algorithms = _algorithms(key.key)
         if "alg" in entry:
             algorithms &= {entry["alg"]}
         if self._accepted:
             algorithms &= set(self._accepted)
         return Key(key.key, algorithms, key.key_id)
+
+
+def _unavailable() -> Unavailable:
+    detail = "The keys that tokens are checked with cannot be had."
+    return Unavailable(detail, "See that TIDINGS_JWKS_URL answers.")
 
 
 def _loaded(pem: str) -> Any:
