@@ -7,6 +7,7 @@ topic, without stopping at its end. An event's id names its place.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from webapp.views.lean import LeanFlask
 
     check_server()
-    settings = settings or Settings.from_env(os.environ)
+    settings = _with_max_pipes(settings or Settings.from_env(os.environ))
     exposure.check(settings, 1, [])
     templates = Path(__file__).parent.parent / "templates"
     app = LeanFlask(__name__, template_folder=str(templates))
@@ -91,6 +92,13 @@ def _max_readers(settings: Settings) -> int:
     if settings.max_subscribers is not None:
         return settings.max_subscribers
     return file_limit() * 8 // 10
+
+
+def _with_max_pipes(settings: Settings) -> Settings:
+    from webapp.startup import file_limit
+
+    most = file_limit() // 10 if settings.max_pipes is None else settings.max_pipes
+    return replace(settings, max_pipes=most)
 
 
 _CURSORS = ("Last-Event-ID", "Mercure-Last-Event-ID")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn import util
 from gunicorn.http.body import ChunkedReader
 
-from webapp.errors import TimedOut
+from webapp.errors import TimedOut, Unavailable
 from webapp.output import Output
 from webapp.pace import give_way
 from webapp.watch import Watch
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _VANISHED = 4  # write time-outs, after which the system gives up a peer that is silent
 _DRIPPING = 10  # body time-outs that a body may take in all; a pipe may take for ever
 _SLICE = 0.002  # seconds that a client which sends without a pause keeps the loop
+_LOOK_EVERY_S = 2  # whether the token of a silent pipe is still good
 _SEND_BUFFER = 128 << 10  # what the kernel may hold for a reader that does not read
 
 
@@ -40,31 +41,42 @@ class Connection(Output):
 
     :param waiters: to note this connection in while it waits for its client to say something, the
         one that waits longest first.
+    :param pipes: the same for a pipe that waits for its next line.
     """
 
     # There may be thousands.
     __slots__ = (
         "_body",
+        "_check",
         "_deadline",
         "_deaf",
         "_finishing",
         "_live",
+        "_pipes",
         "_request",
         "_turn",
         "_waiters",
         "_waiting",
+        "evicted",
         "late",
         "linger",
         "trusted",
     )
 
     def __init__(
-        self, sock: Any, settings: Settings, waiters: dict[Connection, None] | None = None
+        self,
+        sock: Any,
+        settings: Settings,
+        waiters: dict[Connection, None] | None = None,
+        pipes: dict[Connection, None] | None = None,
     ) -> None:
         super().__init__(sock, settings)
         self.trusted: bool | None = None  # as a proxy; None: nobody has asked yet
         self.late = ""  # which time-out ended it without an answer that says so
+        self.evicted = False
         self._waiters = {} if waiters is None else waiters
+        self._pipes = {} if pipes is None else pipes
+        self._check: Callable[[], object] = bool
         self.linger = False
         self._waiting = True
         self._live = False
@@ -103,6 +115,7 @@ class Connection(Output):
         if head:
             self.sendall(head)  # an answer without a body
         self._waiting, self._body, self._live = True, False, False
+        self._check = bool
         self._request = None  # it knows this connection: no cycle for the collector
         self._deadline = float("inf")
 
@@ -128,6 +141,8 @@ class Connection(Output):
         """Receive some bytes; none means that the client is gone, or too slow with its head.
 
         :raises TimedOut: the body stopped arriving.
+        :raises Unavailable: others need the connection of a pipe.
+        :raises TidingsError: the client may not go on with its pipe.
         """
         if self._deaf or (self._finishing and (self._waiting or self._live)):
             return b""
@@ -143,6 +158,10 @@ class Connection(Output):
             raise TimedOut(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
         except OSError:
             return b""
+        if self.evicted:
+            detail = "The hub has no files left, and this pipe was silent for the longest time."
+            remedy = "Send what follows the last published line through a new one."
+            raise Unavailable(detail, remedy, reason="connections")
         if self._waiting and data:
             self._waiting = False
             self._deadline = time.monotonic() + self._settings.header_timeout
@@ -160,19 +179,38 @@ class Connection(Output):
                     give_way()
                     self._turn = time.monotonic()
                 return data
-        self._sock.settimeout(self._patience())
-        if not self._live:
-            self._waiters[self] = None
+        waiting = self._pipes if self._live else self._waiters
+        waiting[self] = None
         try:
-            data = self._sock.recv(size)
+            data = self._await_line(size) if self._live else self._await_bytes(size)
         finally:
-            self._waiters.pop(self, None)
+            waiting.pop(self, None)
         self._turn = time.monotonic()
         return data
 
+    def _await_bytes(self, size: int) -> bytes:
+        self._sock.settimeout(self._patience())
+        data: bytes = self._sock.recv(size)
+        return data
+
+    def _await_line(self, size: int) -> bytes:
+        """Wait for what a pipe brings next, and look now and then whether its client still may."""
+        until = time.monotonic() + self._settings.pipe_idle
+        while (left := until - time.monotonic()) > _LOOK_EVERY_S:
+            self._sock.settimeout(_LOOK_EVERY_S)
+            try:
+                data: bytes = self._sock.recv(size)
+            except TimeoutError:
+                self._check()
+            else:
+                return data
+        self._sock.settimeout(max(left, 0.001))
+        data = self._sock.recv(size)
+        return data  # noqa: RET504 - gevent's socket says no type
+
     def close(self) -> None:
         """Close; let the client read the answer first where it may still be sending."""
-        if self.linger:
+        if self.linger and not self.evicted:  # who was evicted was silent, and its file is needed
             util.close_graceful(self._sock, timeout=1.0)
         else:
             self._sock.close()
@@ -188,9 +226,18 @@ class Connection(Output):
         self.linger = True
         self._request.force_close()
 
-    def live(self) -> None:
-        """The body is a pipe that may be quiet for hours and ends when the hub stops."""
+    def live(self, check: Callable[[], object] = bool) -> None:
+        """The body is a pipe that may be quiet for hours and ends when the hub stops.
+
+        :param check: asked while it is quiet; what it raises ends the pipe and is its answer.
+        """
         self._live = True
+        self._check = check
+
+    def evict(self) -> None:
+        """End a pipe that waits for its next line, with an answer: others need its file."""
+        self.evicted = True
+        self._shutdown(socket.SHUT_RD)
 
     def finish(self) -> None:
         """The worker stops: end what would wait for more, an idle wait or a live pipe."""
@@ -214,8 +261,6 @@ class Connection(Output):
             log.debug("the client was gone already")
 
     def _patience(self) -> float | None:
-        if self._live:
-            return self._settings.pipe_idle
         left = max(self._deadline - time.monotonic(), 0.001)
         if self._body:
             return min(self._settings.body_timeout, left)

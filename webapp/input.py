@@ -11,7 +11,7 @@ from webapp.errors import Invalid, TooLarge
 from webapp.framing import MAX_TRAILERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from webapp.connection import Connection
 
@@ -44,14 +44,16 @@ class Input:
                 raise _broken()
         return data
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self, check: Callable[[], object]) -> Iterator[bytes]:
         """Yield the body as it arrives, for as long as it lasts; a stop of the hub ends it.
 
         gunicorn's own `read` and `readline` would wait until they have what they were asked for.
 
+        :param check: asked now and then while nothing arrives; what it raises ends the body.
         :raises Invalid: the body broke off.
+        :raises Unavailable: others need the connection.
         """
-        self._connection.live()
+        self._connection.live(check)
         reader = self._body.reader
         try:
             if isinstance(reader, ChunkedReader):

@@ -73,6 +73,7 @@ class StreamWorker(CheckedWorker):
         self.settings = self.hub.settings
         self.connections: set[Connection] = set()
         self.waiters: dict[Connection, None] = {}
+        self.pipes: dict[Connection, None] = {}
         self._most = min(self.worker_connections, file_limit()) * _FULL // 100
         self._share_log()
         self.cfg.set("limit_request_field_size", self.settings.max_header_bytes)
@@ -166,7 +167,7 @@ class StreamWorker(CheckedWorker):
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""
-        connection: Any = Connection(client, self.settings, self.waiters)
+        connection: Any = Connection(client, self.settings, self.waiters, self.pipes)
         self.connections.add(connection)
         if len(self.connections) > self._most:
             self._make_room(1)
@@ -179,10 +180,14 @@ class StreamWorker(CheckedWorker):
 
     def _make_room(self, count: int) -> None:
         """Hang up on those that have waited longest for their clients to say something."""
-        for connection in list(islice(self.waiters, count)):
+        silent = list(islice(self.waiters, count))
+        for connection in silent:
             del self.waiters[connection]
             self.hub.metrics.refused("connections")
             connection.abort()
+        for connection in list(islice(self.pipes, count - len(silent))):
+            del self.pipes[connection]
+            connection.evict()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Serve one request of a `Connection`."""

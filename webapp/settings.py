@@ -105,6 +105,10 @@ class Settings:
     """Bytes of replays that are being sent per worker; half of them to one client."""
     max_variables: int = _setting(50, texts.count_above_zero)
     """Variables of all URI templates of one stream: what an event costs grows with them."""
+    max_pipes: int | None = _setting(None, texts.count)
+    """Open NDJSON pipes per worker; None: 10 % of the file limit, 0: no limit."""
+    max_pipes_per_publisher: int = _setting(32, texts.count)
+    """Open NDJSON pipes per worker and token, or address where there are none; 0: no limit."""
     publish_rate: float = _setting(0.0, texts.rate)
     """Events a second that a token, or an address where there are none, may publish per worker;
     0: no limit.

@@ -13,7 +13,7 @@ from webapp.views import forms, values
 from webapp.views.charset import check_charset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flask import Request
     from werkzeug.datastructures import MultiDict
@@ -59,13 +59,16 @@ def drafts(
     return [draft(values.Value(_plain(fields), large=False), default)]
 
 
-def lines(request: Request, max_line: int) -> Iterator[list[bytes]]:
+def lines(
+    request: Request, max_line: int, check: Callable[[], object] = bool
+) -> Iterator[list[bytes]]:
     """Yield the complete lines of the body as they arrive, in batches, for as long as it lasts.
 
+    :param check: asked now and then while nothing arrives; what it raises ends the body.
     :raises TooLarge: a line is over `max_line` bytes.
     """
     rest = bytearray()
-    for piece in _pieces(request):
+    for piece in _pieces(request, check):
         complete, end, begun = piece.rpartition(b"\n")
         found = bytes(rest + complete).split(b"\n") if end else []
         short = found
@@ -150,10 +153,10 @@ def draft(value: Value, default: str | None) -> Draft:
     )
 
 
-def _pieces(request: Request) -> Iterator[bytes]:
+def _pieces(request: Request, check: Callable[[], object]) -> Iterator[bytes]:
     body = request.environ["wsgi.input"]
     if hasattr(body, "pieces"):
-        for piece in body.pieces():  # a fast client's may be as long as the kernel's buffer
+        for piece in body.pieces(check):  # a fast client's may be as long as the kernel's buffer
             for start in range(0, len(piece), _LOT):
                 yield piece[start : start + _LOT]
         return

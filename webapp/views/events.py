@@ -7,6 +7,7 @@ import json
 import random
 import re
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -24,7 +25,7 @@ from webapp.texts import duration
 from webapp.topics import DEFAULT
 from webapp.views import bodies, forms
 from webapp.views.origins import check_publisher
-from webapp.views.pipe import Pipe
+from webapp.views.pipe import Pipe, PipeQuota
 from webapp.views.tokens import carried
 from webapp.voice import jittered_retry
 from webapp.watch import STRAY
@@ -74,6 +75,7 @@ class _Views:
         self._authority = authority
         self._settings = settings
         self._rate = Rate(settings.publish_rate)
+        self._pipes = PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher)
 
     def subscribe(self, default: str | None) -> ResponseReturnValue:
         """Settle all that can fail, then stream."""
@@ -129,14 +131,21 @@ class _Views:
         pay = partial(self._pay_in_time, self._payer(token))
         step = int(min(_PIPE_STEP, self._rate.burst))
         pipe = Pipe(partial(self._append_part, token, pay), default, step)
+        check, limit = partial(self._check_idle, token), self._settings.max_body_bytes
         try:
-            for lines in bodies.lines(request, self._settings.max_body_bytes):
-                pipe.take(lines)
+            with self._pipes.place(self._publisher(token)):
+                for lines in bodies.lines(request, limit, check):
+                    pipe.take(lines)
         except TidingsError as error:
             error.extra.setdefault("line", pipe.line + 1)
             error.extra.update(published=pipe.published, last_id=pipe.last_id)
             raise
         return jsonify(published=pipe.published, last_id=pipe.last_id)
+
+    def _check_idle(self, token: str | None) -> None:
+        """Refuse a token that has ended or was revoked; one whose key is away is good meanwhile."""
+        with suppress(Unavailable):
+            self._authority.publisher(token)
 
     def _append_part(self, token: str | None, pay: Pay, drafts: list[Draft]) -> list[Event]:
         # Asked again for each part of a pipe: the token may end before it does.
@@ -156,8 +165,9 @@ class _Views:
         return self._hub.publish(drafts)
 
     def _payer(self, token: str | None) -> str:
-        if not self._settings.publish_rate:
-            return ""
+        return self._publisher(token) if self._settings.publish_rate else ""
+
+    def _publisher(self, token: str | None) -> str:
         # Where there is no key anybody can make tokens up.
         keyed = token and self._settings.keyed
         return bearer(token or "") if keyed else client(request.remote_addr)

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from webapp.errors import TidingsError, Unavailable
+from webapp.errors import TidingsError, TooMany, Unavailable
 from webapp.pace import give_way, paced
 from webapp.views import bodies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from webapp.events import Draft, Event
+
+
+class PipeQuota:
+    """How many pipes are open, in all and for each publisher.
+
+    :param most: pipes in all; 0: any number.
+    :param most_each: pipes of one publisher; 0: any number.
+    """
+
+    def __init__(self, most: int, most_each: int) -> None:
+        self._most = most
+        self._most_each = most_each
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, publisher: str) -> Iterator[None]:
+        """Count a pipe while it lasts.
+
+        :raises TooMany: the publisher has as many as it may.
+        :raises Unavailable: there are as many as may be.
+        """
+        if self._most_each and self._open[publisher] >= self._most_each:
+            detail = f"This publisher has TIDINGS_MAX_PIPES_PER_PUBLISHER, {self._most_each}, open."
+            remedy = "End one, send more events through each, or raise the setting."
+            raise TooMany(detail, remedy, wait=1, reason="publisher_pipes")
+        if self._most and self._open.total() >= self._most:
+            detail = f"There are TIDINGS_MAX_PIPES, {self._most}, open."
+            raise Unavailable(detail, "Come back later, or raise the setting.", reason="pipes")
+        self._open[publisher] += 1
+        try:
+            yield
+        finally:
+            self._open[publisher] -= 1
+            if not self._open[publisher]:
+                del self._open[publisher]
 
 
 class Pipe:
