@@ -184,6 +184,38 @@ def test_tabs_share_only_with_those_they_want_to_share_with(
         got(page, "for all")
 
 
+def test_tabs_of_two_users_share_no_connection_unless_they_say_so(
+    context: BrowserContext, serve: Callable[..., Server], topic: str
+) -> None:
+    server = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
+    ends = {"mercure": {"publish": ["*"], "subscribe": ["/console/state"]}}
+    server.http.headers["Authorization"] = f"Bearer {jwt.encode(ends, KEY)}"
+    users = ["ann", "bob"]
+    context.expose_function("mint", lambda: a_token(600, f"/{topic}/{users[0]}"))
+    query = f"?topic=/{topic}/{{user}}"
+    first = tab(context, server, query, minted=True)
+    is_open(first)
+    users.pop(0)
+    second = tab(context, server, query, minted=True)
+    named = [tab(context, server, query, minted=True, share="bob") for _ in range(2)]
+    is_open(second, *named)
+    for user in ("ann", "bob"):
+        data = {"topic": f"/{topic}/{user}", "data": user, "private": "on"}
+        server.http.post("/events", data=data).raise_for_status()
+    got(first, "ann")
+    for page in (second, *named):
+        got(page, "bob")
+    assert readers(server) == 3
+
+
+def test_tabs_that_send_cookies_to_another_origin_share_no_connection(
+    context: BrowserContext, serve: Callable[..., Server]
+) -> None:
+    server = serve(TIDINGS_DEMO="0")
+    is_open(*[tab(context, server, credentials="include") for _ in range(2)])
+    assert readers(server) == 2
+
+
 def test_where_there_are_no_locks_it_has_a_connection_of_its_own(
     context: BrowserContext, serve: Callable[..., Server], hub: Server
 ) -> None:

@@ -24,8 +24,10 @@ export interface Options {
   /** Begin after this event; an application that stored a cursor continues there. */
   lastEventId?: string;
   /**
-   * Share the connection with the tabs that opened the same URL; on by default. A text shares it
-   * only with those that gave the same text, such as the name of who is logged in.
+   * Share the connection with the tabs that opened the same URL. A text shares it only with those
+   * that gave the same text, such as the name of who is logged in: give it where a cookie of the
+   * site says that. On by default, but off with `token` or `credentials: "include"`: the next tab
+   * may be another user's, who would see what is private to this one.
    */
   share?: boolean | string;
   /**

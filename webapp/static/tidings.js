@@ -1,12 +1,13 @@
 // An EventSource that all tabs of a site share and that never gives up: see tidings.d.ts. It reads
 // with fetch, as an EventSource shows no heartbeat or status and sends no header. One tab holds a
 // Web Lock and the connection, and tells the others by BroadcastChannel (a SharedWorker cannot come
-// from another origin). All know the cursor.
+// from another origin).
 
 export class Tidings extends EventTarget {
   constructor(url, options = {}) {
     super();
-    const { lastEventId = "", share = true, silence = 45000, token, ...init } = options;
+    const { lastEventId = "", silence = 45000, token, ...init } = options;
+    const { share = !token && init.credentials !== "include" } = init;
     const { href, origin } = new URL(url, document.baseURI);
     let name = share && navigator.locks && `tidings ${share} ${href}`;
     let stay, channel, leading, pending, settling, unanswered, link, heard, beats, hurry;
