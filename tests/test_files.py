@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +16,8 @@ from webapp import files, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from conftest import Server
 
 NOBODY = 65534
 
@@ -102,3 +106,21 @@ def test_another_users_folder_is_not_used(tmp_path: Path) -> None:
         files.open_folder(folder)
     os.chown(tmp_path, NOBODY, NOBODY)
     os.close(files.open_folder(folder))
+
+
+def test_a_worker_keeps_out_of_a_metrics_directory_that_was_replaced(
+    tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    server = serve(TIDINGS_DEMO="0")
+    descriptors = Path(f"/proc/{server.process.pid}/fd").iterdir()
+    [directory] = [it.resolve() for it in descriptors if "tidings-metrics" in str(it.resolve())]
+    shutil.rmtree(directory)
+    directory.symlink_to(tmp_path)
+    try:
+        os.kill(server.worker, signal.SIGKILL)
+        until(lambda: "numbers are not shared" in server.log, "the next worker says so")
+        until(lambda: server.http.get("/readyz").status_code == 200, "it serves")
+        assert server.http.get("/metrics").status_code == 200
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        directory.unlink()

@@ -102,7 +102,7 @@ def end_at_once(error: Misconfigured) -> NoReturn:
     os.write(2, f"{_sentence(error)}\n".encode(errors="replace"))
     uwsgi: Any = sys.modules.get("uwsgi")
     if uwsgi and (master := uwsgi.masterpid()):
-        os.kill(master, signal.SIGINT)  # it would start other workers without an end
+        os.kill(master, signal.SIGKILL)  # it would start other workers without an end
     os._exit(1)
 
 

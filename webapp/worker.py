@@ -69,16 +69,18 @@ class CheckedWorker(GeventWorker):
             self.give_up(error, Arbiter.WORKER_BOOT_ERROR)
 
     def _share_numbers(self) -> None:
-        """Count where all workers see it."""
-        from webapp.metrics import be_worker
-
+        """Count where all workers see it, or alone."""
+        try:
+            shared.keep()
+        except OSError as error:
+            self.log.warning("This worker's numbers are not shared: %s", error)
+            shared.leave()
+            return
         if self.number is not None:
-            try:
-                shared.keep()
-                be_worker(self.number)
-            except OSError as error:
-                self.log.warning("This worker's numbers are not shared: %s", error)
-                shared.leave()
+            # Not before: the library looks for the directory when it is imported.
+            from webapp.metrics import be_worker
+
+            be_worker(self.number)
 
     def give_up(self, error: TidingsError, status: int | None = None) -> NoReturn:
         """Say why it does not start, and end the process.
