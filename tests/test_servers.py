@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from conftest import KEY, PATIENCE, Server, environment, installed, running, serving, until
+from flask import Flask
 from logs import free_port
 
 from webapp import exposure
+from webapp.errors import Misconfigured
+from webapp.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,6 +183,27 @@ def test_sockets_of_systemd_are_judged_by_what_they_are(
     else:
         with running([], env, log, prefix) as process:
             ended(process, log, STRANGERS)
+
+
+def test_a_guarded_app_keeps_what_was_put_around_it() -> None:
+    app, refused = Flask(__name__), list[Misconfigured]()
+    with socket.create_server(("127.0.0.1", 0)):
+        exposure.guard(app, Settings(), refused.append)
+        calls, inner = list[str](), app.wsgi_app
+
+        def around(environ: Any, start_response: Any) -> Any:
+            calls.append(environ["PATH_INFO"])
+            return inner(environ, start_response)
+
+        app.wsgi_app = around  # type: ignore[method-assign]
+        for path in ("/a", "/b"):
+            app.test_client().get(path)
+    assert calls == ["/a", "/b"]
+    assert refused == []
+    with socket.create_server(("0.0.0.0", 0)):
+        exposure.guard(app, Settings(), refused.append)
+        app.test_client().get("/c")
+    assert STRANGERS in str(refused[0])
 
 
 PYWSGI = "import wsgi; from gevent.pywsgi import WSGIServer as S"

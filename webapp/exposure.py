@@ -77,16 +77,17 @@ def guard(app: Flask, settings: Settings, refuse: Callable[[Misconfigured], None
 
     :param refuse: called where it must not be served; it does not return.
     """
-    inner = app.wsgi_app
+    inner, checked = app.wsgi_app, False
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Any:
-        found = addresses()
-        try:
-            check(settings, 1, found or [(environ.get("REMOTE_ADDR", ""), 0)])
-        except Misconfigured as error:
-            refuse(error)
-        if found:
-            app.wsgi_app = inner  # type: ignore[method-assign] # no later request pays for it
+        nonlocal checked
+        if not checked:
+            found = addresses()
+            try:
+                check(settings, 1, found or [(environ.get("REMOTE_ADDR", ""), 0)])
+            except Misconfigured as error:
+                refuse(error)
+            checked = bool(found)
         return inner(environ, start_response)
 
     app.wsgi_app = guarded  # type: ignore[method-assign]
