@@ -27,7 +27,7 @@ _arriving = Counter[str]()
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _KNOWN = frozenset(_FIELDS)
 _CHUNK = 64 << 10
-_LOT = 32 << 10  # bytes of a pipe that are taken apart at once; they may be as many lines
+_LOT = 64 << 10  # bytes of a pipe that are taken apart at once; they may be as many lines
 
 Fields = dict[str, Any]
 
@@ -56,7 +56,7 @@ def drafts(
     if not any(name in fields for name in _FIELDS):
         detail = f"The request has none of {', '.join(_FIELDS)}."
         raise Invalid(detail, "Send data=…, as in curl -d data=hello; or set a Content-Type.")
-    return [draft(values.Value(_plain(fields), large=False), default)]
+    return [draft((_plain(fields), False), default)]
 
 
 def lines(
@@ -205,7 +205,7 @@ def _data(value: object, *, large: bool) -> str:
     if isinstance(value, str):
         return value
     try:
-        return values.written(values.Value(value, large))
+        return values.written((value, large))
     except ValueError:
         detail = "The data has a number that JSON has not."
         raise Invalid(detail, "Send null or a string instead of NaN and infinity.") from None

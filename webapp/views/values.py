@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from webapp.errors import Invalid, TooLarge
 from webapp.pace import Pace, paced
@@ -17,19 +18,16 @@ from webapp.views import forms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+Value = tuple[Any, bool]
+"""A value, and whether it is large enough to be written in turns; a pipe has one for each line."""
 
 MAX_VALUES = 100_000  # in one JSON text
 _LONG = 1000  # characters of a number
 _LARGE = 16 << 10  # characters of a text that takes more than a few milliseconds
 _SPACE = re.compile(r"[ \t\n\r]*")
-
-
-class Value(NamedTuple):
-    """A value, and whether it is large enough to be written in turns."""
-
-    item: Any
-    large: bool
 
 
 def one(body: bytes) -> Value:
@@ -38,8 +36,7 @@ def one(body: bytes) -> Value:
     :raises Invalid: it is not JSON.
     :raises TooLarge: it has more than `MAX_VALUES` values.
     """
-    text = _text(body)
-    return _read(lambda: Value(_decoder(text).decode(text), len(text) > _LARGE))
+    return _one(_text(body))
 
 
 def several(body: bytes, most: int) -> list[Value]:
@@ -51,8 +48,8 @@ def several(body: bytes, most: int) -> list[Value]:
     text = _text(body)
     start = _after_space(text, 0)
     if text[start : start + 1] != "[":
-        return [_read(lambda: Value(_decoder(text).decode(text), len(text) > _LARGE))]
-    found = _read(lambda: _up_to(_items(text, start + 1), most + 1))
+        return [_one(text)]
+    found = _read(partial(_up_to, most + 1), _items(text, start + 1))
     if not 0 < len(found) <= most:
         detail = f"A JSON array has 1 to {most} events; this one has {'more' if found else 'none'}."
         refusal = TooLarge if found else Invalid
@@ -66,9 +63,14 @@ def written(value: Value) -> str:
     :raises ValueError: it has NaN or an infinity.
     :raises RecursionError: it is nested too deeply.
     """
-    if value.large:
-        return "".join(paced(_ENCODER.iterencode(value.item)))
-    return _ENCODER.encode(value.item)
+    item, large = value
+    return "".join(paced(_ENCODER.iterencode(item))) if large else _ENCODER.encode(item)
+
+
+def _one(text: str) -> Value:
+    large = len(text) > _LARGE
+    decoder = _decoder() if large else _DECODER
+    return _read(decoder.decode, text), large
 
 
 def _text(body: bytes) -> str:
@@ -79,9 +81,9 @@ def _text(body: bytes) -> str:
     return text
 
 
-def _read(parse: Callable[[], T]) -> T:
+def _read(parse: Callable[[S], T], source: S) -> T:
     try:
-        return parse()
+        return parse(source)
     except json.JSONDecodeError as error:
         detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
     except (ValueError, RecursionError):
@@ -94,12 +96,12 @@ def _items(text: str, at: int) -> Iterator[Value]:
 
     :raises ValueError: it is not JSON.
     """
-    decoder, pace = _decoder(text), Pace()
+    decoder, pace = _decoder() if len(text) > _LARGE else _DECODER, Pace()
     at = _after_space(text, at)
     more = text[at : at + 1] != "]"
     while more:
         item, end = decoder.raw_decode(text, at)
-        yield Value(item, end - at > _LARGE)
+        yield item, end - at > _LARGE
         pace.keep()
         at = _after_space(text, end)
         more = text[at : at + 1] == ","
@@ -113,7 +115,7 @@ def _items(text: str, at: int) -> Iterator[Value]:
         raise json.JSONDecodeError(message, text, end)
 
 
-def _up_to(items: Iterator[Value], most: int) -> list[Value]:
+def _up_to(most: int, items: Iterator[Value]) -> list[Value]:
     return [value for value, _ in zip(items, range(most), strict=False)]
 
 
@@ -122,10 +124,8 @@ def _after_space(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _decoder(text: str) -> json.JSONDecoder:
-    """Return what reads a text; in a large one others have their turns between numbers."""
-    if len(text) <= _LARGE:
-        return _DECODER
+def _decoder() -> json.JSONDecoder:
+    """Return what reads a large text: others have their turns between its numbers."""
     pace = Pace()
 
     def keeping(number: Callable[[str], float]) -> Callable[[str], float]:
