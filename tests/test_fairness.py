@@ -32,6 +32,7 @@ from webapp.turns import Left, Reading, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from conftest import Server
 
@@ -437,3 +438,17 @@ def test_a_replay_is_read_at_a_least_rate_or_ends_and_goes_on_where_it_was(
     with hub.listen(topic="t", last_event_id="earliest") as again:
         assert [data[0] for data in again.take(20)] == [str(number)[0] for number in range(20)]
     assert hub.ended("too_slow") == 1
+
+
+def test_a_stream_that_is_refused_while_its_client_is_watched_ends_the_connection(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    with running_log("redis-server", tmp_path) as log:
+        hub = serve(TIDINGS_BROKER_URL=log.url, TIDINGS_DEMO="0")
+        kept = hub.http.get("/events", params={"topic": "t", "last": "x"})
+        assert (kept.status_code, kept.headers["Connection"]) == (400, "keep-alive")
+        log.stop()
+        refused = hub.http.get("/events", params={"topic": "t", "last_event_id": "mine"})
+        # What came on the connection meanwhile was thrown away: it might have been a request.
+        assert (refused.status_code, refused.headers["Connection"]) == (503, "close")
+        assert hub.http.get("/healthz").status_code == 200

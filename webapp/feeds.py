@@ -48,8 +48,13 @@ class Feed:
         """Whether its readers asked for the event and may see it. It yields to the loop where
         there are many topics to match.
         """
+        topics = event.draft.topics
         try:
-            return _any(self.asked, event.draft.topics) and self.permits(event)
+            if not (
+                self.asked.matches(topics[0]) if len(topics) == 1 else _any(self.asked, topics)
+            ):
+                return False
+            return not event.draft.private or self.permits(event)
         except Exception as error:  # noqa: BLE001 - it is left out for this feed only
             skip("feed", error)
             return False
@@ -57,9 +62,7 @@ class Feed:
     def permits(self, event: Event) -> bool:
         """Whether its readers may see the event; it yields to the loop as `sees` does."""
         topics = event.draft.topics
-        if not event.draft.private or len(topics) == 1:
-            return not event.draft.private or granted(self.granted, topics[0])
-        return any(granted(self.granted, it) for it in paced(topics))
+        return not event.draft.private or any(granted(self.granted, it) for it in paced(topics))
 
     def frames(self, events: Iterable[Event], made: dict[EventId, bytes]) -> bytes:
         """Return what its readers are sent of events that they see.
@@ -168,8 +171,7 @@ class Feeds:
 
 
 def _any(selectors: Selectors, topics: tuple[str, ...]) -> bool:
-    if len(topics) == 1:
-        return selectors.matches(topics[0])
+    """Whether any topic is matched; those that are named are found first."""
     if selectors.names(topics) or not selectors.templates:
         return selectors.names(topics)
     return any(map(selectors.matches, paced(topics)))

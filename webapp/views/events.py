@@ -17,7 +17,7 @@ from flask.globals import request_ctx
 from webapp import wire
 from webapp.auth import bearer
 from webapp.errors import Invalid, TidingsError, TooLarge, TooMany, Unavailable
-from webapp.events import check_name
+from webapp.events import MAX_NAME, check_name
 from webapp.history import Start
 from webapp.limits import Rate, client
 from webapp.pace import rest
@@ -49,6 +49,7 @@ MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
 MAX_LAST = 999_999_999
 _MAX_GET_BODY = STRAY  # it is not read, and what comes later is taken for a word too much
 _LONG_MOMENT = 40  # characters: more than any time has
+_TOPIC_BYTES = 4 * MAX_NAME  # of one topic at most
 _PIPE_STEP = 500  # lines published together
 _PATIENCE = 5  # seconds over which those return that found no room
 CURSOR = r"[^\x00-\x1f\x7f]*"
@@ -158,7 +159,7 @@ class _Views:
             detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
             raise TooLarge(detail, "Publish a link to it instead.", reason="event_bytes")
         limit = self._settings.max_topic_bytes
-        if any(_is_over(limit, draft.topics) for draft in drafts):
+        if any(len(it.topics) * _TOPIC_BYTES > limit < _size(it.topics) for it in drafts):
             detail = f"The topics of an event are over TIDINGS_MAX_TOPIC_BYTES, {limit} bytes."
             raise TooLarge(detail, "Name fewer topics, or shorter ones.", reason="topic_bytes")
         pay(len(drafts))
@@ -222,8 +223,8 @@ def _refuse_large_body(length: int | None) -> None:
         raise TooLarge(detail, "Send none; topics belong into the URL.", reason="body_bytes")
 
 
-def _is_over(limit: int, topics: tuple[str, ...]) -> bool:
-    return sum(map(len, topics)) * 4 > limit < sum(len(topic.encode()) for topic in topics)
+def _size(topics: tuple[str, ...]) -> int:
+    return sum(len(topic.encode()) for topic in topics)
 
 
 def _wants_json(asked: Request) -> bool:
