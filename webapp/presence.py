@@ -189,6 +189,7 @@ class Presence:
             self._told = news.upto
             if not news.whole:
                 self._hub.fanout.forget_announced()
+                self._number += 1  # the number that now stands for what was missed
             self._heed(news.notices)
             if news.notices:
                 self._noticed.set()  # there may be more

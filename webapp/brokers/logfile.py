@@ -11,7 +11,7 @@ for many rows.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from webapp.brokers.base import Bounds, now
 from webapp.brokers.database import Database
@@ -54,7 +54,8 @@ FROM ends, (
     WHERE place > :after AND place <= (
       SELECT max(place) FROM (
         SELECT place, sum(size) OVER (ORDER BY place) - size AS before FROM (
-          SELECT place, size FROM events WHERE place > :after ORDER BY place LIMIT :rows))
+          SELECT place, min(max(size + 0, 0), 1 << 30) AS size FROM events
+          WHERE place > :after ORDER BY place LIMIT :rows))
       WHERE before < :bytes)
     ORDER BY place))
 """
@@ -64,7 +65,8 @@ SELECT min(place), group_concat(place || ' ' || line, char(10)) FROM (
   WHERE place < :place AND place >= (
     SELECT min(place) FROM (
       SELECT place, sum(size) OVER (ORDER BY place DESC) - size AS before FROM (
-        SELECT place, size FROM events WHERE place < :place ORDER BY place DESC LIMIT :rows))
+        SELECT place, min(max(size + 0, 0), 1 << 30) AS size FROM events
+        WHERE place < :place ORDER BY place DESC LIMIT :rows))
     WHERE before < :bytes)
   ORDER BY place)
 """
@@ -80,8 +82,8 @@ UPDATE log SET (floor, own, nth, total) = (SELECT place,
   CASE WHEN json_valid(draft) THEN iif(json_extract(draft, '$[4]'), NULL, own) END, nth, total
   FROM events WHERE place = ?)
 """
-# Zero is added, since a damaged row may hold text there.
-_HEAD = "SELECT place, nth + 0, total + 0 FROM events ORDER BY place DESC LIMIT 1"
+_HEAD = "SELECT place, nth, total FROM events ORDER BY place DESC LIMIT 1"
+_MOST = 1 << 52  # rows or bytes: with more, or with what is no number, a row is damaged
 _KEPT = "SELECT ifnull((SELECT nth + 0 FROM events WHERE place = head), nth) - nth FROM log, ends"
 _LOCATE = """
 SELECT place FROM events WHERE place = :place OR own = :own
@@ -221,9 +223,16 @@ class LogFile:
 
 def _ends(db: sqlite3.Connection) -> tuple[End, End]:
     """Return the log's floor and head."""
-    [floor] = db.execute("SELECT floor, nth + 0, total + 0 FROM log")
-    head = db.execute(_HEAD).fetchone()
-    return End(*floor), End(*head or floor)
+    [floor] = db.execute("SELECT floor, nth, total FROM log")
+    key, nth, total = floor
+    floor = End(key, _counted(nth, 0), _counted(total, 0))
+    key, nth, total = db.execute(_HEAD).fetchone() or floor
+    return floor, End(key, _counted(nth, floor.nth), _counted(total, floor.total))
+
+
+def _counted(number: Any, least: int) -> int:
+    """Return how many there ever were; what cannot be true is taken for the least there were."""
+    return number if isinstance(number, int) and 0 <= number - least <= _MOST else least
 
 
 def _known(db: sqlite3.Connection, offers: Sequence[Sequence[Row]]) -> dict[str, tuple[int, str]]:

@@ -63,9 +63,12 @@ _RENEW = """
 INSERT INTO processes VALUES (:owner, :until)
 ON CONFLICT (owner) DO UPDATE SET until = excluded.until
 """
-# Zero is added, since a damaged row may hold text there.
-_NEWEST = "SELECT number, total + 0 FROM notices ORDER BY number DESC LIMIT 1"
-_OLDEST = "SELECT number, total + 0 FROM notices ORDER BY number LIMIT 1"
+# A damaged row may hold text there, or a number that no sum fits behind.
+_NEWEST = """
+SELECT number, iif(typeof(total) = 'integer' AND total BETWEEN 0 AND 1 << 52, total, 0)
+FROM notices ORDER BY number DESC LIMIT 1
+"""
+_OLDEST = _NEWEST.replace(" DESC", "")
 _NOTICES = "SELECT number, lines FROM notices WHERE number > ? ORDER BY number LIMIT 64"
 _LAST_NUMBER = 1 << 62
 
