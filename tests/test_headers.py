@@ -51,6 +51,25 @@ def test_what_is_refused_before_the_app_is_what_it_says_it_is(server: Server) ->
     assert get(server, "GET", "/" + "a" * 9000)["X-Content-Type-Options"] == "nosniff"
 
 
+REFUSED = {
+    "no path": ("GET", "/nowhere", {}, 404),
+    "no file": ("GET", "/static/nothing.js", {}, 404),
+    "no method": ("PUT", "/events", {}, 405),
+    "no range": ("GET", "/static/live.js", {"Range": "bytes=999999-"}, 416),
+    "no cursor": ("GET", "/events", {"Last-Event-ID": "x" * 129}, 400),
+    "a long line": ("GET", "/" + "a" * 9000, {}, 414),
+    "a long header": ("GET", "/", {"X": "a" * 20_000}, 431),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_no_cache_keeps_a_refusal(server: Server, name: str) -> None:
+    method, path, headers, status = REFUSED[name]
+    with server.http.stream(method, path, headers=headers) as answer:
+        assert answer.status_code == status
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
 @pytest.mark.parametrize("path", ["/", "/console"])
 def test_the_pages_load_their_own_files_and_nothing_else(server: Server, path: str) -> None:
     headers = get(server, "GET", path)

@@ -27,6 +27,7 @@ _arriving = Counter[str]()
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _KNOWN = frozenset(_FIELDS)
 _CHUNK = 64 << 10
+_SMALL = 8 << 10  # bytes of a body that is not counted among those that arrive
 _LOT = 64 << 10  # bytes of a pipe that are taken apart at once; they may be as many lines
 
 Fields = dict[str, Any]
@@ -107,8 +108,8 @@ def read(request: Request, limit: int) -> bytes:
     if length and length > limit:
         raise _too_large(limit)
     most = limit + 1 if length is None else length  # to ask for more costs a second look
-    body: bytes = source.read(min(most, _CHUNK + 1))
-    if len(body) > _CHUNK:
+    body: bytes = source.read(min(most, _SMALL + 1))
+    if len(body) > _SMALL:
         body = _long(source, body, limit)
     if len(body) > limit:
         raise _too_large(limit)
@@ -117,15 +118,18 @@ def read(request: Request, limit: int) -> bytes:
 
 def _long(source: Any, begun: bytes, limit: int) -> bytes:
     """Read the rest of a body, up to a byte more than its limit, where there is memory for it."""
-    pieces, mine = [begun], 0
+    pieces, size, mine = [begun], len(begun), 0
     try:
-        while len(begun) + mine <= limit and (piece := source.read(_CHUNK)):
-            mine += len(piece)
-            _arriving["bytes"] += len(piece)
+        while size <= limit:
+            mine += _CHUNK  # before it has arrived: who sends half of it holds memory, too
+            _arriving["bytes"] += _CHUNK
             if _arriving["bytes"] > MOST_ARRIVING * limit:
                 detail = "Too many large bodies are arriving at once."
                 raise Unavailable(detail, "Send it again in a moment.", reason="bodies")
+            if not (piece := source.read(_CHUNK)):
+                break
             pieces.append(piece)
+            size += len(piece)
     finally:
         _arriving["bytes"] -= mine
     return b"".join(pieces)
