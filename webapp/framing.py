@@ -41,9 +41,12 @@ class BoundedRequest(Request):
         """
         if unreader.buf.seek(0, 2):
             give_way()  # it came along with the one before: others have their turn between
+        self._max_headers = self.limit_request_field_size + BESIDE
         # What follows the head may be read with it.
         self.max_buffer_headers = self._max_headers + _READ
-        return super().parse(unreader)
+        unread = super().parse(unreader)
+        self.max_buffer_headers = MAX_TRAILERS  # which it bounds from here on
+        return unread
 
     def parse_headers(self, data: Any, from_trailer: bool = False) -> Any:  # noqa: FBT001, FBT002 - gunicorn's signature
         """Return the headers, or trailers.
@@ -54,16 +57,6 @@ class BoundedRequest(Request):
             message = "all together"
             raise LimitRequestHeaders(message)
         return super().parse_headers(data, from_trailer)
-
-    def set_body_reader(self) -> None:
-        """Find the body; what is bounded by `max_buffer_headers` from here on are its trailers."""
-        self.max_buffer_headers = MAX_TRAILERS
-        super().set_body_reader()
-
-    @property
-    def _max_headers(self) -> int:
-        most: int = self.limit_request_field_size
-        return most + BESIDE
 
     def _peer_is_trusted_proxy(self) -> bool:
         """Return what was found for the connection's first request."""
