@@ -24,6 +24,7 @@ from webapp.errors import Invalid
 from webapp.events import Announcement, HubDraft
 from webapp.history import Start
 from webapp.presence import Presence
+from webapp.views.presence import _listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -415,3 +416,34 @@ def test_a_damaged_row_of_a_subscriber_is_listed_for_no_topic(
     roster.renew({"a": "{", "b": '{"topics": ["t"], "payload": null}'})
     assert hub.presence
     assert [name for name, _ in hub.presence.subscribers("t")] == ["b"]
+
+
+def test_a_listing_is_made_in_parts_without_what_is_damaged() -> None:
+    topics = [f"/t/{number:03}/{'/' * 50}" for number in range(100)]
+    text = json.dumps({"topics": topics, "payload": None})
+    found = [*[(f"urn:uuid:{number}", text) for number in range(30)], ("urn:uuid:x", "{")]
+    parts = list(_listing({"id": "all"}, found, None))
+    listing = json.loads("".join(parts))
+    assert len(listing["subscriptions"]) == 3000
+    assert len(parts) > 10
+    assert max(map(len, parts)) < 128 << 10
+
+
+@pytest.mark.parametrize("place", ["9999999999999999999-7", "18446744073709551615-5"])
+def test_an_entry_at_a_place_far_ahead_ends_no_follower(
+    serve: Callable[..., Server], tmp_path: Path, place: str
+) -> None:
+    with running_log("redis-server", tmp_path) as log:
+        hub = serve(TIDINGS_OPEN="1", TIDINGS_BROKER_URL=log.url)
+        with hub.listen(topic="t") as stream:
+            assert stream.next().type == "hub.open"
+            hub.publish("before", topic="t")
+            log.ask("XADD", "{tidings}:log", place, "draft", '["no event"]')
+            hub.publish("after", topic="t")
+            assert stream.take(2) == ["before", "after"]
+        with hub.listen(topic="t", last_event_id="earliest") as stream:
+            assert stream.take(2) == ["before", "after"]
+        with hub.listen(topic="t", last="2") as stream:
+            assert stream.take(2) == ["before", "after"]
+        assert hub.log.count("Booting worker") == 1
+        hub.stop()
