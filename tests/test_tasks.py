@@ -21,7 +21,7 @@ from webapp.auth import Grant
 from webapp.brokers.roster import CAME, KEPT, LEFT, MemoryRoster
 from webapp.changes import Changes
 from webapp.errors import Invalid
-from webapp.events import Announcement, HubDraft
+from webapp.events import Announcement, Event, HubDraft
 from webapp.history import Start
 from webapp.presence import Presence
 from webapp.views.presence import _listing
@@ -226,14 +226,14 @@ def test_an_event_that_a_feed_cannot_form_is_left_out_for_that_feed_only(
     plain = Reader(subscribe(hub, "t"))
     wrapped = Reader(hub.subscribe(frozenset({"t"}), Grant(), Start(), envelope=True))
     gevent.sleep(0.01)
-    form = wrapped.subscription.feed._enveloped
+    form = Event.enveloped
 
-    def fail(event: Any, made: Any) -> bytes:
+    def fail(event: Event, topics: tuple[str, ...]) -> bytes:
         if event.draft.data == "bad":
             raise RuntimeError
-        return form(event, made)
+        return form(event, topics)
 
-    monkeypatch.setattr("webapp.feeds.Feed._enveloped", lambda _, *it: fail(*it))
+    monkeypatch.setattr(Event, "enveloped", fail)
     publish(hub, "a", "bad", "b")
     publish(hub, "c")
     assert plain.await_data(4) == ["a", "bad", "b", "c"]

@@ -71,14 +71,7 @@ class Feed:
         """
         if not self.envelope:
             return b"".join(event.frame for event in events)
-        return b"".join(self._form(event, made) for event in events)
-
-    def _form(self, event: Event, made: dict[EventId, bytes]) -> bytes:
-        try:
-            return self._enveloped(event, made)
-        except Exception as error:  # noqa: BLE001 - it is left out for this feed only
-            skip("feed", error)
-            return wire.HEARTBEAT  # never nothing: an empty chunk ends a body
+        return b"".join(self._enveloped(event, made) for event in events)
 
     def named(self, event: Event) -> tuple[str, ...]:
         """Return those of an event's topics that its readers may be told of."""
@@ -107,12 +100,16 @@ class Feed:
         self._blank = None
 
     def _enveloped(self, event: Event, made: dict[EventId, bytes]) -> bytes:
-        topics = self.named(event)
-        if topics != event.draft.topics:  # there may be as many of these as feeds: not kept
-            return event.enveloped(topics)
-        if event.place not in made:
-            made[event.place] = event.enveloped(topics)
-        return made[event.place]
+        try:
+            topics = self.named(event)
+            if topics != event.draft.topics:  # there may be as many of these as feeds: not kept
+                return event.enveloped(topics)
+            if event.place not in made:
+                made[event.place] = event.enveloped(topics)
+            return made[event.place]
+        except Exception as error:  # noqa: BLE001 - it is left out for this feed only
+            skip("feed", error)
+            return wire.HEARTBEAT  # never nothing: an empty chunk ends a body
 
 
 class Feeds:
