@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # wherever gunicorn is started from
 
-from webapp.conf import *  # noqa: F403 - its names are gunicorn's settings
+from webapp.server.conf import *  # noqa: F403 - its names are gunicorn's settings

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from webapp import connection, server
+from webapp.server import connection, worker
 
-server._PATIENCE = 1
+worker._PATIENCE = 1
 connection._DRIPPING = 1
 
 
-class Worker(server.StreamWorker):
+class Worker(worker.StreamWorker):
     """As any other."""

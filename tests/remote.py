@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from webapp.brokers.base import Gap
-    from webapp.events import Event
+    from webapp.core.events import Event
 
 PATIENCE = 15  # seconds
 
@@ -118,8 +118,8 @@ def _serve(orders: socket.socket) -> None:
     from gevent.lock import RLock
 
     from webapp.brokers import connect, enlist
+    from webapp.config.settings import Settings
     from webapp.errors import TidingsError
-    from webapp.settings import Settings
 
     settings = Settings.from_env(os.environ)
     broker = connect(settings)

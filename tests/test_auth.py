@@ -13,7 +13,7 @@ import jwt
 import pytest
 from conftest import KEY, until
 
-from webapp import journal
+from webapp.hub import stream_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +126,7 @@ def test_no_name_of_a_subject_breaks_a_line_of_the_log(closed: Server, topic: st
     [line] = [it for it in closed.log.splitlines() if "stream ended" in it and topic in it]
     assert "sub=ann%0D%0Astream%20ended:" in line
     assert line.isprintable()
-    assert journal._safe("ann \ud83d") == "ann%20?"
+    assert stream_log._safe("ann \ud83d") == "ann%20?"
 
 
 def test_a_template_in_a_grant_covers_its_topics(closed: Server) -> None:

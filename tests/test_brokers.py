@@ -10,8 +10,8 @@ from logs import running_log
 from remote import remotes
 
 from webapp.brokers.base import Gap
+from webapp.core.events import Draft, Event, EventId
 from webapp.errors import Conflict
-from webapp.events import Draft, Event, EventId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

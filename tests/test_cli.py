@@ -17,8 +17,8 @@ from doc_pages import shell_lines
 from test_keys import ED, P256, RSA, pem
 
 from webapp.cli import main
-from webapp.settings import Settings
-from webapp.version import __version__
+from webapp.config.settings import Settings
+from webapp.core.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -38,8 +38,8 @@ from cryptography.x509.oid import NameOID
 from doc_pages import blocks, section
 from logs import free_port
 
+from webapp.config.settings import Settings
 from webapp.errors import Misconfigured
-from webapp.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,13 @@ import yaml
 from conftest import ROOT, need
 from doc_pages import NOT_RUN, PAGES, every_block, headings, prose, section, shell_lines, taken
 
-from webapp import changes, claims, events, jwks, keys
+from webapp.auth import claims, jwks, keys
 from webapp.brokers import roster
 from webapp.cli import main
-from webapp.settings import PREFIX, Settings
-from webapp.views import bodies, forms, multipart, values
+from webapp.config.settings import PREFIX, Settings
+from webapp.core import events
+from webapp.presence import changes
+from webapp.views import bodies, forms, json_values, multipart
 from webapp.views import events as event_views
 
 if TYPE_CHECKING:
@@ -196,8 +198,8 @@ LIMITS = {
     "topic or type": events.MAX_NAME,
     "id or cursor": events.MAX_ID,
     "events in a JSON array": bodies.MAX_BATCH,
-    "values in a JSON text": values.MAX_VALUES,
-    "characters of a number in JSON": values._LONG,
+    "values in a JSON text": json_values.MAX_VALUES,
+    "characters of a number in JSON": json_values._LONG,
     "headers of a part of a multipart form": multipart._MAX_HEAD >> 10,
     "fields of a form or query": forms._MAX_FIELDS,
     "unfinished bodies of one worker, together": bodies.MOST_ARRIVING,

@@ -17,8 +17,8 @@ from curls import need_shell, said, streamed
 from doc_pages import blocks, section, shell_lines
 from playwright.sync_api import expect
 
-from webapp.auth import Authority
-from webapp.settings import Settings
+from webapp.auth.authorizer import Authority
+from webapp.config.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,16 +19,16 @@ from test_hub import make_hub, publish, subscribe
 from test_limits import cpu
 from test_load import memory
 
-from webapp import topics
-from webapp.auth import Grant
+from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
+from webapp.core import topics
+from webapp.core.events import Draft, Event, EventId
+from webapp.core.topics import Selectors
 from webapp.errors import TooMany, Unavailable
-from webapp.events import Draft, Event, EventId
-from webapp.feeds import Feed
-from webapp.history import Start
-from webapp.replays import PIECE_BYTES, Replays
-from webapp.topics import Selectors
-from webapp.turns import Left, Reading, Turns
+from webapp.hub.feeds import Feed
+from webapp.hub.history import Start
+from webapp.hub.read_queue import Left, Reading, Turns
+from webapp.hub.replays import PIECE_BYTES, Replays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
-    from webapp.hub import Hub
+    from webapp.hub.hub import Hub
 
 EVENTS = 6000
 SMALL = 4096  # bytes of a receive buffer that is soon full
@@ -214,7 +214,7 @@ def test_a_count_that_takes_long_is_given_up(slow: Hub, monkeypatch: pytest.Monk
     before = EventId(events[0].place.ms, -1)
     slow.fanout.window.floor = min(slow.fanout.window.floor, before)
     assert slow.history.count(feed, before) == 2
-    monkeypatch.setattr("webapp.history._COUNTING_S", -1)
+    monkeypatch.setattr("webapp.hub.history._COUNTING_S", -1)
     assert slow.history.count(feed, before) is None
 
 
@@ -246,7 +246,7 @@ def test_the_topics_of_an_event_are_bounded_in_bytes(server: Server) -> None:
 
 
 def test_matching_many_topics_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webapp.pace._SLICE", -1)
+    monkeypatch.setattr("webapp.scheduling._SLICE", -1)
     feed = Feed(frozenset({"{a}/{b}"}), NOBODY, envelope=False)
     event = Event(EventId(1, 0), Draft(topics=tuple(map(str, range(100)))))
     turns = 0

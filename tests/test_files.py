@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import KEY, PATIENCE, running, serving, until
 
-from webapp import files, shared
+from webapp import private_files
+from webapp.server import metrics_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,28 +73,28 @@ def test_another_users_file_in_a_public_folder_is_refused(tmp_path: Path) -> Non
     tmp_path.chmod(0o1777)
     os.chown(tmp_path, 1, 1)
     path = tmp_path / "t.db"
-    files.make_file(path)
-    assert files.fault(path) is None
+    private_files.make_file(path)
+    assert private_files.fault(path) is None
     os.chown(path, NOBODY, NOBODY)
-    assert files.fault(path) == "planted"
+    assert private_files.fault(path) == "planted"
     tmp_path.chmod(0o755)
-    assert files.fault(path) is None
+    assert private_files.fault(path) is None
 
 
 def test_a_fifo_among_the_metrics_directories_keeps_no_hub_from_starting(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(shared.DIRECTORY, "")
-    monkeypatch.setattr(shared, "_MEMORY", tmp_path)
+    monkeypatch.setenv(metrics_dir.DIRECTORY, "")
+    monkeypatch.setattr(metrics_dir, "_MEMORY", tmp_path)
     os.mkfifo(tmp_path / "tidings-metrics-fifo")
     (tmp_path / "target").mkdir()
     (tmp_path / "tidings-metrics-link").symlink_to(tmp_path / "target")
     old = tmp_path / "tidings-metrics-old"
     old.mkdir()
-    shared.begin()
+    metrics_dir.begin()
     assert (tmp_path / "target").is_dir()
     assert not old.exists()
-    shared.end()
+    metrics_dir.end()
 
 
 def test_another_users_folder_is_not_used(tmp_path: Path) -> None:
@@ -103,9 +104,9 @@ def test_another_users_folder_is_not_used(tmp_path: Path) -> None:
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
     with pytest.raises(PermissionError, match="another user"):
-        files.open_folder(folder)
+        private_files.open_folder(folder)
     os.chown(tmp_path, NOBODY, NOBODY)
-    os.close(files.open_folder(folder))
+    os.close(private_files.open_folder(folder))
 
 
 def test_a_worker_keeps_out_of_a_metrics_directory_that_was_replaced(

@@ -24,7 +24,7 @@ import pytest
 from conftest import PATIENCE, need, serving, until
 from logs import running_log
 
-from webapp import wire
+from webapp.core import sse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -68,7 +68,7 @@ class Reader(threading.Thread):
             self._take(chunks)
 
     def _take(self, chunks: Iterator[bytes]) -> None:
-        for message in wire.parse(chunks):
+        for message in sse.parse(chunks):
             self._cursor = message.id or self._cursor
             if message.type.startswith("hub."):
                 self.told[message.type] += 1

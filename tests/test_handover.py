@@ -35,20 +35,20 @@ from hypothesis.stateful import (
 )
 from test_hub import make_hub
 
-from webapp.auth import Grant
+from webapp.auth.authorizer import Grant
 from webapp.brokers.base import Gap
-from webapp.connection import Connection
-from webapp.events import Draft, EventId
-from webapp.history import Start
-from webapp.wire import Payload
+from webapp.core.events import Draft, EventId
+from webapp.core.sse import Payload
+from webapp.hub.history import Start
+from webapp.server.connection import Connection
 
 if TYPE_CHECKING:
-    from webapp.events import Event
-    from webapp.feeds import Feed
-    from webapp.history import Found
-    from webapp.hub import Hub
-    from webapp.pace import Pace
-    from webapp.turns import Reading
+    from webapp.core.events import Event
+    from webapp.hub.feeds import Feed
+    from webapp.hub.history import Found
+    from webapp.hub.hub import Hub
+    from webapp.hub.read_queue import Reading
+    from webapp.scheduling import Pace
 
 Turns = tuple[Callable[[float], None], ...]
 
@@ -396,10 +396,10 @@ class HandOver(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loop does when work gives way, and for how long, is for a test to say."""
-    monkeypatch.setattr("webapp.fanout._SHORT", PLENTY)
-    monkeypatch.setattr("webapp.pace._SLICE", PLENTY)
-    monkeypatch.setattr("webapp.pace.give_way", poll)
-    monkeypatch.setattr("webapp.subscription.give_way", poll)
+    monkeypatch.setattr("webapp.hub.dispatcher._SHORT", PLENTY)
+    monkeypatch.setattr("webapp.scheduling._SLICE", PLENTY)
+    monkeypatch.setattr("webapp.scheduling.give_way", poll)
+    monkeypatch.setattr("webapp.hub.subscriber.give_way", poll)
 
 
 def pause(_: Pace) -> None:
@@ -410,9 +410,9 @@ def pause(_: Pace) -> None:
 def test_in_whatever_order_things_happen_each_reader_gets_its_events_in_order_and_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webapp.fanout._BATCH_BYTES", 500)
-    monkeypatch.setattr("webapp.history.PAGE_BYTES", 300)
-    monkeypatch.setattr("webapp.pace.Pace.keep", pause)
+    monkeypatch.setattr("webapp.hub.dispatcher._BATCH_BYTES", 500)
+    monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 300)
+    monkeypatch.setattr("webapp.scheduling.Pace.keep", pause)
     run_state_machine_as_test(HandOver, settings=SEARCH)
 
 
@@ -482,7 +482,7 @@ def test_what_fits_its_buffer_does_not_wake_a_reader(hub: Hub) -> None:
 def test_a_reader_that_ends_while_it_catches_up_is_told_how_far_it_came(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.history.PAGE_BYTES", 1)
+    monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 1)
     hub.publish([draft("b")] * 8)
     gevent.idle()
     reader = Reader(hub, start=Start(cursor="earliest"))
@@ -527,12 +527,12 @@ def test_no_mark_is_older_than_what_its_reader_was_told_meanwhile(
     come_to_rest(readers)
 
     def meanwhile(_: Pace) -> None:
-        monkeypatch.setattr("webapp.pace.Pace.keep", lambda _: None)
+        monkeypatch.setattr("webapp.scheduling.Pace.keep", lambda _: None)
         publish(hub, readers, draft("a"))
         publish(hub, readers, *[draft("b")] * 4)
         gevent.idle()
 
-    monkeypatch.setattr("webapp.pace.Pace.keep", meanwhile)
+    monkeypatch.setattr("webapp.scheduling.Pace.keep", meanwhile)
     hub.fanout.renew()
     come_to_rest(readers)
     assert not any(reader.owed for reader in readers)
@@ -547,11 +547,11 @@ def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
     come_to_rest(readers)
 
     def meanwhile(_: Pace) -> None:
-        monkeypatch.setattr("webapp.pace.Pace.keep", lambda _: None)
+        monkeypatch.setattr("webapp.scheduling.Pace.keep", lambda _: None)
         hub.fanout._skip(Gap(EventId(1, 0), "unknown"))
         gevent.idle()
 
-    monkeypatch.setattr("webapp.pace.Pace.keep", meanwhile)
+    monkeypatch.setattr("webapp.scheduling.Pace.keep", meanwhile)
     hub.fanout.renew()
     for reader in readers:
         assert reader.stream.read(ALL)
@@ -588,7 +588,7 @@ def test_work_on_many_lets_the_loop_turn_at_each_of_them(
 ) -> None:
     readers = [Reader(hub, topics=topics) for topics in (A, AB, EVERYTHING) for _ in range(4)]
     come_to_rest(readers)
-    monkeypatch.setattr("webapp.pace._SLICE", -1)
+    monkeypatch.setattr("webapp.scheduling._SLICE", -1)
     *_, last = publish(hub, readers, *[draft("a")] * 5)
     assert turns(lambda: hub.fanout.dispatched == last.place) >= 5 * 3 + 12
     assert turns(gevent.spawn(hub.fanout.renew).ready) >= 12
@@ -598,8 +598,8 @@ def test_work_on_many_lets_the_loop_turn_at_each_of_them(
 def test_a_reader_that_catches_up_lets_the_loop_turn(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, slice_: float, page: int
 ) -> None:
-    monkeypatch.setattr("webapp.pace._SLICE", slice_)
-    monkeypatch.setattr("webapp.history.PAGE_BYTES", page)
+    monkeypatch.setattr("webapp.scheduling._SLICE", slice_)
+    monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", page)
     hub.publish([draft("b")] * 8)
     gevent.idle()
     subscription = Reader(hub, start=Start(cursor="earliest")).stream.subscription

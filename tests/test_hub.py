@@ -13,23 +13,23 @@ from gevent.event import Event as Signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webapp import wire
-from webapp.auth import Grant
+from webapp.auth.authorizer import Grant
 from webapp.brokers.base import Gap
 from webapp.brokers.memory import MemoryBroker
+from webapp.config.settings import Settings
+from webapp.core import sse
+from webapp.core.events import Draft, Event, EventId
+from webapp.core.window import Window
 from webapp.errors import Unavailable
-from webapp.events import Draft, Event, EventId
-from webapp.feeds import Feed
-from webapp.history import Start
-from webapp.hub import Hub
-from webapp.settings import Settings
-from webapp.window import Window
+from webapp.hub.feeds import Feed
+from webapp.hub.history import Start
+from webapp.hub.hub import Hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from webapp.subscription import Subscription
-    from webapp.wire import Message
+    from webapp.core.sse import Message
+    from webapp.hub.subscriber import Subscription
 
 
 class LaggingBroker(MemoryBroker):
@@ -81,7 +81,7 @@ class Reader:
             self.raw.append(frame)
 
     def messages(self) -> list[Message]:
-        return list(wire.parse(self.raw))
+        return list(sse.parse(self.raw))
 
     def data(self) -> list[str]:
         return [m.data for m in self.messages() if m.type == "message"]
@@ -228,7 +228,7 @@ def test_a_rest_ends(
     gevent.killall(hub._tasks)
     fanout, began = hub.fanout, time.monotonic()
     for name, limit in limits.items():
-        monkeypatch.setattr(f"webapp.fanout.{name}", limit)
+        monkeypatch.setattr(f"webapp.hub.dispatcher.{name}", limit)
     fanout.window.append(publish(hub, "a", "b"))
     rest = gevent.spawn(fanout._gathered, began, 60)
     while pours and not rest.ready():
@@ -348,7 +348,7 @@ def test_an_envelope_is_made_once_for_all_feeds_that_may_see_the_same_topics() -
     *plain, one, same, part = [feed.frames([event], made) for feed in feeds]
     assert set(plain) == {event.frame}
     assert (one, list(made.values())) == (same, [one])
-    [told, partly] = [json.loads(next(wire.parse([frame])).data) for frame in (one, part)]
+    [told, partly] = [json.loads(next(sse.parse([frame])).data) for frame in (one, part)]
     assert (told["topic"], told["topics"]) == ("a", ["a", "b"])
     assert (partly["topic"], partly["topics"]) == ("b", ["b"])
 
@@ -416,7 +416,7 @@ def test_publishers_that_are_faster_than_the_follower_wait_and_are_told(
 def test_a_follower_that_always_fails_is_told_and_not_silent(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.skips._LONGEST_PAUSE_S", 0.001)
+    monkeypatch.setattr("webapp.tasks._LONGEST_PAUSE_S", 0.001)
 
     class Broken(MemoryBroker):
         def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
@@ -507,7 +507,7 @@ def reads_in_vain() -> int:
     broker.away = True
     readers = [Reader(subscribe(hub, cursor="earliest")) for _ in range(50)]
     with gevent.Timeout(10):
-        while not all(wire.HEARTBEAT in reader.raw for reader in readers):
+        while not all(sse.HEARTBEAT in reader.raw for reader in readers):
             gevent.sleep(0.001)
     reads = broker.reads
     broker.away = False
@@ -590,7 +590,7 @@ def test_a_reader_that_heartbeats_wake_is_not_behind_what_it_does_not_see() -> N
         gevent.sleep(0.005)
     publish(hub, "seen", topic="quiet")
     assert reader.await_data(1) == ["seen"]
-    assert wire.HEARTBEAT in reader.raw
+    assert sse.HEARTBEAT in reader.raw
     assert "hub.reset" not in {m.type for m in reader.messages()}
     reader.leave()
     hub.stop()

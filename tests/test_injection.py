@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder
 
-from webapp.wire import Message
+from webapp.core.sse import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization import PublicFormat as Public
 
-from webapp import keys, texts
+from webapp.auth import keys
+from webapp.config import parsers
 from webapp.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def test_a_weak_or_wrong_key_is_refused_at_the_start(tmp_path: Path, text: str) 
 def test_a_private_pem_is_named_as_what_it_is() -> None:
     form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(ValueError, match="public keys as PEM"):
-        texts.keys(RSA.private_bytes(*form).decode())
+        parsers.keys(RSA.private_bytes(*form).decode())
 
 
 class Publisher(ThreadingHTTPServer):
@@ -307,7 +308,7 @@ def test_a_failure_is_logged_once_a_minute_for_each_kind(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("webapp.keys.time", clock)
+    monkeypatch.setattr("webapp.auth.keys.time", clock)
     published = keys.Published(publisher.url, ())
     for status in (500, 500, 200, 500):
         publisher.status, publisher.raw = status, b"" if status == 500 else b"no HTTP\r\n"
@@ -327,7 +328,7 @@ def test_while_the_url_is_in_trouble_an_unknown_key_is_not_called_a_wrong_one(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("webapp.keys.time", clock)
+    monkeypatch.setattr("webapp.auth.keys.time", clock)
     published = keys.Published(publisher.url, ())
     assert published.named("unknown") == []
     publisher.status = 500
@@ -341,7 +342,7 @@ DRIPPING = """
 from gevent import monkey; monkey.patch_all()
 import gevent, json, sys, time
 from gevent.server import StreamServer
-from webapp import jwks, keys
+from webapp.auth import jwks, keys
 from webapp.errors import Unavailable
 
 jwks.DEADLINE_S = keys.DEADLINE_S = 0.5
@@ -395,7 +396,7 @@ def test_published_keys_are_rotated_and_survive_an_outage(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("webapp.keys.time", clock)
+    monkeypatch.setattr("webapp.auth.keys.time", clock)
     published = keys.Published(publisher.url, ())
     assert [key.id for key in published.named("one")] == ["one"]
     publisher.publish(("two", RSA_2))

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 from conftest import PATIENCE, need, one_of_three, until
 
-from webapp import wire
+from webapp.core import sse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,7 +183,7 @@ class Crowd:
     def check_goodbyes(self) -> None:
         waits = []
         for client in self.readers:
-            *_, bye = wire.parse([body(rest(client))])
+            *_, bye = sse.parse([body(rest(client))])
             assert (bye.type, json.loads(bye.data)) == ("hub.bye", {"reason": "drain"})
             waits.append(bye.retry or 0)
         assert min(waits) >= 2000

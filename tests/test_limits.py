@@ -22,11 +22,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_hub import make_hub
 
-from webapp.auth import Authority
+from webapp.auth.authorizer import Authority
+from webapp.config.settings import Settings
 from webapp.errors import Invalid, TooLarge, TooMany, Unavailable
-from webapp.limits import Rate, Room, behind, client
-from webapp.settings import Settings
-from webapp.views import events, forms, problems, values
+from webapp.hub.quota import Rate, Room, behind, client
+from webapp.views import error_handlers, events, forms, json_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -266,7 +266,7 @@ def _app() -> Iterator[Flask]:
     hub = make_hub(jwt_key=(KEY,), publish_rate=0.001)
     app = Flask("one rate")
     app.extensions["tidings"] = hub
-    problems.init_app(app)
+    error_handlers.init_app(app)
     app.register_blueprint(events.make_blueprint(hub, Authority(hub.settings), hub.settings))
     yield app
     hub.stop()
@@ -358,7 +358,7 @@ def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> N
 )
 def test_json_that_would_take_long_is_refused(text: str) -> None:
     with pytest.raises(TooLarge):
-        values.one(text.encode())
+        json_values.one(text.encode())
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_json_that_would_take_long_is_refused(text: str) -> None:
     ids=["punctuation", "escapes", "strings", "members"],
 )
 def test_json_that_is_quickly_read_may_look_like_much(value: object) -> None:
-    assert values.one(json.dumps(value).encode())[0] == value
+    assert json_values.one(json.dumps(value).encode())[0] == value
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_json_that_is_quickly_read_may_look_like_much(value: object) -> None:
 )
 def test_numbers_have_an_end(number: str) -> None:
     with pytest.raises(Invalid):
-        values.one(number.encode())
+        json_values.one(number.encode())
 
 
 @given(st.binary(max_size=40) | st.text(alphabet="a%4=&+1c3é", max_size=40).map(str.encode))

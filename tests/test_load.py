@@ -20,21 +20,21 @@ import pytest
 from conftest import KEY, PATIENCE, need, until
 from test_hub import Reader, _hub, publish, subscribe  # noqa: F401 - the fixture `hub`
 
-from webapp.auth import Authority
-from webapp.feeds import Feed
-from webapp.history import Start
-from webapp.pace import Pace
-from webapp.server import StreamWorker
-from webapp.settings import Settings
-from webapp.startup import raise_file_limit
+from webapp.auth.authorizer import Authority
+from webapp.config.settings import Settings
+from webapp.config.startup import raise_file_limit
+from webapp.hub.feeds import Feed
+from webapp.hub.history import Start
+from webapp.scheduling import Pace
+from webapp.server.worker import StreamWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from conftest import Server
 
-    from webapp.events import Event
-    from webapp.hub import Hub
+    from webapp.core.events import Event
+    from webapp.hub.hub import Hub
 
 pytestmark = pytest.mark.stress
 
@@ -325,7 +325,7 @@ def test_a_worker_looks_for_old_garbage_only_while_few_are_connected(
 def test_work_that_keeps_its_pace_lets_those_run_whose_sockets_become_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webapp.pace._SLICE", -1)
+    monkeypatch.setattr("webapp.scheduling._SLICE", -1)
     ours, theirs = gevent.socket.socketpair()
     pace, heard = Pace(), []
 

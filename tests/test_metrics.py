@@ -24,7 +24,7 @@ from doc_pages import PAGES
 from logs import Network, running_log
 from prometheus_client.parser import text_string_to_metric_families
 
-from webapp import shared
+from webapp.server import metrics_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +117,7 @@ state = client.get("/console/state").get_json()
 assert state["published"] == 1, state
 assert state["workers"] == [{"pid": os.getpid(), "readers": 0}], state
 from webapp import create_app
-from webapp.settings import Settings
+from webapp.config.settings import Settings
 settings = Settings(broker_url="memory://", publisher_jwt_key=(sys.argv[1],))
 client = create_app(settings).test_client()
 assert client.get("/metrics").status_code == 401
@@ -286,7 +286,7 @@ def test_what_a_killed_server_left_is_removed_by_the_next_and_nothing_else(
 
 def held(directory: Path) -> bool:
     try:
-        os.close(shared._lock(directory))
+        os.close(metrics_dir._lock(directory))
     except BlockingIOError:
         return True
     return False
@@ -295,21 +295,21 @@ def held(directory: Path) -> bool:
 def test_two_that_begin_at_once_do_not_take_each_others_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(shared.DIRECTORY, "")
-    monkeypatch.setattr(shared, "_MEMORY", tmp_path)
+    monkeypatch.setenv(metrics_dir.DIRECTORY, "")
+    monkeypatch.setattr(metrics_dir, "_MEMORY", tmp_path)
     made, make = list[str](), tempfile.mkdtemp
 
     def begin_another_first(**how: Any) -> str:
         mine: str = make(**how)
         made.append(mine)
         if len(made) == 1:
-            shared.begin()
+            metrics_dir.begin()
         return mine
 
     monkeypatch.setattr(tempfile, "mkdtemp", begin_another_first)
-    shared.begin()
+    metrics_dir.begin()
     assert [Path(it).is_dir() for it in made] == [False, True, True]
-    assert os.environ[shared.DIRECTORY] == made[2]
+    assert os.environ[metrics_dir.DIRECTORY] == made[2]
 
 
 def test_numbers_that_somebody_removed_hold_nothing_else_up(serve: Callable[..., Server]) -> None:

@@ -22,8 +22,8 @@ from schemathesis.core import NotSet
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from webapp import wire
-from webapp.refusals import _REFUSALS
+from webapp.core import sse
+from webapp.server.parse_errors import _REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,8 +177,8 @@ def sender(
         answer = case.call_and_validate(
             url, headers=headers, excluded_checks=[] if typed else [negative_data_rejection]
         )
-        if case.method == "GET" and answer.headers["content-type"] == [wire.CONTENT_TYPE]:
-            assert next(iter(wire.parse([answer.content]))).type == "hub.open"
+        if case.method == "GET" and answer.headers["content-type"] == [sse.CONTENT_TYPE]:
+            assert next(iter(sse.parse([answer.content]))).type == "hub.open"
 
     return cast("Callable[[], None]", send)
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from webapp import pace
-from webapp.auth import Authority
+from webapp import scheduling
+from webapp.auth.authorizer import Authority
+from webapp.config.settings import Settings
+from webapp.core.events import Draft, check_name
 from webapp.errors import Forbidden, Invalid
-from webapp.events import Draft, check_name
-from webapp.settings import Settings
-from webapp.views import bodies, values
-from webapp.views.pipe import Pipe
+from webapp.views import bodies, json_values
+from webapp.views.ndjson import Pipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +29,8 @@ class Turns:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        monkeypatch.setattr(pace, "_SLICE", -1)
-        monkeypatch.setattr(pace, "give_way", self._give_way)
+        monkeypatch.setattr(scheduling, "_SLICE", -1)
+        monkeypatch.setattr(scheduling, "give_way", self._give_way)
 
     def _give_way(self) -> None:
         self.count += 1
@@ -55,7 +55,7 @@ def test_a_topic_of_many_events_is_checked_once(turns: Turns) -> None:
 
 def test_each_event_of_a_large_batch_lets_others_run(turns: Turns) -> None:
     batch = json.dumps([{"data": "x" * 300}] * TOPICS).encode()
-    assert len(values.several(batch, TOPICS)) == TOPICS
+    assert len(json_values.several(batch, TOPICS)) == TOPICS
     assert turns.count >= TOPICS
 
 
@@ -63,9 +63,9 @@ def test_each_event_of_a_large_batch_lets_others_run(turns: Turns) -> None:
 def test_each_number_of_a_large_event_lets_others_run(turns: Turns, number: str) -> None:
     data = f"[{','.join([number] * 10_000)}]"
     for text in (data, f'{{ "a" : [ {data} ] }}'):
-        event = values.one(text.encode())
+        event = json_values.one(text.encode())
         assert turns.count >= 10_000
-        assert values.written(event) == text.replace(" ", "")
+        assert json_values.written(event) == text.replace(" ", "")
         assert turns.count >= 20_000
         turns.count = 0
 

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import webapp
-from webapp.version import __version__
+from webapp.core.version import __version__
 
 if TYPE_CHECKING:
     from conftest import Server

@@ -20,14 +20,14 @@ from conftest import KEY, PATIENCE, one_of_three, until
 from logs import running_log
 from test_hub import Reader, make_hub
 
-from webapp.auth import Grant
+from webapp.auth.authorizer import Grant
 from webapp.brokers.roster import KEPT, MemoryRoster
+from webapp.core.events import Draft, Event, EventId
+from webapp.core.sse import frame
 from webapp.errors import Unavailable
-from webapp.events import Draft, Event, EventId
-from webapp.history import Start
-from webapp.presence import Presence
-from webapp.revocations import Revocations, Revoked
-from webapp.wire import frame
+from webapp.hub.history import Start
+from webapp.presence.revocations import Revocations, Revoked
+from webapp.presence.service import Presence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -591,7 +591,7 @@ def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
     hub.presence = Presence(hub, roster, lease=15)
     hub.observers.append(hub.presence)
     hub.start()
-    monkeypatch.setattr("webapp.changes.MOST_BYTES", 120)
+    monkeypatch.setattr("webapp.presence.changes.MOST_BYTES", 120)
     selectors = [frozenset({letter * 30}) for letter in "abcd"]
     readers = [hub.subscribe(it, Grant(), Start()) for it in selectors]
     for reader in readers:
@@ -605,7 +605,7 @@ def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
         hub.join(readers[1])
         while [name for name, _ in roster.readers()] != [readers[1].name]:
             gevent.sleep(0.01)
-    monkeypatch.setattr("webapp.changes.MOST_BYTES", 400)
+    monkeypatch.setattr("webapp.presence.changes.MOST_BYTES", 400)
     many = [hub.subscribe(frozenset({letter * 30}), Grant(), Start()) for letter in "efghijk"]
     caplog.clear()
     for listed, waiting in zip(many, many[3:], strict=False):
@@ -650,7 +650,7 @@ def test_a_reader_that_is_busy_is_told_each_change_once_and_in_order(steps: tupl
 def test_a_reader_that_missed_changes_is_told_to_begin_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webapp.pace._SLICE", PATIENCE)
+    monkeypatch.setattr("webapp.scheduling._SLICE", PATIENCE)
     hub = make_hub()
     hub.start()
     hub.fanout.announced.max_events = 5

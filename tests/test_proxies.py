@@ -9,7 +9,7 @@ import httpx
 import pytest
 from conftest import PATIENCE, until
 
-from webapp import wire
+from webapp.core import sse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def test_behind_nginx_with_http_1_0_each_event_comes_at_once(
         httpx.Client(base_url=nginx, timeout=PATIENCE, trust_env=False) as client,
         client.stream("GET", "/events", params={"topic": topic}) as stream,
     ):
-        messages = wire.parse(stream.iter_raw())
+        messages = sse.parse(stream.iter_raw())
         assert next(messages).type == "hub.open"
         for data in ("one", "two", "x" * 1_000_000):
             server.publish(data, topic=topic)

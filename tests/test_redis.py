@@ -15,7 +15,7 @@ from remote import remotes
 from test_brokers import MANY, contents, drafts, taken
 
 from webapp.brokers.base import Gap
-from webapp.brokers.redis import RedisBroker
+from webapp.brokers.redis.broker import RedisBroker
 from webapp.errors import Conflict, Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from conftest import Server
     from remote import Remote
 
-    from webapp.events import Event
+    from webapp.core.events import Event
 
     Connect = Callable[..., Remote]
     Run = Callable[..., LogServer]

@@ -20,7 +20,7 @@ import pytest
 from conftest import PATIENCE, ROOT, until
 from test_load import memory, publish_numbers
 
-from webapp.startup import raise_file_limit
+from webapp.config.startup import raise_file_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import until
 
-from webapp import wire
-from webapp.events import EventId
+from webapp.core import sse
+from webapp.core.events import EventId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ class Survivor:
             by_header = {"headers": {"Last-Event-ID": self.cursor}}
             cursor = by_header if self.by == "header" else {"last_event_id": self.cursor}
         with self.server.listen(topic=self.topic, **cursor) as stream:
-            for message in wire.parse(self.chunks(stream.response, size)):
+            for message in sse.parse(self.chunks(stream.response, size)):
                 self.cursor = message.id
                 self.resets += message.type == "hub.reset"
                 if not message.type.startswith("hub."):

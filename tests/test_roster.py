@@ -12,7 +12,7 @@ from conftest import until
 from test_brokers import _connect, _url  # noqa: F401 - fixtures: a new log of each kind, and processes
 
 from webapp.brokers.roster import MemoryRoster
-from webapp.brokers.roster_sqlite import SqliteRoster
+from webapp.brokers.sqlite.presence import SqliteRoster
 from webapp.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_a_subject_is_remembered_once_by_its_latest_time(connect: Connect, url: 
     assert sorted(name for name, _ in other.subjects()) == ["joe", "jö\n"]
 
 
-@pytest.mark.parametrize("kind", ["roster", "roster_sqlite"])
+@pytest.mark.parametrize("kind", ["roster", "sqlite.presence"])
 def test_a_subject_that_is_known_may_be_revoked_where_no_other_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -18,9 +18,9 @@ from conftest import KEY, PATIENCE, Server, environment, installed, running, ser
 from flask import Flask
 from logs import free_port
 
-from webapp import exposure
+from webapp.config import exposure
+from webapp.config.settings import Settings
 from webapp.errors import Misconfigured
-from webapp.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

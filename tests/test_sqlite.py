@@ -24,13 +24,13 @@ from gevent.queue import Queue
 from remote import Remote, remotes
 
 from webapp.brokers.base import Gap
-from webapp.brokers.logfile import LogFile
-from webapp.brokers.rows import packed
-from webapp.brokers.sqlite import SqliteBroker
-from webapp.brokers.tail import Tail
-from webapp.brokers.wake import Bell
+from webapp.brokers.sqlite.broker import SqliteBroker
+from webapp.brokers.sqlite.follower import Tail
+from webapp.brokers.sqlite.log_table import LogFile
+from webapp.brokers.sqlite.rows import packed
+from webapp.brokers.sqlite.wakeup import Bell
+from webapp.core.events import Draft, Event, EventId
 from webapp.errors import Conflict, Misconfigured, Unavailable
-from webapp.events import Draft, Event, EventId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -253,7 +253,9 @@ def test_the_bells_of_the_dead_are_taken_away(connect: Connect, path: Path) -> N
 def test_a_bell_that_was_hung_just_now_is_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.brokers.wake._COARSE", 60_000_000_000)  # the machine may be busy
+    monkeypatch.setattr(
+        "webapp.brokers.sqlite.wakeup._COARSE", 60_000_000_000
+    )  # the machine may be busy
     folder, now = tmp_path / "bells", time.time_ns()
     rung: list[int] = []
     bells = [Bell(folder, partial(rung.append, number)) for number in range(2)]
@@ -385,7 +387,7 @@ def test_the_file_stops_growing(connect: Connect, path: Path) -> None:
 def test_the_write_ahead_log_stops_growing_although_somebody_always_reads(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.brokers.database._MOST_WAL_BYTES", 8 << 20)
+    monkeypatch.setattr("webapp.brokers.sqlite.database._MOST_WAL_BYTES", 8 << 20)
     file, written = LogFile(path, 10, 1 << 30, 3600), threading.Event()
     row = packed(Draft(topics=("t",), data="x" * 1_000_000))
     file.append([[row]])
@@ -681,7 +683,7 @@ class Threads:
 
 @pytest.fixture(name="threads")
 def _threads(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
-    monkeypatch.setattr("webapp.brokers.commits._LONG", 60)  # the machine may be busy
+    monkeypatch.setattr("webapp.brokers.sqlite.group_commit._LONG", 60)  # the machine may be busy
     threads = Threads(path)
     yield threads
     threads.log.close()
@@ -739,8 +741,8 @@ def test_after_a_commit_that_waited_for_the_disk_the_thread_has_its_turn(
         time.sleep(0.01)
         return commit(rows)
 
-    monkeypatch.setattr("webapp.brokers.commits._LONG", 0.002)
-    monkeypatch.setattr("webapp.brokers.commits._SPARED", 1e9)
+    monkeypatch.setattr("webapp.brokers.sqlite.group_commit._LONG", 0.002)
+    monkeypatch.setattr("webapp.brokers.sqlite.group_commit._SPARED", 1e9)
     monkeypatch.setattr(file, "append_at_once", computing)
     with undisturbed():
         assert threads.took(threads.append, 0)

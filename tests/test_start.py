@@ -19,10 +19,10 @@ import pytest
 from conftest import KEY, PATIENCE, ROOT, environment, installed, running, until
 from logs import free_port
 
-from webapp import wire
+from webapp.config.parsers import duration
+from webapp.config.settings import Settings
+from webapp.core import sse
 from webapp.errors import Misconfigured
-from webapp.settings import Settings
-from webapp.texts import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -267,7 +267,7 @@ def test_flasks_development_server_streams_the_generator_way(tmp_path: Path) -> 
             client.stream("GET", "/events") as one,
             client.stream("GET", "/events") as two,
         ):
-            readers = [wire.parse(stream.iter_raw()) for stream in (one, two)]
+            readers = [sse.parse(stream.iter_raw()) for stream in (one, two)]
             assert [next(reader).type for reader in readers] == ["hub.open"] * 2
             line = json.dumps({"data": "y"}) + "\n"
             client.post("/events", data={"data": "x"})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import PATIENCE, until
 
-from webapp.wire import HEARTBEAT
+from webapp.core.sse import HEARTBEAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from logs import running_log
 from test_hub import Reader, make_hub, publish, subscribe
 
-from webapp import skips
-from webapp.auth import Grant
+from webapp import tasks
+from webapp.auth.authorizer import Grant
 from webapp.brokers.roster import CAME, KEPT, LEFT, MemoryRoster
-from webapp.changes import Changes
+from webapp.core.events import Announcement, Event, HubDraft
 from webapp.errors import Invalid
-from webapp.events import Announcement, Event, HubDraft
-from webapp.history import Start
-from webapp.presence import Presence
+from webapp.hub.history import Start
+from webapp.presence.changes import Changes
+from webapp.presence.service import Presence
 from webapp.views.presence import _listing
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from conftest import Server, Stream
 
-    from webapp.hub import Hub
+    from webapp.hub.hub import Hub
 
 WATCHED = f"{hostile.path_of('')[:-1]}{{/topic}}{{/subscriber}}"
 AUTH = {"Authorization": f"Bearer {hostile.ALL}"}
@@ -255,7 +255,7 @@ def test_what_the_dispatcher_cannot_give_is_read_by_the_subscribers_themselves(
         raise RuntimeError
 
     monkeypatch.setattr(
-        f"webapp.{'feeds.Feed' if parts == 'frames' else 'fanout.Fanout'}.{parts}", once
+        f"webapp.hub.{'feeds.Feed' if parts == 'frames' else 'dispatcher.Fanout'}.{parts}", once
     )
     publish(hub, "a")
     publish(hub, "b", topic="u")
@@ -284,14 +284,14 @@ def test_an_observer_that_fails_leaves_nobody_counted(hub: Hub) -> None:
 def test_what_is_left_out_is_counted_each_time_and_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(skips, "_logged", {})
-    skips.uncounted()
+    monkeypatch.setattr(tasks, "_logged", {})
+    tasks.uncounted()
     for _ in range(3):
-        with skips.Skipping("demo"):
+        with tasks.Skipping("demo"):
             int("what a client\nwrote")
-    with skips.Skipping("demo"):
+    with tasks.Skipping("demo"):
         raise TypeError
-    assert skips.uncounted() == [("demo", 4)]
+    assert tasks.uncounted() == [("demo", 4)]
     assert len(caplog.messages) == 2
     assert "ValueError (test_tasks.py:" in caplog.text
     assert "client" not in caplog.text
@@ -300,16 +300,16 @@ def test_what_is_left_out_is_counted_each_time_and_logged_once(
 def test_a_task_that_fails_begins_anew_and_ends_when_it_returns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(skips, "_LONGEST_PAUSE_S", 0.001)
+    monkeypatch.setattr(tasks, "_LONGEST_PAUSE_S", 0.001)
     outcomes = iter([ValueError, KeyError, None])
 
     def run() -> None:
         if error := next(outcomes):
             raise error
 
-    skips.lasting("demo", run).get(timeout=PATIENCE)
+    tasks.lasting("demo", run).get(timeout=PATIENCE)
     assert list(outcomes) == []
-    with pytest.raises(gevent.GreenletExit), skips.Skipping("demo"):
+    with pytest.raises(gevent.GreenletExit), tasks.Skipping("demo"):
         raise gevent.GreenletExit
 
 
@@ -319,7 +319,7 @@ def test_a_task_that_fails_begins_anew_and_ends_when_it_returns(
 def test_many_announcements_are_handed_over_in_parts_while_others_run(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.pace._SLICE", 0.0002)
+    monkeypatch.setattr("webapp.scheduling._SLICE", 0.0002)
     watcher = watch(hub)
     gevent.sleep(0.01)
     topic, sizes, turns = hostile.path_of("t"), list[int](), 0

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uritemplate.variable import VariableValue, VariableValueDict
 
-from webapp import topics
-from webapp.topics import (
+from webapp.core import topics
+from webapp.core.topics import (
     DEFAULT,
     EVERYTHING,
     MAX_ENCODINGS,

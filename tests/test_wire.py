@@ -11,8 +11,8 @@ from httpx_sse._decoders import SSEDecoder, SSELineDecoder
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from webapp import wire
-from webapp.wire import Message
+from webapp.core import sse
+from webapp.core.sse import Message
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NAME = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1)
@@ -46,15 +46,15 @@ def sseclient_py(stream: bytes) -> list[tuple[str, str, str]]:
 def test_what_is_framed_is_parsed_however_the_bytes_are_cut(
     data: str, type_: str, id_: str, cuts: list[int]
 ) -> None:
-    stream = wire.HEARTBEAT + wire.frame(data, type=type_, id=id_, retry=1500) + wire.HEARTBEAT
-    assert [Message(as_read(data), type_, id_, 1500)] == list(wire.parse(cut(stream, cuts)))
+    stream = sse.HEARTBEAT + sse.frame(data, type=type_, id=id_, retry=1500) + sse.HEARTBEAT
+    assert [Message(as_read(data), type_, id_, 1500)] == list(sse.parse(cut(stream, cuts)))
 
 
 @given(data=TEXT, type_=NAME, id_=NAME)
 @example(data="a\r\n\r\u2028\x85 b", type_="t", id_="1")
 @example(data="", type_="t", id_="1")
 def test_httpx_sse_reads_what_was_sent(data: str, type_: str, id_: str) -> None:
-    stream = wire.frame(data, type=type_, id=id_) + wire.HEARTBEAT
+    stream = sse.frame(data, type=type_, id=id_) + sse.HEARTBEAT
     assert [(type_, as_read(data), id_)] == httpx_sse(stream)
 
 
@@ -66,12 +66,12 @@ def test_httpx_sse_reads_what_was_sent(data: str, type_: str, id_: str) -> None:
 def test_sseclient_py_reads_what_was_sent(data: str, id_: str) -> None:
     data = data.replace("\x85", "").replace("\u2028", "").replace("\u2029", "")
     data = re.sub(r"[\x0b\x0c\x1c-\x1e\r]", "", data)
-    assert [("message", data, id_)] == sseclient_py(wire.frame(data, id=id_))
+    assert [("message", data, id_)] == sseclient_py(sse.frame(data, id=id_))
 
 
 @given(TEXT)
 def test_data_never_becomes_another_field(data: str) -> None:
-    lines = re.split(rb"\r\n|\r|\n", wire.frame(data).removesuffix(b"\n\n"))
+    lines = re.split(rb"\r\n|\r|\n", sse.frame(data).removesuffix(b"\n\n"))
     assert all(line.startswith(b"data: ") for line in lines)
 
 
@@ -79,7 +79,7 @@ def test_data_never_becomes_another_field(data: str) -> None:
 @pytest.mark.parametrize("field", ["id", "type"])
 def test_a_field_that_would_break_out_of_its_line_is_refused(field: str, bad: str) -> None:
     with pytest.raises(ValueError, match="CR, LF or NUL"):
-        wire.frame("x", **{field: bad})  # type: ignore[arg-type]
+        sse.frame("x", **{field: bad})  # type: ignore[arg-type]
 
 
 # https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
@@ -111,5 +111,5 @@ def test_the_specifications_examples_are_read_as_it_says(
     stream: str, expected: list[Message]
 ) -> None:
     raw = stream.encode()
-    assert expected == list(wire.parse([raw]))
-    assert expected == list(wire.parse([raw[i : i + 1] for i in range(len(raw))]))
+    assert expected == list(sse.parse([raw]))
+    assert expected == list(sse.parse([raw[i : i + 1] for i in range(len(raw))]))

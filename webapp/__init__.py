@@ -1,121 +1,30 @@
 """Tidings: a Server-Sent Events hub.
 
-One ordered log. Publishing appends to it. Subscribing is reading it from a place, filtered by
-topic, without stopping at its end. An event's id names its place.
+One ordered event log. Publishing appends to it. Subscribing reads it from a position, filtered by
+topic, and does not stop at its end. An event's id names its position.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from webapp.version import __version__
+from .core.version import __version__
 
 if TYPE_CHECKING:
-    from flask import Flask
-
-    from webapp.auth import Authority
-    from webapp.hub import Hub
-    from webapp.settings import Settings
+    from .app import create_app
 
 __all__ = ["__version__", "create_app"]
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """Build and wire the app; nothing is started before it serves.
+def __getattr__(name: str) -> object:
+    """Import the app when it is asked for.
 
-    :param settings: None reads them from the environment.
-    :raises Misconfigured: the settings contradict each other, or the server cannot hold streams.
+    gunicorn's master imports this package for its worker class. What the app imports (ssl) must
+    not be imported before gevent has patched the worker.
     """
-    # Here and not above: gunicorn's master imports this package for its worker class, and what
-    # these import (ssl) must not be imported before gevent has patched the worker.
-    from webapp import exposure
-    from webapp.auth import Authority
-    from webapp.brokers import connect
-    from webapp.demo import Demo
-    from webapp.hub import Hub
-    from webapp.limits import behind
-    from webapp.settings import Settings
-    from webapp.startup import Server, check_server, end_at_once
-    from webapp.views import events, openapi, ops, origins, pages, problems
-    from webapp.views.lean import LeanFlask
+    if name == "create_app":
+        from .app import create_app
 
-    check_server()
-    settings = _with_max_pipes(settings or Settings.from_env(os.environ))
-    exposure.check(settings, 1, [])
-    templates = Path(__file__).parent.parent / "templates"
-    app = LeanFlask(__name__, template_folder=str(templates))
-    hub = Hub(connect(settings), settings, _max_readers(settings))
-    app.extensions["tidings"] = hub
-    if settings.trusted_proxies:
-        app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
-    if settings.demo:
-        hub.observers.append(Demo(hub))
-    app.url_map.merge_slashes = False  # its redirects would be pages
-    if settings.local:  # then it is not served where others can reach it
-        app.before_request(problems.refuse_made_up_hosts)
-        if not Server.is_ours:
-            exposure.guard(app, settings, end_at_once)
-    problems.init_app(app)
-    app.after_request(pages.as_declared)
-    authority = Authority(settings)
-    if settings.keyed:
-        _list_readers(app, hub, authority)
-    app.register_blueprint(events.make_blueprint(hub, authority, settings))
-    app.register_blueprint(ops.make_blueprint(hub, authority))
-    app.register_blueprint(openapi.make_blueprint(settings))
-    app.register_blueprint(pages.bp)
-    if settings.cors_origins:
-        app.after_request(origins.without_credentials)
-        _allow_origins(app, settings.cors_origins)
-    return app
-
-
-def _list_readers(app: Flask, hub: Hub, authority: Authority) -> None:
-    """Let those who may know who listens, and send readers away."""
-    from webapp.brokers import enlist
-    from webapp.presence import Presence
-    from webapp.views import presence
-
-    settings = hub.settings
-    hub.presence = Presence(hub, enlist(settings, hub.broker), settings.presence_lease)
-    hub.observers.append(hub.presence)
-    authority.refuses = hub.presence.refuses
-    app.register_blueprint(presence.make_blueprint(hub, hub.presence, authority, settings))
-
-
-def _max_readers(settings: Settings) -> int:
-    from webapp.startup import file_limit
-
-    if settings.max_subscribers is not None:
-        return settings.max_subscribers
-    return file_limit() * 8 // 10
-
-
-def _with_max_pipes(settings: Settings) -> Settings:
-    from webapp.startup import file_limit
-
-    most = file_limit() // 10 if settings.max_pipes is None else settings.max_pipes
-    return replace(settings, max_pipes=most)
-
-
-_CURSORS = ("Last-Event-ID", "Mercure-Last-Event-ID")
-
-
-def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
-    from flask_cors import CORS
-
-    from webapp.views.origins import patterns
-
-    CORS(
-        app,
-        origins=patterns(origins),
-        allow_headers=["Authorization", "Cache-Control", "Content-Type", *_CURSORS],
-        expose_headers=["Link", *_CURSORS],
-        methods=["GET", "HEAD", "POST", "OPTIONS"],
-        supports_credentials="*" not in origins,
-        send_wildcard=False,
-        max_age=86400,
-    )
+        return create_app
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

@@ -33,13 +33,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from webapp.errors import Unavailable
-from webapp.skips import TASKS, uncounted
+from .errors import Unavailable
+from .tasks import TASKS, uncounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from webapp.events import EventId
+    from .core.events import EventId
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # the library's

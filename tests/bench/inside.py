@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import gevent  # noqa: E402
 
-from webapp.auth import Authority  # noqa: E402
+from webapp.auth.authorizer import Authority  # noqa: E402
 from webapp.brokers import connect  # noqa: E402
 from webapp.brokers.base import Bounds  # noqa: E402
-from webapp.events import Draft  # noqa: E402
-from webapp.history import Start  # noqa: E402
-from webapp.hub import Hub  # noqa: E402
-from webapp.settings import Settings  # noqa: E402
+from webapp.config.settings import Settings  # noqa: E402
+from webapp.core.events import Draft  # noqa: E402
+from webapp.hub.history import Start  # noqa: E402
+from webapp.hub.hub import Hub  # noqa: E402
 
 if TYPE_CHECKING:
     from webapp.brokers.base import Broker

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import jwt
 from material import SURROGATES, cut, mutate, text
 
-from webapp import wire
-from webapp.auth import Authority
+from webapp.auth.authorizer import Authority
+from webapp.config.settings import Settings
+from webapp.core import sse
+from webapp.core.events import Draft, Event, EventId
+from webapp.core.sse import Message
+from webapp.core.topics import Selector
 from webapp.errors import TidingsError
-from webapp.events import Draft, Event, EventId
-from webapp.settings import Settings
-from webapp.topics import Selector
 from webapp.views import bodies
-from webapp.wire import Message
 
 if TYPE_CHECKING:
     import random
@@ -59,7 +59,7 @@ def streams(rng: random.Random) -> str:
         return written(rng)
     stream = b"".join(rng.choice(LINES + WORDS) for _ in range(rng.randrange(40)))
     pieces = cut(rng, stream)
-    found = list(wire.parse(pieces))
+    found = list(sse.parse(pieces))
     assert found == by_the_book(stream), pieces
     return "messages" if found else "no message"
 
@@ -70,11 +70,11 @@ def written(rng: random.Random) -> str:
         data, type_ = text(rng), one_line(rng)
         id_ = rng.choice([None, one_line(rng)])
         wait = rng.choice([None, rng.randrange(10**6)])
-        stream += wire.frame(data, type=type_, id=id_, retry=wait) + wire.HEARTBEAT
+        stream += sse.frame(data, type=type_, id=id_, retry=wait) + sse.HEARTBEAT
         last, retry = last if id_ is None else id_, retry if wait is None else wait
         expected.append(Message(as_read(data), type_ or "message", last, retry))
     pieces = cut(rng, stream)
-    assert list(wire.parse(pieces)) == expected, pieces
+    assert list(sse.parse(pieces)) == expected, pieces
     return "frames"
 
 
@@ -115,8 +115,8 @@ def drafts(rng: random.Random) -> str:
     assert Draft.loads(draft.dumps()) == draft, line
     published = Event(EventId(1, 2), draft)
     message = Message(as_read(draft.data), draft.type or "message", draft.id or "1-2", draft.retry)
-    assert list(wire.parse(cut(rng, published.frame))) == [message], line
-    [envelope] = wire.parse(cut(rng, published.enveloped(draft.topics)))
+    assert list(sse.parse(cut(rng, published.frame))) == [message], line
+    [envelope] = sse.parse(cut(rng, published.enveloped(draft.topics)))
     assert envelope == message._replace(data=envelope.data), line
     assert json.loads(envelope.data)["data"] == draft.data, line
     assert not any(re.search(r"[\x00-\x1f\x7f-\x9f]", topic) for topic in draft.topics), line

@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 
 from gevent import monkey
 
-from webapp.brokers.memory import MemoryBroker
-from webapp.brokers.roster import MemoryRoster
-from webapp.errors import Misconfigured
+from ..errors import Misconfigured
+from .memory import MemoryBroker
+from .roster import MemoryRoster
 
 if TYPE_CHECKING:
-    from webapp.brokers.base import Broker
-    from webapp.brokers.redis import RedisBroker
-    from webapp.brokers.roster import Roster
-    from webapp.settings import Settings
+    from ..config.settings import Settings
+    from .base import Broker
+    from .redis.broker import RedisBroker
+    from .roster import Roster
 
 _ROOT = Path(__file__).parent.parent.parent
 
@@ -34,11 +34,11 @@ def connect(settings: Settings) -> Broker:
     limits = (settings.history_events, settings.history_bytes, settings.history_age)
     url = urlsplit(settings.broker_url)
     if url.scheme == "sqlite":
-        from webapp.brokers.sqlite import SqliteBroker
+        from .sqlite.broker import SqliteBroker
 
         return SqliteBroker(_log_file(url.path), *limits)
     if url.scheme in {"redis", "rediss"}:
-        from webapp.brokers.redis import RedisBroker
+        from .redis.broker import RedisBroker
 
         return RedisBroker(settings.broker_url, settings.history_events, settings.history_age)
     return MemoryBroker(*limits)
@@ -49,12 +49,12 @@ def enlist(settings: Settings, broker: Broker) -> Roster:
     lease = settings.presence_lease
     url = urlsplit(settings.broker_url)
     if url.scheme == "sqlite":
-        from webapp.brokers.roster_sqlite import SqliteRoster
+        from .sqlite.presence import SqliteRoster
 
         path = _log_file(url.path)
         return SqliteRoster(path.with_name(f"{path.name}-readers"), lease)
     if url.scheme in {"redis", "rediss"}:
-        from webapp.brokers.roster_redis import RedisRoster
+        from .redis.presence import RedisRoster
 
         return RedisRoster(cast("RedisBroker", broker).link, lease)
     return MemoryRoster()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from webapp.errors import Conflict
+from ..errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from webapp.events import Draft, Event, EventId
+    from ..core.events import Draft, Event, EventId
 
 
 class Bounds(NamedTuple):

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from gevent.event import Event as Signal
 
-from webapp.brokers.base import Bounds, Gap, conflict, now
-from webapp.errors import Unavailable
-from webapp.events import Event, EventId
-from webapp.window import Window
+from ..core.events import Event, EventId
+from ..core.window import Window
+from ..errors import Unavailable
+from .base import Bounds, Gap, conflict, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from webapp.events import Draft
+    from ..core.events import Draft
 
 _PATIENCE = 10  # seconds that a publisher waits for the follower
 _PAGE = 256 << 10  # bytes handed to the follower at once

@@ -12,7 +12,7 @@ from itertools import islice
 from time import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from webapp.errors import Unavailable
+from ..errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

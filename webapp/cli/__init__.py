@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from webapp.cli.check import check
-from webapp.cli.publish import publish
-from webapp.cli.remote import remote_options
-from webapp.cli.tail import tail
-from webapp.cli.token import token
-from webapp.version import __version__
+from ..core.version import __version__
+from .check.command import check
+from .client import remote_options
+from .publish import publish
+from .tail import tail
+from .token import token
 
 _INTERRUPTED = 130
 _EPILOG = """\b

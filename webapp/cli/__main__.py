@@ -1,5 +1,5 @@
 """`python -m webapp.cli`, where the command `tidings` is not on the path."""
 
-from webapp.cli import main
+from . import main
 
 main(prog_name="tidings")

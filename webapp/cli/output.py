@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from webapp.cli.remote import json_object
+from .client import json_object
 
 if TYPE_CHECKING:
-    from webapp.wire import Message
+    from ..core.sse import Message
 
 _ENVELOPE = {"id", "topic", "topics", "type", "data"}
 _BREAK = {ord("\n"): "\n  ", ord("\t"): "\t"}

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 import click
 
-from webapp.cli.away import Away, Backoff, Failed
-from webapp.cli.follow import Follower
-from webapp.cli.remote import Duration, Remote, remote_options
+from .client import Duration, Remote, remote_options
+from .line_publisher import Follower
+from .retry import Away, Backoff, Failed
 
 _MOST = 8 << 20  # bytes of data: more than a hub takes by default
 _TIMEOUT = 60.0  # seconds for an answer

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from webapp import wire
-from webapp.cli.away import Away, Backoff, Failed
-from webapp.cli.output import Progress, as_json, in_colours, shown, wants_colours
-from webapp.cli.remote import Duration, Remote, json_object, remote_options
-from webapp.events import RETRY_BOUNDS
+from ..core import sse
+from ..core.events import RETRY_BOUNDS
+from .client import Duration, Remote, json_object, remote_options
+from .output import Progress, as_json, in_colours, shown, wants_colours
+from .retry import Away, Backoff, Failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from http.client import HTTPResponse
 
-    from webapp.wire import Message
+    from ..core.sse import Message
 
 _PIECE = 64 << 10
 _OK, _NO_CONTENT = 200, 204
@@ -73,7 +73,7 @@ class Reader:
                 headers["Last-Event-ID"] = self.cursor
             answer = self._remote.ask(connection, "GET", query=self._query, headers=headers)
             self._check(answer)
-            for message in wire.parse(self._pieces(answer)):
+            for message in sse.parse(self._pieces(answer)):
                 if message.retry is not None:
                     self._retry = min(message.retry, RETRY_BOUNDS[1]) / 1000
                 if message.id and message.id != self.cursor:

@@ -9,10 +9,10 @@ from typing import Any, TextIO
 
 import click
 
-from webapp.cli.output import shown
-from webapp.cli.remote import Duration
-from webapp.errors import Misconfigured
-from webapp.settings import Settings
+from ..config.settings import Settings
+from ..errors import Misconfigured
+from .client import Duration
+from .output import shown
 
 _EPILOG = """\b
 Examples:

@@ -6,11 +6,11 @@ from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from webapp.errors import Invalid, TooLarge, Unavailable, Unreadable
-from webapp.events import Draft
-from webapp.pace import give_way, paced
-from webapp.views import forms, values
-from webapp.views.charset import check_charset
+from ..core.events import Draft
+from ..errors import Invalid, TooLarge, Unavailable, Unreadable
+from ..scheduling import give_way, paced
+from . import forms, json_values
+from .charset import check_charset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flask import Request
     from werkzeug.datastructures import MultiDict
 
-    from webapp.views.values import Value
+    from .json_values import Value
 
 MAX_BATCH = 10_000  # events in one JSON array
 DIGITS = 20  # of a number in a form: enough for any time
@@ -47,7 +47,7 @@ def drafts(
     check_encoding(request)
     body, kind = read(request, max_body), request.mimetype
     if kind == "application/json":
-        return [draft(value, default) for value in paced(values.several(body, MAX_BATCH))]
+        return [draft(value, default) for value in paced(json_values.several(body, MAX_BATCH))]
     if kind in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         fields = forms.read(request, body)
     else:
@@ -92,7 +92,7 @@ def parse_line(line: bytes, default: str | None) -> Draft:
 
     :raises Invalid: it cannot be published.
     """
-    return draft(values.one(line), default)
+    return draft(json_values.one(line), default)
 
 
 def read(request: Request, limit: int) -> bytes:
@@ -209,7 +209,7 @@ def _data(value: object, *, large: bool) -> str:
     if isinstance(value, str):
         return value
     try:
-        return values.written((value, large))
+        return json_values.written((value, large))
     except ValueError:
         detail = "The data has a number that JSON has not."
         raise Invalid(detail, "Send null or a string instead of NaN and infinity.") from None

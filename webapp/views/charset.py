@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from webapp.errors import Unreadable
+from ..errors import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, cast
 from flask import Blueprint, Response, jsonify, request, stream_with_context
 from flask.globals import request_ctx
 
-from webapp import wire
-from webapp.auth import bearer
-from webapp.errors import Invalid, TidingsError, TooLarge, TooMany, Unavailable
-from webapp.events import MAX_NAME, check_name
-from webapp.history import Start
-from webapp.limits import Rate, client
-from webapp.pace import rest
-from webapp.texts import duration
-from webapp.topics import DEFAULT
-from webapp.views import bodies, forms
-from webapp.views.origins import check_publisher
-from webapp.views.pipe import Pipe, PipeQuota
-from webapp.views.tokens import carried
-from webapp.voice import jittered_retry
-from webapp.watch import STRAY
+from ..auth.authorizer import bearer
+from ..config.parsers import duration
+from ..core import sse
+from ..core.control_events import jittered_retry
+from ..core.events import MAX_NAME, check_name
+from ..core.topics import DEFAULT
+from ..errors import Invalid, TidingsError, TooLarge, TooMany, Unavailable
+from ..hub.history import Start
+from ..hub.quota import Rate, client
+from ..scheduling import rest
+from ..server.hangup import STRAY
+from . import bodies, forms
+from .credentials import carried
+from .ndjson import Pipe, PipeQuota
+from .origins import check_publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from flask import Request
     from flask.typing import ResponseReturnValue
 
-    from webapp.auth import Authority
-    from webapp.events import Draft, Event
-    from webapp.hub import Hub
-    from webapp.settings import Settings
+    from ..auth.authorizer import Authority
+    from ..config.settings import Settings
+    from ..core.events import Draft, Event
+    from ..hub.hub import Hub
 
     Pay = Callable[[int], None]
 
@@ -193,7 +193,7 @@ class _Views:
         wait = self._settings.drain if reason == "drain" else _PATIENCE
         retry = jittered_retry(self._settings.retry + random.uniform(0, wait))  # noqa: S311
         # No id: it would move the cursor of a reader that was sent nothing.
-        return _stream([wire.frame(json.dumps({"reason": reason}), type="hub.bye", retry=retry)])
+        return _stream([sse.frame(json.dumps({"reason": reason}), type="hub.bye", retry=retry)])
 
 
 class _Ids(Response):
@@ -210,7 +210,7 @@ class _Ids(Response):
 
 def _stream(frames: Iterable[bytes]) -> Response:
     # As they are: a layer around each frame costs every waiting reader memory.
-    answer = Response(frames, content_type=wire.CONTENT_TYPE, direct_passthrough=True)
+    answer = Response(frames, content_type=sse.CONTENT_TYPE, direct_passthrough=True)
     answer.headers["Cache-Control"] = "private, no-store, no-transform"
     answer.headers["X-Accel-Buffering"] = "no"
     return answer

@@ -7,10 +7,10 @@ from urllib.parse import unquote_to_bytes
 
 from werkzeug.datastructures import MultiDict
 
-from webapp.errors import Invalid
-from webapp.events import MAX_TOPICS
-from webapp.pace import Pace
-from webapp.views import multipart
+from ..core.events import MAX_TOPICS
+from ..errors import Invalid
+from ..scheduling import Pace
+from . import multipart
 
 if TYPE_CHECKING:
     from flask import Request

@@ -17,9 +17,9 @@ from werkzeug.sansio.multipart import (
     State,
 )
 
-from webapp.errors import Invalid, TooLarge, Unreadable
-from webapp.pace import Pace
-from webapp.views.charset import check_charset
+from ..errors import Invalid, TooLarge, Unreadable
+from ..scheduling import Pace
+from .charset import check_charset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, render_template, request
 
-from webapp import errors
-from webapp.events import MAX_ID, MAX_NAME, MAX_TOPICS, OWN_ID, RESERVED_ID, RETRY_BOUNDS
-from webapp.topics import DEFAULT, HUB
-from webapp.version import __version__
-from webapp.views.bodies import DIGITS, MAX_BATCH
-from webapp.views.events import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
-from webapp.views.ops import GATED
-from webapp.views.tokens import COOKIE
+from .. import errors
+from ..core.events import MAX_ID, MAX_NAME, MAX_TOPICS, OWN_ID, RESERVED_ID, RETRY_BOUNDS
+from ..core.topics import DEFAULT, HUB
+from ..core.version import __version__
+from .bodies import DIGITS, MAX_BATCH
+from .credentials import COOKIE
+from .events import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
+from .health import GATED
 
 if TYPE_CHECKING:
-    from webapp.settings import Settings
+    from ..config.settings import Settings
 
     Object = dict[str, Any]
     Refusals = list[type[errors.TidingsError]]

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from webapp.errors import Forbidden
+from ..errors import Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flask import Request, Response
 
-    from webapp.settings import Settings
+    from ..config.settings import Settings
 
 _OTHERS = {"cross-site", "same-site"}  # what Sec-Fetch-Site says of a page of another origin
 _DEFAULT_PORTS = {80, 443}

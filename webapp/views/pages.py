@@ -6,7 +6,7 @@ import mimetypes
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from webapp.topics import HUB
+from ..core.topics import HUB
 
 bp = Blueprint("pages", __name__)
 

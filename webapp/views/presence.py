@@ -14,26 +14,26 @@ from urllib.parse import unquote
 
 from flask import Blueprint, Response, request
 
-from webapp.auth import bearer
-from webapp.claims import MAX_TEXT
-from webapp.errors import Invalid, NotFound, Unauthorized
-from webapp.pace import Pace, paced
-from webapp.revocations import Revoked
-from webapp.skips import Skipping
-from webapp.subscriptions import CONTEXT, described
-from webapp.topics import HUB, SUBSCRIPTIONS
-from webapp.views import bodies, forms
-from webapp.views.tokens import carried
+from ..auth.authorizer import bearer
+from ..auth.claims import MAX_TEXT
+from ..core.topics import HUB, SUBSCRIPTIONS
+from ..errors import Invalid, NotFound, Unauthorized
+from ..presence.documents import CONTEXT, described
+from ..presence.revocations import Revoked
+from ..scheduling import Pace, paced
+from ..tasks import Skipping
+from . import bodies, forms
+from .credentials import carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask.typing import ResponseReturnValue
 
-    from webapp.auth import Authority
-    from webapp.hub import Hub
-    from webapp.presence import Presence
-    from webapp.settings import Settings
+    from ..auth.authorizer import Authority
+    from ..config.settings import Settings
+    from ..hub.hub import Hub
+    from ..presence.service import Presence
 
     Object = dict[str, Any]
 

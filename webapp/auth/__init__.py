@@ -1,0 +1,1 @@
+"""From a token to a grant: what its bearer may publish and subscribe to."""

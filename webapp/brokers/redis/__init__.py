@@ -1,0 +1,1 @@
+"""The event log of many machines: a stream in Redis or Valkey."""

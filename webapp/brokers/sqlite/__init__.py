@@ -1,0 +1,1 @@
+"""The event log of one machine: an SQLite file that any number of processes share."""

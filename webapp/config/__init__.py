@@ -1,0 +1,1 @@
+"""Settings from the environment, and what must hold before the hub starts."""

@@ -1,0 +1,1 @@
+"""One process's view of the event log, and the subscribers that read it."""

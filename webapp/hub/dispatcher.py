@@ -1,0 +1,269 @@
+"""Follow the log, and hand what comes to the readers that are parked at its head."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict, deque
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+from gevent.event import Event as Signal
+
+from ..brokers.base import Gap
+from ..core import sse
+from ..core.events import Event, EventId
+from ..core.sse import Payload
+from ..core.window import Window
+from ..scheduling import Pace
+from ..tasks import skip
+from .seat import hand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..brokers.base import Broker
+    from ..metrics import Metrics
+    from .feeds import Feed, Feeds
+    from .subscriber import Subscription
+
+log = logging.getLogger(__name__)
+
+_BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
+_SHORT = 0.001  # seconds: a pass to a few readers
+_GATHERING = 0.025  # seconds at most between two longer ones, and thrice what the first took
+_POURING = 0.1  # the same, while events come without a pause
+_PAUSE = 0.003  # seconds that make one
+_FEW = 2  # pauses in which something came, that are no burst yet
+_ANNOUNCED, _ANNOUNCED_BYTES = 10_000, 8 << 20  # for readers that are busy with older events
+_ANNOUNCED_AT_ONCE_BYTES = 64 << 10  # handed over together
+RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
+
+
+class Fanout:
+    """What the readers of one process have in common: the window, and their feeds.
+
+    :param members: all readers whose streams are open.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        window: Window,
+        feeds: Feeds,
+        members: Iterable[Subscription],
+        metrics: Metrics,
+    ) -> None:
+        self.window = window
+        self.feeds = feeds
+        self.dispatched = window.head
+        """All up to here was handed to the readers that were parked."""
+        self.renew_before = window.head
+        """A reader whose newest id is older than this place is given a fresh one."""
+        self.announced = Window(EventId(0, 0), _ANNOUNCED, _ANNOUNCED_BYTES)
+        """The newest events that are in no log."""
+        self._broker = broker
+        self._members = members
+        self._metrics = metrics
+        self._arrived, self._passed = Signal(), Signal()
+        self._arrivals: deque[tuple[EventId, float]] = deque()  # up to which place, and when
+
+    def follow(self) -> None:
+        """Read the log into the window, until the log is closed."""
+        for found in self._broker.follow(self.window.head):
+            if isinstance(found, Gap):
+                while self.dispatched < self.window.head:
+                    self._await_pass()
+                self._skip(found)
+                continue
+            self.window.append(found)
+            self._arrivals.append((self.window.head, monotonic()))
+            self._arrived.set()
+            # The window never drops what a parked reader has not been sent.
+            self.window.trim(self.dispatched)
+            while self.window.over:
+                self._await_pass()
+                self.window.trim(self.dispatched)
+
+    def _await_pass(self) -> None:
+        self._passed.clear()
+        self._passed.wait()
+
+    def _skip(self, gap: Gap) -> None:
+        """Go on after a gap in the log, and let every reader know."""
+        log.error("the log has a gap (%s): readers go on after %s", gap.reason, gap.place)
+        self.window.clear(gap.place)
+        self._arrivals.clear()
+        self.dispatched = self.renew_before = gap.place
+        for reader in self._members:
+            reader.lose(gap)
+
+    def dispatch(self) -> None:
+        """Hand what has arrived to the readers, for ever."""
+        fresh = 0.0  # the part of the window that was filled anew since the last renewal
+        ended = spent = 0.0
+        while True:
+            # Looked at before it waits, too: it may begin anew after an error.
+            while self.dispatched < self.window.head:
+                batch = self._batch() if spent < _SHORT else self._gathered(ended, 3 * spent)
+                began = monotonic()
+                try:
+                    self._send(batch)
+                except Exception as error:  # noqa: BLE001 - no event may end the dispatcher
+                    skip("dispatch", error)
+                    self._leave_to_readers(list(self.feeds), batch[-1].place)
+                self.dispatched = batch[-1].place
+                self._passed.set()
+                ended = monotonic()
+                spent = ended - began
+                while self._arrivals and self._arrivals[0][0] <= self.dispatched:
+                    self._metrics.handed_out(ended - self._arrivals.popleft()[1])
+                fresh += self.window.share(batch)
+                if fresh >= RENEWAL:
+                    self.renew()
+                    fresh = 0.0
+            self._arrived.wait()
+            self._arrived.clear()
+
+    def _batch(self) -> list[Event]:
+        # Short enough for cursors to be renewed in time.
+        most = max(1, round(self.window.max_events * RENEWAL))
+        return self.window.since(self.dispatched, _BATCH_BYTES)[:most]
+
+    def _gathered(self, since: float, longest: float) -> list[Event]:
+        """Rest from the last pass: under load more goes out in one write, and publishers have
+        their turn. It takes longer while events pour in that make one batch, and ends with them.
+
+        :param since: when that pass was over; what comes after its rest need not wait.
+        :param longest: seconds that it lasts at most.
+        """
+        rest, pouring = min(_GATHERING, longest), min(_POURING, longest)
+        batch, looks = self._batch(), 0
+        while True:
+            full = batch[-1].place < self.window.head
+            left = since + (pouring if looks and not full else rest) - monotonic()
+            if left <= 0:
+                return batch
+            self._arrived.clear()
+            pause = min(_PAUSE, left)
+            if self._arrived.wait(pause if looks or full else left):
+                gevent.sleep(pause)
+                batch, looks = self._batch(), looks + 1
+            elif full or looks > _FEW:
+                return batch
+            else:
+                looks = 0
+
+    def _send(self, batch: list[Event]) -> None:
+        """Give each feed the part of the batch that it sees, as one payload for all its readers.
+
+        The hand-over: a reader parks with its cursor at the head of the window in the same
+        breath in which it found nothing more to read, so its cursor is at or after the end of
+        any batch that was begun before. A reader is given only what lies after its cursor, and
+        its cursor is moved before it is woken. Whoever is not parked reads the batch itself.
+        """
+        parts: defaultdict[Feed, list[Event]] = defaultdict(list)
+        made: dict[EventId, bytes] = {}
+        upto, pace = batch[-1].place, Pace()
+        for event in batch:
+            for feed in self.feeds.asked_for(event.draft.topics):
+                # One that nobody is parked in now can only gain readers that need no more.
+                if feed.parked and feed.sees(event):
+                    parts[feed].append(event)
+                pace.keep()
+        for feed, events in parts.items():
+            try:
+                feed.last_write = monotonic()
+                first, told, count = events[0].place, events[-1].place, len(events)
+                payload, given = Payload(feed.frames(events, made)), 0
+                for some in pace.strides(list(feed.parked)):
+                    behind = [reader for reader in some if reader.cursor < first]
+                    given += hand(behind, payload, upto, told, count)
+                    if len(behind) < len(some):
+                        self._complete(feed, events, upto, some)
+                self._metrics.delivered(given * count, given * len(payload.plain))
+            except Exception as error:  # noqa: BLE001 - the other feeds go on
+                skip("dispatch", error)
+                self._leave_to_readers([feed], upto)
+
+    def _leave_to_readers(self, feeds: Iterable[Feed], upto: EventId) -> None:
+        """Let those who were not given their part of a batch read it themselves: nothing is lost,
+        and what cannot be read ends one stream only.
+        """
+        for feed in feeds:
+            for reader in list(feed.parked):
+                if reader.cursor < upto:
+                    reader.look_again()
+
+    def _complete(
+        self, feed: Feed, events: list[Event], upto: EventId, readers: Sequence[Subscription]
+    ) -> None:
+        """Give the rest of some events to those readers that parked between them."""
+        told = events[-1].place
+        for reader in readers:
+            if reader.parked and reader.cursor < told:
+                rest = [event for event in events if event.place > reader.cursor]
+                part = Payload(feed.frames(rest, {}))
+                hand([reader], part, upto, told, len(rest))
+                self._metrics.delivered(len(rest), len(part.plain))
+
+    def renew(self) -> None:
+        """Give those readers a fresh cursor whose last id is ageing in a log that moves on.
+
+        It runs each time a quarter of the window was filled anew or a quarter of its age has
+        passed, and a reader that parks with an older cursor renews it itself: what a reader
+        knows is never older than half a window.
+        """
+        # Both move while this gives way: on, where an older place is no mark for who was told of a
+        # newer one, or back behind a gap, where it is a mark for nobody.
+        pace, place, before = Pace(), self.dispatched, self.renew_before
+        mark = sse.Payload(sse.frame("{}", type="hub.mark", id=str(place)))
+        for feed in list(self.feeds):
+            for reader in list(feed.parked):
+                if reader.told < min(before, self.renew_before):
+                    hand([reader], mark, max(place, reader.cursor), place, 0)
+                pace.keep()
+        self.renew_before = self.dispatched
+
+    def announce(self, events: Iterable[Event]) -> None:
+        """Hand events that are in no log to those who may see them: to parked readers now, to
+        others when they park. It is done in parts of bounded bytes, and yields to the loop. To be
+        called by one greenlet only.
+        """
+        part, size, pace = list[Event](), 0, Pace()
+        for event in events:
+            part.append(event)
+            size += event.bulk
+            if size >= _ANNOUNCED_AT_ONCE_BYTES:
+                self._announce(part, pace)
+                part, size = [], 0
+            pace.keep()
+        if part:
+            self._announce(part, pace)
+
+    def _announce(self, events: list[Event], pace: Pace) -> None:
+        self.announced.append(events)
+        self.announced.trim()
+        made: dict[EventId, bytes] = {}
+        first, upto = events[0].place, events[-1].place
+        for feed in list(self.feeds.hearing):
+            if not feed.parked:  # who parks later has them
+                continue
+            seen = list[Event]()
+            for event in events:
+                if feed.sees(event):
+                    seen.append(event)
+                pace.keep()
+            payload = Payload(feed.frames(seen, made))
+            for reader in list(feed.parked):
+                # One that parked since has them.
+                if reader.heard < first:
+                    reader.tell(payload, upto)
+                pace.keep()
+
+    def forget_announced(self) -> None:
+        """Let those who may see them know that some are missing."""
+        self.announced.clear(self.announced.head.next(0))
+        for feed in list(self.feeds.hearing):
+            for reader in list(feed.parked):
+                reader.look_again()

@@ -1,0 +1,1 @@
+"""Who is connected, on all workers and machines."""

@@ -1,0 +1,25 @@
+"""All that knows gunicorn: its worker, connections, parser and configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .checked_worker import Log
+    from .worker import StreamWorker
+
+__all__ = ["Log", "StreamWorker"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the worker when it is asked for: the configuration needs this package without it."""
+    if name == "StreamWorker":
+        from .worker import StreamWorker
+
+        return StreamWorker
+    if name == "Log":
+        from .checked_worker import Log
+
+        return Log
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
