@@ -75,14 +75,14 @@ class Stream:
         self.raw = b""
         self.ids: list[str] = []
         self._connection = connection
-        self._messages = sse.parse(self._chunks())
+        self._messages = sse.decode(self._chunks())
 
     def _chunks(self) -> Iterator[bytes]:
         while chunk := self.response.read1(1 << 16):
             self.raw += chunk
             yield chunk
 
-    def next(self) -> sse.Message:
+    def next(self) -> sse.ServerSentEvent:
         """Return the next message, the hub's own included."""
         message = next(self._messages)
         self.ids.append(message.id)
@@ -92,16 +92,16 @@ class Stream:
         """Return the data of the next published messages."""
         return [message.data for message in self.messages(count)]
 
-    def messages(self, count: int) -> list[sse.Message]:
+    def messages(self, count: int) -> list[sse.ServerSentEvent]:
         """Return the next published messages."""
-        found: list[sse.Message] = []
+        found: list[sse.ServerSentEvent] = []
         while len(found) < count:
             message = self.next()
             if not message.type.startswith("hub."):
                 found.append(message)
         return found
 
-    def rest(self) -> list[sse.Message]:
+    def rest(self) -> list[sse.ServerSentEvent]:
         """Return all messages up to the end of the body, which must be a complete one."""
         return list(self._messages)
 

@@ -117,13 +117,13 @@ def _serve(orders: socket.socket) -> None:
     import gevent
     from gevent.lock import RLock
 
-    from webapp.brokers import connect, enlist
+    from webapp.brokers import connect, connect_presence
     from webapp.config.settings import Settings
     from webapp.errors import TidingsError
 
     settings = Settings.from_env(os.environ)
     broker = connect(settings)
-    roster = enlist(settings, broker)
+    roster = connect_presence(settings, broker)
     file = orders.makefile("rb")
 
     answering = RLock()

@@ -30,7 +30,7 @@ def encode(key: str = KEY, algorithm: str = "HS256", **claims: Any) -> str:
     return jwt.encode(claims, key, algorithm)
 
 
-def bearer(token: str) -> dict[str, str]:
+def token_id(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -42,7 +42,7 @@ LONG = "another-key-that-is-just-as-long-as-ours-and-longer-for-all-the-hashes"
 def test_a_publisher_with_a_grant_publishes(serve: Callable[..., Server], algorithm: str) -> None:
     server = serve(TIDINGS_JWT_KEY=LONG)
     token = encode(LONG, algorithm, mercure=ALL)
-    assert server.http.post("/events", data={"data": "x"}, headers=bearer(token)).text
+    assert server.http.post("/events", data={"data": "x"}, headers=token_id(token)).text
 
 
 def none_algorithm() -> str:
@@ -64,37 +64,37 @@ for _ in range(33):
 
 REFUSED = {
     "none at all": (dict, 401),
-    "not a token": (lambda: bearer("nonsense"), 401),
+    "not a token": (lambda: token_id("nonsense"), 401),
     "an empty one": (lambda: {"Authorization": "Bearer"}, 401),
     "not a bearer's": (lambda: {"Authorization": "Basic eDp5"}, 401),
-    "another key": (lambda: bearer(encode(LONG, mercure=ALL)), 401),
-    "no algorithm": (lambda: bearer(none_algorithm()), 401),
-    "expired": (lambda: bearer(encode(mercure=ALL, exp=time.time() - 60)), 401),
-    "not yet valid": (lambda: bearer(encode(mercure=ALL, nbf=time.time() + 600)), 401),
-    "without the claim": (lambda: bearer(encode(sub="me")), 401),
-    "a claim of another form": (lambda: bearer(encode(mercure={"publish": "*"})), 401),
-    "of a grant that is a list": (lambda: bearer(encode(mercure=["*"])), 401),
-    "half a surrogate pair": (lambda: bearer(by_hand('"sub": "ann \\ud83d"')), 401),
-    "one in a selector": (lambda: bearer(encode(mercure={"publish": ["\ud83d"]})), 401),
-    "one in the payload": (lambda: bearer(encode(mercure=ALL | {"payload": ["\ud83d"]})), 401),
-    "infinity in the payload": (lambda: bearer(encode(mercure=ALL | {"payload": inf})), 401),
-    "a payload that is nested": (lambda: bearer(encode(mercure=ALL | {"payload": nested})), 401),
-    "a subject that is a number": (lambda: bearer(by_hand('"sub": 7')), 401),
-    "a long subject": (lambda: bearer(encode(mercure=ALL, sub="x" * 1025)), 401),
-    "an end that is text": (lambda: bearer(encode(mercure=ALL, exp="4000000000")), 401),
-    "a beginning that is infinite": (lambda: bearer(by_hand('"iat": 1e999')), 401),
-    "a beginning that is no number": (lambda: bearer(by_hand('"iat": NaN')), 401),
-    "a beginning that is true": (lambda: bearer(encode(mercure=ALL, iat=True)), 401),
-    "a beginning that is a list": (lambda: bearer(encode(mercure=ALL, iat=[1])), 401),
-    "many selectors": (lambda: bearer(encode(mercure={"publish": list("abc") * 334})), 401),
-    "many templates": (lambda: bearer(encode(mercure={"publish": templates})), 401),
-    "a long selector": (lambda: bearer(encode(mercure={"subscribe": ["x" * 1025]})), 401),
-    "a selector that is a number": (lambda: bearer(encode(mercure={"subscribe": [7]})), 401),
-    "a list that is a number": (lambda: bearer(encode(mercure={"subscribe": 0})), 401),
-    "reading only": (lambda: bearer(encode(mercure={"subscribe": ["*"]})), 403),
-    "another topic": (lambda: bearer(encode(mercure={"publish": ["a"]})), 403),
-    "only one of both topics": (lambda: bearer(encode(mercure={"publish": ["t"]})), 403),
-    "nothing": (lambda: bearer(encode(mercure={"publish": []})), 403),
+    "another key": (lambda: token_id(encode(LONG, mercure=ALL)), 401),
+    "no algorithm": (lambda: token_id(none_algorithm()), 401),
+    "expired": (lambda: token_id(encode(mercure=ALL, exp=time.time() - 60)), 401),
+    "not yet valid": (lambda: token_id(encode(mercure=ALL, nbf=time.time() + 600)), 401),
+    "without the claim": (lambda: token_id(encode(sub="me")), 401),
+    "a claim of another form": (lambda: token_id(encode(mercure={"publish": "*"})), 401),
+    "of a grant that is a list": (lambda: token_id(encode(mercure=["*"])), 401),
+    "half a surrogate pair": (lambda: token_id(by_hand('"sub": "ann \\ud83d"')), 401),
+    "one in a selector": (lambda: token_id(encode(mercure={"publish": ["\ud83d"]})), 401),
+    "one in the payload": (lambda: token_id(encode(mercure=ALL | {"payload": ["\ud83d"]})), 401),
+    "infinity in the payload": (lambda: token_id(encode(mercure=ALL | {"payload": inf})), 401),
+    "a payload that is nested": (lambda: token_id(encode(mercure=ALL | {"payload": nested})), 401),
+    "a subject that is a number": (lambda: token_id(by_hand('"sub": 7')), 401),
+    "a long subject": (lambda: token_id(encode(mercure=ALL, sub="x" * 1025)), 401),
+    "an end that is text": (lambda: token_id(encode(mercure=ALL, exp="4000000000")), 401),
+    "a beginning that is infinite": (lambda: token_id(by_hand('"iat": 1e999')), 401),
+    "a beginning that is no number": (lambda: token_id(by_hand('"iat": NaN')), 401),
+    "a beginning that is true": (lambda: token_id(encode(mercure=ALL, iat=True)), 401),
+    "a beginning that is a list": (lambda: token_id(encode(mercure=ALL, iat=[1])), 401),
+    "many selectors": (lambda: token_id(encode(mercure={"publish": list("abc") * 334})), 401),
+    "many templates": (lambda: token_id(encode(mercure={"publish": templates})), 401),
+    "a long selector": (lambda: token_id(encode(mercure={"subscribe": ["x" * 1025]})), 401),
+    "a selector that is a number": (lambda: token_id(encode(mercure={"subscribe": [7]})), 401),
+    "a list that is a number": (lambda: token_id(encode(mercure={"subscribe": 0})), 401),
+    "reading only": (lambda: token_id(encode(mercure={"subscribe": ["*"]})), 403),
+    "another topic": (lambda: token_id(encode(mercure={"publish": ["a"]})), 403),
+    "only one of both topics": (lambda: token_id(encode(mercure={"publish": ["t"]})), 403),
+    "nothing": (lambda: token_id(encode(mercure={"publish": []})), 403),
 }
 
 
@@ -120,7 +120,7 @@ def test_a_publisher_without_the_right_token_is_refused(
 
 def test_no_name_of_a_subject_breaks_a_line_of_the_log(closed: Server, topic: str) -> None:
     token = encode(mercure={}, sub="ann\r\nstream ended: x\0\x1b[2J")
-    with closed.listen(topic=topic, headers=bearer(token)) as stream:
+    with closed.listen(topic=topic, headers=token_id(token)) as stream:
         stream.next()
     until(lambda: closed.left(topic), "it is written")
     [line] = [it for it in closed.log.splitlines() if "stream ended" in it and topic in it]
@@ -130,7 +130,7 @@ def test_no_name_of_a_subject_breaks_a_line_of_the_log(closed: Server, topic: st
 
 
 def test_a_template_in_a_grant_covers_its_topics(closed: Server) -> None:
-    headers = bearer(encode(mercure={"publish": ["/users/{id}"]}))
+    headers = token_id(encode(mercure={"publish": ["/users/{id}"]}))
     publish = {"topic": "/users/1"}, {"topic": "/users/1/secret"}
     answers = [closed.http.post("/events", data=data, headers=headers) for data in publish]
     assert [answer.status_code for answer in answers] == [200, 403]
@@ -138,14 +138,19 @@ def test_a_template_in_a_grant_covers_its_topics(closed: Server) -> None:
 
 def test_private_events_need_a_grant_and_public_ones_do_not(closed: Server) -> None:
     token = encode(mercure={"publish": ["*"], "subscribe": ["/users/{id}"]})
-    with closed.listen(topic="*") as anyone, closed.listen(topic="*", headers=bearer(token)) as one:
+    with (
+        closed.listen(topic="*") as anyone,
+        closed.listen(topic="*", headers=token_id(token)) as one,
+    ):
         for data, topic, private in (
             ("secret", "/users/1", True),
             ("for others", "/admins/1", True),
             ("public", "/news", False),
         ):
             event = {"data": data, "topic": topic, "private": private}
-            assert closed.http.post("/events", json=event, headers=bearer(token)).status_code == 200
+            assert (
+                closed.http.post("/events", json=event, headers=token_id(token)).status_code == 200
+            )
         assert anyone.take(1) == ["public"]
         assert one.take(2) == ["secret", "public"]
 
@@ -154,7 +159,7 @@ def test_an_envelope_names_a_private_events_topics_only_where_they_are_granted(
     closed: Server,
 ) -> None:
     token = encode(mercure={"publish": ["*"], "subscribe": ["/users/{id}"]})
-    headers, ask = bearer(token), {"topic": "*", "envelope": "1"}
+    headers, ask = token_id(token), {"topic": "*", "envelope": "1"}
     topics = ["/admins/1", "/users/1", "/users/2"]
     with closed.listen(f"/events?{urlencode(ask)}", headers) as live:
         opening = live.next().id
@@ -201,7 +206,7 @@ def test_only_a_proxy_that_is_trusted_says_that_the_hubs_own_pages_are_https(
 
 
 def test_a_reader_with_a_bad_token_is_refused_and_without_one_let_in(closed: Server) -> None:
-    answer = closed.http.get("/events", headers=bearer("nonsense"))
+    answer = closed.http.get("/events", headers=token_id("nonsense"))
     assert answer.status_code == 401
     with closed.listen() as stream:
         assert stream.next().type == "hub.open"
@@ -210,13 +215,13 @@ def test_a_reader_with_a_bad_token_is_refused_and_without_one_let_in(closed: Ser
 def test_with_anonymous_off_nobody_reads_without_a_token(serve: Callable[..., Server]) -> None:
     server = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
     assert server.http.get("/events").status_code == 401
-    with server.listen(headers=bearer(encode(mercure={}))) as stream:
+    with server.listen(headers=token_id(encode(mercure={}))) as stream:
         assert stream.next().type == "hub.open"
 
 
 def test_a_stream_ends_with_its_token(closed: Server) -> None:
     token = encode(mercure=ALL, exp=time.time() + 3)  # and not before it is read
-    with closed.listen(headers=bearer(token)) as stream:
+    with closed.listen(headers=token_id(token)) as stream:
         *_, bye = stream.rest()
     assert (bye.type, bye.data) == ("hub.bye", '{"reason": "token_expired"}')
 

@@ -66,9 +66,9 @@ def test_what_was_appended_is_followed_in_order_from_any_place(connect: Connect)
     start = log.bounds().head
     first, second = log.append(drafts("a", "b"))
     [third] = log.append(drafts("c"))
-    assert start < first.place < second.place < third.place
+    assert start < first.position < second.position < third.position
     assert contents(taken(log.follow(start), 3)) == ["a", "b", "c"]
-    follower = log.follow(second.place)
+    follower = log.follow(second.position)
     assert contents(taken(follower, 1)) == ["c"]
     log.append(drafts("d"))
     assert contents(taken(follower, 1)) == ["d"]
@@ -88,25 +88,25 @@ def test_an_event_comes_back_as_it_was_published(connect: Connect) -> None:
     [event] = log.append([odd])
     for found in (taken(log.follow(start), 1), log.read(start, MANY)):
         assert found[0].draft == odd
-        assert found[0].place == event.place
+        assert found[0].position == event.position
         assert found[0].frame == event.frame
 
 
 def test_an_own_id_is_appended_once_and_is_a_place_to_come_back_to(connect: Connect) -> None:
     log = connect()
     [event] = log.append(drafts("a", id="mine"))
-    assert [e.place for e in log.append(drafts("a", id="mine"))] == [event.place]
-    assert log.locate("mine") == log.locate(str(event.place)) == event.place
+    assert [e.position for e in log.append(drafts("a", id="mine"))] == [event.position]
+    assert log.position_of("mine") == log.position_of(str(event.position)) == event.position
     with pytest.raises(Conflict):
         log.append([*drafts("new"), *drafts("b", id="mine")])
     with pytest.raises(Conflict):
         log.append([*drafts("x", id="twice"), *drafts("y", id="twice")])
-    assert log.bounds().head == event.place  # all, or none
+    assert log.bounds().head == event.position  # all, or none
     again = log.append([*drafts("x", id="twice"), *drafts("x", id="twice")])
-    assert again[0].place == again[1].place
-    assert log.locate("nobody's") is None
-    assert log.locate("999999999999999-7") is None
-    assert log.locate("99999999999999999999-99999999999999999999") is None
+    assert again[0].position == again[1].position
+    assert log.position_of("nobody's") is None
+    assert log.position_of("999999999999999-7") is None
+    assert log.position_of("99999999999999999999-99999999999999999999") is None
 
 
 def test_publishers_at_once_do_not_fail_each_other(connect: Connect) -> None:
@@ -119,8 +119,8 @@ def test_publishers_at_once_do_not_fail_each_other(connect: Connect) -> None:
     events = [future.result(15)[0] for future in asked]
     with pytest.raises(Conflict):
         refused.result(15)
-    order = [event.place for event in sorted(events, key=lambda event: event.place)]
-    assert [event.place for event in taken(follower, 101)[1:]] == order
+    order = [event.position for event in sorted(events, key=lambda event: event.position)]
+    assert [event.position for event in taken(follower, 101)[1:]] == order
     assert log.bounds().head == order[-1]
 
 
@@ -134,10 +134,10 @@ def test_pages_go_forwards_and_backwards_and_are_bounded(connect: Connect) -> No
     assert 1 <= len(page) <= 4
     assert contents(page) == data[: len(page)]
     assert len(log.read(start, 1)) == 1
-    assert log.read(events[-1].place, MANY) == []
-    assert contents(log.before(events[5].place, 3, MANY)) == data[2:5]
+    assert log.read(events[-1].position, MANY) == []
+    assert contents(log.before(events[5].position, 3, MANY)) == data[2:5]
     assert contents(log.before(EventId(1 << 60, 0), 100, MANY)) == data
-    assert log.before(events[0].place, 3, MANY) == []
+    assert log.before(events[0].position, 3, MANY) == []
 
 
 def test_the_log_keeps_the_newest_within_its_bound(connect: Connect) -> None:
@@ -155,7 +155,7 @@ def test_the_log_keeps_the_newest_within_its_bound(connect: Connect) -> None:
     kept = contents(log.read(floor, MANY))
     assert 1000 <= len(kept) < 2000  # about: whole nodes of a Redis stream go at once
     assert kept == published[-len(kept) :]
-    assert log.locate(str(start)) is None
+    assert log.position_of(str(start)) is None
 
 
 def test_the_floor_is_a_place_to_come_back_to(connect: Connect) -> None:
@@ -165,7 +165,7 @@ def test_the_floor_is_a_place_to_come_back_to(connect: Connect) -> None:
     for part in range(6):
         floor = log.bounds().floor
         # It may be trimmed on between two questions.
-        assert log.locate(str(floor)) == floor or log.bounds().floor > floor
+        assert log.position_of(str(floor)) == floor or log.bounds().floor > floor
         assert log.before(floor.next(0), 10, MANY) == []
         log.append(drafts(*[f"{part}"] * 100))
         taken(follower, 100)
@@ -191,11 +191,11 @@ def test_a_private_events_own_id_is_forgotten_with_it(connect: Connect) -> None:
     for number in range(250):
         [event] = log.append(drafts("x", id=f"private-{number}", private=True))
         taken(follower, 1)
-        assert log.locate(f"private-{number}") == event.place
+        assert log.position_of(f"private-{number}") == event.position
     before = log.bounds().floor
-    located = [log.locate(f"private-{number}") for number in range(250)]
+    located = [log.position_of(f"private-{number}") for number in range(250)]
     assert located[0] is None
-    assert all(place > before for place in located if place)
+    assert all(position > before for position in located if position)
 
 
 def test_nothing_lies_before_a_floor_however_the_events_came(connect: Connect) -> None:

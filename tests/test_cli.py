@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from conftest import Server
 
 
-def bearer(token: str) -> dict[str, str]:
+def token_id(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -40,7 +40,7 @@ def test_a_token_that_it_makes_is_good_and_it_says_what_it_grants(
     made = tidings("token", "--publish", "news", "-s", "/users/{id}", "--expires", "5m", **env)
     token = made.stdout.strip()
     for topic, status in (("news", 200), ("other", 403)):
-        answer = server.http.post("/events", data={"topic": topic}, headers=bearer(token))
+        answer = server.http.post("/events", data={"topic": topic}, headers=token_id(token))
         assert answer.status_code == status
     told = tidings("token", token).stdout
     assert "may publish to  news" in told
@@ -57,7 +57,7 @@ def test_it_signs_with_a_private_key(
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     made = tidings("token", "--publish", "*", "--key", str(private), "--expires", "never")
     server = serve(TIDINGS_JWT_KEY=pem(key))
-    answer = server.http.post("/events", data={"data": "x"}, headers=bearer(made.stdout.strip()))
+    answer = server.http.post("/events", data={"data": "x"}, headers=token_id(made.stdout.strip()))
     assert answer.status_code == 200
     assert "never" in tidings("token", made.stdout.strip()).stdout
 

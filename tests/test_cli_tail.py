@@ -171,9 +171,9 @@ def test_it_says_what_is_missing_of_who_listens_and_passes_over_what_it_does_not
 def test_it_says_how_far_a_long_replay_is(
     server: Server, topic: str, count: int, said: str
 ) -> None:
-    place = server.publish("before", topic=topic)
+    position = server.publish("before", topic=topic)
     server.http.post("/events", json=[{"topic": topic, "data": n} for n in range(count)])
-    options = ("tail", topic, "--from", place, "-n", str(count + 1))
+    options = ("tail", topic, "--from", position, "-n", str(count + 1))
     with background(*options, TIDINGS_URL=server.url) as command:
         until(lambda: len(command.lines) == count, "it has replayed")
         server.publish("live", topic=topic)
@@ -232,8 +232,8 @@ def test_a_refusal_ends_it(serve: Callable[..., Server]) -> None:
         began = time.monotonic()
 
         def seen() -> bool:
-            bearer = {"Authorization": f"Bearer {token(publish=['*'])}"}
-            server.http.post("/events", data={"data": "x"}, headers=bearer)
+            token_id = {"Authorization": f"Bearer {token(publish=['*'])}"}
+            server.http.post("/events", data={"data": "x"}, headers=token_id)
             return command.lines != []
 
         until(seen, "it listens")

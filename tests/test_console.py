@@ -120,8 +120,8 @@ def test_it_tells_of_readers_workers_and_the_log(page: Page, serve: Callable[...
         expect(page.locator("#plot-readers .value")).to_have_text("3")  # and this page's own
         expect(page.locator("#workers li")).to_have_count(2)
     expect(page.locator("#plot-readers .value")).to_have_text("1")
-    place = server.publish("x")
-    expect(page.locator("#log-head")).to_contain_text(place)
+    position = server.publish("x")
+    expect(page.locator("#log-head")).to_contain_text(position)
     expect(page.locator("#log-name")).to_contain_text("sqlite:")
     expect(page.locator("#log-keeps")).to_have_text(re.compile("1,000,000 events, 7.d, 1.GB"))
     expect(page.locator("#totals")).to_contain_text("Ended: client left2")

@@ -17,7 +17,7 @@ from curls import need_shell, said, streamed
 from doc_pages import blocks, section, shell_lines
 from playwright.sync_api import expect
 
-from webapp.auth.authorizer import Authority
+from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_its_keys_are_accepted() -> None:
         Settings.from_env({"TIDINGS_JWT_KEY": key, "PORT": "80"}).check_exposure(
             workers=1, reachable=True
         )
-        Authority(Settings.from_env({"TIDINGS_JWT_KEY": key}))
+        Authorizer(Settings.from_env({"TIDINGS_JWT_KEY": key}))
 
 
 def output(command: str, stdin: str = "") -> str:
@@ -61,8 +61,8 @@ def test_its_python_makes_a_token(keyed: Server, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
     names: dict[str, Any] = {}
     exec(compile(python, "authentication.md", "exec"), names)
-    bearer = {"Authorization": f"Bearer {names['token']}"}
-    with keyed.listen(topic="/users/7", headers=bearer) as stream:
+    token_id = {"Authorization": f"Bearer {names['token']}"}
+    with keyed.listen(topic="/users/7", headers=token_id) as stream:
         form = {"topic": "/users/7", "data": "x", "private": "1"}
         everything = jwt.encode({"mercure": {"publish": ["*"]}}, KEY)
         keyed.http.post("/events", data=form, headers={"Authorization": f"Bearer {everything}"})

@@ -24,7 +24,7 @@ from webapp.brokers.memory import MemoryBroker
 from webapp.core import topics
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.topics import Selectors
-from webapp.errors import TooMany, Unavailable
+from webapp.errors import ServiceUnavailable, TooManyRequests
 from webapp.hub.feeds import Feed
 from webapp.hub.history import Start
 from webapp.hub.read_queue import Left, Reading, Turns
@@ -125,13 +125,13 @@ class SlowBroker(MemoryBroker):
         self.answer = Signal()
         self.steps = 0
 
-    def locate(self, id: str) -> EventId | None:
+    def position_of(self, id: str) -> EventId | None:
         self.answer.wait()
-        return super().locate(id)
+        return super().position_of(id)
 
-    def before(self, place: EventId, limit: int, max_bytes: int) -> list[Event]:
+    def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         self.steps += 1
-        return super().before(place, limit, max_bytes)
+        return super().before(position, limit, max_bytes)
 
 
 class Socket:
@@ -161,7 +161,7 @@ def opened(hub: Hub, connection: Any, start: Start) -> gevent.Greenlet[..., Any]
     def open_stream() -> Any:
         try:
             return hub.subscribe(frozenset({"t"}), Grant(), start, "a", connection=connection)
-        except Unavailable as error:
+        except ServiceUnavailable as error:
             return error.reason
 
     task = gevent.spawn(open_stream)
@@ -171,7 +171,7 @@ def opened(hub: Hub, connection: Any, start: Start) -> gevent.Greenlet[..., Any]
 
 def test_a_stream_takes_its_room_before_the_log_is_asked_for_it(slow: Hub) -> None:
     task = opened(slow, Socket(), Start(cursor="somebody's"))
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyRequests):
         slow.subscribe(frozenset({"t"}), Grant(), Start(), "a")
     slow.subscribe(frozenset({"t"}), Grant(), Start(), "b")
     slow.broker.answer.set()  # type: ignore[attr-defined]
@@ -195,7 +195,7 @@ def test_who_hangs_up_before_its_stream_begins_is_forgotten_in_the_queue(slow: H
 
 
 def test_more_than_the_log_keeps_begins_at_its_floor_without_a_look(slow: Hub) -> None:
-    newest = publish(slow, *map(str, range(500)))[-1].place
+    newest = publish(slow, *map(str, range(500)))[-1].position
     while slow.fanout.window.head < newest:
         gevent.sleep(0.001)
     steps = slow.broker.steps  # type: ignore[attr-defined]
@@ -211,7 +211,7 @@ def test_a_count_that_takes_long_is_given_up(slow: Hub, monkeypatch: pytest.Monk
     events = publish(slow, "a", "b")
     gevent.sleep(0.01)
     feed = Feed(frozenset({"t"}), NOBODY, envelope=False)
-    before = EventId(events[0].place.ms, -1)
+    before = EventId(events[0].position.ms, -1)
     slow.fanout.window.floor = min(slow.fanout.window.floor, before)
     assert slow.history.count(feed, before) == 2
     monkeypatch.setattr("webapp.hub.history._COUNTING_S", -1)
@@ -258,7 +258,7 @@ def test_matching_many_topics_lets_others_run(monkeypatch: pytest.MonkeyPatch) -
             gevent.sleep(0)
 
     other = gevent.spawn(count)
-    assert not feed.sees(event)
+    assert not feed.matches(event)
     other.kill()
     assert turns > 50
 

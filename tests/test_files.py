@@ -91,10 +91,10 @@ def test_a_fifo_among_the_metrics_directories_keeps_no_hub_from_starting(
     (tmp_path / "tidings-metrics-link").symlink_to(tmp_path / "target")
     old = tmp_path / "tidings-metrics-old"
     old.mkdir()
-    metrics_dir.begin()
+    metrics_dir.create()
     assert (tmp_path / "target").is_dir()
     assert not old.exists()
-    metrics_dir.end()
+    metrics_dir.remove()
 
 
 def test_another_users_folder_is_not_used(tmp_path: Path) -> None:

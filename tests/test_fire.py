@@ -68,7 +68,7 @@ class Reader(threading.Thread):
             self._take(chunks)
 
     def _take(self, chunks: Iterator[bytes]) -> None:
-        for message in sse.parse(chunks):
+        for message in sse.decode(chunks):
             self._cursor = message.id or self._cursor
             if message.type.startswith("hub."):
                 self.told[message.type] += 1

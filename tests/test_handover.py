@@ -40,7 +40,7 @@ from webapp.brokers.base import Gap
 from webapp.core.events import Draft, EventId
 from webapp.core.sse import Payload
 from webapp.hub.history import Start
-from webapp.server.connection import Connection
+from webapp.server.connection import ClientConnection
 
 if TYPE_CHECKING:
     from webapp.core.events import Event
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from webapp.hub.history import Found
     from webapp.hub.hub import Hub
     from webapp.hub.read_queue import Reading
-    from webapp.scheduling import Pace
+    from webapp.scheduling import TimeSlice
 
 Turns = tuple[Callable[[float], None], ...]
 
@@ -93,14 +93,14 @@ class Stream:
         self.way = way
         grant = Grant(subscribe=granted)
         self.subscription = hub.subscribe(topics, grant, start, envelope=way.envelope)
-        self.place = self.subscription.cursor
+        self.position = self.subscription.cursor
         self.raw = b""
         self.over = False
         self._client, server = socketpair()
         self._client.setblocking(False)  # noqa: FBT003 - the socket's own
-        self._server: Any = Connection(server, hub.settings)
+        self._server: Any = ClientConnection(server, hub.settings)
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is
-        self._server.await_body(SimpleNamespace(version=(1, int(way.chunked))))
+        self._server.begin_body(SimpleNamespace(version=(1, int(way.chunked))))
         self.task = gevent.spawn(self._serve)
         self.open.append(self)
 
@@ -178,7 +178,7 @@ class Reader:
         self.streams: list[Stream] = []
         self._hub, self._topics, self._granted = hub, topics, granted
         self._connect(start)
-        self.place = self.stream.place  # the newest id that it knows
+        self.position = self.stream.position  # the newest id that it knows
 
     @property
     def stream(self) -> Stream:
@@ -190,9 +190,9 @@ class Reader:
 
     def come_back(self) -> None:
         self.stream.hang_up()
-        self._connect(Start(cursor=str(self.place)))
+        self._connect(Start(cursor=str(self.position)))
 
-    def sees(self, event: Event) -> bool:
+    def matches(self, event: Event) -> bool:
         topics = set(event.draft.topics)
         public = not event.draft.private or bool(self._granted & topics)
         return public and bool(self._topics & {"*", *topics})
@@ -204,9 +204,9 @@ class Reader:
         body = self.stream.body()
         while frame := FRAME.match(body, self._parsed):
             self._parsed = frame.end()
-            name, place, data = frame.groups()
+            name, position, data = frame.groups()
             if data is not None:
-                self._take(name or b"", EventId.parse((place or b"").decode()), data.decode())
+                self._take(name or b"", EventId.parse((position or b"").decode()), data.decode())
         self.torn = len(body) > self._parsed
         if self.stream.over:
             assert (self.names[-1], self.torn) == (b"hub.bye", False)
@@ -216,26 +216,26 @@ class Reader:
     def _opened(self, data: str) -> str:
         return str(json.loads(data)["data"]) if self.way.envelope else data
 
-    def _take(self, name: bytes, place: EventId | None, data: str) -> None:
+    def _take(self, name: bytes, position: EventId | None, data: str) -> None:
         self.names.append(name)
-        if place is None:
+        if position is None:
             assert name == b"hub.open"  # a reset follows, and has it
             return
-        assert place >= self.place
+        assert position >= self.position
         if not name:
             event = self.owed.popleft()
-            assert (place, self._opened(data)) == (event.place, event.draft.data)
+            assert (position, self._opened(data)) == (event.position, event.draft.data)
             self._events += 1
         elif name == b"hub.mark":
-            assert place > self.place
-            self.marks.append(place)
+            assert position > self.position
+            self.marks.append(position)
         elif name == b"hub.reset":
-            assert place <= self._hub.broker.bounds().floor
-            while self.owed and self.owed[0].place <= place:
+            assert position <= self._hub.broker.bounds().floor
+            while self.owed and self.owed[0].position <= position:
                 self.owed.popleft()
         else:
             assert name in {b"hub.open", b"hub.bye"}
-        self.place = place
+        self.position = position
 
 
 def draft(topics: str, data: str = "", *, private: bool = False) -> Draft:
@@ -246,7 +246,7 @@ def publish(hub: Hub, readers: list[Reader], *drafts: Draft) -> list[Event]:
     """Publish; from now on the readers are owed it."""
     events = hub.publish(drafts)
     for reader in readers:
-        reader.owed.extend(filter(reader.sees, events))
+        reader.owed.extend(filter(reader.matches, events))
     return events
 
 
@@ -314,7 +314,9 @@ class HandOver(RuleBasedStateMachine):
         self, way: Way, topics: frozenset[str], granted: frozenset[str], start: Start, turns: Turns
     ) -> Reader:
         reader = Reader(self.hub, way, topics, granted, start)
-        reader.owed.extend(e for e in self.log if e.place > reader.place and reader.sees(e))
+        reader.owed.extend(
+            e for e in self.log if e.position > reader.position and reader.matches(e)
+        )
         self.all.append(reader)
         self.turn(turns)
         return reader
@@ -368,12 +370,12 @@ class HandOver(RuleBasedStateMachine):
     def nothing_is_missing(self) -> None:
         self.checked = len(self.log)
         gevent.idle()  # whoever does not read holds nobody up
-        assert not self.log or self.hub.fanout.dispatched == self.log[-1].place
+        assert not self.log or self.hub.fanout.dispatched_up_to == self.log[-1].position
         come_to_rest(self.all, come_back=True)
         for reader in self.all:
             assert not reader.owed
             assert not reader.torn
-            assert reader.place >= self.hub.fanout.window.floor  # it may come back at any time
+            assert reader.position >= self.hub.fanout.window.floor  # it may come back at any time
             assert all(stream.task.dead for stream in reader.streams[:-1] if stream.way.direct)
         assert all(feed.parked <= self.hub._members for feed in self.hub._feeds)
         assert all(reader.parked == (reader in reader.feed.parked) for reader in self.hub)
@@ -384,7 +386,7 @@ class HandOver(RuleBasedStateMachine):
         come_to_rest(self.all)
         for reader in self.all:
             assert reader.names[-1] == b"hub.bye"
-            assert reader.place == self.hub.fanout.window.head
+            assert reader.position == self.hub.fanout.window.head
             assert all(stream.task.successful() for stream in reader.streams)
         assert not self.hub.failed
         assert not self.hub._members
@@ -398,11 +400,11 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loop does when work gives way, and for how long, is for a test to say."""
     monkeypatch.setattr("webapp.hub.dispatcher._SHORT", PLENTY)
     monkeypatch.setattr("webapp.scheduling._SLICE", PLENTY)
-    monkeypatch.setattr("webapp.scheduling.give_way", poll)
-    monkeypatch.setattr("webapp.hub.subscriber.give_way", poll)
+    monkeypatch.setattr("webapp.scheduling.yield_to_loop", poll)
+    monkeypatch.setattr("webapp.hub.subscriber.yield_to_loop", poll)
 
 
-def pause(_: Pace) -> None:
+def pause(_: TimeSlice) -> None:
     for turn in HandOver.pause:
         turn(0)
 
@@ -412,7 +414,7 @@ def test_in_whatever_order_things_happen_each_reader_gets_its_events_in_order_an
 ) -> None:
     monkeypatch.setattr("webapp.hub.dispatcher._BATCH_BYTES", 500)
     monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 300)
-    monkeypatch.setattr("webapp.scheduling.Pace.keep", pause)
+    monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", pause)
     run_state_machine_as_test(HandOver, settings=SEARCH)
 
 
@@ -440,7 +442,7 @@ def test_a_reader_parks_in_the_breath_in_which_it_found_nothing_more(
         events = publish(hub, [reader], draft("a"))
         hub.fanout.window.append(events)
         hub.fanout._send(events)
-        hub.fanout.dispatched = events[-1].place
+        hub.fanout.dispatched_up_to = events[-1].position
 
     monkeypatch.setattr(hub.history, "look", look_before_an_event)
     reader = Reader(hub)
@@ -461,7 +463,7 @@ def test_a_reader_that_parks_within_the_next_batch_is_given_its_rest(hub: Hub) -
     assert reader.read()
     assert not reader.owed
     hub.fanout._send(batch)
-    hub.fanout.dispatched = reader.place
+    hub.fanout.dispatched_up_to = reader.position
     for _ in range(2):
         hub.fanout.renew()
     assert not reader.read()  # it has all and knows the newest place
@@ -487,13 +489,13 @@ def test_a_reader_that_ends_while_it_catches_up_is_told_how_far_it_came(
     gevent.idle()
     reader = Reader(hub, start=Start(cursor="earliest"))
     subscription = reader.stream.subscription
-    while subscription.cursor == reader.place:
+    while subscription.cursor == reader.position:
         gevent.sleep(0)
     subscription.end("kicked")
     subscription.end("drain")
     come_to_rest([reader])
     assert subscription.reason == "kicked"
-    assert reader.place < hub.fanout.window.head
+    assert reader.position < hub.fanout.window.head
 
 
 @pytest.mark.parametrize("direct", [True, False])
@@ -503,19 +505,19 @@ def test_half_a_window_that_a_reader_does_not_see_is_worth_a_mark(
     quiet, busy = Reader(hub, Way(direct=direct)), Reader(hub, topics=EVERYTHING)
     both = [quiet, busy]
     come_to_rest(both)
-    places = []
+    positions = []
     for _ in range(12):
-        places += [event.place for event in publish(hub, both, draft("b"))]
+        positions += [event.position for event in publish(hub, both, draft("b"))]
         come_to_rest(both)
         if direct:
             beat(hub)  # which tells nobody of a place
-    assert quiet.marks == places[3::4]
+    assert quiet.marks == positions[3::4]
     # Of a batch it knows the event that it saw; who was woken by it looks when it parks again.
     [_, unseen] = publish(hub, both, draft("a"), draft("b"))
     come_to_rest(both)
     [_, last] = publish(hub, both, draft("b"), draft("b"))
     come_to_rest(both)
-    assert quiet.marks[3:] == [last.place if direct else unseen.place]
+    assert quiet.marks[3:] == [last.position if direct else unseen.position]
     assert busy.marks == []
     assert b"hub.reset" not in quiet.names
 
@@ -526,13 +528,13 @@ def test_no_mark_is_older_than_what_its_reader_was_told_meanwhile(
     readers = [Reader(hub), Reader(hub)]
     come_to_rest(readers)
 
-    def meanwhile(_: Pace) -> None:
-        monkeypatch.setattr("webapp.scheduling.Pace.keep", lambda _: None)
+    def meanwhile(_: TimeSlice) -> None:
+        monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", lambda _: None)
         publish(hub, readers, draft("a"))
         publish(hub, readers, *[draft("b")] * 4)
         gevent.idle()
 
-    monkeypatch.setattr("webapp.scheduling.Pace.keep", meanwhile)
+    monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
     hub.fanout.renew()
     come_to_rest(readers)
     assert not any(reader.owed for reader in readers)
@@ -546,12 +548,12 @@ def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
     publish(hub, readers, *[draft("b")] * 8)
     come_to_rest(readers)
 
-    def meanwhile(_: Pace) -> None:
-        monkeypatch.setattr("webapp.scheduling.Pace.keep", lambda _: None)
+    def meanwhile(_: TimeSlice) -> None:
+        monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", lambda _: None)
         hub.fanout._skip(Gap(EventId(1, 0), "unknown"))
         gevent.idle()
 
-    monkeypatch.setattr("webapp.scheduling.Pace.keep", meanwhile)
+    monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
     hub.fanout.renew()
     for reader in readers:
         assert reader.stream.read(ALL)
@@ -590,7 +592,7 @@ def test_work_on_many_lets_the_loop_turn_at_each_of_them(
     come_to_rest(readers)
     monkeypatch.setattr("webapp.scheduling._SLICE", -1)
     *_, last = publish(hub, readers, *[draft("a")] * 5)
-    assert turns(lambda: hub.fanout.dispatched == last.place) >= 5 * 3 + 12
+    assert turns(lambda: hub.fanout.dispatched_up_to == last.position) >= 5 * 3 + 12
     assert turns(gevent.spawn(hub.fanout.renew).ready) >= 12
 
 

@@ -20,7 +20,7 @@ from webapp.config.settings import Settings
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.window import Window
-from webapp.errors import Unavailable
+from webapp.errors import ServiceUnavailable
 from webapp.hub.feeds import Feed
 from webapp.hub.history import Start
 from webapp.hub.hub import Hub
@@ -28,8 +28,8 @@ from webapp.hub.hub import Hub
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from webapp.core.sse import Message
-    from webapp.hub.subscriber import Subscription
+    from webapp.core.sse import ServerSentEvent
+    from webapp.hub.subscriber import Subscriber
 
 
 class LaggingBroker(MemoryBroker):
@@ -63,7 +63,7 @@ def publish(hub: Hub, *data: str, topic: str = "t", private: bool = False) -> li
     return hub.publish([Draft(topics=(topic,), data=d, private=private) for d in data])
 
 
-def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Subscription:
+def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Subscriber:
     grant = Grant(subscribe=frozenset({granted} if granted else ()))
     return hub.subscribe(frozenset(topics or ("t",)), grant, Start(**start))
 
@@ -71,7 +71,7 @@ def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Subscr
 class Reader:
     """A greenlet that reads a subscription the generator way."""
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscriber) -> None:
         self.subscription = subscription
         self.raw: list[bytes] = []
         self.task = gevent.spawn(self._run)
@@ -80,8 +80,8 @@ class Reader:
         for frame in self.subscription.frames():
             self.raw.append(frame)
 
-    def messages(self) -> list[Message]:
-        return list(sse.parse(self.raw))
+    def messages(self) -> list[ServerSentEvent]:
+        return list(sse.decode(self.raw))
 
     def data(self) -> list[str]:
         return [m.data for m in self.messages() if m.type == "message"]
@@ -102,7 +102,7 @@ def test_a_cursor_that_this_process_has_only_not_reached_is_no_reason_for_a_rese
     hub = make_hub(broker)
     events = publish(hub, "a", "b", "c")
     gevent.sleep(0)
-    assert hub.fanout.window.head < events[0].place
+    assert hub.fanout.window.head < events[0].position
     reader = Reader(subscribe(hub, cursor=events[1].id))
     gevent.sleep(0.01)
     broker.released.set()
@@ -319,11 +319,11 @@ def test_a_window_is_the_newest_run_within_its_bounds(
         assert kept == model[-len(kept) :]
         assert len(kept) <= max_events
         assert len(kept) == 1 or sum(len(e.frame) for e in kept) <= max_bytes
-        assert window.head == model[-1].place
+        assert window.head == model[-1].position
         for e in kept:
-            assert window.locate(str(e.place))
-            assert window.since(e.place) == [k for k in kept if k.place > e.place]
-            assert window.before(e.place, 3) == [k for k in kept if k.place < e.place][-3:]
+            assert window.position_of(str(e.position))
+            assert window.since(e.position) == [k for k in kept if k.position > e.position]
+            assert window.before(e.position, 3) == [k for k in kept if k.position < e.position][-3:]
             assert len(window.since(window.floor, 1)) == 1
 
 
@@ -348,7 +348,7 @@ def test_an_envelope_is_made_once_for_all_feeds_that_may_see_the_same_topics() -
     *plain, one, same, part = [feed.frames([event], made) for feed in feeds]
     assert set(plain) == {event.frame}
     assert (one, list(made.values())) == (same, [one])
-    [told, partly] = [json.loads(next(sse.parse([frame])).data) for frame in (one, part)]
+    [told, partly] = [json.loads(next(sse.decode([frame])).data) for frame in (one, part)]
     assert (told["topic"], told["topics"]) == ("a", ["a", "b"])
     assert (partly["topic"], partly["topics"]) == ("b", ["b"])
 
@@ -361,7 +361,7 @@ def test_readers_with_and_without_envelopes_have_a_feed_each(hub: Hub) -> None:
     gevent.sleep(0.01)
     assert len(hub._feeds) == 2
     [event] = publish(hub, "x")
-    about = f'"time":{event.place.ms},"private":false,"data":"x"'
+    about = f'"time":{event.position.ms},"private":false,"data":"x"'
     text = f'{{"id":"{event.id}","topic":"t","topics":["t"],"type":null,{about}}}'
     assert [reader.await_data(1) for reader in readers[:2]] == [[text], [text]]
     assert readers[2].await_data(1) == ["x"]
@@ -371,23 +371,23 @@ def test_readers_with_and_without_envelopes_have_a_feed_each(hub: Hub) -> None:
 
 
 def test_ids_never_go_backwards_whatever_the_clock_does() -> None:
-    place = EventId(1000, 5)
-    assert place.next(2000) == (2000, 0)
-    assert place.next(1000) == (1000, 6)
-    assert place.next(10) == (1000, 6)
+    position = EventId(1000, 5)
+    assert position.next(2000) == (2000, 0)
+    assert position.next(1000) == (1000, 6)
+    assert position.next(10) == (1000, 6)
 
 
 def test_the_log_forgets_by_age_and_with_it_the_own_ids() -> None:
     broker = MemoryBroker(100, 1 << 20, max_age=0.4)
     older, old = broker.append([Draft(topics=("t",), id="a"), Draft(topics=("t",), id="b")])
-    assert [broker.locate("a"), broker.locate("b")] == [older.place, old.place]
+    assert [broker.position_of("a"), broker.position_of("b")] == [older.position, old.position]
     gevent.sleep(0.41)
-    assert broker.bounds() == (old.place, old.place)
-    assert broker.locate("a") is None
-    assert broker.locate("b") == old.place  # the floor is still a place to come back to
+    assert broker.bounds() == (old.position, old.position)
+    assert broker.position_of("a") is None
+    assert broker.position_of("b") == old.position  # the floor is still a place to come back to
     [new] = broker.append([Draft(topics=("t",), id="b", data="other")])
-    assert new.place > old.place
-    assert broker.locate("b") == new.place
+    assert new.position > old.position
+    assert broker.position_of("b") == new.position
 
 
 def test_publishers_that_are_faster_than_the_follower_wait_and_are_told(
@@ -407,7 +407,7 @@ def test_publishers_that_are_faster_than_the_follower_wait_and_are_told(
     broker.released.clear()
     publish(hub, *["x" * 1000] * 1500)
     monkeypatch.setattr("webapp.brokers.memory._PATIENCE", 0.01)
-    with pytest.raises(Unavailable):
+    with pytest.raises(ServiceUnavailable):
         publish(hub, "gives up")
     broker.released.set()
     hub.stop()
@@ -442,9 +442,9 @@ class CountingBroker(MemoryBroker):
         self.asked += 1
         return super().read(after, max_bytes)
 
-    def locate(self, id: str) -> EventId | None:
+    def position_of(self, id: str) -> EventId | None:
         self.asked += 1
-        return super().locate(id)
+        return super().position_of(id)
 
 
 def test_a_thousand_readers_that_come_back_after_a_deploy_do_not_ask_the_log() -> None:
@@ -452,7 +452,7 @@ def test_a_thousand_readers_that_come_back_after_a_deploy_do_not_ask_the_log() -
     events = broker.append([Draft(topics=("t",), data=str(n), id=f"id {n}") for n in range(100)])
     hub = make_hub(broker)  # of the process that was deployed
     hub.start()
-    cursors = [str(events[50].place), events[50].id]
+    cursors = [str(events[50].position), events[50].id]
     readers = [Reader(subscribe(hub, cursor=cursors[n % 2])) for n in range(1000)]
     for reader in readers:
         assert reader.await_data(49) == [str(n) for n in range(51, 100)]
@@ -468,7 +468,7 @@ def test_the_newest_of_a_rare_topic_are_not_looked_for_in_all_of_the_log() -> No
     publish(hub, *map(str, range(2000)))
     [newest] = publish(hub, "lately", topic="rare")
     with gevent.Timeout(10):
-        while hub.fanout.window.head < newest.place:
+        while hub.fanout.window.head < newest.position:
             gevent.sleep(0.001)
     readers = [Reader(subscribe(hub, "rare", last=last)) for last in (1, 2)]
     publish(hub, "now", topic="rare")
@@ -491,7 +491,7 @@ class SlowBroker(MemoryBroker):
         self.reading -= 1
         if self.away:
             detail = "It is away."
-            raise Unavailable(detail, "Wait.")
+            raise ServiceUnavailable(detail, "Wait.")
         return super().read(after, max_bytes)
 
 
@@ -529,7 +529,7 @@ def test_a_reader_that_looks_through_a_long_past_for_nothing_hears_how_far_it_is
     marks = [EventId.parse(m.id) for m in reader.messages() if m.type == "hub.mark"]
     assert marks == sorted(set(marks))  # type: ignore[type-var] # all are places
     assert marks
-    assert any(event.place == marks[0] for event in events)
+    assert any(event.position == marks[0] for event in events)
     reader.leave()
     hub.stop()
 
@@ -541,7 +541,7 @@ class TornBroker(MemoryBroker):
         for events in super().follow(after):
             assert not isinstance(events, Gap)
             torn = events[-1].draft.data == "torn"
-            yield Gap(events[-1].place, "unknown") if torn else events
+            yield Gap(events[-1].position, "unknown") if torn else events
 
 
 def test_every_reader_is_told_of_a_gap_in_the_log_and_goes_on_after_it() -> None:
@@ -560,7 +560,7 @@ def test_every_reader_is_told_of_a_gap_in_the_log_and_goes_on_after_it() -> None
         messages = [(m.type, m.data) for m in reader.messages()[1:]]
         reset = ("hub.reset", '{"reason": "unknown"}')
         assert messages == [("message", "before"), reset, ("message", "after")]
-        assert reader.messages()[2].id == str(torn.place)
+        assert reader.messages()[2].id == str(torn.position)
         reader.leave()
     hub.stop()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder
 
-from webapp.core.sse import Message
+from webapp.core.sse import ServerSentEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def publish(server: Server, carrier: str, event: dict[str, str]) -> httpx.Respon
     return send[carrier]()
 
 
-def read(server: Server, reader: Stream) -> tuple[list[Message], bytes]:
+def read(server: Server, reader: Stream) -> tuple[list[ServerSentEvent], bytes]:
     """Return what came before a last event of ours, and its bytes."""
     before = len(reader.raw)
     last = server.publish("the end")
@@ -95,7 +95,9 @@ def test_no_letter_in_any_field_makes_another_event(
             assert found == []
             continue
         data = re.sub(r"\r\n|\r", "\n", event["data"])
-        expected = Message(data, event.get("type", "message"), event_id(answer), found[0].retry)
+        expected = ServerSentEvent(
+            data, event.get("type", "message"), event_id(answer), found[0].retry
+        )
         assert found == [expected]
         assert as_others_read(raw) == [data, "the end"]
 

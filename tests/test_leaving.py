@@ -183,7 +183,7 @@ class Crowd:
     def check_goodbyes(self) -> None:
         waits = []
         for client in self.readers:
-            *_, bye = sse.parse([body(rest(client))])
+            *_, bye = sse.decode([body(rest(client))])
             assert (bye.type, json.loads(bye.data)) == ("hub.bye", {"reason": "drain"})
             waits.append(bye.retry or 0)
         assert min(waits) >= 2000

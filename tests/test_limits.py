@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_hub import make_hub
 
-from webapp.auth.authorizer import Authority
+from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
-from webapp.errors import Invalid, TooLarge, TooMany, Unavailable
-from webapp.hub.quota import Rate, Room, behind, client
+from webapp.errors import BadRequest, ContentTooLarge, ServiceUnavailable, TooManyRequests
+from webapp.hub.quota import Rate, StreamQuota, behind, client
 from webapp.views import error_handlers, events, forms, json_values
 
 if TYPE_CHECKING:
@@ -99,14 +99,14 @@ def test_on_a_platform_there_is_one_proxy(env: dict[str, str], proxies: int) -> 
 
 
 def test_room_is_refused_when_it_is_taken_and_forgets_who_left() -> None:
-    room = Room(most=3, most_each=2)
+    room = StreamQuota(most=3, most_each=2)
     for name in "aab":
         room.check(name)
         room.enter(name)
-    with pytest.raises(Unavailable):
+    with pytest.raises(ServiceUnavailable):
         room.check("c")
     room.leave("b")
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyRequests):
         room.check("a")
     room.check("c")
     room.leave("a")
@@ -267,7 +267,7 @@ def _app() -> Iterator[Flask]:
     app = Flask("one rate")
     app.extensions["tidings"] = hub
     error_handlers.init_app(app)
-    app.register_blueprint(events.make_blueprint(hub, Authority(hub.settings), hub.settings))
+    app.register_blueprint(events.make_blueprint(hub, Authorizer(hub.settings), hub.settings))
     yield app
     hub.stop()
 
@@ -357,7 +357,7 @@ def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> N
     ],
 )
 def test_json_that_would_take_long_is_refused(text: str) -> None:
-    with pytest.raises(TooLarge):
+    with pytest.raises(ContentTooLarge):
         json_values.one(text.encode())
 
 
@@ -374,7 +374,7 @@ def test_json_that_is_quickly_read_may_look_like_much(value: object) -> None:
     "number", ["1" * 1001, "-1" + "0" * 1000, "0." + "1" * 999, "[1e" + "0" * 999 + "1]"]
 )
 def test_numbers_have_an_end(number: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(BadRequest):
         json_values.one(number.encode())
 
 
@@ -383,7 +383,7 @@ def test_forms_are_read_as_python_reads_them(text: bytes) -> None:
     size, forms._ESCAPES = forms._ESCAPES, 4
     try:
         mine = forms._pairs(text, "form")
-    except Invalid:
+    except BadRequest:
         return
     finally:
         forms._ESCAPES = size

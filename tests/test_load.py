@@ -20,12 +20,12 @@ import pytest
 from conftest import KEY, PATIENCE, need, until
 from test_hub import Reader, _hub, publish, subscribe  # noqa: F401 - the fixture `hub`
 
-from webapp.auth.authorizer import Authority
+from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 from webapp.config.startup import raise_file_limit
 from webapp.hub.feeds import Feed
 from webapp.hub.history import Start
-from webapp.scheduling import Pace
+from webapp.scheduling import TimeSlice
 from webapp.server.worker import StreamWorker
 
 if TYPE_CHECKING:
@@ -234,14 +234,14 @@ def test_a_reader_that_stops_reading_holds_little_of_the_kernels_memory(
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Feed]]:
     """Note each feed that is looked at for an event."""
     looked_at: list[Feed] = []
-    sees = Feed.sees
+    matches = Feed.matches
 
     def noting(feed: Feed, event: Event) -> bool:
         looked_at.append(feed)
-        return sees(feed, event)
+        return matches(feed, event)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Feed, "sees", noting)
+        patch.setattr(Feed, "matches", noting)
         yield looked_at
 
 
@@ -259,7 +259,7 @@ def parked(hub: Hub, readers: list[Reader]) -> Iterator[None]:
 def test_a_thousand_tokens_with_the_same_rights_share_one_feed(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authority = Authority(Settings(jwt_key=(KEY,)))
+    authority = Authorizer(Settings(jwt_key=(KEY,)))
     topics, rights = ["a", "b/{c}"], ["x", "y"]
     readers = []
     for number in range(1000):
@@ -327,7 +327,7 @@ def test_work_that_keeps_its_pace_lets_those_run_whose_sockets_become_ready(
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE", -1)
     ours, theirs = gevent.socket.socketpair()
-    pace, heard = Pace(), []
+    pace, heard = TimeSlice(), []
 
     def listen() -> None:
         while data := theirs.recv(1):
@@ -337,8 +337,8 @@ def test_work_that_keeps_its_pace_lets_those_run_whose_sockets_become_ready(
     gevent.sleep(0)
     for number in range(10):
         ours.send(b"x")
-        pace.keep()
-        pace.keep()
+        pace.checkpoint()
+        pace.checkpoint()
         assert len(heard) == number + 1
     ours.close()
     listener.join(PATIENCE)

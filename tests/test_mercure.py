@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 PATH = "/.well-known/mercure"
 
 
-def bearer(publish: list[str] | None = None, subscribe: list[str] | None = None) -> dict[str, str]:
+def token_id(
+    publish: list[str] | None = None, subscribe: list[str] | None = None
+) -> dict[str, str]:
     claims = {"mercure": {"publish": publish, "subscribe": subscribe or []}}
     return {"Authorization": f"Bearer {jwt.encode(claims, KEY)}"}
 
 
-ALL = bearer(["*"], ["*"])
+ALL = token_id(["*"], ["*"])
 
 
 @pytest.fixture(name="hub", scope="module")
@@ -74,10 +76,10 @@ def test_a_publisher_is_answered_with_the_id_as_text(hub: Server, topic: str) ->
     [
         ({"topic": "t", "data": "x"}, {}, 401),
         ({"topic": "t", "data": "x"}, {"Authorization": "Bearer x.y.z"}, 401),
-        ({"topic": "t", "data": "x"}, bearer(["other"]), 403),
-        ({"topic": ["t", "u"], "data": "x"}, bearer(["t"]), 403),
-        ({"topic": "t", "data": "x"}, bearer([]), 403),
-        ({"topic": "t", "data": "x"}, bearer(None), 403),
+        ({"topic": "t", "data": "x"}, token_id(["other"]), 403),
+        ({"topic": ["t", "u"], "data": "x"}, token_id(["t"]), 403),
+        ({"topic": "t", "data": "x"}, token_id([]), 403),
+        ({"topic": "t", "data": "x"}, token_id(None), 403),
         ({"data": "x"}, ALL, 400),
         ({"topic": "", "data": "x"}, ALL, 400),
         ({"topic": "t", "retry": "soon"}, ALL, 400),
@@ -140,7 +142,7 @@ def test_an_alternate_topic_finds_its_readers_and_grants_its_private_events(
     hub: Server, topic: str
 ) -> None:
     canonical, alternate = f"{topic}/1", f"{topic}/of/7"
-    granted = bearer(subscribe=[f"{topic}/of/{{user}}"])
+    granted = token_id(subscribe=[f"{topic}/of/{{user}}"])
     with (
         listen(hub, topic=canonical, headers=granted) as by_name,
         listen(hub, topic=alternate, headers=granted) as by_alternate,
@@ -172,7 +174,7 @@ def test_who_cannot_subscribe_is_refused_with_mercures_status(
 
 
 def test_a_token_is_taken_from_header_then_query_then_cookie(hub: Server, topic: str) -> None:
-    good, other = (bearer(None, [it])["Authorization"][7:] for it in (topic, "other"))
+    good, other = (token_id(None, [it])["Authorization"][7:] for it in (topic, "other"))
     carriers: list[tuple[dict[str, str], dict[str, str]]] = [
         ({"Authorization": f"bearer {good}"}, {"authorization": other}),
         ({"Cookie": f"mercureAuthorization={other}"}, {"authorization": good}),
@@ -259,7 +261,7 @@ def test_private_events_are_filtered_on_replay_too(hub: Server, topic: str) -> N
         publish(hub, topic=topic, data=data, **({"private": private} if private else {}))
     with listen(hub, topic=topic, last_event_id=start) as anonymous:
         assert anonymous.take(1) == ["b"]
-    granted = bearer(subscribe=[topic])
+    granted = token_id(subscribe=[topic])
     with listen(hub, topic=topic, last_event_id=start, headers=granted) as reader:
         assert reader.take(3) == ["a", "b", "c"]
 
@@ -303,7 +305,7 @@ def test_a_reader_starts_anywhere_in_a_long_history_at_once(
 def test_mercure_publisher_publishes(hub: Server, topic: str) -> None:
     config = MercureConfig(hub_url=hub.url + PATH, publisher_jwt_key=KEY, publish_topics=["*"])
     with (
-        listen(hub, topic=topic, headers=bearer(subscribe=["*"])) as stream,
+        listen(hub, topic=topic, headers=token_id(subscribe=["*"])) as stream,
         MercurePublisher(config) as publisher,
     ):
         sent = {"private": True, "id": f"urn:uuid:{topic}", "type": "t", "retry": 5000}
@@ -404,7 +406,7 @@ def test_chromiums_eventsource_reads_private_events_with_the_cookie(
     hub: Server, chromium: Browser, topic: str
 ) -> None:
     context = chromium.new_context()
-    token = bearer(subscribe=[topic])["Authorization"][7:]
+    token = token_id(subscribe=[topic])["Authorization"][7:]
     context.add_cookies([{"name": "mercureAuthorization", "value": token, "url": hub.url}])
     page = context.new_page()
     page.goto(hub.url)

@@ -37,12 +37,12 @@ Numbers = dict[tuple[str, str], float]
 PATHS = ["/metrics", "/console/state"]
 
 
-def bearer(subscribe: list[str], **claims: Any) -> dict[str, str]:
+def token_id(subscribe: list[str], **claims: Any) -> dict[str, str]:
     mercure = {"publish": ["*"], "subscribe": subscribe}
     return {"Authorization": f"Bearer {jwt.encode({'mercure': mercure, **claims}, KEY)}"}
 
 
-OPERATOR = bearer(["*"])
+OPERATOR = token_id(["*"])
 
 
 def parsed(text: str) -> Numbers:
@@ -89,14 +89,14 @@ def post(server: Server, count: int = 1, **fields: Any) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_with_a_key_a_token_must_cover_the_path(hub: Server, path: str) -> None:
     for granted in (["*"], [path]):
-        answer = hub.http.get(path, headers=bearer(granted))
+        answer = hub.http.get(path, headers=token_id(granted))
         assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
     for headers, status in (
         ({}, 401),
         ({"Authorization": "Bearer x"}, 401),
-        (bearer([]), 403),
-        (bearer(["/{one}", "/{one}/{two}"]), 403),  # the hub's own paths are named, or *
-        (bearer(["/metric", "events"]), 403),
+        (token_id([]), 403),
+        (token_id(["/{one}", "/{one}/{two}"]), 403),  # the hub's own paths are named, or *
+        (token_id(["/metric", "events"]), 403),
     ):
         answer = hub.http.get(path, headers=headers)
         assert (answer.status_code, answer.json()["status"]) == (status, status)
@@ -207,7 +207,7 @@ def test_what_is_refused_is_counted_by_its_reason(hub: Server) -> None:
 
 
 def test_no_label_holds_what_a_client_sent(hub: Server, topic: str) -> None:
-    with hub.listen(topic=topic, headers=bearer(["*"], sub="somebody")) as stream:
+    with hub.listen(topic=topic, headers=token_id(["*"], sub="somebody")) as stream:
         assert stream.next().type == "hub.open"
         text = hub.http.get("/metrics", headers=OPERATOR).text
     families = list(text_string_to_metric_families(text))
@@ -303,11 +303,11 @@ def test_two_that_begin_at_once_do_not_take_each_others_directory(
         mine: str = make(**how)
         made.append(mine)
         if len(made) == 1:
-            metrics_dir.begin()
+            metrics_dir.create()
         return mine
 
     monkeypatch.setattr(tempfile, "mkdtemp", begin_another_first)
-    metrics_dir.begin()
+    metrics_dir.create()
     assert [Path(it).is_dir() for it in made] == [False, True, True]
     assert os.environ[metrics_dir.DIRECTORY] == made[2]
 
@@ -404,15 +404,15 @@ def lines(server: Server, what: str, topic: str) -> list[str]:
 
 
 def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(hub: Server, topic: str) -> None:
-    headers = bearer(["*"], sub="Ann Other\n[2026] x=1")
+    headers = token_id(["*"], sub="Ann Other\n[2026] x=1")
     with hub.listen(topic=topic, headers=headers) as stream:
-        place = stream.next().id
+        position = stream.next().id
         post(hub, 2, topic=topic)
         stream.take(2)
     [opened] = until(lambda: lines(hub, "opened", topic), "the opening is told")
     [ended] = until(lambda: lines(hub, "ended", topic), "the end is told")
     who = "client=127.0.0.1 sub=Ann%20Other%0A[2026]%20x%3D1"
-    assert opened == f"stream opened: {who} topics={topic} from={place}"
+    assert opened == f"stream opened: {who} topics={topic} from={position}"
     assert re.fullmatch(
         rf"stream ended: reason=client_left seconds=\d+\.\d events=2 {re.escape(who)}"
         rf" topics={re.escape(topic)}",

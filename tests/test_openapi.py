@@ -99,19 +99,19 @@ def routes(**env: str) -> set[tuple[str, str]]:
     }
 
 
-def described(server: Server) -> set[tuple[str, str]]:
+def subscription_documents(server: Server) -> set[tuple[str, str]]:
     paths = document(server)["paths"]
     return {(path, it) for path in paths for it in paths[path] if it != "parameters"}
 
 
 def test_it_has_every_route_and_no_other(server: Server) -> None:
-    assert described(server) == routes()
+    assert subscription_documents(server) == routes()
     assert {path for path, _ in routes()} == set(PATHS)
 
 
 def test_of_a_hub_with_a_key_it_has_every_route_and_no_other(locked: Server) -> None:
-    assert described(locked) == routes(TIDINGS_JWT_KEY=KEY)
-    assert {path for path, _ in described(locked)} == {*PATHS, *KEYED}
+    assert subscription_documents(locked) == routes(TIDINGS_JWT_KEY=KEY)
+    assert {path for path, _ in subscription_documents(locked)} == {*PATHS, *KEYED}
 
 
 @pytest.fixture(name="hub", scope="module")
@@ -178,7 +178,7 @@ def sender(
             url, headers=headers, excluded_checks=[] if typed else [negative_data_rejection]
         )
         if case.method == "GET" and answer.headers["content-type"] == [sse.CONTENT_TYPE]:
-            assert next(iter(sse.parse([answer.content]))).type == "hub.open"
+            assert next(iter(sse.decode([answer.content]))).type == "hub.open"
 
     return cast("Callable[[], None]", send)
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from webapp import scheduling
-from webapp.auth.authorizer import Authority
+from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
-from webapp.errors import Forbidden, Invalid
+from webapp.errors import BadRequest, Forbidden
 from webapp.views import bodies, json_values
-from webapp.views.ndjson import Pipe
+from webapp.views.ndjson import NdjsonPublisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Turns:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         monkeypatch.setattr(scheduling, "_SLICE", -1)
-        monkeypatch.setattr(scheduling, "give_way", self._give_way)
+        monkeypatch.setattr(scheduling, "yield_to_loop", self._give_way)
 
     def _give_way(self) -> None:
         self.count += 1
@@ -43,13 +43,13 @@ def _turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
 
 def test_each_topic_of_one_event_lets_others_run(turns: Turns) -> None:
     draft = Draft(topics=tuple(f"/users/{number}" for number in range(TOPICS)))
-    Authority(Settings()).check(frozenset({"/users/{id}"}), [draft])
+    Authorizer(Settings()).check(frozenset({"/users/{id}"}), [draft])
     assert turns.count >= TOPICS
 
 
 def test_a_topic_of_many_events_is_checked_once(turns: Turns) -> None:
     drafts = [Draft(topics=("/users/1", "/users/2")) for _ in range(TOPICS)]
-    Authority(Settings()).check(frozenset({"/users/{id}"}), drafts)
+    Authorizer(Settings()).check(frozenset({"/users/{id}"}), drafts)
     assert turns.count <= 2
 
 
@@ -78,7 +78,7 @@ def test_lines_that_fail_one_by_one_let_others_run(turns: Turns) -> None:
         return [SimpleNamespace(id="1")]
 
     lines = [b'{"data": "good"}'] * TOPICS + [b'{"data": "bad"}']
-    pipe = Pipe(refuse, "t", len(lines))
+    pipe = NdjsonPublisher(refuse, "t", len(lines))
     with pytest.raises(Forbidden) as raised:
         pipe.take(lines)
     assert (pipe.published, raised.value.extra["line"]) == (TOPICS, TOPICS + 1)
@@ -94,7 +94,7 @@ def test_a_flood_of_line_feeds_is_taken_apart_a_little_at_a_time(turns: Turns) -
     lots = list(bodies.lines(request, 1000))
     assert sum(map(len, lots)) == (1 << 20) + 1
     assert max(map(len, lots)) <= 64 << 10
-    Pipe(lambda _: [], "t", 500).take(lots[0])
+    NdjsonPublisher(lambda _: [], "t", 500).take(lots[0])
     assert turns.count >= len(lots[0])
 
 
@@ -104,7 +104,7 @@ def test_no_topic_or_type_holds_what_cannot_be_seen() -> None:
         try:
             if not letter.isprintable() and unicodedata.category(letter) != "Cs":
                 check_name("topic", letter)
-        except Invalid:
+        except BadRequest:
             refused.add(letter)
     found = {unicodedata.category(letter) for letter in refused}
     assert found <= {"Cc", "Cf", "Cn"}  # some are of a newer Unicode than this Python's

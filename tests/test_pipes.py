@@ -25,15 +25,15 @@ def token(**claims: Any) -> str:
     return jwt.encode({"mercure": {"publish": ["*"]}, **claims}, KEY)
 
 
-class Pipe:
+class NdjsonPublisher:
     """A pipe that has sent one line, and whose last line is not complete."""
 
-    def __init__(self, server: Server, bearer: str = "") -> None:
+    def __init__(self, server: Server, token_id: str = "") -> None:
         self._sock = socket.create_connection((server.host, server.port), PATIENCE)
         head = "POST /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
         head += "Content-Type: application/x-ndjson\r\n"
-        if bearer:
-            head += f"Authorization: Bearer {bearer}\r\n"
+        if token_id:
+            head += f"Authorization: Bearer {token_id}\r\n"
         lines = '{"data": "x"}\n{"da'
         self._sock.sendall(f"{head}\r\n{len(lines):x}\r\n{lines}\r\n".encode())
 
@@ -66,26 +66,26 @@ def _hub(serve: Callable[..., Server]) -> Server:
 
 
 @pytest.fixture(name="opened")
-def _opened(hub: Server) -> Iterator[Callable[[str], Pipe]]:
+def _opened(hub: Server) -> Iterator[Callable[[str], NdjsonPublisher]]:
     """Open a pipe, and await that its first line is published."""
     with ExitStack() as stack:
 
-        def opened(bearer: str) -> Pipe:
+        def opened(token_id: str) -> NdjsonPublisher:
             before = published(hub)
-            pipe = stack.enter_context(closing(Pipe(hub, bearer)))
+            pipe = stack.enter_context(closing(NdjsonPublisher(hub, token_id)))
             until(lambda: published(hub) > before, "the first line is published")
             return pipe
 
         yield opened
 
 
-def refused(hub: Server, bearer: str) -> tuple[int, Any]:
-    with closing(Pipe(hub, bearer)) as pipe:
+def refused(hub: Server, token_id: str) -> tuple[int, Any]:
+    with closing(NdjsonPublisher(hub, token_id)) as pipe:
         return pipe.answer()
 
 
 def test_a_publisher_has_a_few_pipes_and_all_together_have_some(
-    hub: Server, opened: Callable[[str], Pipe]
+    hub: Server, opened: Callable[[str], NdjsonPublisher]
 ) -> None:
     pipes = [opened(token(sub=name)) for name in "aabb"]
     status, document = refused(hub, token(sub="a"))
@@ -105,7 +105,7 @@ def test_a_publisher_has_a_few_pipes_and_all_together_have_some(
 
 
 def test_a_silent_pipe_ends_when_its_token_does_and_says_how_far_it_came(
-    opened: Callable[[str], Pipe],
+    opened: Callable[[str], NdjsonPublisher],
 ) -> None:
     pipe = opened(token(sub="d", exp=time.time() + 3))
     status, document = pipe.answer()
@@ -114,13 +114,13 @@ def test_a_silent_pipe_ends_when_its_token_does_and_says_how_far_it_came(
 
 
 def test_a_silent_pipe_ends_when_its_token_is_revoked(
-    hub: Server, opened: Callable[[str], Pipe]
+    hub: Server, opened: Callable[[str], NdjsonPublisher]
 ) -> None:
-    bearer = token(sub="e")
-    pipe = opened(bearer)
+    token_id = token(sub="e")
+    pipe = opened(token_id)
     answer = hub.http.post(
         "/.well-known/mercure/revocations",
-        data={"token": bearer},
+        data={"token": token_id},
         headers={"Authorization": f"Bearer {token(sub='f')}"},
     )
     assert answer.status_code == 204
@@ -137,10 +137,10 @@ def test_with_no_files_left_silent_pipes_make_room_and_say_how_far_they_came(
         serving(["-b", "127.0.0.1:0"], env, tmp_path / "log", limit) as server,
         ExitStack() as all_,
     ):
-        first = all_.enter_context(closing(Pipe(server)))
+        first = all_.enter_context(closing(NdjsonPublisher(server)))
         until(lambda: published(server) == 1, "the first line is published")
         for _ in range(FILES):
-            all_.enter_context(closing(Pipe(server)))
+            all_.enter_context(closing(NdjsonPublisher(server)))
         status, document = first.answer()
         assert (status, document["reason"], document["published"]) == (503, "connections", 1)
         assert document["last_id"]

@@ -21,10 +21,10 @@ from logs import running_log
 from test_hub import Reader, make_hub
 
 from webapp.auth.authorizer import Grant
-from webapp.brokers.roster import KEPT, MemoryRoster
+from webapp.brokers.roster import KEPT, MemoryPresenceStore
 from webapp.core.events import Draft, Event, EventId
-from webapp.core.sse import frame
-from webapp.errors import Unavailable
+from webapp.core.sse import encode
+from webapp.errors import ServiceUnavailable
 from webapp.hub.history import Start
 from webapp.presence.revocations import Revocations, Revoked
 from webapp.presence.service import Presence
@@ -50,11 +50,11 @@ def token(
     return jwt.encode({"mercure": mercure, **claims}, KEY)
 
 
-def bearer(*args: Any, **kwargs: Any) -> dict[str, str]:
+def token_id(*args: Any, **kwargs: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {token(*args, **kwargs)}"}
 
 
-ALL = bearer(["*"], ["*"])
+ALL = token_id(["*"], ["*"])
 
 
 @pytest.fixture(name="hub", scope="module")
@@ -94,7 +94,7 @@ def documents(stream: Stream, count: int, topic: str = "") -> list[dict[str, Any
 
 def test_a_subscription_is_listed_as_mercure_describes_it(hub: Server, topic: str) -> None:
     selector = f"https://example.com/{topic}/{{id}}"
-    mine = bearer(subscribe=["x"], payload={"user": "ü"})
+    mine = token_id(subscribe=["x"], payload={"user": "ü"})
     with hub.listen(headers=mine, topic=[selector, topic]) as stream:
         subscriber = name(stream)
         until(lambda: listed(hub, selector), "it is listed")
@@ -142,11 +142,11 @@ def test_a_listing_is_sent_again_only_when_it_has_changed(hub: Server, topic: st
     ("headers", "status"),
     [
         ({}, 401),
-        (bearer(["*"], []), 403),
-        (bearer([], ["/elsewhere", path("another")]), 403),
-        (bearer([], ["*"]), 200),
-        (bearer([], [path("the topic")]), 200),
-        (bearer([], [EVENTS]), 200),
+        (token_id(["*"], []), 403),
+        (token_id([], ["/elsewhere", path("another")]), 403),
+        (token_id([], ["*"]), 200),
+        (token_id([], [path("the topic")]), 200),
+        (token_id([], [EVENTS]), 200),
     ],
     ids=["none", "publishing only", "another", "all", "exact", "template"],
 )
@@ -164,15 +164,15 @@ def test_who_may_is_told_who_comes_and_goes_itself_too_and_others_are_not(
 ) -> None:
     about = path(topic) + "{/subscriber}"
     with (
-        hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,
+        hub.listen(headers=token_id(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,
         hub.listen(topic=[EVENTS, topic]) as anonymous,
-        hub.listen(headers=bearer(subscribe=["x", about + "x"]), topic=[about, topic]) as other,
+        hub.listen(headers=token_id(subscribe=["x", about + "x"]), topic=[about, topic]) as other,
     ):
         names = [name(told), name(anonymous), name(other)]
         seen = documents(told, 3, topic)
         assert {it["subscriber"] for it in seen} == set(names)
         assert all(it["active"] for it in seen)
-        with hub.listen(headers=bearer(payload=["p"]), topic=topic) as guest:
+        with hub.listen(headers=token_id(payload=["p"]), topic=topic) as guest:
             subscriber = name(guest)
             [came] = documents(told, 1, topic)
         [left] = documents(told, 1, topic)
@@ -260,7 +260,7 @@ def test_on_many_machines_it_is_the_same(
             name(told)
 
             def kicked() -> float:
-                with here.listen(headers=bearer(sub="joe"), topic=topic) as guest:
+                with here.listen(headers=token_id(sub="joe"), topic=topic) as guest:
                     subscriber = name(guest)
                     assert documents(told, 1)[0]["subscriber"] == subscriber
                     assert [it["subscriber"] for it in listed(there, topic)] == [subscriber]
@@ -273,7 +273,7 @@ def test_on_many_machines_it_is_the_same(
                     return time.monotonic() - began
 
             assert one_of_three(kicked, lambda seconds: seconds < 2) < 2
-            joe = bearer(["*"], [], sub="joe")
+            joe = token_id(["*"], [], sub="joe")
             assert here.http.post("/events", data={"data": "x"}, headers=joe).status_code == 200
             revoked = there.http.post(
                 "/.well-known/mercure/revocations", data={"subject": "joe"}, headers=ALL
@@ -304,7 +304,7 @@ def test_a_topics_readers_are_sent_away_by_one_call_on_every_worker(
         stays = stack.enter_context(hub.listen(topic=f"{topic}-other"))
         name(stays)
         until(lambda: len(listed(hub, topic)) == 8, "all are listed")
-        assert hub.http.delete(path(topic), headers=bearer([], ["*"])).status_code == 403
+        assert hub.http.delete(path(topic), headers=token_id([], ["*"])).status_code == 403
         assert hub.http.delete(path(topic)).status_code == 401
         assert hub.http.delete(path(topic), headers=ALL).status_code == 204
         for reader in readers:
@@ -358,7 +358,7 @@ def test_what_cannot_be_revoked_is_refused_with_a_reason(hub: Server) -> None:
     assert hub.http.post(url, data=both, headers=ALL).status_code == 400
     assert hub.http.post(url, data={"subject": "x" * 1025}, headers=ALL).status_code == 400
     assert hub.http.post(url, data={"subject": "joe"}).status_code == 401
-    assert hub.http.post(url, data={"subject": "joe"}, headers=bearer(["x"])).status_code == 403
+    assert hub.http.post(url, data={"subject": "joe"}, headers=token_id(["x"])).status_code == 403
 
 
 TENANT = ["/{tenant}/{room}/{user}", "/{room}", "/{tenant}/{room}", "{/path*}", "{+path}"]
@@ -367,10 +367,10 @@ TENANT = ["/{tenant}/{room}/{user}", "/{room}", "/{tenant}/{room}", "{/path*}", 
 def test_a_pattern_that_was_meant_for_rooms_grants_nothing_of_the_hub(
     hub: Server, topic: str
 ) -> None:
-    tenant = bearer(TENANT, TENANT)
+    tenant = token_id(TENANT, TENANT)
     with (
         hub.listen(headers=tenant, topic=["{+all}", topic]) as stream,
-        hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,
+        hub.listen(headers=token_id(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,
     ):
         name(stream)
         documents(told, 1)
@@ -426,14 +426,14 @@ def test_without_a_key_there_is_no_presence(server: Server) -> None:
 
 def test_who_asks_for_envelopes_is_told_in_one_too_which_has_no_id(hub: Server, topic: str) -> None:
     asked = {"topic": path(topic) + "{/subscriber}", "envelope": "1"}
-    with hub.listen(f"/events?{urlencode(asked)}", bearer(subscribe=[EVENTS])) as told:
-        place = told.next().id
+    with hub.listen(f"/events?{urlencode(asked)}", token_id(subscribe=[EVENTS])) as told:
+        position = told.next().id
         with hub.listen(topic=topic) as guest:
             subscriber = name(guest)
             [came] = told.messages(1)
     envelope = json.loads(came.data)
     about = json.loads(envelope["data"])
-    assert (about["subscriber"], about["active"], came.id) == (subscriber, True, place)
+    assert (about["subscriber"], about["active"], came.id) == (subscriber, True, position)
     assert (envelope["id"], envelope["topic"]) == (None, path(topic, subscriber))
     assert (envelope["private"], envelope["topics"]) == (True, [envelope["topic"]])
     assert abs(envelope["time"] / 1000 - time.time()) < PATIENCE
@@ -442,7 +442,7 @@ def test_who_asks_for_envelopes_is_told_in_one_too_which_has_no_id(hub: Server, 
 def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:
     hub = make_hub()
 
-    class Late(MemoryRoster):
+    class Late(MemoryPresenceStore):
         """Away at first."""
 
         tries = 0
@@ -451,11 +451,11 @@ def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:
             Late.tries += 1
             if Late.tries == 1:
                 detail = "It is away."
-                raise Unavailable(detail, "Wait.")
+                raise ServiceUnavailable(detail, "Wait.")
             return super().renew(changes)
 
     hub.presence = Presence(hub, Late(), lease=15)
-    with pytest.raises(Unavailable):
+    with pytest.raises(ServiceUnavailable):
         hub.start()
     hub.start()
     assert hub.publish([Draft(topics=("t",))])
@@ -470,10 +470,10 @@ def test_a_process_that_was_taken_for_dead_writes_its_readers_down_again() -> No
     for name in ("a", "b", "c"):
         hub.join(hub.subscribe(frozenset({name}), Grant(), Start()))
     with gevent.Timeout(PATIENCE):
-        while len(roster.readers()) < 3:
+        while len(roster.subscribers()) < 3:
             gevent.sleep(0.01)
         roster.forget()
-        while len(roster.readers()) < 3:
+        while len(roster.subscribers()) < 3:
             gevent.sleep(0.01)
     notices = roster.news(0).notices
     assert len(notices) == 6
@@ -496,15 +496,15 @@ def test_who_missed_the_notices_refuses_what_was_revoked_all_the_time() -> None:
     with gevent.Timeout(PATIENCE):
         while not roster.asked:
             gevent.sleep(0.01)
-        assert presence.refuses(ann)  # as before
+        assert presence.is_revoked(ann)  # as before
         roster.away = False
         thief.task.join()
     assert thief.messages()[-1].data == '{"reason": "kicked"}'
-    assert presence.refuses(ann)
+    assert presence.is_revoked(ann)
     hub.stop()
 
 
-class Unread(MemoryRoster):
+class Unread(MemoryPresenceStore):
     """One that does not always say what is revoked."""
 
     away, asked = False, 0
@@ -514,31 +514,31 @@ class Unread(MemoryRoster):
         if self.away:
             self.asked += 1
             detail = "It is away."
-            raise Unavailable(detail, "Wait.")
+            raise ServiceUnavailable(detail, "Wait.")
         return super().revoked()
 
 
 def test_a_second_revocation_never_lets_a_token_in_again() -> None:
     hub = make_hub()
-    presence = Presence(hub, MemoryRoster(), lease=15)
+    presence = Presence(hub, MemoryPresenceStore(), lease=15)
     for moment in (100.0, 98.0):  # by another machine's clock
         presence.revoke(Revoked("subject", "joe", moment), None)
-    assert presence.refuses(Grant(subject="joe", issued=99.0))
-    assert not presence.refuses(Grant(subject="joe", issued=101.0))
+    assert presence.is_revoked(Grant(subject="joe", issued=99.0))
+    assert not presence.is_revoked(Grant(subject="joe", issued=101.0))
 
 
 @pytest.mark.parametrize("issued", [None, 1e3, 4e9, 4e12])  # long ago, ahead, and in ms
 def test_a_revoked_token_is_refused_whatever_the_clock_said_by_which_it_was_made(
     issued: float | None,
 ) -> None:
-    presence = Presence(make_hub(), MemoryRoster(), lease=15)
+    presence = Presence(make_hub(), MemoryPresenceStore(), lease=15)
     presence.revoke(Revoked("token", "abc", time.time()), None)
-    assert presence.refuses(Grant(bearer="abc", subject="joe", issued=issued))
-    assert not presence.refuses(Grant(bearer="abd", subject="joe", issued=issued))
+    assert presence.is_revoked(Grant(token_id="abc", subject="joe", issued=issued))
+    assert not presence.is_revoked(Grant(token_id="abd", subject="joe", issued=issued))
 
 
 def test_a_revocation_of_a_subject_is_one_row_and_ends() -> None:
-    roster, day = MemoryRoster(), 86400
+    roster, day = MemoryPresenceStore(), 86400
     presence, now = Presence(make_hub(), roster, lease=15), time.time()
     for at in (now - 29 * day, now - 1, now - 2):
         presence.revoke(Revoked("subject", "joe", at), None)
@@ -546,28 +546,28 @@ def test_a_revocation_of_a_subject_is_one_row_and_ends() -> None:
     assert roster.subjects() == [("joe", now - 1), ("ann", now - 31 * day)]
     early = Revocations(roster, 30 * day)
     early.learn()
-    assert not early.refuses(Grant(subject="ann"))  # it is over
+    assert not early.is_revoked(Grant(subject="ann"))  # it is over
     presence.revoke(Revoked("subject", "eve", now), None)
     assert roster.subjects() == [("joe", now - 1), ("eve", now)]
     other = Revocations(roster, 30 * day)
     other.learn()
     for one in (presence, other):
-        assert one.refuses(Grant(subject="joe", issued=now - 1))
-        assert one.refuses(Grant(subject="joe"))
-        assert not one.refuses(Grant(subject="joe", issued=now))
+        assert one.is_revoked(Grant(subject="joe", issued=now - 1))
+        assert one.is_revoked(Grant(subject="joe"))
+        assert not one.is_revoked(Grant(subject="joe", issued=now))
 
 
 def test_revocations_that_a_hub_of_before_wrote_down_for_ever_end_too() -> None:
-    roster, now = MemoryRoster(), time.time()
+    roster, now = MemoryPresenceStore(), time.time()
     for name, at in (("joe", now - 10), ("ann", now - 86400)):
         roster.revoke(json.dumps(["subject", name, at]), now + 1e9, "#")
     revocations = Revocations(roster, 3600)
     revocations.learn()
-    assert revocations.refuses(Grant(subject="joe", issued=now - 11))
-    assert not revocations.refuses(Grant(subject="ann", issued=now - 86401))
+    assert revocations.is_revoked(Grant(subject="joe", issued=now - 11))
+    assert not revocations.is_revoked(Grant(subject="ann", issued=now - 86401))
 
 
-class Forgetful(MemoryRoster):
+class Forgetful(MemoryPresenceStore):
     """One that forgets, as others make it forget a process that was silent for too long."""
 
     forgot = False
@@ -587,7 +587,7 @@ class Forgetful(MemoryRoster):
 def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hub, roster = make_hub(), MemoryRoster()
+    hub, roster = make_hub(), MemoryPresenceStore()
     hub.presence = Presence(hub, roster, lease=15)
     hub.observers.append(hub.presence)
     hub.start()
@@ -597,13 +597,13 @@ def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
     for reader in readers:
         hub.join(reader)
     with gevent.Timeout(PATIENCE):
-        while not roster.readers():
+        while not roster.subscribers():
             gevent.sleep(0.01)
-        assert [name for name, _ in roster.readers()] == [readers[0].name]
+        assert [name for name, _ in roster.subscribers()] == [readers[0].name]
         for reader in readers:
             hub.leave(reader)
         hub.join(readers[1])
-        while [name for name, _ in roster.readers()] != [readers[1].name]:
+        while [name for name, _ in roster.subscribers()] != [readers[1].name]:
             gevent.sleep(0.01)
     monkeypatch.setattr("webapp.presence.changes.MOST_BYTES", 400)
     many = [hub.subscribe(frozenset({letter * 30}), Grant(), Start()) for letter in "efghijk"]
@@ -619,7 +619,7 @@ def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
 def announcement(number: int) -> Event:
     topics = (f"{PATH}/t/{number}",)
     event = Event(EventId(0, number), Draft(topics=topics, data=str(number), private=True))
-    event.frame = frame(event.draft.data)
+    event.frame = encode(event.draft.data)
     return event
 
 
@@ -635,7 +635,7 @@ def test_a_reader_that_is_busy_is_told_each_change_once_and_in_order(steps: tupl
     for step in steps * 20:
         events = [announcement(it) for it in range(number + 1, number + step + 1)]
         number += step
-        hub.fanout.announce(events)
+        hub.fanout.deliver_announced(events)
         hub.publish([Draft(topics=("t",), data=f"published {number}")])
         if number % 3 == 0:
             gevent.sleep(0)  # else they have not run since, and are not parked
@@ -653,14 +653,14 @@ def test_a_reader_that_missed_changes_is_told_to_begin_anew(
     monkeypatch.setattr("webapp.scheduling._SLICE", PATIENCE)
     hub = make_hub()
     hub.start()
-    hub.fanout.announced.max_events = 5
+    hub.fanout.transient.max_events = 5
     grant = Grant(subscribe=frozenset({"*"}))
     reader = Reader(hub.subscribe(frozenset({EVENTS}), grant, Start()))
     with gevent.Timeout(PATIENCE):
         while not reader.subscription.feed.parked:
             gevent.sleep(0.01)
     for number in range(1, 21):
-        hub.fanout.announce([announcement(number)])  # the reader does not run in between
+        hub.fanout.deliver_announced([announcement(number)])  # the reader does not run in between
     with gevent.Timeout(PATIENCE):
         while "hub.reset" not in [it.type for it in reader.messages()]:
             gevent.sleep(0.01)
@@ -668,10 +668,10 @@ def test_a_reader_that_missed_changes_is_told_to_begin_anew(
         ("message", "1"),
         ("hub.reset", '{"reason": "presence"}'),
     ]
-    hub.fanout.forget_announced()
+    hub.fanout.reset_transient()
     with gevent.Timeout(PATIENCE):
         while [it.type for it in reader.messages()].count("hub.reset") < 2:
             gevent.sleep(0.01)
-    hub.fanout.announce([announcement(22)])
+    hub.fanout.deliver_announced([announcement(22)])
     assert reader.await_data(2) == ["1", "22"]
     hub.stop()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-HUB = "https://hub.example"
+MERCURE_PATH = "https://hub.example"
 EVERYTHING = token(publish=["*"])
 APP = free_port()
 
@@ -76,7 +76,7 @@ def module(code: str, **names: Any) -> dict[str, Any]:
 
 def show(page: Page, hub: Server, html: str) -> None:
     """Open a page of the hub's own origin."""
-    html = f"<!doctype html><meta charset=utf-8>{html.replace(HUB, hub.url)}"
+    html = f"<!doctype html><meta charset=utf-8>{html.replace(MERCURE_PATH, hub.url)}"
     page.route(f"{hub.url}/page", lambda route: route.fulfill(body=html, content_type="text/html"))
     page.goto(f"{hub.url}/page")
 
@@ -185,7 +185,7 @@ def _template(hub: Server, tmp_path: Path) -> Callable[[str], Flask]:
     def template(html: str) -> Flask:
         at_localhost = hub.url.replace("127.0.0.1", "localhost")  # one site with the app
         (tmp_path / "templates").mkdir()
-        (tmp_path / "templates" / "page.html").write_text(html.replace(HUB, at_localhost))
+        (tmp_path / "templates" / "page.html").write_text(html.replace(MERCURE_PATH, at_localhost))
         return Flask("shop", root_path=str(tmp_path))
 
     return template
@@ -246,7 +246,7 @@ def test_an_answer_of_a_language_model_survives_a_reload(
     [python] = blocks("guides/llm-streaming.md", "Publish the words", "python")
     [html] = blocks("guides/llm-streaming.md", "Show the answer", "html")
     monkeypatch.setenv("TIDINGS_TOKEN", EVERYTHING)
-    names = module(python.replace(HUB, hub.url))
+    names = module(python.replace(MERCURE_PATH, hub.url))
     further = [threading.Event() for _ in range(2)]
 
     def words() -> Iterator[str]:
@@ -278,7 +278,7 @@ def test_an_answer_goes_on_when_the_hub_restarts(
     [python] = blocks("guides/llm-streaming.md", "Publish the words", "python")
     monkeypatch.setenv("TIDINGS_TOKEN", EVERYTHING)
     hub = serve(TIDINGS_JWT_KEY=KEY)
-    publish_answer = module(python.replace(HUB, hub.url))["publish_answer"]
+    publish_answer = module(python.replace(MERCURE_PATH, hub.url))["publish_answer"]
     further = threading.Event()
 
     def words() -> Iterator[str]:

@@ -16,7 +16,7 @@ from test_brokers import MANY, contents, drafts, taken
 
 from webapp.brokers.base import Gap
 from webapp.brokers.redis.broker import RedisBroker
-from webapp.errors import Conflict, Misconfigured, Unavailable
+from webapp.errors import Conflict, Misconfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ def published(log: Remote, *data: str) -> list[Event]:
     def once() -> list[Event] | None:
         try:
             events: list[Event] = log.append([d for x in data for d in drafts(x, id=f"id {x}")])
-        except Unavailable:
+        except ServiceUnavailable:
             return None
         return events
 
@@ -104,9 +104,9 @@ def test_all_processes_see_one_order(server: LogServer, connect: Connect) -> Non
     calls = [
         log.start("append", drafts(f"{i} {n}")) for n in range(100) for i, log in enumerate(logs)
     ]
-    places = sorted(event.place for call in calls for event in call.result(STATED))
+    positions = sorted(event.position for call in calls for event in call.result(STATED))
     orders = [taken(log.follow(start), len(calls)) for log in logs]
-    assert [event.place for event in orders[0]] == places
+    assert [event.position for event in orders[0]] == positions
     assert contents(orders[0]) == contents(orders[1]) == contents(orders[2])
     for i in range(3):
         own = [text for text in contents(orders[0]) if text.startswith(f"{i} ")]
@@ -119,8 +119,8 @@ def test_an_own_id_raced_by_processes_is_appended_once(server: LogServer, connec
     calls = [
         log.start("append", drafts(f"{n}", id=f"id {n}")) for n in range(50) for log in logs * 2
     ]
-    places = {event.place for call in calls for event in call.result(STATED)}
-    assert len(places) == 50
+    positions = {event.position for call in calls for event in call.result(STATED)}
+    assert len(positions) == 50
     assert sorted(map(int, contents(logs[0].read(start, MANY)))) == list(range(50))
     with pytest.raises(Conflict):
         logs[1].append(drafts("other", id="id 1"))
@@ -156,10 +156,10 @@ def test_a_restart_with_persistence_loses_nothing(run: Run, connect: Connect) ->
     published(log, "a")
     assert contents(taken(follower, 1)) == ["a"]
     server.stop()
-    with pytest.raises(Unavailable, match="cannot be reached"):
+    with pytest.raises(ServiceUnavailable, match="cannot be reached"):
         log.append(drafts("lost"))
     away = connect(server.url)
-    with pytest.raises(Unavailable, match="cannot be reached"):
+    with pytest.raises(ServiceUnavailable, match="cannot be reached"):
         away.bounds()
     late = away.follow(start)
     server.start()
@@ -179,8 +179,8 @@ def test_a_restart_without_persistence_is_told(server: LogServer, connect: Conne
     server.start()
     found = gap(follower)
     assert found.reason == "aged"
-    assert old.place < found.place == log.bounds().floor
-    assert log.locate("id a") is None
+    assert old.position < found.position == log.bounds().floor
+    assert log.position_of("id a") is None
     published(log, "a")
     assert contents(taken(follower, 1)) == ["a"]
 
@@ -195,7 +195,7 @@ def test_a_log_that_is_erased_under_its_followers_is_told(
     server.ask("FLUSHALL")
     new = published(connect(server.url), "b")
     found = gap(follower)
-    assert found.place < new[0].place
+    assert found.position < new[0].position
     assert contents(taken(follower, 1)) == ["b"]
 
 
@@ -211,7 +211,7 @@ def test_a_network_that_hangs_is_given_up_and_found_again(
     calls = [log.start("append", drafts(x, id=f"id {x}")) for x in "bcd"]
     calls += [log.start("bounds") for _ in range(50)]  # and nobody waits for all before them
     for call in calls:
-        with pytest.raises(Unavailable, match="may be in it"):
+        with pytest.raises(ServiceUnavailable, match="may be in it"):
             call.result(2 * STATED)
     assert time.monotonic() - began < STATED
     published(connect(server.url), "e")  # another machine is not cut off
@@ -286,15 +286,15 @@ def test_what_a_failover_loses_is_told(
     network.lead(replica.port)
     # It is further on before anybody looks.
     new = published(connect(replica.url), "d", "e")
-    assert new[-1].place > lost[-1].place
+    assert new[-1].position > lost[-1].position
     # Nobody's connection breaks: the old master only becomes a replica.
     server.ask("REPLICAOF", "127.0.0.1", str(replica.port))
-    assert gap(follower) == Gap(new[-1].place, "unknown")
+    assert gap(follower) == Gap(new[-1].position, "unknown")
     published(log, "f")
     assert contents(taken(follower, 1)) == ["f"]
-    assert log.locate("id b") is None
+    assert log.position_of("id b") is None
     until(lambda: not clients(server), "the old master is left")
-    with pytest.raises(Unavailable, match="replica"):
+    with pytest.raises(ServiceUnavailable, match="replica"):
         connect(server.url).bounds()
 
 
@@ -313,7 +313,7 @@ def test_a_follower_that_was_overtaken_is_told(
     network.mend()
     found = gap(follower)
     assert found == Gap(other.bounds().floor, "aged")
-    kept = contents(other.read(found.place, MANY))
+    kept = contents(other.read(found.position, MANY))
     assert contents(taken(follower, len(kept))) == kept
 
 
@@ -326,7 +326,7 @@ def test_full_memory_refuses_and_recovers(run: Run, connect: Connect) -> None:
     def append(n: int) -> str:
         try:
             log.append([*drafts("a", id=f"id {n}"), *drafts("x" * 100_000)])
-        except Unavailable as error:
+        except ServiceUnavailable as error:
             return error.detail
         return ""
 
@@ -335,10 +335,10 @@ def test_full_memory_refuses_and_recovers(run: Run, connect: Connect) -> None:
     assert len(kept) > 10
     assert "memory" in answers[-1]
     assert len(log.read(start, MANY)) == 2 * len(kept)
-    assert log.locate("id 99") is None
+    assert log.position_of("id 99") is None
     server.ask("CONFIG", "SET", "maxmemory", "16mb")
     assert append(99) == ""
-    assert log.locate("id 99")
+    assert log.position_of("id 99")
 
 
 def test_full_memory_is_relieved_of_what_is_too_old(run: Run, connect: Connect) -> None:
@@ -346,7 +346,7 @@ def test_full_memory_is_relieved_of_what_is_too_old(run: Run, connect: Connect) 
     log = connect(server.url)
     log.append(drafts(*["x" * 100_000] * 20))
     server.ask("CONFIG", "SET", "maxmemory", "2mb")
-    with pytest.raises(Unavailable, match="memory"):
+    with pytest.raises(ServiceUnavailable, match="memory"):
         log.append(drafts("a"))
     small = connect(server.url, HISTORY_EVENTS=1)
     assert contents(small.append(drafts("a"))) == ["a"]
@@ -357,7 +357,7 @@ def test_a_server_that_takes_no_writes_can_be_read(server: LogServer, connect: C
     start = log.bounds().head
     log.append(drafts("a"))
     server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
-    with pytest.raises(Unavailable, match="NOREPLICAS"):
+    with pytest.raises(ServiceUnavailable, match="NOREPLICAS"):
         log.append(drafts("b"))
     assert contents(taken(log.follow(start), 1)) == contents(log.read(start, MANY)) == ["a"]
 
@@ -373,7 +373,7 @@ def test_a_wrong_password_is_said_without_it(run: Run, connect: Connect) -> None
     for url in (server.url, server.url.replace("redis://", "redis://:wr0ng@")):
         log = connect(url)
         for call in (log.start("bounds"), log.start("append", drafts("a"))):
-            with pytest.raises(Unavailable, match="password") as refused:
+            with pytest.raises(ServiceUnavailable, match="password") as refused:
                 call.result(STATED)
             assert "wr0ng" not in str(refused.value)
     log = connect(server.url.replace("redis://", "redis://:the%20right%20one@"))
@@ -388,10 +388,10 @@ def test_a_server_that_forgot_the_script_is_taught_it(server: LogServer, connect
     for n in range(20):
         server.ask("SCRIPT", "FLUSH")
         calls += [log.start("append", drafts(f"{n}")) for log in logs]
-    places = sorted(event.place for call in calls for event in call.result(STATED))
-    assert len(set(places)) == 40
+    positions = sorted(event.position for call in calls for event in call.result(STATED))
+    assert len(set(positions)) == 40
     for follower in followers:
-        assert [event.place for event in taken(follower, 40)] == places
+        assert [event.position for event in taken(follower, 40)] == positions
 
 
 @each_kind
@@ -402,9 +402,9 @@ def test_own_ids_are_forgotten_with_their_events(server: LogServer, connect: Con
     kept = server.ask("XLEN", "{tidings}:log")
     assert server.ask("HLEN", "{tidings}:ids") <= kept + 200
     assert server.ask("LLEN", "{tidings}:queue") <= kept + 200
-    assert log.locate("id 0 0") is None
+    assert log.position_of("id 0 0") is None
     [again] = log.append(drafts("new content", id="id 0 0"))
-    assert log.locate("id 0 0") == again.place
+    assert log.position_of("id 0 0") == again.position
 
 
 @each_kind
@@ -416,7 +416,7 @@ def test_a_silent_log_ages_and_no_follower_loses_anything(
     follower = log.follow(log.bounds().head)
     [old] = log.append(drafts("a", id="mine"))
     taken(follower, 1)
-    until(lambda: other.bounds().floor == old.place, "aged")
+    until(lambda: other.bounds().floor == old.position, "aged")
     assert other.read(other.bounds().floor, MANY) == []
     other.append(drafts("b", id="mine"))  # the id is free again
     assert contents(taken(follower, 1)) == ["b"]
@@ -440,7 +440,7 @@ def test_an_entry_that_is_no_event_is_left_out(server: LogServer, connect: Conne
     assert contents(taken(follower, 1)) == ["a"]
     assert contents(log.read(start, MANY)) == ["a"]
     assert contents(log.read(start, 1000)) == ["a"]  # a page of nothing is not the end
-    assert contents(log.before(event.place.next(0), 10, MANY)) == ["a"]
+    assert contents(log.before(event.position.next(0), 10, MANY)) == ["a"]
 
 
 def test_a_large_backlog_comes_in_bounded_batches(server: LogServer, connect: Connect) -> None:
@@ -469,5 +469,7 @@ def test_a_server_behind_tls_is_reached(tmp_path: Path, run: Run, connect: Conne
     follower = log.follow(log.bounds().head)
     log.append(drafts("a"))
     assert contents(taken(follower, 1)) == ["a"]
-    with pytest.raises(Unavailable, match="ssl_cert_reqs=none"):  # nobody knows who signed it
+    with pytest.raises(
+        ServiceUnavailable, match="ssl_cert_reqs=none"
+    ):  # nobody knows who signed it
         connect(url).bounds()

@@ -48,7 +48,7 @@ class Survivor:
             by_header = {"headers": {"Last-Event-ID": self.cursor}}
             cursor = by_header if self.by == "header" else {"last_event_id": self.cursor}
         with self.server.listen(topic=self.topic, **cursor) as stream:
-            for message in sse.parse(self.chunks(stream.response, size)):
+            for message in sse.decode(self.chunks(stream.response, size)):
                 self.cursor = message.id
                 self.resets += message.type == "hub.reset"
                 if not message.type.startswith("hub."):
@@ -209,7 +209,7 @@ def test_a_reader_of_a_quiet_topic_in_a_busy_log_is_not_reset(small: Server, top
         for _ in range(20):
             fill(small, f"{topic}-busy", 50)
         small.publish("the end", topic="*end*")
-        while place(cursor) < place(oldest(small)):
+        while position(cursor) < position(oldest(small)):
             message = stream.next()
             assert message.type == "hub.mark"
             cursor = message.id
@@ -222,7 +222,7 @@ def test_a_reader_of_a_quiet_topic_in_a_busy_log_is_not_reset(small: Server, top
             cursor = stream.ids[-1]
 
 
-def place(text: str) -> EventId:
+def position(text: str) -> EventId:
     found = EventId.parse(text)
     assert found
     return found

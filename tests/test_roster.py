@@ -11,9 +11,9 @@ import pytest
 from conftest import until
 from test_brokers import _connect, _url  # noqa: F401 - fixtures: a new log of each kind, and processes
 
-from webapp.brokers.roster import MemoryRoster
-from webapp.brokers.sqlite.presence import SqliteRoster
-from webapp.errors import Unavailable
+from webapp.brokers.roster import MemoryPresenceStore
+from webapp.brokers.sqlite.presence import SqlitePresenceStore
+from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
     from test_brokers import Connect
@@ -28,9 +28,9 @@ def test_who_came_is_listed_and_who_left_is_not_and_both_are_noticed(connect: Co
     assert roster.renew({}) in {True, False}
     start = roster.news(None).upto
     assert roster.renew({"one": "about one", "two": "about ü"})
-    assert roster.readers() == [("one", "about one"), ("two", "about ü")]
+    assert roster.subscribers() == [("one", "about one"), ("two", "about ü")]
     assert roster.renew({"one": None, "nobody": None, "three": "about three"})
-    assert roster.readers() == [("three", "about three"), ("two", "about ü")]
+    assert roster.subscribers() == [("three", "about three"), ("two", "about ü")]
     news = roster.news(start)
     assert news.whole
     assert sorted(news.notices) == [
@@ -41,7 +41,7 @@ def test_who_came_is_listed_and_who_left_is_not_and_both_are_noticed(connect: Co
     ]
     assert roster.news(news.upto) == ([], news.upto, True)
     roster.retire()
-    assert roster.readers() == []
+    assert roster.subscribers() == []
     assert sorted(roster.news(news.upto).notices) == ["-three about three", "-two about ü"]
 
 
@@ -98,7 +98,9 @@ def test_a_subject_that_is_known_may_be_revoked_where_no_other_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(f"webapp.brokers.{kind}.MOST_REVOKED", 3)
-    roster = SqliteRoster(tmp_path / "file", 15) if "sqlite" in kind else MemoryRoster()
+    roster = (
+        SqlitePresenceStore(tmp_path / "file", 15) if "sqlite" in kind else MemoryPresenceStore()
+    )
     now = time.time()
     for number in range(3):
         roster.revoke_subject(str(number), now, 0.0, "#")
@@ -106,9 +108,9 @@ def test_a_subject_that_is_known_may_be_revoked_where_no_other_may(
     for number in range(3):
         roster.revoke_subject(str(number), now + 1, 0.0, "#")
         roster.revoke(f"token {number}", now + 60, "#")
-    with pytest.raises(Unavailable, match="TIDINGS_MAX_TOKEN_AGE"):
+    with pytest.raises(ServiceUnavailable, match="TIDINGS_MAX_TOKEN_AGE"):
         roster.revoke_subject("3", now, 0.0, "#")
-    with pytest.raises(Unavailable, match="Rotate the key"):
+    with pytest.raises(ServiceUnavailable, match="Rotate the key"):
         roster.revoke("token 3", now + 60, "#")
     roster.revoke_subject("3", now + 3, now + 2, "#")  # the others are forgotten
     assert [name for name, _ in roster.subjects()] == ["3"]
@@ -134,27 +136,27 @@ def test_the_readers_of_a_process_that_is_killed_are_gone_within_its_lease(
     dying, living = connect(PRESENCE_LEASE=LEASE), connect(PRESENCE_LEASE=60)
     assert living.renew({"ours": "about ours"}) is False
     assert dying.renew({"theirs": "about theirs"}) is False
-    until(lambda: len(living.readers()) < 2, "it is not listed")
+    until(lambda: len(living.subscribers()) < 2, "it is not listed")
     both = [("ours", "about ours"), ("theirs", "about theirs")]
 
     def listed() -> tuple[float, float] | None:
         began = time.monotonic()
         assert dying.renew({}) is True  # it comes before anybody notices
         renewed = time.monotonic()
-        return (began, renewed) if living.readers() == both else None
+        return (began, renewed) if living.subscribers() == both else None
 
     began, renewed = until(listed, "it is listed again")
     start = living.news(None).upto
     asked = seen = renewed
-    while len(living.readers()) == 2 and seen - renewed < LEASE:
+    while len(living.subscribers()) == 2 and seen - renewed < LEASE:
         seen, asked = asked, time.monotonic()
     assert seen - renewed < LEASE
     assert time.monotonic() - began > 0.5 * LEASE
     assert living.renew({}) is True  # it drops the other
-    assert living.readers() == [("ours", "about ours")]
+    assert living.subscribers() == [("ours", "about ours")]
     assert living.news(start).notices == ["-theirs about theirs"]
     assert dying.renew({}) is False  # it was away for too long, and is told so
-    assert living.readers() == [("ours", "about ours")]
+    assert living.subscribers() == [("ours", "about ours")]
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -164,5 +166,5 @@ def test_a_roster_whose_file_is_taken_away_is_begun_anew(connect: Connect, url: 
     [file] = Path(url.removeprefix("sqlite:///")).parent.glob("*-readers")
     lost = file.rename(file.with_name("lost"))
     assert roster.renew({"one": "about one"}) is False  # another file was made
-    assert roster.readers() == [("one", "about one")]
+    assert roster.subscribers() == [("one", "about one")]
     assert lost.exists()

@@ -25,12 +25,12 @@ from remote import Remote, remotes
 
 from webapp.brokers.base import Gap
 from webapp.brokers.sqlite.broker import SqliteBroker
-from webapp.brokers.sqlite.follower import Tail
-from webapp.brokers.sqlite.log_table import LogFile
-from webapp.brokers.sqlite.rows import packed
-from webapp.brokers.sqlite.wakeup import Bell
+from webapp.brokers.sqlite.follower import FollowerQueue
+from webapp.brokers.sqlite.log_table import LogTable
+from webapp.brokers.sqlite.rows import encode_row
+from webapp.brokers.sqlite.wakeup import WakeupSocket
 from webapp.core.events import Draft, Event, EventId
-from webapp.errors import Conflict, Misconfigured, Unavailable
+from webapp.errors import Conflict, Misconfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,11 +140,11 @@ def taken(follower: Iterator[list[Event] | Gap], count: int) -> list[Event]:
 
 
 def everything(log: Remote) -> list[Event]:
-    place = log.bounds().floor
+    position = log.bounds().floor
     found: list[Event] = []
-    while page := log.read(place, MANY):
+    while page := log.read(position, MANY):
         found += page
-        place = page[-1].place
+        position = page[-1].position
     return found
 
 
@@ -153,7 +153,7 @@ def fill(log: Remote, part: list[Draft]) -> int:
     for answered in range(0, 1_000_000, len(part)):
         try:
             log.append(part)
-        except Unavailable as error:
+        except ServiceUnavailable as error:
             assert "full" in str(error)  # noqa: PT017 - how many it takes is not known
             return answered
     pytest.fail("the disk is never full")
@@ -178,9 +178,9 @@ def intact(path: Path) -> bool:
 def test_processes_that_open_a_new_file_at_once_share_it(connect: Connect, path: Path) -> None:
     logs = [connect() for _ in range(4)]
     asked = [log.start("append", drafts(str(number))) for number, log in enumerate(logs)]
-    places = [future.result(15)[0].place for future in asked]
-    assert len(set(places)) == 4
-    assert [event.place for event in everything(logs[0])] == sorted(places)
+    positions = [future.result(15)[0].position for future in asked]
+    assert len(set(positions)) == 4
+    assert [event.position for event in everything(logs[0])] == sorted(positions)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
@@ -204,7 +204,7 @@ def test_every_process_sees_one_order(connect: Connect, path: Path) -> None:
     assert orders[0] == orders[1] == orders[2]
     assert len(set(orders[0])) == 600
     events = [future.result(15)[0] for future in asked]
-    assert orders[0] == contents(sorted(events, key=lambda event: event.place))
+    assert orders[0] == contents(sorted(events, key=lambda event: event.position))
     assert intact(path)
 
 
@@ -214,7 +214,7 @@ def test_an_own_id_that_processes_race_for_is_appended_once(connect: Connect) ->
     for number in range(50):
         same = drafts("the same", id=f"own {number}")
         asked = [log.start("append", same) for log in logs for _ in range(2)]
-        assert len({future.result(15)[0].place for future in asked}) == 1
+        assert len({future.result(15)[0].position for future in asked}) == 1
     found = everything(logs[0])
     assert [event.id for event in found] == [f"own {number}" for number in range(50)]
     assert contents(taken(logs[3].follow(start), 50)) == ["the same"] * 50
@@ -258,11 +258,11 @@ def test_a_bell_that_was_hung_just_now_is_heard(
     )  # the machine may be busy
     folder, now = tmp_path / "bells", time.time_ns()
     rung: list[int] = []
-    bells = [Bell(folder, partial(rung.append, number)) for number in range(2)]
+    bells = [WakeupSocket(folder, partial(rung.append, number)) for number in range(2)]
     for number in range(2, 5):
         os.utime(folder, ns=(now, now))  # a clock that is too coarse to tell
         bells[0].ring()
-        bells.append(Bell(folder, partial(rung.append, number)))
+        bells.append(WakeupSocket(folder, partial(rung.append, number)))
         os.utime(folder, ns=(now, now))
         bells[0].ring()
         with gevent.Timeout(15):
@@ -273,13 +273,13 @@ def test_a_bell_that_was_hung_just_now_is_heard(
 
 
 def test_a_follower_is_handed_what_is_new_for_as_long_as_it_keeps_up() -> None:
-    tail = Tail(EventId(1, 0))
+    tail = FollowerQueue(EventId(1, 0))
     tail.stale = False
     for number in range(1, 10):
         event = Event(EventId(1, number), Draft(topics=("t",), data="x" * 100_000))
-        tail.hand(tail.place, [event])
+        tail.push(tail.position, [event])
         assert tail.handed() == [event]
-    tail.hand(tail.place, [event] * 3)
+    tail.push(tail.position, [event] * 3)
     assert tail.stale  # it does not
 
 
@@ -313,7 +313,7 @@ def test_a_killed_process_loses_nothing_that_was_answered(connect: Connect, path
     answered = [future.result() for future in asked if future.done()]
     assert len(answered) > 300
     found = everything(other)
-    assert {event.place for [event] in answered} <= {event.place for event in found}
+    assert {event.position for [event] in answered} <= {event.position for event in found}
     assert len(set(contents(found))) == len(found)
     assert contents(taken(follower, len(found))) == contents(found)
     assert intact(path)
@@ -325,9 +325,9 @@ def test_a_log_goes_on_where_it_was_after_a_restart(connect: Connect) -> None:
     events = log.append(drafts("a", "b", id=None))
     log.stop()
     again = connect()
-    assert again.bounds().head == events[-1].place
-    assert [event.place for event in everything(again)] == [event.place for event in events]
-    assert again.append(drafts("c"))[0].place > events[-1].place
+    assert again.bounds().head == events[-1].position
+    assert [event.position for event in everything(again)] == [event.position for event in events]
+    assert again.append(drafts("c"))[0].position > events[-1].position
 
 
 def test_places_never_go_backwards_with_the_clock(connect: Connect, path: Path) -> None:
@@ -337,8 +337,8 @@ def test_places_never_go_backwards_with_the_clock(connect: Connect, path: Path) 
     with opened(path) as db:
         db.execute("UPDATE log SET floor = ?", (future - 1,))
     first, second = log.append(drafts("a", "b"))
-    assert second.place == EventId(future >> 20, 1)
-    assert first.place == EventId(future >> 20, 0)  # its sequence was full: it carries
+    assert second.position == EventId(future >> 20, 1)
+    assert first.position == EventId(future >> 20, 0)  # its sequence was full: it carries
 
 
 # Trimming
@@ -363,8 +363,8 @@ def test_the_log_is_trimmed_while_followers_go_on(
             time.sleep(0.1)  # they grow old, but not before their followers have them
         sizes.append(path.stat().st_size + path.with_name("log.db-wal").stat().st_size)
     floor = until(lambda: (f := here.bounds().floor) > start and f, "it is trimmed")
-    assert here.locate(str(start)) is None
-    assert there.locate(str(floor)) == floor or here.bounds().floor > floor
+    assert here.position_of(str(start)) is None
+    assert there.position_of(str(floor)) == floor or here.bounds().floor > floor
     assert sizes[-1] < 9 << 20
     if "HISTORY_AGE" in limits:
         until(lambda: not everything(there), "a quiet log is trimmed, too")
@@ -388,8 +388,8 @@ def test_the_write_ahead_log_stops_growing_although_somebody_always_reads(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webapp.brokers.sqlite.database._MOST_WAL_BYTES", 8 << 20)
-    file, written = LogFile(path, 10, 1 << 30, 3600), threading.Event()
-    row = packed(Draft(topics=("t",), data="x" * 1_000_000))
+    file, written = LogTable(path, 10, 1 << 30, 3600), threading.Event()
+    row = encode_row(Draft(topics=("t",), data="x" * 1_000_000))
     file.append([[row]])
 
     def read() -> None:
@@ -419,15 +419,15 @@ def test_the_newest_event_stays_however_large(connect: Connect) -> None:
     log.append(drafts("small"))
     [event] = log.append(drafts("x" * 5000))
     until(lambda: len(everything(log)) == 1, "the other is trimmed")
-    assert log.locate(str(event.place))
+    assert log.position_of(str(event.position))
 
 
 def test_the_own_id_at_the_floor_is_a_place_and_no_obstacle(connect: Connect) -> None:
     log = connect(HISTORY_EVENTS=1)
-    places = [log.append(drafts(own, id=own))[0].place for own in ("one", "two", "three")]
-    until(lambda: log.bounds().floor == places[1], "two are trimmed")
-    assert [log.locate(own) for own in ("one", "two", "three")] == [None, *places[1:]]
-    assert log.append(drafts("other", id="two"))[0].place > places[2]
+    positions = [log.append(drafts(own, id=own))[0].position for own in ("one", "two", "three")]
+    until(lambda: log.bounds().floor == positions[1], "two are trimmed")
+    assert [log.position_of(own) for own in ("one", "two", "three")] == [None, *positions[1:]]
+    assert log.append(drafts("other", id="two"))[0].position > positions[2]
 
 
 def test_a_follower_that_was_overtaken_is_told(connect: Connect) -> None:
@@ -442,15 +442,15 @@ def test_a_follower_that_was_overtaken_is_told(connect: Connect) -> None:
     gap = next(follower)
     assert isinstance(gap, Gap)
     assert gap.reason == "aged"
-    assert gap.place == here.bounds().floor
+    assert gap.position == here.bounds().floor
     assert contents(taken(follower, 100))[-1] == "99"
 
 
 def test_a_follower_of_another_log_is_told(connect: Connect) -> None:
     log = connect()
     [event] = log.append(drafts("a"))
-    follower = log.follow(EventId(event.place.ms + 60_000, 0))
-    assert next(follower) == Gap(event.place, "unknown")
+    follower = log.follow(EventId(event.position.ms + 60_000, 0))
+    assert next(follower) == Gap(event.position, "unknown")
     log.append(drafts("b"))
     assert contents(taken(follower, 1)) == ["b"]
 
@@ -464,7 +464,7 @@ def test_a_file_that_was_removed_is_begun_anew(connect: Connect, path: Path) -> 
         remove(path)
     gap = next(follower)
     assert isinstance(gap, Gap)
-    assert gap.place == here.bounds().floor
+    assert gap.position == here.bounds().floor
     here.append(drafts("new"))
     assert contents(taken(follower, 1)) == ["new"]
     assert contents(everything(here)) == ["new"]
@@ -482,9 +482,12 @@ def test_a_copy_that_was_made_while_it_grew_can_be_put_back(connect: Connect, pa
     copy.rename(path)
     log = connect()
     assert contents(everything(log)) == ["kept"]
-    assert (log.locate(str(kept.place)), log.locate(str(lost.place))) == (kept.place, None)
+    assert (log.position_of(str(kept.position)), log.position_of(str(lost.position))) == (
+        kept.position,
+        None,
+    )
     [new] = log.append(drafts("new"))
-    assert new.place > lost.place
+    assert new.position > lost.position
     assert intact(path)
 
 
@@ -541,7 +544,7 @@ def test_a_damaged_file_is_told(connect: Connect, path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (path.stat().st_size - 4096))
-    with pytest.raises(Unavailable, match="damaged"):
+    with pytest.raises(ServiceUnavailable, match="damaged"):
         connect().bounds()
 
 
@@ -552,13 +555,13 @@ def test_a_damaged_event_is_left_out(connect: Connect, path: Path) -> None:
     damage: list[Any] = ["no draft", '["t"]', "7\n7", b"\xff\xfe"]
     with opened(path) as db:
         for event, text in zip(events[1:5], damage, strict=True):
-            key = event.place.ms << 20 | event.place.seq
+            key = event.position.ms << 20 | event.position.seq
             db.execute("UPDATE events SET draft = ? WHERE place = ?", (text, key))
     assert contents(log.read(start, MANY)) == ["0", "5"]
     assert contents(log.before(EventId(1 << 60, 0), 10, MANY)) == ["0", "5"]
     assert contents(taken(log.follow(start), 2)) == ["0", "5"]
     assert contents(log.read(start, 1)) == ["0"]
-    assert contents(log.read(events[0].place, 1)) == ["5"]
+    assert contents(log.read(events[0].position, 1)) == ["5"]
 
 
 # While it runs
@@ -571,7 +574,7 @@ def test_a_locked_file_stops_publishers_for_as_long_as_it_is(connect: Connect, p
     with locked(path):
         asked = [log.start("append", drafts(number)) for number in numbers(3)]
         for future in asked:
-            with pytest.raises(Unavailable, match="locked"):
+            with pytest.raises(ServiceUnavailable, match="locked"):
                 future.result(15)
         assert contents(everything(log)) == ["before"]
     log.append(drafts("after"))
@@ -589,7 +592,7 @@ def test_a_full_disk_stops_publishers_until_there_is_room(connect: Connect, tmp_
         part = drafts(*["x" * 10_000] * 5)
         answered = fill(log, part)
         assert len(everything(log)) == answered
-        with pytest.raises(Unavailable, match="full"):
+        with pytest.raises(ServiceUnavailable, match="full"):
             log.append(part)
         ballast.unlink()
         log.append(drafts("room"))
@@ -607,9 +610,9 @@ def test_a_file_that_is_away_for_a_while_is_waited_for(connect: Connect, path: P
         away = path.rename(path.with_name("away"))
         path.mkdir()
     for log in (here, there):
-        with pytest.raises(Unavailable, match="names a folder"):
+        with pytest.raises(ServiceUnavailable, match="names a folder"):
             log.append(drafts("refused"))
-        with pytest.raises(Unavailable, match="names a folder"):
+        with pytest.raises(ServiceUnavailable, match="names a folder"):
             log.bounds()
     with still(there):
         path.rmdir()
@@ -627,7 +630,7 @@ def test_a_disk_that_fails_stops_publishers_until_it_works(connect: Connect, pat
     size = path.with_name("log.db-wal").stat().st_size
     process = log.process.pid
     resource.prlimit(process, resource.RLIMIT_FSIZE, (size + 5000, resource.RLIM_INFINITY))
-    with pytest.raises(Unavailable, match="SQLITE_IOERR"):
+    with pytest.raises(ServiceUnavailable, match="SQLITE_IOERR"):
         log.append(drafts("x" * 100_000))
     assert contents(everything(log)) == ["before"]
     resource.prlimit(process, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
@@ -648,7 +651,7 @@ def test_a_closed_log_refuses_and_its_followers_end(path: Path) -> None:
     log.close()
     assert len(gevent.joinall(followers, timeout=15)) == 2
     for call in (log.bounds, lambda: log.append(drafts("a"))):
-        with pytest.raises(Unavailable, match="stopping"):
+        with pytest.raises(ServiceUnavailable, match="stopping"):
             call()
     assert list(path.with_name("log.db.wake").iterdir()) == []
 
@@ -695,7 +698,7 @@ def test_what_is_small_and_alone_is_committed_without_a_thread(
     follower = threads.log.follow(threads.log.bounds().head)
     new = [threads.append(str(number))[0] for number in range(20)]
     assert threads.took(lambda: new.extend(threads.append("x", "y")), 0)
-    assert [event.place for event in taken(follower, 22)] == [event.place for event in new]
+    assert [event.position for event in taken(follower, 22)] == [event.position for event in new]
     with opened(path) as db:  # for every process
         kept = db.execute("SELECT draft FROM events ORDER BY place DESC LIMIT 22").fetchall()
     assert [text for (text,) in reversed(kept)] == [event.draft.dumps() for event in new]
@@ -704,7 +707,7 @@ def test_what_is_small_and_alone_is_committed_without_a_thread(
     with pytest.raises(Conflict):
         threads.log.append([*drafts("1", id="own"), *drafts("2", id="own")])
     [first, again] = [threads.log.append(drafts("1", id="own"))[0] for _ in range(2)]
-    assert first.place == again.place
+    assert first.position == again.position
     assert intact(path)
 
 
@@ -729,7 +732,7 @@ def test_after_a_commit_that_waited_for_the_disk_the_thread_has_its_turn(
 ) -> None:
     file = threads.log._file
     commit = file.append_at_once
-    committed = commit([packed(draft) for draft in drafts("a")])  # which may wait for the disk
+    committed = commit([encode_row(draft) for draft in drafts("a")])  # which may wait for the disk
 
     def computing(_: Any) -> Any:
         until = time.monotonic() + 0.01

@@ -267,7 +267,7 @@ def test_flasks_development_server_streams_the_generator_way(tmp_path: Path) -> 
             client.stream("GET", "/events") as one,
             client.stream("GET", "/events") as two,
         ):
-            readers = [sse.parse(stream.iter_raw()) for stream in (one, two)]
+            readers = [sse.decode(stream.iter_raw()) for stream in (one, two)]
             assert [next(reader).type for reader in readers] == ["hub.open"] * 2
             line = json.dumps({"data": "y"}) + "\n"
             client.post("/events", data={"data": "x"})

@@ -234,14 +234,14 @@ def test_a_stream_ends_at_its_maximal_age_with_a_goodbye(
     serve: Callable[..., Server], topic: str
 ) -> None:
     server = serve(TIDINGS_MAX_AGE="1")
-    place = server.publish("x", topic=topic)  # the stream may be over before another one
+    position = server.publish("x", topic=topic)  # the stream may be over before another one
     began = time.monotonic()
     with server.listen(topic=topic, last_event_id="earliest") as stream:
         messages = stream.rest()
     assert 0.7 < time.monotonic() - began < PATIENCE
     assert [m.type for m in messages] == ["hub.open", "message", "hub.bye"]
     assert json.loads(messages[-1].data) == {"reason": "max_age"}
-    assert messages[-1].id == place
+    assert messages[-1].id == position
     until(lambda: server.ended("max_age") == 1, "the reason is told")
 
 

@@ -18,9 +18,9 @@ from test_hub import Reader, make_hub, publish, subscribe
 
 from webapp import tasks
 from webapp.auth.authorizer import Grant
-from webapp.brokers.roster import CAME, KEPT, LEFT, MemoryRoster
-from webapp.core.events import Announcement, Event, HubDraft
-from webapp.errors import Invalid
+from webapp.brokers.roster import CAME, KEPT, LEFT, MemoryPresenceStore
+from webapp.core.events import Event, HubDraft, TransientEvent
+from webapp.errors import BadRequest
 from webapp.hub.history import Start
 from webapp.presence.changes import Changes
 from webapp.presence.service import Presence
@@ -138,12 +138,12 @@ def alive(hub: Hub) -> bool:
 
 
 @pytest.fixture(name="roster")
-def _roster() -> MemoryRoster:
-    return MemoryRoster()
+def _roster() -> MemoryPresenceStore:
+    return MemoryPresenceStore()
 
 
 @pytest.fixture(name="hub")
-def _hub(roster: MemoryRoster) -> Iterator[Hub]:
+def _hub(roster: MemoryPresenceStore) -> Iterator[Hub]:
     hub = make_hub()
     hub.presence = Presence(hub, roster, lease=0.6)
     hub.observers.append(hub.presence)
@@ -165,13 +165,18 @@ def watch(hub: Hub) -> Reader:
     hostile.values,
 )
 def test_one_hub_survives_every_notice_and_claim(
-    hub: Hub, roster: MemoryRoster, told: list[str], topics: list[str], sub: str, payload: Any
+    hub: Hub,
+    roster: MemoryPresenceStore,
+    told: list[str],
+    topics: list[str],
+    sub: str,
+    payload: Any,
 ) -> None:
     watcher, guests = watch(hub), list[Reader]()
     for notice in told:
         roster.post(notice)
-    grant = Grant(subject=sub, payload=payload, bearer=sub)
-    with suppress(Invalid):  # too many variables
+    grant = Grant(subject=sub, payload=payload, token_id=sub)
+    with suppress(BadRequest):  # too many variables
         guests.append(Reader(hub.subscribe(frozenset(topics), grant, Start())))
     good = Reader(subscribe(hub, "good"))
     gevent.sleep(0.001)
@@ -226,14 +231,14 @@ def test_an_event_that_a_feed_cannot_form_is_left_out_for_that_feed_only(
     plain = Reader(subscribe(hub, "t"))
     wrapped = Reader(hub.subscribe(frozenset({"t"}), Grant(), Start(), envelope=True))
     gevent.sleep(0.01)
-    form = Event.enveloped
+    form = Event.envelope_frame
 
     def fail(event: Event, topics: tuple[str, ...]) -> bytes:
         if event.draft.data == "bad":
             raise RuntimeError
         return form(event, topics)
 
-    monkeypatch.setattr(Event, "enveloped", fail)
+    monkeypatch.setattr(Event, "envelope_frame", fail)
     publish(hub, "a", "bad", "b")
     publish(hub, "c")
     assert plain.await_data(4) == ["a", "bad", "b", "c"]
@@ -255,7 +260,7 @@ def test_what_the_dispatcher_cannot_give_is_read_by_the_subscribers_themselves(
         raise RuntimeError
 
     monkeypatch.setattr(
-        f"webapp.hub.{'feeds.Feed' if parts == 'frames' else 'dispatcher.Fanout'}.{parts}", once
+        f"webapp.hub.{'feeds.Feed' if parts == 'frames' else 'dispatcher.Dispatcher'}.{parts}", once
     )
     publish(hub, "a")
     publish(hub, "b", topic="u")
@@ -339,10 +344,10 @@ def test_many_announcements_are_handed_over_in_parts_while_others_run(
 
     monkeypatch.setattr(type(watcher.subscription), "tell", noted)
     made = (
-        Announcement(number, HubDraft(topics=(topic,), data="x" * 200, private=True))
+        TransientEvent(number, HubDraft(topics=(topic,), data="x" * 200, private=True))
         for number in range(1000, 6000)  # after what presence told itself
     )
-    hub.fanout.announce(made)
+    hub.fanout.deliver_announced(made)
     other.kill()
     assert len([it for it in watcher.await_data(5001) if it.startswith("x")]) == 5000
     assert max(sizes) < 100 << 10
@@ -381,7 +386,7 @@ def test_one_address_leaves_room_for_others() -> None:
 
 
 def test_notices_are_read_in_parts_and_none_is_lost() -> None:
-    roster = MemoryRoster()
+    roster = MemoryPresenceStore()
     told = [f"{sign}{number} {'x' * 3000}" for number in range(100) for sign in (CAME, LEFT)]
     for notice in told:
         roster.post(notice)
@@ -394,7 +399,9 @@ def test_notices_are_read_in_parts_and_none_is_lost() -> None:
     assert parts > 5
 
 
-def test_the_first_change_after_some_were_missed_is_told(hub: Hub, roster: MemoryRoster) -> None:
+def test_the_first_change_after_some_were_missed_is_told(
+    hub: Hub, roster: MemoryPresenceStore
+) -> None:
     watcher = watch(hub)
     with gevent.Timeout(PATIENCE):
         while not watcher.data():
@@ -411,7 +418,7 @@ def test_the_first_change_after_some_were_missed_is_told(hub: Hub, roster: Memor
 
 
 def test_a_damaged_row_of_a_subscriber_is_listed_for_no_topic(
-    hub: Hub, roster: MemoryRoster
+    hub: Hub, roster: MemoryPresenceStore
 ) -> None:
     roster.renew({"a": "{", "b": '{"topics": ["t"], "payload": null}'})
     assert hub.presence
@@ -429,16 +436,16 @@ def test_a_listing_is_made_in_parts_without_what_is_damaged() -> None:
     assert max(map(len, parts)) < 128 << 10
 
 
-@pytest.mark.parametrize("place", ["9999999999999999999-7", "18446744073709551615-5"])
+@pytest.mark.parametrize("position", ["9999999999999999999-7", "18446744073709551615-5"])
 def test_an_entry_at_a_place_far_ahead_ends_no_follower(
-    serve: Callable[..., Server], tmp_path: Path, place: str
+    serve: Callable[..., Server], tmp_path: Path, position: str
 ) -> None:
     with running_log("redis-server", tmp_path) as log:
         hub = serve(TIDINGS_OPEN="1", TIDINGS_BROKER_URL=log.url)
         with hub.listen(topic="t") as stream:
             assert stream.next().type == "hub.open"
             hub.publish("before", topic="t")
-            log.ask("XADD", "{tidings}:log", place, "draft", '["no event"]')
+            log.ask("XADD", "{tidings}:log", position, "draft", '["no event"]')
             hub.publish("after", topic="t")
             assert stream.take(2) == ["before", "after"]
         with hub.listen(topic="t", last_event_id="earliest") as stream:

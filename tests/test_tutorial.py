@@ -69,8 +69,8 @@ def test_a_second_listener_does_not_start_it_again(hub: Server) -> None:
 def test_nobody_listening_means_nothing_published(hub: Server) -> None:
     await_silence(hub)
     with hub.listen(topic="another") as stream:
-        place = stream.next().id
-    with hub.listen(topic="*", last_event_id=place) as stream:
+        position = stream.next().id
+    with hub.listen(topic="*", last_event_id=position) as stream:
         assert stream.take(1) == ["Event 0"]
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from webapp.core import sse
-from webapp.core.sse import Message
+from webapp.core.sse import ServerSentEvent
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NAME = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1)
@@ -25,8 +25,8 @@ def as_read(data: str) -> str:
 
 
 def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
-    places = sorted({0, len(stream), *(min(c, len(stream)) for c in cuts)})
-    return [stream[a:b] for a, b in pairwise(places)]
+    positions = sorted({0, len(stream), *(min(c, len(stream)) for c in cuts)})
+    return [stream[a:b] for a, b in pairwise(positions)]
 
 
 def httpx_sse(stream: bytes) -> list[tuple[str, str, str]]:
@@ -46,15 +46,15 @@ def sseclient_py(stream: bytes) -> list[tuple[str, str, str]]:
 def test_what_is_framed_is_parsed_however_the_bytes_are_cut(
     data: str, type_: str, id_: str, cuts: list[int]
 ) -> None:
-    stream = sse.HEARTBEAT + sse.frame(data, type=type_, id=id_, retry=1500) + sse.HEARTBEAT
-    assert [Message(as_read(data), type_, id_, 1500)] == list(sse.parse(cut(stream, cuts)))
+    stream = sse.HEARTBEAT + sse.encode(data, type=type_, id=id_, retry=1500) + sse.HEARTBEAT
+    assert [ServerSentEvent(as_read(data), type_, id_, 1500)] == list(sse.decode(cut(stream, cuts)))
 
 
 @given(data=TEXT, type_=NAME, id_=NAME)
 @example(data="a\r\n\r\u2028\x85 b", type_="t", id_="1")
 @example(data="", type_="t", id_="1")
 def test_httpx_sse_reads_what_was_sent(data: str, type_: str, id_: str) -> None:
-    stream = sse.frame(data, type=type_, id=id_) + sse.HEARTBEAT
+    stream = sse.encode(data, type=type_, id=id_) + sse.HEARTBEAT
     assert [(type_, as_read(data), id_)] == httpx_sse(stream)
 
 
@@ -66,12 +66,12 @@ def test_httpx_sse_reads_what_was_sent(data: str, type_: str, id_: str) -> None:
 def test_sseclient_py_reads_what_was_sent(data: str, id_: str) -> None:
     data = data.replace("\x85", "").replace("\u2028", "").replace("\u2029", "")
     data = re.sub(r"[\x0b\x0c\x1c-\x1e\r]", "", data)
-    assert [("message", data, id_)] == sseclient_py(sse.frame(data, id=id_))
+    assert [("message", data, id_)] == sseclient_py(sse.encode(data, id=id_))
 
 
 @given(TEXT)
 def test_data_never_becomes_another_field(data: str) -> None:
-    lines = re.split(rb"\r\n|\r|\n", sse.frame(data).removesuffix(b"\n\n"))
+    lines = re.split(rb"\r\n|\r|\n", sse.encode(data).removesuffix(b"\n\n"))
     assert all(line.startswith(b"data: ") for line in lines)
 
 
@@ -79,7 +79,7 @@ def test_data_never_becomes_another_field(data: str) -> None:
 @pytest.mark.parametrize("field", ["id", "type"])
 def test_a_field_that_would_break_out_of_its_line_is_refused(field: str, bad: str) -> None:
     with pytest.raises(ValueError, match="CR, LF or NUL"):
-        sse.frame("x", **{field: bad})  # type: ignore[arg-type]
+        sse.encode("x", **{field: bad})  # type: ignore[arg-type]
 
 
 # https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
@@ -88,28 +88,28 @@ def test_a_field_that_would_break_out_of_its_line_is_refused(field: str, bad: st
     [
         (
             "data: YHOO\ndata: +2\ndata: 10\n\n",
-            [Message("YHOO\n+2\n10")],
+            [ServerSentEvent("YHOO\n+2\n10")],
         ),
         (
             ": test\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
-            [Message("first event", id="1"), Message("second event")],
+            [ServerSentEvent("first event", id="1"), ServerSentEvent("second event")],
         ),
-        ("data\n\ndata\ndata\n\ndata:", [Message(""), Message("\n")]),
-        ("data:test\n\ndata: test\n\n", [Message("test"), Message("test")]),
+        ("data\n\ndata\ndata\n\ndata:", [ServerSentEvent(""), ServerSentEvent("\n")]),
+        ("data:test\n\ndata: test\n\n", [ServerSentEvent("test"), ServerSentEvent("test")]),
         (
             "event: add\ndata: 73857293\n\nevent: remove\ndata: 2153\n\n",
-            [Message("73857293", "add"), Message("2153", "remove")],
+            [ServerSentEvent("73857293", "add"), ServerSentEvent("2153", "remove")],
         ),
-        ("\ufeffdata: bom\n\n", [Message("bom")]),
-        ("data: a\r\ndata: b\rdata: c\n\r\n", [Message("a\nb\nc")]),
-        ("id: a\0b\ndata: x\n\n", [Message("x")]),
-        ("retry: 10x\nretry: 3000\nunknown: y\ndata: x\n\n", [Message("x", retry=3000)]),
-        ("event: only\n\nid: 7\n\ndata: x\n\n", [Message("x", id="7")]),
+        ("\ufeffdata: bom\n\n", [ServerSentEvent("bom")]),
+        ("data: a\r\ndata: b\rdata: c\n\r\n", [ServerSentEvent("a\nb\nc")]),
+        ("id: a\0b\ndata: x\n\n", [ServerSentEvent("x")]),
+        ("retry: 10x\nretry: 3000\nunknown: y\ndata: x\n\n", [ServerSentEvent("x", retry=3000)]),
+        ("event: only\n\nid: 7\n\ndata: x\n\n", [ServerSentEvent("x", id="7")]),
     ],
 )
 def test_the_specifications_examples_are_read_as_it_says(
-    stream: str, expected: list[Message]
+    stream: str, expected: list[ServerSentEvent]
 ) -> None:
     raw = stream.encode()
-    assert expected == list(sse.parse([raw]))
-    assert expected == list(sse.parse([raw[i : i + 1] for i in range(len(raw))]))
+    assert expected == list(sse.decode([raw]))
+    assert expected == list(sse.decode([raw[i : i + 1] for i in range(len(raw))]))

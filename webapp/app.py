@@ -12,7 +12,7 @@ from .core.version import __version__
 if TYPE_CHECKING:
     from flask import Flask
 
-    from .auth.authorizer import Authority
+    from .auth.authorizer import Authorizer
     from .config.settings import Settings
     from .hub.hub import Hub
 
@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     # Here and not above: gunicorn's master imports this package for its worker class, and what
     # these import (ssl) must not be imported before gevent has patched the worker.
-    from .auth.authorizer import Authority
+    from .auth.authorizer import Authorizer
     from .brokers import connect
     from .config import exposure
     from .config.settings import Settings
@@ -36,13 +36,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     from .hub.hub import Hub
     from .hub.quota import behind
     from .views import error_handlers, events, health, openapi, origins, pages
-    from .views.flask_app import LeanFlask
+    from .views.flask_app import HubFlask
 
     check_server()
     settings = _with_max_pipes(settings or Settings.from_env(os.environ))
     exposure.check(settings, 1, [])
     templates = Path(__file__).parent.parent / "templates"
-    app = LeanFlask(__name__, template_folder=str(templates))
+    app = HubFlask(__name__, template_folder=str(templates))
     hub = Hub(connect(settings), settings, _max_readers(settings))
     app.extensions["tidings"] = hub
     if settings.trusted_proxies:
@@ -51,13 +51,13 @@ def create_app(settings: Settings | None = None) -> Flask:
         hub.observers.append(Demo(hub))
     app.url_map.merge_slashes = False  # its redirects would be pages
     if settings.local:  # then it is not served where others can reach it
-        app.before_request(error_handlers.refuse_made_up_hosts)
+        app.before_request(error_handlers.reject_foreign_hosts)
         if not Server.is_ours:
             exposure.guard(app, settings, end_at_once)
     error_handlers.init_app(app)
-    app.after_request(pages.as_declared)
-    authority = Authority(settings)
-    if settings.keyed:
+    app.after_request(pages.set_nosniff)
+    authority = Authorizer(settings)
+    if settings.auth_enabled:
         _list_readers(app, hub, authority)
     app.register_blueprint(events.make_blueprint(hub, authority, settings))
     app.register_blueprint(health.make_blueprint(hub, authority))
@@ -69,16 +69,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _list_readers(app: Flask, hub: Hub, authority: Authority) -> None:
+def _list_readers(app: Flask, hub: Hub, authority: Authorizer) -> None:
     """Let those who may know who listens, and send readers away."""
-    from .brokers import enlist
+    from .brokers import connect_presence
     from .presence.service import Presence
     from .views import presence
 
     settings = hub.settings
-    hub.presence = Presence(hub, enlist(settings, hub.broker), settings.presence_lease)
+    hub.presence = Presence(hub, connect_presence(settings, hub.broker), settings.presence_lease)
     hub.observers.append(hub.presence)
-    authority.refuses = hub.presence.refuses
+    authority.is_revoked = hub.presence.is_revoked
     app.register_blueprint(presence.make_blueprint(hub, hub.presence, authority, settings))
 
 

@@ -71,7 +71,7 @@ class Misconfigured(TidingsError):
     title = "Misconfigured"
 
 
-class Invalid(TidingsError):
+class BadRequest(TidingsError):
     """The request says something that the hub cannot do."""
 
     status = 400
@@ -104,7 +104,7 @@ class NotFound(TidingsError):
     reason = "not_found"
 
 
-class TimedOut(TidingsError):
+class RequestTimeout(TidingsError):
     """The request's body stopped arriving."""
 
     status = 408
@@ -120,7 +120,7 @@ class Conflict(TidingsError):
     reason = "conflict"
 
 
-class TooLarge(TidingsError):
+class ContentTooLarge(TidingsError):
     """Something is over a limit; the detail names the limit and its setting."""
 
     status = 413
@@ -128,7 +128,7 @@ class TooLarge(TidingsError):
     reason = "too_large"
 
 
-class Unreadable(TidingsError):
+class UnsupportedMediaType(TidingsError):
     """The body is of a kind that the hub does not read."""
 
     status = 415
@@ -136,7 +136,7 @@ class Unreadable(TidingsError):
     reason = "unreadable"
 
 
-class TooMany(TidingsError):
+class TooManyRequests(TidingsError):
     """One client has more at once, or is faster, than it may.
 
     :param wait: seconds after which it may try again, said in Retry-After (RFC 6585, section 4).
@@ -150,7 +150,7 @@ class TooMany(TidingsError):
         self.headers = {"Retry-After": str(math.ceil(wait))}
 
 
-class Unavailable(TidingsError):
+class ServiceUnavailable(TidingsError):
     """The log cannot be reached, or the hub is full or stopping: try again later."""
 
     status = 503

@@ -33,7 +33,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from .errors import Unavailable
+from .errors import ServiceUnavailable
 from .tasks import TASKS, uncounted
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _MEMORY = Path("/proc/self/statm")
 disable_created_metrics()  # type: ignore[no-untyped-call] # one more line for each, of no use here
 
 
-def be_worker(number: int) -> None:
+def set_worker_id(number: int) -> None:
     """Say which of the processes this one is, before it has any metrics: who comes after one that
     died counts on from there, and there are never more files than processes at once.
     """
@@ -122,11 +122,11 @@ class Metrics:
         self._delivered.add(count)
         self._bytes.add(size)
 
-    def handed_out(self, seconds: float) -> None:
+    def fanout_done(self, seconds: float) -> None:
         """All readers that waited have what arrived so long ago."""
         self._handing.note(seconds)
 
-    def caught_up(self, count: int) -> None:
+    def replay_done(self, count: int) -> None:
         """A reader was given so many events until it had caught up."""
         self._replays.note(count)
 
@@ -203,11 +203,11 @@ def about_the_log(floor: EventId | None, head: EventId | None) -> Iterator[Metri
     """Yield where the log begins and ends; None, None: it is away."""
     up = "Whether the log can be reached."
     yield GaugeMetricFamily("tidings_log_up", up, value=floor is not None)
-    for name, place in (("floor", floor), ("head", head)):
+    for name, position in (("floor", floor), ("head", head)):
         about = f"When the event at the log's {name} was published."
         family = GaugeMetricFamily(f"tidings_log_{name}_timestamp_seconds", about)
-        if place is not None:
-            family.add_metric([], place.ms / 1000)
+        if position is not None:
+            family.add_metric([], position.ms / 1000)
         yield family
 
 
@@ -227,7 +227,7 @@ def _read(directory: str) -> Iterable[Metric]:
     except (OSError, ValueError):
         detail = "The workers' numbers cannot be read."
         remedy = f"Restart the hub, and let nobody tidy up in {Path(directory).parent}."
-        raise Unavailable(detail, remedy) from None
+        raise ServiceUnavailable(detail, remedy) from None
     return found
 
 

@@ -17,7 +17,7 @@ _STRIDE = 64  # readers between two looks at the clock: half a millisecond
 _SOON = 1e-9  # seconds: over by the time that the loop has looked at its sockets
 
 
-def give_way() -> None:
+def yield_to_loop() -> None:
     """Let all others have their turn, those too whose sockets became ready meanwhile.
 
     `gevent.sleep(0)` is not enough: the loop runs fifty rounds of such sleepers before it looks
@@ -31,28 +31,28 @@ def rest(seconds: float) -> None:
     gevent.sleep(seconds)
 
 
-class Pace:
+class TimeSlice:
     """The pace of one piece of work."""
 
     def __init__(self) -> None:
         self._since = monotonic()
 
-    def keep(self) -> None:
+    def checkpoint(self) -> None:
         """Let others run if a slice of time has passed."""
         if monotonic() - self._since > _SLICE:
-            give_way()
+            yield_to_loop()
             self._since = monotonic()
 
-    def strides(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+    def chunks(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
         """Yield all items, some at a time, for work that is less than a look at the clock."""
         for start in range(0, len(items), _STRIDE):
             yield items[start : start + _STRIDE]
-            self.keep()
+            self.checkpoint()
 
 
-def paced(items: Iterable[T]) -> Iterator[T]:
+def cooperative(items: Iterable[T]) -> Iterator[T]:
     """Yield all items, and let others run now and then."""
-    pace = Pace()
+    pace = TimeSlice()
     for item in items:
         yield item
-        pace.keep()
+        pace.checkpoint()

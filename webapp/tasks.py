@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _QUIET_S = 60.0  # between two lines about the same
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0  # before a task that failed begins anew
@@ -32,7 +32,7 @@ TASKS = (
     "dispatch",
     "feed",
     "follow",
-    "log",
+    "logger",
     "observer",
     "presence",
     "send",
@@ -56,8 +56,8 @@ def skip(task: str, error: BaseException) -> None:
     kind, now = type(error).__name__, monotonic()
     if now - _logged.get((task, kind), -_QUIET_S) >= _QUIET_S:
         _logged[task, kind] = now
-        log.error("%s: what could not be handled is left out: %s%s", task, kind, _where(error))
-        log.debug("%s: this was the error", task, exc_info=error)
+        logger.error("%s: what could not be handled is left out: %s%s", task, kind, _where(error))
+        logger.debug("%s: this was the error", task, exc_info=error)
 
 
 def uncounted() -> list[tuple[str, int]]:

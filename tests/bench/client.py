@@ -18,7 +18,7 @@ from collections import defaultdict
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from publisher import Pipe, Publisher, token, worker
+from publisher import NdjsonPublisher, Publisher, token, worker
 from runs import Run
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def tell(numbers: dict[str, float]) -> None:
 def publishers(port: int, path: str, run: Run, readers: Readers) -> list[Publisher]:
     """Return connections that publish: where there are workers, readers are at another one."""
     if run.pipe:
-        return [Pipe(port, path, run)]
+        return [NdjsonPublisher(port, path, run)]
     found: list[Publisher] = []
     while len(found) < run.publishers:
         publisher = Publisher(port, path, run)

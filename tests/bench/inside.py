@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import gevent  # noqa: E402
 
-from webapp.auth.authorizer import Authority  # noqa: E402
+from webapp.auth.authorizer import Authorizer  # noqa: E402
 from webapp.brokers import connect  # noqa: E402
 from webapp.brokers.base import Bounds  # noqa: E402
 from webapp.config.settings import Settings  # noqa: E402
@@ -68,10 +68,10 @@ def follow(settings: Settings, events: int, _: int) -> float:
     for _ in range(0, events, AT_ONCE):
         broker.append([DRAFT] * AT_ONCE)
     head, hub = broker.bounds().head, Hub(Behind(broker), settings, 0)
-    reader = hub.subscribe(frozenset({"other"}), Authority(settings).reader(None), Start())
+    reader = hub.subscribe(frozenset({"other"}), Authorizer(settings).reader(None), Start())
     gevent.spawn(list, reader.frames())
     began = monotonic()
-    while hub.fanout.dispatched < head:
+    while hub.fanout.dispatched_up_to < head:
         gevent.sleep(0.01)
     return monotonic() - began
 

@@ -35,18 +35,18 @@ def draw(ratios: dict[str, dict[str, float]], what: str) -> str:
     group_height = max(map(len, ratios.values())) * (BAR + GAP) + BETWEEN
     bottom = TOP + group_height * len(ratios)
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (math.log2(min(value, MOST)) - low) / (high - low)
 
     parts = [_frame(bottom + 54), _text(24, 36, "Times better than Flask + gevent", "title")]
     parts += _legend(list(next(iter(ratios.values()))))
-    parts += [_tick(place(2.0**power), bottom, power) for power in range(low, high + 1)]
+    parts += [_tick(position(2.0**power), bottom, power) for power in range(low, high + 1)]
     for number, (title, group) in enumerate(ratios.items()):
         y = TOP + number * group_height + BETWEEN / 2
         middle = y + len(group) * (BAR + GAP) / 2 + 3
         parts.append(_text(LEFT - 16, middle, title, anchor="end"))
         for server, value in group.items():
-            parts.append(_bar(server, place(1), place(value), y, value))
+            parts.append(_bar(server, position(1), position(value), y, value))
             y += BAR + GAP
     return "\n".join([*parts, _text(24, bottom + 42, what, "note"), "</svg>\n"])
 

@@ -97,7 +97,7 @@ class Publisher:
         self.answered += 1
 
 
-class Pipe(Publisher):
+class NdjsonPublisher(Publisher):
     """Sends all events as the lines of one request, as fast as they are taken."""
 
     kind = "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n"

@@ -35,28 +35,28 @@ def text(rng: random.Random, longest: int = 12, extra: tuple[str, ...] = ()) -> 
 def mutate(rng: random.Random, data: bytes, words: tuple[bytes, ...]) -> bytes:
     """Return the bytes with a few things wrong."""
     for _ in range(rng.choice([1, 1, 1, 2, 3, 8])):
-        place = rng.randrange(len(data) + 1)
-        end = min(len(data), place + rng.choice([1, 1, 2, 8, 64]))
+        position = rng.randrange(len(data) + 1)
+        end = min(len(data), position + rng.choice([1, 1, 2, 8, 64]))
         change = rng.randrange(7)
         if change == 0:
-            data = data[:place] + bytes([rng.randrange(256)]) + data[place + 1 :]
+            data = data[:position] + bytes([rng.randrange(256)]) + data[position + 1 :]
         elif change == 1:
-            data = data[:place] + data[end:]
+            data = data[:position] + data[end:]
         elif change == 2:
-            data = data[:place] + rng.choice(words) + data[place:]
+            data = data[:position] + rng.choice(words) + data[position:]
         elif change == 3:
-            data = data[:place] + rng.choice(words) + data[end:]
+            data = data[:position] + rng.choice(words) + data[end:]
         elif change == 4:
-            data = data[:end] + data[place:]  # something twice
+            data = data[:end] + data[position:]  # something twice
         elif change == 5:
             old = rng.choice([b"\r\n", b": ", b" ", b"HTTP/1.1", b"Content-Length", b"\r\n\r\n"])
             data = data.replace(old, rng.choice(words), rng.choice([1, -1]))
         else:
-            data = data[:place]
+            data = data[:position]
     return data
 
 
 def cut(rng: random.Random, data: bytes) -> list[bytes]:
     """Return the bytes in pieces."""
-    places = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randrange(6)))
-    return [data[a:b] for a, b in pairwise([0, *places, len(data)])]
+    positions = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randrange(6)))
+    return [data[a:b] for a, b in pairwise([0, *positions, len(data)])]

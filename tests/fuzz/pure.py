@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import jwt
 from material import SURROGATES, cut, mutate, text
 
-from webapp.auth.authorizer import Authority
+from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
-from webapp.core.sse import Message
+from webapp.core.sse import ServerSentEvent
 from webapp.core.topics import Selector
 from webapp.errors import TidingsError
 from webapp.views import bodies
@@ -59,7 +59,7 @@ def streams(rng: random.Random) -> str:
         return written(rng)
     stream = b"".join(rng.choice(LINES + WORDS) for _ in range(rng.randrange(40)))
     pieces = cut(rng, stream)
-    found = list(sse.parse(pieces))
+    found = list(sse.decode(pieces))
     assert found == by_the_book(stream), pieces
     return "messages" if found else "no message"
 
@@ -70,11 +70,11 @@ def written(rng: random.Random) -> str:
         data, type_ = text(rng), one_line(rng)
         id_ = rng.choice([None, one_line(rng)])
         wait = rng.choice([None, rng.randrange(10**6)])
-        stream += sse.frame(data, type=type_, id=id_, retry=wait) + sse.HEARTBEAT
+        stream += sse.encode(data, type=type_, id=id_, retry=wait) + sse.HEARTBEAT
         last, retry = last if id_ is None else id_, retry if wait is None else wait
-        expected.append(Message(as_read(data), type_ or "message", last, retry))
+        expected.append(ServerSentEvent(as_read(data), type_ or "message", last, retry))
     pieces = cut(rng, stream)
-    assert list(sse.parse(pieces)) == expected, pieces
+    assert list(sse.decode(pieces)) == expected, pieces
     return "frames"
 
 
@@ -82,14 +82,14 @@ def one_line(rng: random.Random) -> str:
     return re.sub(r"[\r\n\0]", "", text(rng))
 
 
-def by_the_book(stream: bytes) -> list[Message]:
+def by_the_book(stream: bytes) -> list[ServerSentEvent]:
     """Read a whole stream, slowly, as the specification's grammar has it (section 9.2.5)."""
     lines = re.split(r"\r\n|\n|\r", stream.decode("utf-8-sig", "replace"))[:-1]
     found, data, type_, last, retry = [], "", "", "", None
     for line in lines:
         name, value = re.fullmatch(r"([^:]*)(?:: ?(.*))?", line, re.DOTALL).groups("")  # type: ignore[union-attr]
         if not line and data:
-            found.append(Message(data[:-1], type_ or "message", last, retry))
+            found.append(ServerSentEvent(data[:-1], type_ or "message", last, retry))
         if not line:
             data, type_ = "", ""
         elif name == "data":
@@ -114,9 +114,11 @@ def drafts(rng: random.Random) -> str:
         return "refused"
     assert Draft.loads(draft.dumps()) == draft, line
     published = Event(EventId(1, 2), draft)
-    message = Message(as_read(draft.data), draft.type or "message", draft.id or "1-2", draft.retry)
-    assert list(sse.parse(cut(rng, published.frame))) == [message], line
-    [envelope] = sse.parse(cut(rng, published.enveloped(draft.topics)))
+    message = ServerSentEvent(
+        as_read(draft.data), draft.type or "message", draft.id or "1-2", draft.retry
+    )
+    assert list(sse.decode(cut(rng, published.frame))) == [message], line
+    [envelope] = sse.decode(cut(rng, published.envelope_frame(draft.topics)))
     assert envelope == message._replace(data=envelope.data), line
     assert json.loads(envelope.data)["data"] == draft.data, line
     assert not any(re.search(r"[\x00-\x1f\x7f-\x9f]", topic) for topic in draft.topics), line
@@ -157,7 +159,7 @@ def value(rng: random.Random) -> Any:
     return [None, True, False, rng.choice(numbers), text(rng, 5), "a" * 2000][roll - 2]
 
 
-AUTHORITY = Authority(Settings(jwt_key=(KEY,), anonymous=False))
+AUTHORITY = Authorizer(Settings(jwt_key=(KEY,), anonymous=False))
 HEADERS: list[dict[str, Any]] = [
     {"alg": "none"}, {"alg": "HS256"}, {"alg": "HS512"}, {"alg": "RS256"}, {"alg": "hs256"},
     {"alg": ""}, {"alg": None}, {"alg": ["HS256"]}, {"alg": "HS256", "b64": False},

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from ..core.topics import EVERYTHING, HUB, MAX_ENCODINGS, decoded, granted, is_reserved
+from ..core.topics import EVERYTHING, MAX_ENCODINGS, MERCURE_PATH, decoded, granted, is_reserved
 from ..errors import Forbidden, Unauthorized
-from ..scheduling import Pace
+from ..scheduling import TimeSlice
 from .claims import read
-from .keys import Published, fixed
+from .keys import JwksClient, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..core.events import Draft
     from .keys import Key
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SEND_ONE = "Send one as Authorization: Bearer, signed with a key of the hub."
 _TYPES = {"JWT", "AT+JWT"}
@@ -44,7 +44,7 @@ class Grant:
     :param expires: Unix seconds at which its streams end; None: never.
     :param issued: Unix seconds at which the token was made, as it says.
     :param subject: whose token it is, as it says (`sub`).
-    :param bearer: what tells one token from another, and is none.
+    :param token_id: what tells one token from another, and is none.
     :param payload: what it says about its bearer, for those who may see who listens.
     """
 
@@ -53,30 +53,30 @@ class Grant:
     expires: float | None = None
     issued: float | None = None
     subject: str | None = None
-    bearer: str | None = None
+    token_id: str | None = None
     payload: Any = None
 
 
-ANYBODY = Grant()
+ANONYMOUS = Grant()
 """What one without a token may do."""
 
 
-class Authority:
+class Authorizer:
     """Turns tokens into grants."""
 
     def __init__(self, settings: Settings) -> None:
         accepted = settings.jwt_algorithm
         self._publishers = fixed(settings.publisher_keys, accepted)
         self._subscribers = fixed(settings.subscriber_keys, accepted)
-        self._published = Published(settings.jwks_url, accepted) if settings.jwks_url else None
-        self._keyed = settings.keyed
+        self._published = JwksClient(settings.jwks_url, accepted) if settings.jwks_url else None
+        self._keyed = settings.auth_enabled
         self._private = bool(self._subscribers or self._published)
         self._anonymous = settings.anonymous
         self._audience = settings.jwt_audience
         self._issuer = settings.jwt_issuer
         self._max_age = settings.max_token_age
         self._warned = False
-        self.refuses: Callable[[Grant], bool] = lambda _: False
+        self.is_revoked: Callable[[Grant], bool] = lambda _: False
         """Whether a token was revoked."""
 
     def reader(self, token: str | None) -> Grant:
@@ -86,7 +86,7 @@ class Authority:
         :raises Unavailable: its key cannot be had at the moment.
         """
         if not self._private or (token is None and self._anonymous):
-            return ANYBODY
+            return ANONYMOUS
         return self._grant(token, self._subscribers)
 
     def check(self, grant: frozenset[str], drafts: list[Draft]) -> None:
@@ -97,7 +97,7 @@ class Authority:
         if not self._private and any(draft.private for draft in drafts):
             detail = "A private event reaches those whose token covers it; this hub has none."
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
-        pace, checked = Pace(), set[str]()
+        pace, checked = TimeSlice(), set[str]()
         for draft in drafts:
             for topic in draft.topics:
                 if topic in checked:
@@ -109,7 +109,7 @@ class Authority:
                     remedy = "Use a token whose mercure.publish covers them, such as ['*']."
                     raise _missing(detail, remedy, draft.topics, grant)
                 checked.add(topic)
-                pace.keep()
+                pace.checkpoint()
 
     def publisher(self, token: str | None) -> frozenset[str]:
         """Return the selectors that the token lets its bearer publish to.
@@ -126,7 +126,7 @@ class Authority:
             raise Forbidden(detail, "Use a token with mercure.publish, such as ['*'].")
         return grant
 
-    def visitor(self, token: str | None, path: str) -> None:
+    def require_read(self, token: str | None, path: str) -> None:
         """Refuse one who may not read what a path tells of the hub itself; without a key all may.
 
         :raises Unauthorized: there is no valid token.
@@ -141,7 +141,7 @@ class Authority:
             remedy = f"Use a token whose mercure.subscribe names {path}, or is ['*']."
             raise _missing(detail, remedy, [path], grant)
 
-    def operator(self, token: str | None, path: str) -> None:
+    def require_write(self, token: str | None, path: str) -> None:
         """Refuse one who may not do what a path does to others.
 
         :raises Unauthorized: there is no valid token.
@@ -166,7 +166,7 @@ class Authority:
             detail = "A token is needed, and the request has none."
             raise Unauthorized(detail, _SEND_ONE)
         grant = self._verified(token, keys)
-        if self.refuses(grant):
+        if self.is_revoked(grant):
             detail = "The token was revoked."
             raise Unauthorized(detail, "Ask whoever gave it for a new one.")
         self._warn(grant)
@@ -178,7 +178,7 @@ class Authority:
             return
         if grant.expires is None or grant.expires > time() + self._max_age:
             self._warned = True
-            log.warning(
+            logger.warning(
                 "a token with a subject lives for longer than TIDINGS_MAX_TOKEN_AGE, after which a"
                 " revocation of its subject is forgotten: give it an earlier exp, or raise that"
             )
@@ -186,7 +186,7 @@ class Authority:
     def _verified(self, token: str, keys: list[Key]) -> Grant:
         try:
             said = read(self._claims(token, keys))
-            return Grant(**said, bearer=bearer(token))
+            return Grant(**said, token_id=token_id(token))
         except jwt.ExpiredSignatureError:
             detail = "The token has expired."
             raise Unauthorized(detail, "Send a fresh one.") from None
@@ -239,10 +239,10 @@ def _reserved(topic: str) -> Forbidden:
     if decoded(topic) is None:
         detail = f"A topic is percent-encoded more than {MAX_ENCODINGS} times over."
         return Forbidden(detail, "Encode it once, or not at all.")
-    return Forbidden(f"The topics below {HUB} are the hub's own.", "Choose another topic.")
+    return Forbidden(f"The topics below {MERCURE_PATH} are the hub's own.", "Choose another topic.")
 
 
-def bearer(token: str) -> str:
+def token_id(token: str) -> str:
     """Return what tells bearers of valid tokens apart, without keeping their tokens.
 
     The signature is left out: base64 has many ways to write the same one.

@@ -64,13 +64,13 @@ class _SameHost(HTTPRedirectHandler):
         """Follow within the host, its port and its scheme: whoever answers elsewhere could sign
         tokens.
         """
-        if _place(newurl) != _place(req.full_url):
+        if _position(newurl) != _position(req.full_url):
             message = "it redirects to another host, port or scheme"
             raise URLError(message)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _place(url: str) -> tuple[str, str | None, int | None]:
+def _position(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 

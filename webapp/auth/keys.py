@@ -15,13 +15,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from ..errors import Misconfigured, Unavailable
+from ..errors import Misconfigured, ServiceUnavailable
 from .jwks import DEADLINE_S, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _HMAC = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes of a key: RFC 7518, section 3.2
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
@@ -63,7 +63,7 @@ def fixed(texts: Iterable[str], accepted: Sequence[str]) -> list[Key]:
     return found
 
 
-class Published:
+class JwksClient:
     """The keys that a URL publishes as a JWKS (RFC 7517): asked for every five minutes, and when
     a token names one that is unknown. While the URL does not answer, those of before are good.
     """
@@ -145,7 +145,7 @@ class Published:
         kind, now = type(error).__name__, time.monotonic()
         if now - self._logged.get(kind, float("-inf")) > _QUIET:
             self._logged[kind] = now
-            log.warning("no keys from TIDINGS_JWKS_URL: %s: %s", kind, error)
+            logger.warning("no keys from TIDINGS_JWKS_URL: %s: %s", kind, error)
 
     def _key(self, entry: Any) -> Key | None:
         try:
@@ -165,9 +165,9 @@ class Published:
         return Key(key.key, algorithms, key.key_id)
 
 
-def _unavailable() -> Unavailable:
+def _unavailable() -> ServiceUnavailable:
     detail = "The keys that tokens are checked with cannot be had."
-    return Unavailable(detail, "See that TIDINGS_JWKS_URL answers.")
+    return ServiceUnavailable(detail, "See that TIDINGS_JWKS_URL answers.")
 
 
 def _loaded(pem: str) -> Any:

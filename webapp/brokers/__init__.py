@@ -11,13 +11,13 @@ from gevent import monkey
 
 from ..errors import Misconfigured
 from .memory import MemoryBroker
-from .roster import MemoryRoster
+from .roster import MemoryPresenceStore
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from .base import Broker
     from .redis.broker import RedisBroker
-    from .roster import Roster
+    from .roster import PresenceStore
 
 _ROOT = Path(__file__).parent.parent.parent
 
@@ -44,20 +44,20 @@ def connect(settings: Settings) -> Broker:
     return MemoryBroker(*limits)
 
 
-def enlist(settings: Settings, broker: Broker) -> Roster:
+def connect_presence(settings: Settings, broker: Broker) -> PresenceStore:
     """Return the roster that belongs to a log."""
     lease = settings.presence_lease
     url = urlsplit(settings.broker_url)
     if url.scheme == "sqlite":
-        from .sqlite.presence import SqliteRoster
+        from .sqlite.presence import SqlitePresenceStore
 
         path = _log_file(url.path)
-        return SqliteRoster(path.with_name(f"{path.name}-readers"), lease)
+        return SqlitePresenceStore(path.with_name(f"{path.name}-readers"), lease)
     if url.scheme in {"redis", "rediss"}:
-        from .redis.presence import RedisRoster
+        from .redis.presence import RedisPresenceStore
 
-        return RedisRoster(cast("RedisBroker", broker).link, lease)
-    return MemoryRoster()
+        return RedisPresenceStore(cast("RedisBroker", broker).link, lease)
+    return MemoryPresenceStore()
 
 
 def _log_file(path: str) -> Path:

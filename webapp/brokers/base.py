@@ -23,14 +23,14 @@ class Bounds(NamedTuple):
 class Gap(NamedTuple):
     """The log does not go on from where its follower was: something is lost."""
 
-    place: EventId  # where it goes on
+    position: EventId  # where it goes on
     reason: str
     """`aged`: it was trimmed past the follower; `unknown`: it is another log, or lost its end."""
 
 
 class Broker(Protocol):
-    """One ordered log. Every call may be made from any greenlet and raises `Unavailable` when
-    the log cannot be reached.
+    """One ordered event log. Every call may be made from any greenlet, and raises
+    `ServiceUnavailable` when the event log cannot be reached.
     """
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -51,7 +51,7 @@ class Broker(Protocol):
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return a page of the events after a place: about `max_bytes` of frames, or one event."""
 
-    def before(self, place: EventId, limit: int, max_bytes: int) -> list[Event]:
+    def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a place, in the log's order: at most `limit`, and
         about `max_bytes` of frames, or one event.
         """
@@ -62,7 +62,7 @@ class Broker(Protocol):
     def count(self) -> int:
         """Return how many events the log keeps now."""
 
-    def locate(self, id: str) -> EventId | None:
+    def position_of(self, id: str) -> EventId | None:
         """Return the place that an id names: a place the log holds, or a publisher's own id. The
         own id of the floor counts where that event was public.
         """

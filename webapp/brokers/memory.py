@@ -12,7 +12,7 @@ from gevent.event import Event as Signal
 
 from ..core.events import Event, EventId
 from ..core.window import Window
-from ..errors import Unavailable
+from ..errors import ServiceUnavailable
 from .base import Bounds, Gap, conflict, now
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class MemoryBroker:
         self._await_follower()
         self._expire()
         events, new, mine = list[Event](), list[Event](), dict[str, Event]()
-        place = self._log.head
+        position = self._log.head
         for draft in drafts:
             own = draft.id
             event = (self._log.find(own) or mine.get(own)) if own else None
             if event is None:
-                place = place.next(now())
-                event = Event(place, draft)
+                position = position.next(now())
+                event = Event(position, draft)
                 new.append(event)
                 if own:
                     mine[own] = event
@@ -63,7 +63,7 @@ class MemoryBroker:
         while not self._closed:
             if events := self._log.since(after, _PAGE):
                 yield events
-                self._followed = after = events[-1].place
+                self._followed = after = events[-1].position
                 self._trim()
                 self._trimmed.set()
             else:
@@ -74,9 +74,9 @@ class MemoryBroker:
         """Return a page of the events after a place."""
         return self._log.since(after, max_bytes)
 
-    def before(self, place: EventId, limit: int, max_bytes: int) -> list[Event]:  # noqa: ARG002 - it is in memory
+    def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:  # noqa: ARG002 - it is in memory
         """Return the newest events before a place, in the log's order."""
-        return self._log.before(place, limit)
+        return self._log.before(position, limit)
 
     def bounds(self) -> Bounds:
         """Return where the log begins and ends now."""
@@ -88,9 +88,9 @@ class MemoryBroker:
         self._expire()
         return len(self._log)
 
-    def locate(self, id: str) -> EventId | None:
+    def position_of(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
-        return self._log.locate(id)
+        return self._log.position_of(id)
 
     def close(self) -> None:
         """End `follow`."""
@@ -109,7 +109,7 @@ class MemoryBroker:
             self._trimmed.clear()
             if not self._trimmed.wait(_PATIENCE):
                 detail = "More is published than can be handed on."
-                raise Unavailable(detail, "Publish more slowly.")
+                raise ServiceUnavailable(detail, "Publish more slowly.")
 
     def _trim(self) -> None:
         # What the follower was not given stays: it could not tell that it is missing.

@@ -12,7 +12,7 @@ from itertools import islice
 from time import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..errors import Unavailable
+from ..errors import ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ MOMENT = 1 / 6  # of a lease, after which it is renewed
 LIFE = 2 / 3  # of a lease, after which a process that was silent counts as dead
 
 
-class News(NamedTuple):
+class Notices(NamedTuple):
     """Notices, and how far one has read with them."""
 
     notices: list[str]
@@ -33,9 +33,9 @@ class News(NamedTuple):
     whole: bool = True  # False: some before them are no longer there
 
 
-class Roster(Protocol):
+class PresenceStore(Protocol):
     """What one process has to do with it. Every call blocks, may be made from any greenlet, and
-    raises `Unavailable` when what keeps it cannot be reached.
+    raises `ServiceUnavailable` when what keeps it cannot be reached.
     """
 
     def renew(self, changes: Mapping[str, str | None]) -> bool:
@@ -48,10 +48,10 @@ class Roster(Protocol):
     def retire(self) -> None:
         """Take this process's readers away, and its lease."""
 
-    def readers(self) -> list[tuple[str, str]]:
+    def subscribers(self) -> list[tuple[str, str]]:
         """Return who listens anywhere, and the text about each."""
 
-    def news(self, after: int | None) -> News:
+    def news(self, after: int | None) -> Notices:
         """Return the next notices after a number, about `TOGETHER` bytes or one, and none when
         there are no more; None: none, only how far they go.
         """
@@ -85,21 +85,21 @@ class Roster(Protocol):
         """Let go of everything."""
 
 
-def full() -> Unavailable:
+def full() -> ServiceUnavailable:
     """Return the refusal to remember more tokens that are revoked."""
     detail = f"{MOST_REVOKED:,} revoked tokens are remembered, and that is the limit."
     remedy = "Rotate the key that signed them, and give new ones an earlier exp."
-    return Unavailable(detail, remedy, reason="revocations")
+    return ServiceUnavailable(detail, remedy, reason="revocations")
 
 
-def full_of_subjects() -> Unavailable:
+def full_of_subjects() -> ServiceUnavailable:
     """Return the refusal to remember more subjects that are revoked."""
     detail = f"{MOST_REVOKED:,} revoked subjects are remembered, and that is the limit."
     remedy = "Lower TIDINGS_MAX_TOKEN_AGE to the longest life of a token, or rotate the key."
-    return Unavailable(detail, remedy, reason="revocations")
+    return ServiceUnavailable(detail, remedy, reason="revocations")
 
 
-class MemoryRoster:
+class MemoryPresenceStore:
     """The roster of a hub that is one process."""
 
     def __init__(self) -> None:
@@ -125,14 +125,14 @@ class MemoryRoster:
         """Take all readers away."""
         self.renew(dict.fromkeys(list(self._readers)))
 
-    def readers(self) -> list[tuple[str, str]]:
+    def subscribers(self) -> list[tuple[str, str]]:
         """Return who listens."""
         return sorted(self._readers.items())
 
-    def news(self, after: int | None) -> News:
+    def news(self, after: int | None) -> Notices:
         """Return the notices after a number."""
         if after is None:
-            return News([], self._number)
+            return Notices([], self._number)
         before = self._number - len(self._notices)  # all that are not kept any more
         found, size = list[str](), 0
         for notice in islice(self._notices, max(0, after - before), None):
@@ -141,7 +141,7 @@ class MemoryRoster:
             if size >= TOGETHER:
                 break
         upto = max(before, min(after, self._number)) + len(found)
-        return News(found, upto, before <= after <= self._number)
+        return Notices(found, upto, before <= after <= self._number)
 
     def post(self, notice: str) -> None:
         """Tell it."""

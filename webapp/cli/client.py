@@ -15,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 import click
 
 from ..config.parsers import duration
-from .retry import Away, Failed
+from .retry import PermanentFailure, TemporaryFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -68,14 +68,14 @@ def remote_options(*, env: bool = False) -> Callable[[Callable[..., Any]], Calla
 
 
 @dataclass(frozen=True)
-class Remote:
+class HubClient:
     """A hub's address and a token for it."""
 
     parts: SplitResult
     token: str | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, url: str | None, token: str | None) -> Remote:
+    def of(cls, url: str | None, token: str | None) -> HubClient:
         """Return the hub that a command's options, or those before its name, mean.
 
         :raises click.UsageError: the URL or the token is none.
@@ -84,7 +84,7 @@ class Remote:
         return cls.at(url or first[0] or HERE, token or first[1])
 
     @classmethod
-    def at(cls, url: str, token: str | None) -> Remote:
+    def at(cls, url: str, token: str | None) -> HubClient:
         """Return the hub at a URL, which may also be that of its events.
 
         :raises click.UsageError: the URL or the token is none.
@@ -163,21 +163,21 @@ class Remote:
         except (OSError, http.client.HTTPException) as error:
             raise self._meaning(error, certain=certain) from error
 
-    def _meaning(self, error: Exception, *, certain: bool) -> Failed | Away:
+    def _meaning(self, error: Exception, *, certain: bool) -> PermanentFailure | TemporaryFailure:
         where = self.where
         if isinstance(error, ssl.SSLCertVerificationError):
             why = f"{where}: its certificate is not accepted: {error.verify_message}."
-            return Failed(f"{why} SSL_CERT_FILE can name an authority of your own.")
+            return PermanentFailure(f"{why} SSL_CERT_FILE can name an authority of your own.")
         if isinstance(error, ssl.SSLError) and certain:
-            return Failed(f"{where} does not speak TLS ({error.reason}); is it http://?")
+            return PermanentFailure(f"{where} does not speak TLS ({error.reason}); is it http://?")
         if isinstance(error, TimeoutError):
-            return Away(f"{where} does not answer", certain=certain)
+            return TemporaryFailure(f"{where} does not answer", certain=certain)
         if isinstance(error, http.client.RemoteDisconnected | http.client.IncompleteRead):
-            return Away(f"{where} has hung up")
+            return TemporaryFailure(f"{where} has hung up")
         if isinstance(error, http.client.BadStatusLine):
-            return Failed(f"{where} does not speak HTTP; is it https://?")
+            return PermanentFailure(f"{where} does not speak HTTP; is it https://?")
         why = getattr(error, "strerror", None) or type(error).__name__
-        return Away(f"{where}: {why}", certain=certain)
+        return TemporaryFailure(f"{where}: {why}", certain=certain)
 
     def ask(  # noqa: PLR0913 - what a request has
         self,
@@ -229,7 +229,9 @@ class Remote:
             raise self.refusal(response, body)
         return body
 
-    def refusal(self, response: http.client.HTTPResponse, body: bytes) -> Failed | Away:
+    def refusal(
+        self, response: http.client.HTTPResponse, body: bytes
+    ) -> PermanentFailure | TemporaryFailure:
         """Return what an answer that is not 200 means."""
         status, about = response.status, _problem(body)
         told = self.safe(f"{about.get('detail', '')} {about.get('remedy', '')}".strip())
@@ -238,7 +240,7 @@ class Remote:
             wait = response.headers.get("Retry-After", "")
             seconds = float(wait) if re.fullmatch(r"[0-9]{1,4}", wait) else 0.0
             published = about.get("published")
-            return Away(
+            return TemporaryFailure(
                 message, wait=seconds, published=published if isinstance(published, int) else 0
             )
         if status in _MOVED:
@@ -248,7 +250,7 @@ class Remote:
             message += " Is there a hub?"
         elif status == 401:  # noqa: PLR2004 - Unauthorized
             message += " For this command that is --token or TIDINGS_TOKEN."
-        return Failed(message, status, about)
+        return PermanentFailure(message, status, about)
 
     def safe(self, text: str) -> str:
         """Return a text from elsewhere as it may be shown: without the token, on one line."""

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from .client import json_object
-from .retry import Away, Backoff, Failed
+from .retry import Backoff, PermanentFailure, TemporaryFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from http.client import HTTPConnection
     from typing import NoReturn
 
-    from .client import Remote
+    from .client import HubClient
 
 _PIECE = 256 << 10  # bytes that are read at once
 _MOST_LINE = 8 << 20  # bytes: more than a hub takes by default
@@ -48,7 +48,7 @@ class Line(NamedTuple):
     event: bytes  # as JSON
 
 
-class Follower:
+class LinePublisher:
     """Publishes lines until there are no more.
 
     :param about: the members that each event has; where lines are JSON, that it has by default.
@@ -56,7 +56,7 @@ class Follower:
     """
 
     def __init__(
-        self, remote: Remote, about: dict[str, Any], backoff: Backoff, *, ndjson: bool
+        self, remote: HubClient, about: dict[str, Any], backoff: Backoff, *, ndjson: bool
     ) -> None:
         self._remote = remote
         self._about = about
@@ -91,7 +91,7 @@ class Follower:
             code = 130
             self._backoff = Backoff(_GOODBYE)
             self._hang_up()
-            with suppress(Failed, KeyboardInterrupt):
+            with suppress(PermanentFailure, KeyboardInterrupt):
                 self._send()
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -154,14 +154,14 @@ class Follower:
             began = time.monotonic()
             try:
                 done = self._post(part)
-            except Away as away:
+            except TemporaryFailure as away:
                 self._hang_up()
                 self._size = max(1, self._size // 4)
                 del self._waiting[: away.published]
                 self._published += away.published
                 self._backoff.wait(away)
                 continue
-            except Failed as failed:
+            except PermanentFailure as failed:
                 self._blame(failed, part)
                 continue
             del self._waiting[:done]
@@ -184,7 +184,7 @@ class Follower:
         self._connection = self._connection or self._remote.connect(_TIMEOUT)
         try:
             answer = self._remote.ask(self._connection, "POST", body=body, headers=headers)
-        except Away:
+        except TemporaryFailure:
             if not used:
                 raise
             # The server has closed a connection that was quiet, as it may.
@@ -196,14 +196,14 @@ class Follower:
             done, last_id = int(found["published"]), found["last_id"]
         except (ValueError, KeyError, TypeError):
             message = f"{self._remote.where} answers, but not as a hub does."
-            raise Failed(message) from None
+            raise PermanentFailure(message) from None
         self._last_id = last_id or self._last_id
         if not done:
             message = f"{self._remote.where} is stopping"
-            raise Away(message)
+            raise TemporaryFailure(message)
         return done
 
-    def _blame(self, failed: Failed, part: list[Line]) -> None:
+    def _blame(self, failed: PermanentFailure, part: list[Line]) -> None:
         """Leave out the line that is to blame.
 
         :raises Failed: no line is, or all are.

@@ -14,7 +14,7 @@ import click
 from .client import json_object
 
 if TYPE_CHECKING:
-    from ..core.sse import Message
+    from ..core.sse import ServerSentEvent
 
 _ENVELOPE = {"id", "topic", "topics", "type", "data"}
 _BREAK = {ord("\n"): "\n  ", ord("\t"): "\t"}
@@ -22,7 +22,7 @@ _LONG = 200  # missed events that are worth a word
 _OFTEN = 0.2  # seconds
 
 
-def opened(message: Message) -> dict[str, Any] | None:
+def opened(message: ServerSentEvent) -> dict[str, Any] | None:
     """Return what the envelope of an event says, or None where the hub made none."""
     if not message.data.startswith("{"):
         return None
@@ -30,7 +30,7 @@ def opened(message: Message) -> dict[str, Any] | None:
     return about if about.keys() >= _ENVELOPE and about["id"] == message.id else None
 
 
-def as_json(message: Message, topic: str | None, *, ascii_: bool = False) -> str:
+def as_json(message: ServerSentEvent, topic: str | None, *, ascii_: bool = False) -> str:
     """Return an event as one line of JSON.
 
     :param topic: its topic, where the hub does not say it and only this was asked for.
@@ -43,7 +43,7 @@ def as_json(message: Message, topic: str | None, *, ascii_: bool = False) -> str
     return json.dumps(about, ensure_ascii=ascii_)
 
 
-def in_colours(message: Message, *, colours: bool) -> str:
+def in_colours(message: ServerSentEvent, *, colours: bool) -> str:
     """Return an event for people: its time, topic, type and data.
 
     Control characters are shown and not obeyed: what is published must not move the cursor.
@@ -97,7 +97,7 @@ class Progress:
         elif self._missed:
             click.echo(f"replaying {self._missed:,} events", err=True)
 
-    def step(self, message: Message) -> None:
+    def step(self, message: ServerSentEvent) -> None:
         """Count one."""
         if not self._missed:
             return
@@ -110,13 +110,15 @@ class Progress:
             self._missed = 0
         elif self._counts and now - self._told > _OFTEN:
             self._told = now
-            place = f"of {self._missed:,}"
+            position = f"of {self._missed:,}"
             if self._missed == float("inf"):
-                place = time.strftime("up to %Y-%m-%d %H:%M:%S", time.localtime(_moment(message)))
-            click.echo(f"\r{self._seen:,} {place}", err=True, nl=False)
+                position = time.strftime(
+                    "up to %Y-%m-%d %H:%M:%S", time.localtime(_moment(message))
+                )
+            click.echo(f"\r{self._seen:,} {position}", err=True, nl=False)
 
 
-def _moment(message: Message) -> float | None:
+def _moment(message: ServerSentEvent) -> float | None:
     """Return when an event was published, in Unix seconds, where its id says so."""
     ms = re.fullmatch(r"([0-9]{1,14})-[0-9]+", message.id)
     return int(ms[1]) / 1000 if ms else None

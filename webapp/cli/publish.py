@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 import click
 
-from .client import Duration, Remote, remote_options
-from .line_publisher import Follower
-from .retry import Away, Backoff, Failed
+from .client import Duration, HubClient, remote_options
+from .line_publisher import LinePublisher
+from .retry import Backoff, PermanentFailure, TemporaryFailure
 
 _MOST = 8 << 20  # bytes of data: more than a hub takes by default
 _TIMEOUT = 60.0  # seconds for an answer
@@ -61,13 +61,13 @@ def publish(  # noqa: PLR0913 - what can be said of an event
     and none is there twice when the hub restarts or an answer is lost. While the hub is away
     stdin waits. A line that is refused is told with its number and left out.
     """
-    remote = Remote.of(url, token)
+    remote = HubClient.of(url, token)
     if follow:
         if data is not None or fields["id"]:
             message = "With --follow the data come from stdin, and each line has its own id."
             raise click.UsageError(message)
         backoff = Backoff(float("inf") if patience is None else patience)
-        _follow(Follower(remote, _event(fields), backoff, ndjson=ndjson), as_json=as_json)
+        _follow(LinePublisher(remote, _event(fields), backoff, ndjson=ndjson), as_json=as_json)
     if ndjson:
         message = "--ndjson goes with --follow."
         raise click.UsageError(message)
@@ -76,7 +76,7 @@ def publish(  # noqa: PLR0913 - what can be said of an event
     click.echo(_publish(remote, fields, text, backoff, as_json=as_json))
 
 
-def _follow(follower: Follower, *, as_json: bool) -> NoReturn:
+def _follow(follower: LinePublisher, *, as_json: bool) -> NoReturn:
     code = follower.run(sys.stdin.fileno())
     if as_json:
         click.echo(json.dumps(follower.summary))
@@ -91,7 +91,7 @@ def _event(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _publish(
-    remote: Remote, fields: dict[str, Any], text: str, backoff: Backoff, *, as_json: bool
+    remote: HubClient, fields: dict[str, Any], text: str, backoff: Backoff, *, as_json: bool
 ) -> str:
     form = {"data": text, "type": fields["type"], "id": fields["id"], "retry": fields["retry"]}
     form |= {"topic": fields["topics"] or None, "private": "on" if fields["private"] else None}
@@ -104,10 +104,10 @@ def _publish(
                 return remote.safe(remote.publish(connection, said, accept))
             finally:
                 connection.close()
-        except Away as away:
+        except TemporaryFailure as away:
             if not (away.certain or fields["id"]):
                 message = f"{away}. It may have been published; with --id it can be tried again."
-                raise Failed(message) from None
+                raise PermanentFailure(message) from None
             backoff.wait(away)
 
 
@@ -117,10 +117,10 @@ def _stdin() -> str:
     body = sys.stdin.buffer.read(_MOST + 1)
     if len(body) > _MOST:
         message = "The data are larger than a hub takes; publish a link to them."
-        raise Failed(message)
+        raise PermanentFailure(message)
     try:
         text = body.decode()
     except UnicodeDecodeError:
         message = "The data are not UTF-8, which all events are; convert them, as with iconv."
-        raise Failed(message) from None
+        raise PermanentFailure(message) from None
     return text.removesuffix("\n").removesuffix("\r")

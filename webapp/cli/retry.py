@@ -15,7 +15,7 @@ _MOST_WAIT = 30.0  # seconds
 _MOST_TRIES = 16  # that count
 
 
-class Failed(click.ClickException):
+class PermanentFailure(click.ClickException):
     """The hub refuses, or is none: trying again would not help.
 
     :param status: of the answer; 0: there was none.
@@ -30,7 +30,7 @@ class Failed(click.ClickException):
         self.about = about or {}
 
 
-class Away(Exception):
+class TemporaryFailure(Exception):
     """The hub does not answer, or says: later.
 
     :param wait: seconds after which it wants to be asked again.
@@ -60,7 +60,7 @@ class Backoff:
         self._since = 0.0
         self._said = ""
 
-    def wait(self, away: Away) -> None:
+    def wait(self, away: TemporaryFailure) -> None:
         """Wait before the next try.
 
         :raises Failed: it has gone on for too long.
@@ -68,7 +68,7 @@ class Backoff:
         now = time.monotonic()
         self._since = self._since if self._tries else now
         if now - self._since >= self._patience:
-            raise Failed(f"{away}.")
+            raise PermanentFailure(f"{away}.")
         longest = min(_MOST_WAIT, self.base * 2**self._tries)
         pause = max(away.wait, longest * random.uniform(0.5, 1))  # noqa: S311 - no secret
         self._tries = min(self._tries + 1, _MOST_TRIES)

@@ -10,15 +10,15 @@ import click
 
 from ..core import sse
 from ..core.events import RETRY_BOUNDS
-from .client import Duration, Remote, json_object, remote_options
+from .client import Duration, HubClient, json_object, remote_options
 from .output import Progress, as_json, in_colours, shown, wants_colours
-from .retry import Away, Backoff, Failed
+from .retry import Backoff, PermanentFailure, TemporaryFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from http.client import HTTPResponse
 
-    from ..core.sse import Message
+    from ..core.sse import ServerSentEvent
 
 _PIECE = 64 << 10
 _OK, _NO_CONTENT = 200, 204
@@ -41,7 +41,7 @@ class Reader:
     """
 
     def __init__(
-        self, remote: Remote, query: list[tuple[str, str]], cursor: str | None, silence: float
+        self, remote: HubClient, query: list[tuple[str, str]], cursor: str | None, silence: float
     ) -> None:
         self.cursor = cursor
         self._remote = remote
@@ -50,7 +50,7 @@ class Reader:
         self._retry = _RETRY
         self._backoff = Backoff(base=_RETRY)
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[ServerSentEvent]:
         """Yield the messages, the hub's own included, without end.
 
         :raises Failed: the hub refuses.
@@ -60,12 +60,12 @@ class Reader:
                 yield from self._stream()
                 sys.stdout.flush()
                 time.sleep(self._retry)  # the hub has jittered it
-            except Away as away:
+            except TemporaryFailure as away:
                 sys.stdout.flush()
                 self._backoff.base = self._retry
                 self._backoff.wait(away)
 
-    def _stream(self) -> Iterator[Message]:
+    def _stream(self) -> Iterator[ServerSentEvent]:
         connection = self._remote.connect(self._silence)
         try:
             headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
@@ -73,7 +73,7 @@ class Reader:
                 headers["Last-Event-ID"] = self.cursor
             answer = self._remote.ask(connection, "GET", query=self._query, headers=headers)
             self._check(answer)
-            for message in sse.parse(self._pieces(answer)):
+            for message in sse.decode(self._pieces(answer)):
                 if message.retry is not None:
                     self._retry = min(message.retry, RETRY_BOUNDS[1]) / 1000
                 if message.id and message.id != self.cursor:
@@ -95,7 +95,7 @@ class Reader:
         if answer.status in {_OK, _NO_CONTENT}:
             where = self._remote.where
             message = f"{where} answers {answer.status} {self._remote.safe(kind)}, no event stream."
-            raise Failed(message)
+            raise PermanentFailure(message)
         self._remote.read(answer)
 
     def _pieces(self, answer: HTTPResponse) -> Iterator[bytes]:
@@ -104,10 +104,10 @@ class Reader:
             try:
                 with self._remote.talking():
                     piece = answer.read1(_PIECE)
-            except Away as away:
+            except TemporaryFailure as away:
                 if isinstance(away.__cause__, TimeoutError):
                     message = f"{self._remote.where}: no byte for {self._silence:g} s"
-                    raise Away(message) from None
+                    raise TemporaryFailure(message) from None
                 raise
             if not piece:
                 return
@@ -156,7 +156,7 @@ def tail(  # noqa: PLR0913 - where to begin, and how it looks
     if json_ or sys.stdout.isatty():
         query.append(("envelope", "1"))
     timeout = None if silence == float("inf") else silence
-    reader = Reader(Remote.of(url, token), query, cursor, timeout or 86400.0)
+    reader = Reader(HubClient.of(url, token), query, cursor, timeout or 86400.0)
     progress, left = Progress(), count
     for message in reader.messages():
         if message.type.startswith("hub."):
@@ -183,7 +183,7 @@ def _show(topics: tuple[str, ...], *, json_: bool) -> Any:
     return lambda message: message.data
 
 
-def _say(message: Message, progress: Progress) -> None:
+def _say(message: ServerSentEvent, progress: Progress) -> None:
     """Tell what the hub says itself."""
     about = json_object(message.data) or {}
     reason = about.get("reason")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-MAKE_A_KEY = "make one with `openssl rand -hex 32` and set it as TIDINGS_JWT_KEY"
+KEY_HINT = "make one with `openssl rand -hex 32` and set it as TIDINGS_JWT_KEY"
 ALGORITHMS = {
     *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
@@ -35,7 +35,7 @@ def duration(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def above_zero(text: str) -> float:
+def positive_duration(text: str) -> float:
     """Return seconds, more than none."""
     seconds = duration(text)
     if not seconds:
@@ -69,7 +69,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-def count_above_zero(text: str) -> int:
+def positive_int(text: str) -> int:
     """Return a number, one or more."""
     if not (number := count(text)):
         message = "a whole number above 0"
@@ -138,7 +138,7 @@ def keys(text: str) -> tuple[str, ...]:
         raise ValueError(message)
     found = tuple(part.strip() for part in text.split(","))
     if any(len(part.encode()) < _KEY_BYTES or _is_guessed(part) for part in found):
-        message = f"a secret of {_KEY_BYTES} bytes or more that nobody knows; {MAKE_A_KEY}"
+        message = f"a secret of {_KEY_BYTES} bytes or more that nobody knows; {KEY_HINT}"
         raise ValueError(message)
     return found
 

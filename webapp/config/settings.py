@@ -47,7 +47,7 @@ class Settings:
     """What `aud` must hold, if it is set."""
     jwt_issuer: str | None = _setting(None, str)
     """What `iss` must be, if it is set."""
-    max_token_age: float = _setting(30 * 86400.0, parsers.above_zero)
+    max_token_age: float = _setting(30 * 86400.0, parsers.positive_duration)
     """Seconds for which a revoked subject is remembered; at least the longest life of a token that
     has one.
     """
@@ -61,35 +61,35 @@ class Settings:
     """Whose pages may publish with a cookie, or without a key, beside the hub's own."""
     trusted_proxies: int = _setting(0, parsers.count)
     """How many proxies append to X-Forwarded-For; one by default where `PORT` is set."""
-    history_events: int = _setting(1_000_000, parsers.count_above_zero)
+    history_events: int = _setting(1_000_000, parsers.positive_int)
     """How many events the log keeps; less by default where it takes memory, see `_SMALL`."""
-    history_age: float = _setting(7 * 86400.0, parsers.above_zero)
+    history_age: float = _setting(7 * 86400.0, parsers.positive_duration)
     """How long the log keeps an event, in seconds."""
     history_bytes: int = _setting(1 << 30, parsers.size)
     """How many bytes the log may take, on disk or in memory; Redis has a limit of its own."""
-    window_events: int = _setting(10_000, parsers.count_above_zero)
+    window_events: int = _setting(10_000, parsers.positive_int)
     """How many of the newest events a process keeps at hand."""
     window_bytes: int = _setting(64 << 20, parsers.size)
     """How many bytes of memory the events at hand may take."""
-    heartbeat: float = _setting(15.0, parsers.above_zero)
+    heartbeat: float = _setting(15.0, parsers.positive_duration)
     """Seconds of silence before a heartbeat; below every proxy's idle limit."""
-    retry: float = _setting(2.0, parsers.above_zero)
+    retry: float = _setting(2.0, parsers.positive_duration)
     """Seconds a reader is told to wait before it reconnects, jittered."""
     max_age: float = _setting(3600.0, parsers.duration)
     """Seconds a stream lasts, jittered 80 to 100 %; 0: for ever."""
-    write_timeout: float = _setting(30.0, parsers.above_zero)
+    write_timeout: float = _setting(30.0, parsers.positive_duration)
     """Seconds without progress after which a reader that does not read is let go."""
     min_send_rate: int = _setting(1 << 10, parsers.count)
     """Bytes a second that a client must take of what waits for it, over the write time-out;
     0: any number.
     """
-    header_timeout: float = _setting(10.0, parsers.above_zero)
+    header_timeout: float = _setting(10.0, parsers.positive_duration)
     """Seconds a client may take for a request's line and headers."""
     max_header_bytes: int = _setting(16 << 10, parsers.header_size)
     """Bytes of one header of a request; all together may be 8 KB more."""
-    body_timeout: float = _setting(30.0, parsers.above_zero)
+    body_timeout: float = _setting(30.0, parsers.positive_duration)
     """Seconds without a byte after which a request's body is given up."""
-    pipe_idle: float = _setting(3600.0, parsers.above_zero)
+    pipe_idle: float = _setting(3600.0, parsers.positive_duration)
     """Seconds without a byte after which an NDJSON pipe is ended and answered."""
     max_event_bytes: int = _setting(1 << 20, parsers.size)
     """Bytes of data in one event."""
@@ -103,7 +103,7 @@ class Settings:
     """Open streams per worker and client address, or IPv6 network (/64); 0: no limit."""
     max_replay_bytes: int = _setting(64 << 20, parsers.size)
     """Bytes of replays that are being sent per worker; half of them to one client."""
-    max_variables: int = _setting(50, parsers.count_above_zero)
+    max_variables: int = _setting(50, parsers.positive_int)
     """Variables of all URI templates of one stream: what an event costs grows with them."""
     max_pipes: int | None = _setting(None, parsers.count)
     """Open NDJSON pipes per worker; None: 10 % of the file limit, 0: no limit."""
@@ -113,9 +113,9 @@ class Settings:
     """Events a second that a token, or an address where there are none, may publish per worker;
     0: no limit.
     """
-    presence_lease: float = _setting(15.0, parsers.above_zero)
+    presence_lease: float = _setting(15.0, parsers.positive_duration)
     """Seconds after which a killed worker's readers are no longer listed."""
-    drain: float = _setting(10.0, parsers.above_zero)
+    drain: float = _setting(10.0, parsers.positive_duration)
     """Seconds in which a stopping worker says goodbye to its readers."""
     demo: bool = _setting(default=False, parse=parsers.flag)
     """Whether the tutorial's `Event 0`, `Event 1`, … are published while somebody listens."""
@@ -164,17 +164,17 @@ class Settings:
         return self.subscriber_jwt_key or self.jwt_key
 
     @property
-    def keyed(self) -> bool:
+    def auth_enabled(self) -> bool:
         """Whether there is a key for anybody."""
         return bool(self.publisher_keys or self.subscriber_keys or self.jwks_url)
 
     @property
     def local(self) -> bool:
         """Whether the hub is one on a laptop: no key, and meant for this machine only."""
-        return not self.keyed and not self.open
+        return not self.auth_enabled and not self.open
 
     @property
-    def log_name(self) -> str:
+    def broker_label(self) -> str:
         """The broker's URL without its password and its options."""
         url = urlsplit(self.broker_url)
         return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
@@ -186,8 +186,8 @@ class Settings:
         """
         if not (self.anonymous or self.subscriber_keys or self.jwks_url):
             detail = "TIDINGS_ANONYMOUS=0 lets nobody in without a token, and there is no key."
-            raise Misconfigured(detail, f"To have tokens {parsers.MAKE_A_KEY}.")
-        if self.keyed and not (self.publisher_keys or self.jwks_url):
+            raise Misconfigured(detail, f"To have tokens {parsers.KEY_HINT}.")
+        if self.auth_enabled and not (self.publisher_keys or self.jwks_url):
             detail = "There is a key for readers only, so nobody could publish."
             raise Misconfigured(detail, "Set TIDINGS_PUBLISHER_JWT_KEY, or TIDINGS_JWT_KEY.")
         if self.max_event_bytes > self.max_body_bytes:
@@ -207,9 +207,7 @@ class Settings:
             raise Misconfigured(detail, remedy)
         if reachable and self.local:
             detail = "Others can reach this hub, and without a key everybody could publish."
-            remedy = (
-                f"For a key, {parsers.MAKE_A_KEY}; to run open all the same, set TIDINGS_OPEN=1."
-            )
+            remedy = f"For a key, {parsers.KEY_HINT}; to run open all the same, set TIDINGS_OPEN=1."
             raise Misconfigured(detail, remedy)
 
 
@@ -218,7 +216,7 @@ def _platform(environ: Mapping[str, str]) -> dict[str, Any]:
     if port := environ.get("PORT"):
         values["port"] = _read("PORT", port, parsers.port)
     if workers := environ.get("WEB_CONCURRENCY"):
-        values["web_concurrency"] = _read("WEB_CONCURRENCY", workers, parsers.count_above_zero)
+        values["web_concurrency"] = _read("WEB_CONCURRENCY", workers, parsers.positive_int)
     return values
 
 

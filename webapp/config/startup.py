@@ -131,20 +131,22 @@ def file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def greeting(settings: Settings, addresses: Iterable[Any], *, tls: bool) -> str:
+def startup_message(settings: Settings, addresses: Iterable[Any], *, tls: bool) -> str:
     """Return the line that says where to look and what is open."""
-    places = " and ".join([_place(address, "https" if tls else "http") for address in addresses])
-    if not settings.keyed:
+    positions = " and ".join(
+        [_position(address, "https" if tls else "http") for address in addresses]
+    )
+    if not settings.auth_enabled:
         who = "everybody who can reach it" if settings.open else "everybody on this machine"
         access = f"{who} may read and publish"
     else:
         readers = "everybody" if settings.anonymous else "who has a token"
         access = f"{readers} may read public events; publishing needs a token"
     demo = "; the demo counts on the topic events" if settings.demo else ""
-    return f"Tidings is at {places} ({settings.log_name}): {access}{demo}"
+    return f"Tidings is at {positions} ({settings.broker_label}): {access}{demo}"
 
 
-def _place(address: Any, scheme: str) -> str:
+def _position(address: Any, scheme: str) -> str:
     if not isinstance(address, tuple):
         return f"unix:{os.fsdecode(address)}"
     host, port, *_ = address

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from .events import EventId
 
 
-def said(name: str, about: Mapping[str, object], place: EventId) -> bytes:
+def control_event(name: str, about: Mapping[str, object], position: EventId) -> bytes:
     """Return an event of the hub's. Its id is a place, and never an event's own id: that event may
     be one the reader must not see.
     """
-    return sse.frame(json.dumps(about), type=name, id=str(place))
+    return sse.encode(json.dumps(about), type=name, id=str(position))
 
 
-def opening(about: Mapping[str, object], place: EventId, lost: str | None, retry: float) -> bytes:
+def open_event(
+    about: Mapping[str, object], position: EventId, lost: str | None, retry: float
+) -> bytes:
     """Return the first bytes of a stream.
 
     :param lost: why events before the place cannot be sent; None: none are lost.
@@ -31,19 +33,19 @@ def opening(about: Mapping[str, object], place: EventId, lost: str | None, retry
     first = b"retry: %d\n" % jittered_retry(retry)
     about = {**about, "server": f"tidings/{__version__}"}
     if lost is None:
-        return first + said("hub.open", about, place)
+        return first + control_event("hub.open", about, position)
     # The first id comes with the reset: a reader cut before it was told is told next time.
-    opened = sse.frame(json.dumps(about), type="hub.open")
-    return first + opened + said("hub.reset", {"reason": lost}, place)
+    opened = sse.encode(json.dumps(about), type="hub.open")
+    return first + opened + control_event("hub.reset", {"reason": lost}, position)
 
 
-def farewell(reason: str, place: EventId, retry: float, spread: float) -> bytes:
+def bye_event(reason: str, position: EventId, retry: float, spread: float) -> bytes:
     """Return the last bytes of a stream.
 
     :param spread: seconds over which those that are sent away together return.
     """
     wait = jittered_retry(retry) + round(random.uniform(0, spread) * 1000)  # noqa: S311 - no secret
-    return b"retry: %d\n" % wait + said("hub.bye", {"reason": reason}, place)
+    return b"retry: %d\n" % wait + control_event("hub.bye", {"reason": reason}, position)
 
 
 def jittered_retry(seconds: float) -> int:

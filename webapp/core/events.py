@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from ..errors import Invalid
+from ..errors import BadRequest
 from . import sse
 
 MAX_TOPICS = 1000
@@ -19,7 +19,7 @@ RETRY_BOUNDS = (100, 3_600_000)  # milliseconds: no herd, and nobody sent away f
 
 _PLACE = re.compile(r"(\d{1,20})-(\d{1,20})")
 # No space at its ends: the header Last-Event-ID would come back without it.
-OWN_ID = r"[!-~](?:[ -~]*[!-~])?"
+CUSTOM_ID = r"[!-~](?:[ -~]*[!-~])?"
 RESERVED_ID = r"earliest|#.*|[0-9]+-[0-9]+"
 
 # The categories Cc and Cf of Unicode 17: one look at a character in its tables takes so long that a
@@ -78,14 +78,16 @@ class Draft:
     def __post_init__(self) -> None:
         if not 0 < len(self.topics) <= MAX_TOPICS:
             detail = f"An event has 1 to {MAX_TOPICS} topics; this one has {len(self.topics)}."
-            raise Invalid(detail, "Name at least one topic, and publish to the others separately.")
+            raise BadRequest(
+                detail, "Name at least one topic, and publish to the others separately."
+            )
         for topic in self.topics:
             check_name("topic", topic)
         if self.type is not None:
             check_name("type", self.type)
             if self.type.startswith("hub."):
                 detail = "A type that begins with hub. is the hub's own voice."
-                raise Invalid(detail, "Choose another type.")
+                raise BadRequest(detail, "Choose another type.")
         if self.id is not None:
             _check_own_id(self.id)
         _check_text("data", self.data)
@@ -123,27 +125,29 @@ class HubDraft(Draft):
 class Event:
     """A draft at its place in the log; its frame is encoded once and shared by all readers."""
 
-    __slots__ = ("bulk", "draft", "frame", "id", "place", "size")
+    __slots__ = ("draft", "frame", "id", "position", "size", "wire_bytes")
 
-    def __init__(self, place: EventId, draft: Draft) -> None:
-        self.place = place
+    def __init__(self, position: EventId, draft: Draft) -> None:
+        self.position = position
         self.draft = draft
-        self.id = draft.id or str(place)
+        self.id = draft.id or str(position)
         """What readers see as its id, and come back with: the publisher's own, else the place."""
-        self.frame = sse.frame(draft.data, id=self.id, type=draft.type, retry=draft.retry)
+        self.frame = sse.encode(draft.data, id=self.id, type=draft.type, retry=draft.retry)
         texts = (self.id, draft.data, *draft.topics)
         self.size = len(self.frame) + sum(map(sys.getsizeof, texts))  # bytes of memory, about
-        self.bulk = len(self.frame) + sum(map(len, draft.topics))  # and on the wire, in any form
+        self.wire_bytes = len(self.frame) + sum(
+            map(len, draft.topics)
+        )  # and on the wire, in any form
 
     def __repr__(self) -> str:
-        return f"<Event {self.place}>"
+        return f"<Event {self.position}>"
 
-    def enveloped(self, topics: tuple[str, ...]) -> bytes:
+    def envelope_frame(self, topics: tuple[str, ...]) -> bytes:
         """Return a frame whose data is JSON that says what the event is, and holds its data.
 
         :param topics: those that may be named, in the event's order.
         """
-        return self._enveloped(topics, self.id, self.place.ms)
+        return self._enveloped(topics, self.id, self.position.ms)
 
     def _enveloped(self, topics: tuple[str, ...], id: str | None, time: int) -> bytes:
         draft = self.draft
@@ -156,10 +160,10 @@ class Event:
             "private": draft.private,
             "data": draft.data,
         }
-        return sse.frame(_ENCODER.encode(about), id=id, type=draft.type, retry=draft.retry)
+        return sse.encode(_ENCODER.encode(about), id=id, type=draft.type, retry=draft.retry)
 
 
-class Announcement(Event):
+class TransientEvent(Event):
     """An event that is in no log: nobody can come back to it, so readers see no id.
 
     :param number: its place among such events.
@@ -169,10 +173,10 @@ class Announcement(Event):
 
     def __init__(self, number: int, draft: Draft) -> None:
         super().__init__(EventId(0, number), draft)
-        self.frame = sse.frame(draft.data, type=draft.type)
+        self.frame = sse.encode(draft.data, type=draft.type)
         self._time = time.time_ns() // 1_000_000
 
-    def enveloped(self, topics: tuple[str, ...]) -> bytes:
+    def envelope_frame(self, topics: tuple[str, ...]) -> bytes:
         """Return a frame as other events have it; its time is when it was announced."""
         return self._enveloped(topics, None, self._time)
 
@@ -185,10 +189,10 @@ def check_name(field: str, value: str) -> None:
     _check_text(field, value)
     if not 0 < len(value) <= MAX_NAME:
         detail = f"A {field} has 1 to {MAX_NAME} characters; this one has {len(value)}."
-        raise Invalid(detail, f"Give a shorter {field}, and not an empty one.")
+        raise BadRequest(detail, f"Give a shorter {field}, and not an empty one.")
     if not value.isprintable() and _HIDDEN.search(value):
         detail = f"A {field} must not hold control characters such as CR, LF or NUL."
-        raise Invalid(detail, f"Remove them from the {field}.")
+        raise BadRequest(detail, f"Remove them from the {field}.")
 
 
 def _check_text(field: str, value: str) -> None:
@@ -196,13 +200,13 @@ def _check_text(field: str, value: str) -> None:
         value.encode()
     except UnicodeEncodeError:
         detail = f"The {field} holds half a surrogate pair, which is not text."
-        raise Invalid(detail, "Send valid Unicode.") from None
+        raise BadRequest(detail, "Send valid Unicode.") from None
 
 
 def _check_own_id(value: str) -> None:
-    if len(value) > MAX_ID or not re.fullmatch(OWN_ID, value):
+    if len(value) > MAX_ID or not re.fullmatch(CUSTOM_ID, value):
         detail = f"An id has 1 to {MAX_ID} printable ASCII characters and no space at its ends."
-        raise Invalid(detail, "Choose such an id, or leave it out and take the hub's.")
+        raise BadRequest(detail, "Choose such an id, or leave it out and take the hub's.")
     if re.fullmatch(RESERVED_ID, value):
         detail = "This id is reserved: earliest, #… and <digits>-<digits> mean something else."
-        raise Invalid(detail, "Put a prefix before it, such as my-.")
+        raise BadRequest(detail, "Put a prefix before it, such as my-.")

@@ -25,7 +25,7 @@ _EOL_BYTES = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
 
 
-def frame(
+def encode(
     data: str, *, id: str | None = None, type: str | None = None, retry: int | None = None
 ) -> bytes:
     """Return one event as bytes, its fields in Mercure's order: event, retry, id, data.
@@ -66,7 +66,7 @@ def _one_line(value: str) -> str:
     return value
 
 
-class Message(NamedTuple):
+class ServerSentEvent(NamedTuple):
     """An event as a reader sees it."""
 
     data: str
@@ -75,7 +75,7 @@ class Message(NamedTuple):
     retry: int | None = None  # the newest reconnection time seen, in milliseconds
 
 
-def parse(chunks: Iterable[bytes]) -> Iterator[Message]:
+def decode(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
     """Yield the messages of a stream as they are completed, however its bytes are cut.
 
     An event that the end of the stream cuts off is discarded, as the specification asks.
@@ -85,7 +85,7 @@ def parse(chunks: Iterable[bytes]) -> Iterator[Message]:
     for line in _lines(chunks):
         if not line:
             if data:
-                yield Message("\n".join(data), type_ or "message", last_id, retry)
+                yield ServerSentEvent("\n".join(data), type_ or "message", last_id, retry)
             data, type_ = [], ""
             continue
         name, _, value = line.partition(":")

@@ -16,13 +16,13 @@ from . import uri_template
 
 DEFAULT = "events"
 EVERYTHING = "*"
-HUB = "/.well-known/mercure"
-SUBSCRIPTIONS = f"{HUB}/subscriptions"
+MERCURE_PATH = "/.well-known/mercure"
+SUBSCRIPTIONS = f"{MERCURE_PATH}/subscriptions"
 """The topics of subscription events begin with it."""
 MAX_ENCODINGS = 4
 """How many times over a topic may be percent-encoded where one publishes to it."""
 _OWN_PATHS = frozenset({"/metrics", "/topics"})
-_OWN_FOLDERS = ("/console/", f"{HUB}/")
+_OWN_FOLDERS = ("/console/", f"{MERCURE_PATH}/")
 
 _HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
@@ -73,7 +73,7 @@ class Selector:
             return 0
         return uri_template.variables(self.text)
 
-    def may_begin(self, prefix: str) -> bool:
+    def may_match_prefix(self, prefix: str) -> bool:
         """Tell whether it may select a topic that begins with a prefix."""
         if self._head is None:
             return self.text == EVERYTHING or self.text.startswith(prefix)
@@ -141,11 +141,11 @@ class Selectors:
                 _answers[self._number, topic] = known
         return known
 
-    def may_begin(self, prefix: str) -> bool:
+    def may_match_prefix(self, prefix: str) -> bool:
         """Tell whether any may match a topic that begins with a prefix."""
         if self._everything or any(text.startswith(prefix) for text in self.texts):
             return True
-        return any(it.may_begin(prefix) for it in self.templates)
+        return any(it.may_match_prefix(prefix) for it in self.templates)
 
 
 # Of grants, which are signed: few are in use at a time, and each is as long as a header at most.
@@ -174,7 +174,7 @@ def granted(grant: frozenset[str], topic: str) -> bool:
 
 def may_grant(grant: frozenset[str], prefix: str) -> bool:
     """Tell whether a token may grant a topic that begins with a path of the hub's own."""
-    return _own(grant, _folder(prefix)).may_begin(prefix)
+    return _own(grant, _folder(prefix)).may_match_prefix(prefix)
 
 
 def _folder(path: str) -> str:
@@ -198,7 +198,7 @@ def is_reserved(topic: str) -> bool:
     if path is None:
         return True
     path = re.sub(_HOST, "", path.replace("\\", "/"), count=1).lstrip("/")
-    return f"{normpath(f'/{path}')}/".startswith(f"{HUB}/")
+    return f"{normpath(f'/{path}')}/".startswith(f"{MERCURE_PATH}/")
 
 
 def decoded(topic: str) -> str | None:

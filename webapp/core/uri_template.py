@@ -63,12 +63,12 @@ class _Spelling:
             found = self._before[wanted] = _bits(self.letters, wanted)
         return found
 
-    def after(self, places: int, word: _Word) -> int:
+    def after(self, positions: int, word: _Word) -> int:
         for letter in word:
-            if not places:  # do not look for the thousand letters of a literal in vain
+            if not positions:  # do not look for the thousand letters of a literal in vain
                 break
-            places = (places & self.before(letter)) << 1
-        return places
+            positions = (positions & self.before(letter)) << 1
+        return positions
 
 
 def _bits(letters: list[str], wanted: _Letters | str) -> int:
@@ -80,18 +80,18 @@ def _bits(letters: list[str], wanted: _Letters | str) -> int:
     return int("0" + "".join(["01"[it] for it in found]), 2)
 
 
-def _flood(places: int, letters: int) -> int:
+def _flood(positions: int, letters: int) -> int:
     # The carry of the addition runs from each place to the end of its run of ones: a star at once.
-    return places | (((places & letters) + letters) ^ letters)
+    return positions | (((positions & letters) + letters) ^ letters)
 
 
-def _near(places: int, reach: int) -> int:
+def _near(positions: int, reach: int) -> int:
     # Every distance up to the reach is a sum of some of these steps, each about half the last.
     while reach:
         step = (reach + 1) // 2
-        places |= places << step
+        positions |= positions << step
         reach -= step
-    return places
+    return positions
 
 
 class _Variable(NamedTuple):
@@ -131,13 +131,13 @@ class Part(NamedTuple):
     variables: tuple[_Variable, ...]
     literal: _Word
 
-    def after(self, topic: _Spelling, places: int) -> int:
+    def after(self, topic: _Spelling, positions: int) -> int:
         """Return the places behind it, from those before it."""
         written = 0  # the places behind one variable at least; an undefined one leaves no trace
         for variable in self.variables:
-            starts = topic.after(places, self.first) | topic.after(written, self.separator)
+            starts = topic.after(positions, self.first) | topic.after(written, self.separator)
             written |= variable.after(topic, starts)
-        return topic.after(places | written, self.literal)
+        return topic.after(positions | written, self.literal)
 
 
 # One topic meets many templates in a row. A topic may take a third of a megabyte here.
@@ -182,10 +182,10 @@ def head(text: str) -> str | None:
 
 def follows(rest: str, template: tuple[Part, ...]) -> bool:
     """Tell whether the rest of a topic, behind the head of a template, is the template's too."""
-    topic, places = _spelling(rest), 1
+    topic, positions = _spelling(rest), 1
     for part in template:
-        places = part.after(topic, places)
-    return bool(places >> len(topic.letters))
+        positions = part.after(topic, positions)
+    return bool(positions >> len(topic.letters))
 
 
 def variables(template: str) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .events import Event
 
-_place = attrgetter("place")
+_position = attrgetter("position")
 
 
 class Window:
@@ -61,43 +61,43 @@ class Window:
             self._bytes += event.size
             if event.draft.id:
                 self._own[event.id] = event
-            self.head = event.place
+            self.head = event.position
 
     def trim(self, upto: EventId | None = None) -> None:
         """Drop the oldest until the bounds hold, but none after `upto`."""
-        while self.over and (upto is None or self._events[self._first].place <= upto):
+        while self.over and (upto is None or self._events[self._first].position <= upto):
             self._drop()
 
-    def expire(self, place: EventId) -> None:
-        """Drop what lies before `place`."""
-        while len(self) and self._events[self._first].place < place:
+    def expire(self, position: EventId) -> None:
+        """Drop what lies before `position`."""
+        while len(self) and self._events[self._first].position < position:
             self._drop()
 
-    def clear(self, place: EventId) -> None:
+    def clear(self, position: EventId) -> None:
         """Drop all and go on after another place."""
         self._events.clear()
         self._own.clear()
         self._at_floor = None
         self._first = self._bytes = 0
-        self.floor = self.head = place
+        self.floor = self.head = position
 
-    def since(self, place: EventId, max_bytes: int | None = None) -> list[Event]:
-        """Return the events after `place`, up to about `max_bytes` on the wire and at least one."""
-        if place >= self.head:
+    def since(self, position: EventId, max_bytes: int | None = None) -> list[Event]:
+        """Return the events after `position`: about `max_bytes` on the wire, at least one event."""
+        if position >= self.head:
             return []
-        start = bisect_right(self._events, place, lo=self._first, key=_place)
+        start = bisect_right(self._events, position, lo=self._first, key=_position)
         if max_bytes is None:
             return self._events[start:]
         size = 0
         for end in range(start, len(self._events)):
-            size += self._events[end].bulk
+            size += self._events[end].wire_bytes
             if size >= max_bytes:
                 return self._events[start : end + 1]
         return self._events[start:]
 
-    def before(self, place: EventId, limit: int) -> list[Event]:
-        """Return the newest `limit` events before `place`, in the log's order."""
-        end = bisect_left(self._events, place, lo=self._first, key=_place)
+    def before(self, position: EventId, limit: int) -> list[Event]:
+        """Return the newest `limit` events before `position`, in the log's order."""
+        end = bisect_left(self._events, position, lo=self._first, key=_position)
         return self._events[max(self._first, end - limit) : end]
 
     def find(self, id: str) -> Event | None:
@@ -105,21 +105,21 @@ class Window:
         event = self._own.get(id)
         return event if event and event is not self._at_floor else None
 
-    def locate(self, id: str) -> EventId | None:
+    def position_of(self, id: str) -> EventId | None:
         """Return the place that an id names: the floor, or an event's place or own id. The own id
         of the floor counts where that event was public.
         """
         event = self._own.get(id)
         if event and not (event is self._at_floor and event.draft.private):
-            return event.place
-        place = EventId.parse(id)
-        return place if place and self._holds(place) else None
+            return event.position
+        position = EventId.parse(id)
+        return position if position and self._holds(position) else None
 
-    def _holds(self, place: EventId) -> bool:
-        if place == self.floor:
+    def _holds(self, position: EventId) -> bool:
+        if position == self.floor:
             return True
-        index = bisect_left(self._events, place, lo=self._first, key=_place)
-        return index < len(self._events) and self._events[index].place == place
+        index = bisect_left(self._events, position, lo=self._first, key=_position)
+        return index < len(self._events) and self._events[index].position == position
 
     def _drop(self) -> None:
         event = self._events[self._first]
@@ -130,7 +130,7 @@ class Window:
         if (old := self._at_floor) and self._own.get(old.id) is old:
             del self._own[old.id]
         self._at_floor = event
-        self.floor = event.place
+        self.floor = event.position
         # Only now and then: moving the list for every event would cost what it holds.
         if self._first * 2 > len(self._events):
             del self._events[: self._first]

@@ -9,7 +9,7 @@ _NEVER = float("inf")
 _NOTICE = 60  # seconds before a token's end
 
 
-class Lifetime:
+class Deadlines:
     """The end of one stream: that of its age or that of its token; all moments are monotonic.
 
     :param max_age: in seconds, jittered 80 to 100 %; 0: for ever.

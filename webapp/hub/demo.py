@@ -13,7 +13,7 @@ from ..tasks import Skipping
 
 if TYPE_CHECKING:
     from .hub import Hub
-    from .subscriber import Subscription
+    from .subscriber import Subscriber
 
 
 _SKIPPING = Skipping("demo")
@@ -27,9 +27,9 @@ class Demo:
         self._listeners = 0
         self._counting: gevent.Greenlet[[], None] | None = None
 
-    def __call__(self, reader: Subscription, opened: bool) -> None:  # noqa: FBT001 - an observer
+    def __call__(self, subscriber: Subscriber, opened: bool) -> None:  # noqa: FBT001 - an observer
         """Start with the first listener, stop with the last."""
-        if not covers(reader.feed.selectors, (DEFAULT,)):
+        if not covers(subscriber.feed.selectors, (DEFAULT,)):
             return
         self._listeners += 1 if opened else -1
         if self._counting is None and self._listeners:

@@ -15,19 +15,19 @@ from ..core import sse
 from ..core.events import Event, EventId
 from ..core.sse import Payload
 from ..core.window import Window
-from ..scheduling import Pace
+from ..scheduling import TimeSlice
 from ..tasks import skip
-from .seat import hand
+from .seat import deliver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..brokers.base import Broker
     from ..metrics import Metrics
-    from .feeds import Feed, Feeds
-    from .subscriber import Subscription
+    from .feeds import Feed, FeedIndex
+    from .subscriber import Subscriber
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
 _SHORT = 0.001  # seconds: a pass to a few readers
@@ -37,10 +37,10 @@ _PAUSE = 0.003  # seconds that make one
 _FEW = 2  # pauses in which something came, that are no burst yet
 _ANNOUNCED, _ANNOUNCED_BYTES = 10_000, 8 << 20  # for readers that are busy with older events
 _ANNOUNCED_AT_ONCE_BYTES = 64 << 10  # handed over together
-RENEWAL = 1 / 4  # of the window, and of the age that the log keeps
+REFRESH_FRACTION = 1 / 4  # of the window, and of the age that the log keeps
 
 
-class Fanout:
+class Dispatcher:
     """What the readers of one process have in common: the window, and their feeds.
 
     :param members: all readers whose streams are open.
@@ -50,17 +50,17 @@ class Fanout:
         self,
         broker: Broker,
         window: Window,
-        feeds: Feeds,
-        members: Iterable[Subscription],
+        feeds: FeedIndex,
+        members: Iterable[Subscriber],
         metrics: Metrics,
     ) -> None:
         self.window = window
         self.feeds = feeds
-        self.dispatched = window.head
+        self.dispatched_up_to = window.head
         """All up to here was handed to the readers that were parked."""
-        self.renew_before = window.head
+        self.stale_before = window.head
         """A reader whose newest id is older than this place is given a fresh one."""
-        self.announced = Window(EventId(0, 0), _ANNOUNCED, _ANNOUNCED_BYTES)
+        self.transient = Window(EventId(0, 0), _ANNOUNCED, _ANNOUNCED_BYTES)
         """The newest events that are in no log."""
         self._broker = broker
         self._members = members
@@ -72,7 +72,7 @@ class Fanout:
         """Read the log into the window, until the log is closed."""
         for found in self._broker.follow(self.window.head):
             if isinstance(found, Gap):
-                while self.dispatched < self.window.head:
+                while self.dispatched_up_to < self.window.head:
                     self._await_pass()
                 self._skip(found)
                 continue
@@ -80,10 +80,10 @@ class Fanout:
             self._arrivals.append((self.window.head, monotonic()))
             self._arrived.set()
             # The window never drops what a parked reader has not been sent.
-            self.window.trim(self.dispatched)
+            self.window.trim(self.dispatched_up_to)
             while self.window.over:
                 self._await_pass()
-                self.window.trim(self.dispatched)
+                self.window.trim(self.dispatched_up_to)
 
     def _await_pass(self) -> None:
         self._passed.clear()
@@ -91,12 +91,12 @@ class Fanout:
 
     def _skip(self, gap: Gap) -> None:
         """Go on after a gap in the log, and let every reader know."""
-        log.error("the log has a gap (%s): readers go on after %s", gap.reason, gap.place)
-        self.window.clear(gap.place)
+        logger.error("the log has a gap (%s): readers go on after %s", gap.reason, gap.position)
+        self.window.clear(gap.position)
         self._arrivals.clear()
-        self.dispatched = self.renew_before = gap.place
-        for reader in self._members:
-            reader.lose(gap)
+        self.dispatched_up_to = self.stale_before = gap.position
+        for subscriber in self._members:
+            subscriber.lose(gap)
 
     def dispatch(self) -> None:
         """Hand what has arrived to the readers, for ever."""
@@ -104,22 +104,22 @@ class Fanout:
         ended = spent = 0.0
         while True:
             # Looked at before it waits, too: it may begin anew after an error.
-            while self.dispatched < self.window.head:
+            while self.dispatched_up_to < self.window.head:
                 batch = self._batch() if spent < _SHORT else self._gathered(ended, 3 * spent)
                 began = monotonic()
                 try:
                     self._send(batch)
                 except Exception as error:  # noqa: BLE001 - no event may end the dispatcher
                     skip("dispatch", error)
-                    self._leave_to_readers(list(self.feeds), batch[-1].place)
-                self.dispatched = batch[-1].place
+                    self._leave_to_readers(list(self.feeds), batch[-1].position)
+                self.dispatched_up_to = batch[-1].position
                 self._passed.set()
                 ended = monotonic()
                 spent = ended - began
-                while self._arrivals and self._arrivals[0][0] <= self.dispatched:
-                    self._metrics.handed_out(ended - self._arrivals.popleft()[1])
+                while self._arrivals and self._arrivals[0][0] <= self.dispatched_up_to:
+                    self._metrics.fanout_done(ended - self._arrivals.popleft()[1])
                 fresh += self.window.share(batch)
-                if fresh >= RENEWAL:
+                if fresh >= REFRESH_FRACTION:
                     self.renew()
                     fresh = 0.0
             self._arrived.wait()
@@ -127,8 +127,8 @@ class Fanout:
 
     def _batch(self) -> list[Event]:
         # Short enough for cursors to be renewed in time.
-        most = max(1, round(self.window.max_events * RENEWAL))
-        return self.window.since(self.dispatched, _BATCH_BYTES)[:most]
+        most = max(1, round(self.window.max_events * REFRESH_FRACTION))
+        return self.window.since(self.dispatched_up_to, _BATCH_BYTES)[:most]
 
     def _gathered(self, since: float, longest: float) -> list[Event]:
         """Rest from the last pass: under load more goes out in one write, and publishers have
@@ -140,7 +140,7 @@ class Fanout:
         rest, pouring = min(_GATHERING, longest), min(_POURING, longest)
         batch, looks = self._batch(), 0
         while True:
-            full = batch[-1].place < self.window.head
+            full = batch[-1].position < self.window.head
             left = since + (pouring if looks and not full else rest) - monotonic()
             if left <= 0:
                 return batch
@@ -164,21 +164,21 @@ class Fanout:
         """
         parts: defaultdict[Feed, list[Event]] = defaultdict(list)
         made: dict[EventId, bytes] = {}
-        upto, pace = batch[-1].place, Pace()
+        upto, pace = batch[-1].position, TimeSlice()
         for event in batch:
-            for feed in self.feeds.asked_for(event.draft.topics):
+            for feed in self.feeds.candidates(event.draft.topics):
                 # One that nobody is parked in now can only gain readers that need no more.
-                if feed.parked and feed.sees(event):
+                if feed.parked and feed.matches(event):
                     parts[feed].append(event)
-                pace.keep()
+                pace.checkpoint()
         for feed, events in parts.items():
             try:
                 feed.last_write = monotonic()
-                first, told, count = events[0].place, events[-1].place, len(events)
+                first, last_id_sent, count = events[0].position, events[-1].position, len(events)
                 payload, given = Payload(feed.frames(events, made)), 0
-                for some in pace.strides(list(feed.parked)):
-                    behind = [reader for reader in some if reader.cursor < first]
-                    given += hand(behind, payload, upto, told, count)
+                for some in pace.chunks(list(feed.parked)):
+                    behind = [subscriber for subscriber in some if subscriber.cursor < first]
+                    given += deliver(behind, payload, upto, last_id_sent, count)
                     if len(behind) < len(some):
                         self._complete(feed, events, upto, some)
                 self._metrics.delivered(given * count, given * len(payload.plain))
@@ -191,20 +191,20 @@ class Fanout:
         and what cannot be read ends one stream only.
         """
         for feed in feeds:
-            for reader in list(feed.parked):
-                if reader.cursor < upto:
-                    reader.look_again()
+            for subscriber in list(feed.parked):
+                if subscriber.cursor < upto:
+                    subscriber.look_again()
 
     def _complete(
-        self, feed: Feed, events: list[Event], upto: EventId, readers: Sequence[Subscription]
+        self, feed: Feed, events: list[Event], upto: EventId, subscribers: Sequence[Subscriber]
     ) -> None:
         """Give the rest of some events to those readers that parked between them."""
-        told = events[-1].place
-        for reader in readers:
-            if reader.parked and reader.cursor < told:
-                rest = [event for event in events if event.place > reader.cursor]
+        last_id_sent = events[-1].position
+        for subscriber in subscribers:
+            if subscriber.parked and subscriber.cursor < last_id_sent:
+                rest = [event for event in events if event.position > subscriber.cursor]
                 part = Payload(feed.frames(rest, {}))
-                hand([reader], part, upto, told, len(rest))
+                deliver([subscriber], part, upto, last_id_sent, len(rest))
                 self._metrics.delivered(len(rest), len(part.plain))
 
     def renew(self) -> None:
@@ -216,54 +216,54 @@ class Fanout:
         """
         # Both move while this gives way: on, where an older place is no mark for who was told of a
         # newer one, or back behind a gap, where it is a mark for nobody.
-        pace, place, before = Pace(), self.dispatched, self.renew_before
-        mark = sse.Payload(sse.frame("{}", type="hub.mark", id=str(place)))
+        pace, position, before = TimeSlice(), self.dispatched_up_to, self.stale_before
+        mark = sse.Payload(sse.encode("{}", type="hub.mark", id=str(position)))
         for feed in list(self.feeds):
-            for reader in list(feed.parked):
-                if reader.told < min(before, self.renew_before):
-                    hand([reader], mark, max(place, reader.cursor), place, 0)
-                pace.keep()
-        self.renew_before = self.dispatched
+            for subscriber in list(feed.parked):
+                if subscriber.last_id_sent < min(before, self.stale_before):
+                    deliver([subscriber], mark, max(position, subscriber.cursor), position, 0)
+                pace.checkpoint()
+        self.stale_before = self.dispatched_up_to
 
-    def announce(self, events: Iterable[Event]) -> None:
+    def deliver_announced(self, events: Iterable[Event]) -> None:
         """Hand events that are in no log to those who may see them: to parked readers now, to
         others when they park. It is done in parts of bounded bytes, and yields to the loop. To be
         called by one greenlet only.
         """
-        part, size, pace = list[Event](), 0, Pace()
+        part, size, pace = list[Event](), 0, TimeSlice()
         for event in events:
             part.append(event)
-            size += event.bulk
+            size += event.wire_bytes
             if size >= _ANNOUNCED_AT_ONCE_BYTES:
                 self._announce(part, pace)
                 part, size = [], 0
-            pace.keep()
+            pace.checkpoint()
         if part:
             self._announce(part, pace)
 
-    def _announce(self, events: list[Event], pace: Pace) -> None:
-        self.announced.append(events)
-        self.announced.trim()
+    def _announce(self, events: list[Event], pace: TimeSlice) -> None:
+        self.transient.append(events)
+        self.transient.trim()
         made: dict[EventId, bytes] = {}
-        first, upto = events[0].place, events[-1].place
-        for feed in list(self.feeds.hearing):
+        first, upto = events[0].position, events[-1].position
+        for feed in list(self.feeds.presence_feeds):
             if not feed.parked:  # who parks later has them
                 continue
             seen = list[Event]()
             for event in events:
-                if feed.sees(event):
+                if feed.matches(event):
                     seen.append(event)
-                pace.keep()
+                pace.checkpoint()
             payload = Payload(feed.frames(seen, made))
-            for reader in list(feed.parked):
+            for subscriber in list(feed.parked):
                 # One that parked since has them.
-                if reader.heard < first:
-                    reader.tell(payload, upto)
-                pace.keep()
+                if subscriber.transient_position < first:
+                    subscriber.tell(payload, upto)
+                pace.checkpoint()
 
-    def forget_announced(self) -> None:
+    def reset_transient(self) -> None:
         """Let those who may see them know that some are missing."""
-        self.announced.clear(self.announced.head.next(0))
-        for feed in list(self.feeds.hearing):
-            for reader in list(feed.parked):
-                reader.look_again()
+        self.transient.clear(self.transient.head.next(0))
+        for feed in list(self.feeds.presence_feeds):
+            for subscriber in list(feed.parked):
+                subscriber.look_again()

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from ..core import sse
 from ..core.topics import SUBSCRIPTIONS, Selectors, granted, may_grant
-from ..scheduling import paced
+from ..scheduling import cooperative
 from ..tasks import skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..core.events import Event, EventId
-    from .subscriber import Subscription
+    from .subscriber import Subscriber
 
 
 class Feed:
@@ -36,15 +36,17 @@ class Feed:
         # None of its readers sees an event after the first place, up to the second.
         self._blank: tuple[EventId, EventId] | None = None
         # Whether its readers may see subscription events.
-        self.hears = self.asked.may_begin(SUBSCRIPTIONS) and may_grant(grant, SUBSCRIPTIONS)
-        self.parked: set[Subscription] = set()
+        self.wants_presence = self.asked.may_match_prefix(SUBSCRIPTIONS) and may_grant(
+            grant, SUBSCRIPTIONS
+        )
+        self.parked: set[Subscriber] = set()
 
     @cached_property
     def listed(self) -> str:
         """Its selectors as JSON, in order."""
         return json.dumps(sorted(self.selectors))
 
-    def sees(self, event: Event) -> bool:
+    def matches(self, event: Event) -> bool:
         """Whether its readers asked for the event and may see it. It yields to the loop where
         there are many topics to match.
         """
@@ -60,9 +62,11 @@ class Feed:
             return False
 
     def permits(self, event: Event) -> bool:
-        """Whether its readers may see the event; it yields to the loop as `sees` does."""
+        """Whether its readers may see the event; it yields to the loop as `matches` does."""
         topics = event.draft.topics
-        return not event.draft.private or any(granted(self.granted, it) for it in paced(topics))
+        return not event.draft.private or any(
+            granted(self.granted, it) for it in cooperative(topics)
+        )
 
     def frames(self, events: Iterable[Event], made: dict[EventId, bytes]) -> bytes:
         """Return what its readers are sent of events that they see.
@@ -82,12 +86,12 @@ class Feed:
             else topics
         )
 
-    def skip(self, place: EventId) -> EventId:
+    def skip(self, position: EventId) -> EventId:
         """Return up to which place nothing is known to be seen after a place: who looks through
         the log for rare events does it for all readers of the feed.
         """
         blank = self._blank
-        return blank[1] if blank and blank[0] <= place < blank[1] else place
+        return blank[1] if blank and blank[0] <= position < blank[1] else position
 
     def note_blank(self, after: EventId, upto: EventId) -> None:
         """Note that nothing after a place is seen, up to another one."""
@@ -103,23 +107,23 @@ class Feed:
         try:
             topics = self.named(event)
             if topics != event.draft.topics:  # there may be as many of these as feeds: not kept
-                return event.enveloped(topics)
-            if event.place not in made:
-                made[event.place] = event.enveloped(topics)
-            return made[event.place]
+                return event.envelope_frame(topics)
+            if event.position not in made:
+                made[event.position] = event.envelope_frame(topics)
+            return made[event.position]
         except Exception as error:  # noqa: BLE001 - it is left out for this feed only
             skip("feed", error)
             return sse.HEARTBEAT  # never nothing: an empty chunk ends a body
 
 
-class Feeds:
+class FeedIndex:
     """The feeds that have readers; exact topics are indexed, however many there are."""
 
     def __init__(self) -> None:
         self._feeds: dict[tuple[frozenset[str], frozenset[str], bool], Feed] = {}
         self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
         self._patterns: set[Feed] = set()
-        self.hearing: set[Feed] = set()
+        self.presence_feeds: set[Feed] = set()
         """Those whose readers may see subscription events."""
 
     def __iter__(self) -> Iterator[Feed]:
@@ -139,8 +143,8 @@ class Feeds:
         feed.members += 1
         for feeds in self._indexes(feed):
             feeds.add(feed)
-        if feed.hears:
-            self.hearing.add(feed)
+        if feed.wants_presence:
+            self.presence_feeds.add(feed)
         return feed
 
     def leave(self, feed: Feed) -> None:
@@ -149,14 +153,14 @@ class Feeds:
         if feed.members:
             return
         del self._feeds[feed.selectors, feed.granted, feed.envelope]
-        self.hearing.discard(feed)
+        self.presence_feeds.discard(feed)
         for feeds in self._indexes(feed):
             feeds.discard(feed)
         for text in feed.asked.exact:
             if text in self._exact and not self._exact[text]:
                 del self._exact[text]
 
-    def asked_for(self, topics: Iterable[str]) -> set[Feed]:
+    def candidates(self, topics: Iterable[str]) -> set[Feed]:
         """Return the feeds that may see an event of some topics: those that name one of them,
         and those that have a pattern.
         """
@@ -171,4 +175,4 @@ def _any(selectors: Selectors, topics: tuple[str, ...]) -> bool:
     """Whether any topic is matched; those that are named are found first."""
     if selectors.names(topics) or not selectors.templates:
         return selectors.names(topics)
-    return any(map(selectors.matches, paced(topics)))
+    return any(map(selectors.matches, cooperative(topics)))

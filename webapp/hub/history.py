@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..brokers.base import Gap
 from ..core.events import EventId
-from ..errors import Unavailable
-from ..scheduling import paced
+from ..errors import ServiceUnavailable
+from ..scheduling import cooperative
 from .read_queue import Turns
 from .replays import Replays
 
@@ -58,7 +58,7 @@ class Found(NamedTuple):
 
 
 class History:
-    """Reads what was published, wherever it is; raises `Unavailable` where it cannot.
+    """Reads what was published, wherever it is; raises `ServiceUnavailable` where it cannot.
 
     All that looks back takes its turns in one queue. What is read is dropped before the next turn
     is waited for.
@@ -91,11 +91,11 @@ class History:
             if page.gap or not page.events:
                 return Found([], after, bool(page.gap), page.gap)
             seen = []
-            for event in paced(page.events):
+            for event in cooperative(page.events):
                 reading.check()
-                if feed.sees(event):
+                if feed.matches(event):
                     seen.append(event)
-            upto = page.events[-1].place
+            upto = page.events[-1].position
         if not seen:
             feed.note_blank(after, upto)
         return Found(seen, upto, more=True)
@@ -123,10 +123,10 @@ class History:
         """Ask the log, unless it failed while this waited to ask: it would be the same for all."""
         if asked < self._failed_at:
             detail = "The log was away a moment ago."
-            raise Unavailable(detail, "Try again.")
+            raise ServiceUnavailable(detail, "Try again.")
         try:
             return function(*values)
-        except Unavailable:
+        except ServiceUnavailable:
             self._failed_at = monotonic()
             raise
 
@@ -137,16 +137,16 @@ class History:
         if after < self._window.floor:
             return None
         missed = self._window.since(after, PAGE_BYTES)
-        if len(missed) > _COUNTED or (missed and missed[-1].place < self._window.head):
+        if len(missed) > _COUNTED or (missed and missed[-1].position < self._window.head):
             return None
         number, until = 0, monotonic() + _COUNTING_S
-        for event in paced(missed):
-            number += feed.sees(event)
+        for event in cooperative(missed):
+            number += feed.matches(event)
             if monotonic() > until:
                 return None
         return number
 
-    def place(self, start: Start, feed: Feed, reading: Reading) -> tuple[EventId, str | None]:
+    def position(self, start: Start, feed: Feed, reading: Reading) -> tuple[EventId, str | None]:
         """Return the place to begin from, and why events before it are lost, if any are.
 
         :param feed: whose readers see an event; `last` counts those.
@@ -169,19 +169,19 @@ class History:
         event = self._window.find(cursor)
         if event and not feed.permits(event):
             return None
-        return self._window.locate(cursor)
+        return self._window.position_of(cursor)
 
     def _settle(self, cursor: str, feed: Feed, reading: Reading) -> tuple[EventId, str | None]:
         """Return the place of a cursor. One that names an event which the reader may not see is
         answered as one that names none: nobody learns of private events by trying ids.
         """
         # What is not here this process may only not have read so far: the log itself knows.
-        known = self._ask(reading.asked, self._broker.locate, cursor)
+        known = self._ask(reading.asked, self._broker.position_of, cursor)
         if known and self._may_name(cursor, known, feed, reading):
             return known, None
         bounds = self._ask(reading.asked, self._broker.bounds)
-        place = EventId.parse(cursor)
-        if place and place < bounds.floor:
+        position = EventId.parse(cursor)
+        if position and position < bounds.floor:
             return bounds.floor, "aged"
         return bounds.head, "unknown"
 
@@ -189,28 +189,28 @@ class History:
         if EventId.parse(cursor):
             return True
         events = self._before(known.next(0), 1, reading)
-        own = bool(events) and events[0].place == known
+        own = bool(events) and events[0].position == known
         return feed.permits(events[0]) if own else True  # one that was trimmed was public
 
     def _rewind(self, count: int, feed: Feed, reading: Reading) -> EventId:
         """Return the place before the newest `count` events that one sees; what is rare is looked
         for only until others would have filled the window, or it would be in all of the log.
         """
-        place, others = self._window.head, 0.0
+        position, others = self._window.head, 0.0
         if not count:
-            return place
+            return position
         if count > len(self._window):
-            with self._turns.turn(reading, place):
+            with self._turns.turn(reading, position):
                 if count >= self._ask(reading.asked, self._broker.count):
                     return self._ask(reading.asked, self._broker.bounds).floor
-        place = place.next(0)
+        position = position.next(0)
         while count and others < 1:
-            with self._turns.turn(reading, place):
-                events = self._before(place, _SCAN, reading)
-                for event in paced(events[::-1]):
+            with self._turns.turn(reading, position):
+                events = self._before(position, _SCAN, reading)
+                for event in cooperative(events[::-1]):
                     reading.check()
-                    place = event.place
-                    if feed.sees(event):
+                    position = event.position
+                    if feed.matches(event):
                         count -= 1
                         if not count:
                             break
@@ -219,13 +219,13 @@ class History:
                 if not events:
                     break
                 events = []  # not to be held while others have their turns
-        with self._turns.turn(reading, place):
-            return self._place_before(place, reading)
+        with self._turns.turn(reading, position):
+            return self._place_before(position, reading)
 
-    def _place_before(self, place: EventId, reading: Reading) -> EventId:
-        events = self._before(place, 1, reading)
-        return events[0].place if events else self._ask(reading.asked, self._broker.bounds).floor
+    def _place_before(self, position: EventId, reading: Reading) -> EventId:
+        events = self._before(position, 1, reading)
+        return events[0].position if events else self._ask(reading.asked, self._broker.bounds).floor
 
-    def _before(self, place: EventId, limit: int, reading: Reading) -> list[Event]:
-        at_hand = self._window.before(place, limit)
-        return at_hand or self._ask(reading.asked, self._broker.before, place, limit, PAGE_BYTES)
+    def _before(self, position: EventId, limit: int, reading: Reading) -> list[Event]:
+        at_hand = self._window.before(position, limit)
+        return at_hand or self._ask(reading.asked, self._broker.before, position, limit, PAGE_BYTES)

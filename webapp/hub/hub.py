@@ -12,17 +12,17 @@ from gevent.lock import RLock
 
 from ..core.events import EventId
 from ..core.window import Window
-from ..errors import Invalid, TidingsError, Unavailable
+from ..errors import BadRequest, ServiceUnavailable, TidingsError
 from ..metrics import Metrics
-from ..scheduling import Pace
+from ..scheduling import TimeSlice
 from ..tasks import Skipping, lasting
-from .dispatcher import RENEWAL, Fanout
-from .feeds import Feeds
+from .dispatcher import REFRESH_FRACTION, Dispatcher
+from .feeds import FeedIndex
 from .history import History, Start
-from .quota import Room
+from .quota import StreamQuota
 from .read_queue import Left, Reading
-from .stream_log import Journal
-from .subscriber import Subscription
+from .stream_log import StreamLog
+from .subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from ..core.events import Draft, Event
     from ..presence.service import Presence
     from .feeds import Feed
-    from .socket_protocol import Peer
+    from .socket_protocol import SubscriberSocket
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _MOST_FAILURES = 10  # in a row, of what no worker can do without
 _TICKING, _OBSERVING = Skipping("tick"), Skipping("observer")
@@ -48,7 +48,7 @@ class Hub:
     """
 
     history: History
-    fanout: Fanout
+    fanout: Dispatcher
 
     def __init__(self, broker: Broker, settings: Settings, max_readers: int) -> None:
         self.broker = broker
@@ -56,13 +56,13 @@ class Hub:
         self.draining = False
         self.failed = False
         self.presence: Presence | None = None
-        self.observers: list[Callable[[Subscription, bool], None]] = []
+        self.observers: list[Callable[[Subscriber, bool], None]] = []
         self.metrics = Metrics()
-        self.journal = Journal()
-        self.room = Room(max_readers, settings.max_subscribers_per_ip)
-        self._members: set[Subscription] = set()
+        self.journal = StreamLog()
+        self.room = StreamQuota(max_readers, settings.max_subscribers_per_ip)
+        self._members: set[Subscriber] = set()
         self._readings: set[Reading] = set()  # of those whose streams are not open yet
-        self._feeds = Feeds()
+        self._feeds = FeedIndex()
         self._tasks: list[gevent.Greenlet[[], None]] = []
         self._starting = RLock()
 
@@ -80,7 +80,7 @@ class Hub:
     def _begin(self) -> None:
         window = self._recalled(self.broker.bounds().head)
         self.history = History(window, self.broker, self.settings.max_replay_bytes)
-        self.fanout = Fanout(self.broker, window, self._feeds, self._members, self.metrics)
+        self.fanout = Dispatcher(self.broker, window, self._feeds, self._members, self.metrics)
         others = self.presence.start() if self.presence else []
         self._tasks = [
             *others,
@@ -100,7 +100,7 @@ class Hub:
         most = min(limits.window_events, limits.history_events)
         size = min(limits.window_bytes, limits.history_bytes)
         events = self.broker.before(head.next(0), most, size)
-        window = Window(events[0].place if events else head, most, size)
+        window = Window(events[0].position if events else head, most, size)
         window.append(events[1:])
         window.trim()
         return window
@@ -109,7 +109,7 @@ class Hub:
         # No input does this. It would beat for ever and deliver nothing: better that its process
         # starts anew.
         self.failed = True
-        log.critical("the hub is broken", exc_info=task.exception)
+        logger.critical("the hub is broken", exc_info=task.exception)
 
     def stop(self) -> None:
         """Stop following the log and let go of it."""
@@ -122,7 +122,7 @@ class Hub:
     def __len__(self) -> int:
         return len(self._members)
 
-    def __iter__(self) -> Iterator[Subscription]:
+    def __iter__(self) -> Iterator[Subscriber]:
         return iter(list(self._members))
 
     # Publishing
@@ -149,8 +149,8 @@ class Hub:
         client: str = "",
         *,
         envelope: bool = False,
-        connection: Peer | None = None,
-    ) -> Subscription:
+        connection: SubscriberSocket | None = None,
+    ) -> Subscriber:
         """Settle all that can fail about a new reader.
 
         :param client: whose stream it is, as far as limits ask.
@@ -164,20 +164,20 @@ class Hub:
         self.start()
         if self.draining:
             detail = "The hub is stopping."
-            raise Unavailable(detail, "Come back in a moment.", reason="drain")
+            raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")
         self.room.check(client)
         feed = self._feeds.get(selectors, grant.subscribe, envelope=envelope)
         self._check_variables(feed)
         if start == Start():
-            place, lost = self.fanout.window.head, None
+            position, lost = self.fanout.window.head, None
         else:
-            place, lost = self._placed(start, feed, client, connection)
-        reader = Subscription(self, feed, place, lost=lost, grant=grant)
-        reader.client = client
-        return reader
+            position, lost = self._placed(start, feed, client, connection)
+        subscriber = Subscriber(self, feed, position, lost=lost, grant=grant)
+        subscriber.client = client
+        return subscriber
 
     def _placed(
-        self, start: Start, feed: Feed, client: str, connection: Peer | None
+        self, start: Start, feed: Feed, client: str, connection: SubscriberSocket | None
     ) -> tuple[EventId, str | None]:
         """Ask the log where a stream begins; it has its room from now on."""
         reading = Reading(client)
@@ -186,7 +186,7 @@ class Hub:
         self.room.enter(client)
         try:
             with connection.watched(reading.cancel) if connection else nullcontext():
-                return self.history.place(start, feed, reading)
+                return self.history.position(start, feed, reading)
         except (Left, TidingsError) as error:
             if connection:
                 connection.answer_last()
@@ -194,7 +194,7 @@ class Hub:
                 raise
             reason = "drain" if self.draining else "client_left"
             detail = "The stream ended before it began."
-            raise Unavailable(detail, "Come back in a moment.", reason=reason) from None
+            raise ServiceUnavailable(detail, "Come back in a moment.", reason=reason) from None
         finally:
             self.room.leave(client)
             self._readings.discard(reading)
@@ -206,41 +206,41 @@ class Hub:
             remedy = (
                 "Ask for fewer templates, open several streams, or raise TIDINGS_MAX_VARIABLES."
             )
-            raise Invalid(detail, remedy, reason="variables")
+            raise BadRequest(detail, remedy, reason="variables")
 
-    def join(self, reader: Subscription) -> None:
+    def join(self, subscriber: Subscriber) -> None:
         """Count a reader whose stream opens; `leave` must follow, whatever happens."""
-        reader.feed = self._feeds.enter(reader.feed)
-        self._members.add(reader)
-        self.room.enter(reader.client)
+        subscriber.feed = self._feeds.enter(subscriber.feed)
+        self._members.add(subscriber)
+        self.room.enter(subscriber.client)
         self.metrics.opened()
         if self.draining:
-            reader.end("drain")
-        if self.presence and self.presence.refuses(reader.grant):
-            reader.end("kicked")  # its token was revoked meanwhile
-        self._observe(reader, opened=True)
+            subscriber.end("drain")
+        if self.presence and self.presence.is_revoked(subscriber.grant):
+            subscriber.end("kicked")  # its token was revoked meanwhile
+        self._observe(subscriber, opened=True)
 
-    def leave(self, reader: Subscription) -> None:
+    def leave(self, subscriber: Subscriber) -> None:
         """Forget a reader whose stream has ended."""
-        reader.unpark()
-        self._members.discard(reader)
-        self.room.leave(reader.client)
-        self._feeds.leave(reader.feed)
-        self.metrics.ended(reader.reason or "error")
-        self._observe(reader, opened=False)
+        subscriber.unpark()
+        self._members.discard(subscriber)
+        self.room.leave(subscriber.client)
+        self._feeds.leave(subscriber.feed)
+        self.metrics.ended(subscriber.reason or "error")
+        self._observe(subscriber, opened=False)
 
     def drain(self) -> None:
         """Take no new readers and say goodbye to those that are here."""
         self.draining = True
-        for reader in self:
-            reader.end("drain")
+        for subscriber in self:
+            subscriber.end("drain")
         for reading in self._readings:
             reading.cancel()
 
-    def _observe(self, reader: Subscription, *, opened: bool) -> None:
+    def _observe(self, subscriber: Subscriber, *, opened: bool) -> None:
         for observer in self.observers:
             with _OBSERVING:
-                observer(reader, opened)
+                observer(subscriber, opened)
 
     # Keeping time
 
@@ -253,7 +253,7 @@ class Hub:
             with _TICKING:
                 self._forget_old()
             self.measure()
-            if now - renewed >= self.settings.history_age * RENEWAL:
+            if now - renewed >= self.settings.history_age * REFRESH_FRACTION:
                 renewed = now
                 with _TICKING:
                     self.fanout.renew()
@@ -261,20 +261,20 @@ class Hub:
             self._keep_times(now)
 
     def _beat(self, now: float, silence: float) -> None:
-        pace = Pace()
+        pace = TimeSlice()
         for feed in list(self._feeds):
             if now - feed.last_write >= silence:
                 feed.last_write = now
-                for some in pace.strides(list(feed.parked)):
-                    for reader in some:
-                        reader.beat()
+                for some in pace.chunks(list(feed.parked)):
+                    for subscriber in some:
+                        subscriber.beat()
 
     def _keep_times(self, now: float) -> None:
-        for some in Pace().strides(list(self)):
-            for reader in some:
-                if reader.life.due <= now:
+        for some in TimeSlice().chunks(list(self)):
+            for subscriber in some:
+                if subscriber.life.due <= now:
                     with _TICKING:
-                        reader.keep_time(now)
+                        subscriber.keep_time(now)
 
     def measure(self) -> None:
         """Let operators and all processes see what this one has done until now."""
@@ -285,4 +285,4 @@ class Hub:
 
     def _forget_old(self) -> None:
         oldest = EventId(round((time() - self.settings.history_age) * 1000), 0)
-        self.fanout.window.expire(min(oldest, self.fanout.dispatched.next(0)))
+        self.fanout.window.expire(min(oldest, self.fanout.dispatched_up_to.next(0)))

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TooMany, Unavailable
+from ..errors import ServiceUnavailable, TooManyRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def client(address: str | None) -> str:
     return str(ip.ipv4_mapped or IPv6Address(int(ip) >> _SITE << _SITE))
 
 
-class Room:
+class StreamQuota:
     """How many streams are open, in all and for each client.
 
     :param most: streams in all; 0: any number.
@@ -83,11 +83,11 @@ class Room:
         if self._most and self._open >= self._most:
             detail = "The hub is full."
             remedy = "Come back later, or raise TIDINGS_MAX_SUBSCRIBERS."
-            raise Unavailable(detail, remedy, reason="full")
+            raise ServiceUnavailable(detail, remedy, reason="full")
         if self._most_each and self._taken[client] >= self._most_each:
             detail = f"There are {self._most_each} streams open from this address."
             remedy = "Close one, or raise TIDINGS_MAX_SUBSCRIBERS_PER_IP."
-            raise TooMany(detail, remedy, wait=1, reason="too_many")
+            raise TooManyRequests(detail, remedy, wait=1, reason="too_many")
 
     def enter(self, client: str) -> None:
         """Count a stream; `leave` must follow."""

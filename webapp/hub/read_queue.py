@@ -27,11 +27,11 @@ class Reading:
     :param client: its address, as limits count it.
     """
 
-    __slots__ = ("asked", "cancelled", "client", "granted", "place", "signal")
+    __slots__ = ("asked", "cancelled", "client", "granted", "position", "signal")
 
     def __init__(self, client: str) -> None:
         self.client = client
-        self.place = _NOWHERE
+        self.position = _NOWHERE
         """From where it reads on."""
         self.asked = 0.0
         """When it asked for its turn, a monotonic time."""
@@ -57,26 +57,26 @@ class Turns:
     """A fair queue: clients take turns, and of one client's readings the newest place comes first,
     since it is the one that is soon done. Each fourth turn is for the one that waits longest.
 
-    :param at_once: how many have their turn at the same time.
+    :param try_write: how many have their turn at the same time.
     :param may: whether a client may have one now; after a change `go_on` must be called.
     """
 
-    def __init__(self, at_once: int, may: Callable[[str], bool]) -> None:
-        self._free = at_once
+    def __init__(self, try_write: int, may: Callable[[str], bool]) -> None:
+        self._free = try_write
         self._may = may
         # The client that waits longest for a turn first; of its readings the oldest first.
         self._waiting: dict[str, dict[Reading, None]] = {}
         self._given = 0
 
     @contextmanager
-    def turn(self, reading: Reading, place: EventId) -> Iterator[None]:
+    def turn(self, reading: Reading, position: EventId) -> Iterator[None]:
         """Wait for a turn, and have it. Where nobody else wants one it does not yield to the loop.
 
-        :param place: from where the log is read.
+        :param position: from where the log is read.
         :raises Left: the reading was cancelled.
         """
         reading.check()
-        reading.place, reading.asked = place, monotonic()
+        reading.position, reading.asked = position, monotonic()
         self._await(reading)
         try:
             yield
@@ -119,7 +119,7 @@ class Turns:
                 self._given += 1
                 if self._given % _FROM_THE_START == 0:
                     return next(iter(readings))
-                return max(readings, key=_place)
+                return max(readings, key=_position)
         return None
 
     def _forget(self, reading: Reading) -> None:
@@ -129,5 +129,5 @@ class Turns:
             self._waiting[reading.client] = readings
 
 
-def _place(reading: Reading) -> EventId:
-    return reading.place
+def _position(reading: Reading) -> EventId:
+    return reading.position

@@ -68,7 +68,7 @@ class Replays:
         parts: list[bytes | Frame] = []
         small: list[Event] = []
         for event in events:
-            if event.bulk < PIECE_BYTES:
+            if event.wire_bytes < PIECE_BYTES:
                 small.append(event)
                 continue
             parts += [feed.frames(small, {}), self._frame(feed, event)]
@@ -76,7 +76,7 @@ class Replays:
         return Replay(self, client, [*parts, feed.frames(small, {})])
 
     def _frame(self, feed: Feed, event: Event) -> Frame:
-        shape = event.place, feed.named(event) if feed.envelope else None
+        shape = event.position, feed.named(event) if feed.envelope else None
         frame = self._shared.get(shape)
         if frame is None:
             frame = Frame(feed.frames([event], {}), self._free_shared)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gevent.event import Event as Signal
 
 from ..tasks import skip
-from .socket_protocol import send_nothing
+from .socket_protocol import never_sends
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ..core.sse import Payload
     from .feeds import Feed
     from .socket_protocol import Buffer, Send
-    from .subscriber import Subscription
+    from .subscriber import Subscriber
 
 
 class Seat:
     """What is handed to a reader, and how far it got.
 
-    :param place: where it begins.
+    :param position: where it begins.
     """
 
     # A pass looks at thousands of these, and waits for each part that lies elsewhere in memory.
@@ -30,35 +30,39 @@ class Seat:
         "chunked",
         "cursor",
         "feed",
+        "last_id_sent",
         "parked",
         "rest",
         "send",
         "sent",
         "sock",
-        "told",
-        "woken",
+        "wakeup",
     )
 
-    def __init__(self, feed: Feed, place: EventId) -> None:
+    def __init__(self, feed: Feed, position: EventId) -> None:
         self.feed = feed
         self.parked = False
-        self.cursor = place
+        self.cursor = position
         """All that it sees up to here was given to it."""
-        self.told = place
+        self.last_id_sent = position
         """The newest id that it knows."""
         self.sent = 0
         """How many events it was given."""
         self.chunked = False
-        self.send: Send = send_nothing
+        self.send: Send = never_sends
         """What sends to `sock` without waiting."""
         self.sock: object = None
         self.rest: Buffer = b""
         """What did not fit into its socket."""
-        self.woken = Signal()
+        self.wakeup = Signal()
 
 
-def hand(
-    readers: Iterable[Subscription], payload: Payload, upto: EventId, told: EventId, count: int
+def deliver(
+    subscribers: Iterable[Subscriber],
+    payload: Payload,
+    upto: EventId,
+    last_id_sent: EventId,
+    count: int,
 ) -> int:
     """Hand a payload to those that are parked; the others read themselves what it holds.
 
@@ -66,31 +70,31 @@ def hand(
     so does everything where there is no connection to write to. Nothing here waits.
 
     :param upto: up to where they have then been given all that they see.
-    :param told: the place of the last id in the payload.
+    :param last_id_sent: the place of the last id in the payload.
     :param count: how many events the payload holds.
     :returns: to how many it was given.
     """
     given, plain, chunk = 0, payload.plain, payload.chunk
-    for reader in readers:
-        if not reader.parked:
+    for subscriber in subscribers:
+        if not subscriber.parked:
             continue
         # Before the write: whatever becomes of it, nobody gives the reader this again.
-        reader.cursor = upto
-        reader.told = told
-        reader.sent += count
+        subscriber.cursor = upto
+        subscriber.last_id_sent = last_id_sent
+        subscriber.sent += count
         given += 1
-        data = chunk if reader.chunked else plain
-        send = reader.send  # `reader.send(…)` would look for a method each time
+        data = chunk if subscriber.chunked else plain
+        send = subscriber.send  # `reader.send(…)` would look for a method each time
         try:
-            sent = send(reader.sock, data)
+            sent = send(subscriber.sock, data)
         except OSError:  # it is full, or nobody is there: the reader finds out
             sent = 0
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others go on
             skip("send", error)
-            reader.end("error")
+            subscriber.end("error")
             continue
         if sent < len(data):
             # A view: however many readers do not keep up, there is one payload.
-            reader.rest = memoryview(data)[sent:] if sent else data
-            reader.wake()
+            subscriber.rest = memoryview(data)[sent:] if sent else data
+            subscriber.wake()
     return given

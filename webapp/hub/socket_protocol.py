@@ -12,7 +12,7 @@ Send = Callable[[Any, bytes], int]
 Buffer = bytes | memoryview
 
 
-class Peer(Protocol):
+class SubscriberSocket(Protocol):
     """A reader's socket, as far as its subscription needs it."""
 
     stalled: bool
@@ -33,11 +33,11 @@ class Peer(Protocol):
         """Let the connection end with the answer, which says so."""
 
 
-def send_nothing(_: object, __: bytes) -> int:
+def never_sends(_: object, __: bytes) -> int:
     """Leave all to the reader, where the dispatcher cannot write to its socket."""
     return 0
 
 
-def direct(peer: Peer | None) -> tuple[bool, Send, object]:
+def direct(peer: SubscriberSocket | None) -> tuple[bool, Send, object]:
     """Return what a peer does, or that of a server which hands no socket over."""
-    return peer.direct() if peer else (False, send_nothing, None)
+    return peer.direct() if peer else (False, never_sends, None)

@@ -13,9 +13,9 @@ from ..tasks import Skipping
 
 if TYPE_CHECKING:
     from ..core.events import EventId
-    from .subscriber import Subscription
+    from .subscriber import Subscriber
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TOPICS = 5  # named in a line; more are counted
 _LONG = 100  # characters of a name
@@ -24,46 +24,46 @@ _TOGETHER = 100  # lines
 _SKIPPING = Skipping("stream_log")
 
 
-class Journal:
+class StreamLog:
     """The lines about streams. Those of streams that open are formatted and written some together,
     at a fraction of what each would cost by itself: a storm of readers would pay for it.
     """
 
     def __init__(self) -> None:
-        self._opened: list[tuple[float, Subscription, EventId]] = []
+        self._opened: list[tuple[float, Subscriber, EventId]] = []
 
-    def opened(self, reader: Subscription) -> None:
+    def opened(self, subscriber: Subscriber) -> None:
         """Note that a stream opens, and from where in the log; it is written by `flush`."""
-        if log.isEnabledFor(logging.INFO):
-            self._opened.append((time(), reader, reader.cursor))
+        if logger.isEnabledFor(logging.INFO):
+            self._opened.append((time(), subscriber, subscriber.cursor))
             if len(self._opened) >= _TOGETHER:
                 self.flush()
 
-    def ended(self, reader: Subscription, seconds: float, events: int) -> None:
+    def ended(self, subscriber: Subscriber, seconds: float, events: int) -> None:
         """Write that a stream has ended: why, after how long, and how many events it was sent."""
         self.flush()
-        if log.isEnabledFor(logging.INFO):
-            why = f"reason={reader.reason or 'error'} seconds={seconds:.1f} events={events}"
+        if logger.isEnabledFor(logging.INFO):
+            why = f"reason={subscriber.reason or 'error'} seconds={seconds:.1f} events={events}"
             with _SKIPPING:
-                _write([(time(), f"stream ended: {why} {_who(reader)}")])
+                _write([(time(), f"stream ended: {why} {_who(subscriber)}")])
 
     def flush(self) -> None:
         """Write what is waiting, with the time at which it was noted."""
         if opened := self._opened:
             self._opened, lines = [], list[tuple[float, str]]()
-            for at, reader, place in opened:
+            for at, subscriber, position in opened:
                 with _SKIPPING:
-                    lines.append((at, f"stream opened: {_who(reader)} from={place}"))
+                    lines.append((at, f"stream opened: {_who(subscriber)} from={position}"))
             _write(lines)
 
 
-def _who(reader: Subscription) -> str:
+def _who(subscriber: Subscriber) -> str:
     """Return who reads what, on one line and safe whatever the client made up."""
-    topics = sorted(reader.feed.selectors)
+    topics = sorted(subscriber.feed.selectors)
     names = ",".join([_safe(topic) for topic in topics[:_TOPICS]])
     more = f" more_topics={len(topics) - _TOPICS}" if len(topics) > _TOPICS else ""
-    subject = f" sub={_safe(reader.grant.subject)}" if reader.grant.subject else ""
-    return f"client={_safe(reader.client) or '-'}{subject} topics={names}{more}"
+    subject = f" sub={_safe(subscriber.grant.subject)}" if subscriber.grant.subject else ""
+    return f"client={_safe(subscriber.client) or '-'}{subject} topics={names}{more}"
 
 
 @lru_cache(maxsize=256)
@@ -76,9 +76,9 @@ def _safe(text: str) -> str:
 def _write(lines: list[tuple[float, str]]) -> None:
     """Log some lines at once, which `Lines` takes apart, without asking who calls."""
     text = "\n".join([line for _, line in lines])
-    record = log.makeRecord(log.name, logging.INFO, "", 0, text, (), None)
+    record = logger.makeRecord(logger.name, logging.INFO, "", 0, text, (), None)
     record.lines = lines
-    log.handle(record)
+    logger.handle(record)
 
 
 class Lines(logging.Formatter):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..core import control_events, sse
-from ..errors import Unavailable
-from ..scheduling import give_way
-from .deadlines import Lifetime
+from ..errors import ServiceUnavailable
+from ..scheduling import yield_to_loop
+from .deadlines import Deadlines
 from .read_queue import Left, Reading
-from .seat import Seat, hand
+from .seat import Seat, deliver
 from .socket_protocol import direct
 
 if TYPE_CHECKING:
@@ -25,18 +25,19 @@ if TYPE_CHECKING:
     from ..core.sse import Payload
     from .feeds import Feed
     from .hub import Hub
-    from .socket_protocol import Peer
+    from .socket_protocol import SubscriberSocket
 
 _ANNOUNCED = 64 << 10  # bytes of what is in no log, at once
 _RETRY = 5  # seconds between two looks at a log that is away, jittered
 _HEARTBEAT = sse.Payload(sse.HEARTBEAT)
 
 
-class Subscription(Seat):
+class Subscriber(Seat):
     """One open stream.
 
-    :param place: where it begins; what lies after it is sent.
-    :param lost: why events before `place` cannot be sent (`aged`, `unknown`); None: none are lost.
+    :param position: where it begins; what lies after it is sent.
+    :param lost: why events before `position` cannot be sent: `aged` or `unknown`. None if all
+        can.
     :param grant: what the reader's token says, and until when.
     """
 
@@ -50,32 +51,33 @@ class Subscription(Seat):
         "_reading",
         "client",
         "grant",
-        "heard",
         "life",
         "lost",
         "name",
         "reason",
+        "transient_position",
     )
 
     def __init__(
-        self, hub: Hub, feed: Feed, place: EventId, *, lost: str | None, grant: Grant
+        self, hub: Hub, feed: Feed, position: EventId, *, lost: str | None, grant: Grant
     ) -> None:
-        super().__init__(feed, place)
+        super().__init__(feed, position)
         self.client = ""  # whose stream it is, as far as limits ask
-        self.heard = hub.fanout.announced.head  # all that is in no log up to here was given to it
+        # All transient events up to here were sent to it.
+        self.transient_position = hub.fanout.transient.head
         self.name = f"urn:uuid:{uuid4()}" if hub.presence else ""
         self.reason: str | None = None
         self._hub = hub
         self.lost = lost
         self.grant = grant
-        self._connection: Peer | None = None
+        self._connection: SubscriberSocket | None = None
         self._gap: Gap | None = None  # in the log, that it was not told of
-        self.life = Lifetime(hub.settings.max_age, grant.expires)
+        self.life = Deadlines(hub.settings.max_age, grant.expires)
         self._expiring = False  # it is to be told so
         self._caught_up = False
         self._reading: Reading | None = None  # what it reads of the past, while it does
 
-    def frames(self, connection: Peer | None = None) -> Iterator[bytes]:
+    def frames(self, connection: SubscriberSocket | None = None) -> Iterator[bytes]:
         """Yield all that the reader is sent, until one of the reasons of `end`.
 
         :param connection: the reader's socket, where the server hands it over: events go straight
@@ -112,7 +114,7 @@ class Subscription(Seat):
             `error`; the first one counts.
         """
         self.reason = self.reason or reason
-        self.woken.set()
+        self.wakeup.set()
         if self._reading:
             self._reading.cancel()
 
@@ -125,10 +127,10 @@ class Subscription(Seat):
     def tell(self, payload: Payload, upto: EventId) -> None:
         """Hand a parked reader its part of what is in no log, which may be nothing."""
         if self.parked:
-            self.heard = upto
+            self.transient_position = upto
             if payload.plain:
                 self._keep_up()
-                hand([self], payload, self.cursor, self.told, 0)
+                deliver([self], payload, self.cursor, self.last_id_sent, 0)
 
     def look_again(self) -> None:
         """Wake a parked reader to look for what it was not given."""
@@ -139,7 +141,7 @@ class Subscription(Seat):
         """Give a parked reader a heartbeat."""
         if self.parked:
             self._keep_up()
-            hand([self], _HEARTBEAT, self.cursor, self.told, 0)
+            deliver([self], _HEARTBEAT, self.cursor, self.last_id_sent, 0)
 
     def park(self) -> None:
         """Be handed what comes, from this instant."""
@@ -154,11 +156,11 @@ class Subscription(Seat):
     def wake(self) -> None:
         """Be handed nothing more, and look for it."""
         self.unpark()
-        self.woken.set()
+        self.wakeup.set()
 
     def _keep_up(self) -> None:
         # While it was parked it was given all that it sees of what was handed out.
-        self.cursor = max(self.cursor, self._hub.fanout.dispatched)
+        self.cursor = max(self.cursor, self._hub.fanout.dispatched_up_to)
 
     def _left(self) -> None:
         stalled = self._connection is not None and self._connection.stalled
@@ -168,7 +170,7 @@ class Subscription(Seat):
         if not self._expiring or self.grant.expires is None:
             return b""
         self._expiring = False
-        self.told = self.cursor
+        self.last_id_sent = self.cursor
         return self._said("hub.expiring", expires=round(self.grant.expires))
 
     def _missed(self) -> Iterable[bytes]:
@@ -180,7 +182,7 @@ class Subscription(Seat):
         while self.reason is None:
             try:
                 frames = self._looked(self._reading, began)
-            except Unavailable:
+            except ServiceUnavailable:
                 return [self._patience()]
             except Left:
                 break
@@ -193,12 +195,12 @@ class Subscription(Seat):
         found = self._hub.history.look(self.feed, reading, self.cursor)
         if gap := self._gap or found.gap:
             self._gap = None
-            self.cursor = self.told = gap.place
+            self.cursor = self.last_id_sent = gap.position
             return [self._said("hub.reset", reason=gap.reason)]
         self.cursor = found.upto
         if not found.more:
             return self._at_head()
-        give_way()  # a fast reader never blocks: let the others have their turn
+        yield_to_loop()  # a fast reader never blocks: let the others have their turn
         if found.seen:
             return self._replayed(found.seen)
         # What lies behind need not be looked through again.
@@ -213,7 +215,7 @@ class Subscription(Seat):
         return self._renewed()
 
     def _replayed(self, seen: list[Event]) -> Iterable[bytes]:
-        self.told = seen[-1].place
+        self.last_id_sent = seen[-1].position
         self.sent += len(seen)
         replay = self._hub.history.replays.replay(self.client, self.feed, seen)
         self._hub.metrics.delivered(len(seen), replay.size)
@@ -222,31 +224,33 @@ class Subscription(Seat):
     def _patience(self) -> bytes:
         """Wait for a log that is away; the reader stays, and sees that somebody is there."""
         longest = min(self._hub.settings.heartbeat, _RETRY)
-        self.woken.wait(random.uniform(0.5, 1) * longest)  # noqa: S311 - no secret
-        self.woken.clear()
+        self.wakeup.wait(random.uniform(0.5, 1) * longest)  # noqa: S311 - no secret
+        self.wakeup.clear()
         return sse.HEARTBEAT
 
     def _misses_announced(self) -> bool:
-        return self.feed.hears and self.heard < self._hub.fanout.announced.head
+        return (
+            self.feed.wants_presence and self.transient_position < self._hub.fanout.transient.head
+        )
 
     def _announced(self) -> bytes:
         """Return what is in no log and was not given to it."""
-        announced = self._hub.fanout.announced
+        transient = self._hub.fanout.transient
         while self._misses_announced():
-            if self.heard < announced.floor:
-                self.heard = announced.head
+            if self.transient_position < transient.floor:
+                self.transient_position = transient.head
                 return self._said("hub.reset", reason="presence")
-            events = announced.since(self.heard, _ANNOUNCED)
-            self.heard = events[-1].place
-            if frames := self.feed.frames(filter(self.feed.sees, events), {}):
+            events = transient.since(self.transient_position, _ANNOUNCED)
+            self.transient_position = events[-1].position
+            if frames := self.feed.frames(filter(self.feed.matches, events), {}):
                 return frames
         return b""
 
     def _renewed(self) -> Iterable[bytes]:
-        return () if self.told >= self._hub.fanout.renew_before else [self._marked()]
+        return () if self.last_id_sent >= self._hub.fanout.stale_before else [self._marked()]
 
     def _marked(self) -> bytes:
-        self.told = self.cursor
+        self.last_id_sent = self.cursor
         return self._said("hub.mark")
 
     def _awaited(self) -> bytes:
@@ -258,9 +262,9 @@ class Subscription(Seat):
         self._reading = None
         if not self._caught_up:
             self._caught_up = True
-            self._hub.metrics.caught_up(self.sent)
-        self.woken.wait()
-        self.woken.clear()
+            self._hub.metrics.replay_done(self.sent)
+        self.wakeup.wait()
+        self.wakeup.clear()
         if self.parked:  # it is to end
             self.unpark()
             self._keep_up()
@@ -274,7 +278,7 @@ class Subscription(Seat):
         """End the stream if it is too old, or its token, at a monotonic time; tell it before."""
         if self.life.ends_soon(now):
             self._expiring = True
-            self.woken.set()
+            self.wakeup.set()
         if reason := self.life.over(now):
             self.end(reason)
 
@@ -285,12 +289,12 @@ class Subscription(Seat):
         }
         if self.name:
             about["subscriber"] = self.name
-        return control_events.opening(about, self.cursor, self.lost, self._hub.settings.retry)
+        return control_events.open_event(about, self.cursor, self.lost, self._hub.settings.retry)
 
     def _farewell(self, reason: str) -> bytes:
         settings = self._hub.settings
         spread = settings.drain if reason == "drain" else 0
-        return control_events.farewell(reason, self.cursor, settings.retry, spread)
+        return control_events.bye_event(reason, self.cursor, settings.retry, spread)
 
     def _said(self, name: str, **about: object) -> bytes:
-        return control_events.said(name, about, self.cursor)
+        return control_events.control_event(name, about, self.cursor)

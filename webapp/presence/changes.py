@@ -11,7 +11,7 @@ from ..brokers.roster import TOGETHER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MOST_BYTES = 8 << 20  # of what one process writes down
 _MOST_OF_ONE = 3 / 4  # of these, that one client has: a stranger leaves room for others
@@ -49,7 +49,7 @@ class Changes:
         if self._bytes + size > MOST_BYTES or self._bytes_of[client] + size > most:
             if not self._overfull:
                 told = "who listens is over %d bytes, or %d of one address: others are not listed"
-                log.warning(told, MOST_BYTES, most)
+                logger.warning(told, MOST_BYTES, most)
             self._overfull = True
             return
         # At the limit each one that leaves makes room for one: that is no news.

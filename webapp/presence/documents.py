@@ -11,12 +11,12 @@ from ..core.topics import SUBSCRIPTIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..hub.subscriber import Subscription
+    from ..hub.subscriber import Subscriber
 
 CONTEXT = "https://mercure.rocks/"
 
 
-def described(
+def subscription_documents(
     name: str, text: str, only: str | None = None, *, active: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield a reader's subscriptions from what is written down: one for each selector, or only
@@ -36,11 +36,11 @@ def described(
         }
 
 
-def about(reader: Subscription) -> str:
+def about(subscriber: Subscriber) -> str:
     """Return what is written down of a reader."""
-    payload = reader.grant.payload
+    payload = subscriber.grant.payload
     said = "null" if payload is None else _said(payload)
-    return f'{{"topics": {reader.feed.listed}, "payload": {said}}}'
+    return f'{{"topics": {subscriber.feed.listed}, "payload": {said}}}'
 
 
 def _said(payload: Any) -> str:

@@ -6,14 +6,14 @@ import json
 from time import monotonic, time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..scheduling import paced
+from ..scheduling import cooperative
 from ..tasks import Skipping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..auth.authorizer import Grant
-    from ..brokers.roster import Roster
+    from ..brokers.roster import PresenceStore
 
 REVOKE = "#"
 """How a notice of a revocation begins."""
@@ -32,7 +32,7 @@ class Revoked(NamedTuple):
 
     def means(self, grant: Grant) -> bool:
         """Whether a token is one of them."""
-        mine = grant.bearer if self.kind == "token" else grant.subject
+        mine = grant.token_id if self.kind == "token" else grant.subject
         if mine != self.value:
             return False
         # A token is one token, whatever the clock said by which it was made.
@@ -45,15 +45,15 @@ class Revocations:
     :param max_age: seconds after which a subject's revocation is forgotten.
     """
 
-    def __init__(self, roster: Roster, max_age: float) -> None:
+    def __init__(self, roster: PresenceStore, max_age: float) -> None:
         self._roster = roster
         self._max_age = max_age
         self._known: dict[tuple[str, str], tuple[Revoked, float]] = {}
         self._swept = monotonic()
 
-    def refuses(self, grant: Grant) -> bool:
+    def is_revoked(self, grant: Grant) -> bool:
         """Whether a token was revoked."""
-        for key in (("token", grant.bearer), ("subject", grant.subject)):
+        for key in (("token", grant.token_id), ("subject", grant.subject)):
             found = self._known.get(key)  # type: ignore[arg-type] # None is no key
             if found and found[1] > time() and found[0].means(grant):
                 return True
@@ -82,10 +82,10 @@ class Revocations:
         :raises Unavailable: it cannot be read.
         """
         subjects, revoked = self._roster.subjects(), self._roster.revoked()
-        for subject, at in paced(subjects):
+        for subject, at in cooperative(subjects):
             with _SKIPPING:
                 self._refuse(Revoked("subject", subject, float(at)), at + self._max_age)
-        for what, until in paced(revoked):
+        for what, until in cooperative(revoked):
             with _SKIPPING:
                 found = _loads(what)
                 # Hubs of before wrote a subject down for ever.
@@ -95,7 +95,7 @@ class Revocations:
 
     def remember(self, revoked: Iterable[tuple[str, float]]) -> None:
         """Refuse tokens until a time each; what is refused already stays so."""
-        for what, until in paced(revoked):
+        for what, until in cooperative(revoked):
             with _SKIPPING:  # it may be damaged
                 self._refuse(_loads(what), until)
         self._forget_ended()
@@ -110,7 +110,7 @@ class Revocations:
         if monotonic() - self._swept < _SWEEP:
             return
         self._swept, now = monotonic(), time()
-        for key, (_, until) in paced(list(self._known.items())):
+        for key, (_, until) in cooperative(list(self._known.items())):
             if until <= now:
                 self._known.pop(key, None)
 

@@ -17,24 +17,24 @@ import gevent
 from gevent.event import Event as Signal
 
 from ..brokers.roster import CAME, LEFT, MOMENT
-from ..core.events import Announcement, Event, HubDraft
+from ..core.events import Event, HubDraft, TransientEvent
 from ..errors import TidingsError
-from ..scheduling import paced
+from ..scheduling import cooperative
 from ..tasks import Skipping, lasting, skip
 from .changes import Changes
-from .documents import CONTEXT, about, described
+from .documents import CONTEXT, about, subscription_documents
 from .revocations import REVOKE, Revocations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..auth.authorizer import Grant
-    from ..brokers.roster import Roster
+    from ..brokers.roster import PresenceStore
     from ..hub.hub import Hub
-    from ..hub.subscriber import Subscription
+    from ..hub.subscriber import Subscriber
     from .revocations import Revoked
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _KICK = "!"  # how a notice about those who are sent away begins
 _KICKED = 1000  # streams in one notice
@@ -51,7 +51,7 @@ class Presence:
     :param lease: in seconds, after which a killed process's readers are gone.
     """
 
-    def __init__(self, hub: Hub, roster: Roster, lease: float) -> None:
+    def __init__(self, hub: Hub, roster: PresenceStore, lease: float) -> None:
         self._hub = hub
         self._roster = roster
         self._beat = lease * MOMENT
@@ -82,33 +82,34 @@ class Presence:
         try:
             gevent.with_timeout(_FAREWELL, self._roster.retire, timeout_value=None)
         except TidingsError as error:
-            log.warning("others will notice that this process's readers left: %s", error)
+            logger.warning("others will notice that this process's readers left: %s", error)
         self._roster.close()
 
-    def __call__(self, reader: Subscription, opened: bool) -> None:  # noqa: FBT001 - an observer
+    def __call__(self, subscriber: Subscriber, opened: bool) -> None:  # noqa: FBT001 - an observer
         """Note that a reader came or left."""
         if opened:
-            self._changes.came(reader.name, reader.client, about(reader))
+            self._changes.came(subscriber.name, subscriber.client, about(subscriber))
         else:
-            self._changes.left(reader.name)
+            self._changes.left(subscriber.name)
         if self._changes:
             self._changed.set()
 
     def subscribers(
         self, topic: str | None = None, subscriber: str | None = None
     ) -> list[tuple[str, str]]:
-        """Return who is subscribed anywhere, and the text about each, which `described` reads.
+        """Return all subscribers of all processes, each with its record, which
+        `subscription_documents` reads.
 
         :param topic: return only those that have this selector.
         :param subscriber: return only this one.
         :raises Unavailable: what keeps the roster cannot be reached.
         """
         found = list[tuple[str, str]]()
-        for name, text in paced(self._roster.readers()):
+        for name, text in cooperative(self._roster.subscribers()):
             with _SKIPPING:  # it may be damaged
                 if subscriber not in {None, name}:
                     continue
-                if topic is None or any(described(name, text, topic, active=True)):
+                if topic is None or any(subscription_documents(name, text, topic, active=True)):
                     found.append((name, text))
         return found
 
@@ -122,9 +123,9 @@ class Presence:
         self._revocations.add(revoked, until)
         self._end_refused()
 
-    def refuses(self, grant: Grant) -> bool:
+    def is_revoked(self, grant: Grant) -> bool:
         """Whether a token was revoked."""
-        return self._revocations.refuses(grant)
+        return self._revocations.is_revoked(grant)
 
     # Writing
 
@@ -140,7 +141,7 @@ class Presence:
                 known = self._renew(changes)
             except TidingsError as error:
                 if rest == _FIRST_REST:
-                    log.warning("who listens cannot be written down: %s", error)
+                    logger.warning("who listens cannot be written down: %s", error)
                 self._changes.restore(changes)
                 gevent.sleep(rest)
                 rest = min(_LONGEST_REST, rest * 2)
@@ -168,9 +169,9 @@ class Presence:
     def _again(self, changes: dict[str, str | None]) -> None:
         # This process was silent for longer than its lease, and what it had written was dropped.
         self._changes.lose(changes)
-        for reader in paced(self._hub):
+        for subscriber in cooperative(self._hub):
             with _SKIPPING:
-                self._changes.again(reader.name, about(reader))
+                self._changes.again(subscriber.name, about(subscriber))
 
     # Following
 
@@ -188,7 +189,7 @@ class Presence:
                 continue  # the writer says so, and sets the signal when it is back
             self._told = news.upto
             if not news.whole:
-                self._hub.fanout.forget_announced()
+                self._hub.fanout.reset_transient()
                 self._number += 1  # the number that now stands for what was missed
             self._heed(news.notices)
             if news.notices:
@@ -196,7 +197,7 @@ class Presence:
 
     def _heed(self, notices: list[str]) -> None:
         kicked, revoked = set[str](), list[tuple[str, float]]()
-        for notice in paced(notices):
+        for notice in cooperative(notices):
             with _SKIPPING:
                 sign, text = notice[:1], notice[1:]
                 if sign == _KICK:
@@ -209,8 +210,8 @@ class Presence:
         if revoked:
             self._revocations.remember(revoked)
             self._end_refused()
-        if self._hub.fanout.feeds.hearing:
-            self._hub.fanout.announce(self._events(notices))
+        if self._hub.fanout.feeds.presence_feeds:
+            self._hub.fanout.deliver_announced(self._events(notices))
 
     def _events(self, notices: list[str]) -> Iterator[Event]:
         """Yield what is told of some notices; they are made only when they are asked for, since
@@ -220,28 +221,28 @@ class Presence:
             if (sign := notice[:1]) in {CAME, LEFT}:
                 with _SKIPPING:
                     name, _, told = notice[1:].partition(" ")
-                    for document in described(name, told, active=sign == CAME):
+                    for document in subscription_documents(name, told, active=sign == CAME):
                         yield self._event(document)
 
     def _event(self, document: dict[str, Any]) -> Event:
         data = json.dumps({"@context": CONTEXT, **document}, allow_nan=False)
         draft = HubDraft(topics=(document["id"],), data=data, private=True)
         self._number += 1
-        return Announcement(self._number, draft)
+        return TransientEvent(self._number, draft)
 
     def _kick(self, names: set[str]) -> None:
-        for reader in paced(self._hub):
-            if reader.name in names:
-                reader.end("kicked")
+        for subscriber in cooperative(self._hub):
+            if subscriber.name in names:
+                subscriber.end("kicked")
 
     def _learn(self) -> None:
         self._revocations.learn()
         self._end_refused()
 
     def _end_refused(self) -> None:
-        for reader in paced(self._hub):
-            if self.refuses(reader.grant):
-                reader.end("kicked")
+        for subscriber in cooperative(self._hub):
+            if self.is_revoked(subscriber.grant):
+                subscriber.end("kicked")
 
 
 def _parts(names: list[str]) -> Iterator[list[str]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checked_worker import Log
+    from .checked_worker import AccessLogger
     from .worker import StreamWorker
 
-__all__ = ["Log", "StreamWorker"]
+__all__ = ["AccessLogger", "StreamWorker"]
 
 
 def __getattr__(name: str) -> object:
@@ -17,9 +17,9 @@ def __getattr__(name: str) -> object:
         from .worker import StreamWorker
 
         return StreamWorker
-    if name == "Log":
-        from .checked_worker import Log
+    if name == "AccessLogger":
+        from .checked_worker import AccessLogger
 
-        return Log
+        return AccessLogger
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

@@ -15,7 +15,7 @@ from ..tasks import skip
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _QUIET = 60  # seconds between two lines about it
@@ -32,7 +32,7 @@ class Pause(GreenletExit):
     """Accept nobody for a moment: gevent then waits, 10 ms at first, and reports nothing."""
 
 
-class Listener(StreamServer):
+class Acceptor(StreamServer):
     """Accepts; where there are no files left, others make room.
 
     :param make_room: lets some connections go that are only waiting.
@@ -56,6 +56,6 @@ class Listener(StreamServer):
                 raise Pause from None
             if time.monotonic() - self._told > _QUIET:
                 self._told = time.monotonic()
-                log.error("no connection can be accepted: %s", error.strerror)  # noqa: TRY400
+                logger.error("no connection can be accepted: %s", error.strerror)  # noqa: TRY400
             self.make_room()
             raise Pause from None

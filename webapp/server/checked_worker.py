@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..errors import TidingsError
 
 
-class Log(Logger):
+class AccessLogger(Logger):
     """gunicorn's log, with one line for one request whatever its path decodes to."""
 
     def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
@@ -46,7 +46,7 @@ class CheckedWorker(GeventWorker):
         from . import conf
 
         if type(log) is Logger:
-            log.__class__ = Log
+            log.__class__ = AccessLogger
         if cfg.on_starting is not conf.on_starting:
             conf.begin(cfg)
         conf.complete(cfg)
@@ -72,16 +72,16 @@ class CheckedWorker(GeventWorker):
     def _share_numbers(self) -> None:
         """Count where all workers see it, or alone."""
         try:
-            metrics_dir.keep()
+            metrics_dir.ensure()
         except OSError as error:
             self.log.warning("This worker's numbers are not shared: %s", error)
             metrics_dir.leave()
             return
         if self.number is not None:
             # Not before: the library looks for the directory when it is imported.
-            from ..metrics import be_worker
+            from ..metrics import set_worker_id
 
-            be_worker(self.number)
+            set_worker_id(self.number)
 
     def give_up(self, error: TidingsError, status: int | None = None) -> NoReturn:
         """Say why it does not start, and end the process.

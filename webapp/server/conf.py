@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..config import exposure
-from ..config.startup import greeting, load_settings, or_end, raise_file_limit
+from ..config.startup import load_settings, or_end, raise_file_limit, startup_message
 from . import metrics_dir
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ control_socket_disable = True
 forwarder_headers = ""
 # Static files are small, and go through the worker's timed writes.
 sendfile = False
-logger_class = "webapp.server.Log"
+logger_class = "webapp.server.AccessLogger"
 # Tokens may be in query strings: the path only.
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s %(L)ss'
 
@@ -84,7 +84,7 @@ def begin(cfg: Any) -> None:
     """Do what must be done once, before there is a worker."""
     or_end(exposure.check, settings, cfg.workers, [])
     try:
-        metrics_dir.begin()
+        metrics_dir.create()
     except OSError as error:
         sys.exit(f"Tidings does not start: There is no folder for its metrics: {error}.")
 
@@ -93,7 +93,7 @@ def when_ready(server: Any) -> None:
     """Check the sockets that there are now, and say where to look and what is open."""
     addresses = [it.getsockname() for it in server.LISTENERS] or server.cfg.address
     or_end(exposure.check, settings, server.cfg.workers, addresses)
-    server.log.info(greeting(settings, addresses, tls=server.cfg.is_ssl))
+    server.log.info(startup_message(settings, addresses, tls=server.cfg.is_ssl))
     if settings.port is not None and settings.broker_url.startswith("sqlite:"):
         server.log.warning(
             "The log is a file of this machine: a redeploy may erase it, and a second machine has"
@@ -103,17 +103,17 @@ def when_ready(server: Any) -> None:
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Number the workers: who comes after one that is gone takes its place."""
-    worker.number = metrics_dir.free_number(it.number for it in server.WORKERS.values())
+    worker.number = metrics_dir.next_worker_id(it.number for it in server.WORKERS.values())
 
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Forget what a worker was doing; what it did stays counted."""
-    metrics_dir.forget(worker.number)
+    metrics_dir.discard_worker(worker.number)
 
 
 def on_exit(_server: Any) -> None:
     """Leave nothing behind."""
-    metrics_dir.end()
+    metrics_dir.remove()
 
 
 def post_fork(_server: Any, _worker: Any) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from gunicorn import util
 from gunicorn.http.body import ChunkedReader
 
-from ..errors import TimedOut, Unavailable
-from ..scheduling import give_way
-from .hangup import Watch
+from ..errors import RequestTimeout, ServiceUnavailable
+from ..scheduling import yield_to_loop
+from .hangup import HangupWatcher
 from .socket_writer import Output
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _VANISHED = 4  # write time-outs, after which the system gives up a peer that is silent
 _DRIPPING = 10  # body time-outs that a body may take in all; a pipe may take for ever
@@ -33,7 +33,7 @@ _LOOK_EVERY_S = 2  # whether the token of a silent pipe is still good
 _SEND_BUFFER = 128 << 10  # what the kernel may hold for a reader that does not read
 
 
-class Connection(Output):
+class ClientConnection(Output):
     """A client's socket as gunicorn's parser and response use it, with our time-outs.
 
     It is `waiting` for a request, then reads its head within the header time-out, then its body
@@ -67,8 +67,8 @@ class Connection(Output):
         self,
         sock: Any,
         settings: Settings,
-        waiters: dict[Connection, None] | None = None,
-        pipes: dict[Connection, None] | None = None,
+        waiters: dict[ClientConnection, None] | None = None,
+        pipes: dict[ClientConnection, None] | None = None,
     ) -> None:
         super().__init__(sock, settings)
         self.trusted: bool | None = None  # as a proxy; None: nobody has asked yet
@@ -109,7 +109,7 @@ class Connection(Output):
         """Set the socket's time-out."""
         self._sock.settimeout(seconds)
 
-    def await_request(self) -> None:
+    def begin_request(self) -> None:
         """The last answer is out; gunicorn's keepalive bounds the wait for the next request."""
         head, self._head = self._head, None
         if head:
@@ -119,7 +119,7 @@ class Connection(Output):
         self._request = None  # it knows this connection: no cycle for the collector
         self._deadline = float("inf")
 
-    def await_body(self, request: Any) -> None:
+    def begin_body(self, request: Any) -> None:
         """The head is complete."""
         self._waiting, self._body, self._request = False, True, request
         self._deadline = time.monotonic() + self._settings.body_timeout * _DRIPPING
@@ -155,13 +155,13 @@ class Connection(Output):
                 self._finishing = self._live  # it is answered with its count
                 return b""
             detail = "The body stopped arriving."
-            raise TimedOut(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
+            raise RequestTimeout(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
         except OSError:
             return b""
         if self.evicted:
             detail = "The hub has no files left, and this pipe was silent for the longest time."
             remedy = "Send what follows the last published line through a new one."
-            raise Unavailable(detail, remedy, reason="connections")
+            raise ServiceUnavailable(detail, remedy, reason="connections")
         if self._waiting and data:
             self._waiting = False
             self._deadline = time.monotonic() + self._settings.header_timeout
@@ -176,7 +176,7 @@ class Connection(Output):
             else:
                 # A client that sends without a pause never waits.
                 if time.monotonic() - self._turn > _SLICE:
-                    give_way()
+                    yield_to_loop()
                     self._turn = time.monotonic()
                 return data
         waiting = self._pipes if self._live else self._waiters
@@ -215,11 +215,11 @@ class Connection(Output):
         else:
             self._sock.close()
 
-    def watched(self, gone: Callable[[], None]) -> Watch:
+    def watched(self, gone: Callable[[], None]) -> HangupWatcher:
         """Call `gone` once the client hangs up, half or whole, or sends more than a few bytes."""
         # What comes is thrown away, and may have been part of a request.
         self._deaf = True
-        return Watch(self, gone)
+        return HangupWatcher(self, gone)
 
     def answer_last(self) -> None:
         """Close after this answer, and say so: what the client sent meanwhile was thrown away."""
@@ -258,7 +258,7 @@ class Connection(Output):
         try:
             self._sock.shutdown(how)
         except OSError:
-            log.debug("the client was gone already")
+            logger.debug("the client was gone already")
 
     def _patience(self) -> float | None:
         left = max(self._deadline - time.monotonic(), 0.001)

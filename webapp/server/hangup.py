@@ -10,17 +10,17 @@ import gevent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .connection import Connection
+    from .connection import ClientConnection
 
 STRAY = 4 << 10  # bytes a reader may send into its own stream before it is let go
 
 
-class Watch:
+class HangupWatcher:
     """Looks at a reader's socket while its stream is open."""
 
     __slots__ = ("_connection", "_gone", "_raw", "_room", "_watcher")
 
-    def __init__(self, connection: Connection, gone: Callable[[], None]) -> None:
+    def __init__(self, connection: ClientConnection, gone: Callable[[], None]) -> None:
         self._connection = connection
         self._raw = connection._raw  # noqa: SLF001 - they are one
         self._gone = gone

@@ -25,7 +25,7 @@ _ROOM = 16 << 20  # bytes, for some hundred workers
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
 
 
-def begin() -> None:
+def create() -> None:
     """Make a fresh directory, and remove those of masters that were killed.
 
     :raises OSError: there is no place for it.
@@ -51,7 +51,7 @@ def _fresh(base: Path) -> str:
             return directory
 
 
-def keep() -> None:
+def ensure() -> None:
     """Make the directory anew where somebody removed it, and hold it while this worker lives.
 
     :raises OSError: another user has made one of its name meanwhile.
@@ -90,18 +90,18 @@ def _lock(directory: str | Path, how: int = fcntl.LOCK_EX) -> int:
     return held
 
 
-def free_number(taken: Iterable[int | None]) -> int:
+def next_worker_id(taken: Iterable[int | None]) -> int:
     """Return the lowest number that no worker has."""
     numbers = set(taken)
     return next(number for number in count() if number not in numbers)
 
 
-def forget(number: int) -> None:
+def discard_worker(number: int) -> None:
     """Remove what a worker that is gone was doing."""
     for path in Path(os.environ[DIRECTORY]).glob(f"gauge_live*_{number}.db"):
         path.unlink(missing_ok=True)
 
 
-def end() -> None:
+def remove() -> None:
     """Remove the directory."""
     shutil.rmtree(os.environ[DIRECTORY], ignore_errors=True)

@@ -43,7 +43,7 @@ class StreamResponse(wsgi.Response):
     """The answer that is a stream: whether its connection goes on is nobody's concern."""
 
     def default_headers(self) -> list[str]:
-        """Return the head's first lines, without `Connection`."""
+        """Return the head's first lines, without `ClientConnection`."""
         lines: list[str] = super().default_headers()
         return [line for line in lines if not line.startswith("Connection:")]
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.http import errors as http_errors
 from gunicorn.http.body import ChunkedReader
 
-from ..errors import Invalid, TooLarge
+from ..errors import BadRequest, ContentTooLarge
 from .request_bounds import MAX_TRAILERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .connection import Connection
+    from .connection import ClientConnection
 
 
-class Input:
+class RequestBody:
     """A request's body; what breaks it becomes a refusal, and it can be read as it arrives."""
 
-    def __init__(self, body: Any, connection: Connection, length: str | None) -> None:
+    def __init__(self, body: Any, connection: ClientConnection, length: str | None) -> None:
         self.cut = False
         """Whether the hub ended the body, and not its client."""
         self._body = body
@@ -79,11 +79,11 @@ class Input:
             yield piece
 
 
-def _broken() -> Invalid:
+def _broken() -> BadRequest:
     detail = "The body broke off before its end, or its framing is broken."
-    return Invalid(detail, "Send all of it.")
+    return BadRequest(detail, "Send all of it.")
 
 
-def _trailers() -> TooLarge:
+def _trailers() -> ContentTooLarge:
     detail = f"The trailers after the body are over {MAX_TRAILERS} bytes."
-    return TooLarge(detail, "Send none; nothing in them is read.", reason="trailers")
+    return ContentTooLarge(detail, "Send none; nothing in them is read.", reason="trailers")

@@ -13,8 +13,8 @@ from gunicorn.http.body import ChunkedReader
 from gunicorn.http.errors import InvalidChunkSize, LimitRequestHeaders
 from gunicorn.http.message import Request
 
-from ..errors import Invalid
-from ..scheduling import Pace, give_way
+from ..errors import BadRequest
+from ..scheduling import TimeSlice, yield_to_loop
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -40,7 +40,7 @@ class BoundedRequest(Request):
         :raises LimitRequestHeaders: it is too long.
         """
         if unreader.buf.seek(0, 2):
-            give_way()  # it came along with the one before: others have their turn between
+            yield_to_loop()  # it came along with the one before: others have their turn between
         self._max_headers = self.limit_request_field_size + BESIDE
         # What follows the head may be read with it.
         self.max_buffer_headers = self._max_headers + _READ
@@ -80,15 +80,17 @@ class BoundedChunks(ChunkedReader):
 
         :raises Invalid: they are too many for what they hold.
         """
-        size, began, pace = 0, monotonic(), Pace()
+        size, began, pace = 0, monotonic(), TimeSlice()
         for count, piece in enumerate(pieces, 1):
             size += len(piece)
             if count % _LOOK_EVERY == 0:
                 paid = size / _CHUNK_BYTES + (monotonic() - began) * _CHUNKS_A_SECOND
                 if count > _CHUNKS + paid:
                     detail = "The body comes in too many chunks of a few bytes."
-                    raise Invalid(detail, "Send larger ones, a line or more each.", reason="chunks")
-                pace.keep()
+                    raise BadRequest(
+                        detail, "Send larger ones, a line or more each.", reason="chunks"
+                    )
+                pace.checkpoint()
             yield piece
 
     def parse_chunk_size(self, unreader: Any, data: Any = None) -> Any:

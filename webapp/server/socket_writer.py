@@ -9,7 +9,7 @@ from array import array
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..hub.socket_protocol import send_nothing
+from ..hub.socket_protocol import never_sends
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -88,7 +88,7 @@ class Output:
     def direct(self) -> tuple[bool, Send, object]:
         """Return whether the body is chunked, what sends what fits without waiting, and to what."""
         # Of the class: a method of each socket would be one more object for each reader.
-        return self._chunked, type(self._raw).send if self._plain else send_nothing, self._raw
+        return self._chunked, type(self._raw).send if self._plain else never_sends, self._raw
 
     def _fitting(self, data: bytes | memoryview) -> bytes | memoryview:
         """Send what fits; return the rest."""

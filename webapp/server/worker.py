@@ -21,14 +21,14 @@ from gunicorn.http import errors as http_errors
 
 from ..config.startup import file_limit
 from ..core import sse
-from ..errors import Misconfigured, Unavailable
+from ..errors import Misconfigured, ServiceUnavailable
 from ..hub.stream_log import Lines
 from . import patches
-from .acceptor import Address, Listener
+from .acceptor import Acceptor, Address
 from .checked_worker import CheckedWorker
-from .connection import Connection
+from .connection import ClientConnection
 from .parse_errors import refusal
-from .request_body import Input
+from .request_body import RequestBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,9 +72,9 @@ class StreamWorker(CheckedWorker):
         app = cast("Flask", self.wsgi)
         self.hub = app.extensions["tidings"]
         self.settings = self.hub.settings
-        self.connections: set[Connection] = set()
-        self.waiters: dict[Connection, None] = {}
-        self.pipes: dict[Connection, None] = {}
+        self.connections: set[ClientConnection] = set()
+        self.waiters: dict[ClientConnection, None] = {}
+        self.pipes: dict[ClientConnection, None] = {}
         self._most = min(self.worker_connections, file_limit()) * _FULL // 100
         self._share_log()
         self.cfg.set("limit_request_field_size", self.settings.max_header_bytes)
@@ -98,7 +98,7 @@ class StreamWorker(CheckedWorker):
         logging.logThreads = logging.logMultiprocessing = False
 
     def _with_connection(self, app: Flask) -> Callable[[dict[str, Any], Any], Any]:
-        """Return the app as gunicorn calls it, which finds its `Connection` in the environ."""
+        """Return the app as gunicorn calls it, with its `ClientConnection` in the environ."""
 
         def with_connection(environ: dict[str, Any], start_response: Any) -> Any:
             coding = environ.get("HTTP_TRANSFER_ENCODING", "chunked")
@@ -111,7 +111,7 @@ class StreamWorker(CheckedWorker):
             if not self.cfg.is_ssl:  # below TLS, a hang-up looks like any other record
                 environ["tidings.connection"] = connection
             length = environ.get("CONTENT_LENGTH")
-            environ["wsgi.input"] = Input(environ["wsgi.input"], connection, length)
+            environ["wsgi.input"] = RequestBody(environ["wsgi.input"], connection, length)
 
             def settle_and_start(status: str, headers: list[tuple[str, str]], *exc: Any) -> Any:
                 connection.settle()
@@ -134,7 +134,7 @@ class StreamWorker(CheckedWorker):
                 break
             except Misconfigured as error:
                 self.give_up(error)
-            except Unavailable as error:
+            except ServiceUnavailable as error:
                 if time.monotonic() > until:
                     self.give_up(error)
                 self.log.warning("Waiting for the log: %s", error)
@@ -168,7 +168,7 @@ class StreamWorker(CheckedWorker):
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""
-        connection: Any = Connection(client, self.settings, self.waiters, self.pipes)
+        connection: Any = ClientConnection(client, self.settings, self.waiters, self.pipes)
         self.connections.add(connection)
         if len(self.connections) > self._most:
             self._make_room(1)
@@ -191,13 +191,13 @@ class StreamWorker(CheckedWorker):
             connection.evict()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
-        """Serve one request of a `Connection`."""
-        sock.await_body(req)
+        """Serve one request of a `ClientConnection`."""
+        sock.begin_body(req)
         req.version = min(req.version, (1, 1))  # the answer's, too: gunicorn repeats any HTTP/1.x
         try:
             return super().handle_request(listener_name, req, sock, addr)
         finally:
-            sock.await_request()
+            sock.begin_request()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what gunicorn refuses itself like every other refusal."""
@@ -223,19 +223,19 @@ class StreamWorker(CheckedWorker):
             self._collect_in = _COLLECT_EVERY
             gc.collect()
 
-    def _server(self, listener: Any) -> Listener:
+    def _server(self, listener: Any) -> Acceptor:
         listener.setblocking(1)
         options: dict[str, Any] = {"spawn": Pool(self.worker_connections)}
         if self.cfg.is_ssl:
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
         address = Address(listener.getsockname())
-        server = Listener(listener, partial(self.handle, address), **options)
+        server = Acceptor(listener, partial(self.handle, address), **options)
         server.make_room = partial(self._make_room, _AT_ONCE)
         if self.cfg.workers > 1:
             server.max_accept = 1  # one that is busy leaves the next connection to the others
         return server
 
-    def _drain(self, servers: list[Listener]) -> None:
+    def _drain(self, servers: list[Acceptor]) -> None:
         until = time.monotonic() + self.settings.drain
         for server in servers:
             server.close()

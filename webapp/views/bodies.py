@@ -7,8 +7,8 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from ..core.events import Draft
-from ..errors import Invalid, TooLarge, Unavailable, Unreadable
-from ..scheduling import give_way, paced
+from ..errors import BadRequest, ContentTooLarge, ServiceUnavailable, UnsupportedMediaType
+from ..scheduling import cooperative, yield_to_loop
 from . import forms, json_values
 from .charset import check_charset
 
@@ -47,7 +47,9 @@ def drafts(
     check_encoding(request)
     body, kind = read(request, max_body), request.mimetype
     if kind == "application/json":
-        return [draft(value, default) for value in paced(json_values.several(body, MAX_BATCH))]
+        return [
+            draft(value, default) for value in cooperative(json_values.several(body, MAX_BATCH))
+        ]
     if kind in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         fields = forms.read(request, body)
     else:
@@ -56,7 +58,7 @@ def drafts(
             fields["data"] = forms.text(body)
     if not any(name in fields for name in _FIELDS):
         detail = f"The request has none of {', '.join(_FIELDS)}."
-        raise Invalid(detail, "Send data=…, as in curl -d data=hello; or set a Content-Type.")
+        raise BadRequest(detail, "Send data=…, as in curl -d data=hello; or set a Content-Type.")
     return [draft((_plain(fields), False), default)]
 
 
@@ -81,8 +83,8 @@ def lines(
         rest += begun  # all of the piece where no line ends in it
         if len(short) < len(found) or len(rest) > max_line:
             detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
-            raise TooLarge(detail, "Send smaller events, one a line.", reason="body_bytes")
-        give_way()  # a pipe that is always full never waits: let others have their turn
+            raise ContentTooLarge(detail, "Send smaller events, one a line.", reason="body_bytes")
+        yield_to_loop()  # a pipe that is always full never waits: let others have their turn
     if not getattr(request.environ["wsgi.input"], "cut", False):
         yield [bytes(rest)]
 
@@ -125,7 +127,7 @@ def _long(source: Any, begun: bytes, limit: int) -> bytes:
             _arriving["bytes"] += _CHUNK
             if _arriving["bytes"] > MOST_ARRIVING * limit:
                 detail = "Too many large bodies are arriving at once."
-                raise Unavailable(detail, "Send it again in a moment.", reason="bodies")
+                raise ServiceUnavailable(detail, "Send it again in a moment.", reason="bodies")
             if not (piece := source.read(_CHUNK)):
                 break
             pieces.append(piece)
@@ -143,10 +145,10 @@ def draft(value: Value, default: str | None) -> Draft:
     item, large = value
     if not isinstance(item, dict):
         detail = "An event is a JSON object."
-        raise Invalid(detail, 'Send one like {"topic": "news", "data": "hello"}.')
+        raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
     if unknown := item.keys() - _KNOWN:
         detail = f"An event has no {len(unknown)} such members; it has {', '.join(_FIELDS)}."
-        raise Invalid(detail, "Put your own members into data.")
+        raise BadRequest(detail, "Put your own members into data.")
     return Draft(
         topics=_topics(item.get("topic"), default),
         data=_data(item.get("data", ""), large=large),
@@ -177,7 +179,7 @@ def check_encoding(request: Request) -> None:
     check_charset(request.mimetype_params)
     if request.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         detail = "The body is compressed."
-        raise Unreadable(detail, "Send it as it is.")
+        raise UnsupportedMediaType(detail, "Send it as it is.")
 
 
 def _plain(fields: MultiDict[str, str]) -> Fields:
@@ -197,11 +199,11 @@ def _topics(value: object, default: str | None) -> tuple[str, ...]:
         return (default,)
     if value is None:
         detail = 'Missing "topic" parameter.'
-        raise Invalid(detail, "Name a topic; only /events has one by default.")
+        raise BadRequest(detail, "Name a topic; only /events has one by default.")
     topics = value if isinstance(value, list) else [value]
     if not all(isinstance(topic, str) for topic in topics):
         detail = "A topic is a string, and several are a list of strings."
-        raise Invalid(detail, 'Send "topic": "news" or "topic": ["news", "sport"].')
+        raise BadRequest(detail, 'Send "topic": "news" or "topic": ["news", "sport"].')
     return tuple(dict.fromkeys(topics))
 
 
@@ -212,23 +214,23 @@ def _data(value: object, *, large: bool) -> str:
         return json_values.written((value, large))
     except ValueError:
         detail = "The data has a number that JSON has not."
-        raise Invalid(detail, "Send null or a string instead of NaN and infinity.") from None
+        raise BadRequest(detail, "Send null or a string instead of NaN and infinity.") from None
     except RecursionError:
         detail = "The data is nested too deeply to be written again."
-        raise Invalid(detail, "Flatten it, or send it as a string.") from None
+        raise BadRequest(detail, "Flatten it, or send it as a string.") from None
 
 
 def _string(name: str, value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         detail = f"The {name} is not a string."
-        raise Invalid(detail, f"Send {name} as a JSON string.")
+        raise BadRequest(detail, f"Send {name} as a JSON string.")
     return value
 
 
 def _private(value: object) -> bool:
     if not isinstance(value, bool):
         detail = "private is true or false."
-        raise Invalid(detail, "Send it as a JSON boolean.")
+        raise BadRequest(detail, "Send it as a JSON boolean.")
     return value
 
 
@@ -242,9 +244,11 @@ def _retry(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     detail = 'Invalid "retry" parameter.'
-    raise Invalid(detail, "Send milliseconds as digits.")
+    raise BadRequest(detail, "Send milliseconds as digits.")
 
 
-def _too_large(limit: int) -> TooLarge:
+def _too_large(limit: int) -> ContentTooLarge:
     detail = f"The body is over TIDINGS_MAX_BODY_BYTES, {limit} bytes."
-    return TooLarge(detail, "Send less at once, or stream it as NDJSON.", reason="body_bytes")
+    return ContentTooLarge(
+        detail, "Send less at once, or stream it as NDJSON.", reason="body_bytes"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import Unreadable
+from ..errors import UnsupportedMediaType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,4 +17,4 @@ def check_charset(parameters: Mapping[str, str]) -> None:
     """
     if parameters.get("charset", "utf-8").lower() not in {"utf-8", "utf8", "ascii", "us-ascii"}:
         detail = "The body is in another encoding than UTF-8."
-        raise Unreadable(detail, "Send it as UTF-8.")
+        raise UnsupportedMediaType(detail, "Send it as UTF-8.")

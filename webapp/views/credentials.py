@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 COOKIE = "mercureAuthorization"
 
 
-def carried(
+def token_from_request(
     request: Request, args: Mapping[str, str], publish_origins: Iterable[str] = ()
 ) -> str | None:
     """Return a request's token from the first carrier that has one, in Mercure's order.

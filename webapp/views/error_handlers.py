@@ -12,14 +12,14 @@ from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.utils import get_host
 
-from ..errors import Invalid, TidingsError, problem
+from ..errors import BadRequest, TidingsError, problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flask import Flask
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Of our own: Werkzeug's descriptions may repeat what the client sent.
 _SAID = {
@@ -37,7 +37,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _failed)
 
 
-def refuse_made_up_hosts() -> None:
+def reject_foreign_hosts() -> None:
     """Answer a laptop's own names only: a page of another site may make one up for this hub and
     would then be of its origin (DNS rebinding).
 
@@ -50,7 +50,7 @@ def refuse_made_up_hosts() -> None:
     if not local or not _is_local_target(environ.get("RAW_URI", "/")):
         detail = "This hub answers to localhost only."
         remedy = "Use localhost; to serve other names, set TIDINGS_JWT_KEY or TIDINGS_OPEN=1."
-        raise Invalid(detail, remedy)
+        raise BadRequest(detail, remedy)
 
 
 @lru_cache
@@ -86,7 +86,7 @@ def _refused_by_werkzeug(error: HTTPException) -> Response:
 
 
 def _failed(error: Exception) -> Response:
-    log.error("a bug of the hub", exc_info=error)
+    logger.error("a bug of the hub", exc_info=error)
     current_app.extensions["tidings"].metrics.refused(TidingsError.reason)
     detail = "The hub failed; this is a bug, and its log says more."
     return _answer(problem(500, "Internal error", detail, "Report it with that log."), {})

@@ -9,35 +9,35 @@ import re
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify, request, stream_with_context
 from flask.globals import request_ctx
 
-from ..auth.authorizer import bearer
+from ..auth.authorizer import token_id
 from ..config.parsers import duration
 from ..core import sse
 from ..core.control_events import jittered_retry
 from ..core.events import MAX_NAME, check_name
 from ..core.topics import DEFAULT
-from ..errors import Invalid, TidingsError, TooLarge, TooMany, Unavailable
+from ..errors import BadRequest, ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
 from ..hub.history import Start
 from ..hub.quota import Rate, client
 from ..scheduling import rest
 from ..server.hangup import STRAY
 from . import bodies, forms
-from .credentials import carried
-from .ndjson import Pipe, PipeQuota
+from .credentials import token_from_request
+from .flask_app import PreparedResponse
+from .ndjson import NdjsonPublisher, PipeQuota
 from .origins import check_publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from _typeshed.wsgi import WSGIEnvironment
     from flask import Request
     from flask.typing import ResponseReturnValue
 
-    from ..auth.authorizer import Authority
+    from ..auth.authorizer import Authorizer
     from ..config.settings import Settings
     from ..core.events import Draft, Event
     from ..hub.hub import Hub
@@ -55,7 +55,7 @@ _PATIENCE = 5  # seconds over which those return that found no room
 CURSOR = r"[^\x00-\x1f\x7f]*"
 
 
-def make_blueprint(hub: Hub, authority: Authority, settings: Settings) -> Blueprint:
+def make_blueprint(hub: Hub, authority: Authorizer, settings: Settings) -> Blueprint:
     """Return the blueprint of both paths; on `/events` a missing topic means `events`."""
     bp = Blueprint("events", __name__)
     views = _Views(hub, authority, settings)
@@ -71,7 +71,7 @@ def make_blueprint(hub: Hub, authority: Authority, settings: Settings) -> Bluepr
 
 
 class _Views:
-    def __init__(self, hub: Hub, authority: Authority, settings: Settings) -> None:
+    def __init__(self, hub: Hub, authority: Authorizer, settings: Settings) -> None:
         self._hub = hub
         self._authority = authority
         self._settings = settings
@@ -84,7 +84,7 @@ class _Views:
         first = args.to_dict()  # a MultiDict raises and catches for each key that it has not
         selectors = _selectors(args.getlist("topic") + args.getlist("match"), default)
         start, envelope = _start(first), _envelope(first.get("envelope", "0"))
-        token = carried(request, first)
+        token = token_from_request(request, first)
         _refuse_large_body(request.content_length)
         try:
             grant = self._authority.reader(token)
@@ -95,7 +95,7 @@ class _Views:
             subscription = self._hub.subscribe(
                 selectors, grant, start, address, envelope=envelope, connection=connection
             )
-        except (Unavailable, TooMany) as error:
+        except (ServiceUnavailable, TooManyRequests) as error:
             return self._no_room(error)
         # The stream enters the context again, which would match the route once more.
         request_ctx.url_adapter = None
@@ -112,9 +112,9 @@ class _Views:
         """Put what the body says in the log, and answer with its ids."""
         asked = request_ctx.request  # each look through the proxy takes half a microsecond
         query = forms.query(asked)
-        if not self._settings.keyed:
+        if not self._settings.auth_enabled:
             check_publisher(asked, self._settings)
-        token = carried(asked, query.to_dict(), self._settings.publish_origins)
+        token = token_from_request(asked, query.to_dict(), self._settings.publish_origins)
         granted = self._authority.publisher(token)  # before a stranger's body is read
         if asked.mimetype == "application/x-ndjson":
             return self._pipe(default, token)
@@ -123,7 +123,7 @@ class _Views:
         drafts = bodies.drafts(asked, query, default, self._settings.max_body_bytes)
         ids = [event.id for event in self._append(granted, drafts, pay)]
         if not _wants_json(asked):
-            return _Ids("\n".join(ids), content_type="text/plain; charset=utf-8")
+            return PreparedResponse("\n".join(ids), content_type="text/plain; charset=utf-8")
         return jsonify(id=ids[-1], ids=ids, published=len(ids))
 
     def _pipe(self, default: str | None, token: str | None) -> ResponseReturnValue:
@@ -131,10 +131,10 @@ class _Views:
         bodies.check_encoding(request)
         pay = partial(self._pay_in_time, self._payer(token))
         step = int(min(_PIPE_STEP, self._rate.burst))
-        pipe = Pipe(partial(self._append_part, token, pay), default, step)
+        pipe = NdjsonPublisher(partial(self._append_part, token, pay), default, step)
         check, limit = partial(self._check_idle, token), self._settings.max_body_bytes
         try:
-            with self._pipes.place(self._publisher(token)):
+            with self._pipes.slot(self._publisher(token)):
                 for lines in bodies.lines(request, limit, check):
                     pipe.take(lines)
         except TidingsError as error:
@@ -145,7 +145,7 @@ class _Views:
 
     def _check_idle(self, token: str | None) -> None:
         """Refuse a token that has ended or was revoked; one whose key is away is good meanwhile."""
-        with suppress(Unavailable):
+        with suppress(ServiceUnavailable):
             self._authority.publisher(token)
 
     def _append_part(self, token: str | None, pay: Pay, drafts: list[Draft]) -> list[Event]:
@@ -157,11 +157,13 @@ class _Views:
         limit = self._settings.max_event_bytes
         if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in drafts):
             detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
-            raise TooLarge(detail, "Publish a link to it instead.", reason="event_bytes")
+            raise ContentTooLarge(detail, "Publish a link to it instead.", reason="event_bytes")
         limit = self._settings.max_topic_bytes
         if any(len(it.topics) * _TOPIC_BYTES > limit < _size(it.topics) for it in drafts):
             detail = f"The topics of an event are over TIDINGS_MAX_TOPIC_BYTES, {limit} bytes."
-            raise TooLarge(detail, "Name fewer topics, or shorter ones.", reason="topic_bytes")
+            raise ContentTooLarge(
+                detail, "Name fewer topics, or shorter ones.", reason="topic_bytes"
+            )
         pay(len(drafts))
         return self._hub.publish(drafts)
 
@@ -170,21 +172,21 @@ class _Views:
 
     def _publisher(self, token: str | None) -> str:
         # Where there is no key anybody can make tokens up.
-        keyed = token and self._settings.keyed
-        return bearer(token or "") if keyed else client(request.remote_addr)
+        auth_enabled = token and self._settings.auth_enabled
+        return token_id(token or "") if auth_enabled else client(request.remote_addr)
 
     def _pay(self, payer: str, count: int) -> None:
         if wait := self._rate.take(payer, count):
             detail = "Events come faster than TIDINGS_PUBLISH_RATE lets one client publish."
             remedy = "Wait as long as Retry-After says, or send them through an NDJSON pipe."
-            raise TooMany(detail, remedy, wait=wait, reason="rate")
+            raise TooManyRequests(detail, remedy, wait=wait, reason="rate")
 
     def _pay_in_time(self, payer: str, count: int) -> None:
         """Slow a pipe down to its rate, until the hub stops: what has arrived is published."""
         while (wait := self._rate.take(payer, count)) and not self._hub.draining:
             rest(min(wait, 1.0))
 
-    def _no_room(self, error: Unavailable | TooMany) -> ResponseReturnValue:
+    def _no_room(self, error: ServiceUnavailable | TooManyRequests) -> ResponseReturnValue:
         """Tell an EventSource to come back: for any status but 200 it would give up for good."""
         if "text/event-stream" not in request.headers.get("Accept", ""):
             raise error
@@ -193,19 +195,7 @@ class _Views:
         wait = self._settings.drain if reason == "drain" else _PATIENCE
         retry = jittered_retry(self._settings.retry + random.uniform(0, wait))  # noqa: S311
         # No id: it would move the cursor of a reader that was sent nothing.
-        return _stream([sse.frame(json.dumps({"reason": reason}), type="hub.bye", retry=retry)])
-
-
-class _Ids(Response):
-    """An answer that is complete as it is: Werkzeug looks for more to do than all of its making."""
-
-    def get_wsgi_response(
-        self,
-        environ: WSGIEnvironment,  # noqa: ARG002 - Werkzeug's signature
-    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
-        """Return the body, the status and the headers."""
-        body = cast("list[bytes]", self.response)
-        return body, self.status, self.headers.to_wsgi_list()
+        return _stream([sse.encode(json.dumps({"reason": reason}), type="hub.bye", retry=retry)])
 
 
 def _stream(frames: Iterable[bytes]) -> Response:
@@ -220,7 +210,7 @@ def _refuse_large_body(length: int | None) -> None:
     """Refuse a body that would end the stream: nothing of it is read."""
     if length and length > _MAX_GET_BODY:
         detail = f"A GET's body means nothing here, and this one is over {_MAX_GET_BODY} bytes."
-        raise TooLarge(detail, "Send none; topics belong into the URL.", reason="body_bytes")
+        raise ContentTooLarge(detail, "Send none; topics belong into the URL.", reason="body_bytes")
 
 
 def _size(topics: tuple[str, ...]) -> int:
@@ -237,10 +227,12 @@ def _wants_json(asked: Request) -> bool:
 def _selectors(texts: list[str], default: str | None) -> frozenset[str]:
     if not texts and default is None:
         detail = 'Missing "topic" parameter.'
-        raise Invalid(detail, "Name a topic; only /events has one by default.")
+        raise BadRequest(detail, "Name a topic; only /events has one by default.")
     if len(texts) > MAX_SELECTORS:
         detail = f"A stream has at most {MAX_SELECTORS} topics; this one asks for {len(texts)}."
-        raise Invalid(detail, "Open several streams, or use a URI template or *.", reason="topics")
+        raise BadRequest(
+            detail, "Open several streams, or use a URI template or *.", reason="topics"
+        )
     for text in texts:
         check_name("topic", text)
     return frozenset(texts or [default or ""])
@@ -249,7 +241,9 @@ def _selectors(texts: list[str], default: str | None) -> frozenset[str]:
 def _envelope(text: str) -> bool:
     if text not in {"0", "1"}:
         detail = "envelope is 1 or 0."
-        raise Invalid(detail, "Send envelope=1 to get each event as JSON with its topics, or none.")
+        raise BadRequest(
+            detail, "Send envelope=1 to get each event as JSON with its topics, or none."
+        )
     return text == "1"
 
 
@@ -261,7 +255,7 @@ def _start(args: dict[str, str]) -> Start:
         cursor, encoding = args.get("last_event_id") or args.get("lastEventID"), "utf-8"
     if cursor and (len(cursor.encode(encoding)) > MAX_CURSOR or not re.fullmatch(CURSOR, cursor)):
         detail = f"A cursor has at most {MAX_CURSOR} bytes and no control characters."
-        raise Invalid(detail, "Send the id of the last event you saw, or leave it out.")
+        raise BadRequest(detail, "Send the id of the last event you saw, or leave it out.")
     return Start(cursor or None, _last(args.get("last")), _since(args.get("since")))
 
 
@@ -270,7 +264,7 @@ def _last(text: str | None) -> int | None:
         return None
     if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) > MAX_LAST:
         detail = "last is a whole number of events."
-        raise Invalid(detail, "Send it like last=10.")
+        raise BadRequest(detail, "Send it like last=10.")
     return int(text)
 
 
@@ -282,7 +276,7 @@ def _since(text: str | None) -> int | None:
         return round(max(0.0, _moment(text[:_LONG_MOMENT])) * 1000)
     except (ValueError, OverflowError):
         detail = "since is a time: ISO 8601, Unix seconds, or an age such as 15m."
-        raise Invalid(detail, "Send it like since=2026-01-31T12:00:00Z or since=15m.") from None
+        raise BadRequest(detail, "Send it like since=2026-01-31T12:00:00Z or since=15m.") from None
 
 
 def _moment(text: str) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask
+from flask import Flask, Response
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from flask import Request, Response
+    from _typeshed.wsgi import WSGIEnvironment
+    from flask import Request
     from flask.sessions import SessionMixin
     from flask.typing import ResponseReturnValue
 
@@ -29,7 +30,7 @@ class _NoSessions(SessionInterface):
         """There is nothing to save."""
 
 
-class LeanFlask(Flask):
+class HubFlask(Flask):
     """A Flask app that keeps nothing about a client, looks for no host and has no hooks but its own
     before and after a request, none of them async.
     """
@@ -84,3 +85,15 @@ class LeanFlask(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as it is: none is async."""
         return func
+
+
+class PreparedResponse(Response):
+    """An answer that is complete as it is: Werkzeug looks for more to do than all of its making."""
+
+    def get_wsgi_response(
+        self,
+        environ: WSGIEnvironment,  # noqa: ARG002 - Werkzeug's signature
+    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """Return the body, the status and the headers."""
+        body = cast("list[bytes]", self.response)
+        return body, self.status, self.headers.to_wsgi_list()

@@ -8,8 +8,8 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.datastructures import MultiDict
 
 from ..core.events import MAX_TOPICS
-from ..errors import Invalid
-from ..scheduling import Pace
+from ..errors import BadRequest
+from ..scheduling import TimeSlice
 from . import multipart
 
 if TYPE_CHECKING:
@@ -48,17 +48,17 @@ def _pairs(text: bytes, what: str) -> MultiDict[str, str]:
     fields = text.replace(b"+", b" ").split(b"&", _MAX_FIELDS)
     if len(fields) > _MAX_FIELDS:
         detail = f"The {what} has more than {_MAX_FIELDS} fields."
-        raise Invalid(detail, f"An event has at most {MAX_TOPICS} topics.")
-    pace = Pace()
+        raise BadRequest(detail, f"An event has at most {MAX_TOPICS} topics.")
+    pace = TimeSlice()
     try:
         pairs = [field.partition(b"=") for field in fields if field]
         return MultiDict([(_plain(name, pace), _plain(value, pace)) for name, _, value in pairs])
     except UnicodeDecodeError:
         detail = f"The {what} is not UTF-8."
-        raise Invalid(detail, "Percent-encode UTF-8.") from None
+        raise BadRequest(detail, "Percent-encode UTF-8.") from None
 
 
-def _plain(quoted: bytes, pace: Pace) -> str:
+def _plain(quoted: bytes, pace: TimeSlice) -> str:
     if b"%" not in quoted:
         return quoted.decode()
     found, start = bytearray(), 0
@@ -68,7 +68,7 @@ def _plain(quoted: bytes, pace: Pace) -> str:
         end = end if cut < 0 else cut
         found += unquote_to_bytes(quoted[start:end])
         start = end
-        pace.keep()
+        pace.checkpoint()
     return found.decode()
 
 
@@ -81,4 +81,4 @@ def text(body: bytes) -> str:
         return body.decode()
     except UnicodeDecodeError as error:
         detail = f"The body is not UTF-8: byte {error.start} is no character."
-        raise Invalid(detail, "Send UTF-8; other bytes can travel as base64.") from None
+        raise BadRequest(detail, "Send UTF-8; other bytes can travel as base64.") from None

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, jsonify, request
 
 from ..core.version import __version__
-from ..errors import Unavailable
+from ..errors import ServiceUnavailable
 from ..metrics import CONTENT_TYPE, about_the_build, about_the_log
 from . import forms
-from .credentials import carried
-from .log_probe import LogState
+from .credentials import token_from_request
+from .log_probe import LogProbe
 
 if TYPE_CHECKING:
-    from ..auth.authorizer import Authority
+    from ..auth.authorizer import Authorizer
     from ..brokers.base import Bounds
     from ..hub.hub import Hub
 
-GATED = ("/metrics", "/console/state")
+PROTECTED = ("/metrics", "/console/state")
 """What a token must cover where the hub has a key; each is a topic by its path."""
 
 
-def make_blueprint(hub: Hub, authority: Authority) -> Blueprint:
+def make_blueprint(hub: Hub, authority: Authorizer) -> Blueprint:
     """Return the blueprint of this hub's health and of its numbers, which are the operators'."""
     bp = Blueprint("ops", __name__)
     views = _Views(hub, authority)
@@ -35,10 +35,10 @@ def make_blueprint(hub: Hub, authority: Authority) -> Blueprint:
 
 
 class _Views:
-    def __init__(self, hub: Hub, authority: Authority) -> None:
+    def __init__(self, hub: Hub, authority: Authorizer) -> None:
         self._hub = hub
         self._authority = authority
-        self._log = LogState(hub.broker)
+        self._log = LogProbe(hub.broker)
 
     def healthz(self) -> Response:
         """Say that this process answers."""
@@ -48,10 +48,10 @@ class _Views:
         """Say whether a request would be served here: the log answers, and nothing is ending."""
         if self._hub.draining:
             detail = "The hub is stopping."
-            raise Unavailable(detail, "Send requests to another one.")
+            raise ServiceUnavailable(detail, "Send requests to another one.")
         if self._hub.failed:
             detail = "The hub is broken."
-            raise Unavailable(detail, "Its log says why; its process will start anew.")
+            raise ServiceUnavailable(detail, "Its log says why; its process will start anew.")
         self._log.bounds()
         return Response("ready\n", mimetype="text/plain")
 
@@ -69,7 +69,7 @@ class _Views:
         self._hub.measure()
         bounds, settings = self._bounds(), self._hub.settings
         log = {
-            "name": settings.log_name,
+            "name": settings.broker_label,
             "up": bounds is not None,
             "floor": bounds and str(bounds.floor),
             "head": bounds and str(bounds.head),
@@ -85,12 +85,14 @@ class _Views:
         )
 
     def _admit(self) -> None:
-        self._authority.visitor(carried(request, forms.query(request)), request.path)
+        self._authority.require_read(
+            token_from_request(request, forms.query(request)), request.path
+        )
 
     def _bounds(self) -> Bounds | None:
         try:
             return self._log.bounds()
-        except Unavailable:
+        except ServiceUnavailable:
             return None
 
 

@@ -11,8 +11,8 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import Invalid, TooLarge
-from ..scheduling import Pace, paced
+from ..errors import BadRequest, ContentTooLarge
+from ..scheduling import TimeSlice, cooperative
 from . import forms
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def several(body: bytes, most: int) -> list[Value]:
     found = _read(partial(_up_to, most + 1), _items(text, start + 1))
     if not 0 < len(found) <= most:
         detail = f"A JSON array has 1 to {most} events; this one has {'more' if found else 'none'}."
-        refusal = TooLarge if found else Invalid
+        refusal = ContentTooLarge if found else BadRequest
         raise refusal(detail, "Send several, or an NDJSON body.", reason="batch")
     return found
 
@@ -64,7 +64,7 @@ def written(value: Value) -> str:
     :raises RecursionError: it is nested too deeply.
     """
     item, large = value
-    return "".join(paced(_ENCODER.iterencode(item))) if large else _ENCODER.encode(item)
+    return "".join(cooperative(_ENCODER.iterencode(item))) if large else _ENCODER.encode(item)
 
 
 def _one(text: str) -> Value:
@@ -77,7 +77,7 @@ def _text(body: bytes) -> str:
     text = forms.text(body)
     if len(text) > MAX_VALUES and _parts(text) > MAX_VALUES:
         detail = f"The JSON has more than {MAX_VALUES} values."
-        raise TooLarge(detail, "Send several, or such data as one string.", reason="values")
+        raise ContentTooLarge(detail, "Send several, or such data as one string.", reason="values")
     return text
 
 
@@ -88,7 +88,7 @@ def _read(parse: Callable[[S], T], source: S) -> T:
         detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
     except (ValueError, RecursionError):
         detail = "The body is not JSON: a number or the nesting is beyond what is read."
-    raise Invalid(detail, 'Send a JSON object like {"data": "hello"}.')
+    raise BadRequest(detail, 'Send a JSON object like {"data": "hello"}.')
 
 
 def _items(text: str, at: int) -> Iterator[Value]:
@@ -96,13 +96,13 @@ def _items(text: str, at: int) -> Iterator[Value]:
 
     :raises ValueError: it is not JSON.
     """
-    decoder, pace = _decoder() if len(text) > _LARGE else _DECODER, Pace()
+    decoder, pace = _decoder() if len(text) > _LARGE else _DECODER, TimeSlice()
     at = _after_space(text, at)
     more = text[at : at + 1] != "]"
     while more:
         item, end = decoder.raw_decode(text, at)
         yield item, end - at > _LARGE
-        pace.keep()
+        pace.checkpoint()
         at = _after_space(text, end)
         more = text[at : at + 1] == ","
         if more:
@@ -126,11 +126,11 @@ def _after_space(text: str, at: int) -> int:
 
 def _decoder() -> json.JSONDecoder:
     """Return what reads a large text: others have their turns between its numbers."""
-    pace = Pace()
+    pace = TimeSlice()
 
     def keeping(number: Callable[[str], float]) -> Callable[[str], float]:
         def read(digits: str) -> float:
-            pace.keep()
+            pace.checkpoint()
             return number(digits)
 
         return read

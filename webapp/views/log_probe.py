@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from ..brokers.base import Bounds
-from ..errors import Unavailable
+from ..errors import ServiceUnavailable
 
 if TYPE_CHECKING:
     from ..brokers.base import Broker
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _PATIENCE = 1.0  # seconds
 
 
-class LogState:
+class LogProbe:
     """Asks the log how it is, once for all that want to know at the same time."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._asked: gevent.Greenlet[[], Bounds | Unavailable] | None = None
+        self._asked: gevent.Greenlet[[], Bounds | ServiceUnavailable] | None = None
 
     def bounds(self) -> Bounds:
         """Return where the log begins and ends now.
@@ -36,13 +36,13 @@ class LogState:
             return found
         if found is not None:
             # Not itself: it would gather the frames of all that wait.
-            raise Unavailable(found.detail, found.remedy, **found.extra)
+            raise ServiceUnavailable(found.detail, found.remedy, **found.extra)
         detail = f"The log does not answer within {_PATIENCE:g} s."
         remedy = "See whether its server or its disk is overloaded; the hub waits for it by itself."
-        raise Unavailable(detail, remedy)
+        raise ServiceUnavailable(detail, remedy)
 
-    def _ask(self) -> Bounds | Unavailable:
+    def _ask(self) -> Bounds | ServiceUnavailable:
         try:
             return self._broker.bounds()
-        except Unavailable as error:  # gevent prints what a greenlet raises
+        except ServiceUnavailable as error:  # gevent prints what a greenlet raises
             return error

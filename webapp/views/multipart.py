@@ -17,8 +17,8 @@ from werkzeug.sansio.multipart import (
     State,
 )
 
-from ..errors import Invalid, TooLarge, Unreadable
-from ..scheduling import Pace
+from ..errors import BadRequest, ContentTooLarge, UnsupportedMediaType
+from ..scheduling import TimeSlice
 from .charset import check_charset
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def fields(body: bytes, boundary: bytes, most: int) -> list[tuple[str, str]]:
         return list(_fields(_Decoder(boundary, max_parts=most), body))
     except ValueError:
         detail = "The multipart form is broken."
-        raise Invalid(detail, "Send it as it was made, or as a plain form.") from None
+        raise BadRequest(detail, "Send it as it was made, or as a plain form.") from None
 
 
 def _fields(decoder: MultipartDecoder, body: bytes) -> Iterator[tuple[str, str]]:
@@ -50,7 +50,7 @@ def _fields(decoder: MultipartDecoder, body: bytes) -> Iterator[tuple[str, str]]
     for event in _events(decoder, body):
         if isinstance(event, File):
             detail = "The form holds a file."
-            raise Unreadable(detail, "Send the text as the field data.")
+            raise UnsupportedMediaType(detail, "Send the text as the field data.")
         if isinstance(event, Field):
             check_charset(parse_options_header(event.headers.get("Content-Type"))[1])
             if event.name is None:
@@ -64,16 +64,16 @@ def _fields(decoder: MultipartDecoder, body: bytes) -> Iterator[tuple[str, str]]
 
 
 def _events(decoder: MultipartDecoder, body: bytes) -> Iterator[Event]:
-    pace = Pace()
+    pace = TimeSlice()
     for start in range(0, len(body) + _PORTION, _PORTION):
         decoder.receive_data(body[start : start + _PORTION] or None)
         while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
             yield event
-            pace.keep()
+            pace.checkpoint()
         if decoder.state is State.PREAMBLE:
             message = "no part begins in it"
             raise ValueError(message)
-        pace.keep()
+        pace.checkpoint()
 
 
 class _Decoder(MultipartDecoder):
@@ -92,5 +92,5 @@ class _Decoder(MultipartDecoder):
                     f"The headers of a part of the form are over {_MAX_HEAD} bytes, or have more"
                     f" than {_MAX_PARAMETERS} parameters."
                 )
-                raise TooLarge(detail, "Send a name and a type only.", reason="part_headers")
+                raise ContentTooLarge(detail, "Send a name and a type only.", reason="part_headers")
         return super().next_event()

@@ -6,8 +6,8 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import TidingsError, TooMany, Unavailable
-from ..scheduling import give_way, paced
+from ..errors import ServiceUnavailable, TidingsError, TooManyRequests
+from ..scheduling import cooperative, yield_to_loop
 from . import bodies
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class PipeQuota:
         self._open: Counter[str] = Counter()
 
     @contextmanager
-    def place(self, publisher: str) -> Iterator[None]:
+    def slot(self, publisher: str) -> Iterator[None]:
         """Count a pipe while it lasts.
 
         :raises TooMany: the publisher has as many as it may.
@@ -38,10 +38,12 @@ class PipeQuota:
         if self._most_each and self._open[publisher] >= self._most_each:
             detail = f"This publisher has TIDINGS_MAX_PIPES_PER_PUBLISHER, {self._most_each}, open."
             remedy = "End one, send more events through each, or raise the setting."
-            raise TooMany(detail, remedy, wait=1, reason="publisher_pipes")
+            raise TooManyRequests(detail, remedy, wait=1, reason="publisher_pipes")
         if self._most and self._open.total() >= self._most:
             detail = f"There are TIDINGS_MAX_PIPES, {self._most}, open."
-            raise Unavailable(detail, "Come back later, or raise the setting.", reason="pipes")
+            raise ServiceUnavailable(
+                detail, "Come back later, or raise the setting.", reason="pipes"
+            )
         self._open[publisher] += 1
         try:
             yield
@@ -51,7 +53,7 @@ class PipeQuota:
                 del self._open[publisher]
 
 
-class Pipe:
+class NdjsonPublisher:
     """An NDJSON body: what came before a bad line stays published and is counted.
 
     :param step: how many lines are published together.
@@ -78,11 +80,11 @@ class Pipe:
                 self._publish(drafts)
             if failure:
                 raise failure
-            give_way()  # thousands of lines may have come at once
+            yield_to_loop()  # thousands of lines may have come at once
 
     def _drafts(self, lines: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
         drafts = []
-        for line in paced(lines):
+        for line in cooperative(lines):
             self.line += 1
             try:
                 if line.strip():
@@ -97,11 +99,13 @@ class Pipe:
             self._note(self._append([draft for _, draft in drafts]))
         except TidingsError as error:
             # What is unavailable may have been published, and must not be published twice.
-            if len(drafts) == 1 or isinstance(error, Unavailable):
+            if len(drafts) == 1 or isinstance(error, ServiceUnavailable):
                 error.extra["line"] = drafts[0][0]
                 raise
             middle = len(drafts) // 2
-            for half in paced((drafts[:middle], drafts[middle:])):  # to the one that is to blame
+            for half in cooperative(
+                (drafts[:middle], drafts[middle:])
+            ):  # to the one that is to blame
                 self._publish(half)
 
     def _note(self, events: list[Event]) -> None:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, render_template, request
 
 from .. import errors
-from ..core.events import MAX_ID, MAX_NAME, MAX_TOPICS, OWN_ID, RESERVED_ID, RETRY_BOUNDS
-from ..core.topics import DEFAULT, HUB
+from ..core.events import CUSTOM_ID, MAX_ID, MAX_NAME, MAX_TOPICS, RESERVED_ID, RETRY_BOUNDS
+from ..core.topics import DEFAULT, MERCURE_PATH
 from ..core.version import __version__
 from .bodies import DIGITS, MAX_BATCH
 from .credentials import COOKIE
 from .events import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
-from .health import GATED
+from .health import PROTECTED
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -40,7 +40,7 @@ _BOUNDS = {
     "max_retry": 10**DIGITS - 1,
     "max_selectors": MAX_SELECTORS,
     "max_topics": MAX_TOPICS,
-    "own_id": OWN_ID,
+    "own_id": CUSTOM_ID,
     "reserved_id": RESERVED_ID,
     "retry_bounds": RETRY_BOUNDS,
     "version": __version__,
@@ -50,9 +50,9 @@ _ALL = sorted(
     key=lambda kind: kind.status,
 )
 _OF_STREAMS = [kind for kind in _ALL if kind is not errors.NotFound]
-_OF_READERS = [k for k in _OF_STREAMS if k not in {errors.Conflict, errors.Unreadable}]
-_OF_PRESENCE = [k for k in _ALL if k not in {errors.Conflict, errors.TooMany}]
-_STREAMS = {"/events", HUB}
+_OF_READERS = [k for k in _OF_STREAMS if k not in {errors.Conflict, errors.UnsupportedMediaType}]
+_OF_PRESENCE = [k for k in _ALL if k not in {errors.Conflict, errors.TooManyRequests}]
+_STREAMS = {"/events", MERCURE_PATH}
 # The server's, before there is a route.
 _ANYWHERE = [
     HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -91,7 +91,7 @@ def _document(settings: Settings) -> Object:
     text = render_template(
         "openapi.json",
         **_BOUNDS,
-        keyed=settings.keyed,
+        keyed=settings.auth_enabled,
         max_event_bytes=settings.max_event_bytes,
         max_body_bytes=settings.max_body_bytes,
     )
@@ -111,19 +111,21 @@ def _document(settings: Settings) -> Object:
         _refuse(item["options"], _of_page(""))
         if absent := item.get("get", {}).get("responses", {}).get("404"):
             item["options"]["responses"].setdefault("404", absent)
-        if settings.keyed and (streams or path.startswith(HUB) or path in GATED):
+        if settings.auth_enabled and (
+            streams or path.startswith(MERCURE_PATH) or path in PROTECTED
+        ):
             _secure(item, anonymous=settings.anonymous and streams)
-    if settings.keyed:
+    if settings.auth_enabled:
         document["components"]["securitySchemes"] = _SECURITY
     return document
 
 
 def _of_page(path: str) -> Refusals:
-    if path.startswith(HUB):
+    if path.startswith(MERCURE_PATH):
         return _OF_PRESENCE
-    if path in GATED:
-        return [errors.Invalid, errors.Unauthorized, errors.Forbidden, errors.Unavailable]
-    return [errors.Invalid, *([errors.Unavailable] if path == "/readyz" else [])]
+    if path in PROTECTED:
+        return [errors.BadRequest, errors.Unauthorized, errors.Forbidden, errors.ServiceUnavailable]
+    return [errors.BadRequest, *([errors.ServiceUnavailable] if path == "/readyz" else [])]
 
 
 def _refuse(operation: Object, kinds: Refusals) -> None:

@@ -68,11 +68,11 @@ def _is_own(origin: str, request: Request, settings: Settings) -> bool:
     hosts = [request.environ.get("HTTP_HOST", "")]
     if settings.trusted_proxies:  # no page of another origin can send this header unasked
         hosts += request.environ.get("HTTP_X_FORWARDED_HOST", "").split(",")
-    place = _place(origin)
-    return place is not None and place in {_place(f"//{host.strip()}") for host in hosts}
+    position = _position(origin)
+    return position is not None and position in {_position(f"//{host.strip()}") for host in hosts}
 
 
-def _place(url: str) -> tuple[str, int | None] | None:
+def _position(url: str) -> tuple[str, int | None] | None:
     """Return the host and the port of a URL, None for a usual one; None where it has no host."""
     try:
         parts = urlsplit(url)

@@ -6,7 +6,7 @@ import mimetypes
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from ..core.topics import HUB
+from ..core.topics import MERCURE_PATH
 
 bp = Blueprint("pages", __name__)
 
@@ -15,7 +15,7 @@ mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("text/plain", ".ts")
 
 _HEADERS = {
-    "Link": f'<{HUB}>; rel="mercure"',  # discovery, as Mercure has it
+    "Link": f'<{MERCURE_PATH}>; rel="mercure"',  # discovery, as Mercure has it
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
         " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -45,7 +45,7 @@ def _page(name: str) -> Response:
     return response
 
 
-def as_declared(response: Response) -> Response:
+def set_nosniff(response: Response) -> Response:
     """Let no browser take an answer for more than it says it is: data may look like a page."""
     response.headers["X-Content-Type-Options"] = "nosniff"
     if request.endpoint == "static":  # pages of other origins import the module

@@ -14,30 +14,30 @@ from urllib.parse import unquote
 
 from flask import Blueprint, Response, request
 
-from ..auth.authorizer import bearer
+from ..auth.authorizer import token_id
 from ..auth.claims import MAX_TEXT
-from ..core.topics import HUB, SUBSCRIPTIONS
-from ..errors import Invalid, NotFound, Unauthorized
-from ..presence.documents import CONTEXT, described
+from ..core.topics import MERCURE_PATH, SUBSCRIPTIONS
+from ..errors import BadRequest, NotFound, Unauthorized
+from ..presence.documents import CONTEXT, subscription_documents
 from ..presence.revocations import Revoked
-from ..scheduling import Pace, paced
+from ..scheduling import TimeSlice, cooperative
 from ..tasks import Skipping
 from . import bodies, forms
-from .credentials import carried
+from .credentials import token_from_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask.typing import ResponseReturnValue
 
-    from ..auth.authorizer import Authority
+    from ..auth.authorizer import Authorizer
     from ..config.settings import Settings
     from ..hub.hub import Hub
     from ..presence.service import Presence
 
     Object = dict[str, Any]
 
-REVOCATIONS = f"{HUB}/revocations"
+REVOCATIONS = f"{MERCURE_PATH}/revocations"
 _MAX_BODY = 64 << 10
 _PART_BYTES = 64 << 10  # of a listing, written at once
 _SKIPPING = Skipping("presence")
@@ -45,7 +45,7 @@ _MOST_PARTS = 2  # of a path: a topic and a subscriber
 
 
 def make_blueprint(
-    hub: Hub, presence: Presence, authority: Authority, settings: Settings
+    hub: Hub, presence: Presence, authority: Authorizer, settings: Settings
 ) -> Blueprint:
     """Return the blueprint of who listens; of a hub that has keys."""
     bp = Blueprint("presence", __name__)
@@ -59,7 +59,7 @@ def make_blueprint(
 
 class _Views:
     def __init__(
-        self, hub: Hub, presence: Presence, authority: Authority, settings: Settings
+        self, hub: Hub, presence: Presence, authority: Authorizer, settings: Settings
     ) -> None:
         self._hub = hub
         self._presence = presence
@@ -69,14 +69,14 @@ class _Views:
     def subscriptions(self, **_: str) -> ResponseReturnValue:
         """Return all subscriptions, those of a topic, or one."""
         path, topic, subscriber = _asked()
-        self._authority.visitor(self._token(), path)
+        self._authority.require_read(self._token(), path)
         found = self._found(topic, subscriber)
         digest = blake2b(path.encode(errors="replace"), digest_size=16)
-        for row in paced(found):
+        for row in cooperative(found):
             digest.update(json.dumps(row).encode())
         about = {"@context": CONTEXT, "lastEventID": str(self._hub.fanout.window.head)}
         if subscriber is not None:
-            document = next(described(*found[0], topic, active=True))
+            document = next(subscription_documents(*found[0], topic, active=True))
             body: str | Iterator[str] = json.dumps(about | document)
         else:
             body = _listing(about | {"id": path, "type": "Subscriptions"}, found, topic)
@@ -89,21 +89,21 @@ class _Views:
     def kick(self, **_: str) -> ResponseReturnValue:
         """End the streams of the subscriptions that a GET would list."""
         path, topic, subscriber = _asked()
-        self._authority.operator(self._token(), path)
+        self._authority.require_write(self._token(), path)
         names = {name for name, _ in self._found(topic, subscriber)}
         self._presence.kick(sorted(names))
         return Response(status=204)
 
     def revoke(self) -> ResponseReturnValue:
         """End the streams of a token, or of all that somebody had until now, and refuse them."""
-        self._authority.operator(self._token(), REVOCATIONS)
+        self._authority.require_write(self._token(), REVOCATIONS)
         form = forms.read(request, bodies.read(request, _MAX_BODY)).to_dict()
         token, subject = form.get("token"), form.get("subject")
         if bool(token) == bool(subject):
             detail = "What is revoked is one token, or all of one subject."
-            raise Invalid(detail, "Send a form with the field token, or with the field subject.")
+            raise BadRequest(detail, "Send a form with the field token, or with the field subject.")
         if token:
-            self._presence.revoke(Revoked("token", bearer(token), time()), self._end(token))
+            self._presence.revoke(Revoked("token", token_id(token), time()), self._end(token))
         else:
             self._presence.revoke(Revoked("subject", _subject(subject), time()), None)
         return Response(status=204)
@@ -118,7 +118,7 @@ class _Views:
             ) from None
 
     def _token(self) -> str | None:
-        return carried(request, forms.query(request).to_dict(), self._origins)
+        return token_from_request(request, forms.query(request).to_dict(), self._origins)
 
     def _found(self, topic: str | None, subscriber: str | None) -> list[tuple[str, str]]:
         found = self._presence.subscribers(topic, subscriber)
@@ -131,7 +131,7 @@ class _Views:
 def _subject(text: str | None) -> str:
     if not text or len(text) > MAX_TEXT:
         detail = f"A subject has 1 to {MAX_TEXT:,} characters, as a token's sub has."
-        raise Invalid(detail, "Send the sub of the tokens that are to be revoked.")
+        raise BadRequest(detail, "Send the sub of the tokens that are to be revoked.")
     return text
 
 
@@ -139,14 +139,14 @@ def _listing(
     about: dict[str, str], found: list[tuple[str, str]], topic: str | None
 ) -> Iterator[str]:
     """Yield the text of a listing, some at a time: it is several times as large as what is kept."""
-    begin, pace = f'{json.dumps(about)[:-1]}, "subscriptions": [', Pace()
+    begin, pace = f'{json.dumps(about)[:-1]}, "subscriptions": [', TimeSlice()
     part, size, comma = [begin], len(begin), ""
     for name, text in found:
         with _SKIPPING:  # it may be damaged
-            for document in described(name, text, topic, active=True):
+            for document in subscription_documents(name, text, topic, active=True):
                 part.append(comma + json.dumps(document, allow_nan=False))
                 size, comma = size + len(part[-1]), ", "
-                pace.keep()
+                pace.checkpoint()
         if size >= _PART_BYTES:
             yield "".join(part)
             part, size = [], 0

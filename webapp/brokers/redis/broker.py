@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gevent.event import Event as Signal
 
 from ...core.events import Draft, Event, EventId
-from ...errors import Unavailable
+from ...errors import ServiceUnavailable
 from ...tasks import skip
 from ..base import Bounds, Gap, conflict
-from .client import Link
+from .client import RedisClient
 from .presence import ROSTER_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
 _PARTS = ((_HERE / name).read_text() for name in ("log.lua", "presence.lua"))
@@ -52,7 +52,7 @@ class RedisBroker:
 
     def __init__(self, url: str, max_events: int, max_age: float) -> None:
         self._limits = (str(max_events), str(round(max_age * 1000)))
-        self.link = Link(url, _SCRIPT, _KEYS, tend=["tend", *self._limits])
+        self.link = RedisClient(url, _SCRIPT, _KEYS, tend=["tend", *self._limits])
         self._closed = Signal()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -61,10 +61,10 @@ class RedisBroker:
         They are sent once: where the answer is lost, they may be in the log.
         """
         texts = [text for draft in drafts for text in (draft.id or "", draft.dumps())]
-        places = self.link.write(["append", *self._limits, *texts])
-        if places is None:
+        positions = self.link.write(["append", *self._limits, *texts])
+        if positions is None:
             raise conflict()
-        return [Event(_place(p), draft) for p, draft in zip(places, drafts, strict=True)]
+        return [Event(_position(p), draft) for p, draft in zip(positions, drafts, strict=True)]
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield what comes after a place, in order, until the broker is closed."""
@@ -74,17 +74,17 @@ class RedisBroker:
                 # On a new connection what is lost is told before news is waited for.
                 page = _page(after, news(str(after) if known else None, self._order(after)))
             except Exception as error:  # noqa: BLE001 - whatever lies in the log
-                if not isinstance(error, Unavailable):
+                if not isinstance(error, ServiceUnavailable):
                     skip("log", error)
                 self._rest(error, failures)
                 failures, known = failures + 1, False
                 continue
             if failures:
-                log.warning("the log is back")
+                logger.warning("the log is back")
             failures, known = 0, True
             if not page.held:
                 gap = _gap(after, page.bounds)
-                after = gap.place
+                after = gap.position
                 yield gap
             elif page.lines:
                 after = page.end
@@ -99,15 +99,15 @@ class RedisBroker:
                 return events
             after = page.end  # none of it was an event
 
-    def before(self, place: EventId, limit: int, max_bytes: int) -> list[Event]:
+    def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a place, in the log's order."""
         found: list[Event] = []
-        place = min(place, _LAST)
-        while limit > 0 and max_bytes > 0 and place > (0, 0):
-            page = self._read(place, "XREVRANGE", limit, min(max_bytes, _PAGE))
+        position = min(position, _LAST)
+        while limit > 0 and max_bytes > 0 and position > (0, 0):
+            page = self._read(position, "XREVRANGE", limit, min(max_bytes, _PAGE))
             if not page.lines:
                 break
-            place = page.end
+            position = page.end
             found += page.events
             limit -= len(page.lines)
             max_bytes -= sum(map(len, page.lines))
@@ -121,12 +121,14 @@ class RedisBroker:
         """Return how many events the log keeps now."""
         return self._read(_LAST, limit=0).kept
 
-    def locate(self, id: str) -> EventId | None:
+    def position_of(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
-        if place := EventId.parse(id):
-            return place if max(place) < 2**64 and self._read(place, limit=0).held else None
+        if position := EventId.parse(id):
+            return (
+                position if max(position) < 2**64 and self._read(position, limit=0).held else None
+            )
         found = self.link.read(["locate", *self._limits, id])
-        return _place(found) if found else None
+        return _position(found) if found else None
 
     def close(self) -> None:
         """Let go of the server; `follow` ends."""
@@ -134,20 +136,20 @@ class RedisBroker:
         self.link.close()
 
     def _read(
-        self, place: EventId, command: str = "XRANGE", limit: int = _ALL, max_bytes: int = _PAGE
+        self, position: EventId, command: str = "XRANGE", limit: int = _ALL, max_bytes: int = _PAGE
     ) -> _Page:
-        return _page(place, self.link.read(self._order(place, command, limit, max_bytes)))
+        return _page(position, self.link.read(self._order(position, command, limit, max_bytes)))
 
     def _order(
-        self, place: EventId, command: str = "XRANGE", limit: int = _ALL, max_bytes: int = _PAGE
+        self, position: EventId, command: str = "XRANGE", limit: int = _ALL, max_bytes: int = _PAGE
     ) -> list[str]:
         edge = "+" if command == "XRANGE" else "-"
-        return ["read", *self._limits, command, str(place), edge, str(limit), str(max_bytes)]
+        return ["read", *self._limits, command, str(position), edge, str(limit), str(max_bytes)]
 
     def _rest(self, error: Exception, failures: int) -> None:
         """Wait before the next try: not all processes at once, and not for long."""
         if not failures and not self._closed.is_set():
-            log.error("the log is away: %s", error)
+            logger.error("the log is away: %s", error)
         first, longest = _BACKOFF
         rest = min(longest, first * 2 ** min(failures, 10))
         self._closed.wait(uniform(rest / 2, rest))  # noqa: S311 - no secret
@@ -163,40 +165,42 @@ class _Page(NamedTuple):
 
     @property
     def end(self) -> EventId:
-        return _place(self.lines[-1].partition(b" ")[0])
+        return _position(self.lines[-1].partition(b" ")[0])
 
     @property
     def events(self) -> list[Event]:
         return [event for line in self.lines if (event := _event(line))]
 
 
-def _page(place: EventId, answer: Any) -> _Page:
+def _page(position: EventId, answer: Any) -> _Page:
     stored, first, head, held, text, kept = answer
     # A floor that somebody else wrote may be none.
     stored = stored if stored and _PLACE.fullmatch(stored) else None
-    floor = _place(stored) if stored else _before(_place(first)) if first else _place(head)
-    bounds = Bounds(floor, _place(head))
+    floor = _position(stored) if stored else _before(_position(first)) if first else _position(head)
+    bounds = Bounds(floor, _position(head))
     lines = text.split(b"\n") if text else []
-    return _Page(bounds, bool(held) or place in bounds, lines, kept)
+    return _Page(bounds, bool(held) or position in bounds, lines, kept)
 
 
 def _event(line: bytes) -> Event | None:
-    place, _, text = line.partition(b" ")
+    position, _, text = line.partition(b" ")
     try:
-        return Event(_place(place), Draft.loads(text.decode()))
+        return Event(_position(position), Draft.loads(text.decode()))
     except Exception as error:  # noqa: BLE001 - subscribers go on without it
         skip("log", error)
         return None
 
 
-def _place(text: bytes) -> EventId:
+def _position(text: bytes) -> EventId:
     ms, _, seq = text.partition(b"-")
     return EventId(int(ms), int(seq))
 
 
-def _before(place: EventId) -> EventId:
+def _before(position: EventId) -> EventId:
     # Not the highest number there is: a place that follows one must fit, too.
-    return EventId(place.ms, place.seq - 1) if place.seq else EventId(place.ms - 1, 2**63)
+    return (
+        EventId(position.ms, position.seq - 1) if position.seq else EventId(position.ms - 1, 2**63)
+    )
 
 
 def _gap(after: EventId, bounds: Bounds) -> Gap:

@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError
 from redis.retry import Retry
 
-from ...errors import Misconfigured, Unavailable
+from ...errors import Misconfigured, ServiceUnavailable
 from ...tasks import skip
 
 if TYPE_CHECKING:
@@ -35,15 +35,14 @@ _PATIENCE = 10.0  # seconds that a publisher waits at most
 _BLOCK = 2.0  # seconds that the follower waits for news before it looks around
 _TOGETHER = 256 << 10  # bytes sent at once, and at least one order
 
-Order = list[str]  # what the script is to do: a verb and what it needs
+Order = list[str]  # a verb of the script, and its arguments
 
 
-class Link:
-    """The connections of one process; every call raises `Unavailable` where the server is away.
+class RedisClient:
+    """The connections of one process; each call may raise `ServiceUnavailable`.
 
     :param url: `redis://` or `rediss://`, with redis-py's options in its query.
-    :param script: what is called, in Lua.
-    :param keys: what it works on; the first is a stream.
+    :param script: in Lua, and the `keys` that it works on; the first is a stream.
     :param tend: the order that makes room.
     :raises Misconfigured: the URL has an option that does not exist.
     """
@@ -104,18 +103,20 @@ class Link:
         line = self._line(1, _BLOCK + _TIMEOUT)
         self._watches.append(line)
 
-        def wait(place: str | None, order: Order) -> Any:
-            answer = line.call([order], {self._stream: place, **self._attended} if place else None)
+        def wait(position: str | None, order: Order) -> Any:
+            answer = line.call(
+                [order], {self._stream: position, **self._attended} if position else None
+            )
             self._look(line.found)
             return _checked(answer[0])
 
         return wait
 
-    def attend(self, stream: str, place: str, heard: Callable[[], None]) -> None:
+    def also_wait_for(self, stream: str, position: str, heard: Callable[[], None]) -> None:
         """Have `heard` called when another stream has more than a place, too; the connection that
         waits for news waits for both.
         """
-        self._attended[stream], self._heard = place, heard
+        self._attended[stream], self._heard = position, heard
 
     def _look(self, found: Any) -> None:
         for name, entries in found if isinstance(found, list) else ():
@@ -251,8 +252,8 @@ def _again(
     call: Callable[[list[Order]], list[Any]],
 ) -> list[Any]:
     """Return the results, after those that were refused were asked for once more."""
-    places = [i for i, result in enumerate(results) if isinstance(result, refused)]
-    fresh = dict(zip(places, call([orders[i] for i in places]), strict=True))
+    positions = [i for i, result in enumerate(results) if isinstance(result, refused)]
+    fresh = dict(zip(positions, call([orders[i] for i in positions]), strict=True))
     return [fresh.get(i, result) for i, result in enumerate(results)]
 
 
@@ -262,14 +263,13 @@ def _checked(result: Any) -> Any:
     if not isinstance(result, RedisError):
         raise result
     if "CERTIFICATE_VERIFY_FAILED" in str(result):
-        raise Unavailable(*_UNTRUSTED) from result
-    # Without the server's words, which may repeat what was sent.
-    for kind, (detail, remedy) in _PROBLEMS.items():
+        raise ServiceUnavailable(*_UNTRUSTED) from result
+    for kind, (detail, remedy) in _PROBLEMS.items():  # not the server's words: they may repeat data
         if isinstance(result, kind):
-            raise Unavailable(detail, remedy) from result
+            raise ServiceUnavailable(detail, remedy) from result
     code = getattr(result, "status_code", None) or str(result).partition(" ")[0]
-    detail = f"The log's server refuses ({code})."
-    raise Unavailable(detail, "See what its own log says.") from result
+    what = f"The log's server refuses ({code})."
+    raise ServiceUnavailable(what, "See what its own log says.") from result
 
 
 _AGAIN = (

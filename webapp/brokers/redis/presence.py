@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ..roster import LIFE, MOST_REVOKED, News, full, full_of_subjects
+from ..roster import LIFE, MOST_REVOKED, Notices, full, full_of_subjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .client import Link
+    from .client import RedisClient
 
 ROSTER_KEYS = (
     "{tidings}:processes",
@@ -22,13 +22,13 @@ _NO_LIMITS = ("0", "0")  # what the log's verbs need
 _NOTICES = ROSTER_KEYS[1]
 
 
-class RedisRoster:
+class RedisPresenceStore:
     """A roster that a server keeps.
 
     :param lease: in seconds, after which a killed process's readers are gone.
     """
 
-    def __init__(self, link: Link, lease: float) -> None:
+    def __init__(self, link: RedisClient, lease: float) -> None:
         self._link = link
         self._life = str(round(lease * LIFE * 1000))
         self._owner = secrets.token_hex(8)
@@ -43,7 +43,7 @@ class RedisRoster:
         """Take this process's readers away."""
         self._write("retire", self._owner)
 
-    def readers(self) -> list[tuple[str, str]]:
+    def subscribers(self) -> list[tuple[str, str]]:
         """Return who listens on all machines."""
         found: list[tuple[str, str]] = []
         for owner in self._read("owners"):
@@ -51,18 +51,18 @@ class RedisRoster:
             found += zip(flat[::2], flat[1::2], strict=True)
         return sorted(found)
 
-    def news(self, after: int | None) -> News:
+    def news(self, after: int | None) -> Notices:
         """Return the notices after a number."""
         start = "" if after is None else str(after)
         first, last, batches = self._read("news", start)
         upto = _number(last)
         if self._heard:
-            self._link.attend(_NOTICES, f"0-{upto}", self._heard)
+            self._link.also_wait_for(_NOTICES, f"0-{upto}", self._heard)
         notices = [line for lines in batches for line in _text(lines).split("\n")]
         whole = after in {None, upto} or (
             first is not None and _number(first) - 1 <= (after or 0) < upto
         )
-        return News(notices, upto, whole)
+        return Notices(notices, upto, whole)
 
     def post(self, notice: str) -> None:
         """Tell all processes."""
@@ -110,5 +110,5 @@ def _text(value: bytes) -> str:
     return value.decode(errors="replace")  # what is damaged must not take the others with it
 
 
-def _number(place: bytes) -> int:
-    return int(place.partition(b"-")[2])
+def _number(position: bytes) -> int:
+    return int(position.partition(b"-")[2])

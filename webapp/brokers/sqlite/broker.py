@@ -18,15 +18,15 @@ from gevent.event import Event as Signal
 from gevent.threadpool import ThreadPool
 
 from ...core.events import Draft, Event, EventId
-from ...errors import TidingsError, Unavailable
-from ...scheduling import paced
+from ...errors import ServiceUnavailable, TidingsError
+from ...scheduling import cooperative
 from ...tasks import lasting, skip
 from ..base import Gap
-from .follower import PAGE_BYTES, Outage, Tail, size
-from .group_commit import Commits
-from .log_table import LogFile
-from .rows import unpacked
-from .wakeup import Bell
+from .follower import PAGE_BYTES, FollowerQueue, Outage, size
+from .group_commit import GroupCommitter
+from .log_table import LogTable
+from .rows import decode_row
+from .wakeup import WakeupSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _READERS = 3
 _TICK = 1.0  # seconds: a follower that was handed nothing for so long looks by itself
@@ -50,14 +50,16 @@ class SqliteBroker:
 
     def __init__(self, path: Path, max_events: int, max_bytes: int, max_age: float) -> None:
         self._path = path
-        self._file = LogFile(path, max_events, max_bytes, max_age)
+        self._file = LogTable(path, max_events, max_bytes, max_age)
         self._look_for_old = min(_TRIM, max_age / 10)
         self._writer, self._readers = ThreadPool(1), ThreadPool(_READERS)
-        self._commits = Commits(self._file, partial(self._ask, pool=self._writer), self._hand_on)
+        self._commits = GroupCommitter(
+            self._file, partial(self._ask, pool=self._writer), self._hand_on
+        )
         self._overfull = Signal()
         self._tasks: list[gevent.Greenlet[[], None]] = []
-        self._bell: Bell | None = None
-        self._tails: set[Tail] = set()
+        self._bell: WakeupSocket | None = None
+        self._tails: set[FollowerQueue] = set()
         self._closed = False
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -68,7 +70,7 @@ class SqliteBroker:
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield what comes after a place, in order, until the broker is closed."""
-        tail, outage = Tail(after), Outage()
+        tail, outage = FollowerQueue(after), Outage()
         self._tails.add(tail)
         try:
             while not self._closed:
@@ -101,17 +103,17 @@ class SqliteBroker:
             after = page.end
         return found
 
-    def before(self, place: EventId, limit: int, max_bytes: int) -> list[Event]:
+    def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a place, in the log's order."""
         found: list[Event] = []
         while len(found) < limit and max_bytes > 0:
-            page = self._ask(self._file.before, place, limit - len(found), max_bytes)
+            page = self._ask(self._file.before, position, limit - len(found), max_bytes)
             if not page.end:
                 break
             events = _events(page.rows)
             found[:0] = events
             max_bytes -= size(events)
-            place = page.end
+            position = page.end
         return found
 
     def bounds(self) -> Bounds:
@@ -122,9 +124,9 @@ class SqliteBroker:
         """Return how many events the log keeps now."""
         return self._ask(self._file.count)
 
-    def locate(self, id: str) -> EventId | None:
+    def position_of(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
-        return self._ask(self._file.locate, id)
+        return self._ask(self._file.position_of, id)
 
     def close(self) -> None:
         """End `follow`, and let go of the file as soon as nobody uses it."""
@@ -157,7 +159,7 @@ class SqliteBroker:
 
     def _wake_up(self) -> None:
         # Only now: the file has its folder, and may be used.
-        self._bell = Bell(Path(f"{self._path}.wake"), self._stir)
+        self._bell = WakeupSocket(Path(f"{self._path}.wake"), self._stir)
         self._tasks = [lasting("trim", self._trim), lasting("tick", self._tick)]
         self._stir()
 
@@ -169,7 +171,7 @@ class SqliteBroker:
         """Let all followers know what was committed after a place."""
         if events:
             for tail in self._tails:
-                tail.hand(after, events)
+                tail.push(after, events)
             if self._bell:
                 self._bell.ring()
         if over:
@@ -186,21 +188,21 @@ class SqliteBroker:
         while True:
             self._overfull.wait(self._look_for_old * uniform(0.5, 1))  # noqa: S311 - no secret
             self._overfull.clear()
-            with suppress(Unavailable):  # the follower tells
+            with suppress(ServiceUnavailable):  # the follower tells
                 while self._ask(self._file.trim, pool=self._writer):
                     pass
 
-    def _look(self, tail: Tail) -> list[Event] | Gap | None:
+    def _look(self, tail: FollowerQueue) -> list[Event] | Gap | None:
         """Return what the file has for a follower."""
         looks = tail.looks
-        page, bounds, known = self._ask(self._file.after, tail.place, PAGE_BYTES)
+        page, bounds, known = self._ask(self._file.after, tail.position, PAGE_BYTES)
         if not known:
-            aged = bounds.floor > tail.place
+            aged = bounds.floor > tail.position
             gap = Gap(bounds.floor, "aged") if aged else Gap(bounds.head, "unknown")
-            tail.place = gap.place
+            tail.position = gap.position
             return gap
         if page.end:
-            tail.place = page.end
+            tail.position = page.end
         elif tail.looks == looks:
             tail.stale = False
         return _events(page.rows)
@@ -216,14 +218,14 @@ def _tried(function: Callable[..., T], *values: Any) -> tuple[T | None, Exceptio
 
 def _events(rows: list[str]) -> list[Event]:
     found = list[Event]()
-    for row in paced(rows):
+    for row in cooperative(rows):
         try:
-            place, text = unpacked(row)
-            found.append(Event(place, Draft.loads(text)))
+            position, text = decode_row(row)
+            found.append(Event(position, Draft.loads(text)))
         except Exception as error:  # noqa: BLE001 - subscribers go on without it
             skip("log", error)
     return found
 
 
-def _closed() -> Unavailable:
-    return Unavailable("The hub is stopping.", "Come back in a moment.", reason="drain")
+def _closed() -> ServiceUnavailable:
+    return ServiceUnavailable("The hub is stopping.", "Come back in a moment.", reason="drain")

@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ...errors import Misconfigured, TidingsError, Unavailable
+from ...errors import Misconfigured, ServiceUnavailable, TidingsError
 from ...private_files import fault, make_file
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ class Database:
                 yield db
             self._shorten(db)
 
-    def get_ready(self) -> None:
-        """Open what `at_once` needs."""
+    def prepare_try_write(self) -> None:
+        """Open what `try_write` needs."""
         if self._quick is None and not self._closed:
             with self._told():
                 quick = self._open()
@@ -121,7 +121,7 @@ class Database:
                 quick.db.execute("PRAGMA wal_autocheckpoint = 0")
                 self._quick = quick
 
-    def at_once(self, write: Callable[[sqlite3.Connection], T]) -> T | None:
+    def try_write(self, write: Callable[[sqlite3.Connection], T]) -> T | None:
         """Write and commit as `transaction` does, but wait for nobody: neither for a lock nor, by
         moving what is in the write-ahead log, for the disk. To be called by one thread only.
 
@@ -259,7 +259,7 @@ class Database:
             "Look after its disk; the hub goes on as soon as it can.",
         )
         if self._opened or name not in _LASTING:
-            return Unavailable(detail, remedy)
+            return ServiceUnavailable(detail, remedy)
         return Misconfigured(f"{self.path}: {detail}", remedy)
 
 

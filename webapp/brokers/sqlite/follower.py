@@ -11,22 +11,22 @@ from gevent.event import Event as Signal
 if TYPE_CHECKING:
     from ...core.events import Event, EventId
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PAGE_BYTES = 256 << 10  # handed to a follower at once
 
 _BACKOFF = (0.1, 5.0)  # seconds, the first and the longest
 
 
-class Tail:
+class FollowerQueue:
     """What one follower is owed after its place.
 
     What this process commits is handed to it as it is, as long as nothing lies in between;
     otherwise it is stale, and looks in the file until it finds nothing more.
     """
 
-    def __init__(self, place: EventId) -> None:
-        self.place = place  # of the newest that was handed or read
+    def __init__(self, position: EventId) -> None:
+        self.position = position  # of the newest that was handed or read
         self.stale = True
         self.looks = 0  # how often it was told to look
         self._quiet = False  # since the last tick
@@ -34,15 +34,15 @@ class Tail:
         self._size = 0  # of these
         self._stirred = Signal()
 
-    def hand(self, after: EventId, events: list[Event]) -> None:
+    def push(self, after: EventId, events: list[Event]) -> None:
         """Give it what was committed after a place."""
         more = self._size + size(events)
-        if self.stale or after != self.place or more > PAGE_BYTES:
+        if self.stale or after != self.position or more > PAGE_BYTES:
             self.look()
             return
         self._handed += events
         self._size = more
-        self.place = events[-1].place
+        self.position = events[-1].position
         self._quiet = False
         self._stirred.set()
 
@@ -78,17 +78,17 @@ class Outage:
     def pause(self, error: Exception) -> float:
         """Return how long to wait, in seconds, before it is asked again."""
         if not self._pause:
-            log.error("the log is away: %s", error)
+            logger.error("the log is away: %s", error)
         self._pause = min(max(self._pause * 2, _BACKOFF[0]), _BACKOFF[1])
         return self._pause * uniform(0.5, 1)  # noqa: S311 - no secret
 
     def over(self) -> None:
         """The log answers."""
         if self._pause:
-            log.warning("the log is back")
+            logger.warning("the log is back")
         self._pause = 0.0
 
 
 def size(events: list[Event]) -> int:
     """Return how many bytes their frames are."""
-    return sum(event.bulk for event in events)
+    return sum(event.wire_bytes for event in events)

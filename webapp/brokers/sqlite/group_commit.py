@@ -18,17 +18,17 @@ from gevent.event import AsyncResult
 from gevent.event import Event as Signal
 
 from ...core.events import Event
-from ...errors import TidingsError, Unavailable
-from ...scheduling import paced
+from ...errors import ServiceUnavailable, TidingsError
+from ...scheduling import cooperative
 from ...tasks import skip
 from ..base import conflict
-from .rows import packed
+from .rows import encode_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...core.events import Draft, EventId
-    from .log_table import Appended, LogFile
+    from .log_table import Appended, LogTable
     from .rows import Row
 
 _PATIENCE = 20  # seconds that a publisher waits; SQLite's own may pass three times before
@@ -51,7 +51,7 @@ class Offer(NamedTuple):
     answer: AsyncResult[list[Event] | None]
 
 
-class Commits:
+class GroupCommitter:
     """Commits to a file.
 
     :param ask: runs a function in the thread.
@@ -60,7 +60,7 @@ class Commits:
 
     def __init__(
         self,
-        file: LogFile,
+        file: LogTable,
         ask: Callable[..., Appended],
         hand_on: Callable[[EventId, list[Event], bool], None],
     ) -> None:
@@ -75,7 +75,7 @@ class Commits:
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Put all drafts in the log, or none; see `Broker.append`."""
-        rows = list(paced(map(packed, drafts)))
+        rows = list(cooperative(map(encode_row, drafts)))
         size = sum(row.size for row in rows)
         if appended := self._at_once(rows, size):
             [events] = self._settled([drafts], appended)
@@ -156,13 +156,13 @@ class Commits:
     ) -> list[list[Event] | None]:
         """Hand on what is new, and return each offer's events; None: a conflict."""
         settled, new, head = list[list[Event] | None](), list[Event](), appended.after
-        for drafts, places in zip(offers, appended.places, strict=True):
-            events = None if places is None else list(paced(map(Event, places, drafts)))
+        for drafts, positions in zip(offers, appended.positions, strict=True):
+            events = None if positions is None else list(cooperative(map(Event, positions, drafts)))
             settled.append(events)
             for event in events or ():
-                if event.place > head:
+                if event.position > head:
                     new.append(event)
-                    head = event.place
+                    head = event.position
         self._hand_on(appended.after, new, appended.over)
         return settled
 
@@ -180,6 +180,6 @@ def _unopposed(events: list[Event] | None) -> list[Event]:
     return events
 
 
-def _overdue() -> Unavailable:
+def _overdue() -> ServiceUnavailable:
     detail = "The log takes too long: what was published may be in it or not."
-    return Unavailable(detail, "Publish the same again, with an id of your own.")
+    return ServiceUnavailable(detail, "Publish the same again, with an id of your own.")

@@ -14,7 +14,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
-from ...errors import Unavailable
+from ...errors import ServiceUnavailable
 from ..base import Bounds, now
 from .database import Database
 from .rows import LAST_KEY, SEQ_BITS, Row, key_of, place_of
@@ -97,12 +97,12 @@ class Appended(NamedTuple):
     """What became of the offers of one transaction."""
 
     after: EventId  # the head before
-    places: list[list[EventId] | None]  # of each offer; None: an own id has other content
+    positions: list[list[EventId] | None]  # of each offer; None: an own id has other content
     over: bool  # more is kept than should be
 
 
 class Page(NamedTuple):
-    """Some rows, as `<key> <text>` for `unpacked`."""
+    """Some rows, as `<key> <text>` for `decode_row`."""
 
     rows: list[str]
     end: EventId | None  # the place of the last, or of the first of a page backwards
@@ -124,7 +124,7 @@ class End(NamedTuple):
     total: int
 
 
-class LogFile:
+class LogTable:
     """A log file, made when it is missing; any thread may call.
 
     :param max_age: in seconds.
@@ -137,28 +137,28 @@ class LogFile:
 
     def append(self, offers: Sequence[Sequence[Row]]) -> Appended:
         """Put the rows of every offer in the log, all or none of each."""
-        self._database.get_ready()
+        self._database.prepare_try_write()
         with self._database.transaction() as db:
             return self._append(db, offers)
 
     def append_at_once(self, rows: Sequence[Row]) -> Appended | None:
         """Put some rows in the log where nobody else has it locked; None: nothing was done."""
-        return self._database.at_once(lambda db: self._append(db, [rows]))
+        return self._database.try_write(lambda db: self._append(db, [rows]))
 
     def _append(self, db: sqlite3.Connection, offers: Sequence[Sequence[Row]]) -> Appended:
         floor, head = _ends(db)
-        known, places, new = _known(db, offers), list[list[EventId] | None](), list[_New]()
+        known, positions, new = _known(db, offers), list[list[EventId] | None](), list[_New]()
         last, nth, total = head
         for offer in offers:
             keys = _assigned(offer, known, last)
-            places.append(None if keys is None else list(map(place_of, keys)))
+            positions.append(None if keys is None else list(map(place_of, keys)))
             for row, key in zip(offer, keys or (), strict=False):
                 if key > last:
                     last, nth, total = key, nth + 1, total + row.size
                     new.append((key, nth, total, row.size, row.own, row.text))
         _insert(db, new)
         over = self._over(nth - floor.nth, total - floor.total)
-        return Appended(place_of(head.key), places, over)
+        return Appended(place_of(head.key), positions, over)
 
     def trim(self) -> bool:
         """Drop some of what is over the bounds; return whether there may be more."""
@@ -177,17 +177,17 @@ class LogFile:
                 db.execute("DELETE FROM events WHERE place <= ?", (upto,))
         return bool(dropped == _TRIM_ROWS)
 
-    def after(self, place: EventId, max_bytes: int) -> Next:
+    def after(self, position: EventId, max_bytes: int) -> Next:
         """Return the next rows: about `max_bytes` or some hundred, at least one."""
-        values = {"after": key_of(place), "rows": _ROWS, "bytes": max_bytes}
+        values = {"after": key_of(position), "rows": _ROWS, "bytes": max_bytes}
         with self._database.connection() as db:
             [(floor, head, known, upto, text)] = db.execute(_PAGE, values)
         bounds = Bounds(place_of(floor), place_of(head))
         return Next(_page(upto, text), bounds, known or floor == values["after"])
 
-    def before(self, place: EventId, limit: int, max_bytes: int) -> Page:
+    def before(self, position: EventId, limit: int, max_bytes: int) -> Page:
         """Return the newest rows before a place, in the log's order, bounded likewise."""
-        values = {"place": key_of(place), "rows": min(limit, _ROWS), "bytes": max_bytes}
+        values = {"place": key_of(position), "rows": min(limit, _ROWS), "bytes": max_bytes}
         with self._database.connection() as db:
             [(start, text)] = db.execute(_BACKWARDS, values)
         return _page(start, text)
@@ -204,10 +204,10 @@ class LogFile:
             [(kept,)] = db.execute(_KEPT)
         return int(kept)
 
-    def locate(self, id: str) -> EventId | None:
+    def position_of(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
-        place = EventId.parse(id)
-        key = key_of(place) if place and place_of(key_of(place)) == place else None
+        position = EventId.parse(id)
+        key = key_of(position) if position and place_of(key_of(position)) == position else None
         with self._database.connection() as db:
             found = db.execute(_LOCATE, {"place": key, "own": id}).fetchall()
         return place_of(found[0][0]) if found else None
@@ -269,9 +269,9 @@ def _assigned(
     return keys
 
 
-def _at_its_end() -> Unavailable:
+def _at_its_end() -> ServiceUnavailable:
     detail = "An event lies at the last place that the log can have: nothing fits behind it."
-    return Unavailable(detail, "Stop the hub, move the log's file away and start again.")
+    return ServiceUnavailable(detail, "Stop the hub, move the log's file away and start again.")
 
 
 def _insert(db: sqlite3.Connection, rows: list[_New]) -> None:

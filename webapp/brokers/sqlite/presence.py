@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gevent.threadpool import ThreadPool
 
-from ...errors import Unavailable
-from ..roster import KEPT, KEPT_BYTES, LIFE, MOST_REVOKED, TOGETHER, News, full, full_of_subjects
+from ...errors import ServiceUnavailable
+from ..roster import KEPT, KEPT_BYTES, LIFE, MOST_REVOKED, TOGETHER, Notices, full, full_of_subjects
 from .database import Database
 from .presence_rows import came, gone, listed
-from .wakeup import Bell
+from .wakeup import WakeupSocket
 
 if TYPE_CHECKING:
     import sqlite3
@@ -64,7 +64,7 @@ _NOTICES = "SELECT number, lines FROM notices WHERE number > ? ORDER BY number L
 _LAST_NUMBER = 1 << 62
 
 
-class SqliteRoster:
+class SqlitePresenceStore:
     """A roster in a file.
 
     :param lease: in seconds, after which a killed process's readers are gone.
@@ -76,7 +76,7 @@ class SqliteRoster:
         self._owner = secrets.token_hex(8)
         self._database = Database(path, _create)
         self._threads = ThreadPool(1)
-        self._bell: Bell | None = None
+        self._bell: WakeupSocket | None = None
         self._closed = False
 
     def renew(self, changes: Mapping[str, str | None]) -> bool:
@@ -87,11 +87,11 @@ class SqliteRoster:
         """Take this process's readers away."""
         self._ask(self._retire)
 
-    def readers(self) -> list[tuple[str, str]]:
+    def subscribers(self) -> list[tuple[str, str]]:
         """Return who listens on this machine."""
         return self._ask(self._listed)
 
-    def news(self, after: int | None) -> News:
+    def news(self, after: int | None) -> Notices:
         """Return the notices after a number."""
         return self._ask(self._news, after)
 
@@ -119,7 +119,7 @@ class SqliteRoster:
         """Have `heard` called when another process rings, or this one has written."""
         self._heard = heard
         self._ask(self._select, "SELECT 1", ())  # now it has its folder
-        self._bell = Bell(self._path.with_name(f"{self._path.name}.wake"), heard)
+        self._bell = WakeupSocket(self._path.with_name(f"{self._path.name}.wake"), heard)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -132,7 +132,7 @@ class SqliteRoster:
     def _ask(self, function: Callable[..., T], *values: Any) -> T:
         if self._closed:
             detail = "The hub is stopping."
-            raise Unavailable(detail, "Come back in a moment.", reason="drain")
+            raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")
         answer, error, said = self._threads.apply(self._done, (function, *values))
         if error:
             raise error
@@ -210,13 +210,13 @@ class SqliteRoster:
         ):
             db.execute("DELETE FROM notices WHERE number = ?", oldest[:1])
 
-    def _news(self, after: int | None) -> News:
+    def _news(self, after: int | None) -> Notices:
         with self._database.connection() as db:
             newest, _ = db.execute(_NEWEST).fetchone() or (0, 0)
             if after is None:
-                return News([], newest)
+                return Notices([], newest)
             if after > newest:
-                return News([], 0, whole=False)  # the file is another one
+                return Notices([], 0, whole=False)  # the file is another one
             oldest, _ = db.execute(_OLDEST).fetchone() or (1, 0)
             notices, upto, size = list[str](), after, 0
             for number, lines in db.execute(_NOTICES, (after,)):
@@ -225,7 +225,7 @@ class SqliteRoster:
                 upto, size = number, size + len(text)
                 if size >= TOGETHER:
                     break
-        return News(notices, upto, oldest <= after + 1)
+        return Notices(notices, upto, oldest <= after + 1)
 
     def _post(self, notice: str) -> None:
         with self._database.transaction() as db:

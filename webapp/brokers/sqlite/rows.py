@@ -26,13 +26,13 @@ class Row(NamedTuple):
     size: int  # bytes on disk, about
 
 
-def packed(draft: Draft) -> Row:
+def encode_row(draft: Draft) -> Row:
     """Return the row that keeps a draft."""
     text = draft.dumps()
     return Row(draft.id, text, len(text.encode()) + _ROW_BYTES)
 
 
-def unpacked(row: str) -> tuple[EventId, str]:
+def decode_row(row: str) -> tuple[EventId, str]:
     """Return the place and the text of a page's row.
 
     :raises ValueError: it is not what was kept.
@@ -41,9 +41,9 @@ def unpacked(row: str) -> tuple[EventId, str]:
     return place_of(int(key)), text
 
 
-def key_of(place: EventId) -> int:
+def key_of(position: EventId) -> int:
     """Return the key of a place; one that no log can hold becomes one at the end."""
-    return min(place.ms << SEQ_BITS | min(place.seq, (1 << SEQ_BITS) - 1), LAST_KEY)
+    return min(position.ms << SEQ_BITS | min(position.seq, (1 << SEQ_BITS) - 1), LAST_KEY)
 
 
 def place_of(key: int) -> EventId:

@@ -22,12 +22,12 @@ from ...tasks import lasting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _COARSE = 1_000_000_000  # nanoseconds
 
 
-class Bell:
+class WakeupSocket:
     """One process's bell: others ring it, it rings the others'.
 
     :param folder: where the bells are; made when it is missing.
@@ -44,7 +44,7 @@ class Bell:
         try:
             self._hang(folder)
         except OSError as error:
-            log.warning("other processes cannot tell this one what they publish: %s", error)
+            logger.warning("other processes cannot tell this one what they publish: %s", error)
             self.close()
 
     def ring(self) -> None:

@@ -9,10 +9,10 @@ from statistics import median
 
 import click
 
-from ..client import Duration, Remote, remote_options
+from ..client import Duration, HubClient, remote_options
 from ..output import wants_colours
-from .results import BAD, LEFT, OK, Finding
-from .streams import Probes
+from .results import BAD, LEFT, OK, CheckResult
+from .streams import StreamChecks
 
 _MARKS = {OK: ("✓", "+", "green"), BAD: ("✗", "x", "red"), LEFT: ("\N{EN DASH}", "-", "yellow")}
 _WIDTH = 17  # of the names
@@ -54,10 +54,10 @@ def check(  # noqa: PLR0913 - what to look at, and how to say it
     mend it. It publishes to a topic of its own, tidings-check-…, and privately if its token may
     read that. The exit code is 1 when something is wrong.
     """
-    remote = Remote.of(where or url, token)
+    remote = HubClient.of(where or url, token)
     wait = 0.0 if quick else min(wait, 3600.0)
-    probes = Probes(remote, wait=wait, meant_open=meant_open)
-    found: list[Finding] = []
+    probes = StreamChecks(remote, wait=wait, meant_open=meant_open)
+    found: list[CheckResult] = []
     for finding in probes.run():
         found.append(finding)
         if not as_json:
@@ -71,7 +71,7 @@ def check(  # noqa: PLR0913 - what to look at, and how to say it
     click.get_current_context().exit(0 if good else 1)
 
 
-def _line(finding: Finding, remote: Remote) -> str:
+def _line(finding: CheckResult, remote: HubClient) -> str:
     nice, plain, colour = _MARKS[finding.state]
     mark = click.style(_known(nice, plain), fg=colour) if wants_colours() else _known(nice, plain)
     line = f"{mark} {finding.name:{_WIDTH}} {remote.safe(finding.detail)}"

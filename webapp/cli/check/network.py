@@ -11,46 +11,48 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..retry import Away
-from .results import BAD, LEFT, OK, Finding
+from ..retry import TemporaryFailure
+from .results import BAD, LEFT, OK, CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..client import Remote
+    from ..client import HubClient
 
 _TIMEOUT = 10.0
 _DAY = 86400
 _NOTICE = 14  # days before a certificate's end
 
 
-class Reach:
+class NetworkChecks:
     """Looks at the way to a hub."""
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: HubClient) -> None:
         self.good = False  # somebody answers
         self.near = False  # nobody but this machine or network can reach it
         self.server = ""
         self._remote = remote
 
-    def look(self) -> Iterator[Finding]:
+    def look(self) -> Iterator[CheckResult]:
         """Yield what is found, and stop where nobody answers."""
         try:
             yield from self._reach()
             self.good = True
-        except (Away, click.ClickException) as error:
-            yield Finding("reachable", BAD, str(error), "Is the hub running, and is this its URL?")
+        except (TemporaryFailure, click.ClickException) as error:
+            yield CheckResult(
+                "reachable", BAD, str(error), "Is the hub running, and is this its URL?"
+            )
         else:
             yield self._ready()
 
-    def _reach(self) -> Iterator[Finding]:
+    def _reach(self) -> Iterator[CheckResult]:
         began = time.monotonic()
         connection = self._remote.connect(_TIMEOUT)
         took = (time.monotonic() - began) * 1000
         try:
             host = ipaddress.ip_address(connection.sock.getpeername()[0])
             self.near = host.is_private
-            yield Finding("reachable", OK, f"{host}, connected in {took:.0f} ms")
+            yield CheckResult("reachable", OK, f"{host}, connected in {took:.0f} ms")
             yield self._encrypted(connection.sock)
             answer = self._remote.ask(connection, "GET", path=self._remote.beside("/healthz"))
             self.server = answer.headers.get("Server", "")
@@ -59,11 +61,11 @@ class Reach:
         finally:
             connection.close()
 
-    def _encrypted(self, sock: socket.socket) -> Finding:
+    def _encrypted(self, sock: socket.socket) -> CheckResult:
         if not isinstance(sock, ssl.SSLSocket):
             if self.near:
-                return Finding("TLS", LEFT, "none, and the address is not a public one")
-            return Finding(
+                return CheckResult("TLS", LEFT, "none, and the address is not a public one")
+            return CheckResult(
                 "TLS",
                 BAD,
                 "none: tokens and events can be read on the way",
@@ -73,16 +75,18 @@ class Reach:
         days = int((ssl.cert_time_to_seconds(str(ends)) - time.time()) // _DAY) if ends else 0
         told = f"{sock.version()}, the certificate is good for {days} days"
         soon = days < _NOTICE and not self.near  # a local authority's may last for hours
-        return Finding("TLS", BAD, told, "Renew it.") if soon else Finding("TLS", OK, told)
+        return CheckResult("TLS", BAD, told, "Renew it.") if soon else CheckResult("TLS", OK, told)
 
-    def _protocol(self, version: int) -> Finding:
+    def _protocol(self, version: int) -> CheckResult:
         if version < 11:  # noqa: PLR2004 - http.client's word for HTTP/1.1
             told = "HTTP/1.0 to its clients: a connection for each request"
-            return Finding("HTTP", BAD, told, "nginx speaks 1.1 by itself; look at what is before.")
+            return CheckResult(
+                "HTTP", BAD, told, "nginx speaks 1.1 by itself; look at what is before."
+            )
         if self._speaks_http_2():
-            return Finding("HTTP", OK, "HTTP/2 for browsers: any number of streams")
+            return CheckResult("HTTP", OK, "HTTP/2 for browsers: any number of streams")
         told = "HTTP/1.1: a browser has six connections to a site, over all its tabs"
-        return Finding("HTTP", LEFT, told, "An edge with HTTP/2 takes more: Caddy, nginx.")
+        return CheckResult("HTTP", LEFT, told, "An edge with HTTP/2 takes more: Caddy, nginx.")
 
     def _speaks_http_2(self) -> bool:
         parts = self._remote.parts
@@ -99,7 +103,7 @@ class Reach:
         except OSError:
             return False
 
-    def _ready(self) -> Finding:
+    def _ready(self) -> CheckResult:
         stranger = replace(self._remote, token=None)
         try:
             connection = stranger.connect(_TIMEOUT)
@@ -108,8 +112,8 @@ class Reach:
                 self._remote.read(stranger.ask(connection, "GET", path=path))
             finally:
                 connection.close()
-        except Away as away:
-            return Finding("/readyz", BAD, str(away), "Its log cannot be reached, or it stops.")
+        except TemporaryFailure as away:
+            return CheckResult("/readyz", BAD, str(away), "Its log cannot be reached, or it stops.")
         except click.ClickException as error:
-            return Finding("/readyz", LEFT, f"not to be asked from here: {error.message}")
-        return Finding("/readyz", OK, "its log can be reached")
+            return CheckResult("/readyz", LEFT, f"not to be asked from here: {error.message}")
+        return CheckResult("/readyz", OK, "its log can be reached")

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from ...core import sse
-from ..retry import Away
+from ..retry import TemporaryFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from http.client import HTTPConnection, HTTPMessage, HTTPResponse
 
-    from ...core.sse import Message
-    from ..client import Remote
+    from ...core.sse import ServerSentEvent
+    from ..client import HubClient
 
 _PIECE = 64 << 10
 _QUIET = 90.0  # seconds: longer than anything that is waited for
@@ -27,14 +27,14 @@ _TIMEOUT = 15.0
 _OK = 200
 
 
-class Listener(threading.Thread):
+class RecordingSubscriber(threading.Thread):
     """A stream, read in a thread.
 
     :param cursor: as a header, or with `by_query` as a query parameter.
     """
 
     def __init__(
-        self, remote: Remote, topic: str, cursor: str | None = None, *, by_query: bool = False
+        self, remote: HubClient, topic: str, cursor: str | None = None, *, by_query: bool = False
     ) -> None:
         super().__init__(daemon=True)
         self.headers: HTTPMessage | None = None  # once they are there
@@ -42,7 +42,7 @@ class Listener(threading.Thread):
         self.failure: Exception | None = None
         self.opened = 0.0  # when the request was sent
         self.last_byte = self.ended = 0.0
-        self.seen: list[tuple[float, Message]] = []  # and when
+        self.seen: list[tuple[float, ServerSentEvent]] = []  # and when
         self._remote = remote
         self._query = [("topic", topic)]
         # As a browser asks: only then a proxy shows that it compresses.
@@ -78,7 +78,7 @@ class Listener(threading.Thread):
         except Exception as error:  # noqa: BLE001 - it is told in the other thread
             self._note(failure=error, ended=time.monotonic())
         else:
-            self._note(failure=Away("The stream has ended"), ended=time.monotonic())
+            self._note(failure=TemporaryFailure("The stream has ended"), ended=time.monotonic())
 
     def _read(self) -> None:
         connection = self._remote.connect(_QUIET)
@@ -89,7 +89,7 @@ class Listener(threading.Thread):
             if answer.status != _OK:
                 self._remote.read(answer)
             self._note(headers=answer.headers, version=answer.version)
-            for message in sse.parse(self._pieces(answer)):
+            for message in sse.decode(self._pieces(answer)):
                 with self._changed:
                     self.seen.append((time.monotonic(), message))
                     self._changed.notify_all()
@@ -97,8 +97,8 @@ class Listener(threading.Thread):
             connection.close()
 
     def _pieces(self, answer: HTTPResponse) -> Iterator[bytes]:
-        packed = answer.headers.get("Content-Encoding", "identity") != "identity"
-        unpack = zlib.decompressobj(wbits=47) if packed else None  # gzip or zlib
+        encode_row = answer.headers.get("Content-Encoding", "identity") != "identity"
+        unpack = zlib.decompressobj(wbits=47) if encode_row else None  # gzip or zlib
         while piece := answer.read1(_PIECE):
             if piece := unpack.decompress(piece) if unpack else piece:
                 self._note(last_byte=time.monotonic())
@@ -111,7 +111,7 @@ class Listener(threading.Thread):
             self._changed.notify_all()
 
     @property
-    def published(self) -> list[tuple[float, Message]]:
+    def published(self) -> list[tuple[float, ServerSentEvent]]:
         """What came, and when, but for what the hub itself says."""
         return [(when, message) for when, message in self.seen if message.type[:4] != "hub."]
 
@@ -119,7 +119,7 @@ class Listener(threading.Thread):
 class Publisher:
     """Publishes over one connection."""
 
-    def __init__(self, remote: Remote, topic: str, *, private: bool) -> None:
+    def __init__(self, remote: HubClient, topic: str, *, private: bool) -> None:
         self._remote = remote
         self._fields = {"topic": topic, **({"private": "on"} if private else {})}
         self._connection: HTTPConnection | None = None
@@ -133,7 +133,7 @@ class Publisher:
         self._connection = self._connection or self._remote.connect(_TIMEOUT)
         try:
             self._remote.publish(self._connection, {**self._fields, "data": data})
-        except (Away, click.ClickException):
+        except (TemporaryFailure, click.ClickException):
             self.close()
             raise
 

@@ -21,7 +21,7 @@ _UNZIPPED = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What was found about one thing.
 
     :param remedy: how to mend it.
