@@ -50,6 +50,7 @@ lint: $(TEST_READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Pins that still fit stay as they are.
 lock: COMPILE = $(LOCK_UV) pip compile --quiet --universal --python-version 3.11 \

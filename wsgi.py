@@ -5,6 +5,6 @@ from gevent import monkey
 # gunicorn's worker has done it; elsewhere, threads that wait must become greenlets.
 monkey.patch_all()
 
-from webapp.config.startup import load  # noqa: E402 - not before sockets are patched
+from webapp.app import load  # noqa: E402 - not before sockets are patched
 
 app = load()

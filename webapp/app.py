@@ -1,22 +1,37 @@
-"""Build the app: wire the hub, its settings and its views; start nothing."""
+"""Build the app: wire the hub, its settings and its views. Nothing is started here."""
 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .core.version import __version__
+from flask_cors import CORS
+from gevent import monkey
+
+from .auth.authorizer import Authorizer
+from .brokers import connect, connect_presence
+from .config import exposure
+from .config.settings import Settings
+from .config.startup import Server, check_server, end_at_once, file_limit, or_end
+from .errors import Misconfigured
+from .hub.demo import Demo
+from .hub.hub import Hub
+from .hub.quota import behind
+from .presence.service import Presence
+from .views import error_handlers, events, health, openapi, origins, pages, presence
+from .views.flask_app import HubFlask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Flask
 
-    from .auth.authorizer import Authorizer
-    from .config.settings import Settings
-    from .hub.hub import Hub
-
-__all__ = ["__version__", "create_app"]
+_WATCH_S = 60.0
+_LOOK_EVERY_S = 0.05
+_CURSOR_HEADERS = ("Last-Event-ID", "Mercure-Last-Event-ID")
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -25,19 +40,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     :param settings: None reads them from the environment.
     :raises Misconfigured: the settings contradict each other, or the server cannot hold streams.
     """
-    # Here and not above: gunicorn's master imports this package for its worker class, and what
-    # these import (ssl) must not be imported before gevent has patched the worker.
-    from .auth.authorizer import Authorizer
-    from .brokers import connect
-    from .config import exposure
-    from .config.settings import Settings
-    from .config.startup import Server, check_server, end_at_once
-    from .hub.demo import Demo
-    from .hub.hub import Hub
-    from .hub.quota import behind
-    from .views import error_handlers, events, health, openapi, origins, pages
-    from .views.flask_app import HubFlask
-
     check_server()
     settings = _with_max_pipes(settings or Settings.from_env(os.environ))
     exposure.check(settings, 1, [])
@@ -58,7 +60,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(pages.set_nosniff)
     authority = Authorizer(settings)
     if settings.auth_enabled:
-        _list_readers(app, hub, authority)
+        _add_presence(app, hub, authority)
     app.register_blueprint(events.make_blueprint(hub, authority, settings))
     app.register_blueprint(health.make_blueprint(hub, authority))
     app.register_blueprint(openapi.make_blueprint(settings))
@@ -69,12 +71,34 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _list_readers(app: Flask, hub: Hub, authority: Authorizer) -> None:
-    """Let those who may know who listens, and send readers away."""
-    from .brokers import connect_presence
-    from .presence.service import Presence
-    from .views import presence
+def load() -> Flask:
+    """Return the app for a server that imports it; end the process where it must not be served."""
+    if Server.is_ours:
+        return create_app()
+    app = or_end(create_app)
+    settings: Settings = app.extensions["tidings"].settings
+    if settings.local:
+        # A thread of the system, because the server may block gevent's loop.
+        start = monkey.get_original("_thread", "start_new_thread")
+        start(_check_sockets, (settings, monkey.get_original("time", "sleep")))
+    return app
 
+
+def _check_sockets(settings: Settings, sleep: Callable[[float], None]) -> None:
+    """Check a server's sockets as soon as it has some. After a minute the first request does."""
+    until = time.monotonic() + _WATCH_S
+    while not (found := exposure.addresses()):
+        if time.monotonic() > until:
+            return
+        sleep(_LOOK_EVERY_S)
+    try:
+        exposure.check(settings, 1, found)
+    except Misconfigured as error:
+        end_at_once(error)
+
+
+def _add_presence(app: Flask, hub: Hub, authority: Authorizer) -> None:
+    """List the subscribers for those whose token grants it, and let them be disconnected."""
     settings = hub.settings
     hub.presence = Presence(hub, connect_presence(settings, hub.broker), settings.presence_lease)
     hub.observers.append(hub.presence)
@@ -83,35 +107,24 @@ def _list_readers(app: Flask, hub: Hub, authority: Authorizer) -> None:
 
 
 def _max_readers(settings: Settings) -> int:
-    from .config.startup import file_limit
-
     if settings.max_subscribers is not None:
         return settings.max_subscribers
     return file_limit() * 8 // 10
 
 
 def _with_max_pipes(settings: Settings) -> Settings:
-    from .config.startup import file_limit
-
     most = file_limit() // 10 if settings.max_pipes is None else settings.max_pipes
     return replace(settings, max_pipes=most)
 
 
-_CURSORS = ("Last-Event-ID", "Mercure-Last-Event-ID")
-
-
-def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
-    from flask_cors import CORS
-
-    from .views.origins import patterns
-
+def _allow_origins(app: Flask, allowed: tuple[str, ...]) -> None:
     CORS(
         app,
-        origins=patterns(origins),
-        allow_headers=["Authorization", "Cache-Control", "Content-Type", *_CURSORS],
-        expose_headers=["Link", *_CURSORS],
+        origins=origins.patterns(allowed),
+        allow_headers=["Authorization", "Cache-Control", "Content-Type", *_CURSOR_HEADERS],
+        expose_headers=["Link", *_CURSOR_HEADERS],
         methods=["GET", "HEAD", "POST", "OPTIONS"],
-        supports_credentials="*" not in origins,
+        supports_credentials="*" not in allowed,
         send_wildcard=False,
         max_age=86400,
     )

@@ -6,26 +6,20 @@ import os
 import resource
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..errors import Misconfigured
-from . import exposure
 from .settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-    from flask import Flask
 
 T = TypeVar("T")
 
 _MANY_FILES = 1 << 20
 _CONFIGURATION = Path(__file__).parent.parent.parent / "gunicorn.conf.py"
 _GUNICORN_STOPS = 3  # a worker's exit status (Arbiter.WORKER_BOOT_ERROR): it starts no other one
-_WATCH_S = 60.0
-_LOOK_EVERY_S = 0.05
 
 
 class Server:
@@ -33,36 +27,6 @@ class Server:
 
     is_ours = False
     """Whether it is gunicorn with the worker class of the hub, which does the checks itself."""
-
-
-def load() -> Flask:
-    """Return the app for a server that imports it; end the process where it must not be served."""
-    from .. import create_app
-
-    if Server.is_ours:
-        return create_app()
-    app = or_end(create_app)
-    settings: Settings = app.extensions["tidings"].settings
-    if settings.local:
-        from gevent import monkey
-
-        # A thread of the system: the server may hold up all of gevent's.
-        start = monkey.get_original("_thread", "start_new_thread")
-        start(_watch, (settings, monkey.get_original("time", "sleep")))
-    return app
-
-
-def _watch(settings: Settings, sleep: Callable[[float], None]) -> None:
-    """Check the sockets of a server as soon as it has some; later, the first request does."""
-    until = time.monotonic() + _WATCH_S
-    while not (found := exposure.addresses()):
-        if time.monotonic() > until:
-            return
-        sleep(_LOOK_EVERY_S)
-    try:
-        exposure.check(settings, 1, found)
-    except Misconfigured as error:
-        end_at_once(error)
 
 
 def check_server() -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+MAX_STRAY_BYTES = 4 << 10
+"""What a subscriber may send into its own stream before it is disconnected."""
+
 Send = Callable[[Any, bytes], int]
 Buffer = bytes | memoryview
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from ..hub.socket_protocol import MAX_STRAY_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .connection import ClientConnection
-
-STRAY = 4 << 10  # bytes a reader may send into its own stream before it is let go
 
 
 class HangupWatcher:
@@ -24,7 +24,7 @@ class HangupWatcher:
         self._connection = connection
         self._raw = connection._raw  # noqa: SLF001 - they are one
         self._gone = gone
-        self._room = STRAY
+        self._room = MAX_STRAY_BYTES
 
     def __enter__(self) -> None:
         self._watcher = gevent.get_hub().loop.io(self._raw.fileno(), 1)
@@ -36,7 +36,7 @@ class HangupWatcher:
 
     def _readable(self) -> None:
         try:
-            stray = len(self._raw.recv(STRAY))
+            stray = len(self._raw.recv(MAX_STRAY_BYTES))
         except BlockingIOError:
             return
         except OSError as error:

@@ -23,8 +23,8 @@ from ..core.topics import DEFAULT
 from ..errors import BadRequest, ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
 from ..hub.history import Start
 from ..hub.quota import Rate, client
+from ..hub.socket_protocol import MAX_STRAY_BYTES
 from ..scheduling import rest
-from ..server.hangup import STRAY
 from . import bodies, forms
 from .credentials import token_from_request
 from .flask_app import PreparedResponse
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 MAX_SELECTORS = 100
 MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
 MAX_LAST = 999_999_999
-_MAX_GET_BODY = STRAY  # it is not read, and what comes later is taken for a word too much
+_MAX_GET_BODY = MAX_STRAY_BYTES  # it is not read, and what comes later is taken for a word too much
 _LONG_MOMENT = 40  # characters: more than any time has
 _TOPIC_BYTES = 4 * MAX_NAME  # of one topic at most
 _PIPE_STEP = 500  # lines published together
