@@ -17,7 +17,7 @@ from conftest import ROOT, need
 from doc_pages import NOT_RUN, PAGES, every_block, headings, prose, section, shell_lines, taken
 
 from webapp.auth import claims, jwks, keys
-from webapp.brokers import roster
+from webapp.brokers import presence_base
 from webapp.cli import main
 from webapp.config.settings import PREFIX, Settings
 from webapp.core import events
@@ -205,8 +205,8 @@ LIMITS = {
     "unfinished bodies of one worker, together": bodies.MOST_ARRIVING,
     "topics of a stream": event_views.MAX_SELECTORS,
     "subscribers that a worker lists in presence": changes.MOST_BYTES >> 20,
-    "revoked tokens": roster.MOST_REVOKED,
-    "revoked subjects": roster.MOST_REVOKED,
+    "revoked tokens": presence_base.MAX_REVOKED,
+    "revoked subjects": presence_base.MAX_REVOKED,
     "topic patterns in one list of a token": claims.MAX_SELECTORS,
     "URI templates among them": claims.MAX_TEMPLATES,
     "`sub`": claims.MAX_TEXT,

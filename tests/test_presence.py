@@ -21,7 +21,8 @@ from logs import running_log
 from test_hub import Reader, make_hub
 
 from webapp.auth.authorizer import Grant
-from webapp.brokers.roster import KEPT, MemoryPresenceStore
+from webapp.brokers.memory_presence import MemoryPresenceStore
+from webapp.brokers.presence_base import MAX_NOTICES
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.sse import encode
 from webapp.errors import ServiceUnavailable
@@ -447,12 +448,12 @@ def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:
 
         tries = 0
 
-        def renew(self, changes: Mapping[str, str | None]) -> bool:
+        def heartbeat(self, changes: Mapping[str, str | None]) -> bool:
             Late.tries += 1
             if Late.tries == 1:
                 detail = "It is away."
                 raise ServiceUnavailable(detail, "Wait.")
-            return super().renew(changes)
+            return super().heartbeat(changes)
 
     hub.presence = Presence(hub, Late(), lease=15)
     with pytest.raises(ServiceUnavailable):
@@ -475,7 +476,7 @@ def test_a_process_that_was_taken_for_dead_writes_its_readers_down_again() -> No
         roster.forget()
         while len(roster.subscribers()) < 3:
             gevent.sleep(0.01)
-    notices = roster.news(0).notices
+    notices = roster.notices_after(0).notices
     assert len(notices) == 6
     assert len(set(notices)) == 3
     hub.stop()
@@ -490,8 +491,8 @@ def test_who_missed_the_notices_refuses_what_was_revoked_all_the_time() -> None:
     thief = Reader(hub.subscribe(frozenset({"t"}), joe, Start()))
     gevent.sleep(0.01)
     roster.revoke(json.dumps(Revoked("subject", "joe", time.time())), time.time() + 60, "#")
-    for _ in range(KEPT):
-        roster.post("![]")
+    for _ in range(MAX_NOTICES):
+        roster.broadcast("![]")
     roster.away = True
     with gevent.Timeout(PATIENCE):
         while not roster.asked:
@@ -574,14 +575,14 @@ class Forgetful(MemoryPresenceStore):
 
     def forget(self) -> None:
         """Drop all."""
-        self._readers.clear()
+        self._subscribers.clear()
         self.forgot = True
 
-    def renew(self, changes: Mapping[str, str | None]) -> bool:
+    def heartbeat(self, changes: Mapping[str, str | None]) -> bool:
         """Renew, and say whether this process was known."""
         known = not self.forgot
         self.forgot = False
-        return super().renew(changes) and known
+        return super().heartbeat(changes) and known
 
 
 def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(

@@ -18,7 +18,8 @@ from test_hub import Reader, make_hub, publish, subscribe
 
 from webapp import tasks
 from webapp.auth.authorizer import Grant
-from webapp.brokers.roster import CAME, KEPT, LEFT, MemoryPresenceStore
+from webapp.brokers.memory_presence import MemoryPresenceStore
+from webapp.brokers.presence_base import JOINED, LEFT, MAX_NOTICES
 from webapp.core.events import Event, HubDraft, TransientEvent
 from webapp.errors import BadRequest
 from webapp.hub.history import Start
@@ -174,7 +175,7 @@ def test_one_hub_survives_every_notice_and_claim(
 ) -> None:
     watcher, guests = watch(hub), list[Reader]()
     for notice in told:
-        roster.post(notice)
+        roster.broadcast(notice)
     grant = Grant(subject=sub, payload=payload, token_id=sub)
     with suppress(BadRequest):  # too many variables
         guests.append(Reader(hub.subscribe(frozenset(topics), grant, Start())))
@@ -387,14 +388,14 @@ def test_one_address_leaves_room_for_others() -> None:
 
 def test_notices_are_read_in_parts_and_none_is_lost() -> None:
     roster = MemoryPresenceStore()
-    told = [f"{sign}{number} {'x' * 3000}" for number in range(100) for sign in (CAME, LEFT)]
+    told = [f"{sign}{number} {'x' * 3000}" for number in range(100) for sign in (JOINED, LEFT)]
     for notice in told:
-        roster.post(notice)
+        roster.broadcast(notice)
     found, upto, parts = list[str](), 0, 0
-    while (news := roster.news(upto)).notices:
-        assert news.whole
+    while (news := roster.notices_after(upto)).notices:
+        assert news.complete
         assert sum(map(len, news.notices)) < 100 << 10
-        found, upto, parts = found + news.notices, news.upto, parts + 1
+        found, upto, parts = found + news.notices, news.last_number, parts + 1
     assert found == told
     assert parts > 5
 
@@ -406,8 +407,8 @@ def test_the_first_change_after_some_were_missed_is_told(
     with gevent.Timeout(PATIENCE):
         while not watcher.data():
             gevent.sleep(0.001)
-    for _ in range(KEPT + 1):
-        roster.post("![]")
+    for _ in range(MAX_NOTICES + 1):
+        roster.broadcast("![]")
     with gevent.Timeout(PATIENCE):
         while "hub.reset" not in [it.type for it in watcher.messages()]:
             gevent.sleep(0.001)
@@ -420,7 +421,7 @@ def test_the_first_change_after_some_were_missed_is_told(
 def test_a_damaged_row_of_a_subscriber_is_listed_for_no_topic(
     hub: Hub, roster: MemoryPresenceStore
 ) -> None:
-    roster.renew({"a": "{", "b": '{"topics": ["t"], "payload": null}'})
+    roster.heartbeat({"a": "{", "b": '{"topics": ["t"], "payload": null}'})
     assert hub.presence
     assert [name for name, _ in hub.presence.subscribers("t")] == ["b"]
 

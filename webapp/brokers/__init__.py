@@ -1,4 +1,4 @@
-"""Which log a URL means, and the roster beside it."""
+"""The event log and the presence store: `TIDINGS_BROKER_URL` names the backend of both."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from gevent import monkey
 
 from ..errors import Misconfigured
 from .memory import MemoryBroker
-from .roster import MemoryPresenceStore
+from .memory_presence import MemoryPresenceStore
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from .base import Broker
+    from .presence_base import PresenceStore
     from .redis.broker import RedisBroker
-    from .roster import PresenceStore
 
 _ROOT = Path(__file__).parent.parent.parent
 
 
 def connect(settings: Settings) -> Broker:
-    """Return the broker that `TIDINGS_BROKER_URL` names; nothing is opened yet.
+    """Return the broker that `TIDINGS_BROKER_URL` names; it connects at its first call.
 
-    :raises Misconfigured: what waits for it would stop all others, too.
+    :raises Misconfigured: gevent has not patched the sockets.
     """
     if not monkey.is_module_patched("socket"):
-        detail = "gevent has not patched the sockets: one reader would hold up all others."
+        detail = "gevent has not patched the sockets, so one subscriber would block all others."
         remedy = "Begin with `from gevent import monkey; monkey.patch_all()`, as wsgi.py does."
         raise Misconfigured(detail, remedy)
     limits = (settings.history_events, settings.history_bytes, settings.history_age)
@@ -45,7 +45,7 @@ def connect(settings: Settings) -> Broker:
 
 
 def connect_presence(settings: Settings, broker: Broker) -> PresenceStore:
-    """Return the roster that belongs to a log."""
+    """Return the presence store beside a broker."""
     lease = settings.presence_lease
     url = urlsplit(settings.broker_url)
     if url.scheme == "sqlite":
@@ -61,5 +61,5 @@ def connect_presence(settings: Settings, broker: Broker) -> PresenceStore:
 
 
 def _log_file(path: str) -> Path:
-    # The files beside it belong beside the real one, whichever name a process knows it by.
+    # Resolved, so that all processes agree on the files beside it, whichever link each was given.
     return Path(os.path.realpath(_ROOT / path[1:]))

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..brokers.roster import TOGETHER
+from ..brokers.presence_base import NOTICE_BATCH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ class Changes:
         size = 0
         while self._left and len(taken) < _WRITTEN:
             taken[self._left.popitem()[0]] = None
-        while self._came and len(taken) < _WRITTEN and size < TOGETHER:
+        while self._came and len(taken) < _WRITTEN and size < NOTICE_BATCH_BYTES:
             name = next(iter(self._came))
             text = taken[name] = self._came.pop(name)
             size += len(text)

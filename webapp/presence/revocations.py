@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..auth.authorizer import Grant
-    from ..brokers.roster import PresenceStore
+    from ..brokers.presence_base import PresenceStore
 
 REVOKE = "#"
 """How a notice of a revocation begins."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event as Signal
 
-from ..brokers.roster import CAME, LEFT, MOMENT
+from ..brokers.presence_base import JOINED, LEFT, RENEW_AFTER
 from ..core.events import Event, HubDraft, TransientEvent
 from ..errors import TidingsError
 from ..scheduling import cooperative
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..auth.authorizer import Grant
-    from ..brokers.roster import PresenceStore
+    from ..brokers.presence_base import PresenceStore
     from ..hub.hub import Hub
     from ..hub.subscriber import Subscriber
     from .revocations import Revoked
@@ -54,7 +54,7 @@ class Presence:
     def __init__(self, hub: Hub, roster: PresenceStore, lease: float) -> None:
         self._hub = hub
         self._roster = roster
-        self._beat = lease * MOMENT
+        self._beat = lease * RENEW_AFTER
         self._changes = Changes()
         self._changed, self._noticed = Signal(), Signal()
         self._told = 0
@@ -67,10 +67,10 @@ class Presence:
 
         :raises Unavailable: what keeps the roster cannot be reached.
         """
-        self._roster.renew({})
-        self._told = self._roster.news(None).upto
+        self._roster.heartbeat({})
+        self._told = self._roster.notices_after(None).last_number
         self._learn()
-        self._roster.listen(self._noticed.set)
+        self._roster.on_notice(self._noticed.set)
         self._tasks = [lasting("presence", self._write), lasting("presence", self._follow)]
         return self._tasks
 
@@ -80,7 +80,7 @@ class Presence:
             return
         gevent.killall(self._tasks)
         try:
-            gevent.with_timeout(_FAREWELL, self._roster.retire, timeout_value=None)
+            gevent.with_timeout(_FAREWELL, self._roster.deregister, timeout_value=None)
         except TidingsError as error:
             logger.warning("others will notice that this process's readers left: %s", error)
         self._roster.close()
@@ -116,7 +116,7 @@ class Presence:
     def kick(self, names: list[str]) -> None:
         """End streams, wherever they are; their readers may come back."""
         for part in _parts(names):
-            self._roster.post(_KICK + json.dumps(part))
+            self._roster.broadcast(_KICK + json.dumps(part))
 
     def revoke(self, revoked: Revoked, until: float | None) -> None:
         """End all streams of some tokens, and refuse these tokens; see `Revocations.add`."""
@@ -156,7 +156,7 @@ class Presence:
     def _renew(self, changes: dict[str, str | None]) -> bool:
         """Write changes down; where one of them cannot be, the others are all the same."""
         try:
-            return self._roster.renew(changes)
+            return self._roster.heartbeat(changes)
         except TidingsError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is about
@@ -182,13 +182,13 @@ class Presence:
             self._noticed.wait()
             self._noticed.clear()
             try:
-                news = self._roster.news(self._told)
-                if not news.whole:
+                news = self._roster.notices_after(self._told)
+                if not news.complete:
                     self._learn()
             except TidingsError:
                 continue  # the writer says so, and sets the signal when it is back
-            self._told = news.upto
-            if not news.whole:
+            self._told = news.last_number
+            if not news.complete:
                 self._hub.fanout.reset_transient()
                 self._number += 1  # the number that now stands for what was missed
             self._heed(news.notices)
@@ -218,10 +218,10 @@ class Presence:
         each may be a hundred events.
         """
         for notice in notices:
-            if (sign := notice[:1]) in {CAME, LEFT}:
+            if (sign := notice[:1]) in {JOINED, LEFT}:
                 with _SKIPPING:
                     name, _, told = notice[1:].partition(" ")
-                    for document in subscription_documents(name, told, active=sign == CAME):
+                    for document in subscription_documents(name, told, active=sign == JOINED):
                         yield self._event(document)
 
     def _event(self, document: dict[str, Any]) -> Event:

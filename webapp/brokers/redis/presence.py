@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ..roster import LIFE, MOST_REVOKED, Notices, full, full_of_subjects
+from ..presence_base import LEASE_FRACTION, MAX_REVOKED, Notices, too_many_subjects, too_many_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,16 +30,16 @@ class RedisPresenceStore:
 
     def __init__(self, link: RedisClient, lease: float) -> None:
         self._link = link
-        self._life = str(round(lease * LIFE * 1000))
+        self._life = str(round(lease * LEASE_FRACTION * 1000))
         self._owner = secrets.token_hex(8)
         self._heard: Callable[[], None] | None = None
 
-    def renew(self, changes: Mapping[str, str | None]) -> bool:
+    def heartbeat(self, changes: Mapping[str, str | None]) -> bool:
         """Live on, and write down who came and left; see `Roster.renew`."""
         pairs = [part for name, text in changes.items() for part in (name, text or "")]
         return bool(self._write("renew", self._owner, self._life, *pairs))
 
-    def retire(self) -> None:
+    def deregister(self) -> None:
         """Take this process's readers away."""
         self._write("retire", self._owner)
 
@@ -51,7 +51,7 @@ class RedisPresenceStore:
             found += zip(flat[::2], flat[1::2], strict=True)
         return sorted(found)
 
-    def news(self, after: int | None) -> Notices:
+    def notices_after(self, after: int | None) -> Notices:
         """Return the notices after a number."""
         start = "" if after is None else str(after)
         first, last, batches = self._read("news", start)
@@ -64,14 +64,14 @@ class RedisPresenceStore:
         )
         return Notices(notices, upto, whole)
 
-    def post(self, notice: str) -> None:
+    def broadcast(self, notice: str) -> None:
         """Tell all processes."""
         self._write("post", notice)
 
     def revoke(self, what: str, until: float, notice: str) -> None:
         """Remember what is refused, and tell all processes."""
-        if not self._write("revoke", what, f"{until * 1000:.0f}", str(MOST_REVOKED), notice):
-            raise full()
+        if not self._write("revoke", what, f"{until * 1000:.0f}", str(MAX_REVOKED), notice):
+            raise too_many_tokens()
 
     def revoked(self) -> list[tuple[str, float]]:
         """Return what is refused, and until when."""
@@ -80,16 +80,16 @@ class RedisPresenceStore:
     def revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
         """Remember when a subject was revoked, and tell all processes."""
         times = f"{at * 1000:.3f}", f"{oldest * 1000:.0f}"
-        if not self._write("revoke_subject", subject, *times, str(MOST_REVOKED), notice):
-            raise full_of_subjects()
+        if not self._write("revoke_subject", subject, *times, str(MAX_REVOKED), notice):
+            raise too_many_subjects()
 
     def subjects(self) -> list[tuple[str, float]]:
         """Return the subjects that were revoked, and when."""
         return _timed(self._read("subjects"))
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Have `heard` called at news, as long as somebody follows the log."""
-        self._heard = heard
+    def on_notice(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called at news, as long as somebody follows the log."""
+        self._heard = callback
 
     def close(self) -> None:
         """The connections are the log's."""

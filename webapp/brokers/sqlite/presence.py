@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from gevent.threadpool import ThreadPool
 
 from ...errors import ServiceUnavailable
-from ..roster import KEPT, KEPT_BYTES, LIFE, MOST_REVOKED, TOGETHER, Notices, full, full_of_subjects
+from ..presence_base import (
+    LEASE_FRACTION,
+    MAX_NOTICE_BYTES,
+    MAX_NOTICES,
+    MAX_REVOKED,
+    NOTICE_BATCH_BYTES,
+    Notices,
+    too_many_subjects,
+    too_many_tokens,
+)
 from .database import Database
 from .presence_rows import came, gone, listed
 from .wakeup import WakeupSocket
@@ -72,18 +81,18 @@ class SqlitePresenceStore:
 
     def __init__(self, path: Path, lease: float) -> None:
         self._path = path
-        self._life = lease * LIFE
+        self._life = lease * LEASE_FRACTION
         self._owner = secrets.token_hex(8)
         self._database = Database(path, _create)
         self._threads = ThreadPool(1)
         self._bell: WakeupSocket | None = None
         self._closed = False
 
-    def renew(self, changes: Mapping[str, str | None]) -> bool:
+    def heartbeat(self, changes: Mapping[str, str | None]) -> bool:
         """Live on, and write down who came and left; see `Roster.renew`."""
         return self._ask(self._renew, changes)
 
-    def retire(self) -> None:
+    def deregister(self) -> None:
         """Take this process's readers away."""
         self._ask(self._retire)
 
@@ -91,11 +100,11 @@ class SqlitePresenceStore:
         """Return who listens on this machine."""
         return self._ask(self._listed)
 
-    def news(self, after: int | None) -> Notices:
+    def notices_after(self, after: int | None) -> Notices:
         """Return the notices after a number."""
         return self._ask(self._news, after)
 
-    def post(self, notice: str) -> None:
+    def broadcast(self, notice: str) -> None:
         """Tell all processes."""
         self._ask(self._post, notice)
 
@@ -115,11 +124,11 @@ class SqlitePresenceStore:
         """Return the subjects that were revoked, and when."""
         return self._ask(self._subjects)
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Have `heard` called when another process rings, or this one has written."""
-        self._heard = heard
+    def on_notice(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when another process rings, or this one has written."""
+        self._heard = callback
         self._ask(self._select, "SELECT 1", ())  # now it has its folder
-        self._bell = WakeupSocket(self._path.with_name(f"{self._path.name}.wake"), heard)
+        self._bell = WakeupSocket(self._path.with_name(f"{self._path.name}.wake"), callback)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -186,7 +195,7 @@ class SqlitePresenceStore:
         for notice in notices:
             lines.append(notice)
             size += len(notice)
-            if size >= TOGETHER:
+            if size >= NOTICE_BATCH_BYTES:
                 self._write(db, lines)
                 lines, size = [], 0
         if lines:
@@ -206,7 +215,7 @@ class SqlitePresenceStore:
     def _drop_old(self, db: Db) -> None:
         newest, total = db.execute(_NEWEST).fetchone() or (0, 0)
         while (oldest := db.execute(_OLDEST).fetchone()) and (
-            oldest[0] <= newest - KEPT or total - oldest[1] > KEPT_BYTES
+            oldest[0] <= newest - MAX_NOTICES or total - oldest[1] > MAX_NOTICE_BYTES
         ):
             db.execute("DELETE FROM notices WHERE number = ?", oldest[:1])
 
@@ -216,14 +225,14 @@ class SqlitePresenceStore:
             if after is None:
                 return Notices([], newest)
             if after > newest:
-                return Notices([], 0, whole=False)  # the file is another one
+                return Notices([], 0, complete=False)  # the file is another one
             oldest, _ = db.execute(_OLDEST).fetchone() or (1, 0)
             notices, upto, size = list[str](), after, 0
             for number, lines in db.execute(_NOTICES, (after,)):
                 text = lines if isinstance(lines, str) else ""
                 notices += text.split("\n")
                 upto, size = number, size + len(text)
-                if size >= TOGETHER:
+                if size >= NOTICE_BATCH_BYTES:
                     break
         return Notices(notices, upto, oldest <= after + 1)
 
@@ -236,8 +245,8 @@ class SqlitePresenceStore:
             db.execute("DELETE FROM revoked WHERE until <= ?", (time(),))
             others = "SELECT count(*) FROM revoked WHERE what != ?"
             [(count,)] = db.execute(others, (what,))
-            if count >= MOST_REVOKED:
-                raise full()
+            if count >= MAX_REVOKED:
+                raise too_many_tokens()
             db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?)", (what, until))
             self._say(db, [notice])
 
@@ -247,8 +256,8 @@ class SqlitePresenceStore:
             db.execute("DELETE FROM subjects WHERE at < ?", (oldest,))
             others = "SELECT count(*) FROM subjects WHERE subject != ?"
             [(count,)] = db.execute(others, (subject,))
-            if count >= MOST_REVOKED:
-                raise full_of_subjects()
+            if count >= MAX_REVOKED:
+                raise too_many_subjects()
             db.execute(_REMEMBER, (subject, at))
             self._say(db, [notice])
 

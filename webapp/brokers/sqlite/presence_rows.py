@@ -10,7 +10,7 @@ import json
 from time import time
 from typing import TYPE_CHECKING
 
-from ..roster import CAME, LEFT
+from ..presence_base import JOINED, LEFT
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,7 +53,7 @@ def came(db: Db, owner: str, found: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Write subscribers of a process down, and yield what is said of each."""
     if found:
         db.execute(_INSERT, (owner, json.dumps(found)))
-    return (f"{CAME}{name} {text}" for name, text in found)
+    return (f"{JOINED}{name} {text}" for name, text in found)
 
 
 def gone(db: Db, owner: str, names: list[str]) -> Iterator[str]:
