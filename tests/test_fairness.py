@@ -176,12 +176,12 @@ def test_a_stream_takes_its_room_before_the_log_is_asked_for_it(slow: Hub) -> No
     slow.subscribe(frozenset({"t"}), Grant(), Start(), "b")
     slow.broker.answer.set()  # type: ignore[attr-defined]
     assert task.get(timeout=PATIENCE).lost == "unknown"
-    slow.room.check("a")  # its stream did not open
+    slow.quota.check("a")  # its stream did not open
 
 
 def test_who_hangs_up_before_its_stream_begins_is_forgotten_in_the_queue(slow: Hub) -> None:
     sockets = [Socket() for _ in range(3)]
-    slow.room._most_each = 0
+    slow.quota._limit_per_client = 0
     tasks = [opened(slow, it, Start(cursor="somebody's")) for it in sockets]
     for it in sockets:
         it.gone()
@@ -190,7 +190,7 @@ def test_who_hangs_up_before_its_stream_begins_is_forgotten_in_the_queue(slow: H
     slow.drain()
     slow.broker.answer.set()  # type: ignore[attr-defined]
     gevent.joinall(tasks, timeout=PATIENCE)
-    assert not slow.room._taken
+    assert not slow.quota._open_by_client
     assert not slow._readings
 
 

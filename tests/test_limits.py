@@ -25,8 +25,10 @@ from test_hub import make_hub
 from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 from webapp.errors import BadRequest, ContentTooLarge, ServiceUnavailable, TooManyRequests
-from webapp.hub.quota import Rate, StreamQuota, behind, client
+from webapp.hub.quota import StreamQuota
 from webapp.views import error_handlers, events, forms, json_values
+from webapp.views.client_address import behind, client
+from webapp.views.rate_limit import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,20 +101,20 @@ def test_on_a_platform_there_is_one_proxy(env: dict[str, str], proxies: int) -> 
 
 
 def test_room_is_refused_when_it_is_taken_and_forgets_who_left() -> None:
-    room = StreamQuota(most=3, most_each=2)
+    room = StreamQuota(limit=3, limit_per_client=2)
     for name in "aab":
         room.check(name)
-        room.enter(name)
+        room.acquire(name)
     with pytest.raises(ServiceUnavailable):
         room.check("c")
-    room.leave("b")
+    room.release("b")
     with pytest.raises(TooManyRequests):
         room.check("a")
     room.check("c")
-    room.leave("a")
+    room.release("a")
     room.check("a")
-    room.leave("a")
-    assert not room._taken
+    room.release("a")
+    assert not room._open_by_client
 
 
 class Clock:

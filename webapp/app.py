@@ -19,9 +19,9 @@ from .config.startup import Server, check_server, end_at_once, file_limit, or_en
 from .errors import Misconfigured
 from .hub.demo import Demo
 from .hub.hub import Hub
-from .hub.quota import behind
 from .presence.service import Presence
 from .views import error_handlers, events, health, openapi, origins, pages, presence
+from .views.client_address import behind
 from .views.flask_app import HubFlask
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ class Hub:
         self.observers: list[Callable[[Subscriber, bool], None]] = []
         self.metrics = Metrics()
         self.journal = StreamLog()
-        self.room = StreamQuota(max_readers, settings.max_subscribers_per_ip)
+        self.quota = StreamQuota(max_readers, settings.max_subscribers_per_ip)
         self._members: set[Subscriber] = set()
         self._readings: set[Reading] = set()  # of those whose streams are not open yet
         self._feeds = FeedIndex()
@@ -165,7 +165,7 @@ class Hub:
         if self.draining:
             detail = "The hub is stopping."
             raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")
-        self.room.check(client)
+        self.quota.check(client)
         feed = self._feeds.get(selectors, grant.subscribe, envelope=envelope)
         self._check_variables(feed)
         if start == Start():
@@ -183,7 +183,7 @@ class Hub:
         reading = Reading(client)
         self._readings.add(reading)
         # Until this returns, and then nothing yields to the loop before `join`.
-        self.room.enter(client)
+        self.quota.acquire(client)
         try:
             with connection.watched(reading.cancel) if connection else nullcontext():
                 return self.history.position(start, feed, reading)
@@ -196,7 +196,7 @@ class Hub:
             detail = "The stream ended before it began."
             raise ServiceUnavailable(detail, "Come back in a moment.", reason=reason) from None
         finally:
-            self.room.leave(client)
+            self.quota.release(client)
             self._readings.discard(reading)
 
     def _check_variables(self, feed: Feed) -> None:
@@ -212,7 +212,7 @@ class Hub:
         """Count a reader whose stream opens; `leave` must follow, whatever happens."""
         subscriber.feed = self._feeds.enter(subscriber.feed)
         self._members.add(subscriber)
-        self.room.enter(subscriber.client)
+        self.quota.acquire(subscriber.client)
         self.metrics.opened()
         if self.draining:
             subscriber.end("drain")
@@ -224,7 +224,7 @@ class Hub:
         """Forget a reader whose stream has ended."""
         subscriber.unpark()
         self._members.discard(subscriber)
-        self.room.leave(subscriber.client)
+        self.quota.release(subscriber.client)
         self._feeds.leave(subscriber.feed)
         self.metrics.ended(subscriber.reason or "error")
         self._observe(subscriber, opened=False)

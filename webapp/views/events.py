@@ -22,14 +22,15 @@ from ..core.events import MAX_NAME, check_name
 from ..core.topics import DEFAULT
 from ..errors import BadRequest, ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
 from ..hub.history import Start
-from ..hub.quota import Rate, client
 from ..hub.socket_protocol import MAX_STRAY_BYTES
 from ..scheduling import rest
 from . import bodies, forms
+from .client_address import client
 from .credentials import token_from_request
 from .flask_app import PreparedResponse
 from .ndjson import NdjsonPublisher, PipeQuota
 from .origins import check_publisher
+from .rate_limit import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
