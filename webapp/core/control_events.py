@@ -1,11 +1,11 @@
-"""What the hub says itself on a stream: named events, `hub.*`, and when to come back."""
+"""Control events: what the hub itself says on a stream. Their types are `hub.*`."""
 
 from __future__ import annotations
 
 import json
-import random
 from typing import TYPE_CHECKING
 
+from ..backoff import jitter
 from . import sse
 from .version import __version__
 
@@ -15,41 +15,44 @@ if TYPE_CHECKING:
     from .events import EventId
 
 
-def control_event(name: str, about: Mapping[str, object], position: EventId) -> bytes:
-    """Return an event of the hub's. Its id is a place, and never an event's own id: that event may
-    be one the reader must not see.
+def control_event(name: str, fields: Mapping[str, object], position: EventId) -> bytes:
+    """Return a control event.
+
+    Its id is a position and never a custom id: the event with that id may be one that the
+    subscriber must not see.
     """
-    return sse.encode(json.dumps(about), type=name, id=str(position))
+    return sse.encode(json.dumps(fields), type=name, id=str(position))
 
 
 def open_event(
-    about: Mapping[str, object], position: EventId, lost: str | None, retry: float
+    fields: Mapping[str, object], position: EventId, reset_reason: str | None, retry_s: float
 ) -> bytes:
     """Return the first bytes of a stream.
 
-    :param lost: why events before the place cannot be sent; None: none are lost.
-    :param retry: seconds after which to come back, before they are jittered.
+    :param reset_reason: why events before the position cannot be sent; None: none are missing.
+    :param retry_s: the reconnection time in seconds, before jitter.
     """
-    first = b"retry: %d\n" % jittered_retry(retry)
-    about = {**about, "server": f"tidings/{__version__}"}
-    if lost is None:
-        return first + control_event("hub.open", about, position)
-    # The first id comes with the reset: a reader cut before it was told is told next time.
-    opened = sse.encode(json.dumps(about), type="hub.open")
-    return first + opened + control_event("hub.reset", {"reason": lost}, position)
+    retry = b"retry: %d\n" % jittered_retry_ms(retry_s)
+    fields = {**fields, "server": f"tidings/{__version__}"}
+    if reset_reason is None:
+        return retry + control_event("hub.open", fields, position)
+    # The first id comes with hub.reset, so that a client cut off before it gets it the next time.
+    opened = sse.encode(json.dumps(fields), type="hub.open")
+    return retry + opened + control_event("hub.reset", {"reason": reset_reason}, position)
 
 
-def bye_event(reason: str, position: EventId, retry: float, spread: float) -> bytes:
+def bye_event(reason: str, position: EventId, retry_s: float, spread_s: float) -> bytes:
     """Return the last bytes of a stream.
 
-    :param spread: seconds over which those that are sent away together return.
+    :param retry_s: the reconnection time in seconds, before jitter.
+    :param spread_s: seconds over which clients that are disconnected together come back.
     """
-    wait = jittered_retry(retry) + round(random.uniform(0, spread) * 1000)  # noqa: S311 - no secret
-    return b"retry: %d\n" % wait + control_event("hub.bye", {"reason": reason}, position)
+    retry_ms = jittered_retry_ms(retry_s) + round(jitter(0, spread_s) * 1000)
+    return b"retry: %d\n" % retry_ms + control_event("hub.bye", {"reason": reason}, position)
 
 
-def jittered_retry(seconds: float) -> int:
-    """Return a reconnection time in milliseconds, 100 to 150 %: readers that left at once
-    do not come back at once.
+def jittered_retry_ms(seconds: float) -> int:
+    """Return 100 to 150 % of a reconnection time, in milliseconds: clients that were disconnected
+    together do not come back together.
     """
-    return round(seconds * 1000 * random.uniform(1, 1.5))  # noqa: S311 - no secret
+    return round(seconds * 1000 * jitter(1, 1.5))

@@ -17,7 +17,7 @@ from flask.globals import request_ctx
 from ..auth.authorizer import token_id
 from ..config.parsers import duration
 from ..core import sse
-from ..core.control_events import jittered_retry
+from ..core.control_events import jittered_retry_ms
 from ..core.events import MAX_NAME, check_name
 from ..core.topics import DEFAULT
 from ..errors import BadRequest, ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
@@ -194,7 +194,7 @@ class _Views:
         reason = error.reason
         self._hub.metrics.refused(reason)
         wait = self._settings.drain if reason == "drain" else _PATIENCE
-        retry = jittered_retry(self._settings.retry + random.uniform(0, wait))  # noqa: S311
+        retry = jittered_retry_ms(self._settings.retry + random.uniform(0, wait))  # noqa: S311
         # No id: it would move the cursor of a reader that was sent nothing.
         return _stream([sse.encode(json.dumps({"reason": reason}), type="hub.bye", retry=retry)])
 
