@@ -44,7 +44,7 @@ bench: $(TEST_READY)
 
 fuzz: $(TEST_READY)
 	PYTHONPATH=.:tests $(BIN)/python tests/fuzz/campaign.py $(FUZZ)
-	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest tests/test_openapi.py
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest tests/server/test_openapi.py
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import jwt
+
 from runs import KEY
 
 if TYPE_CHECKING:

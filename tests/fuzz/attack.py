@@ -15,17 +15,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conftest import Server, serving
 from material import cut, mutate
-from shapes import CHUNKED, CHUNKS, CODINGS, FORM, HOST, LENGTHS, request
+from support.server import Server, serving
+from support.smuggling_vectors import CHUNKED, CHUNKS, CODINGS, FORM, HOST, LENGTHS, request
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
     from contextlib import ExitStack
 
-    from conftest import Stream
     from material import Try
+    from support.stream import Stream
 
 SETTINGS = {
     "TIDINGS_DEMO": "0",

@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jwt
-from material import SURROGATES, cut, mutate, text
 
+from material import SURROGATES, cut, mutate, text
 from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 from webapp.core import sse

@@ -1,0 +1,58 @@
+"""The benchmark works: whoever changes the hub finds out what it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from support.programs import need
+from support.project import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.stress
+
+
+def bench(runs: str, *arguments: str) -> dict[str, list[str]]:
+    """Run small versions of some runs; return the cells of the tables, by the first of a row."""
+    command = [sys.executable, "tests/bench", "--quick", f"--runs={runs}", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=80, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    return {row[0].strip("| "): [cell.strip("| ") for cell in row[1:]] for row in rows}
+
+
+def test_a_small_benchmark_loses_nothing_and_draws_its_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "bench.svg"
+    rows = bench("A,E view,E pipe", f"--picture={picture}", "tidings", "naive", "bare")
+    assert rows["lost deliveries and connects"] == ["0", "0", "0"]
+    title = "A: 1,000 readers, 10 events/s: deliveries per CPU-second"
+    assert all(rows[title])
+    assert title.partition(",")[0] in picture.read_text()
+    assert ET.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    _, found, _ = rows["E: pipe, to an empty view"]
+    assert float(found) > 0
+
+
+def test_a_small_benchmark_tries_stalls_workers_and_logs() -> None:
+    need("redis-server")
+    rows = bench("F,G stall,I sqlite,J redis,K two,L sqlite,M sqlite,N redis", "tidings")
+    assert rows["lost deliveries and connects"] == ["0"]
+    assert rows["F: closed readers"][1] == "0"
+    assert rows["G: resumed without the exact sequence"][1] == "0"
+    for title in (
+        "I: 50 connections: events accepted per second, SQLite",
+        "J: latency, median, at another worker, ms, Redis",
+        "K: the same with two workers",
+        "L: the same, from SQLite",
+        "M: a broker alone, 50 publishers: drafts per second, SQLite",
+        "N: events that a hub follows per second, Redis",
+    ):
+        assert float(rows[title][0].replace(",", "")) > 0, title

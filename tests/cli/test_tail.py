@@ -1,0 +1,245 @@
+"""`tidings tail`: listening that outlives connections, and what it looks like."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.cli import COMMAND, background, tidings
+from support.faulty_network import saying, way
+from support.ports import free_port
+from support.project import ROOT, environment
+from support.server import serving
+from support.tokens import KEY, token
+from support.waiting import PATIENCE, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.cli import Running
+    from support.server import Server
+
+pytestmark = pytest.mark.slow
+
+
+def ready(server: Server, command: Running, topic: str) -> None:
+    """Await that it listens: what is published then, it sees."""
+
+    def seen() -> bool:
+        server.publish("ready?", topic=topic)
+        return "ready?" in command.out
+
+    until(seen, "it listens")
+
+
+def fresh(command: Running) -> list[str]:
+    return [line for line in command.lines if "ready?" not in line]
+
+
+def test_it_prints_the_data_as_they_come(server: Server, topic: str) -> None:
+    with background("tail", topic, f"{topic}/{{n}}", TIDINGS_URL=server.url) as command:
+        ready(server, command, topic)
+        for data, name in (("one", topic), ("zwei ü\n2", f"{topic}/2"), ("", topic)):
+            server.publish(data, topic=name, type="tick")
+        until(lambda: fresh(command) == ["one", "zwei ü", "2", ""], "they come")
+        assert command.end(signal.SIGINT) == 130
+        assert command.err == ""
+
+
+def test_as_json_it_prints_an_event_a_line(server: Server, topic: str) -> None:
+    first = server.publish("a\nb", topic=topic, type="tick")
+    other = server.publish('{"id": 1}', topic=[f"{topic}/2", "also"])
+    options = ("tail", topic, f"{topic}/{{n}}", "--json", "--from", "earliest", "-n", "2")
+    done = tidings(*options, "--url", server.url)
+    assert done.returncode == 0
+    one, two = (json.loads(line) for line in done.stdout.splitlines())
+    assert one.items() >= {"id": first, "topic": topic, "type": "tick", "data": "a\nb"}.items()
+    assert (two["id"], two["topics"]) == (other, [f"{topic}/2", "also"])
+    assert (two["type"], two["data"], two["private"]) == (None, '{"id": 1}', False)
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        (["--last", "2"], ["1", "2"]),
+        (["--from", "earliest"], ["0", "1", "2"]),
+        (["--from", "{0}"], ["1", "2"]),
+        (["--since", "1h"], ["0", "1", "2"]),
+    ],
+    ids=["last", "earliest", "from", "since"],
+)
+def test_it_begins_where_it_is_asked_to(
+    server: Server, topic: str, options: list[str], seen: list[str]
+) -> None:
+    ids = [server.publish(str(n), topic=topic) for n in range(3)]
+    where = [option.format(*ids) for option in options]
+    done = tidings("tail", topic, *where, "-n", str(len(seen)), TIDINGS_URL=server.url)
+    assert done.stdout.split() == seen
+
+
+def test_it_goes_on_from_its_cursor_over_cuts_and_restarts(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "server" / "log"
+    env = {"TIDINGS_RETRY": "0.05", "TIDINGS_DRAIN": "0.2", "TIDINGS_DEMO": "0"}
+    arguments = ["-b", f"127.0.0.1:{port}"]
+    with way(port) as road:
+        options = ("tail", "--last", "2", "-n", "8", "--json")
+        with serving(arguments, env, log) as server:
+            for n in range(3):
+                server.publish(str(n))
+            command = background(*options, TIDINGS_URL=road.url)
+            with command as running:
+                until(lambda: len(running.lines) == 2, "it has begun")
+                road.cut()
+                for n in range(3, 6):
+                    server.publish(str(n))
+                until(lambda: len(running.lines) == 5, "it has come back")
+                server.stop()
+                until(lambda: "trying again" in running.err, "it waits")
+                with serving(arguments, env, log) as again:
+                    for n in range(6, 9):
+                        again.publish(str(n))
+                    assert running.wait() == 0
+        assert [json.loads(line)["data"] for line in running.lines] == list("12345678")
+        assert "connected again" in running.err
+
+
+def test_a_dead_link_is_noticed_by_its_silence(serve: Callable[..., Server], topic: str) -> None:
+    server = serve(TIDINGS_HEARTBEAT="0.1", TIDINGS_RETRY="0.05", TIDINGS_DEMO="0")
+    with way(server.port) as road:
+        options = ("tail", topic, "--silence", "0.5s", "--last", "9")
+        with background(*options, TIDINGS_URL=road.url) as command:
+            server.publish("one", topic=topic)
+            until(lambda: command.lines == ["one"], "it comes")
+            road.hang()
+            server.publish("two", topic=topic)
+            until(lambda: "no byte for 0.5 s" in command.err, "it is noticed")
+            road.mend()
+            until(lambda: command.lines == ["one", "two"], "it comes once")
+
+
+def test_what_reads_it_may_end_first(server: Server, topic: str) -> None:
+    for n in range(3):
+        server.publish(str(n), topic=topic)
+    command = f"{' '.join(COMMAND)} tail {topic!r} --from earliest | head -1"
+    env = environment({"TIDINGS_URL": server.url})
+    with subprocess.Popen(
+        ["sh", "-c", command], cwd=ROOT, env=env, stdout=-1, stderr=-1, text=True
+    ) as pipe:
+        assert pipe.stdout is not None
+        assert pipe.stdout.readline() == "0\n"
+        until(lambda: server.publish("more", topic=topic) and pipe.poll() is not None, "it ends")
+        assert pipe.stderr is not None
+        # Only how far it is, which a long history may bring.
+        assert re.fullmatch(r"(replay.*\n)*", pipe.stderr.read())
+
+
+def test_it_says_what_is_missing(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_HISTORY_EVENTS="5", TIDINGS_WINDOW_EVENTS="5", TIDINGS_DEMO="0")
+    first = server.publish("first")
+    server.http.post("/events", json=[{"data": n} for n in range(1500)])
+    server.publish("last")
+
+    def trimmed() -> bool:
+        with server.listen(last_event_id=first) as stream:
+            return stream.headers["Last-Event-ID"] != first
+
+    until(trimmed, "the first is no longer kept")
+    aged = tidings("tail", "--from", first, "-n", "1", TIDINGS_URL=server.url)
+    assert "some are missing" in aged.stderr
+    with background("tail", "--from", "nonsense", TIDINGS_URL=server.url) as command:
+        until(lambda: "does not know the cursor" in command.err, "it says so")
+
+
+def test_it_says_what_is_missing_of_who_listens_and_passes_over_what_it_does_not_know() -> None:
+    events = ['event: hub.reset\ndata: {"reason": "presence"}', f"retry: {'9' * 400}"]
+    events += ["event: hub.odd\ndata: []", f"event: hub.odd\ndata: {'[' * 100_000}", "data: ok"]
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    with saying((head + "\n\n".join([*events, ""])).encode()) as url:
+        done = tidings("tail", "-n", "1", TIDINGS_URL=url)
+    assert done.stdout == "ok\n"
+    assert done.stderr == "some of who came and went is missing: list who listens anew\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(400, "400 events"), (800, "events, too many to be counted at once")]
+)
+def test_it_says_how_far_a_long_replay_is(
+    server: Server, topic: str, count: int, said: str
+) -> None:
+    position = server.publish("before", topic=topic)
+    server.http.post("/events", json=[{"topic": topic, "data": n} for n in range(count)])
+    options = ("tail", topic, "--from", position, "-n", str(count + 1))
+    with background(*options, TIDINGS_URL=server.url) as command:
+        until(lambda: len(command.lines) == count, "it has replayed")
+        server.publish("live", topic=topic)
+        assert command.wait() == 0
+    assert re.fullmatch(
+        rf"replaying {said}\nreplayed {count // 100}0\d events in .* s\n", command.err
+    )
+    assert command.lines == [*map(str, range(count)), "live"]
+
+
+def on_a_terminal(*arguments: str, **env: str) -> str:
+    """Return what it shows."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, *arguments], cwd=ROOT, env=environment(env), stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # Linux: a terminal that nobody has open any more
+            while piece := os.read(ours, 1 << 16):
+                shown += piece
+        os.close(ours)
+        process.wait(PATIENCE)
+    return shown.decode()
+
+
+def test_on_a_terminal_it_has_colours_and_obeys_no_control_character(
+    server: Server, topic: str
+) -> None:
+    server.publish("a\x1b[2J\tb\nc", topic=topic, type="alarm")
+    options = ("tail", topic, "--last", "1", "-n", "1", "--url", server.url)
+    shown = on_a_terminal(*options, TERM="xterm", NO_COLOR="")
+    assert re.match(r"\x1b\[2m\d\d:\d\d:\d\d\x1b\[0m ", shown)
+    assert "\x1b[33malarm\x1b[0m a\\x1b[2J\tb\r\n  c" in shown
+    for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        plain = on_a_terminal(*options, **{"TERM": "xterm", "NO_COLOR": "", **env})
+        assert "\x1b" not in plain
+        assert "alarm a\\x1b[2J" in plain
+    server.publish("\x9b2J ü", topic=topic)
+    [line] = on_a_terminal(*options, "--json").splitlines()
+    assert line.isascii()
+    assert json.loads(line)["data"] == "\x9b2J ü"
+
+
+def test_a_refusal_ends_it(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
+    none = tidings("tail", TIDINGS_URL=server.url)
+    assert none.returncode == 1
+    assert "--token" in none.stderr
+    assert "--help" in tidings("tail", "--last", "x", TIDINGS_URL=server.url).stderr
+    bad = tidings("tail", "--since", "x", TIDINGS_URL=server.url, TIDINGS_TOKEN=token())
+    assert "ISO 8601" in bad.stderr
+    page = tidings("tail", TIDINGS_URL=f"{server.url}/elsewhere")
+    assert "Events are at /events" in page.stderr
+    with background("tail", TIDINGS_URL=server.url, TIDINGS_TOKEN=token()) as command:
+        began = time.monotonic()
+
+        def seen() -> bool:
+            token_id = {"Authorization": f"Bearer {token(publish=['*'])}"}
+            server.http.post("/events", data={"data": "x"}, headers=token_id)
+            return command.lines != []
+
+        until(seen, "it listens")
+        assert time.monotonic() - began < PATIENCE

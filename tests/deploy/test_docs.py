@@ -1,0 +1,279 @@
+"""The documentation is true: links lead somewhere, blocks are checked, tables are the code's."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+from dataclasses import fields
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from support.doc_pages import (
+    NOT_RUN,
+    PAGES,
+    every_block,
+    headings,
+    prose,
+    section,
+    shell_lines,
+    taken,
+)
+from support.programs import need
+from support.project import ROOT
+from webapp.auth import claims, jwks, keys
+from webapp.brokers import presence_base
+from webapp.cli import main
+from webapp.config.settings import PREFIX, Settings
+from webapp.core import events
+from webapp.presence import changes
+from webapp.views import bodies, forms, json_values, multipart
+from webapp.views import events as event_views
+
+if TYPE_CHECKING:
+    from support.doc_pages import Block
+
+# Links
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def links(page: str) -> list[tuple[str, str]]:
+    """Return a page's links to files here: the path in the repository, and the anchor."""
+    found = []
+    for link in LINK.findall(prose(page)):
+        if not re.match(r"[a-z]+:", link):
+            path, _, anchor = link.partition("#")
+            target = (ROOT / page).parent / path if path else ROOT / page
+            found.append((os.path.relpath(target, ROOT), anchor))
+    return found
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings(page))
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_links_lead_to_files_and_headings_that_there_are(page: str) -> None:
+    for target, anchor in links(page):
+        assert (ROOT / target).exists(), f"{page}: {target}"
+        assert not anchor or anchor in anchors(target), f"{page}: {target}#{anchor}"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, new = set[str](), ["README.md"]
+    while new:
+        page = new.pop()
+        reached.add(page)
+        new += [target for target, _ in links(page) if target in PAGES.keys() - reached]
+    assert reached == PAGES.keys()
+
+
+def test_the_index_lists_every_page() -> None:
+    listed = {target for target, _ in links("docs/README.md")}
+    decisions = {target for target, _ in links("docs/internals/decisions/README.md")}
+    pages = {page for page in PAGES if page.startswith("docs/")} - {"docs/README.md"}
+    assert pages == {page for page in listed | decisions if page.startswith("docs/")}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+# Blocks
+
+CHECKED = {"sh", "json", "yaml"}  # by the tests below, wherever they stand
+
+
+def test_every_block_is_run_or_checked_or_listed_with_the_reason() -> None:
+    for block in every_block():
+        assert block.kind, f"{block.page}: a block without a kind"
+        done = (block.page, block.heading) in taken() or (block.page, block.kind) in NOT_RUN
+        assert done or block.kind in CHECKED, f"{block.page}, {block.heading}: {block.kind}"
+
+
+def test_no_reason_is_left_of_a_block_that_is_gone() -> None:
+    assert NOT_RUN.keys() <= {(block.page, block.kind) for block in every_block()}
+
+
+def of(kind: str) -> list[Any]:
+    found = [block for block in every_block() if block.kind == kind]
+    return [pytest.param(it, id=f"{it.page}-{it.heading}") for it in found]
+
+
+@pytest.mark.parametrize("block", of("sh"))
+def test_its_shell_is_shell(block: Block) -> None:
+    subprocess.run([need("sh"), "-n"], input=block.code, text=True, check=True)
+
+
+@pytest.mark.parametrize("block", of("python"))
+def test_its_python_is_python(block: Block) -> None:
+    ast.parse(block.code)
+
+
+@pytest.mark.parametrize("block", of("json"))
+def test_its_json_is_json(block: Block) -> None:
+    json.loads(block.code)
+
+
+@pytest.mark.parametrize("block", of("yaml"))
+def test_its_yaml_is_yaml(block: Block) -> None:
+    yaml.safe_load(block.code)
+
+
+# What each line of shell begins with, and where it is tried.
+TRIED = {
+    "GUNICORN_CMD_ARGS=": "test_docs_run",
+    "TIDINGS_CORS_ORIGINS=": "test_docs_run",
+    "TIDINGS_WAVE=": "test_resources, with fewer",
+    "FUZZ_SECONDS=": "test_fuzz, for less long",
+    "awk ": "test_recipes",
+    "curl ": "test_docs_run",
+    "done": "test_recipes, test_docs_run",
+    "eval ": "cli/test_token, as the shell does",
+    "export TIDINGS_JWT_KEY=": "test_docs_run",
+    "export TIDINGS_URL=": "the variables are those of cli/test_token",
+    "export TOKEN=": "test_docs_run",
+    "fly ": "needs an account",
+    "gcloud ": "test_deploy, and needs an account",
+    "git push heroku ": "needs an account",
+    "heroku ": "test_deploy, and needs an account",
+    "make ": "test_docs_run",
+    "openssl ": "test_docs_run",
+    "pipx install .": "needs a registry; test_packaging looks at what would be installed",
+    "sqlite3 ": "test_sqlite, by the same function of SQLite",
+    "systemctl ": "test_deploy, as systemd does",
+    "tail -F ": "tests/cli, test_recipes",
+    "tidings ": "tests/cli",
+    ".venv/bin/tidings ": "tests/cli",
+    "while ": "test_recipes, test_docs_run",
+}
+
+
+@pytest.mark.parametrize("line", sorted({line for line in shell_lines() if line.strip()}))
+def test_every_line_of_shell_is_of_a_kind_that_is_tried(line: str) -> None:
+    assert line.lstrip().startswith(tuple(TRIED)), "add it, and say where it is tried"
+
+
+def test_make_knows_its_targets() -> None:
+    wanted = {word for line in shell_lines() for word in re.findall(r"\bmake ([a-z]+)", line)}
+    assert {"run", "test"} <= wanted
+    for target in wanted:
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+
+
+# Settings, limits, messages and options
+
+ROWS = dict(
+    re.findall(
+        r"^\| `((?:TIDINGS_\w+)|PORT|WEB_CONCURRENCY|REDIS_URL)` \|([^|]*)\|",
+        PAGES["docs/reference/settings.md"],
+        re.MULTILINE,
+    )
+)
+
+
+def test_the_table_has_every_setting_and_no_other() -> None:
+    known = {PREFIX + f.name.upper() for f in fields(Settings) if f.metadata}
+    assert set(ROWS) == known | {"PORT", "WEB_CONCURRENCY", "REDIS_URL"}
+
+
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - {"REDIS_URL"}))
+def test_the_table_tells_the_true_default(name: str) -> None:
+    told = re.fullmatch(r"`(.*)`", ROWS[name].strip())
+    default = getattr(Settings(), name.removeprefix(PREFIX).lower())
+    if told is None:
+        assert default in {None, (), False}, "a default that is not told in words"
+    else:
+        env = {name: told[1]}
+        assert getattr(Settings.from_env(env), name.removeprefix(PREFIX).lower()) == default
+
+
+def test_it_names_only_settings_that_there_are() -> None:
+    others = {"TIDINGS_URL", "TIDINGS_TOKEN", "TIDINGS_FIRE", "TIDINGS_WAVE"}
+    for page, text in PAGES.items():
+        named = set(re.findall(r"(?<!_)\bTIDINGS_[A-Z_]+\b", text))
+        assert named <= ROWS.keys() | others, page
+
+
+LIMITS = {
+    "topics of an event": events.MAX_TOPICS,
+    "topic or type": events.MAX_NAME,
+    "id or cursor": events.MAX_ID,
+    "events in a JSON array": bodies.MAX_BATCH,
+    "values in a JSON text": json_values.MAX_VALUES,
+    "characters of a number in JSON": json_values._LONG,
+    "headers of a part of a multipart form": multipart._MAX_HEAD >> 10,
+    "fields of a form or query": forms._MAX_FIELDS,
+    "unfinished bodies of one worker, together": bodies.MOST_ARRIVING,
+    "topics of a stream": event_views.MAX_SELECTORS,
+    "subscribers that a worker lists in presence": changes.MOST_BYTES >> 20,
+    "revoked tokens": presence_base.MAX_REVOKED,
+    "revoked subjects": presence_base.MAX_REVOKED,
+    "topic patterns in one list of a token": claims.MAX_SELECTORS,
+    "URI templates among them": claims.MAX_TEMPLATES,
+    "`sub`": claims.MAX_TEXT,
+    "`mercure.payload`": claims.MAX_PAYLOAD >> 10,
+    "requests of one worker that wait for a JWKS": keys.MAX_WAITING,
+    "keys of a JWKS": jwks.MAX_KEYS,
+}
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_it_tells_the_true_limit(what: str) -> None:
+    [told] = re.findall(rf"^\| {what} \| (.*) \|$", PAGES["docs/reference/limits.md"], re.MULTILINE)
+    assert re.search(r"\d[\d,]*(?<!,)", told)[0] == f"{LIMITS[what]:,}"  # type: ignore[index]
+
+
+def texts() -> str:
+    """Return all that the product may say: the strings of its code."""
+    found = [(ROOT / "Makefile").read_text()]
+    for path in chain(ROOT.glob("webapp/**/*.py"), [ROOT / "gunicorn.conf.py"]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (it.value if isinstance(it, ast.Constant) else "…" for it in node.values)
+                found.append("".join(map(str, parts)))
+    return re.sub(r"%(?:\.\d+)?[sd]", "…", "\n".join(found))
+
+
+def test_the_messages_that_it_explains_are_those_of_the_code() -> None:
+    theirs = {"Connection in use", "command not found"}
+    page, said = PAGES["docs/operate/troubleshooting.md"], texts()
+    cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    quoted = {text for cell in cells for text in re.findall(r"`([^`]+)`", cell)} - theirs
+    assert len(quoted) > 50
+    missing = {it for it in quoted for part in it.split("…") if part.strip() not in said}
+    assert missing == set()
+
+
+def test_it_lists_every_option_of_the_command_line() -> None:
+    for name, command in main.commands.items():
+        told = section("reference/cli.md", f"tidings {name}")
+        for parameter in command.params:
+            for option in set(parameter.opts) - {"--url", "--token"}:
+                assert not option.startswith("-") or f"`{option}`" in told, f"{name} {option}"
+        listed = set(re.findall(r"^\| (`-.*?) \|", told, re.MULTILINE))
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {it for row in listed for it in re.findall(r"`(.*?)`", row)} <= known
+
+
+def test_the_architecture_names_every_package() -> None:
+    named = re.findall(
+        r"^\| `(\w+)` \|", section("internals/architecture.md", "Packages"), re.MULTILINE
+    )
+    assert {path.parent.name for path in ROOT.glob("webapp/*/__init__.py")} <= set(named)
+
+
+def test_its_pictures_are_there() -> None:
+    for page, text in PAGES.items():
+        for path in re.findall(r"!\[.*?\]\((.*?)\)", text):
+            assert ((ROOT / page).parent / path).is_file()

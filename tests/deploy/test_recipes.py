@@ -1,0 +1,347 @@
+"""The guides' recipes, each as it is written there: its blocks are taken from it and run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import django_htmx
+import jwt
+import pytest
+from flask import Flask, make_response, render_template
+from playwright.sync_api import expect
+from werkzeug.serving import make_server
+
+from support.cli import COMMAND
+from support.doc_pages import blocks
+from support.ports import free_port
+from support.programs import need
+from support.project import ROOT, environment
+from support.tokens import KEY, token
+from support.waiting import PATIENCE, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Page
+
+    from support.server import Server
+
+MERCURE_PATH = "https://hub.example"
+EVERYTHING = token(publish=["*"])
+APP = free_port()
+
+
+@pytest.fixture(name="hub", scope="module")
+def _hub(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_CORS_ORIGINS=f"http://localhost:{APP}")
+
+
+@pytest.fixture(name="env")
+def _env(hub: Server, tmp_path: Path) -> dict[str, str]:
+    """A shell's environment in which `tidings` is a command."""
+    command = tmp_path / "bin" / "tidings"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\ncd {ROOT}\nexec {" ".join(COMMAND)} "$@"\n')
+    command.chmod(0o755)
+    path = f"{command.parent}:{os.environ['PATH']}"
+    return environment({"TIDINGS_URL": hub.url, "TIDINGS_TOKEN": EVERYTHING, "PATH": path})
+
+
+@contextmanager
+def shell(code: str, env: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a script as a user would, until the end of the block."""
+    with subprocess.Popen(
+        [need("sh"), "-c", code], env=env, cwd=folder, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, 15)
+
+
+def run(code: str, env: dict[str, str], folder: Path = ROOT) -> None:
+    subprocess.run([need("sh"), "-c", code], env=env, cwd=folder, check=True, timeout=PATIENCE)
+
+
+def module(code: str, **names: Any) -> dict[str, Any]:
+    """Run a block of Python with these names; return what it has then."""
+    exec(compile(code, "a guide", "exec"), names)
+    return names
+
+
+def show(page: Page, hub: Server, html: str) -> None:
+    """Open a page of the hub's own origin."""
+    html = f"<!doctype html><meta charset=utf-8>{html.replace(MERCURE_PATH, hub.url)}"
+    page.route(f"{hub.url}/page", lambda route: route.fulfill(body=html, content_type="text/html"))
+    page.goto(f"{hub.url}/page")
+
+
+def test_publish_from_a_shell_and_from_cron(hub: Server, env: dict[str, str]) -> None:
+    sh, crontab = [
+        *blocks("guides/shell.md", "From a shell", "sh"),
+        *blocks("guides/shell.md", "From cron", "crontab"),
+    ]
+    with hub.listen(topic=["deploys", "disk"]) as stream:
+        run(sh, env)
+        subject = ["git", "log", "-1", "--format=%s"]
+        said = subprocess.run(subject, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert stream.take(1) == [said.strip()]
+        *settings, line = crontab.splitlines()
+        assert [setting.partition("=")[0] for setting in settings] == [
+            "TIDINGS_URL",
+            "TIDINGS_TOKEN",
+        ]
+        # As cron does: five fields, then a command in which \% is % and % ends it.
+        command = line.split(" ", 5)[5].replace(r"\%", "\0").partition("%")[0].replace("\0", "%")
+        run(command.replace("/srv/tidings/.venv/bin/tidings", "tidings"), env)
+        [message] = stream.messages(1)
+        assert re.fullmatch(r" *\d+%", message.data)
+        assert re.fullmatch(r"disk-\d+", message.id)
+
+
+@pytest.fixture(name="publish")
+def _publish(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """What hub.py of the recipe has, importable."""
+    code = blocks("guides/flask.md", "Publish from a view", "python", "python")[0]
+    for name in ("TIDINGS_URL", "TIDINGS_TOKEN"):
+        monkeypatch.setenv(name, env[name])
+    hub = type(sys)("hub")
+    exec(compile(code, "a guide", "exec"), vars(hub))
+    monkeypatch.setitem(sys.modules, "hub", hub)
+    yield hub.publish
+    hub._hub.close()
+
+
+@pytest.mark.usefixtures("publish")
+def test_publish_from_flask(hub: Server) -> None:
+    code = blocks("guides/flask.md", "Publish from a view", "python", "python")[1]
+    app = module(code, __name__="shop")["app"]
+    with hub.listen(topic="orders") as stream:
+        answer = app.test_client().post("/orders", data={"item": "tea"})
+        assert (answer.status_code, answer.text) == (200, "ordered\n")
+        assert stream.take(1) == ['{"item":"tea"}']
+
+
+@pytest.mark.usefixtures("publish")
+def test_publish_from_django(hub: Server, tmp_path: Path) -> None:
+    import django
+    from django.conf import settings
+    from django.db import transaction
+    from django.test import RequestFactory
+
+    code = blocks("guides/django.md", "Django", "python")[0]
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
+    settings.configure(DATABASES={"default": database})
+    django.setup()
+    order = module(code)["order"]
+    asked = RequestFactory().post("/orders", {"item": "tea"})
+
+    def rolled_back() -> None:
+        with transaction.atomic():
+            order(asked)
+            raise KeyError
+
+    with hub.listen(topic="orders") as stream:
+        with pytest.raises(KeyError):
+            rolled_back()
+        with transaction.atomic():
+            assert order(asked).content == b"ordered\n"
+        hub.http.post("/events", data={"topic": "orders", "data": "end"}, headers=BEARER)
+        assert stream.take(2) == ['{"item":"tea"}', "end"]
+
+
+BEARER = {"Authorization": f"Bearer {EVERYTHING}"}
+
+
+@contextmanager
+def shop(app: Flask) -> Iterator[str]:
+    """Serve an app beside the hub."""
+    server = make_server("localhost", APP, app, threaded=True)  # Chromium may open one to spare
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://localhost:{APP}/"
+    finally:
+        server.shutdown()
+        thread.join(PATIENCE)
+        server.server_close()
+
+
+def publish_mail(env: dict[str, str]) -> None:
+    [_, _, sh] = blocks("guides/notifications.md", "With tidings.js", "python", "html", "sh")
+    for user in (8, 7):
+        run(sh.replace("/users/7", f"/users/{user}").replace("mail'", f"mail, {user}'"), env)
+
+
+@pytest.fixture(name="template")
+def _template(hub: Server, tmp_path: Path) -> Callable[[str], Flask]:
+    """Make an app whose page is some HTML of the documentation's."""
+
+    def template(html: str) -> Flask:
+        at_localhost = hub.url.replace("127.0.0.1", "localhost")  # one site with the app
+        (tmp_path / "templates").mkdir()
+        (tmp_path / "templates" / "page.html").write_text(html.replace(MERCURE_PATH, at_localhost))
+        return Flask("shop", root_path=str(tmp_path))
+
+    return template
+
+
+def test_notify_a_user(
+    env: dict[str, str],
+    page: Page,
+    template: Callable[[str], Flask],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    python, html, _ = blocks("guides/notifications.md", "With tidings.js", "python", "html", "sh")
+    monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
+    app = template(html)
+    app.add_url_rule("/", view_func=lambda: render_template("page.html", user=7))
+    module(python, app=app, user_id=lambda: 7)
+    with shop(app) as url:
+        with page.expect_response(re.compile("/events")) as answer:
+            page.goto(url)
+        assert answer.value.status == 200
+        publish_mail(env)
+        expect(page.get_by_role("listitem")).to_have_text(["You have mail, 7"])
+
+
+def test_notify_a_user_by_a_cookie(
+    env: dict[str, str],
+    page: Page,
+    template: Callable[[str], Flask],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    python, html = blocks(
+        "guides/notifications.md", "With a cookie and EventSource", "python", "html"
+    )
+    monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
+    app = template(html)
+    names = {"jwt": jwt, "time": time, "os": os, "make_response": make_response}
+    module(python, app=app, user_id=lambda: 7, render_template=render_template, **names)
+    with shop(app) as url:
+        with page.expect_response(re.compile("/events")) as answer:
+            page.goto(url)
+        assert answer.value.status == 200
+        publish_mail(env)
+        expect(page.get_by_role("listitem")).to_have_text(["You have mail, 7"])
+
+
+def test_a_live_dashboard(hub: Server, env: dict[str, str], page: Page, tmp_path: Path) -> None:
+    html, sh = blocks("guides/dashboard.md", "A live dashboard", "html", "sh")
+    with hub.listen(topic="load") as stream, shell(sh.replace("5", "0.1"), env, tmp_path):
+        [first] = stream.take(1)
+    show(page, hub, html)
+    expect(page.get_by_role("status")).to_have_text(re.compile(r"^\d+(\.\d+)?$"))
+    assert json.loads(first)["load"] >= 0
+
+
+def test_an_answer_of_a_language_model_survives_a_reload(
+    hub: Server, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [python] = blocks("guides/llm-streaming.md", "Publish the words", "python")
+    [html] = blocks("guides/llm-streaming.md", "Show the answer", "html")
+    monkeypatch.setenv("TIDINGS_TOKEN", EVERYTHING)
+    names = module(python.replace(MERCURE_PATH, hub.url))
+    further = [threading.Event() for _ in range(2)]
+
+    def words() -> Iterator[str]:
+        yield from ["One", " ordered"]
+        further[0].wait(PATIENCE)
+        yield " log.\n"
+        further[1].wait(PATIENCE)
+        yield "The end."
+
+    model = threading.Thread(target=names["publish_answer"], args=(42, words()))
+    model.start()
+    answer = page.locator("#answer")
+    show(page, hub, html)
+    expect(answer).to_have_text("One ordered")
+    page.reload()
+    expect(answer).to_have_text("One ordered")
+    further[0].set()
+    expect(answer).to_have_text("One ordered log.")
+    further[1].set()
+    expect(answer).to_have_text("One ordered log. The end.")
+    model.join(PATIENCE)
+    page.reload()
+    expect(answer).to_have_text("One ordered log. The end.")
+
+
+def test_an_answer_goes_on_when_the_hub_restarts(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [python] = blocks("guides/llm-streaming.md", "Publish the words", "python")
+    monkeypatch.setenv("TIDINGS_TOKEN", EVERYTHING)
+    hub = serve(TIDINGS_JWT_KEY=KEY)
+    publish_answer = module(python.replace(MERCURE_PATH, hub.url))["publish_answer"]
+    further = threading.Event()
+
+    def words() -> Iterator[str]:
+        yield from ["One", " ordered"]
+        further.wait(PATIENCE)
+        yield " log."
+
+    model = threading.Thread(target=publish_answer, args=(42, words()))
+    with hub.listen(topic="/answers/42") as stream:
+        model.start()
+        assert stream.take(3) == ["", "One", " ordered"]
+        worker = hub.worker
+        hub.process.send_signal(signal.SIGHUP)
+        until(lambda: hub.worker != worker, "another worker serves")
+        cursor = [message.id for message in stream.rest()][-1]
+    further.set()
+    with hub.listen(topic="/answers/42", last_event_id=cursor) as stream:
+        assert stream.take(2) == [" log.", ""]
+    model.join(PATIENCE)
+
+
+def test_a_log_in_a_browser(hub: Server, env: dict[str, str], page: Page, tmp_path: Path) -> None:
+    sh, html = blocks("guides/logs.md", "Show a log file in a browser", "sh", "html")
+    log = tmp_path / "app.log"
+    log.write_text("begun\n")
+    with shell(sh, env, tmp_path), hub.listen(topic="log", last_event_id="earliest") as stream:
+        assert stream.take(1) == ["begun"]
+        show(page, hub, html)
+        with log.open("a") as file:
+            file.write("<b>two</b>\nthree\n")
+        expect(page.locator("#log")).to_have_text("begun\n<b>two</b>\nthree\n")
+
+
+def test_htmx(hub: Server, env: dict[str, str], page: Page) -> None:
+    html, sh = blocks("guides/htmx-turbo.md", "htmx", "html", "sh")
+    scripts = Path(django_htmx.__file__).parent / "static" / "django_htmx"
+    parts = ("htmx-2.min.js", "ext/hx-sse-2.min.js")
+    show(page, hub, library(*(scripts / part for part in parts)) + html)
+    run(sh, env)
+    expect(page.locator("b")).to_have_text("Hello")
+    run(sh.replace("Hello", "Again"), env)
+    expect(page.locator("b")).to_have_text("Again")
+
+
+def test_turbo(hub: Server, env: dict[str, str], page: Page) -> None:
+    html, sh = blocks("guides/htmx-turbo.md", "Turbo", "html", "sh")
+    turbo = ROOT / "tests/node_modules/@hotwired/turbo/dist/turbo.es2017-umd.js"
+    need("npm")
+    assert turbo.exists(), "make test installs it"
+    show(page, hub, library(turbo) + html)
+    source = "document.querySelector('turbo-stream-source')?.streamSource"
+    page.wait_for_function(f"{source}?.readyState === 1")
+    run(sh, env)
+    run(sh.replace("Hello", "Again"), env)
+    expect(page.get_by_role("listitem")).to_have_text(["Hello", "Again"])
+
+
+def library(*scripts: Path) -> str:
+    """What a page that loads these has at its beginning."""
+    return "".join(f"<script>{script.read_text()}</script>" for script in scripts)

@@ -1,0 +1,233 @@
+"""Tokens: who may publish, who may read what is private, and the refusals."""
+
+from __future__ import annotations
+
+import json
+import time
+from math import inf
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import httpx
+import jwt
+import pytest
+
+from support.tokens import KEY
+from support.waiting import until
+from webapp.hub import stream_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.server import Server
+
+
+@pytest.fixture(name="closed", scope="module")
+def _closed(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_PUBLISH_ORIGINS="https://page.example")
+
+
+def encode(key: str = KEY, algorithm: str = "HS256", **claims: Any) -> str:
+    return jwt.encode(claims, key, algorithm)
+
+
+def token_id(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+ALL = {"publish": ["*"], "subscribe": ["*"]}
+LONG = "another-key-that-is-just-as-long-as-ours-and-longer-for-all-the-hashes"
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+def test_a_publisher_with_a_grant_publishes(serve: Callable[..., Server], algorithm: str) -> None:
+    server = serve(TIDINGS_JWT_KEY=LONG)
+    token = encode(LONG, algorithm, mercure=ALL)
+    assert server.http.post("/events", data={"data": "x"}, headers=token_id(token)).text
+
+
+def none_algorithm() -> str:
+    return jwt.encode({"mercure": ALL}, "", "none")
+
+
+def by_hand(claim: str) -> str:
+    """Return a token with a claim that is JSON, whatever a library would make of it."""
+    head, said = '{"alg": "HS256"}', f'{{"mercure": {json.dumps(ALL)}, {claim}}}'
+    text = ".".join(jwt.utils.base64url_encode(it.encode()).decode() for it in (head, said))
+    signature = jwt.get_algorithm_by_name("HS256").sign(text.encode(), KEY.encode())
+    return f"{text}.{jwt.utils.base64url_encode(signature).decode()}"
+
+
+templates = [f"/{number}/{{id}}" for number in range(101)]
+nested: Any = []
+for _ in range(33):
+    nested = [nested]
+
+REFUSED = {
+    "none at all": (dict, 401),
+    "not a token": (lambda: token_id("nonsense"), 401),
+    "an empty one": (lambda: {"Authorization": "Bearer"}, 401),
+    "not a bearer's": (lambda: {"Authorization": "Basic eDp5"}, 401),
+    "another key": (lambda: token_id(encode(LONG, mercure=ALL)), 401),
+    "no algorithm": (lambda: token_id(none_algorithm()), 401),
+    "expired": (lambda: token_id(encode(mercure=ALL, exp=time.time() - 60)), 401),
+    "not yet valid": (lambda: token_id(encode(mercure=ALL, nbf=time.time() + 600)), 401),
+    "without the claim": (lambda: token_id(encode(sub="me")), 401),
+    "a claim of another form": (lambda: token_id(encode(mercure={"publish": "*"})), 401),
+    "of a grant that is a list": (lambda: token_id(encode(mercure=["*"])), 401),
+    "half a surrogate pair": (lambda: token_id(by_hand('"sub": "ann \\ud83d"')), 401),
+    "one in a selector": (lambda: token_id(encode(mercure={"publish": ["\ud83d"]})), 401),
+    "one in the payload": (lambda: token_id(encode(mercure=ALL | {"payload": ["\ud83d"]})), 401),
+    "infinity in the payload": (lambda: token_id(encode(mercure=ALL | {"payload": inf})), 401),
+    "a payload that is nested": (lambda: token_id(encode(mercure=ALL | {"payload": nested})), 401),
+    "a subject that is a number": (lambda: token_id(by_hand('"sub": 7')), 401),
+    "a long subject": (lambda: token_id(encode(mercure=ALL, sub="x" * 1025)), 401),
+    "an end that is text": (lambda: token_id(encode(mercure=ALL, exp="4000000000")), 401),
+    "a beginning that is infinite": (lambda: token_id(by_hand('"iat": 1e999')), 401),
+    "a beginning that is no number": (lambda: token_id(by_hand('"iat": NaN')), 401),
+    "a beginning that is true": (lambda: token_id(encode(mercure=ALL, iat=True)), 401),
+    "a beginning that is a list": (lambda: token_id(encode(mercure=ALL, iat=[1])), 401),
+    "many selectors": (lambda: token_id(encode(mercure={"publish": list("abc") * 334})), 401),
+    "many templates": (lambda: token_id(encode(mercure={"publish": templates})), 401),
+    "a long selector": (lambda: token_id(encode(mercure={"subscribe": ["x" * 1025]})), 401),
+    "a selector that is a number": (lambda: token_id(encode(mercure={"subscribe": [7]})), 401),
+    "a list that is a number": (lambda: token_id(encode(mercure={"subscribe": 0})), 401),
+    "reading only": (lambda: token_id(encode(mercure={"subscribe": ["*"]})), 403),
+    "another topic": (lambda: token_id(encode(mercure={"publish": ["a"]})), 403),
+    "only one of both topics": (lambda: token_id(encode(mercure={"publish": ["t"]})), 403),
+    "nothing": (lambda: token_id(encode(mercure={"publish": []})), 403),
+}
+
+
+@pytest.mark.parametrize(("headers", "status"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("kind", ["form", "pipe"])
+def test_a_publisher_without_the_right_token_is_refused(
+    closed: Server, headers: Callable[[], dict[str, str]], status: int, kind: str
+) -> None:
+    sent = headers()
+    if kind == "form":
+        answer = closed.http.post("/events", data={"topic": ["t", "u"]}, headers=sent)
+    else:
+        line = '{"topic": ["t", "u"]}\n'
+        sent = {**sent, "Content-Type": "application/x-ndjson"}
+        answer = closed.http.post("/events", content=line, headers=sent)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["remedy"]
+    assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+    token = sent.get("Authorization", "").partition(" ")[2]
+    assert not token or token not in answer.text + closed.log
+
+
+def test_no_name_of_a_subject_breaks_a_line_of_the_log(closed: Server, topic: str) -> None:
+    token = encode(mercure={}, sub="ann\r\nstream ended: x\0\x1b[2J")
+    with closed.listen(topic=topic, headers=token_id(token)) as stream:
+        stream.next()
+    until(lambda: closed.left(topic), "it is written")
+    [line] = [it for it in closed.log.splitlines() if "stream ended" in it and topic in it]
+    assert "sub=ann%0D%0Astream%20ended:" in line
+    assert line.isprintable()
+    assert stream_log._safe("ann \ud83d") == "ann%20?"
+
+
+def test_a_template_in_a_grant_covers_its_topics(closed: Server) -> None:
+    headers = token_id(encode(mercure={"publish": ["/users/{id}"]}))
+    publish = {"topic": "/users/1"}, {"topic": "/users/1/secret"}
+    answers = [closed.http.post("/events", data=data, headers=headers) for data in publish]
+    assert [answer.status_code for answer in answers] == [200, 403]
+
+
+def test_private_events_need_a_grant_and_public_ones_do_not(closed: Server) -> None:
+    token = encode(mercure={"publish": ["*"], "subscribe": ["/users/{id}"]})
+    with (
+        closed.listen(topic="*") as anyone,
+        closed.listen(topic="*", headers=token_id(token)) as one,
+    ):
+        for data, topic, private in (
+            ("secret", "/users/1", True),
+            ("for others", "/admins/1", True),
+            ("public", "/news", False),
+        ):
+            event = {"data": data, "topic": topic, "private": private}
+            assert (
+                closed.http.post("/events", json=event, headers=token_id(token)).status_code == 200
+            )
+        assert anyone.take(1) == ["public"]
+        assert one.take(2) == ["secret", "public"]
+
+
+def test_an_envelope_names_a_private_events_topics_only_where_they_are_granted(
+    closed: Server,
+) -> None:
+    token = encode(mercure={"publish": ["*"], "subscribe": ["/users/{id}"]})
+    headers, ask = token_id(token), {"topic": "*", "envelope": "1"}
+    topics = ["/admins/1", "/users/1", "/users/2"]
+    with closed.listen(f"/events?{urlencode(ask)}", headers) as live:
+        opening = live.next().id
+        for private in (True, False):
+            event = {"data": "x", "topic": topics, "private": private}
+            assert closed.http.post("/events", json=event, headers=headers).status_code == 200
+        seen = live.take(2)
+    with closed.listen(f"/events?{urlencode(ask)}&last_event_id={opening}", headers) as replayed:
+        assert replayed.take(2) == seen
+    secret, public = map(json.loads, seen)
+    assert (secret["topic"], secret["topics"]) == ("/users/1", topics[1:])
+    assert (public["topic"], public["topics"]) == ("/admins/1", topics)
+
+
+def test_a_query_and_a_cookie_carry_a_token_too(closed: Server) -> None:
+    token = encode(mercure=ALL)
+    assert closed.http.post(f"/events?authorization={token}", data={"data": "x"}).status_code == 200
+    for origin, status in (
+        (None, 403),
+        ("https://evil.example", 403),
+        ("https://page.example", 200),
+        (closed.url, 200),
+    ):
+        headers = {"Cookie": f"mercureAuthorization={token}"}
+        headers |= {"Origin": origin} if origin else {}
+        answer = closed.http.post("/events", data={"data": "x"}, headers=headers)
+        assert answer.status_code == status, origin
+
+
+@pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("127.0.0.2", 403)])
+def test_only_a_proxy_that_is_trusted_says_that_the_hubs_own_pages_are_https(
+    closed: Server, address: str, status: int
+) -> None:
+    headers = {
+        "Cookie": f"mercureAuthorization={encode(mercure=ALL)}",
+        "Origin": closed.url.replace("http:", "https:"),
+        "X-Forwarded-Proto": "https",
+    }
+    way = httpx.HTTPTransport(local_address=address)
+    with httpx.Client(base_url=closed.url, transport=way, trust_env=False) as client:
+        for _ in range(2):  # on one connection
+            answer = client.post("/events", data={"data": "x"}, headers=headers)
+            assert answer.status_code == status
+
+
+def test_a_reader_with_a_bad_token_is_refused_and_without_one_let_in(closed: Server) -> None:
+    answer = closed.http.get("/events", headers=token_id("nonsense"))
+    assert answer.status_code == 401
+    with closed.listen() as stream:
+        assert stream.next().type == "hub.open"
+
+
+def test_with_anonymous_off_nobody_reads_without_a_token(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
+    assert server.http.get("/events").status_code == 401
+    with server.listen(headers=token_id(encode(mercure={}))) as stream:
+        assert stream.next().type == "hub.open"
+
+
+def test_a_stream_ends_with_its_token(closed: Server) -> None:
+    token = encode(mercure=ALL, exp=time.time() + 3)  # and not before it is read
+    with closed.listen(headers=token_id(token)) as stream:
+        *_, bye = stream.rest()
+    assert (bye.type, bye.data) == ("hub.bye", '{"reason": "token_expired"}')
+
+
+def test_without_a_key_nothing_private_is_accepted(server: Server, topic: str) -> None:
+    answer = server.http.post("/events", json={"topic": topic, "private": True})
+    assert answer.status_code == 403
+    assert "TIDINGS_JWT_KEY" in answer.json()["remedy"]

@@ -1,0 +1,298 @@
+"""Starting: what is refused and why, the command line, the platform's way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import jwt
+import pytest
+
+from support.ports import free_port
+from support.project import ROOT, environment, installed
+from support.server import running
+from support.tokens import KEY
+from support.waiting import PATIENCE, until
+from webapp.config.parsers import duration
+from webapp.config.settings import Settings
+from webapp.core import sse
+from webapp.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.server import Server
+
+MEMORY = {"TIDINGS_BROKER_URL": "memory://"}
+REFUSALS = {
+    "a platform's port without a key": ({"PORT": "5000"}, [], "openssl rand -hex 32"),
+    "a bind for all without a key": ({}, ["-b", "0.0.0.0:0"], "TIDINGS_JWT_KEY"),
+    "two binds, one for all": ({}, ["-b", "127.0.0.1:0", "-b", "[::]:0"], "TIDINGS_JWT_KEY"),
+    "a weak key": ({"TIDINGS_JWT_KEY": "short"}, [], "32 bytes"),
+    "many workers, as the platform says": (MEMORY | {"WEB_CONCURRENCY": "2"}, [], "BROKER_URL"),
+    "many workers, on the command line": (MEMORY, ["-w", "2"], "TIDINGS_BROKER_URL"),
+    "an unknown setting": ({"TIDINGS_HEARTBEET": "1"}, [], "Did you mean TIDINGS_HEARTBEAT?"),
+    "an unreadable setting": ({"TIDINGS_HEARTBEAT": "soon"}, [], "15s, 5m, 2h, 7d"),
+    "an unknown broker": ({"TIDINGS_BROKER_URL": "amqp://x"}, [], "TIDINGS_BROKER_URL"),
+    "a Redis URL that is none": ({"REDIS_URL": "localhost:6379"}, [], "rediss://host"),
+    "a URL with an unknown option": ({"REDIS_URL": "redis://h/?no=1"}, ["-b", "127.0.0.1:0"], "?"),
+    "a file with options": ({"TIDINGS_BROKER_URL": "sqlite:///x?mode=ro"}, [], "sqlite:///path"),
+    "nobody may read": ({"TIDINGS_ANONYMOUS": "0"}, [], "TIDINGS_JWT_KEY"),
+    "an event larger than a body": ({"TIDINGS_MAX_EVENT_BYTES": "9M"}, [], "MAX_BODY_BYTES"),
+}
+
+
+@pytest.mark.parametrize(("env", "arguments", "remedy"), REFUSALS.values(), ids=REFUSALS)
+def test_it_refuses_to_start_rather_than_lie(
+    tmp_path: Path, env: dict[str, str], arguments: list[str], remedy: str
+) -> None:
+    log = tmp_path / "log"
+    with running(arguments, env, log) as process:
+        assert process.wait(PATIENCE) != 0
+    said = log.read_text()
+    assert "Tidings does not start: " in said
+    assert remedy in said
+    assert "Traceback" not in said
+
+
+def test_without_its_log_it_waits_a_while_and_does_not_start(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    env = {"REDIS_URL": f"redis://:secret-word@127.0.0.1:{free_port()}"}
+    env["PYTHONPATH"] = str(ROOT / "tests")
+    with running(["-b", "127.0.0.1:0", "-k", "support.short_timeouts.Worker"], env, log) as process:
+        until(lambda: "Waiting for the log" in log.read_text(), "it says what it waits for")
+        assert process.wait(2 * PATIENCE) != 0
+    said = log.read_text()
+    assert "Tidings does not start: The log cannot be reached" in said
+    assert "secret-word" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("mark", "/?#[\N{ACCOUNT OF}")
+def test_a_password_that_is_not_encoded_is_refused_without_it(mark: str) -> None:
+    url = f"redis://user:secret{mark}word@127.0.0.1/0"
+    with pytest.raises(Misconfigured) as refused:
+        Settings.from_env({"REDIS_URL": url})
+    assert "%2F" in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_the_urls_of_logs_are_read() -> None:
+    hosts = ("h", "h:1", "h/0", "h:1/15?ssl_cert_reqs=none", "[::1]:6379", ":p@h", "u:p%2F@x@h:1/")
+    for url in [
+        *(f"rediss://{h}" for h in hosts),
+        "sqlite:////a/b c",
+        "sqlite:///%20",
+        "memory://",
+    ]:
+        assert Settings.from_env({"REDIS_URL": url}).broker_url == url
+
+
+def test_it_refuses_sockets_that_gevent_has_not_patched() -> None:
+    command = [sys.executable, "-c", "from webapp import create_app; create_app()"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment({}), capture_output=True, text=True, check=False
+    )
+    assert "monkey.patch_all()" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("15", 15), ("1.5s", 1.5), ("5m", 300), ("2h", 7200), ("7d", 604800)]
+)
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "1w", "1 h", "1e3", "٣", "inf", "nan"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(Misconfigured, match="15s, 5m, 2h, 7d"):
+        Settings.from_env({"TIDINGS_MAX_AGE": text})
+
+
+NO_ORIGINS = ["example.com", "https://a.example/path", "https://a/, b", "https://me@a.example"]
+PATTERNS = ["https://*.example.com", "https://(a|b).example", "https://a?.example", "http://[a-z]"]
+
+
+@pytest.mark.parametrize(
+    "text", [*NO_ORIGINS, *PATTERNS, "https://a.example:", "https://ü.example"]
+)
+def test_what_is_no_origin_is_refused(text: str) -> None:
+    for name in ("TIDINGS_CORS_ORIGINS", "TIDINGS_PUBLISH_ORIGINS"):
+        with pytest.raises(Misconfigured, match="such as https://example"):
+            Settings.from_env({name: text})
+
+
+@pytest.mark.parametrize("text", ["*", "null", "https://a.example, null"])
+def test_no_setting_lets_any_page_publish(text: str) -> None:
+    assert Settings.from_env({"TIDINGS_CORS_ORIGINS": text}).cors_origins
+    with pytest.raises(Misconfigured, match="TIDINGS_PUBLISH_ORIGINS"):
+        Settings.from_env({"TIDINGS_PUBLISH_ORIGINS": text})
+
+
+def test_sizes_and_origins_are_read() -> None:
+    settings = Settings.from_env(
+        {"TIDINGS_MAX_EVENT_BYTES": "64K", "TIDINGS_CORS_ORIGINS": "https://A.example:443, null"}
+    )
+    assert settings.max_event_bytes == 65536
+    assert settings.cors_origins == ("https://a.example", "null")
+
+
+def test_the_demo_is_only_for_a_hub_that_nothing_was_configured_for() -> None:
+    assert Settings.from_env({"PATH": "/bin"}).demo
+    assert not Settings.from_env({"TIDINGS_RETRY": "1"}).demo
+    assert not Settings.from_env({"PORT": "80"}).demo
+    assert Settings.from_env({"TIDINGS_DEMO": "1", "PORT": "80"}).demo
+
+
+def test_a_hub_opened_on_purpose_says_so(serve: Callable[..., Server]) -> None:
+    server = serve("-b", "0.0.0.0:0", TIDINGS_OPEN="1")
+    assert "everybody who can reach it may read and publish" in server.log
+
+
+def test_a_second_worker_that_is_asked_for_later_is_taken_back(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(**MEMORY)
+    server.process.send_signal(signal.SIGTTIN)
+    until(lambda: "One worker only" in server.log, "it is taken back")
+    assert server.log.count("Booting worker") == 1
+
+
+class Platform:
+    """Runs the Procfile as a platform does: PORT set, the process type `web`."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / f"log-{self.port}"
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        command = [sys.executable, "-m", "honcho", "-f", str(ROOT / "Procfile"), "start", "web"]
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                command,
+                cwd=installed(folder),
+                env=environment({"PORT": str(self.port), "PATH": path, **env}),
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        until(lambda: answers(f"{self.url}/readyz"), "the platform sees it ready")
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(PATIENCE)
+
+
+@pytest.fixture(name="platform")
+def _platform() -> Iterator[Platform]:
+    """A platform that generated the key, as app.json asks it to, and stops it at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        platform = Platform(Path(folder), TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="1")
+        yield platform
+        if platform.process.poll() is None:
+            platform.stop()
+
+
+def token(**claims: object) -> dict[str, str]:
+    return {"Authorization": f"Bearer {jwt.encode(claims, KEY, 'HS256')}"}
+
+
+def test_the_procfile_runs_as_a_platform_runs_it(platform: Platform) -> None:
+    publisher = token(mercure={"publish": ["*"]})
+    with (
+        httpx.Client(base_url=platform.url, timeout=PATIENCE, trust_env=False) as client,
+        client.stream("GET", "/events") as stream,
+    ):
+        lines = stream.iter_lines()
+        assert next(lines).startswith("retry: ")
+        assert client.post("/events", data={"data": "no token"}).status_code == 401
+        assert client.post("/events", data={"data": "x"}, headers=publisher).status_code == 200
+        assert next(line for line in lines if line == "data: x")
+        began = time.monotonic()
+        os.killpg(platform.process.pid, signal.SIGTERM)
+        assert next(line for line in lines if line == "event: hub.bye")
+        list(lines)
+    platform.process.wait(PATIENCE)
+    assert time.monotonic() - began < 12
+    assert "Traceback" not in platform.log.read_text()
+
+
+def test_the_procfile_starts_again_after_a_stop(platform: Platform) -> None:
+    platform.stop()
+    again = Platform(platform.log.parent, TIDINGS_JWT_KEY=KEY)
+    again.stop()
+
+
+def test_what_platforms_read_from_the_root_says_what_they_expect() -> None:
+    app = json.loads((ROOT / "app.json").read_text())
+    assert app["env"]["TIDINGS_JWT_KEY"]["generator"] == "secret"
+    assert re.fullmatch(r"3\.1[1-3]\n", (ROOT / ".python-version").read_text())
+    lock_files = {"requirements.txt", "Pipfile.lock", "poetry.lock", "uv.lock"}
+    assert lock_files & {path.name for path in ROOT.iterdir()} == {"requirements.txt"}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "tests/requirements.txt"])
+def test_requirements_are_pinned_and_hashed_and_name_no_index(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    for requirement in re.split(r"\n(?=\w)", text):
+        assert "==" in requirement
+        assert "--hash=sha256:" in requirement
+
+
+def test_flasks_development_server_streams_the_generator_way(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "run", "-p", str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            command,
+            cwd=installed(tmp_path),
+            env=environment({"TIDINGS_DEMO": "0"}),
+            stdout=log,
+            stderr=log,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: answers(f"{url}/readyz"), "it serves")
+        with (
+            httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client,
+            client.stream("GET", "/events") as one,
+            client.stream("GET", "/events") as two,
+        ):
+            readers = [sse.decode(stream.iter_raw()) for stream in (one, two)]
+            assert [next(reader).type for reader in readers] == ["hub.open"] * 2
+            line = json.dumps({"data": "y"}) + "\n"
+            client.post("/events", data={"data": "x"})
+            client.post("/events", content=line, headers={"Content-Type": "application/x-ndjson"})
+            for reader in readers:
+                assert [next(reader).data, next(reader).data] == ["x", "y"]
+    finally:
+        server.kill()
+        server.wait(PATIENCE)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_another_host_name_is_refused_on_a_laptop(server: Server) -> None:
+    answer = server.http.get("/events", headers={"Host": "evil.example"})
+    assert answer.status_code == 400
+    assert "localhost" in answer.json()["remedy"]
+    assert server.http.get("/", headers={"Host": "evil.example"}).status_code == 400
+    for host in ("localhost:1", "LOCALHOST", "127.0.0.1", "[::1]:8000"):
+        assert server.http.get("/", headers={"Host": host}).status_code == 200

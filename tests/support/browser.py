@@ -1,0 +1,65 @@
+"""Chromium for the tests, and the mark of those that need it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from support.programs import need
+from support.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+# Without these Chromium looks for its maker's hosts at every start.
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use Chromium as `browser`."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+
+
+@pytest.fixture(name="chromium", scope="module")
+def _chromium() -> Iterator[Browser]:
+    """A real browser."""
+    path = need("chromium")
+    with sync_playwright() as playwright:
+        # As people have it: pages are kept for the way back.
+        unlike = ["--disable-back-forward-cache"]
+        browser = playwright.chromium.launch(
+            executable_path=path, args=QUIET, ignore_default_args=unlike
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(name="page")
+def _page(chromium: Browser) -> Iterator[Page]:
+    """A page that may not complain: errors and refusals of the policy fail the test."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    yield page
+    context.close()
+    refused = ("Failed to load", "CORS policy")  # by the hub, as a test may want it
+    assert [text for text in complaints if not any(it in text for it in refused)] == []

@@ -1,0 +1,117 @@
+"""The command `tidings` as a user runs it: to its end, or beside the test."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from functools import partial
+from typing import IO, TYPE_CHECKING
+
+from support.project import ROOT, environment
+from support.waiting import PATIENCE, one_of_three
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+COMMAND = [sys.executable, "-m", "webapp.cli"]
+
+
+def tidings(
+    *arguments: str, stdin: str | bytes = b"", **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=environment(env),
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True,
+        timeout=4 * PATIENCE,
+        check=False,
+    )
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in err, err
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+def check(
+    *arguments: str, right: Callable[[subprocess.CompletedProcess[str]], bool], **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `tidings check`, for which an event is late after a second."""
+    return one_of_three(partial(tidings, "check", *arguments, **env), right)
+
+
+def fine(done: subprocess.CompletedProcess[str]) -> bool:
+    return done.returncode == 0
+
+
+class Running:
+    """A command that runs; what it says is gathered as it comes."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.out = self.err = ""
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._threads = [
+            threading.Thread(target=self._gather, args=("out", process.stdout)),
+            threading.Thread(target=self._gather, args=("err", process.stderr)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _gather(self, name: str, pipe: IO[bytes]) -> None:
+        with pipe:
+            for line in pipe:
+                setattr(self, name, getattr(self, name) + line.decode())
+
+    @property
+    def lines(self) -> list[str]:
+        """What it printed so far."""
+        return self.out.splitlines()
+
+    def write(self, text: str) -> None:
+        """Write to its stdin."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def end(self, sig: int | None = None) -> int:
+        """Close its stdin, or send it a signal; return its exit code."""
+        if sig is not None:
+            self.process.send_signal(sig)
+        elif self.process.stdin is not None:
+            self.process.stdin.close()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Await its end and return its exit code."""
+        code = self.process.wait(PATIENCE)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        return code
+
+
+@contextmanager
+def background(*arguments: str, **env: str) -> Iterator[Running]:
+    """Run it beside the test."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=environment(env),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    running = Running(process)
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        running.wait()
+        if process.stdin is not None:
+            process.stdin.close()

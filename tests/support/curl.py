@@ -1,0 +1,47 @@
+"""curl as a reader of the documentation runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from support.programs import need
+from support.project import ROOT
+from support.waiting import PATIENCE
+
+
+def said(command: str, **env: str) -> str:
+    """Run a curl that ends."""
+    need("curl")
+    return subprocess.run(
+        [*need_shell(), f"{command} -sS"],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    ).stdout
+
+
+def streamed(command: str, wanted: str, **env: str) -> str:
+    """Run a curl that goes on for ever, until it has printed what is wanted."""
+    need("curl")
+    told = ""
+    with subprocess.Popen(
+        [*need_shell(), f"exec {command} -sS --max-time {PATIENCE}"],
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as curl:
+        assert curl.stdout
+        while wanted not in told:
+            line = curl.stdout.readline()
+            assert line, f"it ended after {told!r}"
+            told += line
+        curl.kill()
+    return told
+
+
+def need_shell() -> list[str]:
+    return [need("sh"), "-c"]

@@ -1,0 +1,63 @@
+"""The hub without a server, in the tests' own process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from webapp.auth.authorizer import Grant
+from webapp.brokers.memory import MemoryBroker
+from webapp.config.settings import Settings
+from webapp.core import sse
+from webapp.core.events import Draft, Event
+from webapp.hub.history import Start
+from webapp.hub.hub import Hub
+
+if TYPE_CHECKING:
+    from webapp.core.sse import ServerSentEvent
+    from webapp.hub.subscriber import Subscriber
+
+
+def make_hub(broker: MemoryBroker | None = None, **options: Any) -> Hub:
+    chosen = Settings(**options)
+    limits = (chosen.history_events, chosen.history_bytes, chosen.history_age)
+    return Hub(broker or MemoryBroker(*limits), chosen, max_readers=0)
+
+
+def publish(hub: Hub, *data: str, topic: str = "t", private: bool = False) -> list[Event]:
+    return hub.publish([Draft(topics=(topic,), data=d, private=private) for d in data])
+
+
+def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Subscriber:
+    grant = Grant(subscribe=frozenset({granted} if granted else ()))
+    return hub.subscribe(frozenset(topics or ("t",)), grant, Start(**start))
+
+
+class Reader:
+    """A greenlet that reads a subscription the generator way."""
+
+    def __init__(self, subscription: Subscriber) -> None:
+        self.subscription = subscription
+        self.raw: list[bytes] = []
+        self.task = gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        for frame in self.subscription.frames():
+            self.raw.append(frame)
+
+    def messages(self) -> list[ServerSentEvent]:
+        return list(sse.decode(self.raw))
+
+    def data(self) -> list[str]:
+        return [m.data for m in self.messages() if m.type == "message"]
+
+    def await_data(self, count: int) -> list[str]:
+        with gevent.Timeout(10):
+            while len(self.data()) < count:
+                gevent.sleep(0.001)
+        return self.data()
+
+    def leave(self) -> None:
+        self.subscription.end("client_left")
+        self.task.join(10)

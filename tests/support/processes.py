@@ -1,0 +1,31 @@
+"""What processes take, as Linux says."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+
+def cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def system(path: str) -> str:
+    """Return what Linux says; elsewhere, skip."""
+    if Path(path).exists():
+        return Path(path).read_text()
+    message = f"there is no {path}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def memory(pid: int) -> int:
+    """Return the bytes that a process takes, its share of what others use as well."""
+    found = re.search(r"^Pss: +(\d+) kB", system(f"/proc/{pid}/smaps_rollup"), re.MULTILINE)
+    return int(cast("re.Match[str]", found)[1]) << 10

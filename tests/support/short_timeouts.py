@@ -1,0 +1,12 @@
+"""Short time-outs, for the event log and for a body: `-k support.short_timeouts.Worker`."""
+
+from __future__ import annotations
+
+from webapp.server import connection, worker
+
+worker._PATIENCE = 1
+connection._DRIPPING = 1
+
+
+class Worker(worker.StreamWorker):
+    """As any other."""
