@@ -702,7 +702,7 @@ def test_what_is_small_and_alone_is_committed_without_a_thread(
     assert [event.position for event in taken(follower, 22)] == [event.position for event in new]
     with opened(path) as db:  # for every process
         kept = db.execute("SELECT draft FROM events ORDER BY place DESC LIMIT 22").fetchall()
-    assert [text for (text,) in reversed(kept)] == [event.draft.dumps() for event in new]
+    assert [text for (text,) in reversed(kept)] == [event.draft.to_json() for event in new]
     assert threads.took(lambda: threads.append(*["a"] * 11), 1)
     assert threads.took(lambda: threads.append("x" * (32 << 10)), 1)
     with pytest.raises(Conflict):

@@ -205,8 +205,8 @@ def test_it_names_only_settings_that_there_are() -> None:
 
 LIMITS = {
     "topics of an event": events.MAX_TOPICS,
-    "topic or type": events.MAX_NAME,
-    "id or cursor": events.MAX_ID,
+    "topic or type": events.MAX_NAME_CHARS,
+    "id or cursor": events.MAX_ID_CHARS,
     "events in a JSON array": bodies.MAX_BATCH,
     "values in a JSON text": json_values.MAX_VALUES,
     "characters of a number in JSON": json_values._LONG,

@@ -358,7 +358,7 @@ def test_many_announcements_are_handed_over_in_parts_while_others_run(
     tell = type(watcher.subscription).tell
 
     def noted(reader: Any, payload: Any, upto: Any) -> None:
-        sizes.append(len(payload.plain))
+        sizes.append(len(payload.raw))
         tell(reader, payload, upto)
 
     monkeypatch.setattr(type(watcher.subscription), "tell", noted)

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from ..core.topics import selector
+from ..core.topics import Selector
 from ..errors import Unauthorized
 
 MAX_SELECTORS = 1000
@@ -58,7 +58,7 @@ def _selectors(name: str, claim: object) -> frozenset[str]:
 
 
 def _is_template(text: str) -> bool:
-    return "{" in text and selector(text).exact is None
+    return "{" in text and Selector(text).exact is None
 
 
 def _moment(name: str, claim: object) -> float | None:

@@ -61,7 +61,7 @@ class MemoryBroker:
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield what comes after a place, in order, until the broker is closed."""
         while not self._closed:
-            if events := self._log.since(after, _PAGE):
+            if events := self._log.after(after, _PAGE):
                 yield events
                 self._followed = after = events[-1].position
                 self._trim()
@@ -72,7 +72,7 @@ class MemoryBroker:
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return a page of the events after a place."""
-        return self._log.since(after, max_bytes)
+        return self._log.after(after, max_bytes)
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:  # noqa: ARG002 - it is in memory
         """Return the newest events before a place, in the log's order."""
@@ -105,7 +105,7 @@ class MemoryBroker:
     def _await_follower(self) -> None:
         # The log is over its bounds only while the follower has not read what is to be dropped:
         # publishers that are faster than it wait, instead of filling the memory.
-        while self._log.over:
+        while self._log.over_limit:
             self._trimmed.clear()
             if not self._trimmed.wait(_PATIENCE):
                 detail = "More is published than can be handed on."
@@ -116,4 +116,4 @@ class MemoryBroker:
         self._log.trim(self._followed)
 
     def _expire(self) -> None:
-        self._log.expire(EventId(now() - self._max_age, 0))
+        self._log.drop_before(EventId(now() - self._max_age, 0))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core import sse
-from ..core.events import RETRY_BOUNDS
+from ..core.events import RETRY_BOUNDS_MS
 from .client import Duration, HubClient, json_object, remote_options
 from .output import Progress, as_json, in_colours, shown, wants_colours
 from .retry import Backoff, PermanentFailure, TemporaryFailure
@@ -75,7 +75,7 @@ class Reader:
             self._check(answer)
             for message in sse.decode(self._pieces(answer)):
                 if message.retry is not None:
-                    self._retry = min(message.retry, RETRY_BOUNDS[1]) / 1000
+                    self._retry = min(message.retry, RETRY_BOUNDS_MS[1]) / 1000
                 if message.id and message.id != self.cursor:
                     self._go_on_from(message.id)
                 self._backoff.done()

@@ -13,9 +13,9 @@ from ..errors import BadRequest
 from . import sse
 
 MAX_TOPICS = 1000
-MAX_NAME = 1024  # of a topic or a type, in characters: names are kept in memory and compared
-MAX_ID = 128  # a longer Last-Event-ID costs a browser a preflight
-RETRY_BOUNDS = (100, 3_600_000)  # milliseconds: no herd, and nobody sent away for a day
+MAX_NAME_CHARS = 1024  # of a topic or a type, in characters: names are kept in memory and compared
+MAX_ID_CHARS = 128  # a longer Last-Event-ID costs a browser a preflight
+RETRY_BOUNDS_MS = (100, 3_600_000)  # milliseconds: no herd, and nobody sent away for a day
 
 _PLACE = re.compile(r"(\d{1,20})-(\d{1,20})")
 # No space at its ends: the header Last-Event-ID would come back without it.
@@ -64,7 +64,7 @@ class Draft:
     :param type: the event's name; None means `message`.
     :param id: the publisher's own id, unique while it is kept; None: the log gives one.
     :param private: only readers whose grant covers one of the topics may see it.
-    :param retry: milliseconds, clamped to `RETRY_BOUNDS`.
+    :param retry: milliseconds, clamped to `RETRY_BOUNDS_MS`.
     :raises Invalid: a field holds what must not reach a reader.
     """
 
@@ -92,16 +92,16 @@ class Draft:
             _check_own_id(self.id)
         _check_text("data", self.data)
         if self.retry is not None:
-            low, high = RETRY_BOUNDS
+            low, high = RETRY_BOUNDS_MS
             object.__setattr__(self, "retry", min(max(self.retry, low), high))
 
-    def dumps(self) -> str:
+    def to_json(self) -> str:
         """Return it as text for a log to keep; drafts are equal where their texts are."""
         fields = [self.topics, self.data, self.type, self.id, self.private, self.retry]
         return _ENCODER.encode(fields)
 
     @classmethod
-    def loads(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> Self:
         """Return the draft that was kept as `text`.
 
         :raises ValueError: nobody kept it so.
@@ -125,7 +125,7 @@ class HubDraft(Draft):
 class Event:
     """A draft at its place in the log; its frame is encoded once and shared by all readers."""
 
-    __slots__ = ("draft", "frame", "id", "position", "size", "wire_bytes")
+    __slots__ = ("draft", "frame", "id", "memory_bytes", "position", "wire_bytes")
 
     def __init__(self, position: EventId, draft: Draft) -> None:
         self.position = position
@@ -134,7 +134,9 @@ class Event:
         """What readers see as its id, and come back with: the publisher's own, else the place."""
         self.frame = sse.encode(draft.data, id=self.id, type=draft.type, retry=draft.retry)
         texts = (self.id, draft.data, *draft.topics)
-        self.size = len(self.frame) + sum(map(sys.getsizeof, texts))  # bytes of memory, about
+        self.memory_bytes = len(self.frame) + sum(
+            map(sys.getsizeof, texts)
+        )  # bytes of memory, about
         self.wire_bytes = len(self.frame) + sum(
             map(len, draft.topics)
         )  # and on the wire, in any form
@@ -187,8 +189,8 @@ def check_name(field: str, value: str) -> None:
     :raises Invalid: it is empty, too long, or holds control or formatting characters.
     """
     _check_text(field, value)
-    if not 0 < len(value) <= MAX_NAME:
-        detail = f"A {field} has 1 to {MAX_NAME} characters; this one has {len(value)}."
+    if not 0 < len(value) <= MAX_NAME_CHARS:
+        detail = f"A {field} has 1 to {MAX_NAME_CHARS} characters; this one has {len(value)}."
         raise BadRequest(detail, f"Give a shorter {field}, and not an empty one.")
     if not value.isprintable() and _HIDDEN.search(value):
         detail = f"A {field} must not hold control characters such as CR, LF or NUL."
@@ -204,8 +206,10 @@ def _check_text(field: str, value: str) -> None:
 
 
 def _check_own_id(value: str) -> None:
-    if len(value) > MAX_ID or not re.fullmatch(CUSTOM_ID, value):
-        detail = f"An id has 1 to {MAX_ID} printable ASCII characters and no space at its ends."
+    if len(value) > MAX_ID_CHARS or not re.fullmatch(CUSTOM_ID, value):
+        detail = (
+            f"An id has 1 to {MAX_ID_CHARS} printable ASCII characters and no space at its ends."
+        )
         raise BadRequest(detail, "Choose such an id, or leave it out and take the hub's.")
     if re.fullmatch(RESERVED_ID, value):
         detail = "This id is reserved: earliest, #… and <digits>-<digits> mean something else."

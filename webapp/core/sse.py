@@ -50,13 +50,15 @@ def encode(
 
 
 class Payload:
-    """Bytes for many readers, as they are and as one chunk of a body (RFC 9112, section 7.1)."""
+    """Bytes for many subscribers: as they are, and as one chunk of a chunked response
+    (RFC 9112, section 7.1).
+    """
 
-    __slots__ = ("chunk", "plain")
+    __slots__ = ("chunked", "raw")
 
-    def __init__(self, plain: bytes) -> None:
-        self.plain = plain
-        self.chunk = b"%X\r\n%b\r\n" % (len(plain), plain)
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.chunked = b"%X\r\n%b\r\n" % (len(raw), raw)
 
 
 def _one_line(value: str) -> str:

@@ -14,10 +14,10 @@ from urllib.parse import unquote
 
 from . import uri_template
 
-DEFAULT = "events"
+DEFAULT_TOPIC = "events"
 EVERYTHING = "*"
 MERCURE_PATH = "/.well-known/mercure"
-SUBSCRIPTIONS = f"{MERCURE_PATH}/subscriptions"
+SUBSCRIPTIONS_PATH = f"{MERCURE_PATH}/subscriptions"
 """The topics of subscription events begin with it."""
 MAX_ENCODINGS = 4
 """How many times over a topic may be percent-encoded where one publishes to it."""
@@ -78,11 +78,6 @@ class Selector:
         if self._head is None:
             return self.text == EVERYTHING or self.text.startswith(prefix)
         return self._head.startswith(prefix) or prefix.startswith(self._head)
-
-
-def selector(text: str) -> Selector:
-    """Return the selector of this text."""
-    return Selector(text)
 
 
 _numbers = count()

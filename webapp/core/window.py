@@ -39,36 +39,36 @@ class Window:
         return len(self._events) - self._first
 
     @property
-    def over(self) -> bool:
+    def over_limit(self) -> bool:
         """Whether it holds more than its bounds, so that `trim` would drop events."""
         count = len(self._events) - self._first
         return count > 1 and (count > self.max_events or self._bytes > self.max_bytes)
 
     @property
-    def fill(self) -> float:
+    def fill_ratio(self) -> float:
         """How much of its bounds it fills: 1.0 is all of it."""
         return max(len(self) / self.max_events, self._bytes / self.max_bytes)
 
-    def share(self, events: Sequence[Event]) -> float:
+    def fraction_of(self, events: Sequence[Event]) -> float:
         """Return how much of the window's bounds the events fill: 1.0 is all of it."""
-        size = sum(event.size for event in events)
+        size = sum(event.memory_bytes for event in events)
         return max(len(events) / self.max_events, size / self.max_bytes)
 
     def append(self, events: Sequence[Event]) -> None:
         """Add events that come after the head, in order; nothing is dropped yet."""
         self._events.extend(events)
         for event in events:
-            self._bytes += event.size
+            self._bytes += event.memory_bytes
             if event.draft.id:
                 self._own[event.id] = event
             self.head = event.position
 
     def trim(self, upto: EventId | None = None) -> None:
         """Drop the oldest until the bounds hold, but none after `upto`."""
-        while self.over and (upto is None or self._events[self._first].position <= upto):
+        while self.over_limit and (upto is None or self._events[self._first].position <= upto):
             self._drop()
 
-    def expire(self, position: EventId) -> None:
+    def drop_before(self, position: EventId) -> None:
         """Drop what lies before `position`."""
         while len(self) and self._events[self._first].position < position:
             self._drop()
@@ -81,7 +81,7 @@ class Window:
         self._first = self._bytes = 0
         self.floor = self.head = position
 
-    def since(self, position: EventId, max_bytes: int | None = None) -> list[Event]:
+    def after(self, position: EventId, max_bytes: int | None = None) -> list[Event]:
         """Return the events after `position`: about `max_bytes` on the wire, at least one event."""
         if position >= self.head:
             return []
@@ -125,7 +125,7 @@ class Window:
         event = self._events[self._first]
         self._events[self._first] = None  # type: ignore[call-overload] # its memory is free now
         self._first += 1
-        self._bytes -= event.size
+        self._bytes -= event.memory_bytes
         # The newest that was dropped names the floor, which is still a place to come back to.
         if (old := self._at_floor) and self._own.get(old.id) is old:
             del self._own[old.id]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from ..core.events import Draft
-from ..core.topics import DEFAULT, covers
+from ..core.topics import DEFAULT_TOPIC, covers
 from ..tasks import Skipping
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Demo:
 
     def __call__(self, subscriber: Subscriber, opened: bool) -> None:  # noqa: FBT001 - an observer
         """Start with the first listener, stop with the last."""
-        if not covers(subscriber.feed.selectors, (DEFAULT,)):
+        if not covers(subscriber.feed.selectors, (DEFAULT_TOPIC,)):
             return
         self._listeners += 1 if opened else -1
         if self._counting is None and self._listeners:
@@ -41,5 +41,5 @@ class Demo:
     def _count(self) -> None:
         for number in count():
             with _SKIPPING:
-                self._hub.publish([Draft(topics=(DEFAULT,), data=f"Event {number}")])
+                self._hub.publish([Draft(topics=(DEFAULT_TOPIC,), data=f"Event {number}")])
             gevent.sleep(1)

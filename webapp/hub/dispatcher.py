@@ -81,7 +81,7 @@ class Dispatcher:
             self._arrived.set()
             # The window never drops what a parked reader has not been sent.
             self.window.trim(self.dispatched_up_to)
-            while self.window.over:
+            while self.window.over_limit:
                 self._await_pass()
                 self.window.trim(self.dispatched_up_to)
 
@@ -118,7 +118,7 @@ class Dispatcher:
                 spent = ended - began
                 while self._arrivals and self._arrivals[0][0] <= self.dispatched_up_to:
                     self._metrics.fanout_done(ended - self._arrivals.popleft()[1])
-                fresh += self.window.share(batch)
+                fresh += self.window.fraction_of(batch)
                 if fresh >= REFRESH_FRACTION:
                     self.renew()
                     fresh = 0.0
@@ -128,7 +128,7 @@ class Dispatcher:
     def _batch(self) -> list[Event]:
         # Short enough for cursors to be renewed in time.
         most = max(1, round(self.window.max_events * REFRESH_FRACTION))
-        return self.window.since(self.dispatched_up_to, _BATCH_BYTES)[:most]
+        return self.window.after(self.dispatched_up_to, _BATCH_BYTES)[:most]
 
     def _gathered(self, since: float, longest: float) -> list[Event]:
         """Rest from the last pass: under load more goes out in one write, and publishers have
@@ -181,7 +181,7 @@ class Dispatcher:
                     given += deliver(behind, payload, upto, last_id_sent, count)
                     if len(behind) < len(some):
                         self._complete(feed, events, upto, some)
-                self._metrics.delivered(given * count, given * len(payload.plain))
+                self._metrics.delivered(given * count, given * len(payload.raw))
             except Exception as error:  # noqa: BLE001 - the other feeds go on
                 skip("dispatch", error)
                 self._leave_to_readers([feed], upto)
@@ -205,7 +205,7 @@ class Dispatcher:
                 rest = [event for event in events if event.position > subscriber.cursor]
                 part = Payload(feed.frames(rest, {}))
                 deliver([subscriber], part, upto, last_id_sent, len(rest))
-                self._metrics.delivered(len(rest), len(part.plain))
+                self._metrics.delivered(len(rest), len(part.raw))
 
     def renew(self) -> None:
         """Give those readers a fresh cursor whose last id is ageing in a log that moves on.

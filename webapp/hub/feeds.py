@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..core import sse
-from ..core.topics import SUBSCRIPTIONS, Selectors, granted, may_grant
+from ..core.topics import SUBSCRIPTIONS_PATH, Selectors, granted, may_grant
 from ..scheduling import cooperative
 from ..tasks import skip
 
@@ -36,8 +36,8 @@ class Feed:
         # None of its readers sees an event after the first place, up to the second.
         self._blank: tuple[EventId, EventId] | None = None
         # Whether its readers may see subscription events.
-        self.wants_presence = self.asked.may_match_prefix(SUBSCRIPTIONS) and may_grant(
-            grant, SUBSCRIPTIONS
+        self.wants_presence = self.asked.may_match_prefix(SUBSCRIPTIONS_PATH) and may_grant(
+            grant, SUBSCRIPTIONS_PATH
         )
         self.parked: set[Subscriber] = set()
 

@@ -112,7 +112,7 @@ class History:
                 return Page([], Gap(bounds.floor, "aged"))
             if events:
                 return Page(events)
-        return Page(self._window.since(after, PAGE_BYTES))
+        return Page(self._window.after(after, PAGE_BYTES))
 
     def _read(self, after: EventId) -> tuple[list[Event], Bounds]:
         events = self._broker.read(after, PAGE_BYTES)
@@ -136,7 +136,7 @@ class History:
         """
         if after < self._window.floor:
             return None
-        missed = self._window.since(after, PAGE_BYTES)
+        missed = self._window.after(after, PAGE_BYTES)
         if len(missed) > _COUNTED or (missed and missed[-1].position < self._window.head):
             return None
         number, until = 0, monotonic() + _COUNTING_S
@@ -215,7 +215,7 @@ class History:
                         if not count:
                             break
                     else:
-                        others += self._window.share([event])
+                        others += self._window.fraction_of([event])
                 if not events:
                     break
                 events = []  # not to be held while others have their turns

@@ -281,8 +281,8 @@ class Hub:
         with _TICKING:
             self.journal.flush()
         with _TICKING:
-            self.metrics.flush(len(self), self.fanout.window.fill if self._tasks else 0.0)
+            self.metrics.flush(len(self), self.fanout.window.fill_ratio if self._tasks else 0.0)
 
     def _forget_old(self) -> None:
         oldest = EventId(round((time() - self.settings.history_age) * 1000), 0)
-        self.fanout.window.expire(min(oldest, self.fanout.dispatched_up_to.next(0)))
+        self.fanout.window.drop_before(min(oldest, self.fanout.dispatched_up_to.next(0)))

@@ -74,7 +74,7 @@ def deliver(
     :param count: how many events the payload holds.
     :returns: to how many it was given.
     """
-    given, plain, chunk = 0, payload.plain, payload.chunk
+    given, plain, chunk = 0, payload.raw, payload.chunked
     for subscriber in subscribers:
         if not subscriber.parked:
             continue

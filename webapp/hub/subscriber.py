@@ -128,7 +128,7 @@ class Subscriber(Seat):
         """Hand a parked reader its part of what is in no log, which may be nothing."""
         if self.parked:
             self.transient_position = upto
-            if payload.plain:
+            if payload.raw:
                 self._keep_up()
                 deliver([self], payload, self.cursor, self.last_id_sent, 0)
 
@@ -240,7 +240,7 @@ class Subscriber(Seat):
             if self.transient_position < transient.floor:
                 self.transient_position = transient.head
                 return self._said("hub.reset", reason="presence")
-            events = transient.since(self.transient_position, _ANNOUNCED)
+            events = transient.after(self.transient_position, _ANNOUNCED)
             self.transient_position = events[-1].position
             if frames := self.feed.frames(filter(self.feed.matches, events), {}):
                 return frames

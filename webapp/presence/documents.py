@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ..core.topics import SUBSCRIPTIONS
+from ..core.topics import SUBSCRIPTIONS_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def subscription_documents(
         if only not in {None, topic}:
             continue
         yield {
-            "id": f"{SUBSCRIPTIONS}/{_quoted(topic)}/{_quoted(name)}",
+            "id": f"{SUBSCRIPTIONS_PATH}/{_quoted(topic)}/{_quoted(name)}",
             "type": "Subscription",
             "topic": topic,
             "subscriber": name,

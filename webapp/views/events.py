@@ -18,8 +18,8 @@ from ..auth.authorizer import token_id
 from ..config.parsers import duration
 from ..core import sse
 from ..core.control_events import jittered_retry_ms
-from ..core.events import MAX_NAME, check_name
-from ..core.topics import DEFAULT
+from ..core.events import MAX_NAME_CHARS, check_name
+from ..core.topics import DEFAULT_TOPIC
 from ..errors import BadRequest, ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
 from ..hub.history import Start
 from ..hub.socket_protocol import MAX_STRAY_BYTES
@@ -50,7 +50,7 @@ MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
 MAX_LAST = 999_999_999
 _MAX_GET_BODY = MAX_STRAY_BYTES  # it is not read, and what comes later is taken for a word too much
 _LONG_MOMENT = 40  # characters: more than any time has
-_TOPIC_BYTES = 4 * MAX_NAME  # of one topic at most
+_TOPIC_BYTES = 4 * MAX_NAME_CHARS  # of one topic at most
 _PIPE_STEP = 500  # lines published together
 _PATIENCE = 5  # seconds over which those return that found no room
 CURSOR = r"[^\x00-\x1f\x7f]*"
@@ -60,7 +60,7 @@ def make_blueprint(hub: Hub, authority: Authorizer, settings: Settings) -> Bluep
     """Return the blueprint of both paths; on `/events` a missing topic means `events`."""
     bp = Blueprint("events", __name__)
     views = _Views(hub, authority, settings)
-    for path, default in (("/events", DEFAULT), ("/.well-known/mercure", None)):
+    for path, default in (("/events", DEFAULT_TOPIC), ("/.well-known/mercure", None)):
         for method in ("subscribe", "publish"):
             bp.add_url_rule(
                 path,

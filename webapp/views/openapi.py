@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, render_template, request
 
 from .. import errors
-from ..core.events import CUSTOM_ID, MAX_ID, MAX_NAME, MAX_TOPICS, RESERVED_ID, RETRY_BOUNDS
-from ..core.topics import DEFAULT, MERCURE_PATH
+from ..core.events import (
+    CUSTOM_ID,
+    MAX_ID_CHARS,
+    MAX_NAME_CHARS,
+    MAX_TOPICS,
+    RESERVED_ID,
+    RETRY_BOUNDS_MS,
+)
+from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..core.version import __version__
 from .bodies import DIGITS, MAX_BATCH
 from .credentials import COOKIE
@@ -31,18 +38,18 @@ if TYPE_CHECKING:
 
 _BOUNDS = {
     "cursor": f"^{CURSOR}$",
-    "default": DEFAULT,
+    "default": DEFAULT_TOPIC,
     "max_batch": MAX_BATCH,
     "max_cursor": MAX_CURSOR,
-    "max_id": MAX_ID,
+    "max_id": MAX_ID_CHARS,
     "max_last": MAX_LAST,
-    "max_name": MAX_NAME,
+    "max_name": MAX_NAME_CHARS,
     "max_retry": 10**DIGITS - 1,
     "max_selectors": MAX_SELECTORS,
     "max_topics": MAX_TOPICS,
     "own_id": CUSTOM_ID,
     "reserved_id": RESERVED_ID,
-    "retry_bounds": RETRY_BOUNDS,
+    "retry_bounds": RETRY_BOUNDS_MS,
     "version": __version__,
 }
 _ALL = sorted(

@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 
 from ..auth.authorizer import token_id
 from ..auth.claims import MAX_TEXT
-from ..core.topics import MERCURE_PATH, SUBSCRIPTIONS
+from ..core.topics import MERCURE_PATH, SUBSCRIPTIONS_PATH
 from ..errors import BadRequest, NotFound, Unauthorized
 from ..presence.documents import CONTEXT, subscription_documents
 from ..presence.revocations import Revoked
@@ -51,8 +51,8 @@ def make_blueprint(
     bp = Blueprint("presence", __name__)
     views = _Views(hub, presence, authority, settings)
     for rule in ("", "/<path:topic>", "/<path:topic>/<subscriber>"):
-        bp.add_url_rule(SUBSCRIPTIONS + rule, view_func=views.subscriptions, methods=["GET"])
-        bp.add_url_rule(SUBSCRIPTIONS + rule, view_func=views.kick, methods=["DELETE"])
+        bp.add_url_rule(SUBSCRIPTIONS_PATH + rule, view_func=views.subscriptions, methods=["GET"])
+        bp.add_url_rule(SUBSCRIPTIONS_PATH + rule, view_func=views.kick, methods=["DELETE"])
     bp.add_url_rule(REVOCATIONS, view_func=views.revoke, methods=["POST"])
     return bp
 
@@ -124,7 +124,7 @@ class _Views:
         found = self._presence.subscribers(topic, subscriber)
         if subscriber is not None and not found:
             detail = "There is no such subscription, or it has ended."
-            raise NotFound(detail, f"All are listed at {SUBSCRIPTIONS}.")
+            raise NotFound(detail, f"All are listed at {SUBSCRIPTIONS_PATH}.")
         return found
 
 
@@ -157,10 +157,10 @@ def _asked() -> tuple[str, str | None, str | None]:
     """Return the path as it was sent, and the topic and the subscriber that it names."""
     # Decoded, a topic's slashes would look like the path's.
     raw = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI", request.path)
-    _, plain, below = raw.partition("?")[0].partition(SUBSCRIPTIONS)
+    _, plain, below = raw.partition("?")[0].partition(SUBSCRIPTIONS_PATH)
     first, *parts = map(unquote, below.split("/"))
     if not plain or first or len(parts) > _MOST_PARTS or not all(parts):
         detail = "The path has a topic and a subscriber at most, each percent-encoded."
-        raise NotFound(detail, f"All are listed at {SUBSCRIPTIONS}, with their paths.")
+        raise NotFound(detail, f"All are listed at {SUBSCRIPTIONS_PATH}, with their paths.")
     topic, subscriber = [*parts, None, None][:_MOST_PARTS]
-    return SUBSCRIPTIONS + below, topic, subscriber
+    return SUBSCRIPTIONS_PATH + below, topic, subscriber

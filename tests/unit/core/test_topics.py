@@ -14,17 +14,16 @@ from uritemplate.variable import VariableValue, VariableValueDict
 
 from webapp.core import topics
 from webapp.core.topics import (
-    DEFAULT,
+    DEFAULT_TOPIC,
     EVERYTHING,
     MAX_ENCODINGS,
-    SUBSCRIPTIONS,
+    SUBSCRIPTIONS_PATH,
     Selector,
     covers,
     decoded,
     granted,
     is_reserved,
     may_grant,
-    selector,
 )
 
 # The tables of RFC 6570 sections 1.2 and 3.2: a template, then what it expands to.
@@ -203,8 +202,8 @@ FAULTY = [
 @pytest.mark.parametrize("example", RFC_6570.strip().splitlines())
 def test_a_template_matches_its_expansion_in_the_rfc(example: str) -> None:
     template, expansion = example.split()
-    assert selector(template).matches(expansion)
-    assert not selector(template).matches(expansion + "|")
+    assert Selector(template).matches(expansion)
+    assert not Selector(template).matches(expansion + "|")
 
 
 @pytest.mark.parametrize(
@@ -225,48 +224,50 @@ def test_a_template_matches_its_expansion_in_the_rfc(example: str) -> None:
     ],
 )
 def test_a_template_matches(template: str, topic: str) -> None:
-    assert selector(template).matches(topic)
+    assert Selector(template).matches(topic)
 
 
 @pytest.mark.parametrize(("template", "topic"), TOO_MUCH)
 def test_a_template_grants_nothing_that_it_does_not_expand_to(template: str, topic: str) -> None:
-    assert selector(template).exact is None
-    assert not selector(template).matches(topic)
+    assert Selector(template).exact is None
+    assert not Selector(template).matches(topic)
 
 
 @pytest.mark.parametrize("text", FAULTY)
 def test_a_faulty_template_is_an_exact_topic(text: str) -> None:
-    assert selector(text).exact == text
-    assert selector(text).matches(text)
-    assert not selector(text).matches(text.replace("{a}", "1") + "1")
+    assert Selector(text).exact == text
+    assert Selector(text).matches(text)
+    assert not Selector(text).matches(text.replace("{a}", "1") + "1")
 
 
-@pytest.mark.parametrize("text", [DEFAULT, "", "https://example.com/é 1", "**", "%zz"])
+@pytest.mark.parametrize("text", [DEFAULT_TOPIC, "", "https://example.com/é 1", "**", "%zz"])
 def test_any_other_text_is_an_exact_topic(text: str) -> None:
-    assert selector(text).exact == text
-    assert selector(text).matches(text)
-    assert not selector(text).matches(text + "x")
+    assert Selector(text).exact == text
+    assert Selector(text).matches(text)
+    assert not Selector(text).matches(text + "x")
 
 
-@pytest.mark.parametrize("topic", ["", DEFAULT, "*", "{", "a b\n", "https://example.com/{id}"])
+@pytest.mark.parametrize(
+    "topic", ["", DEFAULT_TOPIC, "*", "{", "a b\n", "https://example.com/{id}"]
+)
 def test_the_star_matches_everything(topic: str) -> None:
-    assert selector(EVERYTHING).exact is None
-    assert selector(EVERYTHING).matches(topic)
+    assert Selector(EVERYTHING).exact is None
+    assert Selector(EVERYTHING).matches(topic)
 
 
 def test_a_template_matches_its_own_text() -> None:
-    assert selector("/users/{id}").matches("/users/{id}")
-    assert not selector("/users/{id}").matches("/users/{name}")
+    assert Selector("/users/{id}").matches("/users/{id}")
+    assert not Selector("/users/{id}").matches("/users/{name}")
 
 
 def test_selectors_of_one_text_are_equal() -> None:
-    assert {Selector("a"), Selector("a"), Selector("{a}")} == {selector("{a}"), selector("a")}
-    assert str(selector("{a}")) == selector("{a}").text == "{a}"
+    assert {Selector("a"), Selector("a"), Selector("{a}")} == {Selector("{a}"), Selector("a")}
+    assert str(Selector("{a}")) == Selector("{a}").text == "{a}"
 
 
 def test_a_selector_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        selector("a").text = "*"  # type: ignore[misc]
+        Selector("a").text = "*"  # type: ignore[misc]
 
 
 def test_a_set_of_selectors_covers_topics_when_one_matches_one() -> None:
@@ -294,17 +295,17 @@ def test_a_pattern_that_is_meant_for_others_grants_nothing_of_the_hub(path: str)
     grant = frozenset(patterns | {path[:3] + "{+rest}", path + "{x}y"})
     assert covers(grant, (path,))
     assert not granted(grant, path)
-    assert not may_grant(frozenset(patterns), SUBSCRIPTIONS)
+    assert not may_grant(frozenset(patterns), SUBSCRIPTIONS_PATH)
     for enough in (path, "*"):
         assert granted(grant | {enough}, path)
 
 
 def test_a_pattern_grants_what_is_the_hubs_where_it_says_so_literally() -> None:
-    for text in (f"{SUBSCRIPTIONS}{{/topic}}{{/subscriber}}", "/.well-known/mercure/{+rest}"):
+    for text in (f"{SUBSCRIPTIONS_PATH}{{/topic}}{{/subscriber}}", "/.well-known/mercure/{+rest}"):
         assert granted(frozenset({text}), OWN[-1])
-        assert may_grant(frozenset({text}), SUBSCRIPTIONS)
+        assert may_grant(frozenset({text}), SUBSCRIPTIONS_PATH)
     assert granted(frozenset({"/console/{page}"}), "/console/state")
-    assert not may_grant(frozenset({"/console/{+page}"}), SUBSCRIPTIONS)
+    assert not may_grant(frozenset({"/console/{+page}"}), SUBSCRIPTIONS_PATH)
     assert granted(frozenset({"/{a}/{b}"}), "/consoles/state")
 
 
@@ -338,7 +339,7 @@ def test_every_cache_is_bounded() -> None:
 )
 def test_a_large_template_is_no_attack(template: str, topic: str) -> None:
     """Both the reading of it and the matching would take for ever if they backtracked."""
-    assert not selector(template).matches(topic + "\n")
+    assert not Selector(template).matches(topic + "\n")
 
 
 def calls(template: str, topic: str) -> int:
@@ -423,7 +424,7 @@ def test_a_template_matches_all_that_it_expands_to(
     parts: list[Part], values: VariableValueDict
 ) -> None:
     template = "".join(map(write, parts))
-    assert selector(template).matches(uritemplate.expand(template, values))
+    assert Selector(template).matches(uritemplate.expand(template, values))
 
 
 UNRESERVED = r"(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})"
@@ -472,4 +473,4 @@ def test_matching_agrees_with_a_naive_regular_expression(
     for position, deleted, added in slips:
         topic = topic[:position] + added + topic[position + deleted :]
     pattern = "".join(map(naive, parts))
-    assert selector(template).matches(topic) == bool(re.fullmatch(pattern, topic))
+    assert Selector(template).matches(topic) == bool(re.fullmatch(pattern, topic))

@@ -108,9 +108,9 @@ class Stream:
         frames: Any = self.subscription.frames(self._server if self.way.direct else None)
         try:
             for frame in frames:
-                self._server.sendall(Payload(frame).chunk if self.way.chunked else frame)
+                self._server.sendall(Payload(frame).chunked if self.way.chunked else frame)
             if self.way.chunked:
-                self._server.sendall(Payload(b"").chunk)
+                self._server.sendall(Payload(b"").chunked)
         except BrokenPipeError:
             pass
         finally:

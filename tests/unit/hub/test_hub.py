@@ -261,16 +261,16 @@ def test_a_window_is_the_newest_run_within_its_bounds(
         model.append(event(number, size))
         window.append([model[-1]])
         window.trim()
-        kept = window.since(window.floor)
+        kept = window.after(window.floor)
         assert kept == model[-len(kept) :]
         assert len(kept) <= max_events
         assert len(kept) == 1 or sum(len(e.frame) for e in kept) <= max_bytes
         assert window.head == model[-1].position
         for e in kept:
             assert window.position_of(str(e.position))
-            assert window.since(e.position) == [k for k in kept if k.position > e.position]
+            assert window.after(e.position) == [k for k in kept if k.position > e.position]
             assert window.before(e.position, 3) == [k for k in kept if k.position < e.position][-3:]
-            assert len(window.since(window.floor, 1)) == 1
+            assert len(window.after(window.floor, 1)) == 1
 
 
 def test_a_window_counts_the_memory_of_many_topics() -> None:
@@ -279,7 +279,7 @@ def test_a_window_counts_the_memory_of_many_topics() -> None:
     window.append([Event(EventId(n, 0), Draft(topics=topics)) for n in range(1, 20)])
     window.trim()
     assert len(window) == 9
-    assert len(window.since(window.floor, 350_000)) == 4  # an envelope would name them all
+    assert len(window.after(window.floor, 350_000)) == 4  # an envelope would name them all
 
 
 def test_an_envelope_is_made_once_for_all_feeds_that_may_see_the_same_topics() -> None:

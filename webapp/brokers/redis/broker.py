@@ -60,7 +60,7 @@ class RedisBroker:
 
         They are sent once: where the answer is lost, they may be in the log.
         """
-        texts = [text for draft in drafts for text in (draft.id or "", draft.dumps())]
+        texts = [text for draft in drafts for text in (draft.id or "", draft.to_json())]
         positions = self.link.write(["append", *self._limits, *texts])
         if positions is None:
             raise conflict()
@@ -185,7 +185,7 @@ def _page(position: EventId, answer: Any) -> _Page:
 def _event(line: bytes) -> Event | None:
     position, _, text = line.partition(b" ")
     try:
-        return Event(_position(position), Draft.loads(text.decode()))
+        return Event(_position(position), Draft.from_json(text.decode()))
     except Exception as error:  # noqa: BLE001 - subscribers go on without it
         skip("log", error)
         return None

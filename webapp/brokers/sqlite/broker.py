@@ -221,7 +221,7 @@ def _events(rows: list[str]) -> list[Event]:
     for row in cooperative(rows):
         try:
             position, text = decode_row(row)
-            found.append(Event(position, Draft.loads(text)))
+            found.append(Event(position, Draft.from_json(text)))
         except Exception as error:  # noqa: BLE001 - subscribers go on without it
             skip("log", error)
     return found

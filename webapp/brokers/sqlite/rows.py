@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 def encode_row(draft: Draft) -> Row:
     """Return the row that keeps a draft."""
-    text = draft.dumps()
+    text = draft.to_json()
     return Row(draft.id, text, len(text.encode()) + _ROW_BYTES)
 
 
