@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from webapp.server import connection, worker
+from webapp.server import phase, worker
 
 worker._PATIENCE = 1
-connection._DRIPPING = 1
+phase._BODY_TIMEOUT_FACTOR = 1
 
 
 class Worker(worker.StreamWorker):

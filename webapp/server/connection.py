@@ -1,14 +1,16 @@
-"""A client's socket as gunicorn uses it, with time-outs, and told when the worker stops.
+"""A client's connection, as gunicorn's parser and response use it, with the hub's time-outs.
 
-gunicorn's own gevent worker lets a client that does not read block for ever, takes a slow header
-for a patient keep-alive, and hears of a client that left only when the next write fails.
+gunicorn's own gevent worker waits without end for a client that does not read, mistakes a slow
+header for an idle keep-alive, and notices only at the next write that a client disconnected.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
-import time
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
@@ -17,50 +19,46 @@ from gunicorn.http.body import ChunkedReader
 from ..errors import RequestTimeout, ServiceUnavailable
 from ..scheduling import yield_to_loop
 from .hangup import HangupWatcher
-from .socket_writer import Output
+from .phase import BODY, CLOSING, HEADER, IDLE, OPENED, RESPONSE, STREAMING_BODY
+from .socket_writer import SocketWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.settings import Settings
+    from .phase import Phase
 
 logger = logging.getLogger(__name__)
 
-_VANISHED = 4  # write time-outs, after which the system gives up a peer that is silent
-_DRIPPING = 10  # body time-outs that a body may take in all; a pipe may take for ever
-_SLICE = 0.002  # seconds that a client which sends without a pause keeps the loop
-_LOOK_EVERY_S = 2  # whether the token of a silent pipe is still good
-_SEND_BUFFER = 128 << 10  # what the kernel may hold for a reader that does not read
+_USER_TIMEOUT_FACTOR = 4  # write time-outs, after which the kernel gives up a silent peer
+_READ_SLICE_S = 0.002  # a client that sends without a pause yields to the loop after it
+_CHECK_INTERVAL_S = 2  # between two checks of a silent pipe's token
+_SEND_BUFFER_BYTES = 128 << 10  # what the kernel may hold for a subscriber that does not read
+_CLOSE_TIMEOUT_S = 1.0  # for the client to read its response before the connection is closed
 
 
-class ClientConnection(Output):
-    """A client's socket as gunicorn's parser and response use it, with our time-outs.
+class ClientConnection(SocketWriter):
+    """A client's socket, from its first byte until it is closed.
 
-    It is `waiting` for a request, then reads its head within the header time-out, then its body
-    with the body time-out between bytes, then answers with the write time-out for each step.
-
-    :param waiters: to note this connection in while it waits for its client to say something, the
-        one that waits longest first.
+    :param waiters: holds this connection while it waits for its client to send something, the one
+        that waits for the longest time first.
     :param pipes: the same for a pipe that waits for its next line.
     """
 
     # There may be thousands.
     __slots__ = (
-        "_body",
         "_check",
         "_deadline",
-        "_deaf",
-        "_finishing",
-        "_live",
+        "_evicted",
+        "_last_yield",
+        "_linger",
+        "_phase",
         "_pipes",
         "_request",
-        "_turn",
+        "_stopping",
         "_waiters",
-        "_waiting",
-        "evicted",
-        "late",
-        "linger",
-        "trusted",
+        "peer_is_proxy",
+        "timeout_reason",
     )
 
     def __init__(
@@ -71,34 +69,38 @@ class ClientConnection(Output):
         pipes: dict[ClientConnection, None] | None = None,
     ) -> None:
         super().__init__(sock, settings)
-        self.trusted: bool | None = None  # as a proxy; None: nobody has asked yet
-        self.late = ""  # which time-out ended it without an answer that says so
-        self.evicted = False
+        self.peer_is_proxy: bool | None = None
+        """Whether its address is one of a trusted proxy; None: nobody has asked yet."""
+        self.timeout_reason = ""
+        """Which time-out ended it without a response that says so; empty: none."""
         self._waiters = {} if waiters is None else waiters
         self._pipes = {} if pipes is None else pipes
         self._check: Callable[[], object] = bool
-        self.linger = False
-        self._waiting = True
-        self._live = False
-        self._deaf = False
-        self._turn = time.monotonic()
         self._request: Any = None
-        self._finishing = False
-        self._body = False
-        self._deadline = self._turn + settings.header_timeout
+        self._linger = False
+        self._evicted = False
+        self._stopping = False
+        self._last_yield = monotonic()
+        self._phase = OPENED
+        self._deadline = self._last_yield + settings.header_timeout
+        self._set_socket_options()
+
+    def _set_socket_options(self) -> None:
         if self._raw.family in {socket.AF_INET, socket.AF_INET6}:
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-                # A peer that vanished without a word: heartbeats fit its buffer for minutes. The
-                # system counts a window that stays small as silence, so it is not the first.
-                patience = round(settings.write_timeout * 1000 * _VANISHED)
-                self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+                # Detect dead peers: heartbeats alone fit into the send buffer for minutes. It is
+                # several write time-outs, because the kernel also counts a closed receive window.
+                timeout_s = self._settings.write_timeout * _USER_TIMEOUT_FACTOR
+                self._raw.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout_s * 1000)
+                )
             self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
-    # gunicorn asks for these at each request, and __getattr__ is only asked when all else failed.
+    # gunicorn calls these two for each request, and __getattr__ is slow.
 
     def gettimeout(self) -> float | None:
         """Return the socket's time-out."""
@@ -109,159 +111,179 @@ class ClientConnection(Output):
         """Set the socket's time-out."""
         self._sock.settimeout(seconds)
 
+    # The phases
+
     def begin_request(self) -> None:
-        """The last answer is out; gunicorn's keepalive bounds the wait for the next request."""
-        head, self._head = self._head, None
-        if head:
-            self.sendall(head)  # an answer without a body
-        self._waiting, self._body, self._live = True, False, False
+        """The last response is sent. gunicorn's keepalive bounds the wait for the next request."""
+        self._send_held_header()
+        self._enter(IDLE)
         self._check = bool
-        self._request = None  # it knows this connection: no cycle for the collector
-        self._deadline = float("inf")
+        self._request = None  # it has a reference to this connection: no cycle for the collector
 
     def begin_body(self, request: Any) -> None:
-        """The head is complete."""
-        self._waiting, self._body, self._request = False, True, request
-        self._deadline = time.monotonic() + self._settings.body_timeout * _DRIPPING
+        """The header is complete."""
+        self._enter(BODY)
+        self._request = request
         self._chunked = request.version > (1, 0)
 
-    def settle(self) -> None:
-        """An answer begins: what of the body was not read by now is no next request, and the
-        answer's head waits for its body.
+    def mark_streaming(self, check: Callable[[], object] = bool) -> None:
+        """The body is a pipe.
+
+        :param check: called now and then while the pipe is silent; what it raises ends the pipe
+            and is its response.
         """
+        self._enter(STREAMING_BODY)
+        self._check = check
+
+    def begin_response(self) -> None:
+        """The response begins. If the request's body was not read to its end, the connection is
+        closed afterwards, because what is left of the body must not be parsed as a request.
+        """
+        self._enter(RESPONSE)
         reader = self._request.body.reader
         chunked = isinstance(reader, ChunkedReader)
         if reader.parser is not None if chunked else reader.length:
-            self.linger = True
-            self._request.force_close()
-        if self._plain:
-            self._head = b""  # the next write, which goes out with the one after it
+            self.answer_last()
+        self._hold_header()
+
+    def answer_last(self) -> None:
+        """Close after this response, which says so."""
+        self._linger = True
+        self._request.force_close()
+
+    def send_last(self, response: bytes) -> None:
+        """Send a whole response to what was no request, after which gunicorn closes.
+
+        :raises BrokenPipeError: the client disconnected.
+        """
+        self._linger = True
+        self.sendall(response)
+
+    def watched(self, gone: Callable[[], None]) -> HangupWatcher:
+        """Call `gone` once the client closes its side, or sends more than a few bytes."""
+        # What arrives meanwhile is thrown away, and may have been the first part of a request.
+        self._enter(CLOSING)
+        return HangupWatcher(self._raw, partial(self._on_hangup, gone))
+
+    def _on_hangup(self, gone: Callable[[], None], error: int) -> None:
+        self.stalled = error == errno.ETIMEDOUT
+        gone()
+
+    def stop_reading(self) -> None:
+        """The worker stops: end a wait for a next request, and a pipe. A request that has begun
+        is served.
+        """
+        self._stopping = True
+        if self._phase.ends_at_stop:
+            self._shutdown(socket.SHUT_RD)
+
+    @property
+    def cut_by_server(self) -> bool:
+        """Whether a pipe was ended by the hub and not by its client."""
+        return self._stopping and self._phase is STREAMING_BODY
+
+    def evict(self) -> None:
+        """End a pipe that waits for its next line with a response: its file is needed."""
+        self._evicted = True
+        self._shutdown(socket.SHUT_RD)
+
+    def abort(self) -> None:
+        """End the connection, also in the middle of a write."""
+        self._shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close. Where the client may still be sending, let it read the response first."""
+        if self._linger and not self._evicted:  # who was evicted was silent
+            util.close_graceful(self._sock, timeout=_CLOSE_TIMEOUT_S)
+        else:
+            self._sock.close()
+
+    def _enter(self, phase: Phase) -> None:
+        if self._phase is CLOSING:
+            return
+        self._phase = phase
+        if phase.in_all:
+            self._deadline = monotonic() + phase.in_all(self._settings)
+
+    def _shutdown(self, how: int) -> None:
+        try:
+            self._sock.shutdown(how)
+        except OSError:
+            logger.debug("the client had disconnected already")
+
+    # Reading
 
     def recv(self, size: int) -> bytes:
-        """Receive some bytes; none means that the client is gone, or too slow with its head.
+        """Receive some bytes. None: the client disconnected, its header came too slowly, or
+        nothing more is read.
 
-        :raises TimedOut: the body stopped arriving.
-        :raises Unavailable: others need the connection of a pipe.
-        :raises TidingsError: the client may not go on with its pipe.
+        :raises RequestTimeout: the body stopped arriving.
+        :raises ServiceUnavailable: the file of this pipe is needed.
+        :raises TidingsError: the client may not continue its pipe.
         """
-        if self._deaf or (self._finishing and (self._waiting or self._live)):
+        phase = self._phase
+        if phase is CLOSING or (self._stopping and phase.ends_at_stop):
             return b""
         try:
             data = self._receive(size)
         except TimeoutError:
-            self._deaf = True  # what comes late is not taken for a beginning
-            if self._live or not self._body:
-                self.late = "pipe_idle" if self._live else "header_timeout"
-                self._finishing = self._live  # it is answered with its count
-                return b""
-            detail = "The body stopped arriving."
-            raise RequestTimeout(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
+            return self._on_timeout()
         except OSError:
             return b""
-        if self.evicted:
+        if self._evicted:
             detail = "The hub has no files left, and this pipe was silent for the longest time."
             remedy = "Send what follows the last published line through a new one."
             raise ServiceUnavailable(detail, remedy, reason="connections")
-        if self._waiting and data:
-            self._waiting = False
-            self._deadline = time.monotonic() + self._settings.header_timeout
-        return b"" if self._finishing and self._live else data
+        if self.cut_by_server:
+            return b""
+        if data and phase.between_requests:
+            self._enter(HEADER)
+        return data
+
+    def _on_timeout(self) -> bytes:
+        if self._phase is STREAMING_BODY:
+            self.timeout_reason = "pipe_idle"
+            self._stopping = True  # the response says how many events were published
+            return b""
+        phase, self._phase = self._phase, CLOSING  # late bytes must not begin a request
+        if phase in {BODY, RESPONSE}:
+            detail = "The body stopped arriving."
+            raise RequestTimeout(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
+        self.timeout_reason = "header_timeout"
+        return b""
 
     def _receive(self, size: int) -> bytes:
         if self._plain:
             try:
                 data: bytes = self._raw.recv(size)
             except BlockingIOError:
-                pass  # it is going to wait, and others have their turn
+                pass  # the wait below yields to the loop
             else:
-                # A client that sends without a pause never waits.
-                if time.monotonic() - self._turn > _SLICE:
+                # The bytes of a client that sends without a pause are always there.
+                if monotonic() - self._last_yield > _READ_SLICE_S:
                     yield_to_loop()
-                    self._turn = time.monotonic()
+                    self._last_yield = monotonic()
                 return data
-        waiting = self._pipes if self._live else self._waiters
+        waiting = self._pipes if self._phase is STREAMING_BODY else self._waiters
         waiting[self] = None
         try:
-            data = self._await_line(size) if self._live else self._await_bytes(size)
+            data = self._await_bytes(size)
         finally:
             waiting.pop(self, None)
-        self._turn = time.monotonic()
+        self._last_yield = monotonic()
         return data
 
     def _await_bytes(self, size: int) -> bytes:
-        self._sock.settimeout(self._patience())
+        ends = min(monotonic() + self._phase.each_read(self._settings), self._deadline)
+        if self._phase is STREAMING_BODY:
+            while ends - monotonic() > _CHECK_INTERVAL_S:
+                try:
+                    return self._wait(size, _CHECK_INTERVAL_S)
+                except TimeoutError:
+                    self._check()
+        return self._wait(size, ends - monotonic())
+
+    def _wait(self, size: int, seconds: float) -> bytes:
+        self._sock.settimeout(None if seconds == float("inf") else max(seconds, 0.001))
         data: bytes = self._sock.recv(size)
         return data
-
-    def _await_line(self, size: int) -> bytes:
-        """Wait for what a pipe brings next, and look now and then whether its client still may."""
-        until = time.monotonic() + self._settings.pipe_idle
-        while (left := until - time.monotonic()) > _LOOK_EVERY_S:
-            self._sock.settimeout(_LOOK_EVERY_S)
-            try:
-                data: bytes = self._sock.recv(size)
-            except TimeoutError:
-                self._check()
-            else:
-                return data
-        self._sock.settimeout(max(left, 0.001))
-        data = self._sock.recv(size)
-        return data  # noqa: RET504 - gevent's socket says no type
-
-    def close(self) -> None:
-        """Close; let the client read the answer first where it may still be sending."""
-        if self.linger and not self.evicted:  # who was evicted was silent, and its file is needed
-            util.close_graceful(self._sock, timeout=1.0)
-        else:
-            self._sock.close()
-
-    def watched(self, gone: Callable[[], None]) -> HangupWatcher:
-        """Call `gone` once the client hangs up, half or whole, or sends more than a few bytes."""
-        # What comes is thrown away, and may have been part of a request.
-        self._deaf = True
-        return HangupWatcher(self, gone)
-
-    def answer_last(self) -> None:
-        """Close after this answer, and say so: what the client sent meanwhile was thrown away."""
-        self.linger = True
-        self._request.force_close()
-
-    def live(self, check: Callable[[], object] = bool) -> None:
-        """The body is a pipe that may be quiet for hours and ends when the hub stops.
-
-        :param check: asked while it is quiet; what it raises ends the pipe and is its answer.
-        """
-        self._live = True
-        self._check = check
-
-    def evict(self) -> None:
-        """End a pipe that waits for its next line, with an answer: others need its file."""
-        self.evicted = True
-        self._shutdown(socket.SHUT_RD)
-
-    def finish(self) -> None:
-        """The worker stops: end what would wait for more, an idle wait or a live pipe."""
-        self._finishing = True
-        if self._waiting or self._live:
-            self._shutdown(socket.SHUT_RD)
-
-    @property
-    def finishing(self) -> bool:
-        """Whether a live pipe was ended by the hub and not by its client."""
-        return self._finishing and self._live
-
-    def abort(self) -> None:
-        """End whatever goes on, in the middle of a write too."""
-        self._shutdown(socket.SHUT_RDWR)
-
-    def _shutdown(self, how: int) -> None:
-        try:
-            self._sock.shutdown(how)
-        except OSError:
-            logger.debug("the client was gone already")
-
-    def _patience(self) -> float | None:
-        left = max(self._deadline - time.monotonic(), 0.001)
-        if self._body:
-            return min(self._settings.body_timeout, left)
-        return None if left == float("inf") else left

@@ -1,9 +1,8 @@
-"""Whether a reader hung up, seen at once and not only when the next write fails."""
+"""Notices at once that a client hung up, and not only when the next write fails."""
 
 from __future__ import annotations
 
-import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
 
@@ -12,37 +11,39 @@ from ..hub.socket_protocol import MAX_STRAY_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .connection import ClientConnection
-
 
 class HangupWatcher:
-    """Looks at a reader's socket while its stream is open."""
+    """Watches a socket, in a `with`. What arrives there is thrown away.
 
-    __slots__ = ("_connection", "_gone", "_raw", "_room", "_watcher")
+    :param sock: the socket below gevent's own, which does not wait.
+    :param on_hangup: called once, with the socket's errno, or 0 where the client closed its side
+        or sent more than `MAX_STRAY_BYTES`.
+    """
 
-    def __init__(self, connection: ClientConnection, gone: Callable[[], None]) -> None:
-        self._connection = connection
-        self._raw = connection._raw  # noqa: SLF001 - they are one
-        self._gone = gone
-        self._room = MAX_STRAY_BYTES
+    __slots__ = ("_on_hangup", "_sock", "_stray_budget", "_watcher")
+
+    def __init__(self, sock: Any, on_hangup: Callable[[int], None]) -> None:
+        self._sock = sock
+        self._on_hangup = on_hangup
+        self._stray_budget = MAX_STRAY_BYTES
 
     def __enter__(self) -> None:
-        self._watcher = gevent.get_hub().loop.io(self._raw.fileno(), 1)
-        self._watcher.start(self._readable)
+        self._watcher = gevent.get_hub().loop.io(self._sock.fileno(), 1)
+        self._watcher.start(self._on_readable)
 
     def __exit__(self, *_: object) -> None:
         self._watcher.stop()
         self._watcher.close()
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
+        error = 0
         try:
-            stray = len(self._raw.recv(MAX_STRAY_BYTES))
+            stray = len(self._sock.recv(MAX_STRAY_BYTES))
         except BlockingIOError:
             return
-        except OSError as error:
-            stray = 0
-            self._connection.stalled = error.errno == errno.ETIMEDOUT
-        self._room -= stray
-        if not stray or self._room < 0:
+        except OSError as failure:
+            stray, error = 0, failure.errno or 0
+        self._stray_budget -= stray
+        if not stray or self._stray_budget < 0:
             self._watcher.stop()
-            self._gone()
+            self._on_hangup(error)

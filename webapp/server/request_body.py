@@ -1,4 +1,4 @@
-"""A request's body as the app reads it: at once, or as it arrives."""
+"""A request's body as the app reads it: all at once, or as it arrives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gunicorn.http import errors as http_errors
 from gunicorn.http.body import ChunkedReader
 
 from ..errors import BadRequest, ContentTooLarge
-from .request_bounds import MAX_TRAILERS
+from .request_bounds import MAX_TRAILERS_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 class RequestBody:
-    """A request's body; what breaks it becomes a refusal, and it can be read as it arrives."""
+    """A request's body. If it breaks off, or its framing is broken, reading raises a refusal.
+
+    :param length: the request's `Content-Length`, if it has one.
+    """
 
     def __init__(self, body: Any, connection: ClientConnection, length: str | None) -> None:
-        self.cut = False
+        self.cut_by_server = False
         """Whether the hub ended the body, and not its client."""
         self._body = body
         self._connection = connection
@@ -29,13 +32,13 @@ class RequestBody:
     def read(self, size: int | None = None) -> bytes:
         """Read `size` bytes, or all.
 
-        :raises Invalid: the body broke off.
-        :raises TimedOut: the body stopped arriving.
+        :raises BadRequest: the body broke off.
+        :raises RequestTimeout: the body stopped arriving.
         """
         try:
             data: bytes = self._body.read(size)
         except http_errors.LimitRequestHeaders:
-            raise _trailers() from None
+            raise _trailers_too_long() from None
         except (OSError, http_errors.ParseException):
             raise _broken() from None
         if self._left is not None:
@@ -44,39 +47,39 @@ class RequestBody:
                 raise _broken()
         return data
 
-    def pieces(self, check: Callable[[], object]) -> Iterator[bytes]:
-        """Yield the body as it arrives, for as long as it lasts; a stop of the hub ends it.
+    def iter_chunks(self, check: Callable[[], object]) -> Iterator[bytes]:
+        """Yield the body as it arrives, until its end or until the hub stops.
 
-        gunicorn's own `read` and `readline` would wait until they have what they were asked for.
+        gunicorn's own `read` and `readline` would wait for as many bytes as they were asked for.
 
-        :param check: asked now and then while nothing arrives; what it raises ends the body.
-        :raises Invalid: the body broke off.
-        :raises Unavailable: others need the connection.
+        :param check: called now and then while nothing arrives; what it raises ends the body.
+        :raises BadRequest: the body broke off.
+        :raises ServiceUnavailable: the connection's file is needed.
         """
-        self._connection.live(check)
+        self._connection.mark_streaming(check)
         reader = self._body.reader
         try:
             if isinstance(reader, ChunkedReader):
                 yield from reader.parser or ()
                 reader.parser = None
             else:
-                yield from self._counted(reader)
+                yield from self._iter_sized(reader)
         except http_errors.LimitRequestHeaders:
-            raise _trailers() from None
+            raise _trailers_too_long() from None
         except (OSError, http_errors.ParseException):
-            self.cut = self._connection.finishing
-            if not self.cut:
+            self.cut_by_server = self._connection.cut_by_server
+            if not self.cut_by_server:
                 raise _broken() from None
 
-    def _counted(self, reader: Any) -> Iterator[bytes]:
+    def _iter_sized(self, reader: Any) -> Iterator[bytes]:
         while reader.length:
             data = reader.unreader.read(None, reader.length)
             if not data:
                 raise http_errors.NoMoreData
-            piece, beyond = data[: reader.length], data[reader.length :]
-            reader.unreader.unread(beyond)  # a next request that came along
-            reader.length -= len(piece)
-            yield piece
+            chunk, next_request = data[: reader.length], data[reader.length :]
+            reader.unreader.unread(next_request)
+            reader.length -= len(chunk)
+            yield chunk
 
 
 def _broken() -> BadRequest:
@@ -84,6 +87,6 @@ def _broken() -> BadRequest:
     return BadRequest(detail, "Send all of it.")
 
 
-def _trailers() -> ContentTooLarge:
-    detail = f"The trailers after the body are over {MAX_TRAILERS} bytes."
+def _trailers_too_long() -> ContentTooLarge:
+    detail = f"The trailers after the body are over {MAX_TRAILERS_BYTES} bytes."
     return ContentTooLarge(detail, "Send none; nothing in them is read.", reason="trailers")

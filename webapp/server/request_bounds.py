@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 BESIDE = 8 << 10  # bytes of all headers together, beside the longest
-MAX_TRAILERS = 8 << 10  # bytes
+MAX_TRAILERS_BYTES = 8 << 10  # bytes
 MAX_PIECE = 64 << 10  # bytes of a body that are received at once
 _MAX_CHUNK_LINE = 256  # bytes of a chunk's size and extensions
 _READ = 8 << 10  # bytes that gunicorn asks for while it reads a head
@@ -45,7 +45,7 @@ class BoundedRequest(Request):
         # What follows the head may be read with it.
         self.max_buffer_headers = self._max_headers + _READ
         unread = super().parse(unreader)
-        self.max_buffer_headers = MAX_TRAILERS  # which it bounds from here on
+        self.max_buffer_headers = MAX_TRAILERS_BYTES  # which it bounds from here on
         return unread
 
     def parse_headers(self, data: Any, from_trailer: bool = False) -> Any:  # noqa: FBT001, FBT002 - gunicorn's signature
@@ -53,7 +53,7 @@ class BoundedRequest(Request):
 
         :raises LimitRequestHeaders: they are too long together.
         """
-        if len(data) > (MAX_TRAILERS if from_trailer else self._max_headers):
+        if len(data) > (MAX_TRAILERS_BYTES if from_trailer else self._max_headers):
             message = "all together"
             raise LimitRequestHeaders(message)
         return super().parse_headers(data, from_trailer)
@@ -61,9 +61,9 @@ class BoundedRequest(Request):
     def _peer_is_trusted_proxy(self) -> bool:
         """Return what was found for the connection's first request."""
         unreader: Any = self.unreader
-        if unreader.sock.trusted is None:
-            unreader.sock.trusted = super()._peer_is_trusted_proxy()  # type: ignore[misc] # untyped
-        trusted: bool = unreader.sock.trusted
+        if unreader.sock.peer_is_proxy is None:
+            unreader.sock.peer_is_proxy = super()._peer_is_trusted_proxy()  # type: ignore[misc] # untyped
+        trusted: bool = unreader.sock.peer_is_proxy
         return trusted
 
 

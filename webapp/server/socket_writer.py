@@ -1,4 +1,4 @@
-"""What is sent to a client: within the write time-out, and without waiting where it fits."""
+"""Sends to a client within the write time-out, and without waiting where the bytes fit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from ..hub.socket_protocol import Send
 
 
-class Output:
+class SocketWriter:
     """The half of a client's connection that writes.
 
-    :param sock: the client's socket, as gevent has it.
+    :param sock: the client's socket, of gevent.
     """
 
     # There may be thousands.
-    __slots__ = ("_chunked", "_head", "_plain", "_raw", "_settings", "_sock", "stalled")
+    __slots__ = ("_chunked", "_held_header", "_plain", "_raw", "_settings", "_sock", "stalled")
 
     def __init__(self, sock: Any, settings: Settings) -> None:
         self.stalled = False
@@ -32,66 +32,52 @@ class Output:
         self._plain = not hasattr(sock, "cipher")  # below TLS there are only its records
         self._chunked = False
         self._settings = settings
-        self._head: bytes | None = None
+        self._held_header: bytes | None = None
+        """A response's header, which is sent with the first bytes of its body. Empty: the next
+        write is the header. None: no header is held back.
+        """
 
     def sendall(self, data: bytes | memoryview) -> None:
-        """Send all of `data`; each step must make progress within the write time-out, over which
-        the client must take `min_send_rate`.
+        """Send all of `data`. Each step must make progress within the write time-out, over which
+        the client must read `min_send_rate`.
 
-        :raises BrokenPipeError: it did not, or the client is gone. gunicorn then closes the
-            connection without a word and without a false end of the body.
+        :raises BrokenPipeError: it did not, or the client disconnected. gunicorn then closes the
+            connection without a log line and without ending the body as if it were complete.
         """
-        if self._head is not None:
-            if not self._head:
-                self._head = bytes(data)
+        if self._held_header is not None:
+            if not self._held_header:
+                self._held_header = bytes(data)
                 return
-            data, self._head = self._head + data, None
+            data, self._held_header = self._held_header + data, None
         try:
-            rest = self._fitting(data)
+            rest = self._send_nowait(data)
             if rest:
-                self._send_slowly(memoryview(rest))
+                self._send_waiting(memoryview(rest))
         except OSError as error:
             self.stalled = self.stalled or error.errno == errno.ETIMEDOUT
-            raise BrokenPipeError(errno.EPIPE, "the client is gone, or does not read") from None
+            message = "the client disconnected, or does not read"
+            raise BrokenPipeError(errno.EPIPE, message) from None
 
-    def _send_slowly(self, rest: memoryview) -> None:
-        patience = self._settings.write_timeout
-        self._sock.settimeout(patience)
-        unread = self._unread()
-        since, waiting = monotonic(), unread + len(rest)
-        while rest:
-            try:
-                rest = rest[self._sock.send(rest) :]
-                unread = self._unread()
-            except TimeoutError:
-                # The system tells of room only when there is much: a slow reader may have read.
-                before, unread = unread, self._unread()
-                if unread >= before:
-                    raise _stalled() from None
-            if (seconds := monotonic() - since) >= patience:
-                left = unread + len(rest)
-                if waiting - left < seconds * self._settings.min_send_rate:
-                    raise _stalled()
-                since, waiting = monotonic(), left
-
-    def _unread(self) -> int:
-        """Return how many bytes the client has not taken yet."""
-        count = array("i", [0])
-        try:
-            fcntl.ioctl(self._raw.fileno(), termios.TIOCOUTQ, count)
-        except OSError:  # it cannot tell: then room is the only sign of progress
-            return 0
-        return count[0]
-
-    send = sendall  # gunicorn sends `100 Continue` with it and does not look at the answer
+    send = sendall  # gunicorn sends `100 Continue` with it and does not look at the result
 
     def direct(self) -> tuple[bool, Send, object]:
         """Return whether the body is chunked, what sends what fits without waiting, and to what."""
-        # Of the class: a method of each socket would be one more object for each reader.
+        # The class's function: a bound method would be one more object for each subscriber.
         return self._chunked, type(self._raw).send if self._plain else never_sends, self._raw
 
-    def _fitting(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Send what fits; return the rest."""
+    def _hold_header(self) -> None:
+        """Send the next write, which is a response's header, together with the one after it."""
+        if self._plain:
+            self._held_header = b""
+
+    def _send_held_header(self) -> None:
+        """Send the header of a response that had no body."""
+        header, self._held_header = self._held_header, None
+        if header:
+            self.sendall(header)
+
+    def _send_nowait(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Send what fits into the socket's buffer; return the rest."""
         if not self._plain:
             return data
         try:
@@ -100,6 +86,35 @@ class Output:
             return data
         return memoryview(data)[sent:] if sent < len(data) else b""
 
+    def _send_waiting(self, rest: memoryview) -> None:
+        timeout = self._settings.write_timeout
+        self._sock.settimeout(timeout)
+        unread = self._unread_bytes()
+        since, left_then = monotonic(), unread + len(rest)
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest) :]
+                unread = self._unread_bytes()
+            except TimeoutError:
+                # The kernel reports room only when there is much: a slow client may have read.
+                before, unread = unread, self._unread_bytes()
+                if unread >= before:
+                    raise _too_slow() from None
+            if (seconds := monotonic() - since) >= timeout:
+                left = unread + len(rest)
+                if left_then - left < seconds * self._settings.min_send_rate:
+                    raise _too_slow()
+                since, left_then = monotonic(), left
 
-def _stalled() -> TimeoutError:
+    def _unread_bytes(self) -> int:
+        """Return how many of the bytes that were sent the client has not acknowledged yet."""
+        count = array("i", [0])
+        try:
+            fcntl.ioctl(self._raw.fileno(), termios.TIOCOUTQ, count)
+        except OSError:  # unknown for this socket: room in its buffer is the only sign of progress
+            return 0
+        return count[0]
+
+
+def _too_slow() -> TimeoutError:
     return TimeoutError(errno.ETIMEDOUT, "the client does not read, or too slowly")

@@ -114,7 +114,7 @@ class StreamWorker(CheckedWorker):
             environ["wsgi.input"] = RequestBody(environ["wsgi.input"], connection, length)
 
             def settle_and_start(status: str, headers: list[tuple[str, str]], *exc: Any) -> Any:
-                connection.settle()
+                connection.begin_response()
                 if _STREAM in headers:
                     _let_go(environ)
                     start_response.__self__.__class__ = patches.StreamResponse
@@ -176,8 +176,8 @@ class StreamWorker(CheckedWorker):
             super().handle(listener, connection, addr)
         finally:
             self.connections.discard(connection)
-            if connection.late:
-                self.hub.metrics.refused(connection.late)
+            if connection.timeout_reason:
+                self.hub.metrics.refused(connection.timeout_reason)
 
     def _make_room(self, count: int) -> None:
         """Hang up on those that have waited longest for their clients to say something."""
@@ -206,9 +206,8 @@ class StreamWorker(CheckedWorker):
             return
         self.log.info("Refused what is not a request to us: %s", type(exc).__name__)
         self.hub.metrics.refused("not_http")
-        client.linger = True
         try:
-            client.sendall(refusal(exc, self.settings.max_header_bytes))
+            client.send_last(refusal(exc, self.settings.max_header_bytes))
         except OSError:
             self.log.debug("The client did not wait for its refusal.")
 
@@ -241,7 +240,7 @@ class StreamWorker(CheckedWorker):
             server.close()
         self.hub.drain()
         for connection in list(self.connections):
-            connection.finish()
+            connection.stop_reading()
         self._await_connections(until)
         for connection in list(self.connections):
             connection.abort()

@@ -85,7 +85,7 @@ def lines(
             detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
             raise ContentTooLarge(detail, "Send smaller events, one a line.", reason="body_bytes")
         yield_to_loop()  # a pipe that is always full never waits: let others have their turn
-    if not getattr(request.environ["wsgi.input"], "cut", False):
+    if not getattr(request.environ["wsgi.input"], "cut_by_server", False):
         yield [bytes(rest)]
 
 
@@ -104,7 +104,7 @@ def read(request: Request, limit: int) -> bytes:
     :raises Unavailable: as much as may is arriving already, for other requests.
     """
     source = request.environ["wsgi.input"]
-    if not hasattr(source, "pieces"):
+    if not hasattr(source, "iter_chunks"):
         source = request.stream  # another server's may not end where the body does
     length = getattr(source, "length", None) or request.content_length
     if length and length > limit:
@@ -161,8 +161,8 @@ def draft(value: Value, default: str | None) -> Draft:
 
 def _pieces(request: Request, check: Callable[[], object]) -> Iterator[bytes]:
     body = request.environ["wsgi.input"]
-    if hasattr(body, "pieces"):
-        for piece in body.pieces(check):  # a fast client's may be as long as the kernel's buffer
+    if hasattr(body, "iter_chunks"):
+        for piece in body.iter_chunks(check):  # as long as the kernel's buffer, or less
             for start in range(0, len(piece), _LOT):
                 yield piece[start : start + _LOT]
         return
