@@ -136,11 +136,11 @@ class SlowBroker(MemoryBroker):
 class Socket:
     """The connection of a client that may hang up."""
 
-    stalled = last = False
+    write_timed_out = last = False
     gone: Any = None
 
     @contextmanager
-    def watched(self, gone: Callable[[], None]) -> Iterator[None]:
+    def on_hangup(self, gone: Callable[[], None]) -> Iterator[None]:
         self.gone = gone
         yield
 

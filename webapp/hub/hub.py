@@ -185,7 +185,7 @@ class Hub:
         # Until this returns, and then nothing yields to the loop before `join`.
         self.quota.acquire(client)
         try:
-            with connection.watched(reading.cancel) if connection else nullcontext():
+            with connection.on_hangup(reading.cancel) if connection else nullcontext():
                 return self.history.position(start, feed, reading)
         except (Left, TidingsError) as error:
             if connection:

@@ -1,4 +1,4 @@
-"""What a subscription needs of its reader's socket."""
+"""What a stream needs of its client's socket."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 MAX_STRAY_BYTES = 4 << 10
-"""What a subscriber may send into its own stream before it is disconnected."""
+"""How much a client may send on its stream's connection before it is disconnected."""
 
 Send = Callable[[Any, bytes], int]
 Buffer = bytes | memoryview
 
 
 class SubscriberSocket(Protocol):
-    """A reader's socket, as far as its subscription needs it."""
+    """A client's socket, as far as its stream needs it."""
 
-    stalled: bool
-    """Whether a write was given up because the reader did not read."""
+    write_timed_out: bool
+    """Whether a write was given up because the client did not read."""
 
-    def direct(self) -> tuple[bool, Send, object]:
-        """Return whether the body is chunked, what sends to it without waiting, and to what: called
-        with that and some bytes it returns how many it sent, or raises OSError.
+    def nonblocking_send(self) -> tuple[bool, Send, object]:
+        """Return how to write to the socket without waiting.
+
+        :returns: whether the body is chunked; a function; and its first argument. Called with that
+            and some bytes, the function returns how many it sent, or raises OSError.
         """
 
     def sendall(self, data: Buffer) -> None:
-        """Send a rest, waiting as long as the reader makes progress."""
+        """Send all of `data`, waiting as long as the client makes progress."""
 
-    def watched(self, gone: Callable[[], None]) -> AbstractContextManager[None]:
-        """Call `gone` as soon as the reader hangs up. What it sends meanwhile is thrown away."""
+    def on_hangup(self, hung_up: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `hung_up` as soon as the client hangs up. What it sends meanwhile is dropped."""
 
     def answer_last(self) -> None:
-        """Let the connection end with the answer, which says so."""
+        """Close the connection after this response, and say so in its headers."""
 
 
 def never_sends(_: object, __: bytes) -> int:
-    """Leave all to the reader, where the dispatcher cannot write to its socket."""
+    """Send nothing: the stream itself writes, where the dispatcher cannot write to its socket."""
     return 0
 
 
-def direct(peer: SubscriberSocket | None) -> tuple[bool, Send, object]:
-    """Return what a peer does, or that of a server which hands no socket over."""
-    return peer.direct() if peer else (False, never_sends, None)
+def nonblocking_send(socket: SubscriberSocket | None) -> tuple[bool, Send, object]:
+    """Return how to write to a socket; to None, of a server that hands no socket over, never."""
+    return socket.nonblocking_send() if socket else (False, never_sends, None)

@@ -14,7 +14,7 @@ from ..scheduling import yield_to_loop
 from .deadlines import Deadlines
 from .read_queue import Left, Reading
 from .seat import Seat, deliver
-from .socket_protocol import direct
+from .socket_protocol import nonblocking_send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -85,12 +85,12 @@ class Subscriber(Seat):
         """
         opened = time.monotonic()
         self._connection = connection
-        self.chunked, self.send, self.sock = direct(connection)
+        self.chunked, self.send, self.sock = nonblocking_send(connection)
         self._hub.join(self)
         try:
             self._hub.journal.opened(self)
             yield self._opening()
-            with connection.watched(self._left) if connection else nullcontext():
+            with connection.on_hangup(self._left) if connection else nullcontext():
                 while self.reason is None:
                     if frame := self._noticed():
                         yield frame
@@ -163,8 +163,8 @@ class Subscriber(Seat):
         self.cursor = max(self.cursor, self._hub.fanout.dispatched_up_to)
 
     def _left(self) -> None:
-        stalled = self._connection is not None and self._connection.stalled
-        self.end("too_slow" if stalled else "client_left")
+        timed_out = self._connection is not None and self._connection.write_timed_out
+        self.end("too_slow" if timed_out else "client_left")
 
     def _noticed(self) -> bytes:
         if not self._expiring or self.grant.expires is None:

@@ -159,14 +159,14 @@ class ClientConnection(SocketWriter):
         self._linger = True
         self.sendall(response)
 
-    def watched(self, gone: Callable[[], None]) -> HangupWatcher:
+    def on_hangup(self, gone: Callable[[], None]) -> HangupWatcher:
         """Call `gone` once the client closes its side, or sends more than a few bytes."""
         # What arrives meanwhile is thrown away, and may have been the first part of a request.
         self._enter(CLOSING)
         return HangupWatcher(self._raw, partial(self._on_hangup, gone))
 
     def _on_hangup(self, gone: Callable[[], None], error: int) -> None:
-        self.stalled = error == errno.ETIMEDOUT
+        self.write_timed_out = error == errno.ETIMEDOUT
         gone()
 
     def stop_reading(self) -> None:

@@ -23,10 +23,18 @@ class SocketWriter:
     """
 
     # There may be thousands.
-    __slots__ = ("_chunked", "_held_header", "_plain", "_raw", "_settings", "_sock", "stalled")
+    __slots__ = (
+        "_chunked",
+        "_held_header",
+        "_plain",
+        "_raw",
+        "_settings",
+        "_sock",
+        "write_timed_out",
+    )
 
     def __init__(self, sock: Any, settings: Settings) -> None:
-        self.stalled = False
+        self.write_timed_out = False
         self._sock = sock
         self._raw = sock._sock  # noqa: SLF001 - gevent's own send and recv would wait
         self._plain = not hasattr(sock, "cipher")  # below TLS there are only its records
@@ -54,13 +62,13 @@ class SocketWriter:
             if rest:
                 self._send_waiting(memoryview(rest))
         except OSError as error:
-            self.stalled = self.stalled or error.errno == errno.ETIMEDOUT
+            self.write_timed_out = self.write_timed_out or error.errno == errno.ETIMEDOUT
             message = "the client disconnected, or does not read"
             raise BrokenPipeError(errno.EPIPE, message) from None
 
     send = sendall  # gunicorn sends `100 Continue` with it and does not look at the result
 
-    def direct(self) -> tuple[bool, Send, object]:
+    def nonblocking_send(self) -> tuple[bool, Send, object]:
         """Return whether the body is chunked, what sends what fits without waiting, and to what."""
         # The class's function: a bound method would be one more object for each subscriber.
         return self._chunked, type(self._raw).send if self._plain else never_sends, self._raw
