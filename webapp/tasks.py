@@ -32,7 +32,7 @@ TASKS = (
     "dispatch",
     "feed",
     "follow",
-    "logger",
+    "log",
     "observer",
     "presence",
     "send",

@@ -255,17 +255,17 @@ def test_a_bell_that_was_hung_just_now_is_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "webapp.brokers.sqlite.wakeup._COARSE", 60_000_000_000
+        "webapp.brokers.sqlite.wakeup._CLOCK_STEP_NS", 60_000_000_000
     )  # the machine may be busy
     folder, now = tmp_path / "bells", time.time_ns()
     rung: list[int] = []
     bells = [WakeupSocket(folder, partial(rung.append, number)) for number in range(2)]
     for number in range(2, 5):
         os.utime(folder, ns=(now, now))  # a clock that is too coarse to tell
-        bells[0].ring()
+        bells[0].notify()
         bells.append(WakeupSocket(folder, partial(rung.append, number)))
         os.utime(folder, ns=(now, now))
-        bells[0].ring()
+        bells[0].notify()
         with gevent.Timeout(15):
             while number not in rung:
                 gevent.sleep(0.001)
@@ -274,14 +274,14 @@ def test_a_bell_that_was_hung_just_now_is_heard(
 
 
 def test_a_follower_is_handed_what_is_new_for_as_long_as_it_keeps_up() -> None:
-    tail = FollowerQueue(EventId(1, 0))
-    tail.stale = False
+    queue = FollowerQueue(EventId(1, 0))
+    queue.stale = False
     for number in range(1, 10):
         event = Event(EventId(1, number), Draft(topics=("t",), data="x" * 100_000))
-        tail.push(tail.position, [event])
-        assert tail.handed() == [event]
-    tail.push(tail.position, [event] * 3)
-    assert tail.stale  # it does not
+        queue.push(queue.position, [event])
+        assert queue.take() == [event]
+    queue.push(queue.position, [event] * 3)
+    assert queue.stale  # it does not
 
 
 def test_drafts_of_concurrent_publishers_share_a_transaction(connect: Connect, path: Path) -> None:
@@ -388,7 +388,7 @@ def test_the_file_stops_growing(connect: Connect, path: Path) -> None:
 def test_the_write_ahead_log_stops_growing_although_somebody_always_reads(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.brokers.sqlite.database._MOST_WAL_BYTES", 8 << 20)
+    monkeypatch.setattr("webapp.brokers.sqlite.database._MAX_WAL_BYTES", 8 << 20)
     file, written = LogTable(path, 10, 1 << 30, 3600), threading.Event()
     row = encode_row(Draft(topics=("t",), data="x" * 1_000_000))
     file.append([[row]])
@@ -519,7 +519,7 @@ def test_another_programs_database_is_left_alone(connect: Connect, path: Path) -
 def test_what_is_no_database_is_refused(connect: Connect, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"a text, not a database\n" * 1000)
-    with pytest.raises(Misconfigured, match="no SQLite database"):
+    with pytest.raises(Misconfigured, match="not an SQLite database"):
         connect().bounds()
     with pytest.raises(Misconfigured, match="names a folder"):
         connect(path.parent).bounds()
@@ -665,8 +665,8 @@ class Threads:
 
     def __init__(self, path: Path) -> None:
         self.log = SqliteBroker(path, 1000, MANY, 3600)
-        self._ask = self.log._commits._ask
-        self.log._commits._ask = self._counted
+        self._ask = self.log._committer._run
+        self.log._committer._run = self._counted
         self.asked = 0
         while not self.took(self.append, 0):
             pass  # the first goes through it anyhow
@@ -687,7 +687,9 @@ class Threads:
 
 @pytest.fixture(name="threads")
 def _threads(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
-    monkeypatch.setattr("webapp.brokers.sqlite.group_commit._LONG", 60)  # the machine may be busy
+    monkeypatch.setattr(
+        "webapp.brokers.sqlite.inline_commit.InlineCommitPolicy.SLOW_S", 60
+    )  # the machine may be busy
     threads = Threads(path)
     yield threads
     threads.log.close()
@@ -713,15 +715,15 @@ def test_what_is_small_and_alone_is_committed_without_a_thread(
 
 
 def test_a_locked_file_is_left_to_the_thread(threads: Threads, path: Path) -> None:
-    database = threads.log._file._database
-    quick = database._quick
+    database = threads.log._table._database
+    quick = database._impatient
     with locked(path):
         asked, began = threads.asked, time.monotonic()
         publishers = [gevent.spawn(threads.append, name) for name in ("a", "behind it")]
         while threads.asked == asked:
             gevent.sleep(0.01)
         assert time.monotonic() - began < 2  # the loop waits for nobody; a thread does for 5 s
-    assert database._quick is quick
+    assert database._impatient is quick
     for publisher in publishers:
         assert publisher.get(timeout=15)
     assert contents(threads.log.before(EventId(1 << 42, 0), 2, MANY)) == ["a", "behind it"]
@@ -731,8 +733,8 @@ def test_a_locked_file_is_left_to_the_thread(threads: Threads, path: Path) -> No
 def test_after_a_commit_that_waited_for_the_disk_the_thread_has_its_turn(
     threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = threads.log._file
-    commit = file.append_at_once
+    file = threads.log._table
+    commit = file.try_append
     committed = commit([encode_row(draft) for draft in drafts("a")])  # which may wait for the disk
 
     def computing(_: Any) -> Any:
@@ -745,12 +747,12 @@ def test_after_a_commit_that_waited_for_the_disk_the_thread_has_its_turn(
         time.sleep(0.01)
         return commit(rows)
 
-    monkeypatch.setattr("webapp.brokers.sqlite.group_commit._LONG", 0.002)
-    monkeypatch.setattr("webapp.brokers.sqlite.group_commit._SPARED", 1e9)
-    monkeypatch.setattr(file, "append_at_once", computing)
+    monkeypatch.setattr("webapp.brokers.sqlite.inline_commit.InlineCommitPolicy.SLOW_S", 0.002)
+    monkeypatch.setattr("webapp.brokers.sqlite.inline_commit.InlineCommitPolicy.PAUSE_FACTOR", 1e9)
+    monkeypatch.setattr(file, "try_append", computing)
     with undisturbed():
         assert threads.took(threads.append, 0)
-    monkeypatch.setattr(file, "append_at_once", waiting)
+    monkeypatch.setattr(file, "try_append", waiting)
     assert threads.took(threads.append, 0)
     assert threads.took(threads.append, 1)
 

@@ -223,9 +223,12 @@ def test_on_two_hosts_of_which_one_is_cut_off_everybody_ends_with_the_published_
         ]
 
         def cut_off() -> None:
-            noticed = servers[0].log.count("the log is away")
+            noticed = servers[0].log.count("the event log is unavailable")
             hosts[0].cut()
-            until(lambda: servers[0].log.count("the log is away") > noticed, "it is noticed")
+            until(
+                lambda: servers[0].log.count("the event log is unavailable") > noticed,
+                "it is noticed",
+            )
             hosts[0].heal()
 
         assert survives(servers, [cut_off]) == READERS  # they stay, and wait

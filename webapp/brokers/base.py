@@ -1,31 +1,44 @@
-"""What a log must do to be followed by a hub."""
+"""What a broker does: it keeps the event log, and a hub follows it."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from ..errors import Conflict
+from ..core.events import Draft, Event
+from ..errors import Conflict, ServiceUnavailable
+from ..scheduling import cooperative
+from ..tasks import Skipping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ..core.events import Draft, Event, EventId
+    from ..core.events import EventId
 
+T = TypeVar("T")
 
-class Bounds(NamedTuple):
-    """Where a log begins and ends."""
-
-    floor: EventId  # the place just before the oldest event that is kept
-    head: EventId  # the newest place; equal to the floor where nothing is kept
+_SKIPPING = Skipping("log")
 
 
 class Gap(NamedTuple):
-    """The log does not go on from where its follower was: something is lost."""
+    """Events after a position are lost."""
 
-    position: EventId  # where it goes on
+    position: EventId  # where the event log continues
     reason: str
-    """`aged`: it was trimmed past the follower; `unknown`: it is another log, or lost its end."""
+    """`aged`: they were trimmed. `unknown`: the event log never had the position, or lost it."""
+
+
+class Bounds(NamedTuple):
+    """Where an event log begins and ends."""
+
+    floor: EventId  # the position just before the oldest event
+    head: EventId  # the newest position; equal to the floor if the event log is empty
+
+    def gap_after(self, position: EventId | None) -> Gap:
+        """Return the gap after a position that the event log does not have."""
+        if position and position < self.floor:
+            return Gap(self.floor, "aged")
+        return Gap(self.head, "unknown")
 
 
 class Broker(Protocol):
@@ -34,49 +47,68 @@ class Broker(Protocol):
     """
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
-        """Put all drafts in the log, or none; they are in it when this returns.
+        """Append all drafts, or none; they are in the event log when this returns.
 
-        A draft whose own id is kept already with the same content appends nothing and answers
-        with the event that is there.
+        A draft with a custom id that the event log has with the same content is not appended
+        again: the event that is there is returned.
 
-        :raises Conflict: an own id is taken by other content.
+        :raises Conflict: a custom id is taken by other content.
         """
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
-        """Yield what comes after a place, in order, until `close`; blocks, and survives outages.
-
-        A batch is bounded in bytes, and never empty. After a gap it goes on from the gap's place.
+        """Yield the events after a position, in order, until `close`. Blocks, and survives
+        outages. A batch is bounded in bytes, and never empty. After a gap it continues at the
+        gap's position.
         """
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
-        """Return a page of the events after a place: about `max_bytes` of frames, or one event."""
+        """Return the next events after a position: about `max_bytes` of frames, or one event."""
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
-        """Return the newest events before a place, in the log's order: at most `limit`, and
+        """Return the newest events before a position, in the log's order: at most `limit`, and
         about `max_bytes` of frames, or one event.
         """
 
     def bounds(self) -> Bounds:
-        """Return where the log begins and ends now."""
+        """Return where the event log begins and ends now."""
 
     def count(self) -> int:
-        """Return how many events the log keeps now."""
+        """Return how many events the event log has now."""
 
     def position_of(self, id: str) -> EventId | None:
-        """Return the place that an id names: a place the log holds, or a publisher's own id. The
-        own id of the floor counts where that event was public.
+        """Return the position that an id names: a position in the event log, or the one of a
+        custom id. The custom id of the event at the floor counts if that event was public.
         """
 
     def close(self) -> None:
-        """Let go of everything; `follow` ends."""
+        """Release all resources; `follow` ends."""
 
 
 def now() -> int:
-    """Return the time as places have it: Unix milliseconds."""
+    """Return the time as positions have it: Unix milliseconds."""
     return time.time_ns() // 1_000_000
 
 
+def decode_events(rows: Iterable[T], decode: Callable[[T], tuple[EventId, str]]) -> list[Event]:
+    """Return the events of stored rows. A damaged row is counted and left out, so that subscribers
+    get all others.
+
+    :param decode: returns a row's position and text.
+    """
+    events = list[Event]()
+    for row in cooperative(rows):
+        with _SKIPPING:
+            position, text = decode(row)
+            events.append(Event(position, Draft.from_json(text)))
+    return events
+
+
 def conflict() -> Conflict:
-    """Return the refusal of an own id that is taken by other content."""
+    """Return the refusal of a custom id that is taken by other content."""
     detail = "The id is taken by an event with other content."
     return Conflict(detail, "Publish the change under an id of its own.")
+
+
+def stopping() -> ServiceUnavailable:
+    """Return the refusal of a call after `close`."""
+    return ServiceUnavailable("The hub is stopping.", "Come back in a moment.", reason="drain")

@@ -1,7 +1,7 @@
-"""The log of one process: it lasts as long as the process does.
+"""The event log of one process. It is lost when the process ends.
 
-A log is born at a place of its own time, so that a cursor from before a restart lies below the
-floor and its reader is told that events were lost.
+A new event log begins at a position of the current time. So a cursor from before a restart lies
+below its floor, and its subscriber learns that events were lost.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from ..core.events import Draft
 
-_PATIENCE = 10  # seconds that a publisher waits for the follower
-_PAGE = 256 << 10  # bytes handed to the follower at once
+_PUBLISH_TIMEOUT_S = 10  # how long a publisher waits for the follower
+_PAGE_BYTES = 256 << 10  # what the follower gets at once
 
 
 class MemoryBroker:
@@ -31,89 +31,86 @@ class MemoryBroker:
     """
 
     def __init__(self, max_events: int, max_bytes: int, max_age: float) -> None:
-        self._log = Window(EventId(now(), 0), max_events, max_bytes)
-        self._max_age = round(max_age * 1000)
-        self._followed = self._log.head
-        self._grown, self._trimmed = Signal(), Signal()
+        self._window = Window(EventId(now(), 0), max_events, max_bytes)
+        self._max_age_ms = round(max_age * 1000)
+        self._followed_up_to = self._window.head
+        self._appended, self._trimmed = Signal(), Signal()
         self._closed = False
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
-        """Put all drafts in the log, or none; see `Broker.append`."""
-        self._await_follower()
+        """Append all drafts, or none; see `Broker.append`."""
+        self._wait_for_follower()
         self._expire()
-        events, new, mine = list[Event](), list[Event](), dict[str, Event]()
-        position = self._log.head
+        events, new, by_custom_id = list[Event](), list[Event](), dict[str, Event]()
+        position = self._window.head
         for draft in drafts:
-            own = draft.id
-            event = (self._log.find(own) or mine.get(own)) if own else None
+            custom = draft.id
+            event = (self._window.find(custom) or by_custom_id.get(custom)) if custom else None
             if event is None:
                 position = position.next(now())
                 event = Event(position, draft)
                 new.append(event)
-                if own:
-                    mine[own] = event
+                if custom:
+                    by_custom_id[custom] = event
             elif event.draft != draft:
                 raise conflict()
             events.append(event)
-        self._keep(new)
+        self._window.append(new)
+        self._trim()
+        self._appended.set()
         return events
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
-        """Yield what comes after a place, in order, until the broker is closed."""
+        """Yield the events after a position, in order, until the broker is closed."""
         while not self._closed:
-            if events := self._log.after(after, _PAGE):
+            if events := self._window.after(after, _PAGE_BYTES):
                 yield events
-                self._followed = after = events[-1].position
+                self._followed_up_to = after = events[-1].position
                 self._trim()
                 self._trimmed.set()
             else:
-                self._grown.clear()
-                self._grown.wait()
+                self._appended.clear()
+                self._appended.wait()
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
-        """Return a page of the events after a place."""
-        return self._log.after(after, max_bytes)
+        """Return the next events after a position."""
+        return self._window.after(after, max_bytes)
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:  # noqa: ARG002 - it is in memory
-        """Return the newest events before a place, in the log's order."""
-        return self._log.before(position, limit)
+        """Return the newest events before a position, in the log's order."""
+        return self._window.before(position, limit)
 
     def bounds(self) -> Bounds:
-        """Return where the log begins and ends now."""
+        """Return where the event log begins and ends now."""
         self._expire()
-        return Bounds(self._log.floor, self._log.head)
+        return Bounds(self._window.floor, self._window.head)
 
     def count(self) -> int:
-        """Return how many events the log keeps now."""
+        """Return how many events the event log has now."""
         self._expire()
-        return len(self._log)
+        return len(self._window)
 
     def position_of(self, id: str) -> EventId | None:
-        """Return the place that an id names, or None where the log does not hold it."""
-        return self._log.position_of(id)
+        """Return the position that an id names, or None if the event log does not have it."""
+        return self._window.position_of(id)
 
     def close(self) -> None:
         """End `follow`."""
         self._closed = True
-        self._grown.set()
+        self._appended.set()
 
-    def _keep(self, events: list[Event]) -> None:
-        self._log.append(events)
-        self._trim()
-        self._grown.set()
-
-    def _await_follower(self) -> None:
-        # The log is over its bounds only while the follower has not read what is to be dropped:
-        # publishers that are faster than it wait, instead of filling the memory.
-        while self._log.over_limit:
+    def _wait_for_follower(self) -> None:
+        # The window exceeds its limits only while the follower has not read what is to be
+        # dropped. Publishers that are faster than the follower wait, or memory would fill.
+        while self._window.over_limit:
             self._trimmed.clear()
-            if not self._trimmed.wait(_PATIENCE):
-                detail = "More is published than can be handed on."
+            if not self._trimmed.wait(_PUBLISH_TIMEOUT_S):
+                detail = "Events are published faster than this hub can deliver them."
                 raise ServiceUnavailable(detail, "Publish more slowly.")
 
     def _trim(self) -> None:
-        # What the follower was not given stays: it could not tell that it is missing.
-        self._log.trim(self._followed)
+        # Keep what the follower has not read: it could not notice that events are missing.
+        self._window.trim(self._followed_up_to)
 
     def _expire(self) -> None:
-        self._log.drop_before(EventId(now() - self._max_age, 0))
+        self._window.drop_before(EventId(now() - self._max_age_ms, 0))

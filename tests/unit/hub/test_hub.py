@@ -352,7 +352,7 @@ def test_publishers_that_are_faster_than_the_follower_wait_and_are_told(
     gevent.sleep(0.05)
     broker.released.clear()
     publish(hub, *["x" * 1000] * 1500)
-    monkeypatch.setattr("webapp.brokers.memory._PATIENCE", 0.01)
+    monkeypatch.setattr("webapp.brokers.memory._PUBLISH_TIMEOUT_S", 0.01)
     with pytest.raises(ServiceUnavailable):
         publish(hub, "gives up")
     broker.released.set()

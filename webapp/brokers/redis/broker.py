@@ -80,7 +80,7 @@ class RedisBroker:
                 failures, known = failures + 1, False
                 continue
             if failures:
-                logger.warning("the log is back")
+                logger.warning("the event log is available again")
             failures, known = 0, True
             if not page.held:
                 gap = _gap(after, page.bounds)
@@ -149,7 +149,7 @@ class RedisBroker:
     def _rest(self, error: Exception, failures: int) -> None:
         """Wait before the next try: not all processes at once, and not for long."""
         if not failures and not self._closed.is_set():
-            logger.error("the log is away: %s", error)
+            logger.error("the event log is unavailable: %s", error)
         first, longest = _BACKOFF
         rest = min(longest, first * 2 ** min(failures, 10))
         self._closed.wait(uniform(rest / 2, rest))  # noqa: S311 - no secret

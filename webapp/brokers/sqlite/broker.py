@@ -1,28 +1,25 @@
-"""The log of one machine: an SQLite file that any number of processes share.
+"""The event log of one machine: an SQLite file that any number of processes share.
 
-SQLite blocks, so it runs in threads of its own: one commits, a few read. Only what is small and
-would not wait is committed without a thread.
+SQLite blocks, so it runs in threads: one commits, a few read. Only small commits that will not
+wait run on the event loop.
 """
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from random import uniform
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
 from gevent.event import Event as Signal
-from gevent.threadpool import ThreadPool
 
-from ...core.events import Draft, Event, EventId
-from ...errors import ServiceUnavailable, TidingsError
-from ...scheduling import cooperative
-from ...tasks import lasting, skip
-from ..base import Gap
-from .follower import PAGE_BYTES, FollowerQueue, Outage, size
+from ...backoff import jitter
+from ...errors import ServiceUnavailable
+from ...tasks import lasting
+from ..base import decode_events, stopping
+from ..outage import Outage
+from .blocking import Blocking
+from .follower import PAGE_BYTES, FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
 from .log_table import LogTable
 from .rows import decode_row
@@ -31,201 +28,169 @@ from .wakeup import WakeupSocket
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..base import Bounds
+    from ...core.events import Draft, Event, EventId
+    from ..base import Bounds, Gap
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
-
-_READERS = 3
-_TICK = 1.0  # seconds: a follower that was handed nothing for so long looks by itself
-_TRIM = 60.0  # seconds between looks for what is too old
+_READER_THREADS = 3
+_TICK_S = 1.0  # after so long without an event, a follower reads the file
+_MAX_TRIM_INTERVAL_S = 60.0
+_LONGEST_PAUSE_S = 5.0  # of a follower, between two tries to read the file
 
 
 class SqliteBroker:
-    """A log file that keeps the newest events, bounded in number, bytes and age.
+    """A file with the newest events, bounded in number, bytes and age.
 
     :param max_age: in seconds.
     """
 
     def __init__(self, path: Path, max_events: int, max_bytes: int, max_age: float) -> None:
         self._path = path
-        self._file = LogTable(path, max_events, max_bytes, max_age)
-        self._look_for_old = min(_TRIM, max_age / 10)
-        self._writer, self._readers = ThreadPool(1), ThreadPool(_READERS)
-        self._commits = GroupCommitter(
-            self._file, partial(self._ask, pool=self._writer), self._hand_on
-        )
-        self._overfull = Signal()
+        self._table = LogTable(path, max_events, max_bytes, max_age)
+        self._trim_interval = min(_MAX_TRIM_INTERVAL_S, max_age / 10)
+        self._writer, self._readers = Blocking(1), Blocking(_READER_THREADS)
+        self._committer = GroupCommitter(self._table, self._write, self._on_committed)
+        self._over_limit = Signal()
         self._tasks: list[gevent.Greenlet[[], None]] = []
-        self._bell: WakeupSocket | None = None
-        self._tails: set[FollowerQueue] = set()
+        self._wakeups: WakeupSocket | None = None
+        self._followers: set[FollowerQueue] = set()
         self._closed = False
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
-        """Put all drafts in the log, or none; see `Broker.append`."""
+        """Append all drafts, or none; see `Broker.append`."""
         if self._closed:
-            raise _closed()
-        return self._commits.append(drafts)
+            raise stopping()
+        return self._committer.append(drafts)
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
-        """Yield what comes after a place, in order, until the broker is closed."""
-        tail, outage = FollowerQueue(after), Outage()
-        self._tails.add(tail)
+        """Yield the events after a position, in order, until the broker is closed."""
+        queue, outage = FollowerQueue(after), Outage(_LONGEST_PAUSE_S)
+        self._followers.add(queue)
         try:
             while not self._closed:
                 try:
-                    found = tail.handed() or (self._look(tail) if tail.stale else None)
-                except Exception as error:  # noqa: BLE001 - whatever lies in the file
-                    if not isinstance(error, TidingsError):
-                        skip("log", error)
-                    gevent.sleep(outage.pause(error))
+                    found = queue.take() or (self._read_next(queue) if queue.stale else None)
+                except Exception as error:  # noqa: BLE001 - whatever the file contains
+                    gevent.sleep(outage.pause_after(error))
                     continue
                 outage.over()
                 if found:
                     yield found
-                elif not tail.stale:
-                    tail.wait()
+                elif not queue.stale:
+                    queue.wait()
         finally:
-            self._tails.discard(tail)
+            self._followers.discard(queue)
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
-        """Return a page of the events after a place."""
+        """Return the next events after a position."""
         found: list[Event] = []
         while max_bytes > 0:
-            page, bounds, _ = self._ask(self._file.after, after, max_bytes)
-            # What was trimmed between two steps would be a hole in the page.
+            page, bounds, _ = self._read(self._table.after, after, max_bytes)
+            # Events that were trimmed between two steps would be missing in between.
             if not page.end or (found and bounds.floor > after):
                 break
-            events = _events(page.rows)
+            events = decode_events(page.rows, decode_row)
             found += events
-            max_bytes -= size(events)
+            max_bytes -= frame_bytes(events)
             after = page.end
         return found
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
-        """Return the newest events before a place, in the log's order."""
+        """Return the newest events before a position, in the log's order."""
         found: list[Event] = []
         while len(found) < limit and max_bytes > 0:
-            page = self._ask(self._file.before, position, limit - len(found), max_bytes)
+            page = self._read(self._table.before, position, limit - len(found), max_bytes)
             if not page.end:
                 break
-            events = _events(page.rows)
+            events = decode_events(page.rows, decode_row)
             found[:0] = events
-            max_bytes -= size(events)
+            max_bytes -= frame_bytes(events)
             position = page.end
         return found
 
     def bounds(self) -> Bounds:
-        """Return where the log begins and ends now."""
-        return self._ask(self._file.bounds)
+        """Return where the event log begins and ends now."""
+        return self._read(self._table.bounds)
 
     def count(self) -> int:
-        """Return how many events the log keeps now."""
-        return self._ask(self._file.count)
+        """Return how many events the event log has now."""
+        return self._read(self._table.count)
 
     def position_of(self, id: str) -> EventId | None:
-        """Return the place that an id names, or None where the log does not hold it."""
-        return self._ask(self._file.position_of, id)
+        """Return the position that an id names, or None if the event log does not have it."""
+        return self._read(self._table.position_of, id)
 
     def close(self) -> None:
-        """End `follow`, and let go of the file as soon as nobody uses it."""
+        """End `follow`, and close the file as soon as nobody uses it."""
         if self._closed:
             return
         self._closed = True
-        if self._bell:
-            self._bell.close()
+        self._writer.stop()
+        self._readers.stop()
+        if self._wakeups:
+            self._wakeups.close()
         gevent.killall(self._tasks, block=False)
-        self._stir()
-        self._readers.apply(self._file.close)
-        for pool in (self._writer, self._readers):
-            pool.kill()
+        self._mark_all_stale()
+        self._readers.close(self._table.close)
+        self._writer.close()
 
-    # In threads
+    def _read(self, function: Callable[..., T], *values: Any) -> T:
+        return self._call(self._readers, function, *values)
 
-    def _ask(self, function: Callable[..., T], *values: Any, pool: ThreadPool | None = None) -> T:
-        """Run what blocks in a thread.
+    def _write(self, function: Callable[..., T], *values: Any) -> T:
+        return self._call(self._writer, function, *values)
 
-        :raises Unavailable: the log cannot be reached.
-        """
-        if self._closed:
-            raise _closed()
-        answer, error = (pool or self._readers).apply(_tried, (function, *values))
-        if error:
-            raise error
-        if not self._bell and not self._closed:
-            self._wake_up()
-        return cast(T, answer)
+    def _call(self, threads: Blocking, function: Callable[..., T], *values: Any) -> T:
+        result = threads.call(function, *values)
+        if not self._wakeups and not self._closed:
+            self._start_tasks()
+        return result
 
-    def _wake_up(self) -> None:
-        # Only now: the file has its folder, and may be used.
-        self._bell = WakeupSocket(Path(f"{self._path}.wake"), self._stir)
+    def _start_tasks(self) -> None:
+        # Only after the first call: now the file has its folder, and may be used.
+        self._wakeups = WakeupSocket(Path(f"{self._path}.wake"), self._mark_all_stale)
         self._tasks = [lasting("trim", self._trim), lasting("tick", self._tick)]
-        self._stir()
+        self._mark_all_stale()
 
-    def _stir(self) -> None:
-        for tail in self._tails:
-            tail.look()
+    def _mark_all_stale(self) -> None:
+        for queue in self._followers:
+            queue.mark_stale()
 
-    def _hand_on(self, after: EventId, events: list[Event], over: bool) -> None:  # noqa: FBT001 - said by its name
-        """Let all followers know what was committed after a place."""
+    def _on_committed(self, after: EventId, events: list[Event], over_limit: bool) -> None:  # noqa: FBT001 - its name says what it is
         if events:
-            for tail in self._tails:
-                tail.push(after, events)
-            if self._bell:
-                self._bell.ring()
-        if over:
-            self._overfull.set()
+            for queue in self._followers:
+                queue.push(after, events)
+            if self._wakeups:
+                self._wakeups.notify()
+        if over_limit:
+            self._over_limit.set()
 
     def _tick(self) -> None:
         while True:
-            gevent.sleep(_TICK)
-            for tail in self._tails:
-                tail.tick()
+            gevent.sleep(_TICK_S)
+            for queue in self._followers:
+                queue.tick()
 
     def _trim(self) -> None:
-        # Its steps take turns with the commits, and drop more than those add.
+        # Its steps alternate with commits, and delete more than those add.
         while True:
-            self._overfull.wait(self._look_for_old * uniform(0.5, 1))  # noqa: S311 - no secret
-            self._overfull.clear()
-            with suppress(ServiceUnavailable):  # the follower tells
-                while self._ask(self._file.trim, pool=self._writer):
+            self._over_limit.wait(self._trim_interval * jitter(0.5, 1))
+            self._over_limit.clear()
+            with suppress(ServiceUnavailable):  # the follower logs it
+                while self._write(self._table.trim):
                     pass
 
-    def _look(self, tail: FollowerQueue) -> list[Event] | Gap | None:
-        """Return what the file has for a follower."""
-        looks = tail.looks
-        page, bounds, known = self._ask(self._file.after, tail.position, PAGE_BYTES)
+    def _read_next(self, queue: FollowerQueue) -> list[Event] | Gap | None:
+        """Return what follows in the file."""
+        marks = queue.marks
+        page, bounds, known = self._read(self._table.after, queue.position, PAGE_BYTES)
         if not known:
-            aged = bounds.floor > tail.position
-            gap = Gap(bounds.floor, "aged") if aged else Gap(bounds.head, "unknown")
-            tail.position = gap.position
+            gap = bounds.gap_after(queue.position)
+            queue.position = gap.position
             return gap
         if page.end:
-            tail.position = page.end
-        elif tail.looks == looks:
-            tail.stale = False
-        return _events(page.rows)
-
-
-def _tried(function: Callable[..., T], *values: Any) -> tuple[T | None, Exception | None]:
-    # gevent prints what is raised in its threads.
-    try:
-        return function(*values), None
-    except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
-        return None, error
-
-
-def _events(rows: list[str]) -> list[Event]:
-    found = list[Event]()
-    for row in cooperative(rows):
-        try:
-            position, text = decode_row(row)
-            found.append(Event(position, Draft.from_json(text)))
-        except Exception as error:  # noqa: BLE001 - subscribers go on without it
-            skip("log", error)
-    return found
-
-
-def _closed() -> ServiceUnavailable:
-    return ServiceUnavailable("The hub is stopping.", "Come back in a moment.", reason="drain")
+            queue.position = page.end
+        elif queue.marks == marks:  # nobody has marked it during the read
+            queue.stale = False
+        return decode_events(page.rows, decode_row)

@@ -1,8 +1,7 @@
 """One SQLite file that the threads of many processes use, and what can go wrong with it.
 
-It is in WAL mode with `synchronous=NORMAL`: what was committed is there for every process of the
-machine, whichever of them is killed; only when the machine itself loses its power may the last
-moments be missing.
+It is in WAL mode with `synchronous=NORMAL`. Whichever process is killed, what was committed is
+there. Only when the machine itself loses power, the last commits may be missing.
 """
 
 from __future__ import annotations
@@ -23,164 +22,164 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_APPLICATION, _VERSION = 0x54494449, 2  # what `PRAGMA application_id` and `user_version` say
-_BUSY = 5.0  # seconds to wait for another process's transaction
-_WAL_BYTES = 8 << 20  # what is left of the write-ahead log after a burst
-_MOST_WAL_BYTES = 64 << 20  # what it may have in one
-_ENDINGS = ("-wal", "-shm", "-journal")  # of the files that SQLite makes, with the file's mode
-_PAUSE = 1000  # milliseconds that publishers may wait until it is begun anew
+_APPLICATION, _VERSION = 0x54494449, 2  # the values of `PRAGMA application_id`, `user_version`
+_BUSY_TIMEOUT_S = 5.0  # how long to wait for another process's transaction
+_KEPT_WAL_BYTES = 8 << 20  # size of the write-ahead log after a burst
+_MAX_WAL_BYTES = 64 << 20  # size at which it is truncated
+_TRUNCATE_TIMEOUT_MS = 1000  # how long publishers may wait until it is truncated
+_SUFFIXES = ("-wal", "-shm", "-journal")  # of the files that SQLite creates, with the file's mode
 
 _FAILURES = {
     "SQLITE_BUSY": (
-        "Another process holds the log locked.",
-        "Find the process that has its file open, and end what it does.",
+        "Another process has locked the event log.",
+        "Find the process that has its file open, and end its transaction.",
     ),
     "SQLITE_FULL": (
-        "The disk that holds the log is full.",
+        "The disk that holds the event log is full.",
         "Free some space, and lower TIDINGS_HISTORY_BYTES if it fills again.",
     ),
     "SQLITE_READONLY": (
-        "The log's file cannot be written.",
+        "The event log's file cannot be written.",
         "Give the hub's user the right to write the file and its folder.",
     ),
     "SQLITE_CANTOPEN": (
-        "The log's file cannot be opened or created.",
+        "The event log's file cannot be opened or created.",
         "Let TIDINGS_BROKER_URL name a file in a folder that the hub's user may write in.",
     ),
     "SQLITE_NOTADB": (
-        "The log's file is no SQLite database.",
+        "The event log's file is not an SQLite database.",
         "Let TIDINGS_BROKER_URL name another file.",
     ),
     "special": (
-        "The log's path names a folder, a FIFO, a device or a link to nothing.",
+        "The event log's path names a folder, a FIFO, a device or a link to nothing.",
         "Let TIDINGS_BROKER_URL name a file, or one that does not exist yet.",
     ),
     "planted": (
-        "One of the log's files belongs to another user, in a folder that every user may write.",
+        "One of the event log's files belongs to another user, in a folder that anybody may write.",
         "Let TIDINGS_BROKER_URL name a file in a folder that only the hub's user may write.",
     ),
     "newer": (
-        "The log's file was written by a newer version of Tidings.",
+        "The event log's file was written by a newer version of Tidings.",
         "Run that version, or let TIDINGS_BROKER_URL name another file.",
     ),
     "older": (
-        "The log's file was written before the first release of Tidings.",
+        "The event log's file was written before the first release of Tidings.",
         "Move the file away and start again with a new one.",
     ),
     "foreign": (
-        "The log's file is another program's database.",
+        "The event log's file is another program's database.",
         "Let TIDINGS_BROKER_URL name another file.",
     ),
     "SQLITE_CORRUPT": (
-        "The log's file is damaged.",
+        "The event log's file is damaged.",
         "Stop the hub, move the file away and start again with a new one.",
     ),
 }
-# These do not pass: a hub that never had its log does not start with them.
-_LASTING = set(_FAILURES) - {"SQLITE_BUSY", "SQLITE_FULL"}
+# These do not pass by themselves: a hub whose event log was never available does not start.
+_PERMANENT = set(_FAILURES) - {"SQLITE_BUSY", "SQLITE_FULL"}
 
 
-class Connection(NamedTuple):
-    """A connection, and which file it is to."""
+class PooledConnection(NamedTuple):
+    """A connection, and the device and inode of its file."""
 
     file: tuple[int, int] | None
     db: sqlite3.Connection
 
 
 class Database:
-    """A file that is made when it is missing; any thread may use it.
+    """A file that any thread may use; it is created when it is missing.
 
-    :param path: without symbolic links: SQLite makes its other files beside the real one.
-    :param create: makes the tables of a new file.
+    :param path: without symbolic links, because SQLite creates its other files beside the real one.
+    :param create: creates the tables of a new file.
     """
 
     def __init__(self, path: Path, create: Callable[[sqlite3.Connection], None]) -> None:
         self.path = path
-        self._files = [path.with_name(f"{path.name}{end}") for end in ("", *_ENDINGS)]
+        self._files = [path.with_name(f"{path.name}{suffix}") for suffix in ("", *_SUFFIXES)]
         self._wal = self._files[1]
         self._create = create
-        self._idle: deque[Connection] = deque()
-        self._quick: Connection | None = None
+        self._idle: deque[PooledConnection] = deque()
+        self._impatient: PooledConnection | None = None  # for `try_write`
         self._opened = self._closed = False
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write, and commit at the end; nothing is written where it fails."""
+        """Lend a connection for a transaction that writes. An error rolls it back."""
         with self.connection() as db:
             with db:
                 db.execute("BEGIN IMMEDIATE")
                 yield db
-            self._shorten(db)
+            self._truncate_wal(db)
 
     def prepare_try_write(self) -> None:
-        """Open what `try_write` needs."""
-        if self._quick is None and not self._closed:
-            with self._told():
-                quick = self._open()
-                quick.db.execute("PRAGMA busy_timeout = 0")
-                quick.db.execute("PRAGMA wal_autocheckpoint = 0")
-                self._quick = quick
+        """Open the connection that `try_write` needs."""
+        if self._impatient is None and not self._closed:
+            with self._translated_errors():
+                connection = self._open()
+                connection.db.execute("PRAGMA busy_timeout = 0")
+                connection.db.execute("PRAGMA wal_autocheckpoint = 0")
+                self._impatient = connection
 
     def try_write(self, write: Callable[[sqlite3.Connection], T]) -> T | None:
-        """Write and commit as `transaction` does, but wait for nobody: neither for a lock nor, by
-        moving what is in the write-ahead log, for the disk. To be called by one thread only.
+        """Write and commit as `transaction` does, but without waiting: neither for a lock nor for
+        the disk, because the write-ahead log is not moved into the file. Call it from one thread
+        only.
 
-        :returns: None where that is not possible now; nothing is written then.
+        :returns: None if that is not possible now; then nothing is written.
         """
-        quick = self._quick
-        if quick is None:
+        connection = self._impatient
+        if connection is None:
             return None
         try:
-            if quick.file == _identity(self.path):
-                with quick.db as db:
+            if connection.file == _identity(self.path):
+                with connection.db as db:
                     db.execute("BEGIN IMMEDIATE")
                     return write(db)
         except (sqlite3.Error, OSError) as error:
             busy = getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY"
-            if busy and not quick.db.in_transaction:
+            if busy and not connection.db.in_transaction:
                 return None
-        self._quick = None
-        quick.db.close()
+        self._impatient = None
+        connection.db.close()
         return None
 
-    def _shorten(self, db: sqlite3.Connection) -> None:
-        # SQLite begins the write-ahead log anew only when it finds a moment in which nobody reads.
-        # There may be none: then new readers are led past it until the last old one has finished.
-        # What fails is done another time: this transaction is committed.
+    def _truncate_wal(self, db: sqlite3.Connection) -> None:
+        # SQLite starts the write-ahead log again only at a moment in which nobody reads. If there
+        # is never such a moment, have SQLite wait for the last old reader, while new ones read the
+        # file alone. A failure is retried after another commit; this transaction is committed.
         with suppress(OSError, sqlite3.Error):
-            if self._wal.stat().st_size > _MOST_WAL_BYTES:
-                db.execute(f"PRAGMA busy_timeout = {_PAUSE}")
+            if self._wal.stat().st_size > _MAX_WAL_BYTES:
+                db.execute(f"PRAGMA busy_timeout = {_TRUNCATE_TIMEOUT_MS}")
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                db.execute(f"PRAGMA busy_timeout = {round(_BUSY * 1000)}")
+                db.execute(f"PRAGMA busy_timeout = {round(_BUSY_TIMEOUT_S * 1000)}")
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection.
 
-        :raises Unavailable: the file cannot be used now.
-        :raises Misconfigured: it never could, and will not by itself.
+        :raises ServiceUnavailable: the file cannot be used now.
+        :raises Misconfigured: the file was never usable, and will not be without help.
         """
-        with self._told():
-            connection = self._take()
+        with self._translated_errors():
+            connection = self._acquire()
             try:
                 yield connection.db
             finally:
-                self._hand_back(connection)
+                self._release(connection)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say what is wrong with the file."""
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
             raise self._failure(getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN")) from error
 
     def close(self) -> None:
-        """Close what is open; what is in use is closed when it is handed back."""
+        """Close all connections; one that is in use is closed when it is released."""
         self._closed = True
-        quick, self._quick = self._quick, None
-        if quick:
-            quick.db.close()
+        impatient, self._impatient = self._impatient, None
+        if impatient:
+            impatient.db.close()
         self._close_idle()
 
     def _close_idle(self) -> None:
@@ -188,8 +187,8 @@ class Database:
             while True:
                 self._idle.pop().db.close()
 
-    def _hand_back(self, connection: Connection) -> None:
-        # It stays open when it fails: to open another takes room on a disk that may have none.
+    def _release(self, connection: PooledConnection) -> None:
+        # After an error it stays open: to open another one takes space on a disk that may be full.
         if connection.db.in_transaction:
             connection.db.close()
         else:
@@ -197,8 +196,8 @@ class Database:
         if self._closed:
             self._close_idle()
 
-    def _take(self) -> Connection:
-        """Return a connection to the file that has the name now: it may have been replaced."""
+    def _acquire(self) -> PooledConnection:
+        """Return a connection to the file that is there now: it may have been replaced."""
         with suppress(IndexError):
             connection = self._idle.pop()
             if connection.file == _identity(self.path):
@@ -207,11 +206,11 @@ class Database:
             self._close_idle()
         return self._open()
 
-    def _open(self) -> Connection:
-        self._touch()
+    def _open(self) -> PooledConnection:
+        self._create_private()
         file = _identity(self.path)
         db = sqlite3.connect(
-            self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False
+            self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare(db)
@@ -219,11 +218,11 @@ class Database:
             db.close()
             raise
         self._opened = True
-        return Connection(file, db)
+        return PooledConnection(file, db)
 
-    def _touch(self) -> None:
-        # What is private is in it. Only a new file may be opened beside SQLite: closing it takes
-        # away the locks that this process has on it.
+    def _create_private(self) -> None:
+        # The file holds private events. Only a new file may be opened beside SQLite: closing it
+        # drops the locks that this process has on it.
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._files:
             if found := fault(path):
@@ -231,20 +230,20 @@ class Database:
         make_file(self.path)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        db.text_factory = _text
-        if _fault(db) == "empty":
-            with _alone(self.path.parent):
-                if _fault(db) == "empty":
-                    self._begin(db)
-        fault = _fault(db)
-        if not (fault or self._opened or os.access(self.path, os.W_OK)):
-            fault = "SQLITE_READONLY"
-        if fault:
-            raise self._failure(fault)
+        db.text_factory = _decode
+        if _schema_problem(db) == "empty":
+            with _exclusive(self.path.parent):
+                if _schema_problem(db) == "empty":
+                    self._create_schema(db)
+        problem = _schema_problem(db)
+        if not (problem or self._opened or os.access(self.path, os.W_OK)):
+            problem = "SQLITE_READONLY"
+        if problem:
+            raise self._failure(problem)
         db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        db.execute(f"PRAGMA journal_size_limit = {_KEPT_WAL_BYTES}")
 
-    def _begin(self, db: sqlite3.Connection) -> None:
+    def _create_schema(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode = WAL")
         with db:
             db.execute("BEGIN IMMEDIATE")
@@ -255,16 +254,16 @@ class Database:
     def _failure(self, name: str) -> TidingsError:
         name = "_".join(name.split("_")[:2])  # SQLITE_IOERR_WRITE is one of SQLITE_IOERR
         detail, remedy = _FAILURES.get(name) or (
-            f"The log's file cannot be used ({name}).",
-            "Look after its disk; the hub goes on as soon as it can.",
+            f"The event log's file cannot be used ({name}).",
+            "Check its disk; the hub continues as soon as it can.",
         )
-        if self._opened or name not in _LASTING:
+        if self._opened or name not in _PERMANENT:
             return ServiceUnavailable(detail, remedy)
         return Misconfigured(f"{self.path}: {detail}", remedy)
 
 
-def _fault(db: sqlite3.Connection) -> str | None:
-    """Return why the file is not a log of this version."""
+def _schema_problem(db: sqlite3.Connection) -> str | None:
+    """Return why the file is not an event log of this version: a key of `_FAILURES`, or `empty`."""
     [(application,)] = db.execute("PRAGMA application_id")
     [(version,)] = db.execute("PRAGMA user_version")
     if application == _APPLICATION and version == _VERSION:
@@ -276,8 +275,8 @@ def _fault(db: sqlite3.Connection) -> str | None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes out: two that turn a new file to WAL mode would refuse each other."""
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Lock other processes out: two that set a new file to WAL mode would both fail."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -294,6 +293,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _text(value: bytes) -> str:
-    # A row that is damaged must not take its page with it.
+def _decode(value: bytes) -> str:
+    # A damaged row must not make its whole page unreadable.
     return value.decode(errors="replace")

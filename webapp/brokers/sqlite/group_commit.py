@@ -1,14 +1,11 @@
-"""Commit what publishers offer to a log in a file; answered means committed.
+"""Commits what publishers append to an event log in a file. An answer means committed.
 
-A thread commits, and what was offered meanwhile shares its next transaction. But to tell a thread
-and to be told by it takes longer than a small commit, so one that is small and alone is made right
-here, on the loop: some 40 microseconds, without waiting for another process or for the disk. It is
-left to the thread while somebody else has the file locked, and after a commit that did wait.
+One thread commits. Appends that arrive meanwhile share its next transaction (group commit). A
+small append that finds the thread idle is committed directly on the event loop.
 """
 
 from __future__ import annotations
 
-import resource
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +19,7 @@ from ...errors import ServiceUnavailable, TidingsError
 from ...scheduling import cooperative
 from ...tasks import skip
 from ..base import conflict
+from .inline_commit import InlineCommitPolicy
 from .rows import encode_row
 
 if TYPE_CHECKING:
@@ -31,155 +29,139 @@ if TYPE_CHECKING:
     from .log_table import Appended, LogTable
     from .rows import Row
 
-_PATIENCE = 20  # seconds that a publisher waits; SQLite's own may pass three times before
-_WAITING = 32 << 20  # bytes that publishers may have waiting
-_COMMITTED, _COMMITTED_ROWS = 2 << 20, 1000  # bytes and rows in one transaction, or one offer
-_LINGER = 1.0  # seconds without an offer: to end and begin anew costs a third of a commit
-_SMALL, _SMALL_ROWS = 32 << 10, 10  # bytes and rows that are committed on the loop
-_LONG = 0.002  # seconds of a commit that waited which are too many on the loop
-_SPARED = 25  # times as long the loop is spared after such a one: it loses 4 % at most
-_THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # Linux knows each thread's
-_ROUND, _IN_THREAD = 250, 2  # commits, and how many of them go through the thread in any case
+_PUBLISH_TIMEOUT_S = 20  # longer than three of SQLite's own time-outs
+_MAX_PENDING_BYTES = 32 << 20  # of all appends that wait
+_BATCH_BYTES, _BATCH_ROWS = 2 << 20, 1000  # in one transaction, or one append if it has more
+_LINGER_S = 1.0  # how long an idle greenlet waits: to start another costs a third of a commit
 
 
-class Offer(NamedTuple):
+class PendingAppend(NamedTuple):
     """Drafts that a publisher waits for."""
 
     drafts: Sequence[Draft]
     rows: list[Row]
-    size: int
-    answer: AsyncResult[list[Event] | None]
+    size: int  # bytes of the rows
+    result: AsyncResult[list[Event] | None]
 
 
 class GroupCommitter:
     """Commits to a file.
 
-    :param ask: runs a function in the thread.
-    :param hand_on: is told what was committed after a place, and whether the log is overfull now.
+    :param run: calls a function in the thread.
+    :param on_committed: called with the head before a commit, the new events, and whether the
+        event log exceeds its limits now.
     """
 
     def __init__(
         self,
-        file: LogTable,
-        ask: Callable[..., Appended],
-        hand_on: Callable[[EventId, list[Event], bool], None],
+        table: LogTable,
+        run: Callable[..., Appended],
+        on_committed: Callable[[EventId, list[Event], bool], None],
     ) -> None:
-        self._file, self._ask, self._hand_on = file, ask, hand_on
-        self._offers: deque[Offer] = deque()
-        self._waiting = 0  # bytes of the offers
-        self._room, self._offered = Signal(), Signal()
-        self._committer: gevent.Greenlet[[], None] | None = None
-        self._in_thread = False  # a commit is under way there
-        self._turn = 0
-        self._spared_until = 0.0
+        self._table, self._run, self._on_committed = table, run, on_committed
+        self._inline = InlineCommitPolicy()
+        self._pending: deque[PendingAppend] = deque()
+        self._pending_bytes = 0
+        self._has_room, self._has_pending = Signal(), Signal()
+        self._greenlet: gevent.Greenlet[[], None] | None = None
+        self._in_thread = False  # a commit runs there now
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
-        """Put all drafts in the log, or none; see `Broker.append`."""
+        """Append all drafts, or none; see `Broker.append`."""
         rows = list(cooperative(map(encode_row, drafts)))
         size = sum(row.size for row in rows)
-        if appended := self._at_once(rows, size):
-            [events] = self._settled([drafts], appended)
-            return _unopposed(events)
-        offer = Offer(drafts, rows, size, AsyncResult())
-        self._admit(offer, until := monotonic() + _PATIENCE)
-        # A greenlet as long as there is much to do: one that fails takes no other with it.
-        if not self._committer:
-            self._committer = gevent.spawn(self._commit_all)
-        offer.answer.wait(until - monotonic())
-        if not offer.answer.ready():
+        if appended := self._try_inline(rows, size):
+            [events] = self._events_by_append([drafts], appended)
+            return _or_conflict(events)
+        pending = PendingAppend(drafts, rows, size, AsyncResult())
+        self._enqueue(pending, until := monotonic() + _PUBLISH_TIMEOUT_S)
+        # It runs only while there is something to commit. After a failure there is a new one.
+        if not self._greenlet:
+            self._greenlet = gevent.spawn(self._commit_all)
+        pending.result.wait(until - monotonic())
+        if not pending.result.ready():
             raise _overdue()
-        return _unopposed(offer.answer.get())
+        return _or_conflict(pending.result.get())
 
-    def _at_once(self, rows: list[Row], size: int) -> Appended | None:
-        """Commit on the loop; None: it is for the thread."""
-        if self._in_thread or self._offers or len(rows) > _SMALL_ROWS or size > _SMALL:
+    def _try_inline(self, rows: list[Row], size: int) -> Appended | None:
+        """Commit on the event loop. Returns None if the thread has to do it."""
+        if self._in_thread or self._pending or not self._inline.allows(len(rows), size):
             return None
-        # Now and then two go through the thread, which may have to wait for the disk: the first
-        # moves what has gathered in the write-ahead log, the second begins that anew.
-        self._turn = (self._turn + 1) % _ROUND
-        if self._turn < _IN_THREAD or (began := monotonic()) < self._spared_until:
-            return None
-        waits = _waits()
-        appended = self._file.append_at_once(rows)
-        if (spent := monotonic() - began) > _LONG and _waits() > waits:
-            self._spared_until = began + spent * _SPARED
-        return appended
+        return self._inline.observe(self._table.try_append, rows)
 
-    def _admit(self, offer: Offer, until: float) -> None:
-        while self._waiting and self._waiting + offer.size > _WAITING:
-            self._room.clear()
-            if not self._room.wait(until - monotonic()):
+    def _enqueue(self, pending: PendingAppend, until: float) -> None:
+        while self._pending_bytes and self._pending_bytes + pending.size > _MAX_PENDING_BYTES:
+            self._has_room.clear()
+            if not self._has_room.wait(until - monotonic()):
                 raise _overdue()
-        self._waiting += offer.size
-        self._offers.append(offer)
-        self._offered.set()
+        self._pending_bytes += pending.size
+        self._pending.append(pending)
+        self._has_pending.set()
 
     def _commit_all(self) -> None:
-        while self._offers or self._offered.wait(_LINGER) or self._offers:
-            self._offered.clear()
+        while self._pending or self._has_pending.wait(_LINGER_S) or self._pending:
+            self._has_pending.clear()
             self._in_thread = True
             try:
-                self._commit(self._gathered())
+                self._commit(self._next_batch())
             finally:
                 self._in_thread = False
 
-    def _commit(self, offers: list[Offer]) -> None:
+    def _commit(self, batch: list[PendingAppend]) -> None:
         try:
-            appended = self._ask(self._file.append, [offer.rows for offer in offers])
-        except Exception as error:  # noqa: BLE001 - who waits for an answer is given it
-            if len(offers) > 1 and not isinstance(error, TidingsError):
-                for offer in offers:  # one of them is to blame, and the others are not
-                    self._commit([offer])
+            appended = self._run(self._table.append, [pending.rows for pending in batch])
+        except TidingsError as error:
+            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
+            if len(batch) > 1:  # one append is the cause: commit each by itself
+                for pending in batch:
+                    self._commit([pending])
                 return
-            if not isinstance(error, TidingsError):
-                skip("commit", error)
-            for offer in offers:
-                offer.answer.set_exception(error)
-            return
-        settled = self._settled([offer.drafts for offer in offers], appended)
-        for offer, events in zip(offers, settled, strict=True):
-            offer.answer.set(events)
+            skip("commit", error)
+            _fail(batch, error)
+        else:
+            events = self._events_by_append([pending.drafts for pending in batch], appended)
+            for pending, found in zip(batch, events, strict=True):
+                pending.result.set(found)
 
-    def _gathered(self) -> list[Offer]:
-        offers, rows, size = [], 0, 0
-        while self._offers and rows < _COMMITTED_ROWS and size < _COMMITTED:
-            offer = self._offers.popleft()
-            offers.append(offer)
-            rows += len(offer.rows)
-            size += offer.size
-        self._waiting -= size
-        self._room.set()
-        return offers
+    def _next_batch(self) -> list[PendingAppend]:
+        batch, rows, size = [], 0, 0
+        while self._pending and rows < _BATCH_ROWS and size < _BATCH_BYTES:
+            pending = self._pending.popleft()
+            batch.append(pending)
+            rows += len(pending.rows)
+            size += pending.size
+        self._pending_bytes -= size
+        self._has_room.set()
+        return batch
 
-    def _settled(
-        self, offers: list[Sequence[Draft]], appended: Appended
+    def _events_by_append(
+        self, appends: list[Sequence[Draft]], appended: Appended
     ) -> list[list[Event] | None]:
-        """Hand on what is new, and return each offer's events; None: a conflict."""
-        settled, new, head = list[list[Event] | None](), list[Event](), appended.after
-        for drafts, positions in zip(offers, appended.positions, strict=True):
+        """Report the new events, and return the events of each append, or None for a conflict."""
+        found, new, head = list[list[Event] | None](), list[Event](), appended.after
+        for drafts, positions in zip(appends, appended.positions, strict=True):
             events = None if positions is None else list(cooperative(map(Event, positions, drafts)))
-            settled.append(events)
+            found.append(events)
             for event in events or ():
                 if event.position > head:
                     new.append(event)
                     head = event.position
-        self._hand_on(appended.after, new, appended.over)
-        return settled
+        self._on_committed(appended.after, new, appended.over_limit)
+        return found
 
 
-def _waits() -> int:
-    """Return how often this thread has waited, as for a disk. What takes long without that was
-    only put aside for another process.
-    """
-    return resource.getrusage(_THREAD).ru_nvcsw
+def _fail(batch: list[PendingAppend], error: Exception) -> None:
+    for pending in batch:
+        pending.result.set_exception(error)
 
 
-def _unopposed(events: list[Event] | None) -> list[Event]:
+def _or_conflict(events: list[Event] | None) -> list[Event]:
     if events is None:
         raise conflict()
     return events
 
 
 def _overdue() -> ServiceUnavailable:
-    detail = "The log takes too long: what was published may be in it or not."
+    detail = "The event log takes too long. It may contain what was published, or not."
     return ServiceUnavailable(detail, "Publish the same again, with an id of your own.")

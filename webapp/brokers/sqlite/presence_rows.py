@@ -1,7 +1,7 @@
-"""The subscribers in the file of a roster: rows of many processes, read and dropped in parts.
+"""The subscribers in a presence file: rows of many processes, read and deleted in parts.
 
-A thread that steps through rows hands the interpreter over at each, and may wait milliseconds to
-have it back while the loop is busy: so many rows are one value.
+A thread that steps through rows releases the interpreter lock at each one, and may wait
+milliseconds for it while the event loop is busy. So many rows are read as one value.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _INSERT = """
 INSERT OR REPLACE INTO readers
 SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
 """
-_PAGE_ROWS = 64  # as in the next one
+_PAGE_ROWS = 64  # as in the next statement
 _PAGE = """
 SELECT json_group_array(json_array(CAST(name AS TEXT), CAST(text AS TEXT))) FROM (
   SELECT name, text FROM readers JOIN processes USING (owner)
   WHERE until + 0 > ? ORDER BY owner, name LIMIT 64 OFFSET ?)
 """
-_TEXTS = """
+_RECORDS = """
 SELECT json_group_array(json_array(CAST(name AS TEXT), CAST(text AS TEXT))) FROM readers
 WHERE owner = ? AND name IN (SELECT value FROM json_each(?))
 """
 _DELETE = "DELETE FROM readers WHERE owner = ? AND name IN (SELECT value FROM json_each(?))"
 
 
-def listed(db: Db) -> list[tuple[str, str]]:
-    """Return who is subscribed by processes that live, and the text about each."""
+def select(db: Db) -> list[tuple[str, str]]:
+    """Return the subscribers of all processes that have a lease: the id and the record of each."""
     found = list[tuple[str, str]]()
     with db:
         db.execute("BEGIN")  # all parts are of one moment
@@ -49,18 +49,18 @@ def listed(db: Db) -> list[tuple[str, str]]:
                 return sorted(found)
 
 
-def came(db: Db, owner: str, found: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Write subscribers of a process down, and yield what is said of each."""
-    if found:
-        db.execute(_INSERT, (owner, json.dumps(found)))
-    return (f"{JOINED}{name} {text}" for name, text in found)
+def insert(db: Db, owner: str, subscribers: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Store subscribers of a process, and yield a notice about each."""
+    if subscribers:
+        db.execute(_INSERT, (owner, json.dumps(subscribers)))
+    return (f"{JOINED}{name} {record}" for name, record in subscribers)
 
 
-def gone(db: Db, owner: str, names: list[str]) -> Iterator[str]:
-    """Take subscribers of a process away, and yield what is said of each."""
+def delete(db: Db, owner: str, names: list[str]) -> Iterator[str]:
+    """Delete subscribers of a process, and yield a notice about each."""
     for start in range(0, len(names), _PAGE_ROWS):
         values = (owner, json.dumps(names[start : start + _PAGE_ROWS]))
-        [(texts,)] = db.execute(_TEXTS, values)
+        [(records,)] = db.execute(_RECORDS, values)
         db.execute(_DELETE, values)
-        for name, text in json.loads(texts):
-            yield f"{LEFT}{name} {text}"
+        for name, record in json.loads(records):
+            yield f"{LEFT}{name} {record}"

@@ -1,7 +1,7 @@
-"""How an event lies in the file of a log: as a row of text, under one integer key.
+"""How an event is stored: as a row of text with one integer key.
 
-The key is `ms << 20 | seq`: 43 bits of milliseconds reach the year 2248, and a sequence that
-overflows goes on in the next millisecond.
+The key is `ms << 20 | seq`. 43 bits of milliseconds reach the year 2248, and a sequence that
+overflows continues in the next millisecond.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
 
 SEQ_BITS = 20
 LAST_KEY = (1 << 63) - 1
-_ROW_BYTES = 40  # of a row on disk, beside its text
+_ROW_BYTES = 40  # what a row takes on disk beside its text
 
 
 class Row(NamedTuple):
-    """A draft to keep."""
+    """A draft that is to be stored."""
 
-    own: str | None
+    custom_id: str | None
     text: str
     size: int  # bytes on disk, about
 
 
 def encode_row(draft: Draft) -> Row:
-    """Return the row that keeps a draft."""
+    """Return the row that stores a draft."""
     text = draft.to_json()
     return Row(draft.id, text, len(text.encode()) + _ROW_BYTES)
 
 
-def decode_row(row: str) -> tuple[EventId, str]:
-    """Return the place and the text of a page's row.
+def decode_row(line: str) -> tuple[EventId, str]:
+    """Return the position and the text of a row of a page.
 
-    :raises ValueError: it is not what was kept.
+    :raises ValueError: the row is damaged.
     """
-    key, _, text = row.partition(" ")
-    return place_of(int(key)), text
+    key, _, text = line.partition(" ")
+    return from_key(int(key)), text
 
 
-def key_of(position: EventId) -> int:
-    """Return the key of a place; one that no log can hold becomes one at the end."""
+def to_key(position: EventId) -> int:
+    """Return the key of a position; a position that is too high for a key becomes the last one."""
     return min(position.ms << SEQ_BITS | min(position.seq, (1 << SEQ_BITS) - 1), LAST_KEY)
 
 
-def place_of(key: int) -> EventId:
-    """Return the place that a key is for."""
+def from_key(key: int) -> EventId:
+    """Return the position of a key."""
     return EventId(key >> SEQ_BITS, key & (1 << SEQ_BITS) - 1)

@@ -1,7 +1,7 @@
-"""Waking the machine's other processes that follow the same log, by Unix datagrams.
+"""Wakes the other processes on this machine after a commit, by Unix datagrams.
 
-Each process has a socket in a folder beside the log. A datagram says nothing but that there is
-something to read, and one that is lost costs a little time only: a follower also looks by itself.
+Each process has a socket in a folder beside the event log. A datagram says only that there is
+something to read. A lost one costs a little time: followers also look by themselves.
 """
 
 from __future__ import annotations
@@ -24,80 +24,83 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_COARSE = 1_000_000_000  # nanoseconds
+_CLOCK_STEP_NS = 1_000_000_000  # no file system has a coarser clock
 
 
 class WakeupSocket:
-    """One process's bell: others ring it, it rings the others'.
+    """The socket of one process: it receives the others' wake-ups, and sends its own to them.
 
-    :param folder: where the bells are; made when it is missing.
-    :param heard: called at every ring.
+    :param folder: where the sockets of all processes are; created when it is missing.
+    :param on_wakeup: called at every wake-up.
     """
 
-    def __init__(self, folder: Path, heard: Callable[[], None]) -> None:
-        self._heard = heard
+    def __init__(self, folder: Path, on_wakeup: Callable[[], None]) -> None:
+        self._on_wakeup = on_wakeup
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._hung = ExitStack()
+        self._resources = ExitStack()
         self._directory = -1
-        self._names: list[str] = []  # of the others
-        self._seen = 0  # when the folder had changed last before they were listed
+        self._others: list[str] = []  # names of the other sockets
+        self._listed_ns = 0  # when the folder had last changed before they were listed
         try:
-            self._hang(folder)
+            self._open(folder)
         except OSError as error:
-            logger.warning("other processes cannot tell this one what they publish: %s", error)
+            logger.warning("other processes cannot wake this one when they publish: %s", error)
             self.close()
 
-    def ring(self) -> None:
-        """Wake all others."""
+    def notify(self) -> None:
+        """Wake all other processes."""
         if self._directory < 0:
             return
-        with suppress(OSError):  # no file may be left to look with: they look by themselves
-            for name in self._others():
-                self._reach(name)
-
-    def _others(self) -> list[str]:
-        changed = os.fstat(self._directory).st_mtime_ns
-        if changed != self._seen:
-            # The clock of files is coarse: what changed just now may change again unseen.
-            self._seen = changed if time.time_ns() - changed > _COARSE else 0
-            names = os.listdir(self._directory)  # noqa: PTH208 - it is open
-            self._names = [name for name in names if name != self._name]
-        return self._names
+        with suppress(OSError):  # no descriptor may be free to list them: they look by themselves
+            for name in self._list_others():
+                self._notify_one(name)
 
     def close(self) -> None:
-        """Take it away."""
-        self._hung.close()
+        """Remove the socket."""
+        self._resources.close()
 
-    def _hang(self, folder: Path) -> None:
+    def _open(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._directory = open_folder(folder)
-        self._hung.callback(self._take_down)
-        # An address has 108 bytes and the folder may lie deep: Linux has a short name for it.
+        self._resources.callback(self._remove_own)
+        # An address has at most 108 bytes and the folder's path may be longer. Linux has a short
+        # name for an open folder.
         short = Path(f"/proc/self/fd/{self._directory}")
         self._address = short if short.exists() else folder
-        self._ear = self._hung.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        self._mouth = self._hung.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        self._mouth.settimeout(0)
-        self._ear.bind(str(self._address / self._name))
-        self._hung.callback(lasting("wake", self._listen).kill)
+        enter = self._resources.enter_context
+        self._receiver = enter(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self._sender = enter(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self._sender.settimeout(0)
+        self._receiver.bind(str(self._address / self._name))
+        self._resources.callback(lasting("wake", self._receive).kill)
 
-    def _take_down(self) -> None:
+    def _remove_own(self) -> None:
         self._remove(self._name)
         os.close(self._directory)
         self._directory = -1
 
-    def _listen(self) -> None:
+    def _receive(self) -> None:
         while True:
-            self._ear.recv(1)
-            self._heard()
+            self._receiver.recv(1)
+            self._on_wakeup()
 
-    def _reach(self, name: str) -> None:
+    def _list_others(self) -> list[str]:
+        changed = os.fstat(self._directory).st_mtime_ns
+        if changed != self._listed_ns:
+            # After a change that is younger than a step of the file system's clock, the next one
+            # may have the same time. List the folder again until the change is older.
+            self._listed_ns = changed if time.time_ns() - changed > _CLOCK_STEP_NS else 0
+            names = os.listdir(self._directory)  # noqa: PTH208 - it is open
+            self._others = [name for name in names if name != self._name]
+        return self._others
+
+    def _notify_one(self, name: str) -> None:
         try:
-            self._mouth.sendto(b"!", str(self._address / name))
+            self._sender.sendto(b"!", str(self._address / name))
         except ConnectionRefusedError:
             self._remove(name)  # its process was killed
         except OSError:
-            pass  # it has left, or so many wait for it that it wakes anyhow
+            pass  # its process ended, or so many wake-ups wait for it that it will look anyway
 
     def _remove(self, name: str) -> None:
         with suppress(OSError):
