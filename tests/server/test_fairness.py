@@ -264,13 +264,13 @@ def test_matching_many_topics_lets_others_run(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_kept_of_matching_is_bounded_and_holds_no_long_topic() -> None:
     wanted = Selectors(frozenset({"/{a}", "x"}))
-    topics._answers.clear()
+    topics._matches.clear()
     for number in range(10_000):
         assert wanted.matches(f"/{number}")
         assert not wanted.matches("y" * 200 + str(number))
         assert wanted.matches("x")
-    assert 0 < len(topics._answers) <= topics._MAX_ANSWERS
-    assert max(len(topic) for _, topic in topics._answers) < 100
+    assert 0 < len(topics._matches) <= topics._MAX_CACHED_MATCHES
+    assert max(len(topic) for _, topic in topics._matches) < 100
 
 
 # Replays

@@ -1,11 +1,11 @@
-"""text/event-stream, both ways, as pure functions.
+"""Encode and decode text/event-stream, with pure functions.
 
-The format is WHATWG's: https://html.spec.whatwg.org/multipage/server-sent-events.html
-(sections 9.2.5 and 9.2.6). What follows from it and cannot be otherwise: a line of data ends at
-CR, LF or CRLF and readers see LF for each of them; nothing else is changed.
+The format: https://html.spec.whatwg.org/multipage/server-sent-events.html, sections 9.2.5 and
+9.2.6. It ends a line of data at CR, LF or CRLF, and clients see LF for each of them. Nothing else
+of the data changes.
 
-Intended: a heartbeat is one newline, not two, since some clients take the blank line that a
-second one makes for an empty message once they have seen an id.
+A heartbeat is a comment with one newline and not two: two would make a blank line, which some
+clients dispatch as an empty event once they have seen an id.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 HEARTBEAT = b":\n"
 
-# str.splitlines() would also split at U+2028, U+2029, NEL and others: data would be torn.
+# Not str.splitlines(), which also splits at U+2028, U+2029, NEL and others.
 _EOL = re.compile(r"\r\n|\r|\n")
 _EOL_BYTES = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
@@ -30,12 +30,12 @@ def encode(
 ) -> bytes:
     """Return one event as bytes, its fields in Mercure's order: event, retry, id, data.
 
-    :param data: any text; an empty one is dispatched as an empty message.
-    :param id: the reader's new cursor; None leaves it as it is.
-    :param type: the event's name; None means `message`.
-    :param retry: the reader's new reconnection time, in milliseconds.
-    :raises ValueError: `id` or `type` would break out of its line. Drafts refuse those when they
-        are made; this is the second lock on the same door (CWE-93).
+    :param data: any text; clients dispatch an empty one as an empty event.
+    :param id: the client's new cursor; None leaves it as it is.
+    :param type: the event's type; None means `message`.
+    :param retry: the client's new reconnection time, in milliseconds.
+    :raises ValueError: `id` or `type` would break out of its line (CWE-93). A `Draft` refuses those
+        too; this check does not rely on it.
     """
     head = ""
     if type is not None:
@@ -44,7 +44,7 @@ def encode(
         head += f"retry: {retry:d}\n"
     if id is not None:
         head += f"id: {_one_line(id)}\n"
-    # Not with a regular expression: a million empty lines would take a quarter of a second.
+    # Not a regular expression: it takes a quarter of a second for a million empty lines.
     data = data.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
     return f"{head}data: {data}\n\n".encode()
 
@@ -63,24 +63,24 @@ class Payload:
 
 def _one_line(value: str) -> str:
     if "\n" in value or "\r" in value or "\0" in value:
-        message = "an id or a type of an event must not hold CR, LF or NUL"
+        message = "the id or type of an event must not contain CR, LF or NUL"
         raise ValueError(message)
     return value
 
 
 class ServerSentEvent(NamedTuple):
-    """An event as a reader sees it."""
+    """An event as a client sees it."""
 
     data: str
     type: str = "message"
-    id: str = ""  # the last event id, which sticks to later events that have none
-    retry: int | None = None  # the newest reconnection time seen, in milliseconds
+    id: str = ""  # the last event id so far, from this event or an earlier one
+    retry: int | None = None  # the last reconnection time so far, in milliseconds
 
 
 def decode(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
-    """Yield the messages of a stream as they are completed, however its bytes are cut.
+    """Yield the events of a stream as each is complete, wherever the chunks are cut.
 
-    An event that the end of the stream cuts off is discarded, as the specification asks.
+    An event that the end of the stream cuts off is discarded, as the specification says.
     """
     data: list[str] = []
     type_, last_id, retry = "", "", None
@@ -107,7 +107,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
     for chunk in chunks:
         if not chunk:
             continue
-        # A CRLF cut in two ended its line with the CR; the LF belongs to it.
+        # A CR at the end of the last chunk ended its line. An LF now belongs to that CR.
         piece = chunk.removeprefix(b"\n") if after_cr else chunk
         after_cr = piece.endswith(b"\r")
         *lines, rest = _EOL_BYTES.split(rest + piece)

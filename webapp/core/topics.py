@@ -1,8 +1,8 @@
-"""Topics and selectors: which event is for whom, decided without I/O.
+"""Topics, and the selectors that match them.
 
-A selector is `*`, an exact topic, or a URI template, which matches each topic that some values of
-its variables expand it to; a faulty template is an exact topic.
-Source: https://mercure.rocks/spec#topic-selectors.
+A selector is Mercure's word for an exact topic or a topic pattern. A topic pattern is `*` or a URI
+template; a template matches each topic that it expands to with some values of its variables. A
+template that is not valid is an exact topic. See https://mercure.rocks/spec#topic-selectors.
 """
 
 import re
@@ -18,24 +18,24 @@ DEFAULT_TOPIC = "events"
 EVERYTHING = "*"
 MERCURE_PATH = "/.well-known/mercure"
 SUBSCRIPTIONS_PATH = f"{MERCURE_PATH}/subscriptions"
-"""The topics of subscription events begin with it."""
+"""Topics of presence events begin with it."""
 MAX_ENCODINGS = 4
-"""How many times over a topic may be percent-encoded where one publishes to it."""
-_OWN_PATHS = frozenset({"/metrics", "/topics"})
-_OWN_FOLDERS = ("/console/", f"{MERCURE_PATH}/")
+"""How many times over the topic of an event may be percent-encoded."""
+_HUB_PATHS = frozenset({"/metrics", "/topics"})
+_HUB_FOLDERS = ("/console/", f"{MERCURE_PATH}/")
 
-_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
-_MAX_ANSWERS = 4096  # kept of `Selectors.matches`: 3 MB at the most
-_MAX_KEPT_TOPIC = 128  # characters of a topic whose answer is kept
+_MAX_CACHED_MATCHES = 4096  # 3 MB at most
+_MAX_CACHED_TOPIC_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What a subscriber asks for or a token grants; equal to another when its text is.
+    """An exact topic or a topic pattern. Two selectors with the same text are equal.
 
-    `exact` is the one topic it matches, or None for `*` and for a template, which match others.
-    Every text is a selector, so nothing is raised.
+    Every text is a selector, so nothing is raised. `exact` is the one topic that it matches, or
+    None for a topic pattern.
     """
 
     text: str
@@ -44,10 +44,10 @@ class Selector:
     _parts: tuple[uri_template.Part, ...] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Read no more than the head: most topics differ there, so most need no parts."""
+        """Parse only the head: most topics differ from it, so the parts are rarely needed."""
         object.__setattr__(self, "_head", uri_template.head(self.text))
-        many = self._head is not None or self.text == EVERYTHING
-        object.__setattr__(self, "exact", None if many else self.text)
+        is_pattern = self._head is not None or self.text == EVERYTHING
+        object.__setattr__(self, "exact", None if is_pattern else self.text)
         object.__setattr__(self, "_parts", None)
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Selector:
         return self.text
 
     def matches(self, topic: str) -> bool:
-        """Tell whether it selects the topic (Mercure, "Topic Selectors"); never raises."""
+        """Return whether it matches a topic."""
         if self._head is None:
             return self.text in {topic, EVERYTHING}
         if topic == self.text:
@@ -64,141 +64,138 @@ class Selector:
             return False
         if self._parts is None:
             object.__setattr__(self, "_parts", uri_template.parts(self.text))
-        return uri_template.follows(topic.removeprefix(self._head), self._parts or ())
+        return uri_template.matches_rest(topic.removeprefix(self._head), self._parts or ())
 
     @property
     def variables(self) -> int:
-        """How many variables it names: what a match costs grows with them; 0: not a template."""
+        """How many variables it has, on which the cost of a match depends; 0: not a template."""
         if self._head is None:
             return 0
         return uri_template.variables(self.text)
 
     def may_match_prefix(self, prefix: str) -> bool:
-        """Tell whether it may select a topic that begins with a prefix."""
+        """Return whether it may match a topic that begins with a prefix."""
         if self._head is None:
             return self.text == EVERYTHING or self.text.startswith(prefix)
         return self._head.startswith(prefix) or prefix.startswith(self._head)
 
 
-_numbers = count()
-_answers: dict[tuple[int, str], bool] = {}  # by the number of some selectors, and a topic
+_serials = count()
+_matches: dict[tuple[int, str], bool] = {}  # by the serial number of a `Selectors`, and topic
 
 
 class Selectors:
-    """Some selectors together.
+    """A set of selectors.
 
-    Answers for short topics are kept, up to a number for all selectors of the process. The key is
-    a number: what strangers ask for is freed when they leave.
+    Whether its templates match a short topic is cached, in one bounded cache of the process. Its
+    key is a serial number and not the selectors, so that these are freed with their subscriber.
     """
 
-    __slots__ = ("_everything", "_number", "templates", "texts")
+    __slots__ = ("_everything", "_serial", "templates", "texts")
 
     def __init__(self, texts: frozenset[str]) -> None:
         self.texts = texts
         self._everything = EVERYTHING in texts
-        found = [Selector(text) for text in texts if "{" in text]
-        self.templates = tuple(it for it in found if it.exact is None)
-        self._number = next(_numbers)
+        with_brace = [Selector(text) for text in texts if "{" in text]
+        self.templates = tuple(it for it in with_brace if it.exact is None)
+        self._serial = next(_serials)
 
     @property
     def variables(self) -> int:
-        """How many variables its templates name."""
+        """How many variables its templates have together."""
         return sum(it.variables for it in self.templates)
 
     @property
     def has_patterns(self) -> bool:
-        """Whether it matches topics that it does not name."""
+        """Whether one of them is a topic pattern."""
         return self._everything or bool(self.templates)
 
     @property
     def exact(self) -> frozenset[str]:
-        """The topics that it names."""
+        """The exact topics among them."""
         return self.texts.difference((EVERYTHING,), (it.text for it in self.templates))
 
     def names(self, topics: tuple[str, ...]) -> bool:
-        """Tell whether one of the topics is matched, so far as that is known without a look at
-        the templates.
-        """
+        """Return whether one of the topics is matched without a template."""
         return self._everything or not self.texts.isdisjoint(topics)
 
     def matches(self, topic: str) -> bool:
-        """Tell whether any matches a topic; never raises."""
+        """Return whether any of them matches a topic."""
         if self._everything or topic in self.texts:
             return True
         if not self.templates:
             return False
-        known = _answers.get((self._number, topic))
+        known = _matches.get((self._serial, topic))
         if known is None:
             known = any(it.matches(topic) for it in self.templates)
-            if len(topic) <= _MAX_KEPT_TOPIC:
-                if len(_answers) >= _MAX_ANSWERS:
-                    _answers.clear()
-                _answers[self._number, topic] = known
+            if len(topic) <= _MAX_CACHED_TOPIC_CHARS:
+                if len(_matches) >= _MAX_CACHED_MATCHES:
+                    _matches.clear()
+                _matches[self._serial, topic] = known
         return known
 
     def may_match_prefix(self, prefix: str) -> bool:
-        """Tell whether any may match a topic that begins with a prefix."""
+        """Return whether any of them may match a topic that begins with a prefix."""
         if self._everything or any(text.startswith(prefix) for text in self.texts):
             return True
         return any(it.may_match_prefix(prefix) for it in self.templates)
 
 
-# Of grants, which are signed: few are in use at a time, and each is as long as a header at most.
-granting = lru_cache(maxsize=64)(Selectors)
+# For the selectors of grants only: they are signed, few are in use at a time, and a header bounds
+# their length.
+_cached_selectors = lru_cache(maxsize=64)(Selectors)
 
 
 def covers(selectors: frozenset[str], topics: tuple[str, ...]) -> bool:
-    """Tell whether any selector matches any of the topics. It does not yield: for one topic, or
-    few.
-    """
-    return any(map(granting(selectors).matches, topics))
+    """Return whether any selector matches any of a few topics. It does not yield to the loop."""
+    return any(map(_cached_selectors(selectors).matches, topics))
 
 
 def granted(grant: frozenset[str], topic: str) -> bool:
-    """Tell whether a token's selectors grant a topic.
+    """Return whether the selectors of a token grant a topic.
 
-    A pattern that was meant for rooms or users must grant nothing of the hub itself. So for the
-    hub's own paths a selector counts only if it is `*`, or begins with the path literally.
+    A topic pattern for rooms or users must not grant anything of the hub itself. So for the hub's
+    own paths a selector counts only if it is `*` or begins with the path literally.
     """
-    if topic in _OWN_PATHS:
+    if topic in _HUB_PATHS:
         return topic in grant or EVERYTHING in grant
-    if not topic.startswith(_OWN_FOLDERS):
-        return granting(grant).matches(topic)
-    return _own(grant, _folder(topic)).matches(topic)
+    if not topic.startswith(_HUB_FOLDERS):
+        return _cached_selectors(grant).matches(topic)
+    return _hub_selectors(grant, _folder(topic)).matches(topic)
 
 
 def may_grant(grant: frozenset[str], prefix: str) -> bool:
-    """Tell whether a token may grant a topic that begins with a path of the hub's own."""
-    return _own(grant, _folder(prefix)).may_match_prefix(prefix)
+    """Return whether a token may grant a topic that begins with a path of the hub's own."""
+    return _hub_selectors(grant, _folder(prefix)).may_match_prefix(prefix)
 
 
 def _folder(path: str) -> str:
-    return next(it for it in _OWN_FOLDERS if path.startswith(it))
+    return next(it for it in _HUB_FOLDERS if path.startswith(it))
 
 
 @lru_cache(maxsize=64)
-def _own(grant: frozenset[str], folder: str) -> Selectors:
-    # A folder has no brace: who begins with it has it in the head, before any variable.
+def _hub_selectors(grant: frozenset[str], folder: str) -> Selectors:
+    # A folder has no brace, so in a template that begins with it, no variable stands before it.
     texts = (text for text in grant if text == EVERYTHING or text.startswith(folder))
     return Selectors(frozenset(texts))
 
 
 def is_reserved(topic: str) -> bool:
-    """Tell whether a topic is one of the hub's own, however it is written: a publisher could pass
-    off a made-up subscriber with it. One that is percent-encoded too often may be one of them.
+    """Return whether a topic is one of the hub's own, in any spelling: with such a topic, a
+    publisher could forge presence events. A topic that is percent-encoded too often counts as one.
     """
     if "mercure" not in topic and "%" not in topic:
-        return False  # nearly all are
+        return False  # as for nearly all topics
     path = decoded(topic)
     if path is None:
         return True
-    path = re.sub(_HOST, "", path.replace("\\", "/"), count=1).lstrip("/")
+    path = re.sub(_ORIGIN, "", path.replace("\\", "/"), count=1).lstrip("/")
     return f"{normpath(f'/{path}')}/".startswith(f"{MERCURE_PATH}/")
 
 
 def decoded(topic: str) -> str | None:
-    """Return a topic without percent-encoding, or None where it is encoded more than
-    `MAX_ENCODINGS` times over.
+    """Return a topic without percent-encoding; None: it is encoded more than `MAX_ENCODINGS` times
+    over.
     """
     path = topic
     for _ in range(MAX_ENCODINGS + 1):

@@ -1,4 +1,4 @@
-"""The newest events in memory, in the log's order, bounded by count and by bytes."""
+"""The newest events of the event log, in memory, bounded by count and by bytes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _position = attrgetter("position")
 
 
 class Window:
-    """A run of events without a gap, from just after `floor` to `head`.
+    """All events after `floor` up to `head`, without a gap.
 
-    :param start: the place before the first event; `floor` and `head` of the empty window.
+    :param start: the `floor` and `head` of the empty window.
     :param max_events: how many events `trim` leaves at most.
     :param max_bytes: how many bytes of memory `trim` leaves at most; the newest event always stays.
     """
@@ -30,59 +30,61 @@ class Window:
         self.max_events = max_events
         self.max_bytes = max_bytes
         self._events: list[Event] = []
-        self._first = 0  # index of the oldest; what lies before it was dropped
+        self._first = 0  # index of the oldest event; entries before it are dropped events
         self._bytes = 0
-        self._own: dict[str, Event] = {}  # by the publishers' own ids
-        self._at_floor: Event | None = None
+        self._by_custom_id: dict[str, Event] = {}
+        self._at_floor: Event | None = None  # the newest event that was dropped
 
     def __len__(self) -> int:
         return len(self._events) - self._first
 
     @property
     def over_limit(self) -> bool:
-        """Whether it holds more than its bounds, so that `trim` would drop events."""
+        """Whether it is over its bounds, so that `trim` would drop events."""
         count = len(self._events) - self._first
         return count > 1 and (count > self.max_events or self._bytes > self.max_bytes)
 
     @property
     def fill_ratio(self) -> float:
-        """How much of its bounds it fills: 1.0 is all of it."""
+        """How full it is: 1.0 is at its bounds."""
         return max(len(self) / self.max_events, self._bytes / self.max_bytes)
 
     def fraction_of(self, events: Sequence[Event]) -> float:
-        """Return how much of the window's bounds the events fill: 1.0 is all of it."""
+        """Return how full these events alone would make it: 1.0 is at its bounds."""
         size = sum(event.memory_bytes for event in events)
         return max(len(events) / self.max_events, size / self.max_bytes)
 
     def append(self, events: Sequence[Event]) -> None:
-        """Add events that come after the head, in order; nothing is dropped yet."""
+        """Add the events that follow the head, in order. Nothing is dropped: see `trim`."""
         self._events.extend(events)
         for event in events:
             self._bytes += event.memory_bytes
             if event.draft.id:
-                self._own[event.id] = event
+                self._by_custom_id[event.id] = event
             self.head = event.position
 
     def trim(self, upto: EventId | None = None) -> None:
-        """Drop the oldest until the bounds hold, but none after `upto`."""
+        """Drop the oldest events until it is within its bounds, but none after `upto`."""
         while self.over_limit and (upto is None or self._events[self._first].position <= upto):
             self._drop()
 
     def drop_before(self, position: EventId) -> None:
-        """Drop what lies before `position`."""
+        """Drop the events before a position."""
         while len(self) and self._events[self._first].position < position:
             self._drop()
 
     def clear(self, position: EventId) -> None:
-        """Drop all and go on after another place."""
+        """Drop all events, and continue after another position."""
         self._events.clear()
-        self._own.clear()
+        self._by_custom_id.clear()
         self._at_floor = None
         self._first = self._bytes = 0
         self.floor = self.head = position
 
     def after(self, position: EventId, max_bytes: int | None = None) -> list[Event]:
-        """Return the events after `position`: about `max_bytes` on the wire, at least one event."""
+        """Return the events after a position: at least one, then up to about `max_bytes` on the
+        wire.
+        """
         if position >= self.head:
             return []
         start = bisect_right(self._events, position, lo=self._first, key=_position)
@@ -96,20 +98,20 @@ class Window:
         return self._events[start:]
 
     def before(self, position: EventId, limit: int) -> list[Event]:
-        """Return the newest `limit` events before `position`, in the log's order."""
+        """Return the newest `limit` events before a position, oldest first."""
         end = bisect_left(self._events, position, lo=self._first, key=_position)
         return self._events[max(self._first, end - limit) : end]
 
     def find(self, id: str) -> Event | None:
-        """Return the event that has a publisher's own id."""
-        event = self._own.get(id)
+        """Return the event with a custom id; None: there is none in the window."""
+        event = self._by_custom_id.get(id)
         return event if event and event is not self._at_floor else None
 
     def position_of(self, id: str) -> EventId | None:
-        """Return the place that an id names: the floor, or an event's place or own id. The own id
-        of the floor counts where that event was public.
+        """Return the position that an event id names: the floor, or that of an event. The custom id
+        of the event at the floor counts only if it was public.
         """
-        event = self._own.get(id)
+        event = self._by_custom_id.get(id)
         if event and not (event is self._at_floor and event.draft.private):
             return event.position
         position = EventId.parse(id)
@@ -123,15 +125,15 @@ class Window:
 
     def _drop(self) -> None:
         event = self._events[self._first]
-        self._events[self._first] = None  # type: ignore[call-overload] # its memory is free now
+        self._events[self._first] = None  # type: ignore[call-overload] # frees its memory
         self._first += 1
         self._bytes -= event.memory_bytes
-        # The newest that was dropped names the floor, which is still a place to come back to.
-        if (old := self._at_floor) and self._own.get(old.id) is old:
-            del self._own[old.id]
+        # Keep the newest dropped event: its id names the floor, from which a client may resume.
+        if (old := self._at_floor) and self._by_custom_id.get(old.id) is old:
+            del self._by_custom_id[old.id]
         self._at_floor = event
         self.floor = event.position
-        # Only now and then: moving the list for every event would cost what it holds.
+        # Cut the list only when half of it is empty: each cut moves all the rest.
         if self._first * 2 > len(self._events):
             del self._events[: self._first]
             self._first = 0
