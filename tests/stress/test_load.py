@@ -8,7 +8,7 @@ import selectors
 import socket
 import subprocess
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import gevent
@@ -28,7 +28,7 @@ from webapp.config.startup import raise_file_limit
 from webapp.hub.feeds import Feed
 from webapp.hub.history import Start
 from webapp.scheduling import TimeSlice
-from webapp.server.worker import StreamWorker
+from webapp.server.garbage_collection import GarbageCollection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -284,10 +284,7 @@ def test_thousands_of_readers_come_and_get_events_without_a_full_collection(
 def test_a_worker_looks_for_old_garbage_only_while_few_are_connected(
     readers: int, collections: int
 ) -> None:
-    worker = StreamWorker.__new__(StreamWorker)
-    worker.connections = cast("Any", range(readers))
-    worker._collect_in = 1
-    found = []
+    garbage, found = GarbageCollection(), []
 
     def note(phase: str, about: dict[str, int]) -> None:
         if phase == "stop" and about["generation"] == 2:
@@ -295,7 +292,8 @@ def test_a_worker_looks_for_old_garbage_only_while_few_are_connected(
 
     gc.callbacks.append(note)
     try:
-        worker._collect()
+        for _ in range(60):
+            garbage.tick(readers)
     finally:
         gc.callbacks.remove(note)
     assert len(found) == collections

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webapp.server import phase, worker
 
-worker._PATIENCE = 1
+worker._LOG_WAIT_S = 1
 phase._BODY_TIMEOUT_FACTOR = 1
 
 

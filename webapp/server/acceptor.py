@@ -1,4 +1,4 @@
-"""A socket that accepts connections, also when the process has as many files open as it may."""
+"""Accepts connections, also when the process has as many files open as it may."""
 
 from __future__ import annotations
 
@@ -17,45 +17,58 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_QUIET = 60  # seconds between two lines about it
+_OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LOG_INTERVAL_S = 60  # between two lines about it
 
 
-class Address:
-    """A listener's address for those it accepted: it may be closed before they are served."""
+class FixedAddress:
+    """A listening socket's address for its connections: it may be closed before they end."""
 
     def __init__(self, name: Any) -> None:
         self.getsockname = lambda: name
 
 
-class Pause(GreenletExit):
-    """Accept nobody for a moment: gevent then waits, 10 ms at first, and reports nothing."""
+class AcceptLater(GreenletExit):
+    """Makes gevent accept nothing for a moment, 10 ms at first, and report nothing."""
 
 
 class Acceptor(StreamServer):
-    """Accepts; where there are no files left, others make room.
+    """A listening socket of gevent's.
 
-    :param make_room: lets some connections go that are only waiting.
+    :param free_files: called where a connection cannot be accepted because the process, or the
+        system, has no files left; ends some connections that are waiting.
+    :param options: gevent's.
     """
 
-    make_room: Callable[[], None]
-    _told = float("-inf")
+    def __init__(
+        self,
+        listener: Any,
+        handle: Callable[..., None],
+        free_files: Callable[[], None],
+        **options: Any,
+    ) -> None:
+        super().__init__(listener, handle, **options)
+        self._free_files = free_files
+        self._logged_at = float("-inf")
 
     def do_read(self) -> Any:
-        """Accept one connection, or none.
+        """Accept a connection.
 
-        :raises Pause: there is no room for it; it is accepted a little later.
+        :raises AcceptLater: there are no files left, or it failed otherwise.
         """
         try:
             return super().do_read()
         except OSError as error:
             if error.errno in self.fatal_errors:
                 raise
-            if error.errno not in _NO_MORE:
+            if error.errno in _OUT_OF_FILES:
+                self._log(error)
+                self._free_files()
+            else:
                 skip("accept", error)
-                raise Pause from None
-            if time.monotonic() - self._told > _QUIET:
-                self._told = time.monotonic()
-                logger.error("no connection can be accepted: %s", error.strerror)  # noqa: TRY400
-            self.make_room()
-            raise Pause from None
+            raise AcceptLater from None
+
+    def _log(self, error: OSError) -> None:
+        if time.monotonic() - self._logged_at > _LOG_INTERVAL_S:
+            self._logged_at = time.monotonic()
+            logger.error("no connection can be accepted: %s", error.strerror)

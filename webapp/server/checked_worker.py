@@ -67,7 +67,7 @@ class CheckedWorker(GeventWorker):
             addresses = [sock.getsockname() for sock in self.sockets]
             exposure.check(settings, self.cfg.workers, addresses)
         except Misconfigured as error:
-            self.give_up(error, Arbiter.WORKER_BOOT_ERROR)
+            self.abort_start(error, Arbiter.WORKER_BOOT_ERROR)
 
     def _share_numbers(self) -> None:
         """Count where all workers see it, or alone."""
@@ -83,7 +83,7 @@ class CheckedWorker(GeventWorker):
 
             set_worker_id(self.number)
 
-    def give_up(self, error: TidingsError, status: int | None = None) -> NoReturn:
+    def abort_start(self, error: TidingsError, status: int | None = None) -> NoReturn:
         """Say why it does not start, and end the process.
 
         :param status: None lets only the first workers take the server with them.

@@ -34,7 +34,7 @@ _NOT_HTTP = (
 )
 
 
-def refusal(error: http_errors.ParseException, max_header_bytes: int) -> bytes:
+def error_response(error: http_errors.ParseException, max_header_bytes: int) -> bytes:
     """Return the whole answer to what is no request to us; the connection is to be closed."""
     if isinstance(error, http_errors.LimitRequestHeaders):
         status, detail, remedy = _too_long(max_header_bytes)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BESIDE = 8 << 10  # bytes of all headers together, beside the longest
 MAX_TRAILERS_BYTES = 8 << 10  # bytes
-MAX_PIECE = 64 << 10  # bytes of a body that are received at once
+MAX_READ_BYTES = 64 << 10  # bytes of a body that are received at once
 _MAX_CHUNK_LINE = 256  # bytes of a chunk's size and extensions
 _READ = 8 << 10  # bytes that gunicorn asks for while it reads a head
 # A body may come in so many chunks, which cost about the same whatever they hold.

@@ -1,0 +1,76 @@
+"""A worker's open connections, and which of them go when it has no files left."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from .connection import ClientConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config.settings import Settings
+
+_FULL_PERCENT = 90  # of the limit: above it, silent connections end
+_FREED_AT_ONCE = 64  # connections, where the system has no more files
+
+
+class OpenConnections:
+    """The connections of a worker.
+
+    Where files run out, those that have waited for the longest time for their clients to send
+    something end first: before a request, within a header or body; then silent pipes. Streams and
+    requests that are being served stay.
+
+    :param limit: how many a worker can have.
+    :param on_refused: called with the reason, a label of the metric, for each connection that is
+        ended without a response.
+    """
+
+    def __init__(self, settings: Settings, limit: int, on_refused: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._full = limit * _FULL_PERCENT // 100
+        self._on_refused = on_refused
+        self._open = set[ClientConnection]()
+        # Ordered: the first has waited for the longest time.
+        self._waiters: dict[ClientConnection, None] = {}
+        self._pipes: dict[ClientConnection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, sock: Any) -> ClientConnection:
+        """Take in a socket that was accepted; `discard` must follow."""
+        connection = ClientConnection(sock, self._settings, self._waiters, self._pipes)
+        self._open.add(connection)
+        if len(self._open) > self._full:
+            self.free_files(1)
+        return connection
+
+    def discard(self, connection: ClientConnection) -> None:
+        """Forget a connection that was closed."""
+        self._open.discard(connection)
+        if connection.timeout_reason:
+            self._on_refused(connection.timeout_reason)
+
+    def free_files(self, count: int = _FREED_AT_ONCE) -> None:
+        """End up to `count` connections that wait for their clients."""
+        silent = list(islice(self._waiters, count))
+        for connection in silent:
+            del self._waiters[connection]
+            self._on_refused("connections")
+            connection.abort()
+        for connection in list(islice(self._pipes, count - len(silent))):
+            del self._pipes[connection]
+            connection.evict()
+
+    def stop_reading(self) -> None:
+        """Let each end after its response."""
+        for connection in list(self._open):
+            connection.stop_reading()
+
+    def abort(self) -> None:
+        """End all of them, whatever they are doing."""
+        for connection in list(self._open):
+            connection.abort()
