@@ -8,6 +8,15 @@ from webapp.brokers.base import Gap
 from webapp.core.events import Draft, Event
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.broker_process import Remote
+
+    Connect = Callable[..., Remote]
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
@@ -29,4 +38,17 @@ def taken(follower: Iterator[list[Event] | Gap], count: int) -> list[Event]:
         assert not isinstance(batch, Gap), batch
         assert batch
         found += batch
+    return found
+
+
+def number_texts(count: int, start: int = 0) -> list[str]:
+    return [str(number) for number in range(start, start + count)]
+
+
+def everything(log: Remote) -> list[Event]:
+    position = log.bounds().floor
+    found: list[Event] = []
+    while page := log.read(position, MANY):
+        found += page
+        position = page[-1].position
     return found

@@ -9,17 +9,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization import PublicFormat as Public
 
 RSA, RSA_2 = (rsa.generate_private_key(65537, 2048) for _ in range(2))
-
-
 P256 = ec.generate_private_key(ec.SECP256R1())
-
-
 P384 = ec.generate_private_key(ec.SECP384R1())
-
-
 P521 = ec.generate_private_key(ec.SECP521R1())
-
-
 ED = ed25519.Ed25519PrivateKey.generate()
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-
 PATIENCE = 15  # seconds for what should take milliseconds, on a machine that is busy
 
 

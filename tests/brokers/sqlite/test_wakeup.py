@@ -1,0 +1,90 @@
+"""A process that appends wakes those that follow."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+
+from support.events import contents, drafts, number_texts, taken
+from support.waiting import until
+from webapp.brokers.sqlite.follower import FollowerQueue
+from webapp.brokers.sqlite.wakeup import WakeupSocket
+from webapp.core.events import Draft, Event, EventId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.broker_process import Remote
+
+    Connect = Callable[..., Remote]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("folder", ["short", "/".join(["long" * 10] * 5)])
+def test_another_process_is_woken_and_need_not_look(
+    connect: Connect, tmp_path: Path, folder: str
+) -> None:
+    at = tmp_path / folder / "log.db"
+    here, there = connect(at), connect(at)
+    follower = there.follow(here.bounds().head)
+    here.append(drafts("first"))
+    taken(follower, 1)
+    started = time.monotonic()
+    for number in number_texts(30):
+        here.append(drafts(number))
+        assert contents(taken(follower, 1)) == [number]
+    assert time.monotonic() - started < 10  # looking once a second would take 30
+
+
+def test_the_bells_of_the_dead_are_taken_away(connect: Connect, path: Path) -> None:
+    here, there, other = connect(), connect(), connect()
+    bells = path.with_name("log.db.wake")
+    for log in (here, there, other):
+        log.bounds()
+    assert len(list(bells.iterdir())) == 3
+    there.process.kill()
+    there.process.wait()
+    here.append(drafts("a"))
+    until(lambda: len(list(bells.iterdir())) == 2, "the dead one's bell is gone")
+    other.stop()
+    assert len(list(bells.iterdir())) == 1
+
+
+def test_a_bell_that_was_hung_just_now_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "webapp.brokers.sqlite.wakeup._CLOCK_STEP_NS", 60_000_000_000
+    )  # the machine may be busy
+    folder, now = tmp_path / "bells", time.time_ns()
+    rung: list[int] = []
+    bells = [WakeupSocket(folder, partial(rung.append, number)) for number in range(2)]
+    for number in range(2, 5):
+        os.utime(folder, ns=(now, now))  # a clock that is too coarse to tell
+        bells[0].notify()
+        bells.append(WakeupSocket(folder, partial(rung.append, number)))
+        os.utime(folder, ns=(now, now))
+        bells[0].notify()
+        with gevent.Timeout(15):
+            while number not in rung:
+                gevent.sleep(0.001)
+    for bell in bells:
+        bell.close()
+
+
+def test_a_follower_is_handed_what_is_new_for_as_long_as_it_keeps_up() -> None:
+    queue = FollowerQueue(EventId(1, 0))
+    queue.stale = False
+    for number in range(1, 10):
+        event = Event(EventId(1, number), Draft(topics=("t",), data="x" * 100_000))
+        queue.push(queue.position, [event])
+        assert queue.take() == [event]
+    queue.push(queue.position, [event] * 3)
+    assert queue.stale  # it does not
