@@ -1,0 +1,142 @@
+"""Events about subscribers that come and go."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import gevent
+import pytest
+
+from support.hub import Reader, make_hub
+from support.presence import ALL, EVENTS, PATH, bearer, list_path, next_documents, subscriber_name
+from support.waiting import PATIENCE, until
+from webapp.auth.authorizer import Grant
+from webapp.core.events import Draft, Event, EventId
+from webapp.core.sse import encode
+from webapp.hub.history import Start
+
+if TYPE_CHECKING:
+    from support.server import Server
+
+pytestmark = pytest.mark.slow
+
+
+def test_who_may_is_told_who_comes_and_goes_itself_too_and_others_are_not(
+    hub: Server, topic: str
+) -> None:
+    about = list_path(topic) + "{/subscriber}"
+    with (
+        hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,
+        hub.listen(topic=[EVENTS, topic]) as anonymous,
+        hub.listen(headers=bearer(subscribe=["x", about + "x"]), topic=[about, topic]) as other,
+    ):
+        names = [subscriber_name(told), subscriber_name(anonymous), subscriber_name(other)]
+        seen = next_documents(told, 3, topic)
+        assert {it["subscriber"] for it in seen} == set(names)
+        assert all(it["active"] for it in seen)
+        with hub.listen(headers=bearer(payload=["p"]), topic=topic) as guest:
+            subscriber = subscriber_name(guest)
+            [came] = next_documents(told, 1, topic)
+        [left] = next_documents(told, 1, topic)
+        expected = {
+            "@context": "https://mercure.rocks/",
+            "id": list_path(topic, subscriber),
+            "type": "Subscription",
+            "topic": topic,
+            "subscriber": subscriber,
+            "payload": ["p"],
+        }
+        assert came == {**expected, "active": True}
+        assert left == {**expected, "active": False}
+        hub.http.post("/events", data={"topic": topic, "data": "last"}, headers=ALL)
+        assert anonymous.take(1) == other.take(1) == ["last"]
+        until(lambda: told.take(1) == ["last"], "it is told that, too")
+
+
+def test_such_an_event_has_no_id_and_does_not_move_the_cursor(hub: Server, topic: str) -> None:
+    with hub.listen(headers=ALL, topic=[list_path(topic) + "{/subscriber}", topic]) as stream:
+        opened = stream.next()
+        event = stream.messages(1)[0]
+        assert (event.type, event.id) == ("message", opened.id)
+        frame = stream.raw.split(b"\n\n")[1]
+        assert frame.startswith(b"data: {")
+        assert b"\nid:" not in frame
+
+
+def test_who_asks_for_envelopes_is_told_in_one_too_which_has_no_id(hub: Server, topic: str) -> None:
+    asked = {"topic": list_path(topic) + "{/subscriber}", "envelope": "1"}
+    with hub.listen(f"/events?{urlencode(asked)}", bearer(subscribe=[EVENTS])) as told:
+        position = told.next().id
+        with hub.listen(topic=topic) as guest:
+            subscriber = subscriber_name(guest)
+            [came] = told.messages(1)
+    envelope = json.loads(came.data)
+    about = json.loads(envelope["data"])
+    assert (about["subscriber"], about["active"], came.id) == (subscriber, True, position)
+    assert (envelope["id"], envelope["topic"]) == (None, list_path(topic, subscriber))
+    assert (envelope["private"], envelope["topics"]) == (True, [envelope["topic"]])
+    assert abs(envelope["time"] / 1000 - time.time()) < PATIENCE
+
+
+def announcement(number: int) -> Event:
+    topics = (f"{PATH}/t/{number}",)
+    event = Event(EventId(0, number), Draft(topics=topics, data=str(number), private=True))
+    event.frame = encode(event.draft.data)
+    return event
+
+
+@pytest.mark.parametrize("steps", [(1,), (3, 1, 7), (40,)], ids=str)
+def test_a_reader_that_is_busy_is_told_each_change_once_and_in_order(steps: tuple[int]) -> None:
+    hub = make_hub()
+    hub.start()
+    grant = Grant(subscribe=frozenset({"*"}))
+    readers = [Reader(hub.subscribe(frozenset({EVENTS, "t"}), grant, Start())) for _ in range(3)]
+    deaf = Reader(hub.subscribe(frozenset({EVENTS, "t"}), Grant(), Start()))
+    gevent.sleep(0.01)
+    number = 0
+    for step in steps * 20:
+        events = [announcement(it) for it in range(number + 1, number + step + 1)]
+        number += step
+        hub.fanout.deliver_announced(events)
+        hub.publish([Draft(topics=("t",), data=f"published {number}")])
+        if number % 3 == 0:
+            gevent.sleep(0)  # else they have not run since, and are not parked
+    for reader in readers:
+        data = reader.await_data(number + len(steps) * 20)
+        assert [it for it in data if it.isdigit()] == [str(it) for it in range(1, number + 1)]
+        assert len([it for it in data if not it.isdigit()]) == len(steps) * 20
+    assert not [it for it in deaf.data() if it.isdigit()]
+    hub.stop()
+
+
+def test_a_reader_that_missed_changes_is_told_to_begin_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("webapp.scheduling._SLICE", PATIENCE)
+    hub = make_hub()
+    hub.start()
+    hub.fanout.transient.max_events = 5
+    grant = Grant(subscribe=frozenset({"*"}))
+    reader = Reader(hub.subscribe(frozenset({EVENTS}), grant, Start()))
+    with gevent.Timeout(PATIENCE):
+        while not reader.subscription.feed.parked:
+            gevent.sleep(0.01)
+    for number in range(1, 21):
+        hub.fanout.deliver_announced([announcement(number)])  # the reader does not run in between
+    with gevent.Timeout(PATIENCE):
+        while "hub.reset" not in [it.type for it in reader.messages()]:
+            gevent.sleep(0.01)
+    assert [(it.type, it.data) for it in reader.messages()[1:]] == [
+        ("message", "1"),
+        ("hub.reset", '{"reason": "presence"}'),
+    ]
+    hub.fanout.reset_transient()
+    with gevent.Timeout(PATIENCE):
+        while [it.type for it in reader.messages()].count("hub.reset") < 2:
+            gevent.sleep(0.01)
+    hub.fanout.deliver_announced([announcement(22)])
+    assert reader.await_data(2) == ["1", "22"]
+    hub.stop()

@@ -1,0 +1,89 @@
+"""The list of subscriptions: as Mercure describes it, for those who may read it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.presence import ALL, EVENTS, PATH, bearer, list_path, listed_on, subscriber_name
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from support.server import Server
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_subscription_is_listed_as_mercure_describes_it(hub: Server, topic: str) -> None:
+    selector = f"https://example.com/{topic}/{{id}}"
+    mine = bearer(subscribe=["x"], payload={"user": "ü"})
+    with hub.listen(headers=mine, topic=[selector, topic]) as stream:
+        subscriber = subscriber_name(stream)
+        until(lambda: listed_on(hub, selector), "it is listed")
+        answer = hub.http.get(list_path(selector), headers=ALL)
+        assert answer.headers["Content-Type"] == "application/ld+json"
+        document = answer.json()
+        expected = {
+            "id": list_path(selector, subscriber),
+            "type": "Subscription",
+            "topic": selector,
+            "subscriber": subscriber,
+            "active": True,
+            "payload": {"user": "ü"},
+        }
+        assert document.pop("lastEventID")
+        assert document == {
+            "@context": "https://mercure.rocks/",
+            "id": list_path(selector),
+            "type": "Subscriptions",
+            "subscriptions": [expected],
+        }
+        one = hub.http.get(list_path(selector, subscriber), headers=ALL).json()
+        assert one.pop("lastEventID")
+        assert one == {"@context": "https://mercure.rocks/", **expected}
+        assert {it["topic"] for it in listed_on(hub) if it["subscriber"] == subscriber} == {
+            selector,
+            topic,
+        }
+    until(lambda: not listed_on(hub, selector), "it is listed no more")
+    assert hub.http.get(list_path(selector, subscriber), headers=ALL).status_code == 404
+
+
+def test_a_listing_is_sent_again_only_when_it_has_changed(hub: Server, topic: str) -> None:
+    with hub.listen(topic=topic):
+        until(lambda: listed_on(hub, topic), "it is listed")
+        first = hub.http.get(list_path(topic), headers=ALL)
+        same = {**ALL, "If-None-Match": first.headers["ETag"]}
+        assert hub.http.get(list_path(topic), headers=same).status_code == 304
+        with hub.listen(topic=topic):
+            until(lambda: len(listed_on(hub, topic)) == 2, "both are listed")
+            assert hub.http.get(list_path(topic), headers=same).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        (bearer(["*"], []), 403),
+        (bearer([], ["/elsewhere", list_path("another")]), 403),
+        (bearer([], ["*"]), 200),
+        (bearer([], [list_path("the topic")]), 200),
+        (bearer([], [EVENTS]), 200),
+    ],
+    ids=["none", "publishing only", "another", "all", "exact", "template"],
+)
+def test_a_listing_is_for_those_whose_token_covers_its_path(
+    hub: Server, headers: dict[str, str], status: int
+) -> None:
+    answer = hub.http.get(list_path("the topic"), headers=headers)
+    assert answer.status_code == status
+    if status >= 400:
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_without_a_key_there_is_no_presence(server: Server) -> None:
+    assert server.http.get(PATH).status_code == 404
+    with server.listen() as stream:
+        assert "subscriber" not in json.loads(stream.next().data)
