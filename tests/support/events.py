@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from webapp.brokers.base import Gap
-from webapp.core.events import Draft, Event
+from webapp.core.events import Draft, Event, EventId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,3 +58,7 @@ def everything(log: Remote) -> list[Event]:
         found += page
         position = page[-1].position
     return found
+
+
+def event(number: int, size: int = 1) -> Event:
+    return Event(EventId(number, 0), Draft(topics=("t",), data="x" * size))

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gevent
+from gevent.event import Event as Signal
 
 from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
-from webapp.config.settings import Settings
 from webapp.core import sse
-from webapp.core.events import Draft, Event
+from webapp.core.events import Draft, Event, EventId
 from webapp.hub.history import Start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from webapp.brokers.base import Gap
+    from webapp.hub.hub import Hub
+
+from typing import TYPE_CHECKING, Any
+
+from webapp.config.settings import Settings
 from webapp.hub.hub import Hub
 
 if TYPE_CHECKING:
@@ -61,3 +71,16 @@ class Reader:
     def leave(self) -> None:
         self.subscription.end("client_left")
         self.task.join(10)
+
+
+class LaggingBroker(MemoryBroker):
+    """A log that this process follows only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(1000, 1 << 20, 3600)
+        self.released = Signal()
+
+    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+        for events in super().follow(after):
+            self.released.wait()
+            yield events

@@ -1,0 +1,131 @@
+"""The dispatcher and its follower: pauses, back-pressure and failures."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+
+from support.hub import LaggingBroker, Reader, make_hub, publish, subscribe
+from support.waiting import PATIENCE
+from webapp.brokers.memory import MemoryBroker
+from webapp.errors import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from webapp.brokers.base import Gap
+    from webapp.core.events import Event, EventId
+    from webapp.hub.hub import Hub
+
+
+def test_the_follower_waits_for_the_dispatcher_before_the_window_drops_anything() -> None:
+    hub = make_hub(window_events=5)
+    hub.start()
+    readers = [Reader(subscribe(hub)) for _ in range(3)]
+    gevent.sleep(0.01)
+    numbers = [str(n) for n in range(500)]
+    publish(hub, *numbers)
+    for reader in readers:
+        assert reader.await_data(500) == numbers
+        assert "hub.reset" not in {m.type for m in reader.messages()}
+        reader.leave()
+    with gevent.Timeout(5):
+        while len(hub.fanout.window) > 5:
+            gevent.sleep(0.001)
+    hub.stop()
+
+
+def test_events_that_pour_in_share_the_writes_of_long_passes(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, passes = hub.fanout._send, list[int]()
+
+    def send_for_long(batch: list[Event]) -> None:
+        passes.append(len(batch))
+        time.sleep(0.01)  # the loop stands still, as in a pass to a thousand readers
+        send(batch)
+
+    monkeypatch.setattr(hub.fanout, "_send", send_for_long)
+    reader = Reader(subscribe(hub))
+    gevent.sleep(0.01)
+    numbers = [str(n) for n in range(200)]
+    for number in numbers:
+        publish(hub, number)
+        gevent.sleep(0)
+    assert reader.await_data(200) == numbers
+    with gevent.Timeout(10):
+        while sum(passes) < 200:
+            gevent.sleep(0.001)
+    assert len(passes) < 20
+    reader.leave()
+
+
+@pytest.mark.parametrize(
+    ("limits", "pours"),
+    [
+        ({"_GATHERING": 60, "_POURING": 60, "_BATCH_BYTES": 1}, 0),  # more waits than fits
+        ({"_GATHERING": 60, "_POURING": 60, "_FEW": 0}, 5),  # a burst that is over
+        ({"_GATHERING": 0.1, "_PAUSE": 0.02, "_BATCH_BYTES": 1 << 30}, 5000),  # one without an end
+        ({"_GATHERING": 0.01, "_POURING": 60}, 0),  # nothing more comes
+    ],
+)
+def test_a_rest_ends(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], pours: int
+) -> None:
+    gevent.killall(hub._tasks)
+    fanout, began = hub.fanout, time.monotonic()
+    for name, limit in limits.items():
+        monkeypatch.setattr(f"webapp.hub.dispatcher.{name}", limit)
+    fanout.window.append(publish(hub, "a", "b"))
+    rest = gevent.spawn(fanout._gathered, began, 60)
+    while pours and not rest.ready():
+        pours -= 1
+        fanout.window.append(publish(hub, "more"))
+        fanout._arrived.set()
+        gevent.sleep(0.005)
+    assert rest.get(timeout=10)
+    assert time.monotonic() < began + 10
+
+
+def test_publishers_that_are_faster_than_the_follower_wait_and_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = LaggingBroker()
+    hub = make_hub(broker)
+    publish(hub, *["x" * 1000] * 1500)
+    gevent.sleep(0)
+    waiting = gevent.spawn(publish, hub, "waits")
+    gevent.sleep(0.01)
+    assert not waiting.dead
+    broker.released.set()
+    waiting.join(10)
+    assert waiting.value
+    gevent.sleep(0.05)
+    broker.released.clear()
+    publish(hub, *["x" * 1000] * 1500)
+    monkeypatch.setattr("webapp.brokers.memory._PUBLISH_TIMEOUT_S", 0.01)
+    with pytest.raises(ServiceUnavailable):
+        publish(hub, "gives up")
+    broker.released.set()
+    hub.stop()
+
+
+def test_a_follower_that_always_fails_is_told_and_not_silent(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.tasks._LONGEST_PAUSE_S", 0.001)
+
+    class Broken(MemoryBroker):
+        def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+            raise RuntimeError(str(after))
+
+    hub = make_hub(Broken(10, 1000, 10))
+    hub.start()
+    with gevent.Timeout(PATIENCE):
+        while not hub.failed:
+            gevent.sleep(0.001)
+    assert "the hub is broken" in caplog.text
+    hub.stop()

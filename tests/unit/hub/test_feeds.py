@@ -1,0 +1,61 @@
+"""Feeds: subscribers of the same topics share frames."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import gevent
+
+from support.hub import Reader, publish, subscribe
+from webapp.auth.authorizer import Grant
+from webapp.core import sse
+from webapp.core.events import Draft, Event, EventId
+from webapp.hub.feeds import Feed
+from webapp.hub.history import Start
+
+if TYPE_CHECKING:
+    from webapp.hub.hub import Hub
+
+
+def test_readers_of_the_same_topics_share_one_feed(hub: Hub) -> None:
+    readers = [Reader(subscribe(hub, "a", "b")), Reader(subscribe(hub, "b", "a"))]
+    readers += [Reader(subscribe(hub, "a"))]
+    gevent.sleep(0.01)
+    assert len(hub._feeds) == 2
+    for reader in readers:
+        reader.leave()
+
+
+def test_an_envelope_is_made_once_for_all_feeds_that_may_see_the_same_topics() -> None:
+    draft = Draft(topics=("a", "b"), data="x", private=True)
+    event, nobody = Event(EventId(1, 0), draft), frozenset[str]()
+    made: dict[EventId, bytes] = {}
+    feeds = [
+        Feed(frozenset({"*"}), granted, envelope=envelope)
+        for envelope in (False, True)
+        for granted in (nobody | {"*"}, nobody | {"a", "b"}, nobody | {"b", "other"})
+    ]
+    *plain, one, same, part = [feed.frames([event], made) for feed in feeds]
+    assert set(plain) == {event.frame}
+    assert (one, list(made.values())) == (same, [one])
+    [told, partly] = [json.loads(next(sse.decode([frame])).data) for frame in (one, part)]
+    assert (told["topic"], told["topics"]) == ("a", ["a", "b"])
+    assert (partly["topic"], partly["topics"]) == ("b", ["b"])
+
+
+def test_readers_with_and_without_envelopes_have_a_feed_each(hub: Hub) -> None:
+    grant, topics = Grant(), frozenset({"t"})
+    readers = [
+        Reader(hub.subscribe(topics, grant, Start(), envelope=it)) for it in (True, True, False)
+    ]
+    gevent.sleep(0.01)
+    assert len(hub._feeds) == 2
+    [event] = publish(hub, "x")
+    about = f'"time":{event.position.ms},"private":false,"data":"x"'
+    text = f'{{"id":"{event.id}","topic":"t","topics":["t"],"type":null,{about}}}'
+    assert [reader.await_data(1) for reader in readers[:2]] == [[text], [text]]
+    assert readers[2].await_data(1) == ["x"]
+    for reader in readers:
+        reader.leave()
+    assert not list(hub._feeds)

@@ -1,0 +1,196 @@
+"""History: where a stream begins, and what is read from the event log for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gevent
+
+from support.hub import LaggingBroker, Reader, make_hub, publish, subscribe
+from support.waiting import one_of_three
+from webapp.brokers.base import Gap
+from webapp.brokers.memory import MemoryBroker
+from webapp.core import sse
+from webapp.core.events import Draft, Event, EventId
+from webapp.errors import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from webapp.hub.hub import Hub
+
+
+def test_a_cursor_that_this_process_has_only_not_reached_is_no_reason_for_a_reset() -> None:
+    broker = LaggingBroker()
+    hub = make_hub(broker)
+    events = publish(hub, "a", "b", "c")
+    gevent.sleep(0)
+    assert hub.fanout.window.head < events[0].position
+    reader = Reader(subscribe(hub, cursor=events[1].id))
+    gevent.sleep(0.01)
+    broker.released.set()
+    assert reader.await_data(1) == ["c"]
+    assert [m.type for m in reader.messages()] == ["hub.open", "message"]
+    assert reader.messages()[0].id == events[1].id
+    reader.leave()
+    hub.stop()
+
+
+class CountingBroker(MemoryBroker):
+    """A log that counts how often it is read."""
+
+    def __init__(self) -> None:
+        super().__init__(10_000, 1 << 20, 3600)
+        self.asked = 0
+
+    def read(self, after: EventId, max_bytes: int) -> list[Event]:
+        self.asked += 1
+        return super().read(after, max_bytes)
+
+    def position_of(self, id: str) -> EventId | None:
+        self.asked += 1
+        return super().position_of(id)
+
+
+def test_a_thousand_readers_that_come_back_after_a_deploy_do_not_ask_the_log() -> None:
+    broker = CountingBroker()
+    events = broker.append([Draft(topics=("t",), data=str(n), id=f"id {n}") for n in range(100)])
+    hub = make_hub(broker)  # of the process that was deployed
+    hub.start()
+    cursors = [str(events[50].position), events[50].id]
+    readers = [Reader(subscribe(hub, cursor=cursors[n % 2])) for n in range(1000)]
+    for reader in readers:
+        assert reader.await_data(49) == [str(n) for n in range(51, 100)]
+    assert broker.asked == 0
+    for reader in readers:
+        reader.leave()
+    hub.stop()
+
+
+def test_the_newest_of_a_rare_topic_are_not_looked_for_in_all_of_the_log() -> None:
+    hub = make_hub(window_events=100)
+    publish(hub, "long ago", topic="rare")
+    publish(hub, *map(str, range(2000)))
+    [newest] = publish(hub, "lately", topic="rare")
+    with gevent.Timeout(10):
+        while hub.fanout.window.head < newest.position:
+            gevent.sleep(0.001)
+    readers = [Reader(subscribe(hub, "rare", last=last)) for last in (1, 2)]
+    publish(hub, "now", topic="rare")
+    for reader in readers:
+        assert reader.await_data(2) == ["lately", "now"]
+        reader.leave()
+    hub.stop()
+
+
+class SlowBroker(MemoryBroker):
+    """A log that takes its time for a page, and may be away."""
+
+    away = False
+    reads = reading = most = 0
+
+    def read(self, after: EventId, max_bytes: int) -> list[Event]:
+        self.reads, self.reading = self.reads + 1, self.reading + 1
+        self.most = max(self.most, self.reading)
+        gevent.sleep(0.03)
+        self.reading -= 1
+        if self.away:
+            detail = "It is away."
+            raise ServiceUnavailable(detail, "Wait.")
+        return super().read(after, max_bytes)
+
+
+def test_of_many_readers_that_catch_up_few_read_the_log_at_once_or_wait_for_it_in_vain() -> None:
+    assert one_of_three(reads_in_vain, lambda reads: reads < 20) < 20
+
+
+def reads_in_vain() -> int:
+    """Let many readers catch up with a log that is away for a while."""
+    broker = SlowBroker(10_000, 1 << 30, 3600)
+    broker.append([Draft(topics=("t",), data=str(n)) for n in range(100)])
+    hub = make_hub(broker, window_events=10, heartbeat=0.5)
+    broker.away = True
+    readers = [Reader(subscribe(hub, cursor="earliest")) for _ in range(50)]
+    with gevent.Timeout(10):
+        while not all(sse.HEARTBEAT in reader.raw for reader in readers):
+            gevent.sleep(0.001)
+    reads = broker.reads
+    broker.away = False
+    for reader in readers:
+        assert reader.await_data(100) == [str(n) for n in range(100)]
+        reader.leave()
+    assert broker.most == 2
+    hub.stop()
+    return reads
+
+
+def test_a_reader_that_looks_through_a_long_past_for_nothing_hears_how_far_it_is() -> None:
+    hub = make_hub(SlowBroker(10_000, 1 << 30, 3600), window_events=100, heartbeat=0.02)
+    events = publish(hub, *map(str, range(9000)))
+    reader = Reader(subscribe(hub, "rare", cursor="earliest"))
+    with gevent.Timeout(10):
+        while reader.subscription not in reader.subscription.feed.parked:
+            gevent.sleep(0.001)
+    marks = [EventId.parse(m.id) for m in reader.messages() if m.type == "hub.mark"]
+    assert marks == sorted(set(marks))  # type: ignore[type-var] # all are places
+    assert marks
+    assert any(event.position == marks[0] for event in events)
+    reader.leave()
+    hub.stop()
+
+
+class TornBroker(MemoryBroker):
+    """A log that loses its end where it is told to."""
+
+    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+        for events in super().follow(after):
+            assert not isinstance(events, Gap)
+            torn = events[-1].draft.data == "torn"
+            yield Gap(events[-1].position, "unknown") if torn else events
+
+
+def test_every_reader_is_told_of_a_gap_in_the_log_and_goes_on_after_it() -> None:
+    hub = make_hub(TornBroker(10_000, 1 << 20, 3600))
+    hub.start()
+    readers = [Reader(subscribe(hub)) for _ in range(3)]
+    gevent.sleep(0)
+    publish(hub, "before")
+    for reader in readers:
+        reader.await_data(1)
+    [torn] = publish(hub, "torn")
+    gevent.sleep(0.01)
+    publish(hub, "after")
+    for reader in readers:
+        reader.await_data(2)
+        messages = [(m.type, m.data) for m in reader.messages()[1:]]
+        reset = ("hub.reset", '{"reason": "unknown"}')
+        assert messages == [("message", "before"), reset, ("message", "after")]
+        assert reader.messages()[2].id == str(torn.position)
+        reader.leave()
+    hub.stop()
+
+
+def test_a_reader_that_heartbeats_wake_is_not_behind_what_it_does_not_see() -> None:
+    hub = make_hub(window_events=4, history_events=4, heartbeat=0.01)
+    reader = Reader(subscribe(hub, "quiet"))
+    for _ in range(30):
+        publish(hub, "unseen", "unseen", topic="busy")
+        gevent.sleep(0.005)
+    publish(hub, "seen", topic="quiet")
+    assert reader.await_data(1) == ["seen"]
+    assert sse.HEARTBEAT in reader.raw
+    assert "hub.reset" not in {m.type for m in reader.messages()}
+    reader.leave()
+    hub.stop()
+
+
+def test_counting_what_was_missed_does_not_hold_up_the_first_bytes(hub: Hub) -> None:
+    start = publish(hub, "first")[0].id
+    publish(hub, *map(str, range(100)))
+    gevent.sleep(0.01)
+    few = next(subscribe(hub, cursor=start).frames())
+    publish(hub, *map(str, range(1000)))
+    gevent.sleep(0.01)
+    many = next(subscribe(hub, cursor=start).frames())
+    assert b'"replay": 100,' in few
+    assert b'"replay": null,' in many
