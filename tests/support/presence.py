@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from support.stream import Stream
 
 PATH = "/.well-known/mercure/subscriptions"
-
-
 EVENTS = PATH + "{/topic}{/subscriber}"
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-
 START = 5  # seconds in which a worker is started on a busy machine
 
 

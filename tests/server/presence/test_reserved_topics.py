@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-
 TENANT = ["/{tenant}/{room}/{user}", "/{room}", "/{tenant}/{room}", "{/path*}", "{+path}"]
 
 

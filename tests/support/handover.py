@@ -1,0 +1,235 @@
+"""Streams over real sockets, whose bytes move only when a test lets them.
+
+The sockets' buffers hold next to nothing, so that writes come out short. Nothing waits for a clock:
+the loop turns only when a test lets it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections import deque
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import gevent
+import pytest
+from gevent.socket import socketpair
+
+from webapp.auth.authorizer import Grant
+from webapp.core.events import Draft, EventId
+from webapp.core.sse import Payload
+from webapp.hub.history import Start
+from webapp.server.connection import ClientConnection
+
+if TYPE_CHECKING:
+    from webapp.core.events import Event
+    from webapp.hub.hub import Hub
+
+ALL = 1 << 16
+PLENTY = 1000  # rounds in which all must come to rest, and more events than a search publishes
+FRAME = re.compile(
+    rb":\n|(?:retry: \d+\n)?(?:event: (hub\.\w+)\n)?(?:id: (\d+-\d+)\n)?data: (.*)\n\n"
+)
+
+
+def poll(_: float = 0) -> None:
+    """Let the loop turn once as a whole; `gevent.sleep(0)` looks at no socket."""
+    gevent.idle(2)
+
+
+class Way(NamedTuple):
+    """How a stream is served and read."""
+
+    direct: bool = True  # else a server that waits for its client writes what is yielded
+    chunked: bool = True
+    fast: bool = True  # the client reads all that comes; else only what a rule lets it
+    envelope: bool = False
+
+
+class Stream:
+    """One connection: the server's side as gunicorn has it, and what its client read."""
+
+    open: ClassVar[list[Stream]] = []
+
+    def __init__(
+        self, hub: Hub, way: Way, topics: frozenset[str], granted: frozenset[str], start: Start
+    ) -> None:
+        self.way = way
+        grant = Grant(subscribe=granted)
+        self.subscription = hub.subscribe(topics, grant, start, envelope=way.envelope)
+        self.position = self.subscription.cursor
+        self.raw = b""
+        self.over = False
+        self._client, server = socketpair()
+        self._client.setblocking(False)  # noqa: FBT003 - the socket's own
+        self._server: Any = ClientConnection(server, hub.settings)
+        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is
+        self._server.begin_body(SimpleNamespace(version=(1, int(way.chunked))))
+        self.task = gevent.spawn(self._serve)
+        self.open.append(self)
+
+    def _serve(self) -> None:
+        frames: Any = self.subscription.frames(self._server if self.way.direct else None)
+        try:
+            for frame in frames:
+                self._server.sendall(Payload(frame).chunked if self.way.chunked else frame)
+            if self.way.chunked:
+                self._server.sendall(Payload(b"").chunked)
+        except BrokenPipeError:
+            pass
+        finally:
+            frames.close()
+            self._server.close()
+
+    def read(self, size: int) -> bool:
+        """Read some bytes; return whether there was anything, the end included."""
+        if self.over:
+            return False
+        try:
+            data = self._client.recv(size)
+        except BlockingIOError:
+            return False
+        self.raw += data
+        self.over = not data
+        return True
+
+    def body(self) -> bytes:
+        """Return what has arrived of the body."""
+        if not self.way.chunked:
+            return self.raw
+        body, raw = b"", self.raw
+        while b"\r\n" in raw:
+            head, raw = raw.split(b"\r\n", 1)
+            size = int(head, 16)
+            body += raw[:size]
+            assert b"\r\n".startswith(raw[size : size + 2])
+            raw = raw[size + 2 :]
+        return body
+
+    def hang_up(self) -> None:
+        self.over = True
+        self._client.close()
+
+    @classmethod
+    def close_all(cls) -> None:
+        for stream in cls.open:
+            stream.hang_up()
+            stream.task.kill()
+            stream._server.close()
+        cls.open.clear()
+
+
+A, AB, EVERYTHING, NOTHING = map(frozenset[str], ("a", "ab", "*", ""))
+DIRECT, NOW = Way(), Start()
+
+
+class Reader:
+    """A client over all its connections, and the events that it is owed."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        way: Way = DIRECT,
+        topics: frozenset[str] = A,
+        granted: frozenset[str] = NOTHING,
+        start: Start = NOW,
+    ) -> None:
+        self.way = way
+        self.owed: deque[Event] = deque()
+        self.names: list[bytes] = []  # of all frames; events have none
+        self.marks: list[EventId] = []
+        self.torn = False  # whether only a part of a frame has arrived
+        self.streams: list[Stream] = []
+        self._hub, self._topics, self._granted = hub, topics, granted
+        self._connect(start)
+        self.position = self.stream.position  # the newest id that it knows
+
+    @property
+    def stream(self) -> Stream:
+        return self.streams[-1]
+
+    def _connect(self, start: Start) -> None:
+        self.streams.append(Stream(self._hub, self.way, self._topics, self._granted, start))
+        self._parsed = self._events = 0
+
+    def come_back(self) -> None:
+        self.stream.hang_up()
+        self._connect(Start(cursor=str(self.position)))
+
+    def matches(self, event: Event) -> bool:
+        topics = set(event.draft.topics)
+        public = not event.draft.private or bool(self._granted & topics)
+        return public and bool(self._topics & {"*", *topics})
+
+    def read(self, size: int = ALL) -> bool:
+        """Read some bytes; return whether there was anything."""
+        if not self.stream.read(size):
+            return False
+        body = self.stream.body()
+        while frame := FRAME.match(body, self._parsed):
+            self._parsed = frame.end()
+            name, position, data = frame.groups()
+            if data is not None:
+                self._take(name or b"", EventId.parse((position or b"").decode()), data.decode())
+        self.torn = len(body) > self._parsed
+        if self.stream.over:
+            assert (self.names[-1], self.torn) == (b"hub.bye", False)
+            assert self._events == self.stream.subscription.sent
+        return True
+
+    def _opened(self, data: str) -> str:
+        return str(json.loads(data)["data"]) if self.way.envelope else data
+
+    def _take(self, name: bytes, position: EventId | None, data: str) -> None:
+        self.names.append(name)
+        if position is None:
+            assert name == b"hub.open"  # a reset follows, and has it
+            return
+        assert position >= self.position
+        if not name:
+            event = self.owed.popleft()
+            assert (position, self._opened(data)) == (event.position, event.draft.data)
+            self._events += 1
+        elif name == b"hub.mark":
+            assert position > self.position
+            self.marks.append(position)
+        elif name == b"hub.reset":
+            assert position <= self._hub.broker.bounds().floor
+            while self.owed and self.owed[0].position <= position:
+                self.owed.popleft()
+        else:
+            assert name in {b"hub.open", b"hub.bye"}
+        self.position = position
+
+
+def draft(topics: str, data: str = "", *, private: bool = False) -> Draft:
+    return Draft(topics=tuple(topics), data=data, private=private)
+
+
+def publish(hub: Hub, readers: list[Reader], *drafts: Draft) -> list[Event]:
+    """Publish; from now on the readers are owed it."""
+    events = hub.publish(drafts)
+    for reader in readers:
+        reader.owed.extend(filter(reader.matches, events))
+    return events
+
+
+def beat(hub: Hub) -> None:
+    for subscription in list(hub._members):
+        subscription.beat()
+
+
+def come_to_rest(readers: list[Reader], *, come_back: bool = False) -> None:
+    """Read, and let the loop turn, until nothing moves any more."""
+    still = 0
+    for _ in range(PLENTY):
+        for reader in readers:
+            if reader.stream.over and come_back:
+                reader.come_back()
+        still = 0 if sum(reader.read() for reader in readers) else still + 1
+        gevent.idle()
+        if still == 3:
+            return
+    pytest.fail("it does not come to rest")

@@ -1,0 +1,16 @@
+"""A loop that turns only when a test lets it."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.handover import PLENTY, poll
+
+
+@pytest.fixture(name="no_clock")
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the loop does when work gives way, and for how long, is for a test to say."""
+    monkeypatch.setattr("webapp.hub.dispatcher._SHORT", PLENTY)
+    monkeypatch.setattr("webapp.scheduling._SLICE", PLENTY)
+    monkeypatch.setattr("webapp.scheduling.yield_to_loop", poll)
+    monkeypatch.setattr("webapp.hub.subscriber.yield_to_loop", poll)

@@ -1,0 +1,229 @@
+"""Subscribers that park, catch up, and are sent marks, step by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+
+from support.handover import (
+    AB,
+    ALL,
+    EVERYTHING,
+    PLENTY,
+    A,
+    Reader,
+    Stream,
+    Way,
+    beat,
+    come_to_rest,
+    draft,
+    poll,
+    publish,
+)
+from support.hub import make_hub
+from webapp.brokers.base import Gap
+from webapp.core.events import EventId
+from webapp.hub.history import Start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from webapp.hub.feeds import Feed
+    from webapp.hub.history import Found
+    from webapp.hub.hub import Hub
+    from webapp.hub.read_queue import Reading
+    from webapp.scheduling import TimeSlice
+
+pytestmark = pytest.mark.usefixtures("no_clock")
+
+
+@pytest.fixture(name="hub")
+def _hub() -> Iterator[Hub]:
+    hub = make_hub(window_events=8, history_events=8, heartbeat=3600)
+    hub.start()
+    yield hub
+    Stream.close_all()
+    hub.stop()
+
+
+def test_a_reader_parks_in_the_breath_in_which_it_found_nothing_more(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gevent.killall(hub._tasks)
+    look = hub.history.look
+
+    def look_before_an_event(feed: Feed, reading: Reading, after: EventId) -> Found:
+        if not (found := look(feed, reading, after)).more and not hub.fanout.window:
+            gevent.spawn(deliver)
+        return found
+
+    def deliver() -> None:  # what the follower and the dispatcher do
+        events = publish(hub, [reader], draft("a"))
+        hub.fanout.window.append(events)
+        hub.fanout._send(events)
+        hub.fanout.dispatched_up_to = events[-1].position
+
+    monkeypatch.setattr(hub.history, "look", look_before_an_event)
+    reader = Reader(hub)
+    come_to_rest([reader])
+    assert hub.fanout.window
+    assert not reader.owed
+
+
+def test_a_reader_that_parks_within_the_next_batch_is_given_its_rest(hub: Hub) -> None:
+    gevent.killall(hub._tasks)
+    batch = hub.publish([draft("a"), draft("a")])
+    hub.fanout.window.append(batch[:1])
+    reader = Reader(hub)
+    reader.owed.append(batch[1])
+    come_to_rest([reader])
+    hub.fanout.window.append(batch[1:])
+    hub.fanout._send(batch)
+    assert reader.read()
+    assert not reader.owed
+    hub.fanout._send(batch)
+    hub.fanout.dispatched_up_to = reader.position
+    for _ in range(2):
+        hub.fanout.renew()
+    assert not reader.read()  # it has all and knows the newest place
+
+
+def test_what_fits_its_buffer_does_not_wake_a_reader(hub: Hub) -> None:
+    reader = Reader(hub)
+    come_to_rest([reader])
+    publish(hub, [reader], *[draft("a")] * 3)
+    for _ in range(30):
+        gevent.sleep(0)
+        subscription = reader.stream.subscription
+        assert subscription in subscription.feed.parked
+    assert reader.read()
+    assert not reader.owed
+
+
+def test_a_reader_that_ends_while_it_catches_up_is_told_how_far_it_came(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 1)
+    hub.publish([draft("b")] * 8)
+    gevent.idle()
+    reader = Reader(hub, start=Start(cursor="earliest"))
+    subscription = reader.stream.subscription
+    while subscription.cursor == reader.position:
+        gevent.sleep(0)
+    subscription.end("kicked")
+    subscription.end("drain")
+    come_to_rest([reader])
+    assert subscription.reason == "kicked"
+    assert reader.position < hub.fanout.window.head
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_half_a_window_that_a_reader_does_not_see_is_worth_a_mark(
+    hub: Hub, *, direct: bool
+) -> None:
+    quiet, busy = Reader(hub, Way(direct=direct)), Reader(hub, topics=EVERYTHING)
+    both = [quiet, busy]
+    come_to_rest(both)
+    positions = []
+    for _ in range(12):
+        positions += [event.position for event in publish(hub, both, draft("b"))]
+        come_to_rest(both)
+        if direct:
+            beat(hub)  # which tells nobody of a place
+    assert quiet.marks == positions[3::4]
+    # Of a batch it knows the event that it saw; who was woken by it looks when it parks again.
+    [_, unseen] = publish(hub, both, draft("a"), draft("b"))
+    come_to_rest(both)
+    [_, last] = publish(hub, both, draft("b"), draft("b"))
+    come_to_rest(both)
+    assert quiet.marks[3:] == [last.position if direct else unseen.position]
+    assert busy.marks == []
+    assert b"hub.reset" not in quiet.names
+
+
+def test_no_mark_is_older_than_what_its_reader_was_told_meanwhile(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = [Reader(hub), Reader(hub)]
+    come_to_rest(readers)
+
+    def meanwhile(_: TimeSlice) -> None:
+        monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", lambda _: None)
+        publish(hub, readers, draft("a"))
+        publish(hub, readers, *[draft("b")] * 4)
+        gevent.idle()
+
+    monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
+    hub.fanout.renew()
+    come_to_rest(readers)
+    assert not any(reader.owed for reader in readers)
+
+
+def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = [Reader(hub), Reader(hub)]
+    come_to_rest(readers)
+    publish(hub, readers, *[draft("b")] * 8)
+    come_to_rest(readers)
+
+    def meanwhile(_: TimeSlice) -> None:
+        monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", lambda _: None)
+        hub.fanout._skip(Gap(EventId(1, 0), "unknown"))
+        gevent.idle()
+
+    monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
+    hub.fanout.renew()
+    for reader in readers:
+        assert reader.stream.read(ALL)
+        assert reader.stream.raw.count(b"hub.reset") == 1
+        assert b"hub.mark" not in reader.stream.raw.split(b"hub.reset")[1]
+
+
+def test_a_reader_cut_before_it_is_told_of_a_loss_is_told_when_it_comes_back(hub: Hub) -> None:
+    reader = Reader(hub)
+    come_to_rest([reader])
+    reader.stream.hang_up()
+    publish(hub, [reader], *[draft("a")] * 20)
+    reader.come_back()
+    gevent.idle()
+    while reader.names[1:] != [b"hub.open"]:
+        reader.read(1)
+    reader.come_back()
+    come_to_rest([reader])
+    assert b"hub.reset" in reader.names
+    assert not reader.owed
+
+
+def turns(done: Callable[[], bool]) -> int:
+    """Count how often the loop turns until something is done."""
+    for count in range(PLENTY):
+        if done():
+            return count
+        poll()
+    pytest.fail("it is never done")
+
+
+def test_work_on_many_lets_the_loop_turn_at_each_of_them(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = [Reader(hub, topics=topics) for topics in (A, AB, EVERYTHING) for _ in range(4)]
+    come_to_rest(readers)
+    monkeypatch.setattr("webapp.scheduling._SLICE", -1)
+    *_, last = publish(hub, readers, *[draft("a")] * 5)
+    assert turns(lambda: hub.fanout.dispatched_up_to == last.position) >= 5 * 3 + 12
+    assert turns(gevent.spawn(hub.fanout.renew).ready) >= 12
+
+
+@pytest.mark.parametrize(("slice_", "page"), [(-1, ALL), (PLENTY, 1)])
+def test_a_reader_that_catches_up_lets_the_loop_turn(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, slice_: float, page: int
+) -> None:
+    monkeypatch.setattr("webapp.scheduling._SLICE", slice_)
+    monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", page)
+    hub.publish([draft("b")] * 8)
+    gevent.idle()
+    subscription = Reader(hub, start=Start(cursor="earliest")).stream.subscription
+    assert turns(lambda: subscription in subscription.feed.parked) >= 8
