@@ -36,10 +36,18 @@ class TimeSlice:
 
     def __init__(self) -> None:
         self._since = monotonic()
+        self._worked = 0.0  # seconds before the last yield to the loop
+
+    @property
+    def worked(self) -> float:
+        """Seconds of work so far, without the time in which others ran."""
+        return self._worked + monotonic() - self._since
 
     def checkpoint(self) -> None:
         """Let others run if a slice of time has passed."""
-        if monotonic() - self._since > _SLICE:
+        worked = monotonic() - self._since
+        if worked > _SLICE:
+            self._worked += worked
             yield_to_loop()
             self._since = monotonic()
 

@@ -25,6 +25,7 @@ from webapp.core import topics
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.topics import Selectors
 from webapp.errors import ServiceUnavailable, TooManyRequests
+from webapp.hub import read_queue
 from webapp.hub.feeds import Feed
 from webapp.hub.history import Start
 from webapp.hub.read_queue import Left, Reading, Turns
@@ -113,6 +114,95 @@ def test_who_may_not_go_on_lets_others_pass() -> None:
     assert had == ["b", "a"]
 
 
+def test_clients_share_the_time_of_turns_and_not_their_number() -> None:
+    now = 0.0
+    turns = Turns(1, lambda _: True, lambda: now)
+    had: list[str] = []
+
+    def read(client: str, seconds: float) -> None:
+        nonlocal now
+        with turns.turn(Reading(client), EventId(1, 0)):
+            had.append(client)
+            now += seconds
+
+    with turns.turn(Reading("first"), EventId(0, 0)):
+        tasks = [gevent.spawn(read, "long", 1.0) for _ in range(20)]
+        tasks += [gevent.spawn(read, "short", 0.01) for _ in range(20)]
+        gevent.sleep(0)
+    gevent.joinall(tasks, timeout=PATIENCE, raise_error=True)
+    assert had.index("short") == 1
+    assert had[:22].count("short") == 20
+    assert not turns._used
+
+
+def test_the_queue_keeps_nothing_of_those_who_left_it() -> None:
+    turns = Turns(1, lambda _: True)
+    reading = Reading("waits")
+
+    def give_up(reading: Reading) -> None:
+        with pytest.raises(Left):
+            turns._await(reading)
+
+    with turns.turn(Reading("first"), EventId(0, 0)):
+        for number in range(5000):
+            one = Reading(str(number))
+            gevent.spawn(give_up, one)
+            gevent.sleep(0)
+            one.cancel()
+            gevent.sleep(0)
+        waits = gevent.spawn(turns._await, reading)
+        gevent.sleep(0)
+        assert list(turns._waiting) == list(turns._number) == ["waits"]
+        assert len(turns._order) < 2 * read_queue._REMEMBERED_CLIENTS
+    waits.join(PATIENCE)
+    turns._end(reading, 0.0)
+    assert not turns._used
+
+
+def test_a_turn_ends_in_time_and_the_next_one_goes_on(
+    slow: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = publish(slow, *"abcde")
+    until_read(slow, events)
+    monkeypatch.setattr("webapp.hub.history.TURN_S", -1)
+    feed, reading = Feed(frozenset({"t"}), NOBODY, envelope=False), Reading("a")
+    found, upto = [], slow.fanout.window.floor
+    for event in events:
+        look = slow.history.look(feed, reading, upto)
+        found += look.seen
+        upto = look.upto
+        assert upto == event.position
+    assert found == events
+    start = slow.history.position(Start(last=3), feed, reading)[0]
+    assert start == events[1].position
+
+
+def test_to_look_back_takes_as_many_events_a_turn_as_its_time_allows(
+    slow: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = publish(slow, *map(str, range(999)))
+    until_read(slow, events)
+    monkeypatch.setattr("webapp.hub.history.TURN_S", 1e9)
+    monkeypatch.setattr("webapp.hub.history._SCAN", 10)
+    granted = slow.history._turns._granted
+    feed = Feed(frozenset({"t"}), NOBODY, envelope=False)
+    start = slow.history.position(Start(last=900), feed, Reading("a"))[0]
+    assert start == events[98].position
+    assert slow.history._turns._granted - granted <= 3
+
+
+def test_a_count_that_would_take_long_is_not_begun(
+    slow: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = [[str(number)] for number in range(9)] + [list(map(str, range(600)))]
+    events = slow.publish([Draft(topics=tuple(it)) for it in topics])
+    until_read(slow, events)
+    one, two = (Feed(frozenset({it}), NOBODY, envelope=False) for it in ("{a}", "{a}{b}"))
+    assert slow.history.count(one, slow.fanout.window.floor) == 10
+    monkeypatch.setattr(two, "matches", lambda _: pytest.fail("it is matched"))
+    assert slow.history.count(two, slow.fanout.window.floor) is None
+
+
 # Before the first byte
 
 
@@ -154,6 +244,12 @@ def _slow() -> Iterator[Hub]:
     hub.start()
     yield hub
     hub.stop()
+
+
+def until_read(hub: Hub, events: list[Event]) -> None:
+    with gevent.Timeout(PATIENCE):
+        while hub.fanout.window.head < events[-1].position:
+            gevent.sleep(0.001)
 
 
 def opened(hub: Hub, connection: Any, start: Start) -> gevent.Greenlet[..., Any]:

@@ -42,6 +42,11 @@ class Feed:
         self.parked: set[Subscriber] = set()
 
     @cached_property
+    def variables(self) -> int:
+        """How many its templates name."""
+        return self.asked.variables
+
+    @cached_property
     def listed(self) -> str:
         """Its selectors as JSON, in order."""
         return json.dumps(sorted(self.selectors))
@@ -60,6 +65,10 @@ class Feed:
         except Exception as error:  # noqa: BLE001 - it is left out for this feed only
             skip("feed", error)
             return False
+
+    def work(self, event: Event) -> int:
+        """Return what it takes to match an event, as topics times variables."""
+        return len(event.draft.topics) * self.variables
 
     def permits(self, event: Event) -> bool:
         """Whether its readers may see the event; it yields to the loop as `matches` does."""

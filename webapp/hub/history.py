@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ..brokers.base import Gap
 from ..core.events import EventId
 from ..errors import ServiceUnavailable
-from ..scheduling import cooperative
-from .read_queue import Turns
+from ..scheduling import TimeSlice
+from .read_queue import TURN_S, Turns
 from .replays import Replays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..brokers.base import Bounds, Broker
     from ..core.events import Event
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 PAGE_BYTES = 64 << 10  # what a reader that catches up holds at once
+_SCAN_PAGE_BYTES = 16 << 10  # where URI templates are matched, so that a turn ends in time
 _COUNTED = 500  # events that a first answer is held up for
-_COUNTING_S = 0.02  # for so long
+_COUNTED_WORK = 1000  # as `Feed.work` has it, for the same
+_COUNTING_S = 0.002  # for so long
 _SCAN = 256  # events looked at in one step backwards
 _AT_ONCE = 2  # readers that read a page: hundreds at once would keep all others from the loop
 
@@ -87,35 +89,30 @@ class History:
             return Found([], after, more=False)
         with self._turns.turn(reading, after):
             after = feed.skip(after)
-            page = self.page(after, reading.asked)
+            page = self._page(after, reading.asked, _page_bytes(feed))
             if page.gap or not page.events:
                 return Found([], after, bool(page.gap), page.gap)
-            seen = []
-            for event in cooperative(page.events):
-                reading.check()
-                if feed.matches(event):
-                    seen.append(event)
-            upto = page.events[-1].position
+            seen, upto = _matched(feed, page.events, reading)
         if not seen:
             feed.note_blank(after, upto)
         return Found(seen, upto, more=True)
 
-    def page(self, after: EventId, asked: float | None = None) -> Page:
+    def _page(self, after: EventId, asked: float, max_bytes: int) -> Page:
         """Return the next events after a place; none means that it is the head, this instant.
 
-        :param asked: when it was asked for, a monotonic time; None: now.
+        :param asked: when it was asked for, a monotonic time.
+        :param max_bytes: about how many bytes of events.
         """
-        asked = monotonic() if asked is None else asked
         while after < self._window.floor:
-            events, bounds = self._ask(asked, self._read, after)
+            events, bounds = self._ask(asked, self._read, after, max_bytes)
             if bounds.floor > after:
                 return Page([], Gap(bounds.floor, "aged"))
             if events:
                 return Page(events)
-        return Page(self._window.after(after, PAGE_BYTES))
+        return Page(self._window.after(after, max_bytes))
 
-    def _read(self, after: EventId) -> tuple[list[Event], Bounds]:
-        events = self._broker.read(after, PAGE_BYTES)
+    def _read(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
+        events = self._broker.read(after, max_bytes)
         # Asked after the page was read: what was trimmed in between is told, not hidden.
         return events, self._broker.bounds()
 
@@ -139,8 +136,10 @@ class History:
         missed = self._window.after(after, PAGE_BYTES)
         if len(missed) > _COUNTED or (missed and missed[-1].position < self._window.head):
             return None
+        if sum(map(feed.work, missed)) > _COUNTED_WORK:
+            return None
         number, until = 0, monotonic() + _COUNTING_S
-        for event in cooperative(missed):
+        for event in missed:
             number += feed.matches(event)
             if monotonic() > until:
                 return None
@@ -205,22 +204,35 @@ class History:
                     return self._ask(reading.asked, self._broker.bounds).floor
         position = position.next(0)
         while count and others < 1:
+            began = position
             with self._turns.turn(reading, position):
-                events = self._before(position, _SCAN, reading)
-                for event in cooperative(events[::-1]):
-                    reading.check()
+                for event in self._backwards(position, reading):
                     position = event.position
-                    if feed.matches(event):
-                        count -= 1
-                        if not count:
-                            break
-                    else:
+                    if not feed.matches(event):
                         others += self._window.fraction_of([event])
-                if not events:
-                    break
-                events = []  # not to be held while others have their turns
+                        continue
+                    count -= 1
+                    if not count:
+                        break
+            if position == began:
+                break
         with self._turns.turn(reading, position):
             return self._place_before(position, reading)
+
+    def _backwards(self, position: EventId, reading: Reading) -> Iterator[Event]:
+        """Yield events before a position, the newest first, until the time of a turn has passed."""
+        turn = TimeSlice()
+        while events := self._before(position, _SCAN, reading):
+            pace = TimeSlice()  # to read them may take as long as a turn
+            for event in reversed(events):
+                reading.check()
+                yield event
+                pace.checkpoint()
+                if pace.worked > TURN_S:
+                    return
+            if turn.worked > TURN_S:
+                return
+            position = events[0].position
 
     def _place_before(self, position: EventId, reading: Reading) -> EventId:
         events = self._before(position, 1, reading)
@@ -229,3 +241,24 @@ class History:
     def _before(self, position: EventId, limit: int, reading: Reading) -> list[Event]:
         at_hand = self._window.before(position, limit)
         return at_hand or self._ask(reading.asked, self._broker.before, position, limit, PAGE_BYTES)
+
+
+def _page_bytes(feed: Feed) -> int:
+    return min(PAGE_BYTES, _SCAN_PAGE_BYTES) if feed.asked.templates else PAGE_BYTES
+
+
+def _matched(feed: Feed, events: Sequence[Event], reading: Reading) -> tuple[list[Event], EventId]:
+    """Return what a feed's readers see of some events, and up to where that is all: as far as the
+    time of a turn goes.
+    """
+    pace, upto = TimeSlice(), events[-1].position
+    seen: list[Event] = []
+    for event in events:
+        reading.check()
+        if feed.matches(event):
+            seen.append(event)
+        pace.checkpoint()
+        if pace.worked > TURN_S:
+            upto = event.position
+            break
+    return seen, upto

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from heapq import heapify, heappop, heappush
+from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,10 @@ from ..core.events import EventId
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_FROM_THE_START = 4  # of so many turns, one is given to who waits longest
+TURN_S = 0.004
+"""Seconds of work after which a turn should end."""
+_FROM_THE_START = 4  # of so many turns, one is given to the reading that waits longest
+_REMEMBERED_CLIENTS = 1000  # that are forgotten only when there are more
 _NOWHERE = EventId(0, 0)
 
 
@@ -54,19 +59,31 @@ class Reading:
 
 
 class Turns:
-    """A fair queue: clients take turns, and of one client's readings the newest place comes first,
-    since it is the one that is soon done. Each fourth turn is for the one that waits longest.
+    """A fair queue: clients share the time that turns take, so the client that has used the least
+    comes first. Of one client's readings the one with the newest position comes first, since it is
+    soon done. Each fourth turn is for the one that waits longest.
 
-    :param try_write: how many have their turn at the same time.
+    :param free: how many have their turn at the same time.
     :param may: whether a client may have one now; after a change `go_on` must be called.
+    :param clock: seconds that only go forward.
     """
 
-    def __init__(self, try_write: int, may: Callable[[str], bool]) -> None:
-        self._free = try_write
+    def __init__(
+        self, free: int, may: Callable[[str], bool], clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._all = self._free = free
         self._may = may
-        # The client that waits longest for a turn first; of its readings the oldest first.
+        self._clock = clock
+        # By client, of its readings the oldest first.
         self._waiting: dict[str, dict[Reading, None]] = {}
-        self._given = 0
+        # The clients that wait, by what they had used when they were queued and a number. An entry
+        # counts only with its client's newest number.
+        self._order: list[tuple[float, int, str]] = []
+        self._number: dict[str, int] = {}
+        self._numbers = count()
+        self._used: dict[str, float] = {}  # seconds by client; at least `_least_used` counts
+        self._least_used = 0.0  # of the client that had the last turn
+        self._granted = 0
 
     @contextmanager
     def turn(self, reading: Reading, position: EventId) -> Iterator[None]:
@@ -78,14 +95,15 @@ class Turns:
         reading.check()
         reading.position, reading.asked = position, monotonic()
         self._await(reading)
+        began = self._clock()
         try:
             yield
         finally:
-            reading.granted = False
-            self._free += 1
-            self.go_on()
+            self._end(reading, self._clock() - began)
 
     def _await(self, reading: Reading) -> None:
+        if reading.client not in self._waiting:
+            self._queue(reading.client)
         self._waiting.setdefault(reading.client, {})[reading] = None
         self.go_on()
         try:
@@ -94,39 +112,67 @@ class Turns:
                 reading.signal.clear()
                 reading.check()
         except BaseException:
-            self._give_back(reading)
+            if reading.granted:
+                self._end(reading, 0.0)
+            else:
+                self._forget(reading)
             raise
 
-    def _give_back(self, reading: Reading) -> None:
-        if reading.granted:
-            reading.granted = False
-            self._free += 1
-            self.go_on()
-        else:
-            self._forget(reading)
+    def _end(self, reading: Reading, seconds: float) -> None:
+        reading.granted = False
+        self._used[reading.client] = self._used.get(reading.client, 0.0) + seconds - TURN_S
+        self._free += 1
+        self.go_on()
+        if self._free == self._all and not self._waiting:
+            self._used.clear()  # no client had to wait for another
+        elif len(self._used) > 2 * len(self._waiting) + _REMEMBERED_CLIENTS:
+            least = self._least_used
+            self._used = {client: used for client, used in self._used.items() if used > least}
 
     def go_on(self) -> None:
         """Give turns to those that may have one."""
-        while self._free and (reading := self._next()):
-            self._free -= 1
-            self._forget(reading)
-            reading.granted = True
-            reading.signal.set()
+        refused: list[str] = []
+        while self._free and self._order:
+            used, number, client = heappop(self._order)
+            if self._number.get(client) != number:
+                continue
+            if self._used.get(client, 0.0) > used:  # it has used more since
+                self._queue(client)
+            elif self._may(client):
+                self._grant(client)
+            else:
+                refused.append(client)
+        for client in refused:
+            self._queue(client)
 
-    def _next(self) -> Reading | None:
-        for client, readings in self._waiting.items():
-            if self._may(client):
-                self._given += 1
-                if self._given % _FROM_THE_START == 0:
-                    return next(iter(readings))
-                return max(readings, key=_position)
-        return None
+    def _queue(self, client: str) -> None:
+        used = self._used[client] = max(self._used.get(client, 0.0), self._least_used)
+        number = self._number[client] = next(self._numbers)
+        heappush(self._order, (used, number, client))
+        if len(self._order) > 2 * len(self._number) + _REMEMBERED_CLIENTS:
+            self._order = [it for it in self._order if self._number.get(it[2]) == it[1]]
+            heapify(self._order)
+
+    def _grant(self, client: str) -> None:
+        self._free -= 1
+        self._granted += 1
+        self._least_used = max(self._least_used, self._used[client])
+        # Until it ends, a turn counts as one of the usual length.
+        self._used[client] += TURN_S
+        readings = self._waiting[client]
+        oldest = self._granted % _FROM_THE_START == 0
+        reading = next(iter(readings)) if oldest else max(readings, key=_position)
+        self._forget(reading)
+        if client in self._waiting:
+            self._queue(client)
+        reading.granted = True
+        reading.signal.set()
 
     def _forget(self, reading: Reading) -> None:
-        readings = self._waiting.pop(reading.client)
+        readings = self._waiting[reading.client]
         del readings[reading]
-        if readings:  # behind all other clients
-            self._waiting[reading.client] = readings
+        if not readings:
+            del self._waiting[reading.client], self._number[reading.client]
 
 
 def _position(reading: Reading) -> EventId:
