@@ -239,7 +239,9 @@ class History:
         return events[0].position if events else self._ask(reading.asked, self._broker.bounds).floor
 
     def _before(self, position: EventId, limit: int, reading: Reading) -> list[Event]:
-        at_hand = self._window.before(position, limit)
+        # The log may already hold more than the window.
+        known = position <= self._window.head.next(0)
+        at_hand = self._window.before(position, limit) if known else []
         return at_hand or self._ask(reading.asked, self._broker.before, position, limit, PAGE_BYTES)
 
 
