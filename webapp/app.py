@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.demo:
         hub.observers.append(Demo(hub))
     app.url_map.merge_slashes = False  # its redirects would be pages
-    if settings.local:  # then it is not served where others can reach it
+    if settings.loopback_only:  # then it is not served where others can reach it
         app.before_request(error_handlers.reject_foreign_hosts)
         if not Server.is_ours:
             exposure.guard(app, settings, end_at_once)
@@ -77,7 +77,7 @@ def load() -> Flask:
         return create_app()
     app = or_end(create_app)
     settings: Settings = app.extensions["tidings"].settings
-    if settings.local:
+    if settings.loopback_only:
         # A thread of the system, because the server may block gevent's loop.
         start = monkey.get_original("_thread", "start_new_thread")
         start(_check_sockets, (settings, monkey.get_original("time", "sleep")))

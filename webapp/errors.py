@@ -1,19 +1,19 @@
-"""The tree of deliberate failures: each knows its HTTP status and how to mend it.
+"""The exceptions of Tidings. Each has an HTTP status, what was wrong, and how to fix it.
 
     TidingsError
-    ├── Misconfigured     the hub does not start
-    ├── Invalid       400 the request says something the hub cannot do
-    ├── Unauthorized  401 no token, or not a valid one
-    ├── Forbidden     403 the token does not grant what was asked
-    ├── NotFound      404 it is not there, or not any more
-    ├── TimedOut      408 the body stopped arriving
-    ├── Conflict      409 the id is taken by other content
-    ├── TooLarge      413 over a limit that the message names
-    ├── Unreadable    415 a body of a kind the hub does not read
-    ├── TooMany       429 more at once, or faster, than one client may
-    └── Unavailable   503 the log is away, the hub is full or stopping
+    ├── Misconfigured             the hub does not start
+    ├── BadRequest            400 the request asks for something the hub cannot do
+    ├── Unauthorized          401 no token, or not a valid one
+    ├── Forbidden             403 the token does not grant what the request asks for
+    ├── NotFound              404 there is no such thing, or not any more
+    ├── RequestTimeout        408 the body stopped arriving
+    ├── Conflict              409 the id is taken by an event with other content
+    ├── ContentTooLarge       413 over a limit, which the message names
+    ├── UnsupportedMediaType  415 a kind of body that the hub does not read
+    ├── TooManyRequests       429 one client has too much at once, or is too fast
+    └── ServiceUnavailable    503 the event log is unavailable, the hub is full or stopping
 
-They are raised where the failure is known and become HTTP at one edge (`webapp.create_app`).
+They are raised where the failure is found. `views.error_handlers` turns them into responses.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 class TidingsError(Exception):
     """A failure with a remedy.
 
-    :param detail: what was wrong, without repeating what the client sent.
-    :param remedy: what to do about it, in one imperative sentence.
-    :param extra: further members of the problem document (RFC 9457, section 3.2); `reason`
-        among them says what limit it was, where the class does not.
+    :param detail: what was wrong, without what the client sent.
+    :param remedy: how to fix it, in one imperative sentence.
+    :param extra: further members of the problem document (RFC 9457, section 3.2). A `reason` among
+        them replaces that of the class.
     """
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     reason: str = "internal"
-    """By what it is counted, a word of few."""
+    """Value of the metric label `reason`; one of a small fixed set."""
     headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, detail: str, remedy: str, **extra: Any) -> None:
@@ -49,12 +49,12 @@ class TidingsError(Exception):
         self.reason = extra.get("reason", self.reason)
 
     def problem(self) -> dict[str, Any]:
-        """Return the problem document: `application/problem+json`, RFC 9457."""
+        """Return the problem document (`application/problem+json`, RFC 9457)."""
         return problem(self.status, self.title, self.detail, self.remedy, **self.extra)
 
 
 def problem(status: int, title: str, detail: str, remedy: str, **extra: Any) -> dict[str, Any]:
-    """Return a problem document (RFC 9457) with the remedy as a member of its own."""
+    """Return a problem document (RFC 9457), with the member `remedy` in addition."""
     return {
         "type": "about:blank",
         "title": title,
@@ -66,13 +66,13 @@ def problem(status: int, title: str, detail: str, remedy: str, **extra: Any) -> 
 
 
 class Misconfigured(TidingsError):
-    """The settings contradict each other or the place they run in; the hub does not start."""
+    """A setting is wrong, or contradicts another or the environment. The hub does not start."""
 
     title = "Misconfigured"
 
 
 class BadRequest(TidingsError):
-    """The request says something that the hub cannot do."""
+    """The request asks for something that the hub cannot do."""
 
     status = 400
     title = "Bad request"
@@ -80,7 +80,7 @@ class BadRequest(TidingsError):
 
 
 class Unauthorized(TidingsError):
-    """A token is needed and there is none, or it is not valid."""
+    """The request needs a token and has none, or one that is not valid."""
 
     status = 401
     title = "Unauthorized"
@@ -89,7 +89,7 @@ class Unauthorized(TidingsError):
 
 
 class Forbidden(TidingsError):
-    """The token is valid and does not grant what was asked."""
+    """The token is valid but does not grant what the request asks for."""
 
     status = 403
     title = "Forbidden"
@@ -97,7 +97,7 @@ class Forbidden(TidingsError):
 
 
 class NotFound(TidingsError):
-    """What the request is about is not there."""
+    """There is nothing at the request's path, or not any more."""
 
     status = 404
     title = "Not found"
@@ -113,7 +113,7 @@ class RequestTimeout(TidingsError):
 
 
 class Conflict(TidingsError):
-    """The publisher's own id is taken by an event with other content."""
+    """The custom id is taken by an event with other content."""
 
     status = 409
     title = "Conflict"
@@ -121,7 +121,7 @@ class Conflict(TidingsError):
 
 
 class ContentTooLarge(TidingsError):
-    """Something is over a limit; the detail names the limit and its setting."""
+    """Something is over a limit. The detail names the limit and its setting."""
 
     status = 413
     title = "Content too large"
@@ -137,9 +137,9 @@ class UnsupportedMediaType(TidingsError):
 
 
 class TooManyRequests(TidingsError):
-    """One client has more at once, or is faster, than it may.
+    """One client has too much open at once, or is too fast.
 
-    :param wait: seconds after which it may try again, said in Retry-After (RFC 6585, section 4).
+    :param wait: seconds after which it may try again, for Retry-After (RFC 6585, section 4).
     """
 
     status = 429
@@ -151,7 +151,7 @@ class TooManyRequests(TidingsError):
 
 
 class ServiceUnavailable(TidingsError):
-    """The log cannot be reached, or the hub is full or stopping: try again later."""
+    """The event log is unavailable, or the hub is full or stopping. Trying again later may help."""
 
     status = 503
     title = "Service unavailable"

@@ -138,7 +138,7 @@ def test_without_the_configuration_memory_has_one_worker_only(tmp_path: Path) ->
     env = {"TIDINGS_BROKER_URL": "memory://"}
     arguments = ["--chdir", str(tmp_path), "-k", OURS, "-b", "127.0.0.1:0"]
     with elsewhere(tmp_path, *arguments, "-w", "2", **env) as (process, log):
-        ended(process, log, "2 workers would each have a log of their own")
+        ended(process, log, "2 workers would each have an event log of their own")
     with elsewhere(tmp_path, *arguments, **env) as started, named(*started) as server:
         server.process.send_signal(signal.SIGTTIN)
         until(lambda: "One worker only" in server.log, "it is taken back")

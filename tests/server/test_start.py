@@ -119,6 +119,31 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         Settings.from_env({"TIDINGS_MAX_AGE": text})
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("PORT", "Did you mean PORT?"),
+        ("WORKERS", "Did you mean WEB_CONCURRENCY?"),
+        ("JWT_SECRET", "Did you mean TIDINGS_JWT_KEY?"),
+        ("HISTORY_EVENT", "Did you mean TIDINGS_HISTORY_EVENTS?"),
+        ("SERVICE_HOST", "Leave it out."),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        Settings.from_env({f"TIDINGS_{name}": "1"})
+    assert refused.value.remedy.startswith(meant)
+
+
+def test_a_refusal_repeats_a_value_but_never_a_secret() -> None:
+    with pytest.raises(Misconfigured, match="TIDINGS_RETRY='soon\\\\x1b' is not valid"):
+        Settings.from_env({"TIDINGS_RETRY": "soon\x1b"})
+    for name in ("JWT_KEY", "PUBLISHER_JWT_KEY", "SUBSCRIBER_JWT_KEY", "JWKS_URL", "BROKER_URL"):
+        with pytest.raises(Misconfigured, match=f"TIDINGS_{name} is not valid") as refused:
+            Settings.from_env({f"TIDINGS_{name}": "hidden"})
+        assert "hidden" not in str(refused.value)
+
+
 NO_ORIGINS = ["example.com", "https://a.example/path", "https://a/, b", "https://me@a.example"]
 PATTERNS = ["https://*.example.com", "https://(a|b).example", "https://a?.example", "http://[a-z]"]
 
