@@ -1,0 +1,31 @@
+"""A hub for the module's tests, and a context for their tabs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, BrowserContext
+
+    from support.server import Server
+
+
+@pytest.fixture(name="context")
+def _context(chromium: Browser) -> Iterator[BrowserContext]:
+    """A browser without anything from before; a page may not complain."""
+    context = chromium.new_context()
+    complaints: list[str] = []
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    yield context
+    context.close()
+    assert complaints == []
+
+
+@pytest.fixture(name="hub", scope="module")
+def _hub(serve: Callable[..., Server]) -> Server:
+    """A hub that is quick to say that it is there, and to have others back."""
+    return serve(TIDINGS_DEMO="0", TIDINGS_HEARTBEAT="0.2", TIDINGS_RETRY="0.1")
