@@ -239,3 +239,7 @@ def strike(hubs: list[Server], write: Callable[[Any], None], item: Any) -> None:
 def path_of(topic: str) -> str:
     """Return what presence lists a topic under."""
     return f"/.well-known/mercure/subscriptions/{quote(topic, safe='')}"
+
+
+WATCHED = f"{path_of('')[:-1]}{{/topic}}{{/subscriber}}"
+LONG = "/" * 1024

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
-from gevent.event import Event as Signal
 
 from webapp.auth.authorizer import Grant
+from webapp.core.events import Event
+from webapp.hub.history import Start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from webapp.hub.hub import Hub
+
+from typing import TYPE_CHECKING
+
+from gevent.event import Event as Signal
+
 from webapp.brokers.memory import MemoryBroker
 from webapp.core import sse
-from webapp.core.events import Draft, Event, EventId
-from webapp.hub.history import Start
+from webapp.core.events import Draft, EventId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
     from webapp.brokers.base import Gap
     from webapp.hub.hub import Hub
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from webapp.config.settings import Settings
 from webapp.hub.hub import Hub
@@ -84,3 +94,7 @@ class LaggingBroker(MemoryBroker):
         for events in super().follow(after):
             self.released.wait()
             yield events
+
+
+def alive(hub: Hub) -> bool:
+    return not hub.failed and not any(task.dead for task in hub._tasks)

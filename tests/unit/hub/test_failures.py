@@ -1,0 +1,91 @@
+"""A fault of one stream, event or observer ends nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import pytest
+
+from support.hub import Reader, alive, publish, subscribe
+from support.waiting import PATIENCE
+from webapp.auth.authorizer import Grant
+from webapp.core.events import Event
+from webapp.hub.history import Start
+
+if TYPE_CHECKING:
+    from webapp.hub.hub import Hub
+
+
+def test_a_socket_that_fails_in_an_unknown_way_ends_its_own_stream_only(hub: Hub) -> None:
+    readers = [Reader(subscribe(hub, "t")) for _ in range(3)]
+    gevent.sleep(0.01)
+
+    def fail(_: object, __: bytes) -> int:
+        raise RuntimeError
+
+    readers[1].subscription.send = fail
+    publish(hub, "a", "b")
+    assert readers[0].await_data(2) == readers[2].await_data(2) == ["a", "b"]
+    readers[1].task.join(PATIENCE)
+    assert readers[1].subscription.reason == "error"
+    assert alive(hub)
+
+
+def test_an_event_that_a_feed_cannot_form_is_left_out_for_that_feed_only(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Reader(subscribe(hub, "t"))
+    wrapped = Reader(hub.subscribe(frozenset({"t"}), Grant(), Start(), envelope=True))
+    gevent.sleep(0.01)
+    form = Event.envelope_frame
+
+    def fail(event: Event, topics: tuple[str, ...]) -> bytes:
+        if event.draft.data == "bad":
+            raise RuntimeError
+        return form(event, topics)
+
+    monkeypatch.setattr(Event, "envelope_frame", fail)
+    publish(hub, "a", "bad", "b")
+    publish(hub, "c")
+    assert plain.await_data(4) == ["a", "bad", "b", "c"]
+    assert [json.loads(it)["data"] for it in wrapped.await_data(3)] == ["a", "b", "c"]
+    assert alive(hub)
+
+
+@pytest.mark.parametrize("parts", ["frames", "_send"])
+def test_what_the_dispatcher_cannot_give_is_read_by_the_subscribers_themselves(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, parts: str
+) -> None:
+    readers = [Reader(subscribe(hub, it)) for it in ("t", "t", "u")]
+    gevent.sleep(0.01)
+    failed = []
+
+    def once(*_: Any) -> Any:
+        failed.append(1)
+        monkeypatch.undo()
+        raise RuntimeError
+
+    monkeypatch.setattr(
+        f"webapp.hub.{'feeds.Feed' if parts == 'frames' else 'dispatcher.Dispatcher'}.{parts}", once
+    )
+    publish(hub, "a")
+    publish(hub, "b", topic="u")
+    publish(hub, "c")
+    assert readers[0].await_data(2) == readers[1].await_data(2) == ["a", "c"]
+    assert readers[2].await_data(1) == ["b"]
+    assert failed
+    assert alive(hub)
+
+
+def test_an_observer_that_fails_leaves_nobody_counted(hub: Hub) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    hub.observers.insert(0, fail)
+    reader = Reader(subscribe(hub, "t"))
+    publish(hub, "a")
+    gevent.sleep(0.01)
+    reader.leave()
+    assert len(hub) == 0

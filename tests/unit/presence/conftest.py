@@ -1,0 +1,31 @@
+"""A hub with presence, in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.hub import make_hub
+from webapp.brokers.memory_presence import MemoryPresenceStore
+from webapp.presence.service import Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from webapp.hub.hub import Hub
+
+
+@pytest.fixture(name="roster")
+def _roster() -> MemoryPresenceStore:
+    return MemoryPresenceStore()
+
+
+@pytest.fixture(name="hub")
+def _hub(roster: MemoryPresenceStore) -> Iterator[Hub]:
+    hub = make_hub()
+    hub.presence = Presence(hub, roster, lease=0.6)
+    hub.observers.append(hub.presence)
+    hub.start()
+    yield hub
+    hub.stop()
