@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask_cors import CORS
 from gevent import monkey
 
 from .auth.authorizer import Authorizer
@@ -20,9 +19,19 @@ from .errors import Misconfigured
 from .hub.demo import Demo
 from .hub.hub import Hub
 from .presence.service import Presence
-from .views import error_handlers, events, health, openapi, origins, pages, presence
+from .views import (
+    error_handlers,
+    health,
+    openapi,
+    origins,
+    pages,
+    presence,
+    publish,
+    subscribe,
+)
 from .views.client_address import behind
 from .views.flask_app import HubFlask
+from .views.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
 
 _WATCH_S = 60.0
 _LOOK_EVERY_S = 0.05
-_CURSOR_HEADERS = ("Last-Event-ID", "Mercure-Last-Event-ID")
+_VIEWS = (subscribe, publish, health, openapi, pages)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -46,28 +55,27 @@ def create_app(settings: Settings | None = None) -> Flask:
     templates = Path(__file__).parent.parent / "templates"
     app = HubFlask(__name__, template_folder=str(templates))
     hub = Hub(connect(settings), settings, _max_readers(settings))
-    app.extensions["tidings"] = hub
-    if settings.trusted_proxies:
-        app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
+    authorizer = Authorizer(settings)
+    if settings.auth_enabled:
+        _add_presence(hub, authorizer)
     if settings.demo:
         hub.observers.append(Demo(hub))
-    app.url_map.merge_slashes = False  # its redirects would be pages
+    app.extensions["tidings"] = Services.of(hub, authorizer, hub.presence)
+    if settings.trusted_proxies:
+        app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
+    app.url_map.merge_slashes = False  # a redirect to the merged path would be an HTML page
     if settings.loopback_only:  # then it is not served where others can reach it
         app.before_request(error_handlers.reject_foreign_hosts)
         if not Server.is_ours:
             exposure.guard(app, settings, end_at_once)
     error_handlers.init_app(app)
     app.after_request(pages.set_nosniff)
-    authority = Authorizer(settings)
+    for module in _VIEWS:
+        app.register_blueprint(module.bp)
     if settings.auth_enabled:
-        _add_presence(app, hub, authority)
-    app.register_blueprint(events.make_blueprint(hub, authority, settings))
-    app.register_blueprint(health.make_blueprint(hub, authority))
-    app.register_blueprint(openapi.make_blueprint(settings))
-    app.register_blueprint(pages.bp)
+        app.register_blueprint(presence.bp)
     if settings.cors_origins:
-        app.after_request(origins.without_credentials)
-        _allow_origins(app, settings.cors_origins)
+        origins.allow_reading(app, settings.cors_origins)
     return app
 
 
@@ -97,13 +105,12 @@ def _check_sockets(settings: Settings, sleep: Callable[[float], None]) -> None:
         end_at_once(error)
 
 
-def _add_presence(app: Flask, hub: Hub, authority: Authorizer) -> None:
-    """List the subscribers for those whose token grants it, and let them be disconnected."""
+def _add_presence(hub: Hub, authorizer: Authorizer) -> None:
+    """List the subscribers for clients whose token grants it, and let them be disconnected."""
     settings = hub.settings
     hub.presence = Presence(hub, connect_presence(settings, hub.broker), settings.presence_lease)
     hub.observers.append(hub.presence)
-    authority.is_revoked = hub.presence.is_revoked
-    app.register_blueprint(presence.make_blueprint(hub, hub.presence, authority, settings))
+    authorizer.is_revoked = hub.presence.is_revoked
 
 
 def _max_readers(settings: Settings) -> int:
@@ -115,16 +122,3 @@ def _max_readers(settings: Settings) -> int:
 def _with_max_pipes(settings: Settings) -> Settings:
     most = file_limit() // 10 if settings.max_pipes is None else settings.max_pipes
     return replace(settings, max_pipes=most)
-
-
-def _allow_origins(app: Flask, allowed: tuple[str, ...]) -> None:
-    CORS(
-        app,
-        origins=origins.patterns(allowed),
-        allow_headers=["Authorization", "Cache-Control", "Content-Type", *_CURSOR_HEADERS],
-        expose_headers=["Link", *_CURSOR_HEADERS],
-        methods=["GET", "HEAD", "POST", "OPTIONS"],
-        supports_credentials="*" not in allowed,
-        send_wildcard=False,
-        max_age=86400,
-    )

@@ -32,8 +32,7 @@ from webapp.cli import main
 from webapp.config.settings import PREFIX, Settings
 from webapp.core import events
 from webapp.presence import changes
-from webapp.views import bodies, forms, json_values, multipart
-from webapp.views import events as event_views
+from webapp.views import bodies, drafts, forms, json_values, multipart, subscribe_query
 
 if TYPE_CHECKING:
     from support.doc_pages import Block
@@ -207,13 +206,13 @@ LIMITS = {
     "topics of an event": events.MAX_TOPICS,
     "topic or type": events.MAX_NAME_CHARS,
     "id or cursor": events.MAX_ID_CHARS,
-    "events in a JSON array": bodies.MAX_BATCH,
+    "events in a JSON array": drafts.MAX_BATCH,
     "values in a JSON text": json_values.MAX_VALUES,
-    "characters of a number in JSON": json_values._LONG,
-    "headers of a part of a multipart form": multipart._MAX_HEAD >> 10,
+    "characters of a number in JSON": json_values._MAX_NUMBER_CHARS,
+    "headers of a part of a multipart form": multipart._MAX_HEADER_BYTES >> 10,
     "fields of a form or query": forms._MAX_FIELDS,
-    "unfinished bodies of one worker, together": bodies.MOST_ARRIVING,
-    "topics of a stream": event_views.MAX_SELECTORS,
+    "unfinished bodies of one worker, together": bodies.MAX_UNFINISHED,
+    "topics of a stream": subscribe_query.MAX_SELECTORS,
     "subscribers that a worker lists in presence": changes.MOST_BYTES >> 20,
     "revoked tokens": presence_base.MAX_REVOKED,
     "revoked subjects": presence_base.MAX_REVOKED,

@@ -19,7 +19,7 @@ from webapp.core.events import Draft, Event, EventId
 from webapp.core.sse import ServerSentEvent
 from webapp.core.topics import Selector
 from webapp.errors import TidingsError
-from webapp.views import bodies
+from webapp.views.drafts import from_line
 
 if TYPE_CHECKING:
     import random
@@ -108,7 +108,7 @@ def drafts(rng: random.Random) -> str:
     line = json.dumps(event(rng)).encode()
     if rng.random() < 0.3:
         line = mutate(rng, line, WORDS)
-    draft = attempt(bodies.parse_line, line, rng.choice(["events", None]))
+    draft = attempt(from_line, line, rng.choice(["events", None]))
     if isinstance(draft, TidingsError):
         assert draft.status == 400, line
         return "refused"

@@ -29,9 +29,10 @@ from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 from webapp.errors import BadRequest, ContentTooLarge, ServiceUnavailable, TooManyRequests
 from webapp.hub.quota import StreamQuota
-from webapp.views import error_handlers, events, forms, json_values
+from webapp.views import error_handlers, forms, json_values, publish
 from webapp.views.client_address import behind, client
 from webapp.views.rate_limit import Rate
+from webapp.views.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -270,9 +271,9 @@ def test_no_refusal_is_a_traceback(limited: Server) -> None:
 def _app() -> Iterator[Flask]:
     hub = make_hub(jwt_key=(KEY,), publish_rate=0.001)
     app = Flask("one rate")
-    app.extensions["tidings"] = hub
+    app.extensions["tidings"] = Services.of(hub, Authorizer(hub.settings))
     error_handlers.init_app(app)
-    app.register_blueprint(events.make_blueprint(hub, Authorizer(hub.settings), hub.settings))
+    app.register_blueprint(publish.bp)
     yield app
     hub.stop()
 
@@ -299,7 +300,7 @@ def test_the_rate_is_the_tokens_however_it_is_written(app: Flask) -> None:
     assert statuses[:2] == [200, 429]
     assert set(statuses[2:]) <= {401, 429}
     assert publish(second, "192.0.2.9") == 200
-    hub = app.extensions["tidings"]
+    hub = app.extensions["tidings"].hub
     hub.measure()
     assert hub.metrics.totals()["refused"]["rate"] == statuses.count(429)
 
@@ -380,13 +381,13 @@ def test_numbers_have_an_end(number: str) -> None:
 
 @given(st.binary(max_size=40) | st.text(alphabet="a%4=&+1c3é", max_size=40).map(str.encode))
 def test_forms_are_read_as_python_reads_them(text: bytes) -> None:
-    size, forms._ESCAPES = forms._ESCAPES, 4
+    size, forms._STEP_BYTES = forms._STEP_BYTES, 4
     try:
-        mine = forms._pairs(text, "form")
+        mine = forms._parse_pairs(text, "form")
     except BadRequest:
         return
     finally:
-        forms._ESCAPES = size
+        forms._STEP_BYTES = size
     try:
         theirs = parse_qsl(text.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:

@@ -365,7 +365,7 @@ def test_a_log_that_is_away_or_hangs_holds_nothing_up(
 
         def looks() -> float:
             began = time.monotonic()
-            assert "does not answer within" in readiness(server, 503)
+            assert "did not answer within" in readiness(server, 503)
             assert scrape(server)["tidings_log_up", ""] == 0
             return time.monotonic() - began
 

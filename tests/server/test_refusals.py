@@ -115,7 +115,10 @@ def test_what_no_field_of_an_event_may_be_is_refused(
 
 NO_EVENTS = ("", "null", "[]", f'"{MARK}"', f'[["{MARK}"]]', f'{{"data":"{MARK}"')
 NO_DATA = ("NaN", "-Infinity", "1e999", "9" * 5000, "[" * 90_000, '"\\ud800"', '{"\\udfff":1}')
-BAD_EVENTS = (f'{{"{MARK}":1}}', f'[{{"data":"{MARK}"}},{{"data":"{MARK}"}},{{"type":"hub.x"}}]')
+BAD_EVENTS = (
+    f'{{"other":"{MARK}"}}',
+    f'[{{"data":"{MARK}"}},{{"data":"{MARK}"}},{{"type":"hub.x"}}]',
+)
 CHUNKS = ("ff\r\n%", "5\r\n%\r\n", "x\r\n%", "2\r\n%\r\n0\r\n\r\n", "5\r\n%\r\n0\r\n%\r\n\r\n")
 NO_FORM = (MARK, "data=mk7zq\udcff", "data=mk7zq%ff", "data=mk7zq%ed%a0%80")
 DATA = 'Content-Disposition: form-data; name="data"'
@@ -155,6 +158,39 @@ BODIES: Attacks = {
 @pytest.mark.parametrize(("status", "attack"), BODIES.values(), ids=BODIES)
 def test_a_body_that_is_no_event_is_refused(target: Target, status: int, attack: bytes) -> None:
     target.is_revoked(attack, status)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("event", "type"), ("Topic", "topic"), ("dta", "data"), ("message", "data"), ("zzz", None)],
+)
+def test_an_unknown_field_is_named_with_the_one_that_is_near(
+    target: Target, name: str, near: str | None
+) -> None:
+    document = target.is_revoked(post(JSON, json.dumps({"data": "x", name: 1})), 400)
+    assert document["detail"] == f'An event has no field "{name}".'
+    assert ("Did you mean" in document["remedy"]) == bool(near)
+    assert not near or f'Did you mean "{near}"?' in document["remedy"]
+
+
+def test_the_name_of_an_unknown_field_is_shown_in_part_and_printable(target: Target) -> None:
+    name = "\x1b[2J\x9b\u202e\ud800\n" + "a" * 10_000
+    document = target.is_revoked(post(JSON, json.dumps({name: 1})), 400)
+    assert document["detail"].isprintable()
+    assert len(document["detail"]) < 100
+
+
+@pytest.mark.parametrize("body", ['{"data": "x"}', ' [{"data": "x"}]'])
+def test_json_that_is_sent_as_a_form_is_refused_with_the_header_to_add(
+    target: Target, body: str
+) -> None:
+    document = target.is_revoked(post(FORM, body), 400)
+    assert "Content-Type: application/json" in document["remedy"]
+
+
+def test_a_refusal_is_text_that_people_can_read(target: Target) -> None:
+    _, said = target.attack(post(FORM, "x=1"))
+    assert "Send data=…" in said.decode()
 
 
 def test_no_depth_of_nesting_is_a_bug(target: Target) -> None:

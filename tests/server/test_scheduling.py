@@ -15,7 +15,7 @@ from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest, Forbidden
-from webapp.views import bodies, json_values
+from webapp.views import json_values, ndjson
 from webapp.views.ndjson import NdjsonPublisher
 
 if TYPE_CHECKING:
@@ -80,21 +80,21 @@ def test_lines_that_fail_one_by_one_let_others_run(turns: Turns) -> None:
     lines = [b'{"data": "good"}'] * TOPICS + [b'{"data": "bad"}']
     pipe = NdjsonPublisher(refuse, "t", len(lines))
     with pytest.raises(Forbidden) as raised:
-        pipe.take(lines)
+        pipe.publish_lines(lines)
     assert (pipe.published, raised.value.extra["line"]) == (TOPICS, TOPICS + 1)
     assert turns.count >= 2 * TOPICS  # each line is read, and then published
 
 
 def test_a_flood_of_line_feeds_is_taken_apart_a_little_at_a_time(turns: Turns) -> None:
     class Body:
-        def pieces(self, _: object) -> Iterator[bytes]:
+        def iter_chunks(self, _: object) -> Iterator[bytes]:
             yield b"\n" * (1 << 20)
 
     request: Any = SimpleNamespace(environ={"wsgi.input": Body()})
-    lots = list(bodies.lines(request, 1000))
+    lots = list(ndjson.lines(request, 1000))
     assert sum(map(len, lots)) == (1 << 20) + 1
     assert max(map(len, lots)) <= 64 << 10
-    NdjsonPublisher(lambda _: [], "t", 500).take(lots[0])
+    NdjsonPublisher(lambda _: [], "t", 500).publish_lines(lots[0])
     assert turns.count >= len(lots[0])
 
 

@@ -16,9 +16,7 @@ MAY_IMPORT_GEVENT = (
     "scheduling",
     "tasks",
     "auth.jwks",
-    "views.log_probe",
-    "views.ndjson",
-    "views.credentials",
+    "views.health",
     "app",
     "config.startup",
 )
@@ -60,18 +58,6 @@ def test_gevent_is_imported_only_where_something_must_wait() -> None:
         if any(i.split(".")[0] == "gevent" for i in imports(tree))
     }
     assert {it for it in users if not it.startswith(MAY_IMPORT_GEVENT)} == set()
-
-
-def test_only_the_app_has_hooks_since_others_are_not_called() -> None:
-    hooks = {"before_request", "after_request", "after_this_request", "url_value_preprocessor"}
-    hooks |= {"teardown_request", "teardown_appcontext"}
-    found = {
-        name
-        for name, tree in modules().items()
-        for node in ast.walk(tree)
-        if {getattr(node, "attr", ""), getattr(node, "id", "")} & hooks
-    }
-    assert found == {"app"}
 
 
 def test_no_file_is_longer_than_can_be_read_at_once() -> None:

@@ -59,7 +59,7 @@ class StreamWorker(CheckedWorker):
         """Load the app, find its hub, and let it follow the event log."""
         super().load_wsgi()
         app = cast("Flask", self.wsgi)
-        self.hub = app.extensions["tidings"]
+        self.hub = app.extensions["tidings"].hub
         self.settings = self.hub.settings
         limit = min(self.worker_connections, file_limit())
         self.connections = OpenConnections(self.settings, limit, self.hub.metrics.refused)

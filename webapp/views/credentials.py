@@ -1,4 +1,4 @@
-"""Where a request has its token: in a header, in the query or in a cookie."""
+"""Find the token of a request: in its Authorization header, its query or its cookies."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ COOKIE = "mercureAuthorization"
 def token_from_request(
     request: Request, args: Mapping[str, str], publish_origins: Iterable[str] = ()
 ) -> str | None:
-    """Return a request's token from the first carrier that has one, in Mercure's order.
+    """Return a request's token: the header's, else the query's, else the cookie's, as Mercure does.
 
-    :param args: the query's.
-    :param publish_origins: whose pages may publish with a cookie, beside the hub's own.
-    :raises Forbidden: a cookie would publish for a page of an origin that is not allowed.
+    :param args: the parameters of the query.
+    :param publish_origins: other origins than the hub's whose pages may publish with a cookie.
+    :raises Forbidden: a page of an origin that is not allowed would publish with a cookie.
     """
     if (header := request.environ.get("HTTP_AUTHORIZATION")) is not None:
         scheme, _, credentials = header.partition(" ")
-        # What is no bearer's token is refused as one that is not valid, not ignored.
+        # Another scheme is refused like an invalid token, not ignored.
         return credentials.strip() if scheme.lower() == "bearer" else ""
     if token := args.get("authorization"):
         return token

@@ -1,18 +1,21 @@
-"""Every refusal as `application/problem+json` (RFC 9457), whoever raised it."""
+"""Answer every error with a problem document: `application/problem+json`, RFC 9457."""
 
 from __future__ import annotations
 
 import json
 import logging
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Response, current_app, request
+from flask import Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.utils import get_host
 
+from ..core.topics import MERCURE_PATH
 from ..errors import BadRequest, TidingsError, problem
+from .services import NO_PRESENCE, current_services
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,79 +24,86 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Of our own: Werkzeug's descriptions may repeat what the client sent.
-_SAID = {
-    404: ("There is nothing at this path.", "Events are at /events; / is the page."),
-    405: ("This path does not answer this method.", "The header Allow says which it answers."),
-    413: ("The body is too large, or a form of too many parts.", "Send less at once."),
+# Not Werkzeug's descriptions, which may repeat what the client sent.
+_MESSAGES = {
+    404: ("There is nothing at this path.", "See /openapi.json for the paths of this hub."),
+    405: ("This path does not accept this method.", "Use one that the header Allow names."),
+    413: ("The body is too large, or its form has too many parts.", "Send less in one request."),
 }
-_ANOTHER = ("The request is not one that is answered here.", "Mend it and send it again.")
+_OTHER_MESSAGE = ("The hub cannot process this request.", "Correct it and send it again.")
+_OWN_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
 def init_app(app: Flask) -> None:
-    """Answer deliberate failures, Werkzeug's and bugs alike."""
-    app.register_error_handler(TidingsError, refused)
-    app.register_error_handler(HTTPException, _refused_by_werkzeug)
-    app.register_error_handler(Exception, _failed)
+    """Handle the hub's own errors, Werkzeug's, and bugs."""
+    app.register_error_handler(TidingsError, _on_tidings_error)
+    app.register_error_handler(HTTPException, _on_http_exception)
+    app.register_error_handler(Exception, _on_bug)
 
 
 def reject_foreign_hosts() -> None:
-    """Answer a laptop's own names only: a page of another site may make one up for this hub and
-    would then be of its origin (DNS rebinding).
+    """Refuse requests for other hosts than this machine's loopback names: the page of another site
+    could let its own name resolve to 127.0.0.1 and so be of the hub's origin (DNS rebinding).
 
-    :raises Invalid: the request is for another host, or for none.
+    :raises BadRequest: the request names another host, or none.
     """
     environ = request.environ
-    named = environ.get("HTTP_HOST")
-    local = _is_local(request.host) if named is None else _names_us(named)
-    # In a request line such as GET http://host/ that host is the one that counts (RFC 9112, 3.2.2).
-    if not local or not _is_local_target(environ.get("RAW_URI", "/")):
+    header = environ.get("HTTP_HOST")
+    own = _is_own_host(request.host) if header is None else _is_own_host_header(header)
+    # With a request line such as GET http://host/ that host counts (RFC 9112, section 3.2.2).
+    if not own or not _is_own_target(environ.get("RAW_URI", "/")):
         detail = "This hub answers to localhost only."
         remedy = "Use localhost; to serve other names, set TIDINGS_JWT_KEY or TIDINGS_OPEN=1."
         raise BadRequest(detail, remedy)
 
 
 @lru_cache
-def _names_us(header: str) -> bool:
-    return _is_local(get_host("http", header))  # as `request.host`, which reads it each time
+def _is_own_host_header(header: str) -> bool:
+    return _is_own_host(get_host("http", header))  # as `request.host` does at each request
 
 
-def _is_local_target(target: str) -> bool:
+def _is_own_target(target: str) -> bool:
     if target[:1] in {"/", "*"}:
         return True
-    return _is_local(target.partition("://")[2].partition("/")[0])
+    return _is_own_host(target.partition("://")[2].partition("/")[0])
 
 
 @lru_cache
-def _is_local(host: str) -> bool:
+def _is_own_host(host: str) -> bool:
     try:
-        return urlsplit(f"//{host}").hostname in {"localhost", "127.0.0.1", "::1"}
+        return urlsplit(f"//{host}").hostname in _OWN_HOSTS
     except ValueError:
         return False
 
 
-def refused(error: TidingsError) -> Response:
-    """Return a deliberate failure as an answer, and count it."""
-    current_app.extensions["tidings"].metrics.refused(error.reason)
-    return _answer(error.problem(), error.headers)
+def _on_tidings_error(error: TidingsError) -> Response:
+    current_services().hub.metrics.refused(error.reason)
+    return _respond(error.problem(), error.headers)
 
 
-def _refused_by_werkzeug(error: HTTPException) -> Response:
+def _on_http_exception(error: HTTPException) -> Response:
     status = error.code or 500
-    said = _SAID.get(status, _ANOTHER)
+    message = _MESSAGES.get(status, _OTHER_MESSAGE)
+    below_mercure = request.path.startswith(f"{MERCURE_PATH}/")
+    if status == HTTPStatus.NOT_FOUND and below_mercure and current_services().presence is None:
+        message = NO_PRESENCE
     allow = error.get_response().headers.get("Allow")
-    return _answer(problem(status, error.name, *said), {"Allow": allow} if allow else {})
+    return _respond(problem(status, error.name, *message), {"Allow": allow} if allow else {})
 
 
-def _failed(error: Exception) -> Response:
+def _on_bug(error: Exception) -> Response:
     logger.error("a bug of the hub", exc_info=error)
-    current_app.extensions["tidings"].metrics.refused(TidingsError.reason)
-    detail = "The hub failed; this is a bug, and its log says more."
-    return _answer(problem(500, "Internal error", detail, "Report it with that log."), {})
+    current_services().hub.metrics.refused(TidingsError.reason)
+    detail = "The hub has a bug, and this request met it."
+    remedy = "Report it, with the traceback in the hub's log."
+    return _respond(problem(500, "Internal error", detail, remedy), {})
 
 
-def _answer(document: dict[str, Any], headers: Mapping[str, str]) -> Response:
-    body = json.dumps(document) + "\n"
-    answer = Response(body, document["status"], dict(headers), mimetype="application/problem+json")
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+def _respond(document: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    text = json.dumps(document, ensure_ascii=False) + "\n"
+    body = text.encode(errors="backslashreplace")  # half a surrogate pair becomes JSON's \uD800
+    response = Response(
+        body, document["status"], dict(headers), mimetype="application/problem+json"
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response

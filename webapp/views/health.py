@@ -1,101 +1,141 @@
-"""What platforms and operators ask: does the hub live, can it reach its log, what does it do."""
+"""What platforms and operators ask: whether the hub works, and its numbers."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, jsonify, request
+import gevent
+from flask import Blueprint, Response, current_app, jsonify, request
 
+from ..brokers.base import Bounds
 from ..core.version import __version__
 from ..errors import ServiceUnavailable
 from ..metrics import CONTENT_TYPE, about_the_build, about_the_log
 from . import forms
 from .credentials import token_from_request
-from .log_probe import LogProbe
+from .services import current_services
 
 if TYPE_CHECKING:
-    from ..auth.authorizer import Authorizer
-    from ..brokers.base import Bounds
-    from ..hub.hub import Hub
+    from flask.blueprints import BlueprintSetupState
+
+    from ..brokers.base import Broker
 
 PROTECTED = ("/metrics", "/console/state")
-"""What a token must cover where the hub has a key; each is a topic by its path."""
+"""The paths that need a token where the hub has a key; each is a topic that it must grant."""
+_LOG_TIMEOUT_S = 1.0
+_LOG_PROBE = "tidings.log_probe"
+
+bp = Blueprint("health", __name__)
 
 
-def make_blueprint(hub: Hub, authority: Authorizer) -> Blueprint:
-    """Return the blueprint of this hub's health and of its numbers, which are the operators'."""
-    bp = Blueprint("ops", __name__)
-    views = _Views(hub, authority)
-    bp.add_url_rule("/healthz", view_func=views.healthz)
-    bp.add_url_rule("/readyz", view_func=views.readyz)
-    bp.add_url_rule("/metrics", view_func=views.metrics)
-    bp.add_url_rule("/console/state", view_func=views.state)
-    return bp
+@bp.record
+def _add_log_probe(state: BlueprintSetupState) -> None:
+    hub = state.app.extensions["tidings"].hub
+    state.app.extensions[_LOG_PROBE] = LogProbe(hub.broker)
 
 
-class _Views:
-    def __init__(self, hub: Hub, authority: Authorizer) -> None:
-        self._hub = hub
-        self._authority = authority
-        self._log = LogProbe(hub.broker)
+@bp.get("/healthz")
+def healthz() -> Response:
+    """Answer that this process lives."""
+    return Response("ok\n", mimetype="text/plain")
 
-    def healthz(self) -> Response:
-        """Say that this process answers."""
-        return Response("ok\n", mimetype="text/plain")
 
-    def readyz(self) -> Response:
-        """Say whether a request would be served here: the log answers, and nothing is ending."""
-        if self._hub.draining:
-            detail = "The hub is stopping."
-            raise ServiceUnavailable(detail, "Send requests to another one.")
-        if self._hub.failed:
-            detail = "The hub is broken."
-            raise ServiceUnavailable(detail, "Its log says why; its process will start anew.")
-        self._log.bounds()
-        return Response("ready\n", mimetype="text/plain")
+@bp.get("/readyz")
+def readyz() -> Response:
+    """Answer whether this process can serve requests: the event log answers, nothing stops."""
+    hub = current_services().hub
+    if hub.draining:
+        detail = "The hub is stopping."
+        raise ServiceUnavailable(detail, "Send the request to another worker or machine.")
+    if hub.failed:
+        detail = "The hub has failed."
+        raise ServiceUnavailable(detail, "Read the hub's log for the cause; the worker restarts.")
+    current_app.extensions[_LOG_PROBE].bounds()
+    return Response("ready\n", mimetype="text/plain")
 
-    def metrics(self) -> Response:
-        """Return the numbers for Prometheus."""
-        self._admit()
-        self._hub.measure()
-        log = about_the_log(*(self._bounds() or (None, None)))
-        text = self._hub.metrics.text([*log, about_the_build(__version__)])
-        return _fresh(Response(text, content_type=CONTENT_TYPE))
 
-    def state(self) -> Response:
-        """Return the numbers for the console."""
-        self._admit()
-        self._hub.measure()
-        bounds, settings = self._bounds(), self._hub.settings
-        log = {
-            "name": settings.broker_label,
-            "up": bounds is not None,
-            "floor": bounds and str(bounds.floor),
-            "head": bounds and str(bounds.head),
-        }
-        history = {
-            "events": settings.history_events,
-            "age": settings.history_age,
-            "bytes": settings.history_bytes,
-        }
-        totals = self._hub.metrics.totals()
-        return _fresh(
-            jsonify(version=__version__, now=time.time(), **totals, log=log, history=history)
-        )
+@bp.get("/metrics")
+def metrics() -> Response:
+    """Return the numbers for Prometheus."""
+    _authorize()
+    hub = current_services().hub
+    hub.measure()
+    log = about_the_log(*(_bounds() or (None, None)))
+    text = hub.metrics.text([*log, about_the_build(__version__)])
+    return _no_store(Response(text, content_type=CONTENT_TYPE))
 
-    def _admit(self) -> None:
-        self._authority.require_read(
-            token_from_request(request, forms.query(request)), request.path
-        )
 
-    def _bounds(self) -> Bounds | None:
+@bp.get("/console/state")
+def console_state() -> Response:
+    """Return the numbers for the console."""
+    _authorize()
+    services = current_services()
+    services.hub.measure()
+    bounds, settings = _bounds(), services.settings
+    log = {
+        "name": settings.broker_label,
+        "up": bounds is not None,
+        "floor": bounds and str(bounds.floor),
+        "head": bounds and str(bounds.head),
+    }
+    history = {
+        "events": settings.history_events,
+        "age": settings.history_age,
+        "bytes": settings.history_bytes,
+    }
+    totals = services.hub.metrics.totals()
+    return _no_store(
+        jsonify(version=__version__, now=time.time(), **totals, log=log, history=history)
+    )
+
+
+class LogProbe:
+    """Asks the event log for its bounds, once for all requests that wait for the same answer."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._call: gevent.Greenlet[[], Bounds | ServiceUnavailable] | None = None
+
+    def bounds(self) -> Bounds:
+        """Return where the event log begins and ends now.
+
+        :raises ServiceUnavailable: it cannot be reached, or does not answer within a second.
+        """
+        if self._call is None or self._call.ready():
+            self._call = gevent.spawn(self._ask)
+        call = self._call
+        call.join(_LOG_TIMEOUT_S)
+        found = call.value  # None until it has an answer
+        if isinstance(found, Bounds):
+            return found
+        if found is not None:
+            # A copy: each raise would add its frames to the traceback of a shared error.
+            raise ServiceUnavailable(found.detail, found.remedy, **found.extra)
+        detail = f"The event log did not answer within {_LOG_TIMEOUT_S:g} s."
+        remedy = "Check the load of its server or disk; the hub continues when it answers."
+        raise ServiceUnavailable(detail, remedy)
+
+    def _ask(self) -> Bounds | ServiceUnavailable:
         try:
-            return self._log.bounds()
-        except ServiceUnavailable:
-            return None
+            return self._broker.bounds()
+        except ServiceUnavailable as error:  # gevent would print what a greenlet raises
+            return error
 
 
-def _fresh(answer: Response) -> Response:
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+def _authorize() -> None:
+    token = token_from_request(request, forms.query(request))
+    current_services().authorizer.require_read(token, request.path)
+
+
+def _bounds() -> Bounds | None:
+    try:
+        found: Bounds = current_app.extensions[_LOG_PROBE].bounds()
+    except ServiceUnavailable:
+        return None
+    return found
+
+
+def _no_store(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,7 +1,7 @@
-"""JSON values, read and written while others have their turns.
+"""Read and write JSON values without holding the loop.
 
-Python's own parser and writer hold the loop until they are done: for 0.2 s each where eight
-megabytes are numbers.
+Python's own parser and writer hold it until they are done: for 0.2 s each where eight megabytes
+are numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import BadRequest, ContentTooLarge
 from ..scheduling import TimeSlice, cooperative
-from . import forms
+from .bodies import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,38 +22,43 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 Value = tuple[Any, bool]
-"""A value, and whether it is large enough to be written in turns; a pipe has one for each line."""
+"""A value, and whether it is so large that writing it must yield to the loop. A pipe has one for
+each line, so it is not a class.
+"""
 
 MAX_VALUES = 100_000  # in one JSON text
-_LONG = 1000  # characters of a number
-_LARGE = 16 << 10  # characters of a text that takes more than a few milliseconds
+_MAX_NUMBER_CHARS = 1000
+_LARGE_CHARS = 16 << 10  # a longer text takes more than a few milliseconds
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def one(body: bytes) -> Value:
-    """Return a JSON text's value.
+    """Return the value of a JSON text.
 
-    :raises Invalid: it is not JSON.
-    :raises TooLarge: it has more than `MAX_VALUES` values.
+    :raises BadRequest: it is not JSON.
+    :raises ContentTooLarge: it has more than `MAX_VALUES` values.
     """
     return _one(_text(body))
 
 
 def several(body: bytes, most: int) -> list[Value]:
-    """Return the values of a JSON array, or the one value that is no array.
+    """Return the values of a JSON array, or the single value of a text that is not an array.
 
-    :raises Invalid: it is not JSON, or an empty array.
-    :raises TooLarge: it has more than `MAX_VALUES` values, or more than `most` in the array.
+    :raises BadRequest: it is not JSON, or an empty array.
+    :raises ContentTooLarge: it has more than `MAX_VALUES` values, or the array more than `most`.
     """
-    text = _text(body)
-    start = _after_space(text, 0)
-    if text[start : start + 1] != "[":
-        return [_one(text)]
-    found = _read(partial(_up_to, most + 1), _items(text, start + 1))
-    if not 0 < len(found) <= most:
-        detail = f"A JSON array has 1 to {most} events; this one has {'more' if found else 'none'}."
-        refusal = ContentTooLarge if found else BadRequest
-        raise refusal(detail, "Send several, or an NDJSON body.", reason="batch")
+    source = _text(body)
+    start = _after_space(source, 0)
+    if source[start : start + 1] != "[":
+        return [_one(source)]
+    found = _read(partial(_up_to, most + 1), _items(source, start + 1))
+    if not found:
+        detail = "The JSON array is empty."
+        raise BadRequest(detail, f"Send 1 to {most} events in it.", reason="batch")
+    if len(found) > most:
+        detail = f"The JSON array has more than {most} events."
+        remedy = "Send several arrays, or the events as NDJSON."
+        raise ContentTooLarge(detail, remedy, reason="batch")
     return found
 
 
@@ -67,18 +72,19 @@ def written(value: Value) -> str:
     return "".join(cooperative(_ENCODER.iterencode(item))) if large else _ENCODER.encode(item)
 
 
-def _one(text: str) -> Value:
-    large = len(text) > _LARGE
-    decoder = _decoder() if large else _DECODER
-    return _read(decoder.decode, text), large
+def _one(source: str) -> Value:
+    large = len(source) > _LARGE_CHARS
+    decoder = _cooperative_decoder() if large else _DECODER
+    return _read(decoder.decode, source), large
 
 
 def _text(body: bytes) -> str:
-    text = forms.text(body)
-    if len(text) > MAX_VALUES and _parts(text) > MAX_VALUES:
+    source = text(body)
+    if len(source) > MAX_VALUES and _estimate_values(source) > MAX_VALUES:
         detail = f"The JSON has more than {MAX_VALUES} values."
-        raise ContentTooLarge(detail, "Send several, or such data as one string.", reason="values")
-    return text
+        remedy = "Split it into several requests, or send such data as one string."
+        raise ContentTooLarge(detail, remedy, reason="values")
+    return source
 
 
 def _read(parse: Callable[[S], T], source: S) -> T:
@@ -86,89 +92,93 @@ def _read(parse: Callable[[S], T], source: S) -> T:
         return parse(source)
     except json.JSONDecodeError as error:
         detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
+        remedy = 'Send a JSON object like {"data": "hello"}.'
     except (ValueError, RecursionError):
-        detail = "The body is not JSON: a number or the nesting is beyond what is read."
-    raise BadRequest(detail, 'Send a JSON object like {"data": "hello"}.')
+        detail = "The JSON has a number that is too long, or is nested too deeply."
+        remedy = "Send such a number as a string, and flatten the nesting."
+    raise BadRequest(detail, remedy)
 
 
-def _items(text: str, at: int) -> Iterator[Value]:
-    """Yield the items of an array that begins before `at`, one after the other.
+def _items(source: str, at: int) -> Iterator[Value]:
+    """Yield the items of an array one by one.
 
+    :param at: the index after the opening bracket.
     :raises ValueError: it is not JSON.
     """
-    decoder, pace = _decoder() if len(text) > _LARGE else _DECODER, TimeSlice()
-    at = _after_space(text, at)
-    more = text[at : at + 1] != "]"
+    decoder = _cooperative_decoder() if len(source) > _LARGE_CHARS else _DECODER
+    pace = TimeSlice()
+    at = _after_space(source, at)
+    more = source[at : at + 1] != "]"
     while more:
-        item, end = decoder.raw_decode(text, at)
-        yield item, end - at > _LARGE
+        item, end = decoder.raw_decode(source, at)
+        yield item, end - at > _LARGE_CHARS
         pace.checkpoint()
-        at = _after_space(text, end)
-        more = text[at : at + 1] == ","
+        at = _after_space(source, end)
+        more = source[at : at + 1] == ","
         if more:
-            at = _after_space(text, at + 1)
-    if text[at : at + 1] != "]":
+            at = _after_space(source, at + 1)
+    if source[at : at + 1] != "]":
         message = "Expecting ',' delimiter"
-        raise json.JSONDecodeError(message, text, at)
-    if (end := _after_space(text, at + 1)) != len(text):
+        raise json.JSONDecodeError(message, source, at)
+    if (end := _after_space(source, at + 1)) != len(source):
         message = "Extra data"
-        raise json.JSONDecodeError(message, text, end)
+        raise json.JSONDecodeError(message, source, end)
 
 
 def _up_to(most: int, items: Iterator[Value]) -> list[Value]:
     return [value for value, _ in zip(items, range(most), strict=False)]
 
 
-def _after_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
+def _after_space(source: str, at: int) -> int:
+    match = _SPACE.match(source, at)
     return match.end() if match else at
 
 
-def _decoder() -> json.JSONDecoder:
-    """Return what reads a large text: others have their turns between its numbers."""
+def _cooperative_decoder() -> json.JSONDecoder:
+    """Return a decoder for large texts, which yields to the loop between numbers."""
     pace = TimeSlice()
 
-    def keeping(number: Callable[[str], float]) -> Callable[[str], float]:
-        def read(digits: str) -> float:
+    def cooperating(convert: Callable[[str], float]) -> Callable[[str], float]:
+        def number(digits: str) -> float:
             pace.checkpoint()
-            return number(digits)
+            return convert(digits)
 
-        return read
+        return number
 
-    return json.JSONDecoder(parse_int=keeping(_whole), parse_float=keeping(_fraction))
+    return json.JSONDecoder(parse_int=cooperating(_integer), parse_float=cooperating(_fraction))
 
 
-def _whole(digits: str) -> int:
-    return int(_short(digits))
+def _integer(digits: str) -> int:
+    return int(_bounded(digits))
 
 
 def _fraction(digits: str) -> float:
-    return float(_short(digits))
+    return float(_bounded(digits))
 
 
-def _short(digits: str) -> str:
-    if len(digits) > _LONG:
-        message = "its time would grow with the square of its length"
+def _bounded(digits: str) -> str:
+    if len(digits) > _MAX_NUMBER_CHARS:
+        message = "converting it would take time that grows with the square of its length"
         raise ValueError(message)
     return digits
 
 
-# `json.loads` and `json.dumps` would make one for each text.
-_DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_fraction)
+# Made once: `json.loads` and `json.dumps` with arguments would make one for each text.
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_fraction)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def _parts(text: str) -> int:
-    """Return how many commas and brackets lie outside of a JSON text's strings, about as many as
-    it has values, or how many strings if those are too many alone. It takes milliseconds.
+def _estimate_values(source: str) -> int:
+    """Estimate how many values a JSON text has, in milliseconds: the commas and brackets outside of
+    its strings. Where its strings alone are too many, that is their number.
     """
-    if _structure(text) <= MAX_VALUES:
+    if _count_structure(source) <= MAX_VALUES:
         return 0
-    text = text.replace("\\\\", "").replace('\\"', "")
-    if (strings := text.count('"') // 2) > 2 * MAX_VALUES:  # names of members are strings too
+    source = source.replace("\\\\", "").replace('\\"', "")
+    if (strings := source.count('"') // 2) > 2 * MAX_VALUES:  # twice: member names are strings too
         return strings
-    return sum(map(_structure, text.split('"')[::2]))
+    return sum(map(_count_structure, source.split('"')[::2]))
 
 
-def _structure(text: str) -> int:
-    return text.count(",") + text.count("[") + text.count("{")
+def _count_structure(source: str) -> int:
+    return source.count(",") + source.count("[") + source.count("{")

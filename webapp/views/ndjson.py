@@ -1,49 +1,54 @@
-"""An NDJSON body that is published as its lines arrive."""
+"""Publish an NDJSON body line by line, as its lines arrive: a pipe."""
 
 from __future__ import annotations
 
 from collections import Counter
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from ..errors import ServiceUnavailable, TidingsError, TooManyRequests
+from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
 from ..scheduling import cooperative, yield_to_loop
-from . import bodies
+from . import drafts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from flask import Request
+
     from ..core.events import Draft, Event
+
+_CHUNK_BYTES = 64 << 10  # of a body, split at once: each byte may be a line
 
 
 class PipeQuota:
-    """How many pipes are open, in all and for each publisher.
+    """Limits how many pipes are open, in all and of each publisher.
 
-    :param most: pipes in all; 0: any number.
-    :param most_each: pipes of one publisher; 0: any number.
+    :param limit: pipes in all; 0: any number.
+    :param limit_per_publisher: pipes of one publisher; 0: any number.
     """
 
-    def __init__(self, most: int, most_each: int) -> None:
-        self._most = most
-        self._most_each = most_each
+    def __init__(self, limit: int, limit_per_publisher: int) -> None:
+        self._limit = limit
+        self._limit_per_publisher = limit_per_publisher
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def slot(self, publisher: str) -> Iterator[None]:
-        """Count a pipe while it lasts.
+        """Count a pipe while it is open.
 
-        :raises TooMany: the publisher has as many as it may.
-        :raises Unavailable: there are as many as may be.
+        :raises TooManyRequests: the publisher has reached its limit.
+        :raises ServiceUnavailable: the limit of all pipes is reached.
         """
-        if self._most_each and self._open[publisher] >= self._most_each:
-            detail = f"This publisher has TIDINGS_MAX_PIPES_PER_PUBLISHER, {self._most_each}, open."
+        limit = self._limit_per_publisher
+        if limit and self._open[publisher] >= limit:
+            detail = f"You have {limit} pipes open: TIDINGS_MAX_PIPES_PER_PUBLISHER."
             remedy = "End one, send more events through each, or raise the setting."
             raise TooManyRequests(detail, remedy, wait=1, reason="publisher_pipes")
-        if self._most and self._open.total() >= self._most:
-            detail = f"There are TIDINGS_MAX_PIPES, {self._most}, open."
-            raise ServiceUnavailable(
-                detail, "Come back later, or raise the setting.", reason="pipes"
-            )
+        if self._limit and self._open.total() >= self._limit:
+            detail = f"The hub has {self._limit} pipes open: TIDINGS_MAX_PIPES."
+            remedy = "Try again later, or raise the setting."
+            raise ServiceUnavailable(detail, remedy, reason="pipes")
         self._open[publisher] += 1
         try:
             yield
@@ -54,60 +59,103 @@ class PipeQuota:
 
 
 class NdjsonPublisher:
-    """An NDJSON body: what came before a bad line stays published and is counted.
+    """Publishes the lines of one pipe. Lines before a bad one stay published and are counted.
 
-    :param step: how many lines are published together.
+    :param append: appends drafts to the event log, all of them or none.
+    :param at_once: how many lines are published together.
     """
 
     def __init__(
-        self, append: Callable[[list[Draft]], list[Event]], default: str | None, step: int
+        self,
+        append: Callable[[list[Draft]], list[Event]],
+        default_topic: str | None,
+        at_once: int,
     ) -> None:
-        self.line = 0  # how many were looked at
+        self.line = 0  # the number of the last line that was parsed
         self.published = 0
         self.last_id: str | None = None
         self._append = append
-        self._default = default
-        self._step = step
+        self._default_topic = default_topic
+        self._at_once = at_once
 
-    def take(self, lines: list[bytes]) -> None:
-        """Publish some lines together.
+    def publish_lines(self, found: list[bytes]) -> None:
+        """Publish some lines.
 
-        :raises TidingsError: a line cannot be published; the problem document says which.
+        :raises TidingsError: a line cannot be published; the problem document has its number.
         """
-        for start in range(0, len(lines), self._step):
-            drafts, failure = self._drafts(lines[start : start + self._step])
-            if drafts:
-                self._publish(drafts)
+        for start in range(0, len(found), self._at_once):
+            numbered, failure = self._parse(found[start : start + self._at_once])
+            if numbered:
+                self._publish(numbered)
             if failure:
                 raise failure
-            yield_to_loop()  # thousands of lines may have come at once
+            yield_to_loop()  # thousands of lines can arrive at once
 
-    def _drafts(self, lines: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
-        drafts = []
-        for line in cooperative(lines):
+    def _parse(self, found: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
+        numbered = []
+        for line in cooperative(found):
             self.line += 1
             try:
                 if line.strip():
-                    drafts.append((self.line, bodies.parse_line(line, self._default)))
+                    numbered.append((self.line, drafts.from_line(line, self._default_topic)))
             except TidingsError as error:
                 error.extra["line"] = self.line
-                return drafts, error
-        return drafts, None
+                return numbered, error
+        return numbered, None
 
-    def _publish(self, drafts: list[tuple[int, Draft]]) -> None:
+    def _publish(self, numbered: list[tuple[int, Draft]]) -> None:
+        """Publish lines together; where that is refused, halve them to find the bad line."""
         try:
-            self._note(self._append([draft for _, draft in drafts]))
+            self._count(self._append([draft for _, draft in numbered]))
         except TidingsError as error:
-            # What is unavailable may have been published, and must not be published twice.
-            if len(drafts) == 1 or isinstance(error, ServiceUnavailable):
-                error.extra["line"] = drafts[0][0]
+            # After ServiceUnavailable they may be in the event log: do not publish them twice.
+            if len(numbered) == 1 or isinstance(error, ServiceUnavailable):
+                error.extra["line"] = numbered[0][0]
                 raise
-            middle = len(drafts) // 2
-            for half in cooperative(
-                (drafts[:middle], drafts[middle:])
-            ):  # to the one that is to blame
+            middle = len(numbered) // 2
+            for half in cooperative((numbered[:middle], numbered[middle:])):
                 self._publish(half)
 
-    def _note(self, events: list[Event]) -> None:
+    def _count(self, events: list[Event]) -> None:
         self.published += len(events)
         self.last_id = events[-1].id
+
+
+def lines(
+    request: Request, max_line: int, check: Callable[[], object] = bool
+) -> Iterator[list[bytes]]:
+    """Yield the complete lines of a body as they arrive, in batches, until the body ends.
+
+    :param max_line: bytes of one line.
+    :param check: called from time to time while nothing arrives; its errors end the body.
+    :raises ContentTooLarge: a line is longer than `max_line`.
+    """
+    rest = bytearray()  # the beginning of a line whose end has not arrived
+    for chunk in _chunks(request, check):
+        complete, end, begin = chunk.rpartition(b"\n")
+        found = bytes(rest + complete).split(b"\n") if end else []
+        short = found
+        if found and max(map(len, found)) > max_line:
+            short = list(takewhile(lambda line: len(line) <= max_line, found))
+        yield short
+        if end:
+            rest.clear()
+        rest += begin  # the whole chunk if no line ends in it
+        if len(short) < len(found) or len(rest) > max_line:
+            detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
+            raise ContentTooLarge(detail, "Send smaller events, one a line.", reason="body_bytes")
+        yield_to_loop()  # reading from a pipe that is always full never waits
+    if not getattr(request.environ["wsgi.input"], "cut_by_server", False):
+        yield [bytes(rest)]
+
+
+def _chunks(request: Request, check: Callable[[], object]) -> Iterator[bytes]:
+    body = request.environ["wsgi.input"]
+    if hasattr(body, "iter_chunks"):
+        for piece in body.iter_chunks(check):  # as long as the kernel's receive buffer, at most
+            for start in range(0, len(piece), _CHUNK_BYTES):
+                yield piece[start : start + _CHUNK_BYTES]
+        return
+    # Another server than ours: only a line's end returns what has arrived so far.
+    while piece := request.stream.readline(_CHUNK_BYTES):
+        yield piece

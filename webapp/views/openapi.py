@@ -8,7 +8,7 @@ NDJSON body, described as a list, has one event a line.
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,11 @@ from ..core.events import (
 )
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..core.version import __version__
-from .bodies import DIGITS, MAX_BATCH
 from .credentials import COOKIE
-from .events import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
+from .drafts import MAX_BATCH, MAX_DIGITS
 from .health import PROTECTED
+from .services import current_services
+from .subscribe_query import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -44,7 +45,7 @@ _BOUNDS = {
     "max_id": MAX_ID_CHARS,
     "max_last": MAX_LAST,
     "max_name": MAX_NAME_CHARS,
-    "max_retry": 10**DIGITS - 1,
+    "max_retry": 10**MAX_DIGITS - 1,
     "max_selectors": MAX_SELECTORS,
     "max_topics": MAX_TOPICS,
     "own_id": CUSTOM_ID,
@@ -75,23 +76,22 @@ _SECURITY = {
 _ALLOW = {"Allow": {"required": True, "schema": {"type": "string"}}}
 
 
-def make_blueprint(settings: Settings) -> Blueprint:
-    """Return the blueprint of the document of a hub with these settings."""
-    bp = Blueprint("openapi", __name__)
+bp = Blueprint("openapi", __name__)
 
-    @cache
-    def text() -> str:
-        return json.dumps(_document(settings))
 
-    @bp.get("/openapi.json")
-    def openapi() -> Response:
-        answer = Response(text(), mimetype="application/json")
-        answer.headers["Cache-Control"] = "no-cache"  # another release has another one
-        answer.add_etag()
-        answer.make_conditional(request)
-        return answer
+@bp.get("/openapi.json")
+def openapi() -> Response:
+    """Return the document."""
+    response = Response(_text(current_services().settings), mimetype="application/json")
+    response.headers["Cache-Control"] = "no-cache"  # another release has another document
+    response.add_etag()
+    response.make_conditional(request)
+    return response
 
-    return bp
+
+@lru_cache
+def _text(settings: Settings) -> str:
+    return json.dumps(_document(settings))
 
 
 def _document(settings: Settings) -> Object:

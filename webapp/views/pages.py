@@ -1,4 +1,4 @@
-"""The pages that people look at."""
+"""The live page and the console."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..core.topics import MERCURE_PATH
 
 bp = Blueprint("pages", __name__)
 
-# Not what a system's tables say, which may know .ts as a film.
+# The system's own tables may say otherwise: that .ts is a video, for one.
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("text/plain", ".ts")
 
 _HEADERS = {
-    "Link": f'<{MERCURE_PATH}>; rel="mercure"',  # discovery, as Mercure has it
+    "Link": f'<{MERCURE_PATH}>; rel="mercure"',  # discovery, as Mercure specifies it
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
         " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -29,13 +29,13 @@ _HEADERS = {
 
 @bp.get("/")
 def live() -> Response:
-    """Return the live page: what is published, as it comes."""
+    """Return the live page, which shows events as they are published."""
     return _page("index.html")
 
 
 @bp.get("/console")
 def console() -> Response:
-    """Return the console, which holds nothing: what it shows needs a token where there is a key."""
+    """Return the console. The page needs no token; the data that it fetches does."""
     return _page("console.html")
 
 
@@ -46,8 +46,8 @@ def _page(name: str) -> Response:
 
 
 def set_nosniff(response: Response) -> Response:
-    """Let no browser take an answer for more than it says it is: data may look like a page."""
+    """Forbid browsers to guess a content type: events can hold text that looks like a page."""
     response.headers["X-Content-Type-Options"] = "nosniff"
-    if request.endpoint == "static":  # pages of other origins import the module
+    if request.endpoint == "static":  # pages of other origins import tidings.js
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response

@@ -1,0 +1,168 @@
+"""Publish: `POST /events`, and `POST /.well-known/mercure` for Mercure's clients."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, jsonify
+from flask.globals import request_ctx
+
+from ..auth.authorizer import token_id
+from ..core.events import MAX_NAME_CHARS
+from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
+from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
+from ..scheduling import rest
+from . import bodies, drafts, forms, ndjson
+from .client_address import client
+from .credentials import token_from_request
+from .flask_app import PreparedResponse
+from .origins import check_publisher
+from .services import current_services
+
+if TYPE_CHECKING:
+    from flask import Request
+    from flask.typing import ResponseReturnValue
+
+    from ..config.settings import Settings
+    from ..core.events import Draft, Event
+
+_MAX_TOPIC_BYTES = 4 * MAX_NAME_CHARS  # of one topic, in UTF-8
+_MAX_LINES_AT_ONCE = 500  # of an NDJSON body: published together
+
+bp = Blueprint("publish", __name__)
+
+
+@bp.post("/events", defaults={"default_topic": DEFAULT_TOPIC})
+@bp.post(MERCURE_PATH, defaults={"default_topic": None})
+def publish(default_topic: str | None) -> ResponseReturnValue:
+    """Append the events of the body to the event log, then answer with their ids."""
+    request = request_ctx.request  # the proxy costs half a microsecond at each use
+    query = forms.query(request)
+    publisher = _Publisher(request, query.to_dict())
+    if request.mimetype == "application/x-ndjson":
+        return _publish_lines(publisher, request, default_topic)
+    publisher.check_rate()
+    services = current_services()
+    bodies.check_encoding(request)
+    body = bodies.read(request, services.settings.max_body_bytes, services.unfinished_bodies)
+    found = drafts.parse(request, body, query, default_topic)
+    ids = [event.id for event in publisher.append(found)]
+    if not _wants_json(request):
+        return PreparedResponse("\n".join(ids), content_type="text/plain; charset=utf-8")
+    return jsonify(id=ids[-1], ids=ids, published=len(ids))
+
+
+def _publish_lines(
+    publisher: _Publisher, request: Request, default_topic: str | None
+) -> ResponseReturnValue:
+    """Publish each line of an NDJSON body as it arrives, until the body ends."""
+    bodies.check_encoding(request)
+    services = current_services()
+    at_once = int(min(_MAX_LINES_AT_ONCE, services.publish_rate.burst))
+    pipe = ndjson.NdjsonPublisher(publisher.append_from_pipe, default_topic, at_once)
+    max_line = services.settings.max_body_bytes
+    try:
+        with services.pipes.slot(publisher.name):
+            for lines in ndjson.lines(request, max_line, publisher.check_idle):
+                pipe.publish_lines(lines)
+    except TidingsError as error:
+        error.extra.setdefault("line", pipe.line + 1)
+        error.extra.update(published=pipe.published, last_id=pipe.last_id)
+        raise
+    return jsonify(published=pipe.published, last_id=pipe.last_id)
+
+
+class _Publisher:
+    """Who sent one request: what its token grants, and how fast it may publish.
+
+    :raises Unauthorized: it needs a token, and has no valid one.
+    :raises Forbidden: its token grants no publishing, or it is a page of another origin.
+    """
+
+    def __init__(self, request: Request, query: dict[str, str]) -> None:
+        self._services = services = current_services()
+        self._settings = settings = services.settings
+        self._address = request.remote_addr
+        if not settings.auth_enabled:
+            check_publisher(request, settings)
+        self._token = token_from_request(request, query, settings.publish_origins)
+        self._grant = services.authorizer.publisher(self._token)
+
+    @property
+    def name(self) -> str:
+        """Identify the publisher: by its token, or by its address where tokens are not checked."""
+        if self._token and self._settings.auth_enabled:
+            return token_id(self._token)
+        return client(self._address)
+
+    def check_rate(self, count: int = 0) -> None:
+        """Count events that are to be published.
+
+        :param count: 0 only looks whether one could be published now.
+        :raises TooManyRequests: they are more than the rate allows now.
+        """
+        if not self._settings.publish_rate:
+            return
+        if wait := self._services.publish_rate.take(self.name, count):
+            detail = "You publish faster than TIDINGS_PUBLISH_RATE allows one client."
+            remedy = "Wait as many seconds as Retry-After says, or send one NDJSON pipe."
+            raise TooManyRequests(detail, remedy, wait=wait, reason="rate")
+
+    def append(self, found: list[Draft]) -> list[Event]:
+        """Append events to the event log: all of them, or none."""
+        self._check(found)
+        self.check_rate(len(found))
+        return self._services.hub.publish(found)
+
+    def append_from_pipe(self, found: list[Draft]) -> list[Event]:
+        """Append events of a pipe, which waits where it is too fast. Its token is checked again,
+        because it can expire while the pipe is open.
+        """
+        self._grant = self._services.authorizer.publisher(self._token)
+        self._check(found)
+        self._throttle(len(found))
+        return self._services.hub.publish(found)
+
+    def check_idle(self) -> None:
+        """Check the token of a pipe that sends nothing; the key's server may be unavailable then.
+
+        :raises Unauthorized: the token has expired or was revoked.
+        """
+        with suppress(ServiceUnavailable):
+            self._services.authorizer.publisher(self._token)
+
+    def _check(self, found: list[Draft]) -> None:
+        self._services.authorizer.check(self._grant, found)
+        _check_sizes(found, self._settings)
+
+    def _throttle(self, count: int) -> None:
+        """Wait until the rate allows the events; when the hub stops, do not wait any more."""
+        if not self._settings.publish_rate:
+            return
+        rate, name = self._services.publish_rate, self.name
+        while (wait := rate.take(name, count)) and not self._services.hub.draining:
+            rest(min(wait, 1.0))
+
+
+def _check_sizes(found: list[Draft], settings: Settings) -> None:
+    # Characters are compared first: to encode each text costs more.
+    limit = settings.max_event_bytes
+    if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in found):
+        detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
+        raise ContentTooLarge(detail, "Publish a link to the data instead.", reason="event_bytes")
+    limit = settings.max_topic_bytes
+    if any(len(it.topics) * _MAX_TOPIC_BYTES > limit < _size(it.topics) for it in found):
+        detail = f"The topics of an event are over TIDINGS_MAX_TOPIC_BYTES, {limit} bytes."
+        raise ContentTooLarge(detail, "Name fewer or shorter topics.", reason="topic_bytes")
+
+
+def _size(topics: tuple[str, ...]) -> int:
+    return sum(len(topic.encode()) for topic in topics)
+
+
+def _wants_json(request: Request) -> bool:
+    if request.environ.get("HTTP_ACCEPT", "*/*") == "*/*":
+        return False
+    offers = ["text/plain", "application/json"]  # the first one if the client accepts both
+    return request.accept_mimetypes.best_match(offers) == "application/json"

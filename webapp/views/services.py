@@ -1,0 +1,70 @@
+"""What the views of one app share; an app has its own, so that a process can hold several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import current_app
+
+from ..errors import NotFound
+from .bodies import MAX_UNFINISHED, BodyBudget
+from .ndjson import PipeQuota
+from .rate_limit import Rate
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ..auth.authorizer import Authorizer
+    from ..config.settings import Settings
+    from ..hub.hub import Hub
+    from ..presence.service import Presence
+
+NO_PRESENCE = (
+    "Presence needs a key, and this hub has none.",
+    "Set TIDINGS_JWT_KEY to list who is connected, and to revoke tokens.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The hub of an app, who may use it, and how much of it: `app.extensions["tidings"]`."""
+
+    settings: Settings
+    hub: Hub
+    authorizer: Authorizer
+    presence: Presence | None
+    publish_rate: Rate
+    pipes: PipeQuota
+    unfinished_bodies: BodyBudget
+
+    @classmethod
+    def of(cls, hub: Hub, authorizer: Authorizer, presence: Presence | None = None) -> Self:
+        """Return the services of a hub, with the limits of its settings.
+
+        :param presence: None where the hub has no key: then nobody may see who is connected.
+        """
+        settings = hub.settings
+        return cls(
+            settings,
+            hub,
+            authorizer,
+            presence,
+            Rate(settings.publish_rate),
+            PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher),
+            BodyBudget(MAX_UNFINISHED * settings.max_body_bytes),
+        )
+
+    def require_presence(self) -> Presence:
+        """Return the list of connected subscribers.
+
+        :raises NotFound: the hub has no key, so it has no such list.
+        """
+        if self.presence is None:
+            raise NotFound(*NO_PRESENCE)
+        return self.presence
+
+
+def current_services() -> Services:
+    """Return the services of the app that serves the current request."""
+    return cast("Services", current_app.extensions["tidings"])

@@ -1,0 +1,84 @@
+"""Subscribe: `GET /events`, and `GET /.well-known/mercure` for Mercure's clients."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, request, stream_with_context
+from flask.globals import request_ctx
+
+from ..backoff import jitter
+from ..core import sse
+from ..core.control_events import jittered_retry_ms
+from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
+from ..errors import ServiceUnavailable, TooManyRequests
+from .client_address import client
+from .services import current_services
+from .subscribe_query import SubscribeQuery
+
+if TYPE_CHECKING:
+    from ..hub.subscriber import Subscriber
+
+_HEADERS = {
+    "Content-Type": sse.CONTENT_TYPE,
+    "Cache-Control": "private, no-store, no-transform",
+    "X-Accel-Buffering": "no",
+}
+_RETURN_WITHIN_S = 5  # subscribers of a full hub come back spread over this time
+
+bp = Blueprint("subscribe", __name__)
+
+
+@bp.get("/events", defaults={"default_topic": DEFAULT_TOPIC})
+@bp.get(MERCURE_PATH, defaults={"default_topic": None})
+def subscribe(default_topic: str | None) -> Response:
+    """Settle everything that can fail, then stream events until the subscriber disconnects."""
+    query = SubscribeQuery.parse(request, default_topic)
+    try:
+        if request.method == "HEAD":
+            current_services().authorizer.reader(query.token)
+            return Response(headers=_HEADERS)
+        subscriber = _subscriber(query)
+    except (ServiceUnavailable, TooManyRequests) as error:
+        return _bye_or_error(error)
+    frames = subscriber.frames(request.environ.get("tidings.connection"))
+    # stream_with_context enters the request context again, which would match the URL again.
+    request_ctx.url_adapter = None
+    # Passed through as they are: a layer around each frame costs every subscriber memory.
+    response = Response(stream_with_context(frames), headers=_HEADERS, direct_passthrough=True)
+    # As Mercure: the cursor that was sent, if the stream continues there.
+    continues = query.start.cursor and not subscriber.lost
+    start = query.start.cursor if continues else str(subscriber.cursor)
+    response.headers["Last-Event-ID"] = start
+    if default_topic is None:
+        response.headers["Mercure-Last-Event-ID"] = start
+    return response
+
+
+def _subscriber(query: SubscribeQuery) -> Subscriber:
+    services = current_services()
+    return services.hub.subscribe(
+        query.selectors,
+        services.authorizer.reader(query.token),
+        query.start,
+        client(request.remote_addr),
+        envelope=query.envelope,
+        connection=request.environ.get("tidings.connection"),
+    )
+
+
+def _bye_or_error(error: ServiceUnavailable | TooManyRequests) -> Response:
+    """Answer an EventSource with a stream that ends and says when to return: after any status but
+    200 it would never reconnect. Raise the error for all other clients.
+    """
+    if "text/event-stream" not in request.headers.get("Accept", ""):
+        raise error
+    services, reason = current_services(), error.reason
+    services.hub.metrics.refused(reason)
+    settings = services.settings
+    within = settings.drain if reason == "drain" else _RETURN_WITHIN_S
+    retry = jittered_retry_ms(settings.retry + jitter(0, within))
+    # Without an id, which would move the cursor of a subscriber that was sent no event.
+    bye = sse.encode(json.dumps({"reason": reason}), type="hub.bye", retry=retry)
+    return Response([bye], headers=_HEADERS, direct_passthrough=True)

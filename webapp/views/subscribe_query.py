@@ -1,0 +1,136 @@
+"""What a subscriber asks for in its URL and headers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import time
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from ..config.parsers import duration
+from ..core.events import check_name
+from ..errors import BadRequest, ContentTooLarge
+from ..hub.history import Start
+from ..hub.socket_protocol import MAX_STRAY_BYTES
+from . import forms
+from .credentials import token_from_request
+
+if TYPE_CHECKING:
+    from flask import Request
+
+MAX_SELECTORS = 100
+MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
+MAX_LAST = 999_999_999
+CURSOR = r"[^\x00-\x1f\x7f]*"
+_MAX_BODY_BYTES = MAX_STRAY_BYTES  # a body is not read, and more would be taken for a new request
+_MAX_TIME_CHARS = 40
+
+
+class SubscribeQuery(NamedTuple):
+    """The parsed request of a subscriber.
+
+    :param selectors: the topics and patterns that it asks for.
+    :param start: where its stream begins.
+    :param envelope: whether each event's data is JSON that names the event's topics.
+    """
+
+    selectors: frozenset[str]
+    start: Start
+    envelope: bool
+    token: str | None
+
+    @classmethod
+    def parse(cls, request: Request, default_topic: str | None) -> Self:
+        """Read the request.
+
+        :param default_topic: used where the request names no topic; None: it must name one.
+        :raises BadRequest: a parameter is missing or has no valid value.
+        :raises ContentTooLarge: the request has a body that cannot be ignored.
+        """
+        args = forms.query(request)
+        first = args.to_dict()  # a MultiDict raises and catches an error for each missing key
+        query = cls(
+            _selectors(args.getlist("topic") + args.getlist("match"), default_topic),
+            _start(request, first),
+            _envelope(first.get("envelope", "0")),
+            token_from_request(request, first),
+        )
+        _refuse_large_body(request.content_length)
+        return query
+
+
+def _selectors(texts: list[str], default_topic: str | None) -> frozenset[str]:
+    if not texts and default_topic is None:
+        detail = 'Missing "topic" parameter.'
+        raise BadRequest(detail, "Add topic=…; only /events has a default topic.")
+    if len(texts) > MAX_SELECTORS:
+        detail = f"A stream has at most {MAX_SELECTORS} topics; this one asks for {len(texts)}."
+        raise BadRequest(
+            detail, "Open several streams, or use a URI template or *.", reason="topics"
+        )
+    for text in texts:
+        check_name("topic", text)
+    return frozenset(texts or [default_topic or ""])
+
+
+def _envelope(text: str) -> bool:
+    if text not in {"0", "1"}:
+        detail = "The parameter envelope must be 1 or 0."
+        raise BadRequest(
+            detail, "Send envelope=1 to get each event as JSON with its topics, or leave it out."
+        )
+    return text == "1"
+
+
+def _start(request: Request, args: dict[str, str]) -> Start:
+    """Return where the stream begins. A cursor counts first: a client that reconnects sends one."""
+    header = request.headers.get("Last-Event-ID") or request.headers.get("Mercure-Last-Event-ID")
+    cursor, encoding = header, "latin-1"  # PEP 3333
+    if not cursor:
+        cursor, encoding = args.get("last_event_id") or args.get("lastEventID"), "utf-8"
+    if cursor and (len(cursor.encode(encoding)) > MAX_CURSOR or not re.fullmatch(CURSOR, cursor)):
+        detail = f"A cursor has at most {MAX_CURSOR} bytes and no control characters."
+        raise BadRequest(detail, "Send the id of the last event you saw, or leave it out.")
+    return Start(cursor or None, _last(args.get("last")), _since(args.get("since")))
+
+
+def _last(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) > MAX_LAST:
+        detail = f"The parameter last must be a number of events from 0 to {MAX_LAST}."
+        raise BadRequest(detail, "Send it like last=10.")
+    return int(text)
+
+
+def _since(text: str | None) -> int | None:
+    """Return Unix milliseconds."""
+    if text is None:
+        return None
+    try:
+        return round(max(0.0, _unix_time(text[:_MAX_TIME_CHARS])) * 1000)
+    except (ValueError, OverflowError):
+        detail = "The parameter since must be an ISO 8601 time, Unix seconds, or an age like 15m."
+        raise BadRequest(detail, "Send it like since=2026-01-31T12:00:00Z or since=15m.") from None
+
+
+def _unix_time(text: str) -> float:
+    """Return Unix seconds.
+
+    :raises ValueError: it is not a time, or so far in the future that milliseconds were meant.
+    """
+    if re.fullmatch(r"[0-9]{1,11}(\.[0-9]{1,6})?", text):
+        return float(text)
+    if re.fullmatch(r"[0-9.]+[smhd]", text):
+        return time.time() - duration(text)
+    # fromisoformat would read digits alone as a date. The + of a time zone, if it was not
+    # percent-encoded, arrives as a space.
+    moment = dt.datetime.fromisoformat("" if text.isdigit() else re.sub(r"(T.*) ", r"\1+", text))
+    return moment.replace(tzinfo=moment.tzinfo or dt.UTC).timestamp()
+
+
+def _refuse_large_body(length: int | None) -> None:
+    if length and length > _MAX_BODY_BYTES:
+        detail = f"The GET request has a body of more than {_MAX_BODY_BYTES} bytes."
+        remedy = "Send no body; put the topics into the URL."
+        raise ContentTooLarge(detail, remedy, reason="body_bytes")
