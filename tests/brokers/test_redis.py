@@ -320,27 +320,32 @@ def test_a_follower_that_was_overtaken_is_told(
 
 
 @each_kind
-def test_full_memory_refuses_and_recovers(run: Run, connect: Connect) -> None:
+def test_full_memory_trims_the_oldest_and_goes_on(run: Run, connect: Connect) -> None:
     server = run(*IN_MEMORY, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
     log = connect(server.url)
+    for n in range(200):
+        log.append([*drafts("a", id=f"id {n}"), *drafts("x" * 100_000)])
+    bounds = log.bounds()
+    kept = log.read(bounds.floor, MANY)
+    assert kept[-1].position == bounds.head
+    assert 20 < len(kept) < 200
+    assert log.position_of("id 0") is None
+    assert log.position_of("id 199")
+
+
+@each_kind
+def test_memory_that_others_fill_refuses_and_keeps_the_log(run: Run, connect: Connect) -> None:
+    server = run(*IN_MEMORY, "--maxmemory-policy", "noeviction")
+    log = connect(server.url)
     start = log.bounds().head
-
-    def append(n: int) -> str:
-        try:
-            log.append([*drafts("a", id=f"id {n}"), *drafts("x" * 100_000)])
-        except ServiceUnavailable as error:
-            return error.detail
-        return ""
-
-    answers = [append(n) for n in range(100)]
-    kept = [n for n, answer in enumerate(answers) if not answer]
-    assert len(kept) > 10
-    assert "memory" in answers[-1]
-    assert len(log.read(start, MANY)) == 2 * len(kept)
-    assert log.position_of("id 99") is None
+    log.append([*drafts("a", id="id a"), *drafts("x" * 100_000)])
+    server.ask("CONFIG", "SET", "maxmemory", "1mb")
+    with pytest.raises(ServiceUnavailable, match="memory"):
+        log.append(drafts("b", id="id b"))
+    assert len(log.read(start, MANY)) == 2
+    assert log.position_of("id b") is None
     server.ask("CONFIG", "SET", "maxmemory", "16mb")
-    assert append(99) == ""
-    assert log.position_of("id 99")
+    assert log.append(drafts("b", id="id b"))
 
 
 def test_full_memory_is_relieved_of_what_is_too_old(run: Run, connect: Connect) -> None:
@@ -367,7 +372,7 @@ def test_a_server_that_takes_no_writes_can_be_read(server: LogServer, connect: C
 def test_an_option_that_does_not_exist_is_refused_at_once() -> None:
     for option in ("ssl_cert_reqs=some", "no_such=1", "db=x"):
         with pytest.raises(Misconfigured, match="option"):
-            RedisBroker(f"rediss://127.0.0.1/?{option}", 10, 10)
+            RedisBroker(f"rediss://127.0.0.1/?{option}", 10, 1000, 10)
 
 
 def test_a_wrong_password_is_said_without_it(run: Run, connect: Connect) -> None:

@@ -40,7 +40,7 @@ def connect(settings: Settings) -> Broker:
     if url.scheme in {"redis", "rediss"}:
         from .redis.broker import RedisBroker
 
-        return RedisBroker(settings.broker_url, settings.history_events, settings.history_age)
+        return RedisBroker(settings.broker_url, *limits)
     return MemoryBroker(*limits)
 
 

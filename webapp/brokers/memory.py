@@ -76,6 +76,10 @@ class MemoryBroker:
         """Return the next events after a position."""
         return self._window.after(after, max_bytes)
 
+    def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
+        """Return a page of the events after a position, and the bounds then."""
+        return self.read(after, max_bytes), self.bounds()
+
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:  # noqa: ARG002 - it is in memory
         """Return the newest events before a position, in the log's order."""
         return self._window.before(position, limit)

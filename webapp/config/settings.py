@@ -22,8 +22,8 @@ _REDIS_URL_REF = "$REDIS_URL"
 # Where the event log is in memory, it is smaller by default: small Redis plans have 25 MB.
 _BROKER_DEFAULTS: dict[str, dict[str, int]] = {
     "memory": {"history_events": 10_000, "history_bytes": 64 << 20},
-    "redis": {"history_events": 10_000},
-    "rediss": {"history_events": 10_000},
+    "redis": {"history_events": 100_000, "history_bytes": 16 << 20},
+    "rediss": {"history_events": 100_000, "history_bytes": 16 << 20},
 }
 _SECRET = {parsers.keys, parsers.broker_url, parsers.url}  # a refusal does not repeat their text
 _MAX_ECHO_CHARS = 40
@@ -84,7 +84,7 @@ class Settings:
     history_age: float = _setting(7 * 86400.0, parsers.positive_duration)
     """Seconds for which the event log keeps an event."""
     history_bytes: int = _setting(1 << 30, parsers.byte_size)
-    """Bytes of the event log, on disk or in memory. Redis has a limit of its own instead."""
+    """Bytes of the event log, on disk or in memory."""
     window_events: int = _setting(10_000, parsers.positive_int)
     """How many of the newest events a process keeps in memory."""
     window_bytes: int = _setting(64 << 20, parsers.byte_size)

@@ -15,7 +15,7 @@ from .replays import Replays
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..brokers.base import Bounds, Broker
+    from ..brokers.base import Broker
     from ..core.events import Event
     from ..core.window import Window
     from .feeds import Feed
@@ -104,17 +104,12 @@ class History:
         :param max_bytes: about how many bytes of events.
         """
         while after < self._window.floor:
-            events, bounds = self._ask(asked, self._read, after, max_bytes)
+            events, bounds = self._ask(asked, self._broker.read_page, after, max_bytes)
             if bounds.floor > after:
                 return Page([], Gap(bounds.floor, "aged"))
             if events:
                 return Page(events)
         return Page(self._window.after(after, max_bytes))
-
-    def _read(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
-        events = self._broker.read(after, max_bytes)
-        # Asked after the page was read: what was trimmed in between is told, not hidden.
-        return events, self._broker.bounds()
 
     def _ask(self, asked: float, function: Callable[..., T], *values: object) -> T:
         """Ask the log, unless it failed while this waited to ask: it would be the same for all."""

@@ -44,15 +44,15 @@ _LAST = EventId(2**64 - 1, 2**64 - 1)  # the last place that Redis can keep
 
 
 class RedisBroker:
-    """The newest events that a server keeps, bounded in number and age.
+    """The newest events that a server keeps, bounded in number, bytes and age.
 
     :param url: `redis://` or `rediss://`, with redis-py's options in its query.
     :param max_age: in seconds.
     """
 
-    def __init__(self, url: str, max_events: int, max_age: float) -> None:
-        self._limits = (str(max_events), str(round(max_age * 1000)))
-        self.link = RedisClient(url, _SCRIPT, _KEYS, tend=["tend", *self._limits])
+    def __init__(self, url: str, max_events: int, max_bytes: int, max_age: float) -> None:
+        self._limits = (str(max_events), str(round(max_age * 1000)), str(max_bytes))
+        self.link = RedisClient(url, _SCRIPT, _KEYS, relieve=["relieve", *self._limits])
         self._closed = Signal()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -72,7 +72,8 @@ class RedisBroker:
         while not self._closed.is_set():
             try:
                 # On a new connection what is lost is told before news is waited for.
-                page = _page(after, news(str(after) if known else None, self._order(after)))
+                order = self._order(after, held="held")
+                page = _page(after, news(str(after) if known else None, order))
             except Exception as error:  # noqa: BLE001 - whatever lies in the log
                 if not isinstance(error, ServiceUnavailable):
                     skip("log", error)
@@ -93,10 +94,14 @@ class RedisBroker:
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return a page of the events after a place."""
+        return self.read_page(after, max_bytes)[0]
+
+    def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
+        """Return a page of the events after a place, and the bounds of that moment."""
         while True:
             page = self._read(after, max_bytes=max_bytes)
             if (events := page.events) or not page.lines:
-                return events
+                return events, page.bounds
             after = page.end  # none of it was an event
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
@@ -104,7 +109,8 @@ class RedisBroker:
         found: list[Event] = []
         position = min(position, _LAST)
         while limit > 0 and max_bytes > 0 and position > (0, 0):
-            page = self._read(position, "XREVRANGE", limit, min(max_bytes, _PAGE))
+            size = min(max_bytes, _PAGE)
+            page = self._read(position, "XREVRANGE", limit=limit, max_bytes=size)
             if not page.lines:
                 break
             position = page.end
@@ -124,9 +130,8 @@ class RedisBroker:
     def position_of(self, id: str) -> EventId | None:
         """Return the place that an id names, or None where the log does not hold it."""
         if position := EventId.parse(id):
-            return (
-                position if max(position) < 2**64 and self._read(position, limit=0).held else None
-            )
+            known = max(position) < 2**64 and self._read(position, limit=0, held="held").held
+            return position if known else None
         found = self.link.read(["locate", *self._limits, id])
         return _position(found) if found else None
 
@@ -135,16 +140,20 @@ class RedisBroker:
         self._closed.set()
         self.link.close()
 
-    def _read(
-        self, position: EventId, command: str = "XRANGE", limit: int = _ALL, max_bytes: int = _PAGE
-    ) -> _Page:
-        return _page(position, self.link.read(self._order(position, command, limit, max_bytes)))
+    def _read(self, position: EventId, command: str = "XRANGE", **bounds: Any) -> _Page:
+        return _page(position, self.link.read(self._order(position, command, **bounds)))
 
     def _order(
-        self, position: EventId, command: str = "XRANGE", limit: int = _ALL, max_bytes: int = _PAGE
+        self,
+        position: EventId,
+        command: str = "XRANGE",
+        limit: int = _ALL,
+        max_bytes: int = _PAGE,
+        held: str = "",  # "held": ask whether the log holds the position
     ) -> list[str]:
         edge = "+" if command == "XRANGE" else "-"
-        return ["read", *self._limits, command, str(position), edge, str(limit), str(max_bytes)]
+        bounds = (str(limit), str(max_bytes), held)
+        return ["read", *self._limits, command, str(position), edge, *bounds]
 
     def _rest(self, error: Exception, failures: int) -> None:
         """Wait before the next try: not all processes at once, and not for long."""
@@ -174,10 +183,12 @@ class _Page(NamedTuple):
 
 def _page(position: EventId, answer: Any) -> _Page:
     stored, first, head, held, text, kept = answer
-    # A floor that somebody else wrote may be none.
-    stored = stored if stored and _PLACE.fullmatch(stored) else None
-    floor = _position(stored) if stored else _before(_position(first)) if first else _position(head)
-    bounds = Bounds(floor, _position(head))
+    end = _position(head)
+    floor = _before(_position(first)) if first else end
+    # A floor that somebody else wrote may be none, or lie where the log has not come yet.
+    if stored and _PLACE.fullmatch(stored):
+        floor = min(floor, _position(stored))
+    bounds = Bounds(floor, end)
     lines = text.split(b"\n") if text else []
     return _Page(bounds, bool(held) or position in bounds, lines, kept)
 

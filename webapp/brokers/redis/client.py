@@ -6,6 +6,7 @@ the process, two for all that read, one for the follower. Small plans allow 20 i
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from contextlib import suppress
 from functools import partial
@@ -29,6 +30,8 @@ from ...tasks import skip
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+logger = logging.getLogger(__name__)
+
 _READERS = 2  # connections
 _TIMEOUT = 3.0  # seconds, for an answer and for a connection
 _PATIENCE = 10.0  # seconds that a publisher waits at most
@@ -43,11 +46,11 @@ class RedisClient:
 
     :param url: `redis://` or `rediss://`, with redis-py's options in its query.
     :param script: in Lua, and the `keys` that it works on; the first is a stream.
-    :param tend: the order that makes room.
+    :param relieve: the order that makes room in a full memory.
     :raises Misconfigured: the URL has an option that does not exist.
     """
 
-    def __init__(self, url: str, script: str, keys: Sequence[str], tend: Order) -> None:
+    def __init__(self, url: str, script: str, keys: Sequence[str], relieve: Order) -> None:
         self._line: Callable[[int, float], _Line] = partial(_Line, url, script, keys)
         try:
             self._shared = self._line(_READERS + 1, _TIMEOUT)
@@ -59,7 +62,7 @@ class RedisClient:
         self._attended: dict[str, str] = {}
         self._heard: Callable[[], None] | None = None
         self._watches: list[_Line] = []
-        self._tend = tend
+        self._relieve = relieve
         self._reading = BoundedSemaphore(_READERS)
         self._hung_at = 0.0  # when a reading last waited in vain
         self._orders: deque[tuple[Order, AsyncResult[Any]]] = deque()
@@ -164,8 +167,10 @@ class RedisClient:
         results = self._shared.call(orders)
         if not any(isinstance(result, redis.OutOfMemoryError) for result in results):
             return results
-        # Nothing was done. What is too old makes room, even after the limits were lowered.
-        self._shared.call([self._tend])
+        # Nothing was done. What is too old makes room, and then the oldest.
+        trimmed = self._shared.call([self._relieve])[0]
+        if isinstance(trimmed, int) and trimmed > 0:
+            logger.warning("the event log's server is full: the oldest %d events went", trimmed)
         return _again(results, redis.OutOfMemoryError, orders, self._shared.call)
 
 
@@ -267,7 +272,12 @@ def _checked(result: Any) -> Any:
     for kind, (detail, remedy) in _PROBLEMS.items():  # not the server's words: they may repeat data
         if isinstance(result, kind):
             raise ServiceUnavailable(detail, remedy) from result
-    code = getattr(result, "status_code", None) or str(result).partition(" ")[0]
+    code, _, rest = str(result).partition(" ")
+    if code == "WRONGKEY":
+        key, _, expected = rest.partition(" ")
+        what = f"The key {key} of the event log's server is no {expected.split()[0]}."
+        raise ServiceUnavailable(what, _WRONG_KEY) from result
+    code = getattr(result, "status_code", None) or code
     what = f"The log's server refuses ({code})."
     raise ServiceUnavailable(what, "See what its own log says.") from result
 
@@ -275,6 +285,9 @@ def _checked(result: Any) -> Any:
 _AGAIN = (
     "Try again. What was being published may be in it: with an id of your own, nothing is"
     " published twice."
+)
+_WRONG_KEY = (
+    "Delete the key where nobody else needs it, or name another database in TIDINGS_BROKER_URL."
 )
 _UNTRUSTED = (
     "Nobody who is known here has signed the certificate of the log's server.",
@@ -291,7 +304,7 @@ _PROBLEMS: dict[type[RedisError], tuple[str, str]] = {
     ),
     redis.OutOfMemoryError: (
         "The memory of the log's server is full.",
-        "Give it more, or keep less: TIDINGS_HISTORY_EVENTS, TIDINGS_HISTORY_AGE.",
+        "Give it more, or lower TIDINGS_HISTORY_BYTES.",
     ),
     redis.ReadOnlyError: ("The log's server has become a replica.", _AGAIN),
     redis.BusyLoadingError: ("The log's server is still loading its data.", _AGAIN),

@@ -1,145 +1,343 @@
 -- What must not be torn apart: one script, so that a server forgets or learns it as a whole.
--- KEYS: the stream; own id -> place, and the floor where it is known; "place id", oldest first.
--- ARGV: a verb, how many events to keep, how long (ms), and what the verb needs.
+-- KEYS: the stream; own id -> position, and what is known of the stream; "position id", oldest first.
+-- ARGV: a verb, how many events to keep, how long (ms), how many bytes, and what the verb needs.
+--
+-- No command tells where a stream begins and ends without a copy of the entries there, which may be
+-- a megabyte each. So the hash has two fields more: #floor, and #state, which is the length, the
+-- head, the bytes ever appended, the first entry's position and the bytes appended up to it.
 
 local stream, ids, queue = KEYS[1], KEYS[2], KEYS[3]
-local last_place = '18446744073709551615-18446744073709551615'
-local max_events, max_age = ARGV[2], ARGV[3]
+local last_position = '18446744073709551615-18446744073709551615'
+local max_events, max_age, max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local most_lines, most_together = 2048, 32 -- entries of one page, and of one command
+local most_total = 9007199254740992 -- a number that is not exact any more is damaged
+local log -- what is known of the stream
 
--- An entry at or below a place, if any is left there. To be asked before XREVRANGE, which walks
--- through the whole stream where there is none.
-local function kept_up_to(place)
-  return redis.call('XRANGE', stream, '-', place, 'COUNT', 1)[1]
+local function check_type(key, expected)
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= expected then
+    error({err = 'WRONGKEY ' .. key .. ' ' .. expected})
+  end
+  return found ~= 'none'
+end
+
+local function number(value) return string.format('%.0f', value) end
+
+local function is_before(one, other)
+  local ms, seq = string.match(one, '^(%d+)%-(%d+)$')
+  local other_ms, other_seq = string.match(other, '^(%d+)%-(%d+)$')
+  if ms == other_ms then ms, other_ms = seq, other_seq end
+  return #ms < #other_ms or #ms == #other_ms and ms < other_ms
+end
+
+local function total_of(entry)
+  local total = entry and entry[2][3] == 'total' and tonumber(entry[2][4])
+  return total and total >= 0 and total < most_total and total
+end
+
+local function entry_at(position)
+  return redis.pcall('XRANGE', stream, position, position, 'COUNT', 1)[1]
+end
+
+-- Hubs of another version, and people, write to the stream too: what is known counts only where the
+-- length is the same and nothing follows the head.
+local function is_current(known)
+  if known.length ~= redis.call('XLEN', stream) then return false end
+  if known.head == last_position then return true end
+  local next_entry = redis.pcall('XRANGE', stream, '(' .. known.head, '+', 'COUNT', 1)
+  return not next_entry.err and #next_entry == 0
+end
+
+local function look_at_stream(known)
+  local info, flat = {}, redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
+  local first, last = info['first-entry'], info['last-entry']
+  local total = total_of(last) or known and known.total or 0
+  local first_total = total_of(first) or known and known.first_total or 0
+  -- Where the head that was known is gone, and not trimmed, this is another log.
+  local another = known and known.length > 0 and
+    (is_before(info['last-generated-id'], known.head) or not entry_at(known.head))
+  return {
+    length = info['length'], head = info['last-generated-id'], total = total,
+    first = first and first[1], first_total = math.min(first_total, total), another = another,
+  }
+end
+
+local function load()
+  local exists = check_type(stream, 'stream')
+  check_type(ids, 'hash')
+  local floor, state = unpack(redis.call('HMGET', ids, '#floor', '#state'))
+  local pattern = '^(%d+) (%d+%-%d+) (%d+) (%S+) (%d+)$'
+  local length, head, total, first, first_total = string.match(state or '', pattern)
+  local known = length and {
+    length = tonumber(length), head = head, total = tonumber(total),
+    first = first ~= '-' and first or nil, first_total = tonumber(first_total),
+  }
+  if not exists then
+    log = {length = 0, total = known and known.total or 0, first_total = 0, missing = true}
+  elseif known and is_current(known) then
+    log = known
+  else
+    log = look_at_stream(known)
+    if log.another and floor and is_before(floor, known.head) then floor = false end
+  end
+  log.floor, log.stored_floor, log.stored_state = floor, floor, state
+end
+
+-- A server whose memory is full may not add it; then it is looked up each time.
+local function save()
+  if log.floor ~= log.stored_floor then
+    redis.call('HDEL', ids, '#floor')
+    if log.floor then redis.call('HSET', ids, '#floor', log.floor) end
+  end
+  local first_total = number(log.first_total)
+  local parts = {number(log.length), log.head, number(log.total), log.first or '-', first_total}
+  local state = table.concat(parts, ' ')
+  if state ~= log.stored_state then
+    redis.call('HDEL', ids, '#state')
+    redis.call('HSET', ids, '#state', state)
+  end
+end
+
+-- A log begins at a position of its own time, which is its floor until something is trimmed.
+local function create()
+  local position = redis.call('XADD', stream, '*', 'born', '')
+  redis.call('XDEL', stream, position)
+  log.head, log.floor, log.missing = position, position, nil
+end
+
+local function look_at_first()
+  local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  log.first = entry and entry[1]
+  log.first_total = entry and (total_of(entry) or log.first_total) or log.total
+  log.length = redis.call('XLEN', stream)
+end
+
+-- Whole nodes are dropped, which costs next to nothing, and the floor is then what lies before the
+-- first entry. It is called also where nothing is to be dropped: it writes, so a master that became
+-- a replica refuses.
+local function trim_to(length)
+  if redis.call('XTRIM', stream, 'MAXLEN', '~', math.max(1, length)) == 0 then return false end
+  log.floor = false
+  look_at_first()
+  return true
+end
+
+-- The newest entry stays.
+local function trim_bytes(most)
+  local some = 1
+  while log.length > 1 and log.total - log.first_total > most do
+    if not trim_to(log.length - some) then
+      if some >= log.length - 1 then return end
+      some = some * 2
+    end
+  end
+end
+
+-- By age it is exact, so that the floor is the last that was dropped: a subscriber that has that
+-- one has missed nothing, however long the log was silent.
+local function trim_old()
+  local time = redis.call('TIME')
+  local oldest = number(math.max(1, time[1] * 1000 + math.floor(time[2] / 1000) - max_age)) .. '-0'
+  if log.first and is_before(log.first, oldest) then
+    local last = redis.call('XREVRANGE', stream, '(' .. oldest, '-', 'COUNT', 1)[1]
+    redis.call('XTRIM', stream, 'MINID', oldest)
+    log.floor = last[1]
+    look_at_first()
+  end
+end
+
+local function trim()
+  trim_to(max_events)
+  trim_bytes(max_bytes)
+  trim_old()
+end
+
+local function is_kept(position)
+  return log.first and not is_before(position, log.first) and not is_before(log.head, position)
+end
+
+local function forget_id(id, position)
+  if redis.call('HGET', ids, id) == position then redis.call('HDEL', ids, id) end
+end
+
+-- Of another type it was damaged, and is made again from the own ids.
+local function drop_damaged_queue()
+  local found = redis.call('TYPE', queue).ok
+  if found ~= 'none' and found ~= 'list' then redis.call('DEL', queue) end
+end
+
+local function enqueue(item)
+  drop_damaged_queue()
+  redis.call('RPUSH', queue, item)
 end
 
 -- Own ids go in step with their events, a bounded number at a time. One that was published anew
 -- after it had been dropped has two items in the queue, and only the newer one is its own.
 local function forget(most)
+  drop_damaged_queue()
   for _ = 1, most do
     local item = redis.call('LINDEX', queue, 0)
-    if not item then return end
-    local place, id = string.match(item, '^(%S+) (.*)$')
-    if kept_up_to(place) then return end
+    if not item then break end
+    local position, id = string.match(item, '^(%d+%-%d+) (.*)$')
+    if position and is_kept(position) then return end
     redis.call('LPOP', queue)
-    if redis.call('HGET', ids, id) == place then redis.call('HDEL', ids, id) end
+    if position then forget_id(id, position) end
   end
 end
 
--- By number whole nodes are dropped, which costs next to nothing, and the floor is then what lies
--- before the first entry. By age it is exact, so that the floor is the last that was dropped: a
--- reader who has that one has missed nothing, however long the log was silent.
-local function trim()
-  if redis.call('XTRIM', stream, 'MAXLEN', '~', max_events) > 0 then
-    redis.call('HDEL', ids, '#floor')
+-- Where the queue was lost, own ids remain that nothing names: they are looked for some at a time.
+local function forget_unqueued()
+  if redis.call('HLEN', ids) - 3 <= redis.call('LLEN', queue) then return end
+  local cursor = redis.call('HGET', ids, '#sweep') or '0'
+  local found = redis.call('HSCAN', ids, string.match(cursor, '^%d+$') or '0', 'COUNT', 100)
+  for i = 1, #found[2], 2 do
+    local id, position = found[2][i], found[2][i + 1]
+    if string.sub(id, 1, 1) ~= '#' then
+      local is_position = string.match(position, '^%d+%-%d+$')
+      if not (is_position and is_kept(position)) then redis.call('HDEL', ids, id) end
+    end
   end
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local oldest = string.format('%.0f-0', math.max(1, now - max_age))
-  if kept_up_to('(' .. oldest) then
-    local last = redis.call('XREVRANGE', stream, '(' .. oldest, '-', 'COUNT', 1)[1]
-    redis.call('XTRIM', stream, 'MINID', oldest)
-    redis.call('HSET', ids, '#floor', last[1])
+  redis.call('HSET', ids, '#sweep', found[1])
+end
+
+-- What fails here must not hide that the events are in the log.
+local function tidy(most)
+  for _, step in ipairs({trim, function() forget(most) end, forget_unqueued, save}) do
+    local done, problem = pcall(step)
+    if not done then
+      redis.log(redis.LOG_WARNING, 'tidings: ' .. tostring(problem.err or problem))
+    end
   end
 end
 
--- The text that an own id was kept with, and its place.
+-- The text that an own id was kept with, and its position.
 local function find(id)
-  local place = redis.call('HGET', ids, id)
-  local entry = place and redis.call('XRANGE', stream, place, place)[1]
-  if entry then return entry[2][2], place end
+  local position = redis.call('HGET', ids, id)
+  local entry = position and log.head and entry_at(position)
+  if entry then return entry[2][2], position end
 end
 
--- ARGV from 4: an own id or '', and a draft, as often as there are drafts. Nothing is written
+-- About what an event takes of the server's memory.
+local function size_of(id, text)
+  return #text + 64 + (id ~= '' and 2 * #id + 160 or 0)
+end
+
+local function add(id, text)
+  log.total = log.total + size_of(id, text)
+  if log.total >= most_total then log.total, log.first_total = 0, 0 end
+  local total = number(log.total)
+  local position = redis.call('XADD', stream, '*', 'draft', text, 'total', total)
+  if not log.first then log.first, log.first_total = position, log.total end
+  log.head, log.length = position, log.length + 1
+  return position
+end
+
+-- ARGV from 5: an own id or '', and a draft, as often as there are drafts. Nothing is written
 -- before all are checked, and full memory is found at the first write or not at all: all drafts
--- are appended, or none. Returns their places, or false where an own id is taken.
+-- are appended, or none. Returns their positions, or false where an own id is taken.
 local function append()
-  local texts, places, answer = {}, {}, {}
-  for i = 4, #ARGV, 2 do
+  local texts, positions, answer = {}, {}, {}
+  load()
+  for i = 5, #ARGV, 2 do
     local id, text = ARGV[i], ARGV[i + 1]
     if id ~= '' then
-      if not texts[id] then texts[id], places[id] = find(id) end
+      if not texts[id] then texts[id], positions[id] = find(id) end
       if (texts[id] or text) ~= text then return false end
       texts[id] = text
     end
   end
-  for i = 4, #ARGV, 2 do
+  if log.missing then create() end
+  for i = 5, #ARGV, 2 do
     local id = ARGV[i]
-    local place = places[id]
-    if not place then
-      place = redis.call('XADD', stream, '*', 'draft', ARGV[i + 1])
+    local position = positions[id]
+    if not position then
+      position = add(id, ARGV[i + 1])
       if id ~= '' then
-        places[id] = place
-        redis.call('HSET', ids, id, place)
-        redis.call('RPUSH', queue, place .. ' ' .. id)
+        positions[id] = position
+        redis.call('HSET', ids, id, position)
+        enqueue(position .. ' ' .. id)
       end
     end
-    answer[#answer + 1] = place
+    answer[#answer + 1] = position
   end
-  trim()
-  forget(#ARGV)
+  tidy(#ARGV)
   return answer
 end
 
--- "place draft" for each entry that command finds from a place to an edge. They are looked at a few
--- at a time: one may be a megabyte, and the server serves nobody else meanwhile.
+-- "position draft" for each entry that a command finds from a position to an edge. They are looked
+-- at one at a time until their size is known: the server serves nobody else meanwhile.
 local function page(command, from, edge, limit, bytes)
-  local lines, size = {}, 0
+  local lines, size, together = {}, 0, 1
+  limit = math.min(limit, most_lines)
   while #lines < limit and size < bytes do
-    if edge == '+' and from == last_place then break end -- nothing can follow, and XRANGE refuses
-    if edge == '-' and not kept_up_to('(' .. from) then break end
-    local count = math.min(16, limit - #lines)
+    -- Nothing is there, and XRANGE may refuse, or XREVRANGE walk through the whole stream.
+    if edge == '+' and not is_before(from, log.head) then break end
+    if edge == '-' and not (log.first and is_before(log.first, from)) then break end
+    local count = math.min(together, limit - #lines)
     local entries = redis.call(command, stream, '(' .. from, edge, 'COUNT', count)
     for _, entry in ipairs(entries) do
       local text = entry[2][1] == 'draft' and entry[2][2] or ''
       if string.find(text, '\n', 1, true) then text = '' end
       from = entry[1]
       lines[#lines + 1] = from .. ' ' .. text
-      size = size + #text
+      size = size + #lines[#lines] + 1
       if size >= bytes then return lines end
     end
     if #entries < count then break end
+    local fitting = math.floor((bytes - size) * #lines / size)
+    together = math.max(1, math.min(2 * together, most_together, fitting))
   end
   return lines
 end
 
--- A log begins at a place of its own time, which is its floor until something is trimmed.
-local function be_born()
-  local place = redis.call('XADD', stream, '*', 'born', '')
-  redis.call('XDEL', stream, place)
-  redis.call('HSET', ids, '#floor', place)
-end
-
--- Trimming also when nothing is published lets a silent log age. It writes, so a master that became
--- a replica refuses, and is left; one that takes no writes for another reason, such as a full disk,
--- can still be read.
+-- Trimming also when nothing is published lets a silent log age. A master that became a replica is
+-- left; a server that takes no writes for another reason, such as a full disk, can still be read.
 local function tend()
-  if redis.call('EXISTS', stream) == 0 then be_born() end
+  load()
+  if log.missing then create() end
   local done, problem = pcall(trim)
+  if not done and string.find(problem.err or problem, 'READONLY', 1, true) then
+    error({err = 'READONLY this is a replica'})
+  end
   if done then
     pcall(forget, 100)
-  elseif string.find(problem.err or problem, 'READONLY', 1, true) then
-    error({err = 'READONLY this is a replica'})
+    pcall(forget_unqueued)
+    pcall(save)
   end
 end
 
--- ARGV from 4: what `page` needs. Returns the floor or false, the first place or false, the head,
--- whether the place asked from is held, the lines, and how many entries are kept.
+-- Called where the server's memory is full: an eighth of the log makes room, but a quarter of what
+-- it may keep stays, since it may be others that fill the memory.
+local function relieve()
+  local length = redis.call('XLEN', stream)
+  tend()
+  local kept = log.total - log.first_total
+  if log.length == length and (log.length > max_events / 4 or kept > max_bytes / 4) then
+    trim_to(math.floor(log.length * 7 / 8))
+    trim_bytes(kept * 7 / 8)
+    tidy(log.length)
+  end
+  return length - log.length
+end
+
+-- ARGV from 5: what `page` needs. Returns the floor or false, the first position or false, the head,
+-- whether the position asked from is held, the lines, and how many entries are kept.
 local function read()
   tend()
-  local place = ARGV[5]
-  local lines = page(ARGV[4], place, ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]))
-  local info, flat = {}, redis.call('XINFO', 'STREAM', stream)
-  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
-  local floor, first = redis.call('HGET', ids, '#floor'), info['first-entry']
-  local held = #redis.call('XRANGE', stream, place, place)
-  local head = info['last-generated-id']
-  return {floor, first and first[1], head, held, table.concat(lines, '\n'), info['length']}
+  local position = ARGV[6]
+  local lines = page(ARGV[5], position, ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]))
+  local held = position == log.head or ARGV[10] == 'held' and entry_at(position)
+  return {
+    log.floor, log.first or false, log.head, held and 1 or 0, table.concat(lines, '\n'), log.length,
+  }
 end
 
--- ARGV 4: an own id. Returns its place, or false.
+-- ARGV 5: an own id. Returns its position, or false.
 local function locate()
-  local _, place = find(ARGV[4])
-  return place or false
+  load()
+  local _, position = find(ARGV[5])
+  return position or false
 end
 
-local verbs = {append = append, read = read, locate = locate, tend = tend}
+local verbs = {append = append, read = read, locate = locate, tend = tend, relieve = relieve}

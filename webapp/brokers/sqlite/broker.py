@@ -96,6 +96,10 @@ class SqliteBroker:
             after = page.end
         return found
 
+    def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
+        """Return a page of the events after a position, and the bounds then."""
+        return self.read(after, max_bytes), self.bounds()
+
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a position, in the log's order."""
         found: list[Event] = []

@@ -1,0 +1,204 @@
+"""The keys of the event log in Redis: what reads cost, what they may hold, and what is damaged."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.broker_process import remotes
+from support.events import MANY, contents, drafts, taken
+from support.redis_server import IN_MEMORY, LogServer, running_log
+from webapp.brokers.base import Gap
+from webapp.core.events import EventId
+from webapp.errors import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from support.broker_process import Connect
+
+pytestmark = pytest.mark.slow
+
+LOG, IDS, QUEUE = "{tidings}:log", "{tidings}:ids", "{tidings}:queue"
+PAGE = 64 << 10  # bytes
+
+
+@pytest.fixture(name="server", params=["redis-server", "valkey-server"])
+def _server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogServer]:
+    with running_log(request.param, tmp_path, *IN_MEMORY) as server:
+        yield server
+
+
+@pytest.fixture(name="connect")
+def _connect(server: LogServer) -> Iterator[Connect]:
+    with remotes() as connect:
+        yield partial(connect, server.url)
+
+
+def cpu_s(server: LogServer, call: Callable[[], Any], times: int = 100) -> float:
+    """The server's CPU seconds for some calls."""
+
+    def used() -> float:
+        found = server.ask("INFO", "cpu")
+        return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
+
+    before = used()
+    for _ in range(times):
+        call()
+    return used() - before
+
+
+def test_large_events_make_bounds_no_dearer(server: LogServer, connect: Connect) -> None:
+    log = connect()
+    small = cpu_s(server, log.bounds)
+    for _ in range(3):
+        log.append(drafts("x" * 1_000_000))
+    assert cpu_s(server, log.bounds) < 3 * small + 0.02
+
+
+def test_a_page_of_large_events_costs_what_one_of_them_does(
+    server: LogServer, connect: Connect
+) -> None:
+    log = connect()
+    start = log.bounds().head
+    log.append(drafts("x" * 1_000_000))
+    one = cpu_s(server, lambda: log.read(start, PAGE), 30)
+    for _ in range(14):
+        log.append(drafts("x" * 1_000_000))
+    assert cpu_s(server, lambda: log.read(start, PAGE), 30) < 3 * one + 0.02
+
+
+def test_the_log_is_bounded_by_bytes(server: LogServer, connect: Connect) -> None:
+    log = connect(HISTORY_BYTES="2M")
+    for n in range(60):
+        log.append([*drafts("x" * 100_000), *drafts("a", id=f"id {n}")])
+    assert server.ask("MEMORY", "USAGE", LOG, "SAMPLES", 0) < 3_000_000
+    bounds = log.bounds()
+    assert log.read(bounds.floor, MANY)[-1].position == bounds.head
+    assert log.position_of("id 0") is None
+    for _ in range(30):
+        log.append(drafts(*["y" * 2000] * 100))
+    assert server.ask("MEMORY", "USAGE", LOG, "SAMPLES", 0) < 3_000_000
+    log.append(drafts("z" * 1_500_000))
+    assert len(log.read(log.bounds().floor, MANY)[-1].draft.data) == 1_500_000
+
+
+def test_what_another_version_appends_and_trims_is_seen(
+    server: LogServer, connect: Connect
+) -> None:
+    log = connect()
+    [first] = log.append(drafts("a"))
+    text = drafts("b")[0].to_json()
+    server.ask("XADD", LOG, "*", "draft", text)  # as 0.1.0 does
+    assert contents(log.read(first.position, MANY)) == ["b"]
+    assert log.bounds().head > first.position
+    log.append(drafts("c"))
+    server.ask("XTRIM", LOG, "MAXLEN", 1)
+    server.ask("HDEL", IDS, "#floor")
+    assert log.bounds().floor >= first.position
+    assert log.count() == 1
+    # One entry comes and one goes: the length stays.
+    server.ask("XADD", LOG, "MAXLEN", 1, "*", "draft", text)
+    server.ask("HDEL", IDS, "#floor")
+    assert contents(log.read(log.bounds().floor, MANY)) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("LPUSH", QUEUE, "damaged"),
+        ("LPUSH", QUEUE, "notaplace some-id"),
+        ("LPUSH", QUEUE, "99999999999999999999-99999999999999999999 some-id"),
+        ("SET", QUEUE, "x"),
+        ("HSET", IDS, "#state", "damaged"),
+        ("HSET", IDS, "#state", "0 99999999999999999999-1 0 - 0"),
+        ("HSET", IDS, "#floor", "99999999999999999999-1"),
+        ("HSET", IDS, "#floor", "9999999999999-0"),
+        ("HSET", IDS, "#floor", "damaged"),
+    ],
+)
+def test_damaged_housekeeping_stops_nothing(
+    server: LogServer, connect: Connect, damage: tuple[str, ...]
+) -> None:
+    log = connect(HISTORY_EVENTS=1000)
+    [start] = log.append(drafts("start"))
+    follower = log.follow(start.position)
+    server.ask(*damage)
+    log.append(drafts("a", id="id a"))
+    assert contents(taken(follower, 1)) == ["a"]
+    with pytest.raises(Exception, match="other content"):
+        log.append(drafts("b", id="id a"))
+    floor, head = log.bounds()
+    assert floor < start.position < head
+    assert contents(log.read(floor, MANY)) == ["start", "a"]
+    for part in range(30):
+        log.append([d for n in range(100) for d in drafts("x", id=f"id {part} {n}")])
+    assert server.ask("LLEN", QUEUE) <= 1300
+    assert server.ask("HLEN", IDS) <= 1300
+
+
+@pytest.mark.parametrize("key", [LOG, IDS])
+def test_a_key_of_another_type_is_named_and_nothing_is_written(
+    server: LogServer, connect: Connect, key: str
+) -> None:
+    log = connect()
+    log.append(drafts("a"))
+    server.ask("DEL", key)
+    server.ask("SET", key, "x")
+    length = server.ask("XLEN", LOG) if key == IDS else 0
+    for call in (lambda: log.append(drafts("b")), log.bounds):
+        with pytest.raises(ServiceUnavailable, match=f"{key}.*[Dd]elete") as refused:
+            call()
+        assert "another database" in refused.value.remedy
+    assert (server.ask("XLEN", LOG) if key == IDS else 0) == length
+    server.ask("DEL", key)
+    assert log.append(drafts("b"))
+
+
+def test_a_log_that_is_deleted_alone_is_told_as_lost(server: LogServer, connect: Connect) -> None:
+    log = connect()
+    old = [log.append(drafts(str(n)))[0] for n in range(10)]
+    server.ask("DEL", LOG)
+    [new] = log.append(drafts("new"))
+    bounds = log.bounds()
+    assert old[-1].position < bounds.floor < new.position == bounds.head
+    follower = log.follow(old[3].position)
+    assert next(follower) == Gap(bounds.floor, "aged")
+    assert contents(taken(follower, 1)) == ["new"]
+
+
+def test_a_log_that_another_version_began_again_is_told_as_lost(
+    server: LogServer, connect: Connect
+) -> None:
+    log = connect()
+    old = [log.append(drafts(str(n)))[0] for n in range(10)]
+    server.ask("DEL", LOG)
+    server.ask("XADD", LOG, "*", "draft", drafts("new")[0].to_json())
+    assert log.bounds().floor > old[-1].position
+
+
+def test_own_ids_whose_queue_is_lost_are_forgotten(server: LogServer, connect: Connect) -> None:
+    log = connect(HISTORY_EVENTS=100)
+    log.append([d for n in range(300) for d in drafts("x", id=f"id {n}")])
+    server.ask("DEL", QUEUE)
+    for _ in range(30):
+        log.append(drafts(*["x"] * 10))
+        log.bounds()
+    assert server.ask("HLEN", IDS) < 10
+
+
+def test_entries_without_text_are_passed_in_bounded_pages(
+    server: LogServer, connect: Connect
+) -> None:
+    log = connect()
+    start = log.bounds().head
+    for _ in range(20):
+        server.ask("EVAL", f"for i = 1, 500 do redis.call('XADD', '{LOG}', '*', 'f', '') end", 0)
+    log.append(drafts("a"))
+    server.ask("CONFIG", "RESETSTAT")
+    assert contents(log.read(start, PAGE)) == ["a"]
+    assert server.ask("INFO", "commandstats")["cmdstat_evalsha"]["calls"] >= 4
+    assert contents(log.before(EventId(2**63, 0), 1, PAGE)) == ["a"]
