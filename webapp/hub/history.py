@@ -203,11 +203,11 @@ class History:
             with self._turns.turn(reading, position):
                 for event in self._backwards(position, reading):
                     position = event.position
-                    if not feed.matches(event):
+                    if feed.matches(event):
+                        count -= 1
+                    else:
                         others += self._window.fraction_of([event])
-                        continue
-                    count -= 1
-                    if not count:
+                    if not count or others >= 1:
                         break
             if position == began:
                 break
