@@ -66,13 +66,15 @@ def test_it_refuses_to_start_rather_than_lie(
 
 def test_without_its_log_it_waits_a_while_and_does_not_start(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    env = {"REDIS_URL": f"redis://:secret-word@127.0.0.1:{free_port()}"}
+    port = free_port()
+    env = {"REDIS_URL": f"redis://:secret-word@127.0.0.1:{port}"}
     env["PYTHONPATH"] = str(ROOT / "tests")
     with running(["-b", "127.0.0.1:0", "-k", "support.short_timeouts.Worker"], env, log) as process:
         until(lambda: "Waiting for the log" in log.read_text(), "it says what it waits for")
         assert process.wait(2 * PATIENCE) != 0
     said = log.read_text()
-    assert "Tidings does not start: The log cannot be reached" in said
+    why = f"127.0.0.1:{port}: Connection refused"
+    assert f"Tidings does not start: The event log cannot be reached ({why})" in said
     assert "secret-word" not in said
     assert "Traceback" not in said
 

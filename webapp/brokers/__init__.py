@@ -56,7 +56,7 @@ def connect_presence(settings: Settings, broker: Broker) -> PresenceStore:
     if url.scheme in {"redis", "rediss"}:
         from .redis.presence import RedisPresenceStore
 
-        return RedisPresenceStore(cast("RedisBroker", broker).link, lease)
+        return RedisPresenceStore(cast("RedisBroker", broker).client, lease)
     return MemoryPresenceStore()
 
 

@@ -1,50 +1,44 @@
-"""The log of many machines: one Stream in Redis or Valkey.
+"""The event log of many machines: one stream in Redis or Valkey.
 
-Two more keys lie beside it in the same slot: a hash from the publishers' own ids to places, and a
-queue of those ids, from which they are forgotten in step with the stream. What must not be torn
-apart is one script (redis.lua). The server gives the places, so all processes see one order.
+Two more keys lie beside it in the same slot: a hash from custom ids to positions, and a queue of
+these ids, which are removed with their events. Whatever must be atomic is one call of a script
+(log.lua). The server assigns the positions, so all processes see one order.
 
-A log is born at a place of the server's time, so that a cursor from before it was erased lies below
-its floor. Whatever else is lost, by a failover to a replica that lagged, or because the follower
-lagged itself, is noticed because each page comes with the answer whether the log still holds the
-place that it was read from: that the head is further on would prove nothing.
+A new event log begins at a position of the server's time. So a cursor from before the event log was
+erased lies below its floor. Other losses, after a failover to a replica that lagged or because the
+follower itself lagged, are noticed at the next page: it says whether the event log still has the
+position that the page was read from. A head that is further on would prove nothing.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
-from random import uniform
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gevent.event import Event as Signal
 
 from ...core.events import Draft, Event, EventId
-from ...errors import ServiceUnavailable
-from ...tasks import skip
-from ..base import Bounds, Gap, conflict
+from ..base import Bounds, Gap, conflict, decode_events
+from ..outage import Outage
 from .client import RedisClient
-from .presence import ROSTER_KEYS
+from .scripts import Script, ScriptCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-logger = logging.getLogger(__name__)
-
-_HERE = Path(__file__).parent
-_PARTS = ((_HERE / name).read_text() for name in ("log.lua", "presence.lua"))
-_SCRIPT = "\n".join([*_PARTS, "return verbs[ARGV[1]]()"])
-_KEYS = ("{tidings}:log", "{tidings}:ids", "{tidings}:queue", *ROSTER_KEYS)
-_BACKOFF = (0.1, 3.0)  # seconds: the first rest of an outage, and the longest
-_PAGE = 256 << 10  # bytes asked for at once
-_PLACE = re.compile(rb"\d{1,20}-\d{1,20}")
-_ALL = 1 << 30  # events: no bound
-_LAST = EventId(2**64 - 1, 2**64 - 1)  # the last place that Redis can keep
+_STREAM = "{tidings}:log"
+_KEYS = (_STREAM, "{tidings}:ids", "{tidings}:queue")
+_SCRIPT = Script((Path(__file__).parent / "log.lua").read_text(), _KEYS)
+_LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
+_PAGE_BYTES = 256 << 10
+_POSITION = re.compile(rb"\d{1,20}-\d{1,20}")
+_NO_LIMIT = 1 << 30  # events
+_LAST = EventId(2**64 - 1, 2**64 - 1)  # the last position that Redis can store
 
 
 class RedisBroker:
-    """The newest events that a server keeps, bounded in number, bytes and age.
+    """A stream with the newest events, bounded in number, bytes and age.
 
     :param url: `redis://` or `rediss://`, with redis-py's options in its query.
     :param max_age: in seconds.
@@ -52,39 +46,42 @@ class RedisBroker:
 
     def __init__(self, url: str, max_events: int, max_bytes: int, max_age: float) -> None:
         self._limits = (str(max_events), str(round(max_age * 1000)), str(max_bytes))
-        self.link = RedisClient(url, _SCRIPT, _KEYS, relieve=["relieve", *self._limits])
+        self.client = RedisClient(url, make_room=self._script("make_room"))
         self._closed = Signal()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
-        """Put all drafts in the log, or none; see `Broker.append`.
+        """Append all drafts, or none; see `Broker.append`.
 
-        They are sent once: where the answer is lost, they may be in the log.
+        They are sent once: if the answer is lost, they may be in the event log.
         """
         texts = [text for draft in drafts for text in (draft.id or "", draft.to_json())]
-        positions = self.link.write(["append", *self._limits, *texts])
+        positions = self.client.call_once(self._script("append", *texts))
         if positions is None:
             raise conflict()
         return [Event(_position(p), draft) for p, draft in zip(positions, drafts, strict=True)]
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
-        """Yield what comes after a place, in order, until the broker is closed."""
-        news, failures, known = self.link.watch(), 0, False
+        """Yield the events after a position, in order, until the broker is closed."""
+        reader, outage = self.client.blocking_reader(), Outage(_LONGEST_PAUSE_S)
+        connected = False
         while not self._closed.is_set():
+            call = self._read_script(after, check=True)
             try:
-                # On a new connection what is lost is told before news is waited for.
-                order = self._order(after, held="held")
-                page = _page(after, news(str(after) if known else None, order))
-            except Exception as error:  # noqa: BLE001 - whatever lies in the log
-                if not isinstance(error, ServiceUnavailable):
-                    skip("log", error)
-                self._rest(error, failures)
-                failures, known = failures + 1, False
+                # On a new connection, look for a gap before waiting for events.
+                answer = (
+                    reader.wait_for(_STREAM, str(after), call) if connected else reader.call(call)
+                )
+                page = _page(after, answer)
+            except Exception as error:  # noqa: BLE001 - whatever the stream contains
+                if self._closed.is_set():
+                    return
+                connected = False
+                self._closed.wait(outage.pause_after(error))
                 continue
-            if failures:
-                logger.warning("the event log is available again")
-            failures, known = 0, True
-            if not page.held:
-                gap = _gap(after, page.bounds)
+            outage.over()
+            connected = True
+            if not page.known:
+                gap = page.bounds.gap_after(after)
                 after = gap.position
                 yield gap
             elif page.lines:
@@ -93,23 +90,23 @@ class RedisBroker:
                     yield events
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
-        """Return a page of the events after a place."""
+        """Return the next events after a position."""
         return self.read_page(after, max_bytes)[0]
 
     def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
-        """Return a page of the events after a place, and the bounds of that moment."""
+        """Return the next events after a position, and the bounds of that moment."""
         while True:
             page = self._read(after, max_bytes=max_bytes)
             if (events := page.events) or not page.lines:
                 return events, page.bounds
-            after = page.end  # none of it was an event
+            after = page.end  # all rows were damaged
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
-        """Return the newest events before a place, in the log's order."""
+        """Return the newest events before a position, in the log's order."""
         found: list[Event] = []
         position = min(position, _LAST)
         while limit > 0 and max_bytes > 0 and position > (0, 0):
-            size = min(max_bytes, _PAGE)
+            size = min(max_bytes, _PAGE_BYTES)
             page = self._read(position, "XREVRANGE", limit=limit, max_bytes=size)
             if not page.lines:
                 break
@@ -120,57 +117,54 @@ class RedisBroker:
         return found[::-1]
 
     def bounds(self) -> Bounds:
-        """Return where the log begins and ends now."""
+        """Return where the event log begins and ends now."""
         return self._read(_LAST, limit=0).bounds
 
     def count(self) -> int:
-        """Return how many events the log keeps now."""
-        return self._read(_LAST, limit=0).kept
+        """Return how many events the event log has now."""
+        return self._read(_LAST, limit=0).total
 
     def position_of(self, id: str) -> EventId | None:
-        """Return the place that an id names, or None where the log does not hold it."""
+        """Return the position that an id names, or None if the event log does not have it."""
         if position := EventId.parse(id):
-            known = max(position) < 2**64 and self._read(position, limit=0, held="held").held
+            known = max(position) < 2**64 and self._read(position, limit=0, check=True).known
             return position if known else None
-        found = self.link.read(["locate", *self._limits, id])
+        found = self.client.call(self._script("position_of", id))
         return _position(found) if found else None
 
     def close(self) -> None:
-        """Let go of the server; `follow` ends."""
+        """Close the connections; `follow` ends."""
         self._closed.set()
-        self.link.close()
+        self.client.close()
 
-    def _read(self, position: EventId, command: str = "XRANGE", **bounds: Any) -> _Page:
-        return _page(position, self.link.read(self._order(position, command, **bounds)))
+    def _script(self, verb: str, *arguments: str) -> ScriptCall:
+        return ScriptCall(_SCRIPT, [verb, *self._limits, *arguments])
 
-    def _order(
+    def _read(self, position: EventId, command: str = "XRANGE", **limits: Any) -> _Page:
+        call = self._read_script(position, command, **limits)
+        return _page(position, self.client.call(call))
+
+    def _read_script(
         self,
         position: EventId,
         command: str = "XRANGE",
-        limit: int = _ALL,
-        max_bytes: int = _PAGE,
-        held: str = "",  # "held": ask whether the log holds the position
-    ) -> list[str]:
+        *,
+        limit: int = _NO_LIMIT,
+        max_bytes: int = _PAGE_BYTES,
+        check: bool = False,  # whether the event log has the position
+    ) -> ScriptCall:
         edge = "+" if command == "XRANGE" else "-"
-        bounds = (str(limit), str(max_bytes), held)
-        return ["read", *self._limits, command, str(position), edge, *bounds]
-
-    def _rest(self, error: Exception, failures: int) -> None:
-        """Wait before the next try: not all processes at once, and not for long."""
-        if not failures and not self._closed.is_set():
-            logger.error("the event log is unavailable: %s", error)
-        first, longest = _BACKOFF
-        rest = min(longest, first * 2 ** min(failures, 10))
-        self._closed.wait(uniform(rest / 2, rest))  # noqa: S311 - no secret
+        limits = (str(limit), str(max_bytes), "check" if check else "")
+        return self._script("read", command, str(position), edge, *limits)
 
 
 class _Page(NamedTuple):
-    """Some of the log, and what the log was like at that moment."""
+    """Some entries, and the state of the event log at that moment."""
 
     bounds: Bounds
-    held: bool  # whether the log holds the place that the page was read from
-    lines: list[bytes]  # "<place> <draft>"
-    kept: int  # entries of the whole log
+    known: bool  # the event log has the position that the page was read from
+    lines: list[bytes]  # `<position> <draft>`
+    total: int  # entries of the whole event log
 
     @property
     def end(self) -> EventId:
@@ -178,28 +172,24 @@ class _Page(NamedTuple):
 
     @property
     def events(self) -> list[Event]:
-        return [event for line in self.lines if (event := _event(line))]
+        return decode_events(self.lines, _decode_line)
 
 
 def _page(position: EventId, answer: Any) -> _Page:
-    stored, first, head, held, text, kept = answer
+    stored, first, head, known, text, count = answer
     end = _position(head)
     floor = _before(_position(first)) if first else end
-    # A floor that somebody else wrote may be none, or lie where the log has not come yet.
-    if stored and _PLACE.fullmatch(stored):
+    # Another program may have written a floor that is no position, or is after the head.
+    if stored and _POSITION.fullmatch(stored):
         floor = min(floor, _position(stored))
     bounds = Bounds(floor, end)
     lines = text.split(b"\n") if text else []
-    return _Page(bounds, bool(held) or position in bounds, lines, kept)
+    return _Page(bounds, bool(known) or position in bounds, lines, count)
 
 
-def _event(line: bytes) -> Event | None:
+def _decode_line(line: bytes) -> tuple[EventId, str]:
     position, _, text = line.partition(b" ")
-    try:
-        return Event(_position(position), Draft.from_json(text.decode()))
-    except Exception as error:  # noqa: BLE001 - subscribers go on without it
-        skip("log", error)
-        return None
+    return _position(position), text.decode()
 
 
 def _position(text: bytes) -> EventId:
@@ -208,11 +198,7 @@ def _position(text: bytes) -> EventId:
 
 
 def _before(position: EventId) -> EventId:
-    # Not the highest number there is: a place that follows one must fit, too.
-    return (
-        EventId(position.ms, position.seq - 1) if position.seq else EventId(position.ms - 1, 2**63)
-    )
-
-
-def _gap(after: EventId, bounds: Bounds) -> Gap:
-    return Gap(bounds.floor, "aged") if after < bounds.floor else Gap(bounds.head, "unknown")
+    # Not the highest sequence there is: the position after this one must be valid, too.
+    if position.seq:
+        return EventId(position.ms, position.seq - 1)
+    return EventId(position.ms - 1, 2**63)

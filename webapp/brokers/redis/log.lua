@@ -1,16 +1,17 @@
--- What must not be torn apart: one script, so that a server forgets or learns it as a whole.
--- KEYS: the stream; own id -> position, and what is known of the stream; "position id", oldest first.
+-- The event log. What must be atomic is one call, and a server has all of this script or nothing.
+-- KEYS: the stream; custom id -> position, and what is known of the stream; a queue of
+-- '<position> <custom id>', oldest first.
 -- ARGV: a verb, how many events to keep, how long (ms), how many bytes, and what the verb needs.
 --
--- No command tells where a stream begins and ends without a copy of the entries there, which may be
--- a megabyte each. So the hash has two fields more: #floor, and #state, which is the length, the
--- head, the bytes ever appended, the first entry's position and the bytes appended up to it.
+-- Every command that tells where a stream begins and ends copies the entries there, which may have a
+-- megabyte each. So the hash has two more fields: #floor, and #state with the length, the head, the
+-- bytes ever appended, the first entry's position and the bytes appended up to it.
 
 local stream, ids, queue = KEYS[1], KEYS[2], KEYS[3]
 local last_position = '18446744073709551615-18446744073709551615'
 local max_events, max_age, max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local most_lines, most_together = 2048, 32 -- entries of one page, and of one command
-local most_total = 9007199254740992 -- a number that is not exact any more is damaged
+local max_lines, max_count = 2048, 32 -- entries of one page, and of one command
+local max_total = 9007199254740992 -- from here numbers are not exact: the entry is damaged
 local log -- what is known of the stream
 
 local function check_type(key, expected)
@@ -32,14 +33,14 @@ end
 
 local function total_of(entry)
   local total = entry and entry[2][3] == 'total' and tonumber(entry[2][4])
-  return total and total >= 0 and total < most_total and total
+  return total and total >= 0 and total < max_total and total
 end
 
 local function entry_at(position)
   return redis.pcall('XRANGE', stream, position, position, 'COUNT', 1)[1]
 end
 
--- Hubs of another version, and people, write to the stream too: what is known counts only where the
+-- Hubs of another version, and people, write to the stream, too. So what is known counts only if the
 -- length is the same and nothing follows the head.
 local function is_current(known)
   if known.length ~= redis.call('XLEN', stream) then return false end
@@ -54,7 +55,7 @@ local function look_at_stream(known)
   local first, last = info['first-entry'], info['last-entry']
   local total = total_of(last) or known and known.total or 0
   local first_total = total_of(first) or known and known.first_total or 0
-  -- Where the head that was known is gone, and not trimmed, this is another log.
+  -- If the known head is gone, and was not trimmed, this is another event log.
   local another = known and known.length > 0 and
     (is_before(info['last-generated-id'], known.head) or not entry_at(known.head))
   return {
@@ -84,7 +85,7 @@ local function load()
   log.floor, log.stored_floor, log.stored_state = floor, floor, state
 end
 
--- A server whose memory is full may not add it; then it is looked up each time.
+-- A server whose memory is full may refuse this; then the stream is examined at each call.
 local function save()
   if log.floor ~= log.stored_floor then
     redis.call('HDEL', ids, '#floor')
@@ -99,7 +100,7 @@ local function save()
   end
 end
 
--- A log begins at a position of its own time, which is its floor until something is trimmed.
+-- A new event log begins at a position of the current time, which is its floor until it is trimmed.
 local function create()
   local position = redis.call('XADD', stream, '*', 'born', '')
   redis.call('XDEL', stream, position)
@@ -113,9 +114,9 @@ local function look_at_first()
   log.length = redis.call('XLEN', stream)
 end
 
--- Whole nodes are dropped, which costs next to nothing, and the floor is then what lies before the
--- first entry. It is called also where nothing is to be dropped: it writes, so a master that became
--- a replica refuses.
+-- This drops whole nodes, which costs next to nothing; the floor then lies before the first entry.
+-- Call it even if nothing is to be dropped: because it writes, a master that became a replica
+-- refuses it.
 local function trim_to(length)
   if redis.call('XTRIM', stream, 'MAXLEN', '~', math.max(1, length)) == 0 then return false end
   log.floor = false
@@ -134,8 +135,8 @@ local function trim_bytes(most)
   end
 end
 
--- By age it is exact, so that the floor is the last that was dropped: a subscriber that has that
--- one has missed nothing, however long the log was silent.
+-- Trimming by age is exact, and the floor is the newest dropped entry: a subscriber who has that one
+-- has missed nothing, however long no event was published.
 local function trim_old()
   local time = redis.call('TIME')
   local oldest = number(math.max(1, time[1] * 1000 + math.floor(time[2] / 1000) - max_age)) .. '-0'
@@ -161,7 +162,7 @@ local function forget_id(id, position)
   if redis.call('HGET', ids, id) == position then redis.call('HDEL', ids, id) end
 end
 
--- Of another type it was damaged, and is made again from the own ids.
+-- If the key has another type, it is deleted. Its ids are found by `forget_unqueued`.
 local function drop_damaged_queue()
   local found = redis.call('TYPE', queue).ok
   if found ~= 'none' and found ~= 'list' then redis.call('DEL', queue) end
@@ -172,8 +173,8 @@ local function enqueue(item)
   redis.call('RPUSH', queue, item)
 end
 
--- Own ids go in step with their events, a bounded number at a time. One that was published anew
--- after it had been dropped has two items in the queue, and only the newer one is its own.
+-- Remove the custom ids of trimmed events, a bounded number at a time. An id that was published
+-- again after its event was trimmed is in the queue twice, and only the newer position is its own.
 local function forget(most)
   drop_damaged_queue()
   for _ = 1, most do
@@ -186,7 +187,7 @@ local function forget(most)
   end
 end
 
--- Where the queue was lost, own ids remain that nothing names: they are looked for some at a time.
+-- If the queue was lost, ids remain that it does not name. Look for them, some at a time.
 local function forget_unqueued()
   if redis.call('HLEN', ids) - 3 <= redis.call('LLEN', queue) then return end
   local cursor = redis.call('HGET', ids, '#sweep') or '0'
@@ -201,7 +202,7 @@ local function forget_unqueued()
   redis.call('HSET', ids, '#sweep', found[1])
 end
 
--- What fails here must not hide that the events are in the log.
+-- An error here must not hide that the events are in the event log.
 local function tidy(most)
   for _, step in ipairs({trim, function() forget(most) end, forget_unqueued, save}) do
     local done, problem = pcall(step)
@@ -211,21 +212,21 @@ local function tidy(most)
   end
 end
 
--- The text that an own id was kept with, and its position.
+-- Return the text and the position of the event with a custom id.
 local function find(id)
   local position = redis.call('HGET', ids, id)
   local entry = position and log.head and entry_at(position)
   if entry then return entry[2][2], position end
 end
 
--- About what an event takes of the server's memory.
+-- Return about how many bytes of the server's memory an event takes.
 local function size_of(id, text)
   return #text + 64 + (id ~= '' and 2 * #id + 160 or 0)
 end
 
 local function add(id, text)
   log.total = log.total + size_of(id, text)
-  if log.total >= most_total then log.total, log.first_total = 0, 0 end
+  if log.total >= max_total then log.total, log.first_total = 0, 0 end
   local total = number(log.total)
   local position = redis.call('XADD', stream, '*', 'draft', text, 'total', total)
   if not log.first then log.first, log.first_total = position, log.total end
@@ -233,10 +234,12 @@ local function add(id, text)
   return position
 end
 
--- ARGV from 5: an own id or '', and a draft, as often as there are drafts. Nothing is written
--- before all are checked, and full memory is found at the first write or not at all: all drafts
--- are appended, or none. Returns their positions, or false where an own id is taken.
-local function append()
+local verbs = {}
+
+-- ARGV from 5: a custom id or '', and a draft, for each draft. All are checked before the first
+-- write, and Redis refuses for lack of memory at the first write or not at all: so all drafts are
+-- appended, or none. Returns their positions, or false for a conflict of a custom id.
+function verbs.append()
   local texts, positions, answer = {}, {}, {}
   load()
   for i = 5, #ARGV, 2 do
@@ -265,13 +268,13 @@ local function append()
   return answer
 end
 
--- "position draft" for each entry that a command finds from a position to an edge. They are looked
--- at one at a time until their size is known: the server serves nobody else meanwhile.
+-- Return '<position> <draft>' for each entry that a command finds from a position to an edge. They
+-- are read one at a time until their size is known: the server serves nobody else meanwhile.
 local function page(command, from, edge, limit, bytes)
   local lines, size, together = {}, 0, 1
-  limit = math.min(limit, most_lines)
+  limit = math.min(limit, max_lines)
   while #lines < limit and size < bytes do
-    -- Nothing is there, and XRANGE may refuse, or XREVRANGE walk through the whole stream.
+    -- Beyond its ends, XRANGE may refuse, and XREVRANGE would walk through the whole stream.
     if edge == '+' and not is_before(from, log.head) then break end
     if edge == '-' and not (log.first and is_before(log.first, from)) then break end
     local count = math.min(together, limit - #lines)
@@ -286,14 +289,14 @@ local function page(command, from, edge, limit, bytes)
     end
     if #entries < count then break end
     local fitting = math.floor((bytes - size) * #lines / size)
-    together = math.max(1, math.min(2 * together, most_together, fitting))
+    together = math.max(1, math.min(2 * together, max_count, fitting))
   end
   return lines
 end
 
--- Trimming also when nothing is published lets a silent log age. A master that became a replica is
--- left; a server that takes no writes for another reason, such as a full disk, can still be read.
-local function tend()
+-- Trim when nothing is published, too, so that old events expire. The hub leaves a master that became
+-- a replica; a server that takes no writes for another reason, such as a full disk, can still be read.
+local function maintain()
   load()
   if log.missing then create() end
   local done, problem = pcall(trim)
@@ -307,11 +310,11 @@ local function tend()
   end
 end
 
--- Called where the server's memory is full: an eighth of the log makes room, but a quarter of what
--- it may keep stays, since it may be others that fill the memory.
-local function relieve()
+-- Called when the server's memory is full. Drops an eighth of the event log, but keeps a quarter of
+-- what it may have: other programs may have filled the memory. Returns how many events were dropped.
+function verbs.make_room()
   local length = redis.call('XLEN', stream)
-  tend()
+  maintain()
   local kept = log.total - log.first_total
   if log.length == length and (log.length > max_events / 4 or kept > max_bytes / 4) then
     trim_to(math.floor(log.length * 7 / 8))
@@ -321,23 +324,24 @@ local function relieve()
   return length - log.length
 end
 
--- ARGV from 5: what `page` needs. Returns the floor or false, the first position or false, the head,
--- whether the position asked from is held, the lines, and how many entries are kept.
-local function read()
-  tend()
+-- ARGV from 5: the arguments of `page`, and 'check' to look for the position. Returns the floor or
+-- false, the first position or false, the head, whether the stream has the position, the lines, and
+-- the number of entries.
+function verbs.read()
+  maintain()
   local position = ARGV[6]
   local lines = page(ARGV[5], position, ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]))
-  local held = position == log.head or ARGV[10] == 'held' and entry_at(position)
+  local known = position == log.head or ARGV[10] == 'check' and entry_at(position)
   return {
-    log.floor, log.first or false, log.head, held and 1 or 0, table.concat(lines, '\n'), log.length,
+    log.floor, log.first or false, log.head, known and 1 or 0, table.concat(lines, '\n'), log.length,
   }
 end
 
--- ARGV 5: an own id. Returns its position, or false.
-local function locate()
+-- ARGV 5: a custom id. Returns its position, or false.
+function verbs.position_of()
   load()
   local _, position = find(ARGV[5])
   return position or false
 end
 
-local verbs = {append = append, read = read, locate = locate, tend = tend, relieve = relieve}
+return verbs[ARGV[1]]()

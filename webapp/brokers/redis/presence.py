@@ -1,113 +1,119 @@
-"""The roster of many machines: beside the log in Redis or Valkey, over the log's connections."""
+"""The presence store of many machines: beside the event log in Redis or Valkey, over its
+connections.
+"""
 
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..presence_base import LEASE_FRACTION, MAX_REVOKED, Notices, too_many_subjects, too_many_tokens
+from ..presence_base import (
+    LEASE_FRACTION,
+    MAX_REVOKED,
+    Notices,
+    too_many_subjects,
+    too_many_tokens,
+)
+from .scripts import Script, ScriptCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .client import RedisClient
 
-ROSTER_KEYS = (
-    "{tidings}:processes",
-    "{tidings}:notices",
-    "{tidings}:revoked",
-    "{tidings}:subjects",
-)
-_NO_LIMITS = ("0", "0")  # what the log's verbs need
-_NOTICES = ROSTER_KEYS[1]
+_NOTICES = "{tidings}:notices"
+_KEYS = ("{tidings}:processes", _NOTICES, "{tidings}:revoked", "{tidings}:subjects")
+_SCRIPT = Script((Path(__file__).parent / "presence.lua").read_text(), _KEYS)
 
 
 class RedisPresenceStore:
-    """A roster that a server keeps.
+    """Subscribers, notices and revocations on a server. See `PresenceStore`.
 
-    :param lease: in seconds, after which a killed process's readers are gone.
+    :param lease: in seconds, after which the subscribers of a killed process are dropped.
     """
 
-    def __init__(self, link: RedisClient, lease: float) -> None:
-        self._link = link
-        self._life = str(round(lease * LEASE_FRACTION * 1000))
+    def __init__(self, client: RedisClient, lease: float) -> None:
+        self._client = client
+        self._lease_ms = str(round(lease * LEASE_FRACTION * 1000))
         self._owner = secrets.token_hex(8)
-        self._heard: Callable[[], None] | None = None
+        self._callback: Callable[[], None] | None = None
 
     def heartbeat(self, changes: Mapping[str, str | None]) -> bool:
-        """Live on, and write down who came and left; see `Roster.renew`."""
-        pairs = [part for name, text in changes.items() for part in (name, text or "")]
-        return bool(self._write("renew", self._owner, self._life, *pairs))
+        """Renew this process's lease and store changes; see `PresenceStore.heartbeat`."""
+        pairs = [part for name, record in changes.items() for part in (name, record or "")]
+        return bool(self._write("heartbeat", self._owner, self._lease_ms, *pairs))
 
     def deregister(self) -> None:
-        """Take this process's readers away."""
-        self._write("retire", self._owner)
+        """Remove this process's subscribers."""
+        self._write("deregister", self._owner)
 
     def subscribers(self) -> list[tuple[str, str]]:
-        """Return who listens on all machines."""
+        """Return the subscribers of all processes on all machines."""
         found: list[tuple[str, str]] = []
         for owner in self._read("owners"):
-            flat = [_text(part) for part in self._read("readers", _text(owner))]
+            flat = [_text(part) for part in self._read("subscribers", _text(owner))]
             found += zip(flat[::2], flat[1::2], strict=True)
         return sorted(found)
 
-    def notices_after(self, after: int | None) -> Notices:
-        """Return the notices after a number."""
-        start = "" if after is None else str(after)
-        first, last, batches = self._read("news", start)
-        upto = _number(last)
-        if self._heard:
-            self._link.also_wait_for(_NOTICES, f"0-{upto}", self._heard)
+    def notices_after(self, number: int | None) -> Notices:
+        """Return the next notices after a number. Wait for those after them from now on."""
+        start = "" if number is None else str(number)
+        first, last, batches = self._read("notices_after", start)
+        last = _number(last)
+        if self._callback:
+            self._client.also_wait_for(_NOTICES, f"0-{last}", self._callback)
         notices = [line for lines in batches for line in _text(lines).split("\n")]
-        whole = after in {None, upto} or (
-            first is not None and _number(first) - 1 <= (after or 0) < upto
+        complete = number in {None, last} or (
+            first is not None and _number(first) - 1 <= (number or 0) < last
         )
-        return Notices(notices, upto, whole)
+        return Notices(notices, last, complete)
 
     def broadcast(self, notice: str) -> None:
-        """Tell all processes."""
-        self._write("post", notice)
+        """Send a notice to all processes."""
+        self._write("broadcast", notice)
+
+    def on_notice(self, callback: Callable[[], None]) -> None:
+        """Call `callback` at new notices, while this process follows the event log."""
+        self._callback = callback
+        self.notices_after(None)  # this begins to wait
 
     def revoke(self, what: str, until: float, notice: str) -> None:
-        """Remember what is refused, and tell all processes."""
+        """Store a revoked token until a time, and send a notice."""
         if not self._write("revoke", what, f"{until * 1000:.0f}", str(MAX_REVOKED), notice):
             raise too_many_tokens()
 
     def revoked(self) -> list[tuple[str, float]]:
-        """Return what is refused, and until when."""
-        return _timed(self._read("revoked"))
+        """Return the revoked tokens, and until when each is stored."""
+        return _times(self._read("revoked"))
 
     def revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
-        """Remember when a subject was revoked, and tell all processes."""
+        """Store when a subject was revoked, and send a notice."""
         times = f"{at * 1000:.3f}", f"{oldest * 1000:.0f}"
         if not self._write("revoke_subject", subject, *times, str(MAX_REVOKED), notice):
             raise too_many_subjects()
 
     def subjects(self) -> list[tuple[str, float]]:
-        """Return the subjects that were revoked, and when."""
-        return _timed(self._read("subjects"))
-
-    def on_notice(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called at news, as long as somebody follows the log."""
-        self._heard = callback
+        """Return the revoked subjects, and when each was revoked."""
+        return _times(self._read("subjects"))
 
     def close(self) -> None:
-        """The connections are the log's."""
+        """Do nothing: the broker closes the connections."""
 
-    def _write(self, verb: str, *values: str) -> Any:
-        return self._link.write([verb, *_NO_LIMITS, *values])
+    def _write(self, verb: str, *arguments: str) -> Any:
+        return self._client.call_once(ScriptCall(_SCRIPT, [verb, *arguments]))
 
-    def _read(self, verb: str, *values: str) -> Any:
-        return self._link.read([verb, *_NO_LIMITS, *values])
+    def _read(self, verb: str, *arguments: str) -> Any:
+        return self._client.call(ScriptCall(_SCRIPT, [verb, *arguments]))
 
 
-def _timed(flat: list[bytes]) -> list[tuple[str, float]]:
+def _times(flat: list[bytes]) -> list[tuple[str, float]]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return [(_text(what), float(ms) / 1000) for what, ms in pairs]
 
 
 def _text(value: bytes) -> str:
-    return value.decode(errors="replace")  # what is damaged must not take the others with it
+    return value.decode(errors="replace")  # a damaged one must not make the others unreadable
 
 
 def _number(position: bytes) -> int:
