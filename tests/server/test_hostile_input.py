@@ -24,20 +24,14 @@ if TYPE_CHECKING:
     from support.stream import Stream
 
 AUTH = {"Authorization": f"Bearer {hostile_input.ALL}"}
-
-
 EXAMPLES = settings(
     max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-
 HALF = {
     "mercure": {"subscribe": ["x"], "payload": {"a": "\ud83d", "b": float("nan")}},
     "sub": "\ud83d",
 }
-
-
 numbers = count()
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from webapp.core.events import Draft, Event, EventId
+from webapp.hub.replays import PIECE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
 from typing import TYPE_CHECKING
 
 from webapp.brokers.base import Gap
-from webapp.core.events import Draft, Event, EventId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,3 +70,7 @@ def everything(log: Remote) -> list[Event]:
 
 def event(number: int, size: int = 1) -> Event:
     return Event(EventId(number, 0), Draft(topics=("t",), data="x" * size))
+
+
+def large(number: int) -> Event:
+    return Event(EventId(number, 0), Draft(topics=("t",), data="x" * 3 * PIECE_BYTES))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent.event import Event as Signal
 
 from webapp.auth.authorizer import Grant
-from webapp.core.events import Event
+from webapp.brokers.memory import MemoryBroker
+from webapp.core.events import Draft, Event, EventId
 from webapp.hub.history import Start
 
 if TYPE_CHECKING:
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
 
 from typing import TYPE_CHECKING
 
-from gevent.event import Event as Signal
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-from webapp.brokers.memory import MemoryBroker
+    from webapp.hub.hub import Hub
+
+from typing import TYPE_CHECKING
+
 from webapp.core import sse
-from webapp.core.events import Draft, EventId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,3 +103,6 @@ class LaggingBroker(MemoryBroker):
 
 def alive(hub: Hub) -> bool:
     return not hub.failed and not any(task.dead for task in hub._tasks)
+
+
+NOBODY: frozenset[str] = frozenset()

@@ -118,8 +118,6 @@ STREAM = (
     "data: still 2\n\nretry: 10x\nevent:\ndata: \u2028 é 🙂\nnonsense: x\n\nevent: left\n\n"
     "id: \ndata: :\n\ndata: not complete"
 ).encode()
-
-
 COMPARE = """(url) => new Promise((resolve) => {
   const seen = { native: [], ours: [] };
   let open = 2;

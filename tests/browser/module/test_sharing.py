@@ -26,15 +26,11 @@ SANDBOXED = """<p></p><script type=module>
   source.onopen = () => say("open");
   source.onmessage = (event) => say(event.data);
 </script>"""
-
-
 HOLD = """() => {
   const request = navigator.locks.request.bind(navigator.locks);
   const going = new Promise((done) => { window.go = done; });
   navigator.locks.request = async (...about) => { await going; return request(...about); };
 }"""
-
-
 BUSY = "() => { while (!document.cookie); }"  # of all tabs, read at once
 
 

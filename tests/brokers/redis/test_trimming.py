@@ -1,0 +1,112 @@
+"""The event log stays within its bounds and the server's memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.events import MANY, contents, drafts, taken
+from support.redis_log import each_kind, gap, published
+from support.redis_server import IN_MEMORY, LogServer
+from support.waiting import until
+from webapp.brokers.base import Gap
+from webapp.errors import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.broker_process import Remote
+    from support.faulty_network import Network
+
+    Connect = Callable[..., Remote]
+    Run = Callable[..., LogServer]
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_follower_that_was_overtaken_is_told(
+    server: LogServer, network: Network, connect: Connect
+) -> None:
+    log = connect(network.url, HISTORY_EVENTS=100)
+    follower = log.follow(log.bounds().head)
+    published(log, "a")
+    taken(follower, 1)
+    network.hang()
+    other = connect(server.url, HISTORY_EVENTS=100)
+    for _ in range(5):
+        other.append(drafts(*map(str, range(100))))
+    network.cut()
+    network.mend()
+    found = gap(follower)
+    assert found == Gap(other.bounds().floor, "aged")
+    kept = contents(other.read(found.position, MANY))
+    assert contents(taken(follower, len(kept))) == kept
+
+
+@each_kind
+def test_full_memory_trims_the_oldest_and_goes_on(run: Run, connect: Connect) -> None:
+    server = run(*IN_MEMORY, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
+    log = connect(server.url)
+    for n in range(200):
+        log.append([*drafts("a", id=f"id {n}"), *drafts("x" * 100_000)])
+    bounds = log.bounds()
+    kept = log.read(bounds.floor, MANY)
+    assert kept[-1].position == bounds.head
+    assert 20 < len(kept) < 200
+    assert log.position_of("id 0") is None
+    assert log.position_of("id 199")
+
+
+@each_kind
+def test_memory_that_others_fill_refuses_and_keeps_the_log(run: Run, connect: Connect) -> None:
+    server = run(*IN_MEMORY, "--maxmemory-policy", "noeviction")
+    log = connect(server.url)
+    start = log.bounds().head
+    log.append([*drafts("a", id="id a"), *drafts("x" * 100_000)])
+    server.ask("CONFIG", "SET", "maxmemory", "1mb")
+    with pytest.raises(ServiceUnavailable, match="memory"):
+        log.append(drafts("b", id="id b"))
+    assert len(log.read(start, MANY)) == 2
+    assert log.position_of("id b") is None
+    server.ask("CONFIG", "SET", "maxmemory", "16mb")
+    assert log.append(drafts("b", id="id b"))
+
+
+def test_full_memory_is_relieved_of_what_is_too_old(run: Run, connect: Connect) -> None:
+    server = run(*IN_MEMORY)
+    log = connect(server.url)
+    log.append(drafts(*["x" * 100_000] * 20))
+    server.ask("CONFIG", "SET", "maxmemory", "2mb")
+    with pytest.raises(ServiceUnavailable, match="memory"):
+        log.append(drafts("a"))
+    small = connect(server.url, HISTORY_EVENTS=1)
+    assert contents(small.append(drafts("a"))) == ["a"]
+
+
+@each_kind
+def test_own_ids_are_forgotten_with_their_events(server: LogServer, connect: Connect) -> None:
+    log = connect(server.url, HISTORY_EVENTS=100)
+    for part in range(20):
+        log.append([d for n in range(100) for d in drafts("x", id=f"id {part} {n}")])
+    kept = server.ask("XLEN", "{tidings}:log")
+    assert server.ask("HLEN", "{tidings}:ids") <= kept + 200
+    assert server.ask("LLEN", "{tidings}:queue") <= kept + 200
+    assert log.position_of("id 0 0") is None
+    [again] = log.append(drafts("new content", id="id 0 0"))
+    assert log.position_of("id 0 0") == again.position
+
+
+@each_kind
+def test_a_silent_log_ages_and_no_follower_loses_anything(
+    server: LogServer, connect: Connect
+) -> None:
+    # Its follower may be slow: only the other one drops what is old.
+    log, other = connect(server.url), connect(server.url, HISTORY_AGE=1)
+    follower = log.follow(log.bounds().head)
+    [old] = log.append(drafts("a", id="mine"))
+    taken(follower, 1)
+    until(lambda: other.bounds().floor == old.position, "aged")
+    assert other.read(other.bounds().floor, MANY) == []
+    other.append(drafts("b", id="mine"))  # the id is free again
+    assert contents(taken(follower, 1)) == ["b"]

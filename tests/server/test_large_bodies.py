@@ -1,0 +1,93 @@
+"""Large and slow bodies: others are answered meanwhile."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.project import ROOT
+from support.waiting import PATIENCE, one_of_three, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.server import Server
+
+LARGE = {
+    "a form": ("application/x-www-form-urlencoded", b"data=" + b"%ff" * 1_000_000),
+    "a form of many fields": (
+        "application/x-www-form-urlencoded",
+        b"&".join([b"data=" + b"%ff" * 1000] * 1000),
+    ),
+    "JSON": ("application/json", b"[" + b"[[]]," * 1_600_000 + b"1]"),
+    "multipart": (
+        "multipart/form-data; boundary=b",
+        b'--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n' + b"\r\n-" * 2_700_000,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_while_a_large_body_is_read_others_are_answered(
+    server: Server, topic: str, name: str
+) -> None:
+    kind, body = LARGE[name]
+
+    def attack() -> int:
+        answer = server.http.post("/events", content=body, headers={"Content-Type": kind})
+        return answer.status_code
+
+    def longest() -> float:
+        waits = [0.0]
+        with server.listen(topic=topic) as reader, ThreadPoolExecutor() as pool:
+            reader.next()
+            attacked = pool.submit(attack)
+            while not attacked.done():
+                began = time.monotonic()
+                server.publish("x", topic=topic)
+                assert reader.take(1) == ["x"]
+                waits.append(time.monotonic() - began)
+        assert attacked.result() in {400, 413}
+        return max(waits)
+
+    assert one_of_three(longest, lambda wait: wait < 1) < 1  # in one go they are 1.3 to 3.7
+
+
+def test_a_body_that_drips_for_ever_is_given_up(serve: Callable[..., Server]) -> None:
+    patience = {"TIDINGS_BODY_TIMEOUT": "1", "PYTHONPATH": str(ROOT / "tests")}
+    hub = serve("-k", "support.short_timeouts.Worker", TIDINGS_DEMO="0", **patience)
+    head = b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE) as client:
+        began, answered = time.monotonic(), False
+        client.sendall(head)
+        while not answered:
+            client.sendall(b"x")
+            answered = bool(select.select([client], [], [], 0.03)[0])
+            assert time.monotonic() - began < PATIENCE
+        assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began >= 0.9
+
+
+def test_of_many_large_bodies_that_arrive_at_once_some_are_refused_and_small_ones_never(
+    serve: Callable[..., Server],
+) -> None:
+    bounds = {"TIDINGS_MAX_BODY_BYTES": "256K", "TIDINGS_MAX_EVENT_BYTES": "256K"}
+    hub = serve(TIDINGS_DEMO="0", **bounds)
+    head = b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 262144\r\n\r\n"
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(90):
+            client = socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE)
+            clients.append(stack.enter_context(client))
+            with suppress(OSError):  # it may be refused, and hung up on, before all is sent
+                client.sendall(head + b"x" * 261_000)
+        refused, _, _ = select.select(clients, [], [], PATIENCE)
+        assert refused[0].recv(1000).startswith(b"HTTP/1.1 503 ")
+        assert hub.publish("small")
+    until(lambda: hub.http.post("/events", content=b"x" * 260_000).status_code == 200, "room")

@@ -1,0 +1,55 @@
+"""An event log in Redis or Valkey, as its tests publish and disturb it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.events import drafts
+from support.waiting import until
+from webapp.brokers.base import Gap
+from webapp.errors import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.broker_process import Remote
+    from support.redis_server import LogServer
+    from webapp.core.events import Event
+
+    Connect = Callable[..., Remote]
+    Run = Callable[..., LogServer]
+
+PERSISTENT = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+STATED = 10  # seconds: within these an append answers, whatever the server does
+
+
+# What depends on the server, rather than on the way to it, is asked of each kind.
+each_kind = pytest.mark.parametrize("run", ["redis-server", "valkey-server"], indirect=True)
+
+
+def published(log: Remote, *data: str) -> list[Event]:
+    """Publish as soon as the log can be reached; each has its data for an id."""
+
+    def once() -> list[Event] | None:
+        try:
+            events: list[Event] = log.append([d for x in data for d in drafts(x, id=f"id {x}")])
+        except ServiceUnavailable:
+            return None
+        return events
+
+    found: list[Event] = until(once, "published")
+    return found
+
+
+def gap(follower: Iterator[list[Event] | Gap]) -> Gap:
+    """The gap that must be next, after events maybe."""
+    while not isinstance(found := next(follower), Gap):
+        pass
+    return found
+
+
+def clients(server: LogServer) -> list[str]:
+    listed: str = server.ask("CLIENT", "LIST")
+    return [line for line in listed.splitlines() if " name=tidings " in line]

@@ -1,0 +1,25 @@
+"""Quotas of streams."""
+
+from __future__ import annotations
+
+import pytest
+
+from webapp.errors import ServiceUnavailable, TooManyRequests
+from webapp.hub.quota import StreamQuota
+
+
+def test_room_is_refused_when_it_is_taken_and_forgets_who_left() -> None:
+    room = StreamQuota(limit=3, limit_per_client=2)
+    for name in "aab":
+        room.check(name)
+        room.acquire(name)
+    with pytest.raises(ServiceUnavailable):
+        room.check("c")
+    room.release("b")
+    with pytest.raises(TooManyRequests):
+        room.check("a")
+    room.check("c")
+    room.release("a")
+    room.check("a")
+    room.release("a")
+    assert not room._open_by_client

@@ -1,0 +1,61 @@
+"""Bodies that take long to read: JSON, numbers and forms."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webapp.errors import BadRequest, ContentTooLarge
+from webapp.views import forms, json_values
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "[],[]," * 50_001 + "1]",
+        "[" + "[[]]," * 50_001 + "1]",
+        "[" + '"",' * 100_002 + "1]",
+        '["' + '\\"' * 9 + "\\\\" * 9 + '"' + ",1" * 100_002 + "]",
+        "{" + '"":{},' * 50_001 + '"":0}',
+    ],
+)
+def test_json_that_would_take_long_is_refused(text: str) -> None:
+    with pytest.raises(ContentTooLarge):
+        json_values.one(text.encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [",[{" * 100_000, '",\\' * 100_000, ["x,y"] * 99_000, {str(n): n for n in range(99_000)}],
+    ids=["punctuation", "escapes", "strings", "members"],
+)
+def test_json_that_is_quickly_read_may_look_like_much(value: object) -> None:
+    assert json_values.one(json.dumps(value).encode())[0] == value
+
+
+@pytest.mark.parametrize(
+    "number", ["1" * 1001, "-1" + "0" * 1000, "0." + "1" * 999, "[1e" + "0" * 999 + "1]"]
+)
+def test_numbers_have_an_end(number: str) -> None:
+    with pytest.raises(BadRequest):
+        json_values.one(number.encode())
+
+
+@given(st.binary(max_size=40) | st.text(alphabet="a%4=&+1c3é", max_size=40).map(str.encode))
+def test_forms_are_read_as_python_reads_them(text: bytes) -> None:
+    size, forms._STEP_BYTES = forms._STEP_BYTES, 4
+    try:
+        mine = forms._parse_pairs(text, "form")
+    except BadRequest:
+        return
+    finally:
+        forms._STEP_BYTES = size
+    try:
+        theirs = parse_qsl(text.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        return  # %XX beside bytes that only together are a character
+    assert sorted(mine.items(multi=True)) == sorted(theirs)
