@@ -13,8 +13,10 @@ from gevent import monkey
 from .auth.authorizer import Authorizer
 from .brokers import connect, connect_presence
 from .config import exposure
+from .config.file_limit import file_limit
+from .config.server_check import Server, check_server
 from .config.settings import Settings
-from .config.startup import Server, check_server, end_at_once, file_limit, or_end
+from .config.startup import end_at_once, or_end
 from .errors import Misconfigured
 from .hub.demo import Demo
 from .hub.hub import Hub
@@ -66,7 +68,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # a redirect to the merged path would be an HTML page
     if settings.loopback_only:  # then it is not served where others can reach it
         app.before_request(error_handlers.reject_foreign_hosts)
-        if not Server.is_ours:
+        if not Server.is_stream_worker:
             exposure.guard(app, settings, end_at_once)
     error_handlers.init_app(app)
     app.after_request(pages.set_nosniff)
@@ -81,7 +83,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def load() -> Flask:
     """Return the app for a server that imports it; end the process where it must not be served."""
-    if Server.is_ours:
+    if Server.is_stream_worker:
         return create_app()
     app = or_end(create_app)
     settings: Settings = app.extensions["tidings"].settings
@@ -95,7 +97,7 @@ def load() -> Flask:
 def _check_sockets(settings: Settings, sleep: Callable[[float], None]) -> None:
     """Check a server's sockets as soon as it has some. After a minute the first request does."""
     until = time.monotonic() + _WATCH_S
-    while not (found := exposure.addresses()):
+    while not (found := exposure.listening_addresses()):
         if time.monotonic() > until:
             return
         sleep(_LOOK_EVERY_S)

@@ -1,7 +1,7 @@
-"""Files and folders of the hub's own user, in places where other users may have put traps.
+"""Files and folders of the hub's own user, where other users may have put traps.
 
-Opening never follows a symbolic link and never waits: a FIFO would hold its opener until somebody
-writes into it.
+Nothing is opened through a symbolic link or waits: opening a FIFO would wait until somebody writes
+into it.
 """
 
 from __future__ import annotations
@@ -10,55 +10,57 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Literal
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def open_folder(path: str | Path) -> int:
-    """Open a folder of this user, or of who owns the one around it; return its descriptor.
+    """Open a folder of this user, or of the owner of its parent folder; return its descriptor.
 
     :raises OSError: it is missing, not a folder, a symbolic link, or another user's.
     """
-    folder = os.open(path, _FOLDER)
-    if not _trusted(os.fstat(folder), Path(path).parent.stat()):
+    folder = os.open(path, _FOLDER_FLAGS)
+    if not _is_trusted(os.fstat(folder), Path(path).parent.stat()):
         os.close(folder)
         raise PermissionError(errno.EPERM, "It belongs to another user", str(path))
     return folder
 
 
-def make_file(path: Path) -> None:
-    """Make an empty file that only this user may read, whatever the umask; one that exists stays.
+def create_file(path: Path) -> None:
+    """Create an empty file that only this user may read, whatever the umask. One that exists stays
+    as it is.
 
     :raises OSError: its folder cannot be written.
     """
     try:
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return
     try:
-        os.fchmod(made, 0o600)
+        os.fchmod(descriptor, 0o600)
     finally:
-        os.close(made)
+        os.close(descriptor)
 
 
-def fault(path: Path) -> str | None:
-    """Return why a file may not be used, `special` or `planted`; None: it may, or is missing.
+def danger(path: Path) -> Literal["special", "planted"] | None:
+    """Return why a file must not be opened; None: it may be, or it is missing.
 
-    A special file is a FIFO, a device, a socket, a folder, or a link to nothing. In a folder that
-    every user may write, another user's file, or a link, was planted.
+    `special` is a FIFO, a device, a socket, a folder, or a link to nothing. `planted` is a link or
+    another user's file in a folder that every user may write.
     """
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return None
-    link = stat.S_ISLNK(status.st_mode)
+    is_link = stat.S_ISLNK(status.st_mode)
     if not path.is_file():
         return "special"
     folder = path.parent.stat()
-    public = folder.st_mode & stat.S_IWOTH
-    return "planted" if public and (link or not _trusted(status, folder)) else None
+    is_public = folder.st_mode & stat.S_IWOTH
+    return "planted" if is_public and (is_link or not _is_trusted(status, folder)) else None
 
 
-def _trusted(status: os.stat_result, folder: os.stat_result) -> bool:
-    """Whether it is this user's; the owner of the folder around it could do anything anyway."""
+def _is_trusted(status: os.stat_result, folder: os.stat_result) -> bool:
+    """Whether it is this user's, or the folder owner's, who can replace it anyway."""
     return status.st_uid in {os.geteuid(), folder.st_uid}

@@ -63,9 +63,20 @@ def test_the_hub_reports_the_version_everywhere(server: Server) -> None:
         assert f'"server": "tidings/{__version__}"' in stream.next().data
 
 
-def test_importing_the_package_imports_neither_ssl_nor_flask() -> None:
-    """gunicorn's master imports it; ssl must come after gevent has patched the worker."""
-    code = "import sys, webapp; print(sorted({'ssl', 'flask', 'gevent'} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("module", "not_imported"),
+    [
+        ("webapp", {"ssl", "flask", "gevent"}),
+        ("webapp.server.conf", {"ssl", "flask", "gevent"}),
+        # gunicorn's own gevent worker imports ssl.
+        ("webapp.server.worker", {"flask", "redis", "jwt", "prometheus_client", "webapp.app"}),
+    ],
+)
+def test_what_gunicorns_master_imports_leaves_ssl_to_the_worker(
+    module: str, not_imported: set[str]
+) -> None:
+    """What uses ssl must be imported after gevent has patched the worker."""
+    code = f"import sys, {module}; print(sorted({not_imported!r} & set(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from support.project import ROOT, environment
 from support.tokens import KEY
 from webapp.core import sse
-from webapp.server.parse_errors import _REFUSALS
+from webapp.server.parse_errors import PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +207,7 @@ def test_it_asks_for_a_token_where_one_is_needed(locked: Server, path: str) -> N
 
 
 def test_it_has_what_is_refused_before_there_is_a_route(server: Server) -> None:
-    statuses = {str(status.value) for status, *_ in _REFUSALS.values()}
+    statuses = {str(status.value) for status, *_ in PROBLEMS.values()}
     for item in document(server)["paths"].values():
         assert statuses <= item["options"]["responses"].keys()
 

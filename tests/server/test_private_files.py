@@ -75,12 +75,12 @@ def test_another_users_file_in_a_public_folder_is_refused(tmp_path: Path) -> Non
     tmp_path.chmod(0o1777)
     os.chown(tmp_path, 1, 1)
     path = tmp_path / "t.db"
-    private_files.make_file(path)
-    assert private_files.fault(path) is None
+    private_files.create_file(path)
+    assert private_files.danger(path) is None
     os.chown(path, NOBODY, NOBODY)
-    assert private_files.fault(path) == "planted"
+    assert private_files.danger(path) == "planted"
     tmp_path.chmod(0o755)
-    assert private_files.fault(path) is None
+    assert private_files.danger(path) is None
 
 
 def test_a_fifo_among_the_metrics_directories_keeps_no_hub_from_starting(
@@ -121,7 +121,7 @@ def test_a_worker_keeps_out_of_a_metrics_directory_that_was_replaced(
     directory.symlink_to(tmp_path)
     try:
         os.kill(server.worker, signal.SIGKILL)
-        until(lambda: "numbers are not shared" in server.log, "the next worker says so")
+        until(lambda: "metrics are not shared" in server.log, "the next worker says so")
         until(lambda: server.http.get("/readyz").status_code == 200, "it serves")
         assert server.http.get("/metrics").status_code == 200
         assert list(tmp_path.iterdir()) == []

@@ -141,7 +141,7 @@ def test_without_the_configuration_memory_has_one_worker_only(tmp_path: Path) ->
         ended(process, log, "2 workers would each have an event log of their own")
     with elsewhere(tmp_path, *arguments, **env) as started, named(*started) as server:
         server.process.send_signal(signal.SIGTTIN)
-        until(lambda: "One worker only" in server.log, "it is taken back")
+        until(lambda: "There can be only one worker" in server.log, "it is taken back")
 
 
 def test_a_configuration_of_ones_own_keeps_its_settings_and_hooks(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_second_worker_that_is_asked_for_later_is_taken_back(
 ) -> None:
     server = serve(**MEMORY)
     server.process.send_signal(signal.SIGTTIN)
-    until(lambda: "One worker only" in server.log, "it is taken back")
+    until(lambda: "There can be only one worker" in server.log, "it is taken back")
     assert server.log.count("Booting worker") == 1
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from webapp.config.startup import raise_file_limit
+from webapp.config.file_limit import raise_file_limit
 
 PAUSE = 0.5  # seconds between two requests: 200 publishers take half of what a core can refuse
 HALVES = (

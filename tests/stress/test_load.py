@@ -23,8 +23,8 @@ from support.programs import need
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
 from webapp.auth.authorizer import Authorizer
+from webapp.config.file_limit import raise_file_limit
 from webapp.config.settings import Settings
-from webapp.config.startup import raise_file_limit
 from webapp.hub.feeds import Feed
 from webapp.hub.history import Start
 from webapp.scheduling import TimeSlice

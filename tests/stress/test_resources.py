@@ -22,7 +22,7 @@ from support.load import publish_numbers
 from support.processes import memory
 from support.project import ROOT
 from support.waiting import PATIENCE, until
-from webapp.config.startup import raise_file_limit
+from webapp.config.file_limit import raise_file_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,6 @@ MAY_IMPORT_GEVENT = (
     "auth.jwks",
     "views.health",
     "app",
-    "config.startup",
 )
 
 

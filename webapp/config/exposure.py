@@ -1,12 +1,12 @@
-"""Whether others can reach this process, as told by the sockets that it really has.
+"""Whether others can reach this process: the sockets at which it really listens decide.
 
-A bind, a command line and a configuration only say what somebody wanted: systemd hands over other
+A setting, a command line and a configuration only say what somebody intended: systemd passes other
 sockets, and some servers bind after they have loaded the app.
 """
 
 from __future__ import annotations
 
-import _socket  # the socket module's are gevent's, and need an event loop
+import _socket  # the socket module's sockets are gevent's, and need an event loop
 import ipaddress
 import os
 from contextlib import suppress
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from .settings import Settings
 
-_DESCRIPTORS = ("/proc/self/fd", "/dev/fd")  # of Linux, and of macOS and the BSDs
-_MOST_GUESSED = 1024
+_DESCRIPTOR_FOLDERS = ("/proc/self/fd", "/dev/fd")  # of Linux, and of macOS and the BSDs
+_MAX_GUESSED_DESCRIPTOR = 1024
 
 
 def check(settings: Settings, workers: int, addresses: Iterable[Any]) -> None:
-    """Refuse to serve at addresses where the hub would lie or be open to strangers.
+    """Refuse to serve at addresses where the hub would break a promise or be open to strangers.
 
     :param workers: how many processes serve.
     :param addresses: of all listening sockets.
@@ -39,7 +39,7 @@ def check(settings: Settings, workers: int, addresses: Iterable[Any]) -> None:
 def is_loopback(address: Any) -> bool:
     """Whether only this machine's users can connect to an address.
 
-    A Unix socket counts as one that others can reach: a proxy is usually in front of it.
+    False for a Unix socket: usually there is a proxy in front of it.
     """
     host = address[0] if isinstance(address, tuple) else ""
     try:
@@ -49,7 +49,7 @@ def is_loopback(address: Any) -> bool:
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
-def addresses() -> list[Any]:
+def listening_addresses() -> list[Any]:
     """Return the addresses of all sockets at which this process accepts connections."""
     found = []
     for descriptor in _descriptors():
@@ -64,25 +64,25 @@ def addresses() -> list[Any]:
 
 
 def _descriptors() -> Iterable[int]:
-    for folder in _DESCRIPTORS:
+    for folder in _DESCRIPTOR_FOLDERS:
         with suppress(OSError):
             return map(int, os.listdir(folder))  # noqa: PTH208 - names only
-    return range(_MOST_GUESSED)
+    return range(_MAX_GUESSED_DESCRIPTOR)
 
 
 def guard(app: Flask, settings: Settings, refuse: Callable[[Misconfigured], None]) -> None:
-    """Check where the app is served before it answers its first request.
+    """Let the app check where it is served before it answers its first request.
 
     Where no listening socket can be seen, each request is judged by the address of its client.
 
-    :param refuse: called where it must not be served; it does not return.
+    :param refuse: called where the app must not be served; it does not return.
     """
     inner, checked = app.wsgi_app, False
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Any:
         nonlocal checked
         if not checked:
-            found = addresses()
+            found = listening_addresses()
             try:
                 check(settings, 1, found or [(environ.get("REMOTE_ADDR", ""), 0)])
             except Misconfigured as error:

@@ -1,7 +1,7 @@
 """A gevent worker of gunicorn that serves only where the hub may be served.
 
-It does not rely on the hub's configuration: gunicorn finds `gunicorn.conf.py` only in the folder
-that it is started from.
+It does not rely on the hub's `gunicorn.conf.py`, because gunicorn finds that file only in the
+folder that it is started from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.ggevent import GeventWorker
 
 from ..config import exposure
-from ..config.startup import Server
+from ..config.server_check import Server
 from ..errors import Misconfigured
 from . import metrics_dir
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class AccessLogger(Logger):
-    """gunicorn's log, with one line for one request whatever its path decodes to."""
+    """gunicorn's loggers, with one access log line for a request whatever its path decodes to."""
 
     def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
-        """Return what the access log's format may name."""
+        """Return the values that the access log's format may name."""
         atoms = super().atoms(resp, req, environ, request_time)
         return {**atoms, "U": quote(atoms["U"] or "", safe="/:@!$&'()*+,;=")}
 
@@ -38,11 +38,11 @@ class CheckedWorker(GeventWorker):
     """A worker that completes gunicorn's configuration, and checks the sockets that it has."""
 
     number: int | None = None
-    """Which of the workers it is; `pre_fork` in conf.py says so."""
+    """Its number among the workers, for its metrics; `pre_fork` in conf.py sets it."""
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Do in gunicorn's master what another configuration than the hub's left out."""
+        """Do in gunicorn's master what a configuration other than the hub's left out."""
         from . import conf
 
         if type(log) is Logger:
@@ -54,13 +54,13 @@ class CheckedWorker(GeventWorker):
     def __init__(self, *arguments: Any) -> None:
         from . import conf
 
-        conf.complete(arguments[5])  # anew after each HUP
+        conf.complete(arguments[5])  # a HUP loads the configuration again
         super().__init__(*arguments)
 
     def load_wsgi(self) -> None:
         """Load the app; end the server where it must not be served."""
-        self._share_numbers()
-        Server.is_ours = True
+        self._share_metrics()
+        Server.is_stream_worker = True
         try:
             super().load_wsgi()
             settings = cast("Flask", self.wsgi).extensions["tidings"].settings
@@ -69,12 +69,12 @@ class CheckedWorker(GeventWorker):
         except Misconfigured as error:
             self.abort_start(error, Arbiter.WORKER_BOOT_ERROR)
 
-    def _share_numbers(self) -> None:
-        """Count where all workers see it, or alone."""
+    def _share_metrics(self) -> None:
+        """Write metrics where all workers read them; if that fails, to this process's memory."""
         try:
             metrics_dir.ensure()
         except OSError as error:
-            self.log.warning("This worker's numbers are not shared: %s", error)
+            self.log.warning("This worker's metrics are not shared: %s", error)
             metrics_dir.leave()
             return
         if self.number is not None:
@@ -84,12 +84,11 @@ class CheckedWorker(GeventWorker):
             set_worker_id(self.number)
 
     def abort_start(self, error: TidingsError, status: int | None = None) -> NoReturn:
-        """Say why it does not start, and end the process.
+        """Log why the worker does not start, and end its process.
 
-        :param status: None lets only the first workers take the server with them.
+        :param status: the exit status. None: one of the first workers ends the server, and one
+            that replaces another does not, because the other workers still have subscribers.
         """
         self.log.critical("Tidings does not start: %s", error)
-        # The first workers take the server with them; one that was started again later must not
-        # because of its log: the others still have their readers.
-        first = self.age <= self.cfg.workers
-        sys.exit(status or (Arbiter.WORKER_BOOT_ERROR if first else 1))
+        is_first = self.age <= self.cfg.workers
+        sys.exit(status or (Arbiter.WORKER_BOOT_ERROR if is_first else 1))

@@ -1,7 +1,7 @@
 """How gunicorn serves the hub: its settings and its hooks, by gunicorn's names.
 
-`gunicorn.conf.py` has them from here. Where gunicorn does not find that file, or is given another
-one, the worker sets what that left out: safety must not depend on the folder of the start.
+`gunicorn.conf.py` imports them from here. Where gunicorn does not find that file, or is given
+another one, the worker sets what is missing: safety must not depend on the current folder.
 """
 
 from __future__ import annotations
@@ -12,66 +12,69 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..config import exposure
-from ..config.startup import load_settings, or_end, raise_file_limit, startup_message
+from ..config.file_limit import raise_file_limit
+from ..config.settings import Settings
+from ..config.startup import or_end, startup_message
 from . import metrics_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-settings = load_settings(os.environ)
+settings = or_end(Settings.from_env, os.environ)
 
 bind = settings.bind
 workers = settings.web_concurrency
 worker_class = "webapp.server.StreamWorker"
-# A full pool would let /healthz hang; the hub refuses streams long before.
+# With a full pool /healthz would hang. The hub refuses streams long before.
 worker_connections = raise_file_limit()
-# The arbiter kills what is left two seconds after the worker should have gone by itself.
+# gunicorn's master kills a worker two seconds after its drain should have ended.
 graceful_timeout = int(settings.drain) + 2
-# Longer than a platform's router keeps its connections to us (Heroku: 90 s), so that it is
-# never we who close one it is about to use. Slow headers have a time-out of their own.
+# Longer than a platform's router keeps its connections to the hub (Heroku: 90 s). Otherwise the hub
+# might close one that the router is about to use. A slow header has a time-out of its own.
 keepalive = 95
 limit_request_line = 8190
-# It imports the app, and with it ssl, before gevent patches it.
+# Preloading imports the app, and with it ssl, before gevent patches it.
 preload_app = False
-# A worker that restarts by itself is an outage for its readers.
+# A worker that restarts by itself is an outage for its subscribers.
 max_requests = 0
-# On by default and noisy in read-only containers.
+# On by default, and logs errors in read-only containers.
 control_socket_disable = True
-# No proxy says where the app is mounted; who sends SCRIPT_NAME would move it.
+# A client that sends SCRIPT_NAME would move the app; no proxy needs to send it.
 forwarder_headers = ""
-# Static files are small, and go through the worker's timed writes.
+# Static files are small, and are sent within the worker's write time-out.
 sendfile = False
 logger_class = "webapp.server.AccessLogger"
-# Tokens may be in query strings: the path only.
+# The path only: tokens may be in query strings.
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s %(L)ss'
 
 
-_NOT_OURS = {"bind", "on_starting", "preload_app", "worker_class", "workers"}  # or it is too late
+_NOT_COMPLETED = {"bind", "on_starting", "preload_app", "worker_class", "workers"}
+"""Settings that the worker cannot or must not change."""
 
 
 def complete(cfg: Any) -> None:
-    """Set what a configuration other than this one left at gunicorn's defaults; where it has hooks
+    """Set what a configuration other than this one left at gunicorn's defaults. Where it has hooks
     of its own, both are called.
     """
     for name, value in globals().items():
         setting = cfg.settings.get(name)
-        if setting is None or name in _NOT_OURS or setting.get() is value:
+        if setting is None or name in _NOT_COMPLETED or setting.get() is value:
             continue
         if setting.get() == type(setting)().get():
             setting.set(value)
-        elif callable(value) and setting.get() not in _chained:
-            setting.value = _both(value, setting.get())
+        elif callable(value) and setting.get() not in _combined_hooks:
+            setting.value = _combined(value, setting.get())
 
 
-_chained = set[Any]()
+_combined_hooks = set[Any]()
 
 
-def _both(ours: Callable[..., None], theirs: Callable[..., Any]) -> Callable[..., None]:
+def _combined(ours: Callable[..., None], theirs: Callable[..., Any]) -> Callable[..., None]:
     def both(*arguments: Any) -> None:
         ours(*arguments)
         theirs(*arguments)
 
-    _chained.add(both)
+    _combined_hooks.add(both)
     return both
 
 
@@ -81,7 +84,7 @@ def on_starting(server: Any) -> None:
 
 
 def begin(cfg: Any) -> None:
-    """Do what must be done once, before there is a worker."""
+    """Do in the master what must be done once, before there is a worker."""
     or_end(exposure.check, settings, cfg.workers, [])
     try:
         metrics_dir.create()
@@ -90,39 +93,41 @@ def begin(cfg: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Check the sockets that there are now, and say where to look and what is open."""
+    """Check the sockets that are open now, and log where the hub is and what is open to whom."""
     addresses = [it.getsockname() for it in server.LISTENERS] or server.cfg.address
     or_end(exposure.check, settings, server.cfg.workers, addresses)
     server.log.info(startup_message(settings, addresses, tls=server.cfg.is_ssl))
     if settings.port is not None and settings.broker_url.startswith("sqlite:"):
         server.log.warning(
-            "The log is a file of this machine: a redeploy may erase it, and a second machine has"
-            " another. For one that lasts, set TIDINGS_BROKER_URL to a Redis or Valkey."
+            "The event log is a file of this machine: a redeploy may erase it, and another machine"
+            " has another one. To keep it, set TIDINGS_BROKER_URL to a Redis or Valkey."
         )
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Number the workers: who comes after one that is gone takes its place."""
+    """Give a worker the lowest free number: that of the worker that it replaces."""
     worker.number = metrics_dir.next_worker_id(it.number for it in server.WORKERS.values())
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Forget what a worker was doing; what it did stays counted."""
+    """Remove the gauges of a worker that ended; its counters stay."""
     metrics_dir.discard_worker(worker.number)
 
 
 def on_exit(_server: Any) -> None:
-    """Leave nothing behind."""
+    """Remove the metrics."""
     metrics_dir.remove()
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Let a worker that is stopped before it can say goodbye to anybody just stop."""
+    """Let SIGTERM end a worker that has no subscribers yet."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def nworkers_changed(server: Any, new_value: int, _old_value: int | None) -> None:
-    """Take back a SIGTTIN that would make a second log."""
+    """Undo a SIGTTIN that would make a second event log in memory."""
     if new_value > 1 and settings.broker_url.startswith("memory:"):
-        server.log.error("One worker only: with memory:// each would have a log of its own.")
+        server.log.error(
+            "There can be only one worker: with memory:// each would have its own event log."
+        )
         server.num_workers = 1

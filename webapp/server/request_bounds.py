@@ -1,7 +1,7 @@
-"""How much a request's head, chunks and trailers may be, and how its turn is taken.
+"""Bounds of a request's header, chunks and trailers, and when reading them yields to the loop.
 
-gunicorn reads 100 headers of 8 KB each, scans all of them again at every read, and serves requests
-that came in one piece one after another.
+gunicorn allows 100 headers of 8 KB each, parses all that it has of a header again at every read,
+and serves pipelined requests one after another without yielding.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ from ..scheduling import TimeSlice, yield_to_loop
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-BESIDE = 8 << 10  # bytes of all headers together, beside the longest
-MAX_TRAILERS_BYTES = 8 << 10  # bytes
-MAX_READ_BYTES = 64 << 10  # bytes of a body that are received at once
-_MAX_CHUNK_LINE = 256  # bytes of a chunk's size and extensions
-_READ = 8 << 10  # bytes that gunicorn asks for while it reads a head
-# A body may come in so many chunks, which cost about the same whatever they hold.
-_CHUNKS = 1000
-_CHUNK_BYTES = 8
+OTHER_HEADERS_BYTES = 8 << 10  # of all headers together, beside the longest
+MAX_TRAILERS_BYTES = 8 << 10
+MAX_READ_BYTES = 64 << 10  # of a body, at once
+_MAX_CHUNK_LINE_BYTES = 256  # of a chunk's size and extensions
+_HEADER_READ_BYTES = 8 << 10  # that gunicorn asks for while it reads a header
+# Each chunk costs about the same, whatever it holds. A body may have so many chunks at first, one
+# more for so many bytes, and so many more for each second.
+_FREE_CHUNKS = 1000
+_BYTES_A_CHUNK = 8
 _CHUNKS_A_SECOND = 100
-_LOOK_EVERY = 16  # chunks
+_CHECK_EVERY_CHUNKS = 16
 
 
 class BoundedRequest(Request):
-    """A request of a connection, whose head is bounded."""
+    """A request whose header is bounded."""
 
     def parse(self, unreader: Any) -> Any:
-        """Read the head.
+        """Read the header.
 
         :raises LimitRequestHeaders: it is too long.
         """
         if unreader.buf.seek(0, 2):
-            yield_to_loop()  # it came along with the one before: others have their turn between
-        self._max_headers = self.limit_request_field_size + BESIDE
-        # What follows the head may be read with it.
-        self.max_buffer_headers = self._max_headers + _READ
+            yield_to_loop()  # this request arrived together with the one before
+        self._max_headers = self.limit_request_field_size + OTHER_HEADERS_BYTES
+        # What follows the header may be read with it.
+        self.max_buffer_headers = self._max_headers + _HEADER_READ_BYTES
         unread = super().parse(unreader)
-        self.max_buffer_headers = MAX_TRAILERS_BYTES  # which it bounds from here on
+        self.max_buffer_headers = MAX_TRAILERS_BYTES  # from here on it bounds the trailers
         return unread
 
     def parse_headers(self, data: Any, from_trailer: bool = False) -> Any:  # noqa: FBT001, FBT002 - gunicorn's signature
@@ -59,12 +60,12 @@ class BoundedRequest(Request):
         return super().parse_headers(data, from_trailer)
 
     def _peer_is_trusted_proxy(self) -> bool:
-        """Return what was found for the connection's first request."""
-        unreader: Any = self.unreader
-        if unreader.sock.peer_is_proxy is None:
-            unreader.sock.peer_is_proxy = super()._peer_is_trusted_proxy()  # type: ignore[misc] # untyped
-        trusted: bool = unreader.sock.peer_is_proxy
-        return trusted
+        """Ask once for each connection, and not for each request."""
+        connection: Any = self.unreader.sock  # type: ignore[attr-defined] # a SocketUnreader
+        if connection.peer_is_proxy is None:
+            connection.peer_is_proxy = super()._peer_is_trusted_proxy()  # type: ignore[misc] # untyped
+        is_proxy: bool = connection.peer_is_proxy
+        return is_proxy
 
 
 class BoundedChunks(ChunkedReader):
@@ -72,26 +73,25 @@ class BoundedChunks(ChunkedReader):
 
     def __init__(self, req: Any, unreader: Any) -> None:
         super().__init__(req, unreader)
-        pieces: Any = self.parser
-        self.parser = self._bounded(pieces)
+        chunks: Any = self.parser
+        self.parser = self._bounded(chunks)
 
-    def _bounded(self, pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
-        """Yield all pieces, and let others run between.
+    def _bounded(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+        """Yield all chunks, and yield to the loop between them.
 
-        :raises Invalid: they are too many for what they hold.
+        :raises BadRequest: they are too many for what they hold.
         """
-        size, began, pace = 0, monotonic(), TimeSlice()
-        for count, piece in enumerate(pieces, 1):
-            size += len(piece)
-            if count % _LOOK_EVERY == 0:
-                paid = size / _CHUNK_BYTES + (monotonic() - began) * _CHUNKS_A_SECOND
-                if count > _CHUNKS + paid:
+        size, began, time_slice = 0, monotonic(), TimeSlice()
+        for count, chunk in enumerate(chunks, 1):
+            size += len(chunk)
+            if count % _CHECK_EVERY_CHUNKS == 0:
+                earned = size / _BYTES_A_CHUNK + (monotonic() - began) * _CHUNKS_A_SECOND
+                if count > _FREE_CHUNKS + earned:
                     detail = "The body comes in too many chunks of a few bytes."
-                    raise BadRequest(
-                        detail, "Send larger ones, a line or more each.", reason="chunks"
-                    )
-                pace.checkpoint()
-            yield piece
+                    remedy = "Send larger ones, a line or more each."
+                    raise BadRequest(detail, remedy, reason="chunks")
+                time_slice.checkpoint()
+            yield chunk
 
     def parse_chunk_size(self, unreader: Any, data: Any = None) -> Any:
         """Read the line before a chunk.
@@ -99,8 +99,8 @@ class BoundedChunks(ChunkedReader):
         :raises InvalidChunkSize: it is too long.
         """
         line = bytearray(data or b"")
-        while line.find(b"\r\n", 0, _MAX_CHUNK_LINE) < 0:
-            if len(line) >= _MAX_CHUNK_LINE:
-                raise InvalidChunkSize(bytes(line[:_MAX_CHUNK_LINE]))
+        while line.find(b"\r\n", 0, _MAX_CHUNK_LINE_BYTES) < 0:
+            if len(line) >= _MAX_CHUNK_LINE_BYTES:
+                raise InvalidChunkSize(bytes(line[:_MAX_CHUNK_LINE_BYTES]))
             self.read_into(unreader, line)  # type: ignore[attr-defined] # gunicorn 24 and later
         return super().parse_chunk_size(unreader, bytes(line))

@@ -17,7 +17,7 @@ from gevent.pool import Pool
 from gunicorn import sock as gunicorn_sock
 from gunicorn.http import errors as http_errors
 
-from ..config.startup import file_limit
+from ..config.file_limit import file_limit
 from ..errors import Misconfigured, ServiceUnavailable
 from ..hub.stream_log import Lines
 from . import patches

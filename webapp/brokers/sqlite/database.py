@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ...errors import Misconfigured, ServiceUnavailable, TidingsError
-from ...private_files import fault, make_file
+from ...private_files import create_file, danger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -225,9 +225,9 @@ class Database:
         # drops the locks that this process has on it.
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._files:
-            if found := fault(path):
+            if found := danger(path):
                 raise self._failure(found)
-        make_file(self.path)
+        create_file(self.path)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.text_factory = _decode

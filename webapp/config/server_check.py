@@ -1,0 +1,39 @@
+"""Which server runs this process: some cannot serve streams."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ..errors import Misconfigured
+
+_CONFIGURATION = Path(__file__).parent.parent.parent / "gunicorn.conf.py"
+
+
+class Server:
+    """The server that runs this process."""
+
+    is_stream_worker = False
+    """Whether it is gunicorn with the hub's worker class, which checks its sockets itself."""
+
+
+def check_server() -> None:
+    """Refuse servers that cannot serve streams.
+
+    :raises Misconfigured: with the command of one that can.
+    """
+    if Server.is_stream_worker:
+        return
+    if "uwsgi" in sys.modules:  # the module exists only inside uWSGI
+        name = "uWSGI"
+    elif "waitress" in sys.modules:
+        name = "Waitress"
+    elif "gunicorn.arbiter" in sys.modules and "SERVER_SOFTWARE" in os.environ:
+        detail = "gunicorn must load the app in a worker of the hub's own class."
+        remedy = f"Start it with -c {_CONFIGURATION}, without -k and without --preload."
+        raise Misconfigured(detail, remedy)
+    else:
+        return
+    detail = f"{name} cannot serve streams: a few of them would hold up everybody else."
+    raise Misconfigured(detail, f"Start it with gunicorn -c {_CONFIGURATION} wsgi:app.")
