@@ -26,7 +26,7 @@ from support.doc_pages import (
 )
 from support.programs import need
 from support.project import ROOT
-from webapp.auth import claims, jwks, keys
+from webapp.auth import claims, jwks
 from webapp.brokers import presence_base
 from webapp.cli import main
 from webapp.config.settings import PREFIX, Settings
@@ -218,9 +218,9 @@ LIMITS = {
     "revoked subjects": presence_base.MAX_REVOKED,
     "topic patterns in one list of a token": claims.MAX_SELECTORS,
     "URI templates among them": claims.MAX_TEMPLATES,
-    "`sub`": claims.MAX_TEXT,
-    "`mercure.payload`": claims.MAX_PAYLOAD >> 10,
-    "requests of one worker that wait for a JWKS": keys.MAX_WAITING,
+    "`sub`": claims.MAX_TEXT_CHARS,
+    "`mercure.payload`": claims.MAX_PAYLOAD_BYTES >> 10,
+    "requests of one worker that wait for a JWKS": jwks.MAX_WAITING_REQUESTS,
     "keys of a JWKS": jwks.MAX_KEYS,
 }
 

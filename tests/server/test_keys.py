@@ -20,7 +20,7 @@ from support.server import running
 from support.signing_keys import ED, P256, P384, P521, RSA, RSA_2, pem
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
-from webapp.auth import keys
+from webapp.auth import jwks
 from webapp.config import parsers
 from webapp.errors import ServiceUnavailable
 
@@ -269,10 +269,10 @@ TROUBLE = {
 def test_whatever_a_url_answers_tokens_wait_and_nothing_breaks(
     publisher: Publisher, caplog: pytest.LogCaptureFixture, raw: bytes
 ) -> None:
-    published = keys.JwksClient(publisher.url, ())
+    published = jwks.JwksClient(publisher.url, ())
     publisher.raw = raw
     with pytest.raises(ServiceUnavailable, match="TIDINGS_JWKS_URL"):
-        published.named("one")
+        published.keys_for("one")
     assert len([it for it in caplog.records if "no keys from TIDINGS_JWKS_URL" in it.message]) == 1
 
 
@@ -282,7 +282,7 @@ def test_no_other_host_is_asked_for_keys(publisher: Publisher) -> None:
         thread.start()
         publisher.raw = b"HTTP/1.1 302 x\r\nLocation: %s\r\n\r\n" % other.url.encode()
         with pytest.raises(ServiceUnavailable):
-            keys.JwksClient(publisher.url, ()).named("one")
+            jwks.JwksClient(publisher.url, ()).keys_for("one")
         other.shutdown()
         thread.join(PATIENCE)
     assert (publisher.asked, other.asked) == (1, 0)
@@ -292,26 +292,26 @@ def test_a_key_of_an_odd_form_is_left_out_and_others_are_good(publisher: Publish
     good = jwk("one", RSA)
     odd = [{**good, "alg": ["RS256"]}, {**good, "kid": ["one"]}, {**good, "n": 7}, 7, None, [good]]
     publisher.body = json.dumps({"keys": [*odd, good]}).encode()
-    assert [key.id for key in keys.JwksClient(publisher.url, ()).named("one")] == ["one"]
+    assert [key.id for key in jwks.JwksClient(publisher.url, ()).keys_for("one")] == ["one"]
 
 
 def test_a_failure_is_logged_once_a_minute_for_each_kind(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("webapp.auth.keys.time", clock)
-    published = keys.JwksClient(publisher.url, ())
+    monkeypatch.setattr("webapp.auth.jwks.time", clock)
+    published = jwks.JwksClient(publisher.url, ())
     for status in (500, 500, 200, 500):
         publisher.status, publisher.raw = status, b"" if status == 500 else b"no HTTP\r\n"
         clock.now += 11
         with pytest.raises(ServiceUnavailable):
-            published.named("one")
+            published.keys_for("one")
     assert publisher.asked == 4
     assert len(caplog.records) == 2
     clock.now += 61
     publisher.raw = b""
     with pytest.raises(ServiceUnavailable):
-        published.named("one")
+        published.keys_for("one")
     assert len(caplog.records) == 3
 
 
@@ -319,24 +319,24 @@ def test_while_the_url_is_in_trouble_an_unknown_key_is_not_called_a_wrong_one(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("webapp.auth.keys.time", clock)
-    published = keys.JwksClient(publisher.url, ())
-    assert published.named("unknown") == []
+    monkeypatch.setattr("webapp.auth.jwks.time", clock)
+    published = jwks.JwksClient(publisher.url, ())
+    assert published.keys_for("unknown") == []
     publisher.status = 500
     clock.now += 11
     with pytest.raises(ServiceUnavailable):
-        published.named("two")
-    assert [key.id for key in published.named("one")] == ["one"]
+        published.keys_for("two")
+    assert [key.id for key in published.keys_for("one")] == ["one"]
 
 
 DRIPPING = """
 from gevent import monkey; monkey.patch_all()
 import gevent, json, sys, time
 from gevent.server import StreamServer
-from webapp.auth import jwks, keys
+from webapp.auth import jwks
 from webapp.errors import ServiceUnavailable
 
-jwks.DEADLINE_S = keys.DEADLINE_S = 0.5
+jwks.DEADLINE_S = 0.5
 asked = []
 
 def drip(sock, address):
@@ -347,16 +347,16 @@ def drip(sock, address):
 
 server = StreamServer(("127.0.0.1", 0), drip)
 server.start()
-published = keys.JwksClient(f"http://127.0.0.1:{server.server_port}/", ())
+published = jwks.JwksClient(f"http://127.0.0.1:{server.server_port}/", ())
 refused = []
 
 def ask(number):
     try:
-        published.named("one")
+        published.keys_for("one")
     except ServiceUnavailable:
         refused.append(number)
 
-tasks = [gevent.spawn(ask, number) for number in range(keys.MAX_WAITING + 10)]
+tasks = [gevent.spawn(ask, number) for number in range(jwks.MAX_WAITING_REQUESTS + 10)]
 gevent.sleep(0.1)
 at_once = len(refused)
 gevent.joinall(tasks, timeout=20)
@@ -387,23 +387,24 @@ def test_published_keys_are_rotated_and_survive_an_outage(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("webapp.auth.keys.time", clock)
-    published = keys.JwksClient(publisher.url, ())
-    assert [key.id for key in published.named("one")] == ["one"]
+    monkeypatch.setattr("webapp.auth.jwks.time", clock)
+    published = jwks.JwksClient(publisher.url, ())
+    assert [key.id for key in published.keys_for("one")] == ["one"]
     publisher.publish(("two", RSA_2))
-    assert published.named("two") == []  # asked a moment ago
+    assert published.keys_for("two") == []  # asked a moment ago
     clock.now += 11
-    assert [key.id for key in published.named("two")] == ["two"]
-    assert published.named("one") == []
+    assert [key.id for key in published.keys_for("two")] == ["two"]
+    assert published.keys_for("one") == []
     publisher.status = 503
     clock.now += 1000
-    assert [key.id for key in published.named("two")] == ["two"]  # what is there is good
+    assert [key.id for key in published.keys_for("two")] == ["two"]  # what is there is good
     until(lambda: publisher.asked == 3, "it is asked for again, and nobody waits for it")
+    until(lambda: not published._fetching.locked(), "that fetch has failed")
     publisher.status = 200
     publisher.publish(("three", P256))
     clock.now += 1000
-    published.named("two")
-    until(lambda: [key.id for key in published.named(None)] == ["three"], "it has the new one")
+    published.keys_for("two")
+    until(lambda: [key.id for key in published.keys_for(None)] == ["three"], "it has the new one")
 
 
 def test_a_token_that_ends_soon_is_told_and_a_fresh_one_goes_on_at_the_cursor(

@@ -1,4 +1,4 @@
-"""What the bearer of a token may publish and read, and until when.
+"""Verify tokens, and decide what they grant.
 
 Tokens are JWTs with Mercure's claim, `mercure: {publish: [selectors], subscribe: [selectors]}`,
 signed with one of the hub's keys.
@@ -14,12 +14,14 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import jwt
+from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from ..core.topics import EVERYTHING, MAX_ENCODINGS, MERCURE_PATH, decoded, granted, is_reserved
 from ..errors import Forbidden, Unauthorized
 from ..scheduling import TimeSlice
 from .claims import read
-from .keys import JwksClient, fixed
+from .jwks import JwksClient
+from .keys import load_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,22 +32,41 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SEND_ONE = "Send one as Authorization: Bearer, signed with a key of the hub."
+_SEND_ONE = "Send one as Authorization: Bearer TOKEN; `tidings token` makes one."
+_SEE_TOKEN = "Correct it; `tidings token TOKEN` shows what a token contains."  # noqa: S105 - advice
 _TYPES = {"JWT", "AT+JWT"}
-_TOLD = 20  # topics and selectors that a refusal names
+_MAX_LISTED = 20  # topics, and topic patterns, in a refusal
+_MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
+# What each error of PyJWT means, the first that fits.
+_CAUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
+    (jwt.ExpiredSignatureError, "The token has expired.", "Send a fresh one."),
+    (
+        jwt.ImmatureSignatureError,
+        "The token is not valid yet.",
+        "Send it later, or correct the clock of the machine that made it.",
+    ),
+    (
+        (jwt.InvalidAudienceError, jwt.InvalidIssuerError, jwt.MissingRequiredClaimError),
+        "The token is for another hub, or by another issuer.",
+        "Make one with the aud and iss of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER.",
+    ),
+    (InvalidSubjectError, "The token's sub is not a string.", _SEE_TOKEN),
+    (InvalidJTIError, "The token's jti is not a string.", _SEE_TOKEN),
+    (Exception, "The token's exp or nbf is not a number, or its payload not JSON.", _SEE_TOKEN),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What its bearer may do.
+    """What a token allows its bearer to do.
 
-    :param publish: selectors of the topics it may publish to; None: it may not publish at all.
-    :param subscribe: selectors of the topics whose private events it may read.
-    :param expires: Unix seconds at which its streams end; None: never.
-    :param issued: Unix seconds at which the token was made, as it says.
-    :param subject: whose token it is, as it says (`sub`).
-    :param token_id: what tells one token from another, and is none.
-    :param payload: what it says about its bearer, for those who may see who listens.
+    :param publish: selectors of the topics that it may publish to; None: no publishing at all.
+    :param subscribe: selectors of the topics whose private events it may see.
+    :param expires: Unix seconds at which its streams end (`exp`); None: never.
+    :param issued: Unix seconds at which the token was made (`iat`).
+    :param subject: whose token it is (`sub`).
+    :param token_id: a hash that identifies the token; it cannot be used as one.
+    :param payload: JSON about its bearer, for those who may see presence (`mercure.payload`).
     """
 
     publish: frozenset[str] | None = None
@@ -58,7 +79,7 @@ class Grant:
 
 
 ANONYMOUS = Grant()
-"""What one without a token may do."""
+"""The grant of a client without a token."""
 
 
 class Authorizer:
@@ -66,38 +87,38 @@ class Authorizer:
 
     def __init__(self, settings: Settings) -> None:
         accepted = settings.jwt_algorithm
-        self._publishers = fixed(settings.publisher_keys, accepted)
-        self._subscribers = fixed(settings.subscriber_keys, accepted)
-        self._published = JwksClient(settings.jwks_url, accepted) if settings.jwks_url else None
-        self._keyed = settings.auth_enabled
-        self._private = bool(self._subscribers or self._published)
+        self._publisher_keys = load_keys(settings.publisher_keys, accepted)
+        self._subscriber_keys = load_keys(settings.subscriber_keys, accepted)
+        self._jwks = JwksClient(settings.jwks_url, accepted) if settings.jwks_url else None
+        self._enabled = settings.auth_enabled
+        self._subscribers_have_tokens = bool(self._subscriber_keys or self._jwks)
         self._anonymous = settings.anonymous
         self._audience = settings.jwt_audience
         self._issuer = settings.jwt_issuer
         self._max_age = settings.max_token_age
         self._warned = False
         self.is_revoked: Callable[[Grant], bool] = lambda _: False
-        """Whether a token was revoked."""
+        """Whether a token was revoked; set by presence."""
 
-    def reader(self, token: str | None) -> Grant:
-        """Return what a reader may read.
+    def subscribe(self, token: str | None) -> Grant:
+        """Return the grant of a subscriber.
 
-        :raises Unauthorized: the token is not valid, or there is none and one is needed.
-        :raises Unavailable: its key cannot be had at the moment.
+        :raises Unauthorized: the token is not valid, or missing where one is needed.
+        :raises ServiceUnavailable: its key is not available at the moment.
         """
-        if not self._private or (token is None and self._anonymous):
+        if not self._subscribers_have_tokens or (token is None and self._anonymous):
             return ANONYMOUS
-        return self._grant(token, self._subscribers)
+        return self._grant(token, self._subscriber_keys)
 
-    def check(self, grant: frozenset[str], drafts: list[Draft]) -> None:
-        """Refuse drafts that are not granted; every topic needs a grant. Others run meanwhile.
+    def check_topics(self, grant: frozenset[str], drafts: list[Draft]) -> None:
+        """Refuse drafts unless every topic of each is granted. It yields to the loop.
 
-        :raises Forbidden: a topic is not granted, or private where there are no tokens.
+        :raises Forbidden: a topic is not granted, or a draft is private and the hub has no tokens.
         """
-        if not self._private and any(draft.private for draft in drafts):
-            detail = "A private event reaches those whose token covers it; this hub has none."
+        if not self._subscribers_have_tokens and any(draft.private for draft in drafts):
+            detail = "Only subscribers with a token get private events, and this hub has no key."
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
-        pace, checked = TimeSlice(), set[str]()
+        time_slice, checked = TimeSlice(), set[str]()
         for draft in drafts:
             for topic in draft.topics:
                 if topic in checked:
@@ -106,59 +127,62 @@ class Authorizer:
                     raise _reserved(topic)
                 if not granted(grant, topic):
                     detail = "The token does not grant publishing to every topic of the event."
-                    remedy = "Use a token whose mercure.publish covers them, such as ['*']."
-                    raise _missing(detail, remedy, draft.topics, grant)
+                    remedy = 'Use a token whose mercure.publish matches them, such as ["*"].'
+                    raise _not_granted(detail, remedy, draft.topics, grant)
                 checked.add(topic)
-                pace.checkpoint()
+                time_slice.checkpoint()
 
-    def publisher(self, token: str | None) -> frozenset[str]:
-        """Return the selectors that the token lets its bearer publish to.
+    def publish(self, token: str | None) -> frozenset[str]:
+        """Return the selectors of the topics that a publisher may publish to.
 
-        :raises Unauthorized: there is no token, or not a valid one.
+        :raises Unauthorized: the token is missing or not valid.
         :raises Forbidden: it grants no publishing at all.
-        :raises Unavailable: its key cannot be had at the moment.
+        :raises ServiceUnavailable: its key is not available at the moment.
         """
-        if not self._keyed:
+        if not self._enabled:
             return frozenset({EVERYTHING})
-        grant = self._grant(token, self._publishers).publish
+        grant = self._grant(token, self._publisher_keys).publish
         if grant is None:
             detail = "The token grants no publishing."
-            raise Forbidden(detail, "Use a token with mercure.publish, such as ['*'].")
+            raise Forbidden(detail, 'Use a token with mercure.publish, such as ["*"].')
         return grant
 
     def require_read(self, token: str | None, path: str) -> None:
-        """Refuse one who may not read what a path tells of the hub itself; without a key all may.
+        """Refuse a client that may not read a path about the hub itself. Without a key, all may.
 
-        :raises Unauthorized: there is no valid token.
-        :raises Forbidden: what it may read does not cover the path.
-        :raises Unavailable: its key cannot be had at the moment.
+        :raises Unauthorized: the token is missing or not valid.
+        :raises Forbidden: its `mercure.subscribe` does not grant the path.
+        :raises ServiceUnavailable: its key is not available at the moment.
         """
-        if not self._keyed:
+        if not self._enabled:
             return
-        grant = self._grant(token, self._subscribers or self._publishers).subscribe
+        grant = self._grant(token, self._subscriber_keys or self._publisher_keys).subscribe
         if not granted(grant, path):
             detail = "The token does not grant reading this."
-            remedy = f"Use a token whose mercure.subscribe names {path}, or is ['*']."
-            raise _missing(detail, remedy, [path], grant)
+            remedy = f'Use a token whose mercure.subscribe contains "{path}" or "*".'
+            raise _not_granted(detail, remedy, [path], grant)
 
     def require_write(self, token: str | None, path: str) -> None:
-        """Refuse one who may not do what a path does to others.
+        """Refuse a client that may not change what is at a path of the hub itself.
 
-        :raises Unauthorized: there is no valid token.
-        :raises Forbidden: what it may publish to does not cover the path.
+        :raises Unauthorized: the token is missing or not valid.
+        :raises Forbidden: its `mercure.publish` does not grant the path.
+        :raises ServiceUnavailable: its key is not available at the moment.
         """
-        grant = self.publisher(token)
+        grant = self.publish(token)
         if not granted(grant, path):
             detail = "The token does not grant this."
-            remedy = f"Use a token whose mercure.publish names {path}, or is ['*']."
-            raise _missing(detail, remedy, [path], grant)
+            remedy = f'Use a token whose mercure.publish contains "{path}" or "*".'
+            raise _not_granted(detail, remedy, [path], grant)
 
-    def known(self, token: str) -> Grant:
-        """Return what a token says that somebody else has, whoever may use it for what.
+    def decode(self, token: str) -> Grant:
+        """Return the grant of a token that is to be revoked. Any key of the hub may have signed it.
 
-        :raises Unauthorized: it is not valid any more, or never was.
+        :raises Unauthorized: it is not valid.
         """
-        keys = list({id(key): key for key in (*self._publishers, *self._subscribers)}.values())
+        keys = list(
+            {id(key): key for key in (*self._publisher_keys, *self._subscriber_keys)}.values()
+        )
         return self._verified(token, keys)
 
     def _grant(self, token: str | None, keys: list[Key]) -> Grant:
@@ -168,50 +192,37 @@ class Authorizer:
         grant = self._verified(token, keys)
         if self.is_revoked(grant):
             detail = "The token was revoked."
-            raise Unauthorized(detail, "Ask whoever gave it for a new one.")
-        self._warn(grant)
+            raise Unauthorized(detail, "Ask its issuer for a new one.")
+        self._warn_of_long_life(grant)
         return grant
 
-    def _warn(self, grant: Grant) -> None:
-        """Say once that a subject has tokens that a revocation of it will not outlast."""
+    def _warn_of_long_life(self, grant: Grant) -> None:
+        """Log once that a revocation of a subject may be forgotten before its tokens expire."""
         if self._warned or not grant.subject:
             return
         if grant.expires is None or grant.expires > time() + self._max_age:
             self._warned = True
             logger.warning(
-                "a token with a subject lives for longer than TIDINGS_MAX_TOKEN_AGE, after which a"
-                " revocation of its subject is forgotten: give it an earlier exp, or raise that"
+                "a token with a sub is valid for longer than TIDINGS_MAX_TOKEN_AGE, after which a"
+                " revocation of its sub is forgotten: give it an earlier exp, or raise the setting"
             )
 
     def _verified(self, token: str, keys: list[Key]) -> Grant:
         try:
-            said = read(self._claims(token, keys))
-            return Grant(**said, token_id=token_id(token))
-        except jwt.ExpiredSignatureError:
-            detail = "The token has expired."
-            raise Unauthorized(detail, "Send a fresh one.") from None
-        except jwt.ImmatureSignatureError:
-            detail = "The token is not valid yet."
-            raise Unauthorized(
-                detail, "Send it later, or correct the clock it was made by."
-            ) from None
-        except (jwt.InvalidAudienceError, jwt.InvalidIssuerError, jwt.MissingRequiredClaimError):
-            detail = "The token is for another hub, or by another issuer."
-            remedy = "Make one with the aud and iss of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER."
-            raise Unauthorized(detail, remedy) from None
-        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
-            detail = "The token is not valid here."
-            raise Unauthorized(detail, _SEND_ONE) from None
+            return Grant(**read(self._claims(token, keys)), token_id=token_id(token))
+        except _MALFORMED as error:
+            causes = (
+                (detail, remedy) for kind, detail, remedy in _CAUSES if isinstance(error, kind)
+            )
+            raise Unauthorized(*next(causes)) from None
 
     def _claims(self, token: str, keys: list[Key]) -> dict[str, Any]:
-        """Return what a token says; one of the keys must have signed it."""
-        header = jwt.get_unverified_header(token)
-        if str(header.get("typ", "JWT")).upper() not in _TYPES:
-            message = "a token of another kind"
-            raise jwt.InvalidTokenError(message)
-        algorithm = header.get("alg")
+        """Return the claims of a token that one of the keys has signed."""
+        header = _header(token)
+        algorithm, fits = header.get("alg"), False
         for key in self._candidates(header.get("kid"), keys):
-            if algorithm in key.algorithms:
+            if isinstance(algorithm, str) and algorithm in key.algorithms:
+                fits = True
                 with suppress(jwt.InvalidSignatureError):
                     return jwt.decode(
                         token,
@@ -221,18 +232,35 @@ class Authorizer:
                         issuer=self._issuer,
                         options={"verify_iat": False, "verify_aud": self._audience is not None},
                     )
-        message = "no key has signed it"
-        raise jwt.InvalidTokenError(message)
+        detail = "None of the hub's keys for this has signed the token."
+        if not fits:
+            detail = "None of the hub's keys for this fits the token's alg and kid."
+        raise Unauthorized(detail, "Sign it with the key of the hub, as `tidings token` does.")
 
     def _candidates(self, id: str | None, keys: list[Key]) -> Iterator[Key]:
         yield from keys
-        if self._published:
-            yield from self._published.named(id)
+        if self._jwks:
+            yield from self._jwks.keys_for(id)
 
 
-def _missing(detail: str, remedy: str, topics: Iterable[str], grant: frozenset[str]) -> Forbidden:
-    asked, named = sorted(topics)[:_TOLD], sorted(grant)[:_TOLD]
-    return Forbidden(detail, remedy, asked=asked, granted=named)
+def _header(token: str) -> dict[str, Any]:
+    try:
+        header = jwt.get_unverified_header(token)
+    except _MALFORMED:
+        detail = "The token is not a JWT, or its header is not valid."
+        raise Unauthorized(detail, _SEND_ONE) from None
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.upper() not in _TYPES:
+        detail = "The typ in the token's header is not JWT."
+        raise Unauthorized(detail, "Send an access token, and not one for another purpose.")
+    return header
+
+
+def _not_granted(
+    detail: str, remedy: str, topics: Iterable[str], grant: frozenset[str]
+) -> Forbidden:
+    asked, granted = sorted(topics)[:_MAX_LISTED], sorted(grant)[:_MAX_LISTED]
+    return Forbidden(detail, remedy, asked=asked, granted=granted)
 
 
 def _reserved(topic: str) -> Forbidden:
@@ -243,8 +271,7 @@ def _reserved(topic: str) -> Forbidden:
 
 
 def token_id(token: str) -> str:
-    """Return what tells bearers of valid tokens apart, without keeping their tokens.
-
-    The signature is left out: base64 has many ways to write the same one.
+    """Return an id of a token: a hash of its header and payload. The signature is left out because
+    the same one can be encoded in several ways.
     """
     return blake2b(token.rpartition(".")[0].encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""What a token's claims say, once each is of its type and of a bounded size."""
+"""Check the claims of a token: each has its type and a bounded size."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from ..core.topics import Selector
 from ..errors import Unauthorized
 
 MAX_SELECTORS = 1000
-"""Selectors that one list of a token may have."""
+"""Topics and topic patterns in one list of a token."""
 MAX_TEMPLATES = 100
-"""URI templates among them: each is tried on every topic, where exact ones are looked up."""
-MAX_TEXT = 1024
-"""Characters of a selector, and of `sub`."""
+"""URI templates among them: each is matched against every topic; exact topics are looked up."""
+MAX_TEXT_CHARS = 1024
+"""Characters of a topic or topic pattern, and of `sub`."""
 MAX_DEPTH = 32
 """Levels of lists and objects in a payload."""
-MAX_PAYLOAD = 16 << 10
-"""Bytes of a payload as JSON: it is told of each subscription."""
+MAX_PAYLOAD_BYTES = 16 << 10
+"""Bytes of a payload as JSON: presence repeats it for each subscription."""
 
 
 def read(claims: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a grant.
 
-    :raises Unauthorized: a claim is missing, of the wrong type or too large; the detail says which.
+    :raises Unauthorized: a claim is missing, has the wrong type or is too large. The detail says
+        which.
     """
     mercure = claims.get("mercure", claims.get("https://mercure.rocks/"))
     if not isinstance(mercure, dict):
         detail = "The token has no claim mercure that is an object."
-        raise _refused(detail)
+        raise _invalid(detail)
     publish, subscribe = mercure.get("publish"), mercure.get("subscribe")
     return {
         "publish": None if publish is None else _selectors("publish", publish),
         "subscribe": frozenset() if subscribe is None else _selectors("subscribe", subscribe),
-        "expires": _moment("exp", claims.get("exp")),
-        "issued": _moment("iat", claims.get("iat")),
+        "expires": _timestamp("exp", claims.get("exp")),
+        "issued": _timestamp("iat", claims.get("iat")),
         "subject": _subject(claims.get("sub")),
         "payload": _payload(mercure.get("payload")),
     }
@@ -43,16 +44,16 @@ def read(claims: dict[str, Any]) -> dict[str, Any]:
 
 def _selectors(name: str, claim: object) -> frozenset[str]:
     if not isinstance(claim, list) or not all(isinstance(text, str) for text in claim):
-        detail = f"The token's mercure.{name} is no list of strings."
-        raise _refused(detail)
-    if len(claim) > MAX_SELECTORS or any(len(text) > MAX_TEXT for text in claim):
-        limits = f"{MAX_SELECTORS:,} selectors, or one of them over {MAX_TEXT:,} characters"
+        detail = f'The token\'s mercure.{name} is not a list of strings, such as ["*"].'
+        raise _invalid(detail)
+    if len(claim) > MAX_SELECTORS or any(len(text) > MAX_TEXT_CHARS for text in claim):
+        limits = f"{MAX_SELECTORS:,} entries, or one of over {MAX_TEXT_CHARS:,} characters"
         detail = f"The token's mercure.{name} has over {limits}."
-        raise _refused(detail)
+        raise _invalid(detail)
     found = frozenset(claim)
     if len(found) > MAX_TEMPLATES and len([it for it in found if _is_template(it)]) > MAX_TEMPLATES:
         detail = f"The token's mercure.{name} has over {MAX_TEMPLATES} URI templates."
-        raise _refused(detail)
+        raise _invalid(detail)
     _check_text(f"mercure.{name}", "".join(found))
     return found
 
@@ -61,28 +62,28 @@ def _is_template(text: str) -> bool:
     return "{" in text and Selector(text).exact is None
 
 
-def _moment(name: str, claim: object) -> float | None:
+def _timestamp(name: str, claim: object) -> float | None:
     if claim is None:
         return None
     if isinstance(claim, bool) or not isinstance(claim, int | float):
-        detail = f"The token's {name} is no number."
-        raise _refused(detail)
+        detail = f"The token's {name} is not a number."
+        raise _invalid(detail)
     try:
-        moment = float(claim)
+        seconds = float(claim)
     except OverflowError:
-        moment = math.inf
-    if not math.isfinite(moment):
-        detail = f"The token's {name} is no time."
-        raise _refused(detail)
-    return moment
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        detail = f"The token's {name} is not a time."
+        raise _invalid(detail)
+    return seconds
 
 
 def _subject(claim: object) -> str | None:
     if claim is None:
         return None
-    if not isinstance(claim, str) or len(claim) > MAX_TEXT:
-        detail = f"The token's sub is no string of at most {MAX_TEXT:,} characters."
-        raise _refused(detail)
+    if not isinstance(claim, str) or len(claim) > MAX_TEXT_CHARS:
+        detail = f"The token's sub is not a string of at most {MAX_TEXT_CHARS:,} characters."
+        raise _invalid(detail)
     _check_text("sub", claim)
     return claim
 
@@ -90,34 +91,38 @@ def _subject(claim: object) -> str | None:
 def _payload(claim: object) -> object:
     if claim is None:
         return None
-    if _is_deep(claim, MAX_DEPTH):
-        detail = f"The token's mercure.payload is nested over {MAX_DEPTH} levels deep."
-        raise _refused(detail)
+    if _is_deeper_than(claim, MAX_DEPTH):
+        detail = f"The token's mercure.payload is nested more than {MAX_DEPTH} levels deep."
+        raise _invalid(detail)
     try:
         text = json.dumps(claim, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        detail = "The token's mercure.payload holds NaN or infinity, which JSON has not."
-        raise _refused(detail) from None
+        detail = "The token's mercure.payload contains NaN or infinity, which are not JSON."
+        raise _invalid(detail) from None
     _check_text("mercure.payload", text)
-    if len(text.encode()) > MAX_PAYLOAD:
-        detail = f"The token's mercure.payload is over {MAX_PAYLOAD:,} bytes of JSON."
-        raise _refused(detail)
+    if len(text.encode()) > MAX_PAYLOAD_BYTES:
+        detail = f"The token's mercure.payload is over {MAX_PAYLOAD_BYTES:,} bytes of JSON."
+        raise _invalid(detail)
     return claim
 
 
-def _is_deep(value: object, levels: int) -> bool:
+def _is_deeper_than(value: object, levels: int) -> bool:
     if isinstance(value, dict):
         value = list(value.values())
-    return isinstance(value, list) and (not levels or any(_is_deep(it, levels - 1) for it in value))
+    return isinstance(value, list) and (
+        not levels or any(_is_deeper_than(it, levels - 1) for it in value)
+    )
 
 
 def _check_text(name: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        detail = f"The token's {name} holds half a surrogate pair, which is not text."
-        raise _refused(detail) from None
+        detail = f"The token's {name} contains half a surrogate pair, which is not valid Unicode."
+        raise _invalid(detail) from None
 
 
-def _refused(detail: str) -> Unauthorized:
-    return Unauthorized(detail, "Make one with the claims that the README shows.")
+def _invalid(detail: str) -> Unauthorized:
+    return Unauthorized(
+        detail, "Make one with the claims that docs/guides/authentication.md shows."
+    )

@@ -1,35 +1,159 @@
-"""Asks a URL for the keys that it publishes (RFC 7517), and waits for no longer than it may."""
+"""Public keys that a URL publishes as a JWKS (RFC 7517)."""
 
 from __future__ import annotations
 
 import json
+import logging
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, build_opener
 
 import gevent
+import jwt
+
+from ..errors import ServiceUnavailable
+from .keys import Key, algorithms_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from urllib.request import Request
 
+logger = logging.getLogger(__name__)
+
 DEADLINE_S = 10.0
-"""Seconds that all of it may take, however little comes at a time."""
+"""Seconds that one fetch may take in all."""
 MAX_KEYS = 100
-"""Keys of a document that are read; others are left out."""
-_TIMEOUT_S = 5.0  # without a byte
+"""Keys of a JWKS that are read; the others are ignored."""
+MAX_WAITING_REQUESTS = 50
+"""Requests that wait for a fetch at once; others are refused."""
+_READ_TIMEOUT_S = 5.0
 _MAX_BYTES = 1 << 20
+_MAX_AGE_S = 300  # for which fetched keys are used without another fetch
+_MIN_PAUSE_S = 10  # between two fetches
+_LOG_PAUSE_S = 60  # between two log lines about the same kind of failure
+
+
+class JwksClient:
+    """The keys of a JWKS, fetched again when they are five minutes old, and when a token names an
+    unknown key. While the URL fails, the keys of the last fetch are used (stale-if-error).
+
+    One request fetches and the others wait for it (single flight).
+    """
+
+    def __init__(self, url: str, accepted: Sequence[str]) -> None:
+        self._url = url
+        self._accepted = accepted
+        self._keys: list[Key] = []
+        self._ever_loaded = self._last_failed = False
+        self._last_attempt = self._last_success = float("-inf")
+        self._fetching = threading.Lock()
+        self._waiting = 0
+        self._logged: dict[str, float] = {}
+
+    def keys_for(self, id: str | None) -> list[Key]:
+        """Return the keys with an id, or all of them for a token that names none.
+
+        :raises ServiceUnavailable: no fetch has succeeded yet; or the id is unknown and either the
+            URL fails, or too many requests wait for a fetch.
+        """
+        now = time.monotonic()
+        if not self._ever_loaded:
+            self._wait_for_fetch()
+        elif now - self._last_success > _MAX_AGE_S and now - self._last_attempt > _MIN_PAUSE_S:
+            # The old keys are used meanwhile, so this request does not wait.
+            self._last_attempt = now
+            threading.Thread(target=self._fetch_alone, daemon=True).start()
+        if not (found := self._matching(id)) and (
+            now - self._last_attempt > _MIN_PAUSE_S or self._fetching.locked()
+        ):
+            self._wait_for_fetch()
+            found = self._matching(id)
+        if not self._ever_loaded or (self._last_failed and not found):
+            raise _unavailable()
+        return found
+
+    def _matching(self, id: str | None) -> list[Key]:
+        return [key for key in self._keys if id is None or key.id in {None, id}]
+
+    def _wait_for_fetch(self) -> None:
+        """Fetch, or wait for the request that does."""
+        if self._waiting >= MAX_WAITING_REQUESTS:
+            raise _unavailable()
+        self._waiting += 1
+        try:
+            if not self._fetching.acquire(timeout=2 * DEADLINE_S):
+                raise _unavailable()
+        finally:
+            self._waiting -= 1
+        try:
+            if time.monotonic() - self._last_attempt > _MIN_PAUSE_S:
+                self._refresh()
+        finally:
+            self._fetching.release()
+
+    def _fetch_alone(self) -> None:
+        """Fetch, unless another does."""
+        if self._fetching.acquire(blocking=False):
+            try:
+                self._refresh()
+            finally:
+                self._fetching.release()
+
+    def _refresh(self) -> None:
+        self._last_failed = True
+        try:
+            found = [self._key(entry) for entry in fetch(self._url)]
+            self._keys = [key for key in found if key and key.algorithms]
+        except Exception as error:  # noqa: BLE001 - no answer of the server may break a request
+            self._log(error)
+        else:
+            self._ever_loaded, self._last_failed = True, False
+            self._last_success = time.monotonic()
+        finally:
+            self._last_attempt = time.monotonic()  # its end: a fetch may take as long as a pause
+
+    def _log(self, error: Exception) -> None:
+        """Log why there are no keys, once a minute for each kind of failure."""
+        kind, now = type(error).__name__, time.monotonic()
+        if now - self._logged.get(kind, float("-inf")) > _LOG_PAUSE_S:
+            self._logged[kind] = now
+            logger.warning("no keys from TIDINGS_JWKS_URL: %s: %s", kind, error)
+
+    def _key(self, entry: Any) -> Key | None:
+        """Return the key of an entry; None: it is of an unknown type or form."""
+        try:
+            key = jwt.PyJWK.from_dict(entry)
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
+            return None
+        if entry.get("use", "sig") != "sig":
+            return None
+        if not all(isinstance(entry.get(name, ""), str | None) for name in ("alg", "kid")):
+            return None
+        algorithms = algorithms_of(key.key)
+        if "alg" in entry:
+            algorithms &= {entry["alg"]}
+        if self._accepted:
+            algorithms &= set(self._accepted)
+        return Key(key.key, algorithms, key.key_id)
+
+
+def _unavailable() -> ServiceUnavailable:
+    detail = "The keys that verify tokens are not available."
+    return ServiceUnavailable(detail, "Make sure that TIDINGS_JWKS_URL answers with a JWKS.")
 
 
 def fetch(url: str) -> list[Any]:
-    """Return the entries of the JWKS at a URL, as they are written.
+    """Return the entries of the JWKS at a URL, unchecked.
 
-    :raises OSError: it did not answer in time, answered with an error, or redirects elsewhere.
-    :raises http.client.HTTPException: what it answered is no HTTP, or broke off.
-    :raises ValueError: what it answered is no JWKS.
+    :raises OSError: it did not answer in time, answered with an error, or redirected elsewhere.
+    :raises http.client.HTTPException: its answer is not HTTP, or broke off.
+    :raises ValueError: its answer is not a JWKS.
     """
     late = TimeoutError(f"it took longer than {DEADLINE_S:.0f} s")
-    with gevent.Timeout(DEADLINE_S, late), _opener.open(url, timeout=_TIMEOUT_S) as answer:
+    with gevent.Timeout(DEADLINE_S, late), _opener.open(url, timeout=_READ_TIMEOUT_S) as answer:
         body = answer.read(_MAX_BYTES + 1)
     if len(body) > _MAX_BYTES:
         message = f"it is over {_MAX_BYTES:,} bytes"
@@ -40,16 +164,16 @@ def fetch(url: str) -> list[Any]:
 def _entries(body: bytes) -> list[Any]:
     try:
         document = json.loads(body)
-    except RecursionError:
+    except (ValueError, RecursionError):
         document = None
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list):
-        message = "it is no JWKS"
-        raise ValueError(message)  # noqa: TRY004 - a document of another form
+        message = "the answer is not a JWKS"
+        raise ValueError(message)  # noqa: TRY004 - the type of a part of the document
     return keys[:MAX_KEYS]
 
 
-class _SameHost(HTTPRedirectHandler):
+class _SameOriginRedirects(HTTPRedirectHandler):
     max_redirections = 3
 
     def redirect_request(  # noqa: PLR0913, PLR0917 - the library's signature
@@ -61,18 +185,18 @@ class _SameHost(HTTPRedirectHandler):
         headers: Any,
         newurl: str,
     ) -> Request | None:
-        """Follow within the host, its port and its scheme: whoever answers elsewhere could sign
-        tokens.
+        """Follow a redirect within the origin only: another server could have tokens signed by
+        anybody accepted.
         """
-        if _position(newurl) != _position(req.full_url):
+        if _origin(newurl) != _origin(req.full_url):
             message = "it redirects to another host, port or scheme"
             raise URLError(message)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _position(url: str) -> tuple[str, str | None, int | None]:
+def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-_opener = build_opener(_SameHost)
+_opener = build_opener(_SameOriginRedirects)

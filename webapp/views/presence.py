@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from flask import Blueprint, Response, request
 
 from ..auth.authorizer import token_id
-from ..auth.claims import MAX_TEXT
+from ..auth.claims import MAX_TEXT_CHARS
 from ..core.topics import MERCURE_PATH, SUBSCRIPTIONS_PATH
 from ..errors import BadRequest, NotFound, Unauthorized
 from ..presence.documents import CONTEXT, subscription_documents
@@ -106,7 +106,7 @@ def _token(services: Services) -> str | None:
 
 def _token_expiry(services: Services, token: str) -> float | None:
     try:
-        return services.authorizer.known(token).expires
+        return services.authorizer.decode(token).expires
     except Unauthorized:
         detail = "The token to revoke is not valid here, or has expired."
         remedy = "Send the complete token; one that has expired is refused anyway."
@@ -114,8 +114,8 @@ def _token_expiry(services: Services, token: str) -> float | None:
 
 
 def _subject(text: str | None) -> str:
-    if not text or len(text) > MAX_TEXT:
-        detail = f"A subject has 1 to {MAX_TEXT:,} characters, like the claim sub of a token."
+    if not text or len(text) > MAX_TEXT_CHARS:
+        detail = f"A subject has 1 to {MAX_TEXT_CHARS:,} characters, like the claim sub of a token."
         raise BadRequest(detail, "Send the claim sub of the tokens to revoke.")
     return text
 

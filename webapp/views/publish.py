@@ -87,7 +87,7 @@ class _Publisher:
         if not settings.auth_enabled:
             check_publisher(request, settings)
         self._token = token_from_request(request, query, settings.publish_origins)
-        self._grant = services.authorizer.publisher(self._token)
+        self._grant = services.authorizer.publish(self._token)
 
     @property
     def name(self) -> str:
@@ -119,7 +119,7 @@ class _Publisher:
         """Append events of a pipe, which waits where it is too fast. Its token is checked again,
         because it can expire while the pipe is open.
         """
-        self._grant = self._services.authorizer.publisher(self._token)
+        self._grant = self._services.authorizer.publish(self._token)
         self._check(found)
         self._throttle(len(found))
         return self._services.hub.publish(found)
@@ -130,10 +130,10 @@ class _Publisher:
         :raises Unauthorized: the token has expired or was revoked.
         """
         with suppress(ServiceUnavailable):
-            self._services.authorizer.publisher(self._token)
+            self._services.authorizer.publish(self._token)
 
     def _check(self, found: list[Draft]) -> None:
-        self._services.authorizer.check(self._grant, found)
+        self._services.authorizer.check_topics(self._grant, found)
         _check_sizes(found, self._settings)
 
     def _throttle(self, count: int) -> None:

@@ -37,7 +37,7 @@ def subscribe(default_topic: str | None) -> Response:
     query = SubscribeQuery.parse(request, default_topic)
     try:
         if request.method == "HEAD":
-            current_services().authorizer.reader(query.token)
+            current_services().authorizer.subscribe(query.token)
             return Response(headers=_HEADERS)
         subscriber = _subscriber(query)
     except (ServiceUnavailable, TooManyRequests) as error:
@@ -60,7 +60,7 @@ def _subscriber(query: SubscribeQuery) -> Subscriber:
     services = current_services()
     return services.hub.subscribe(
         query.selectors,
-        services.authorizer.reader(query.token),
+        services.authorizer.subscribe(query.token),
         query.start,
         client(request.remote_addr),
         envelope=query.envelope,
