@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.tokens import KEY
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -242,3 +244,13 @@ def test_behind_a_proxy_the_page_is_known_by_the_host_that_it_asked_for(
     proxied: Server, named: dict[str, str], status: int
 ) -> None:
     assert publish(proxied, named).status_code == status
+
+
+@pytest.mark.parametrize("host", ["xn--", "xn--a.example", "xn--%c2%ad"])
+def test_a_host_that_is_no_domain_name_is_not_the_hubs_own(
+    serve: Callable[..., Server], host: str
+) -> None:
+    hub = serve(TIDINGS_JWT_KEY=KEY)
+    headers = [("Host", host), ("Cookie", "mercureAuthorization=x"), ("Origin", "https://a.b")]
+    assert hub.http.post("/events", data={"data": "x"}, headers=headers).status_code == 403
+    assert "a bug of the hub" not in hub.log

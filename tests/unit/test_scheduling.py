@@ -14,8 +14,9 @@ from webapp import scheduling
 from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
-from webapp.errors import BadRequest, Forbidden
+from webapp.errors import BadRequest, ContentTooLarge, Forbidden
 from webapp.views import json_values, ndjson
+from webapp.views.bodies import BodyBudget, Reservation
 from webapp.views.ndjson import NdjsonPublisher
 
 if TYPE_CHECKING:
@@ -70,6 +71,21 @@ def test_each_number_of_a_large_event_lets_others_run(turns: Turns, number: str)
         turns.count = 0
 
 
+@pytest.mark.parametrize("part", ['"', "\\\\", ",", "[", '\\"'])
+def test_counting_the_values_of_a_large_text_lets_others_run(turns: Turns, part: str) -> None:
+    text = json.dumps({"data": part * 1_000_000})
+    assert json_values.one(text.encode())[0] == {"data": part * 1_000_000}
+    assert turns.count >= len(text) // (64 << 10)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_001, "[" + '"",' * 100_002, '{"a":"' + '","b":"' * 200_000, "{" * 100_001]
+)
+def test_a_text_of_too_many_values_is_refused(text: str) -> None:
+    with pytest.raises(ContentTooLarge):
+        json_values.one(text.encode())
+
+
 def test_lines_that_fail_one_by_one_let_others_run(turns: Turns) -> None:
     def refuse(drafts: list[Draft]) -> Any:
         if len(drafts) > 1 or drafts[0].data == "bad":
@@ -91,7 +107,7 @@ def test_a_flood_of_line_feeds_is_taken_apart_a_little_at_a_time(turns: Turns) -
             yield b"\n" * (1 << 20)
 
     request: Any = SimpleNamespace(environ={"wsgi.input": Body()})
-    lots = list(ndjson.lines(request, 1000))
+    lots = list(ndjson.lines(request, 1000, bool, Reservation(BodyBudget(1), "")))
     assert sum(map(len, lots)) == (1 << 20) + 1
     assert max(map(len, lots)) <= 64 << 10
     NdjsonPublisher(lambda _: [], "t", 500).publish_lines(lots[0])

@@ -28,6 +28,7 @@ each line, so it is not a class.
 
 MAX_VALUES = 100_000  # in one JSON text
 _MAX_NUMBER_CHARS = 1000
+_PORTION_CHARS = 64 << 10  # looked through at once
 _LARGE_CHARS = 16 << 10  # a longer text takes more than a few milliseconds
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -80,7 +81,7 @@ def _one(source: str) -> Value:
 
 def _text(body: bytes) -> str:
     source = text(body)
-    if len(source) > MAX_VALUES and _estimate_values(source) > MAX_VALUES:
+    if len(source) > MAX_VALUES and _has_too_many_values(source):
         detail = f"The JSON has more than {MAX_VALUES} values."
         remedy = "Split it into several requests, or send such data as one string."
         raise ContentTooLarge(detail, remedy, reason="values")
@@ -168,16 +169,32 @@ _DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_fraction)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def _estimate_values(source: str) -> int:
-    """Estimate how many values a JSON text has, in milliseconds: the commas and brackets outside of
-    its strings. Where its strings alone are too many, that is their number.
+def _has_too_many_values(source: str) -> bool:
+    """Estimate whether a JSON text has more than `MAX_VALUES` values.
+
+    Counted are the commas and brackets outside of its strings, and its strings, of which it may
+    have twice as many: names of members are strings too. Counting yields to the loop.
     """
-    if _count_structure(source) <= MAX_VALUES:
-        return 0
-    source = source.replace("\\\\", "").replace('\\"', "")
-    if (strings := source.count('"') // 2) > 2 * MAX_VALUES:  # twice: member names are strings too
-        return strings
-    return sum(map(_count_structure, source.split('"')[::2]))
+    structure, quotes, inside, start = 0, 0, 0, 0
+    time_slice = TimeSlice()
+    while start < len(source):
+        end = _end_of_portion(source, start)
+        portion = source[start:end].replace("\\\\", "").replace('\\"', "")
+        pieces = portion.split('"')
+        structure += _count_structure("".join(pieces[inside::2]))
+        quotes += len(pieces) - 1
+        if structure > MAX_VALUES or quotes > 4 * MAX_VALUES:
+            return True
+        inside, start = quotes % 2, end
+        time_slice.checkpoint()
+    return False
+
+
+def _end_of_portion(source: str, start: int) -> int:
+    """Return an end that does not lie between a backslash and what it escapes."""
+    portion = source[start : start + _PORTION_CHARS]
+    backslashes = len(portion) - len(portion.rstrip("\\"))
+    return start + _PORTION_CHARS + backslashes % 2
 
 
 def _count_structure(source: str) -> int:

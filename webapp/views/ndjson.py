@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flask import Request
 
     from ..core.events import Draft, Event
+    from .bodies import Reservation
 
 _CHUNK_BYTES = 64 << 10  # of a body, split at once: each byte may be a line
 
@@ -122,13 +123,16 @@ class NdjsonPublisher:
 
 
 def lines(
-    request: Request, max_line: int, check: Callable[[], object] = bool
+    request: Request, max_line: int, check: Callable[[], object], reservation: Reservation
 ) -> Iterator[list[bytes]]:
     """Yield the complete lines of a body as they arrive, in batches, until the body ends.
 
     :param max_line: bytes of one line.
     :param check: called from time to time while nothing arrives; its errors end the body.
+    :param reservation: of the memory for a line whose end has not arrived.
     :raises ContentTooLarge: a line is longer than `max_line`.
+    :raises TooManyRequests: the publisher's unfinished lines hold too much memory.
+    :raises ServiceUnavailable: all unfinished lines and bodies hold too much memory.
     """
     rest = bytearray()  # the beginning of a line whose end has not arrived
     for chunk in _chunks(request, check):
@@ -144,6 +148,7 @@ def lines(
         if len(short) < len(found) or len(rest) > max_line:
             detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
             raise ContentTooLarge(detail, "Send smaller events, one a line.", reason="body_bytes")
+        reservation.resize(len(rest))
         yield_to_loop()  # reading from a pipe that is always full never waits
     if not getattr(request.environ["wsgi.input"], "cut_by_server", False):
         yield [bytes(rest)]

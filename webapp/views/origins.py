@@ -63,7 +63,9 @@ def check_cookie(request: Request, allowed: Iterable[str]) -> None:
 
     :raises Forbidden: the origin is neither the hub's own nor allowed.
     """
-    if request.headers.get("Origin", "none") not in {request.host_url.rstrip("/"), *allowed}:
+    # Not `request.host_url`: it raises for a Host that is no domain name.
+    own = f"{request.scheme}://{request.environ.get('HTTP_HOST', '')}"
+    if request.headers.get("Origin", "none") not in {own, *allowed}:
         detail = "Pages of this origin may not publish with a cookie."
         raise Forbidden(detail, _REMEDY)
 

@@ -23,6 +23,7 @@ from ..presence.revocations import Revoked
 from ..scheduling import TimeSlice, cooperative
 from ..tasks import Skipping
 from . import bodies, forms
+from .client_address import client
 from .credentials import token_from_request
 from .services import Services, current_services
 
@@ -84,7 +85,8 @@ def revoke() -> Response:
     services = current_services()
     presence = services.require_presence()
     services.authorizer.require_write(_token(services), REVOCATIONS)
-    body = bodies.read(request, _MAX_BODY_BYTES, services.unfinished_bodies)
+    sender = client(request.remote_addr)
+    body = bodies.read(request, _MAX_BODY_BYTES, services.unfinished_bodies, sender)
     form = forms.read(request, body).to_dict()
     token, subject = form.get("token"), form.get("subject")
     if bool(token) == bool(subject):

@@ -45,7 +45,8 @@ def publish(default_topic: str | None) -> ResponseReturnValue:
     publisher.check_rate()
     services = current_services()
     bodies.check_encoding(request)
-    body = bodies.read(request, services.settings.max_body_bytes, services.unfinished_bodies)
+    most, budget = services.settings.max_body_bytes, services.unfinished_bodies
+    body = bodies.read(request, most, budget, publisher.name)
     found = drafts.parse(request, body, query, default_topic)
     ids = [event.id for event in publisher.append(found)]
     if not _wants_json(request):
@@ -63,8 +64,11 @@ def _publish_lines(
     pipe = ndjson.NdjsonPublisher(publisher.append_from_pipe, default_topic, at_once)
     max_line = services.settings.max_body_bytes
     try:
-        with services.pipes.slot(publisher.name):
-            for lines in ndjson.lines(request, max_line, publisher.check_idle):
+        with (
+            services.pipes.slot(publisher.name),
+            services.unfinished_bodies.reservation(publisher.name) as reservation,
+        ):
+            for lines in ndjson.lines(request, max_line, publisher.check_idle, reservation):
                 pipe.publish_lines(lines)
     except TidingsError as error:
         error.extra.setdefault("line", pipe.line + 1)
