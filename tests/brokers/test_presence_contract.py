@@ -132,7 +132,7 @@ def test_what_a_hub_of_before_has_revoked_is_obeyed_and_takes_no_room(connect: C
 
 
 @pytest.mark.parametrize("url", ["sqlite", "redis", "valkey"], indirect=True)
-def test_the_readers_of_a_process_that_is_killed_are_gone_within_its_lease(
+def test_a_killed_processes_subscribers_end_with_its_lease(
     connect: Connect,
 ) -> None:
     dying, living = connect(PRESENCE_LEASE=LEASE), connect(PRESENCE_LEASE=60)

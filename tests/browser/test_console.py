@@ -164,7 +164,7 @@ def test_it_publishes_and_says_what_became_of_it(page: Page, server: Server, top
     expect(page.locator("#published")).to_be_hidden()
 
 
-def test_it_needs_a_token_where_there_is_a_key_and_puts_it_in_no_address(
+def test_the_console_needs_a_token_and_puts_it_in_no_url(
     page: Page, serve: Callable[..., Server], topic: str
 ) -> None:
     hub = serve(TIDINGS_JWT_KEY=KEY)

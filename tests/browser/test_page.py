@@ -55,7 +55,7 @@ def test_the_page_appends_each_message_as_the_tutorial_did(
     assert page.locator("#events :is(img, script)").count() == 0
 
 
-def test_the_page_shows_the_demo_of_a_hub_that_nothing_was_configured_for(
+def test_the_page_shows_the_demo_of_an_unconfigured_hub(
     page: Page, serve: Callable[..., Server]
 ) -> None:
     page.goto(serve().url)
@@ -89,9 +89,7 @@ def test_the_page_survives_a_maximal_age_without_losing_an_event(
     expect(page.locator("#events li")).to_have_text(expected)
 
 
-def test_the_page_says_when_the_hub_is_gone_and_when_events_were_missed(
-    page: Page, serve: Callable[..., Server]
-) -> None:
+def test_the_page_shows_outages_and_missed_events(page: Page, serve: Callable[..., Server]) -> None:
     address = f"127.0.0.1:{free_port()}"
     server = serve("-b", address, TIDINGS_DRAIN="2", TIDINGS_RETRY="0.1")
     page.goto(f"http://{address}")
@@ -162,7 +160,7 @@ def _closed(serve: Callable[..., Server]) -> Server:
     return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
 
 
-def test_the_page_asks_for_a_token_where_the_hub_wants_one_and_keeps_it_in_the_tab(
+def test_the_page_asks_for_a_token_and_keeps_it_in_the_tab(
     page: Page, closed: Server, topic: str
 ) -> None:
     page.goto(f"{closed.url}/?topic={topic}")

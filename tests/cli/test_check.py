@@ -185,7 +185,7 @@ def test_behind_nginx_it_finds_what_is_wrong_and_how_to_mend_it(
     assert remedy in outcomes[way].result()[name][2]
 
 
-def test_behind_caddy_it_finds_tls_and_http_2_and_a_proxy_is_asked_for_a_tunnel(
+def test_check_finds_tls_and_http_2_through_caddy_and_a_tunnel(
     keyed: Server, tmp_path: Path
 ) -> None:
     with proxies.caddy(tmp_path, keyed.port) as (port, authority):

@@ -167,7 +167,7 @@ def test_a_pipe_of_json_has_topics_and_ids_of_its_own(server: Server, topic: str
     assert told["last_id"] == messages[2].id
 
 
-def test_a_line_that_is_refused_is_told_with_its_number_and_the_others_go_on(
+def test_a_refused_line_is_reported_by_number_and_others_go_on(
     serve: Callable[..., Server],
 ) -> None:
     server = serve(TIDINGS_MAX_EVENT_BYTES="100", TIDINGS_DEMO="0")

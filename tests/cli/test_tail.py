@@ -160,7 +160,7 @@ def test_it_says_what_is_missing(serve: Callable[..., Server]) -> None:
         until(lambda: "does not know the cursor" in command.err, "it says so")
 
 
-def test_it_says_what_is_missing_of_who_listens_and_passes_over_what_it_does_not_know() -> None:
+def test_missed_presence_is_reported_and_unknown_events_are_skipped() -> None:
     events = ['event: hub.reset\ndata: {"reason": "presence"}', f"retry: {'9' * 400}"]
     events += ["event: hub.odd\ndata: []", f"event: hub.odd\ndata: {'[' * 100_000}", "data: ok"]
     head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"

@@ -156,7 +156,7 @@ def test_private_events_need_a_grant_and_public_ones_do_not(closed: Server) -> N
         assert one.take(2) == ["secret", "public"]
 
 
-def test_an_envelope_names_a_private_events_topics_only_where_they_are_granted(
+def test_an_envelope_names_only_granted_private_topics(
     closed: Server,
 ) -> None:
     token = encode(mercure={"publish": ["*"], "subscribe": ["/users/{id}"]})
@@ -191,7 +191,7 @@ def test_a_query_and_a_cookie_carry_a_token_too(closed: Server) -> None:
 
 
 @pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("127.0.0.2", 403)])
-def test_only_a_proxy_that_is_trusted_says_that_the_hubs_own_pages_are_https(
+def test_only_a_trusted_proxy_says_that_pages_are_https(
     closed: Server, address: str, status: int
 ) -> None:
     headers = {

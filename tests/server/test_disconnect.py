@@ -107,7 +107,7 @@ def test_some_stray_bytes_are_thrown_away_and_many_end_the_stream(
         until(lambda: server.left(topic), "the stream is over")
 
 
-def test_a_reader_that_does_not_read_is_let_go_and_others_are_not_held_up(
+def test_a_stalled_subscriber_is_disconnected_and_delays_nobody(
     serve: Callable[..., Server], topic: str
 ) -> None:
     server = serve(TIDINGS_WRITE_TIMEOUT="1")
@@ -265,7 +265,7 @@ def test_a_reload_says_goodbye_and_the_new_worker_takes_over(serve: Callable[...
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_a_reader_stuck_in_the_middle_of_a_megabyte_does_not_hold_up_the_stop(
+def test_a_subscriber_stuck_in_a_large_event_does_not_delay_the_stop(
     serve: Callable[..., Server], sig: int
 ) -> None:
     server = serve(TIDINGS_DRAIN="1")

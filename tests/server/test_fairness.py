@@ -84,7 +84,7 @@ def ask(stack: ExitStack, server: Server, query: str, buffer: int | None = None)
     return sock
 
 
-def test_beside_many_that_are_sent_nothing_one_that_was_away_catches_up(long: Server) -> None:
+def test_one_replay_finishes_beside_many_that_match_nothing(long: Server) -> None:
     def catch_up() -> float:
         began = time.monotonic()
         with long.listen(topic="t", last=EVENTS // 2) as reader:
@@ -157,7 +157,7 @@ def test_slow_replays_of_large_events_share_their_memory(serve: Callable[..., Se
         assert memory(hub.worker) - before < 40 << 20  # a copy for each would be 60 MB and more
 
 
-def test_a_replay_is_read_at_a_least_rate_or_ends_and_goes_on_where_it_was(
+def test_a_replay_read_too_slowly_ends_and_can_be_resumed(
     serve: Callable[..., Server],
 ) -> None:
     limits = {"TIDINGS_WRITE_TIMEOUT": "1", "TIDINGS_MIN_SEND_RATE": "200000"}
@@ -178,7 +178,7 @@ def test_a_replay_is_read_at_a_least_rate_or_ends_and_goes_on_where_it_was(
     assert hub.ended("too_slow") == 1
 
 
-def test_a_stream_that_is_refused_while_its_client_is_watched_ends_the_connection(
+def test_a_refused_stream_ends_its_watched_connection(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
     with running_log("redis-server", tmp_path) as log:

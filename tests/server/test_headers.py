@@ -240,7 +240,7 @@ def _proxied(serve: Callable[..., Server]) -> Server:
     ],
     ids=str,
 )
-def test_behind_a_proxy_the_page_is_known_by_the_host_that_it_asked_for(
+def test_behind_a_proxy_a_page_has_the_host_that_it_asked_for(
     proxied: Server, named: dict[str, str], status: int
 ) -> None:
     assert publish(proxied, named).status_code == status

@@ -315,7 +315,7 @@ def test_a_failure_is_logged_once_a_minute_for_each_kind(
     assert len(caplog.records) == 3
 
 
-def test_while_the_url_is_in_trouble_an_unknown_key_is_not_called_a_wrong_one(
+def test_an_unknown_key_is_not_wrong_while_the_url_fails(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -407,7 +407,7 @@ def test_published_keys_are_rotated_and_survive_an_outage(
     until(lambda: [key.id for key in published.keys_for(None)] == ["three"], "it has the new one")
 
 
-def test_a_token_that_ends_soon_is_told_and_a_fresh_one_goes_on_at_the_cursor(
+def test_an_expiring_token_is_announced_and_a_fresh_one_resumes(
     serve: Callable[..., Server], topic: str
 ) -> None:
     server = serve(TIDINGS_JWT_KEY=KEY)

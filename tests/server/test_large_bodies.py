@@ -74,7 +74,7 @@ def test_a_body_that_drips_for_ever_is_given_up(serve: Callable[..., Server]) ->
     assert time.monotonic() - began >= 0.9
 
 
-def test_of_many_large_bodies_that_arrive_at_once_some_are_refused_and_small_ones_never(
+def test_many_large_bodies_at_once_are_refused_and_small_ones_are_not(
     serve: Callable[..., Server],
 ) -> None:
     bounds = {"TIDINGS_MAX_BODY_BYTES": "256K", "TIDINGS_MAX_EVENT_BYTES": "256K"}

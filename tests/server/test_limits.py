@@ -44,9 +44,7 @@ def _limited(serve: Callable[..., Server]) -> Server:
     )
 
 
-def test_an_address_has_its_share_of_the_streams_and_others_have_theirs(
-    limited: Server, topic: str
-) -> None:
+def test_each_address_has_its_own_share_of_the_streams(limited: Server, topic: str) -> None:
     url, mine = f"/events?topic={topic}", by("192.0.2.1")
     with limited.listen(topic=topic, headers=by("192.0.2.2")) as other, ExitStack() as mess:
         for _ in range(2):

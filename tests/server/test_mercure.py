@@ -144,7 +144,7 @@ def test_a_faulty_template_is_an_exact_topic(hub: Server, topic: str) -> None:
         assert stream.take(1) == ["x"]
 
 
-def test_an_alternate_topic_finds_its_readers_and_grants_its_private_events(
+def test_an_alternate_topic_reaches_subscribers_and_grants_private_events(
     hub: Server, topic: str
 ) -> None:
     canonical, alternate = f"{topic}/1", f"{topic}/of/7"

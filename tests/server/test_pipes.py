@@ -107,7 +107,7 @@ def test_a_publisher_has_a_few_pipes_and_all_together_have_some(
         assert pipe.answer()[0] == 200
 
 
-def test_a_silent_pipe_ends_when_its_token_does_and_says_how_far_it_came(
+def test_a_silent_pipe_ends_with_its_token_and_reports_its_count(
     opened: Callable[[str], NdjsonPublisher],
 ) -> None:
     pipe = opened(token(sub="d", exp=time.time() + 3))
@@ -131,7 +131,7 @@ def test_a_silent_pipe_ends_when_its_token_is_revoked(
     assert (status, document["published"]) == (401, 1)
 
 
-def test_with_no_files_left_silent_pipes_make_room_and_say_how_far_they_came(
+def test_silent_pipes_close_when_no_files_are_left(
     tmp_path: Path,
 ) -> None:
     limit = ["sh", "-c", f'ulimit -n {FILES} && exec "$0" "$@"']

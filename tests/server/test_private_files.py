@@ -83,7 +83,7 @@ def test_another_users_file_in_a_public_folder_is_refused(tmp_path: Path) -> Non
     assert private_files.danger(path) is None
 
 
-def test_a_fifo_among_the_metrics_directories_keeps_no_hub_from_starting(
+def test_a_fifo_among_the_metrics_directories_stops_no_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(metrics_dir.DIRECTORY, "")

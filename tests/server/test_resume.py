@@ -62,9 +62,7 @@ class Survivor:
             size -= len(chunk)
 
 
-def test_readers_cut_hundreds_of_times_end_with_exactly_what_was_published(
-    server: Server, topic: str
-) -> None:
+def test_subscribers_cut_hundreds_of_times_get_every_event_once(server: Server, topic: str) -> None:
     survivors = [
         Survivor(server, topic, seed, "header" if seed % 2 else "query") for seed in range(READERS)
     ]
@@ -116,9 +114,7 @@ def resets(raw: bytes) -> int:
     return raw.count(b"event: hub.reset\n")
 
 
-def test_a_cursor_older_than_what_is_kept_is_told_and_goes_on_from_the_oldest(
-    small: Server, topic: str
-) -> None:
+def test_a_cursor_below_the_floor_gets_a_reset_and_the_oldest(small: Server, topic: str) -> None:
     ids = fill(small, topic, 150)
     until(lambda: oldest(small) == ids[49], "the log is trimmed")
     with small.listen(topic=topic, last_event_id=ids[9]) as stream:
@@ -241,9 +237,7 @@ def test_marks_are_rare(server: Server, topic: str) -> None:
         assert stream.raw.count(b"hub.mark") == 0
 
 
-def test_a_reader_that_is_overtaken_by_the_log_is_told_within_its_stream(
-    small: Server, topic: str
-) -> None:
+def test_an_overtaken_subscriber_gets_a_reset_within_its_stream(small: Server, topic: str) -> None:
     with small.listen(topic=topic) as stream:
         stream.next()
         for start in range(0, 20_000, 2_000):  # it does not read meanwhile

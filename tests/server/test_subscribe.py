@@ -326,9 +326,7 @@ def test_a_refusal_can_be_read_by_an_allowed_origin(cors: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["last-event-id", "authorization", "content-type"])
-def test_a_preflight_allows_the_headers_that_readers_and_publishers_send(
-    cors: Server, name: str
-) -> None:
+def test_a_preflight_allows_the_headers_that_clients_send(cors: Server, name: str) -> None:
     asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": name}
     answer = cors.http.options("/events", headers={"Origin": "https://page.example", **asked})
     assert answer.status_code == 200

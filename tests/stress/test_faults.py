@@ -193,9 +193,7 @@ def test_a_rolling_restart_with_500_open_streams_loses_nothing(
     assert survives([server], [partial(roll, server)], crowd=500) > 500
 
 
-def test_on_a_server_that_is_restarted_everybody_ends_with_the_published_sequence(
-    serve: Callable[..., Server], tmp_path: Path
-) -> None:
+def test_a_server_that_restarts_loses_nothing(serve: Callable[..., Server], tmp_path: Path) -> None:
     with running_log("redis-server", tmp_path, *DURABLE) as log:
         server = serve("-w", str(WORKERS), REDIS_URL=log.url, **QUICK)
         kill = partial(kill_a_worker, server)
@@ -203,7 +201,7 @@ def test_on_a_server_that_is_restarted_everybody_ends_with_the_published_sequenc
         server.stop()
 
 
-def test_on_two_hosts_of_which_one_is_cut_off_everybody_ends_with_the_published_sequence(
+def test_two_hosts_and_a_broken_network_lose_nothing(
     tmp_path: Path,
 ) -> None:
     with ExitStack() as stack:

@@ -166,7 +166,7 @@ def kernel_memory(server: Server, clients: list[Client]) -> list[int]:
     return [sizes[client.sock.getsockname()[1]] for client in clients]
 
 
-def test_readers_that_stop_reading_take_no_memory_and_resume_with_the_exact_sequence(
+def test_stalled_subscribers_take_no_memory_and_resume_exactly(
     server: Server, topic: str, crowd: Crowd
 ) -> None:
     size, portion, last = 10_000, 10, 120
@@ -190,7 +190,7 @@ def test_readers_that_stop_reading_take_no_memory_and_resume_with_the_exact_sequ
     assert server.ended("too_slow") == slow
 
 
-def test_a_reader_that_stops_reading_holds_little_of_the_kernels_memory(
+def test_a_stalled_subscriber_takes_little_kernel_memory(
     server: Server, topic: str, crowd: Crowd
 ) -> None:
     size, portion, last = 10_000, 100, 400
@@ -270,7 +270,7 @@ def test_an_event_to_one_of_thousands_of_topics_costs_one_look(
         assert len(looked_at) == 2
 
 
-def test_thousands_of_readers_come_and_get_events_without_a_full_collection(
+def test_thousands_of_subscribers_cause_no_full_collection(
     busy: tuple[Server, Crowd],
 ) -> None:
     server, crowd = busy
@@ -299,7 +299,7 @@ def test_a_worker_looks_for_old_garbage_only_while_few_are_connected(
     assert len(found) == collections
 
 
-def test_work_that_keeps_its_pace_lets_those_run_whose_sockets_become_ready(
+def test_work_in_time_slices_lets_ready_sockets_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE", -1)

@@ -109,7 +109,7 @@ def test_a_locked_file_is_left_to_the_thread(threads: CountedThreads, path: Path
     assert threads.took(threads.append, 0)
 
 
-def test_after_a_commit_that_waited_for_the_disk_the_thread_has_its_turn(
+def test_the_thread_commits_after_the_disk_was_slow(
     threads: CountedThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = threads.log._table

@@ -71,7 +71,7 @@ def test_the_file_stops_growing(connect: Connect, path: Path) -> None:
     until(lambda: log.append(drafts("x")) and wal.stat().st_size < 12 << 20, "the burst is over")
 
 
-def test_the_write_ahead_log_stops_growing_although_somebody_always_reads(
+def test_the_write_ahead_log_stops_growing_under_constant_reads(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webapp.brokers.sqlite.database._MAX_WAL_BYTES", 8 << 20)

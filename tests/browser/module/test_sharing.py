@@ -104,7 +104,7 @@ def test_where_there_are_no_locks_it_has_a_connection_of_its_own(
     expect(said).to_have_text("in a sandbox")
 
 
-def test_when_the_leading_tab_goes_the_others_go_on_without_loss_or_double(
+def test_another_tab_leads_when_the_leader_closes(
     context: BrowserContext, hub: Server, topic: str
 ) -> None:
     tabs = [tab(context, hub, f"?topic={topic}") for _ in range(4)]
@@ -152,7 +152,7 @@ def test_a_frozen_tab_holds_up_nobody_and_misses_nothing(
     got(other, 0, 1, 2, 3)
 
 
-def test_a_tab_that_comes_later_gets_what_its_url_asks_for_and_then_shares(
+def test_a_later_tab_gets_its_own_history_and_then_shares(
     context: BrowserContext, hub: Server, topic: str
 ) -> None:
     for number in range(3):
@@ -174,9 +174,7 @@ def test_a_tab_that_comes_later_gets_what_its_url_asks_for_and_then_shares(
     assert hub.left(topic) == 2
 
 
-def test_what_the_others_are_told_while_a_tab_joins_takes_nothing_from_it(
-    context: BrowserContext, hub: Server, topic: str
-) -> None:
+def test_a_tab_that_joins_misses_no_event(context: BrowserContext, hub: Server, topic: str) -> None:
     for number in range(2):
         hub.publish(str(number), topic=topic)
     leader = tab(context, hub, f"?topic={topic}&last=2")

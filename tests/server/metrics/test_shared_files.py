@@ -58,7 +58,7 @@ def is_gone(server: Server, pid: int) -> bool:
     return pid not in {worker["pid"] for worker in state(server)}
 
 
-def test_what_a_killed_server_left_is_removed_by_the_next_and_nothing_else(
+def test_the_next_server_removes_only_a_killed_servers_files(
     serve: Callable[..., Server],
 ) -> None:
     others = serve(TIDINGS_DEMO="0"), serve(TIDINGS_DEMO="0")

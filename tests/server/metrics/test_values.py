@@ -61,7 +61,7 @@ assert client.get("/metrics", headers={"Authorization": sys.argv[2]}).status_cod
 """
 
 
-def test_under_any_server_they_are_open_without_a_key_and_publishers_keys_are_good() -> None:
+def test_metrics_under_any_server_accept_publishers_keys() -> None:
     command = [sys.executable, "-c", ELSEWHERE, KEY, OPERATOR["Authorization"]]
     env = environment({"TIDINGS_BROKER_URL": "memory://"})
     found = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=False)

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def test_who_may_is_told_who_comes_and_goes_itself_too_and_others_are_not(
-    hub: Server, topic: str
-) -> None:
+def test_only_granted_subscribers_see_who_comes_and_goes(hub: Server, topic: str) -> None:
     about = list_path(topic) + "{/subscriber}"
     with (
         hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,

@@ -155,7 +155,7 @@ def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:
     hub.stop()
 
 
-def test_a_process_that_was_taken_for_dead_writes_its_readers_down_again() -> None:
+def test_a_process_whose_lease_ended_registers_its_subscribers_again() -> None:
     hub, roster = make_hub(), Forgetful()
     hub.presence = Presence(hub, roster, lease=0.6)
     hub.observers.append(hub.presence)
@@ -191,7 +191,7 @@ class Forgetful(MemoryPresenceStore):
         return super().heartbeat(changes) and known
 
 
-def test_readers_that_would_fill_the_logs_server_are_served_and_not_listed(
+def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub, roster = make_hub(), MemoryPresenceStore()

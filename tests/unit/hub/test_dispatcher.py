@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from webapp.hub.hub import Hub
 
 
-def test_the_follower_waits_for_the_dispatcher_before_the_window_drops_anything() -> None:
+def test_the_follower_waits_before_the_window_drops_events() -> None:
     hub = make_hub(window_events=5)
     hub.start()
     readers = [Reader(subscribe(hub)) for _ in range(3)]
@@ -90,7 +90,7 @@ def test_a_rest_ends(
     assert time.monotonic() < began + 10
 
 
-def test_publishers_that_are_faster_than_the_follower_wait_and_are_told(
+def test_publishers_faster_than_the_follower_wait_or_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker = LaggingBroker()

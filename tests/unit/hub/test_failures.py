@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from webapp.hub.hub import Hub
 
 
-def test_a_socket_that_fails_in_an_unknown_way_ends_its_own_stream_only(hub: Hub) -> None:
+def test_an_unknown_socket_error_ends_only_its_own_stream(hub: Hub) -> None:
     readers = [Reader(subscribe(hub, "t")) for _ in range(3)]
     gevent.sleep(0.01)
 
@@ -33,7 +33,7 @@ def test_a_socket_that_fails_in_an_unknown_way_ends_its_own_stream_only(hub: Hub
     assert alive(hub)
 
 
-def test_an_event_that_a_feed_cannot_form_is_left_out_for_that_feed_only(
+def test_an_event_that_a_feed_cannot_render_is_skipped_there_only(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = Reader(subscribe(hub, "t"))
@@ -55,7 +55,7 @@ def test_an_event_that_a_feed_cannot_form_is_left_out_for_that_feed_only(
 
 
 @pytest.mark.parametrize("parts", ["frames", "_send"])
-def test_what_the_dispatcher_cannot_give_is_read_by_the_subscribers_themselves(
+def test_subscribers_read_what_the_dispatcher_fails_to_deliver(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, parts: str
 ) -> None:
     readers = [Reader(subscribe(hub, it)) for it in ("t", "t", "u")]

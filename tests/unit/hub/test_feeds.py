@@ -27,7 +27,7 @@ def test_readers_of_the_same_topics_share_one_feed(hub: Hub) -> None:
         reader.leave()
 
 
-def test_an_envelope_is_made_once_for_all_feeds_that_may_see_the_same_topics() -> None:
+def test_feeds_that_see_the_same_topics_share_an_envelope() -> None:
     draft = Draft(topics=("a", "b"), data="x", private=True)
     event, nobody = Event(EventId(1, 0), draft), frozenset[str]()
     made: dict[EventId, bytes] = {}

@@ -193,7 +193,7 @@ def pause(_: TimeSlice) -> None:
         turn(0)
 
 
-def test_in_whatever_order_things_happen_each_reader_gets_its_events_in_order_and_once(
+def test_each_subscriber_gets_its_events_once_and_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("webapp.hub.dispatcher._BATCH_BYTES", 500)

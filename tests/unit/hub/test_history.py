@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from webapp.hub.hub import Hub
 
 
-def test_a_cursor_that_this_process_has_only_not_reached_is_no_reason_for_a_reset() -> None:
+def test_a_cursor_ahead_of_this_process_needs_no_reset() -> None:
     broker = LaggingBroker()
     hub = make_hub(broker)
     events = publish(hub, "a", "b", "c")
@@ -52,7 +52,7 @@ class CountingBroker(MemoryBroker):
         return super().position_of(id)
 
 
-def test_a_thousand_readers_that_come_back_after_a_deploy_do_not_ask_the_log() -> None:
+def test_a_thousand_resuming_subscribers_do_not_read_the_event_log() -> None:
     broker = CountingBroker()
     events = broker.append([Draft(topics=("t",), data=str(n), id=f"id {n}") for n in range(100)])
     hub = make_hub(broker)  # of the process that was deployed
@@ -67,7 +67,7 @@ def test_a_thousand_readers_that_come_back_after_a_deploy_do_not_ask_the_log() -
     hub.stop()
 
 
-def test_the_newest_of_a_rare_topic_are_not_looked_for_in_all_of_the_log() -> None:
+def test_the_newest_of_a_rare_topic_do_not_scan_the_whole_log() -> None:
     hub = make_hub(window_events=100)
     publish(hub, "long ago", topic="rare")
     publish(hub, *map(str, range(2000)))
@@ -100,7 +100,7 @@ class SlowBroker(MemoryBroker):
         return super().read(after, max_bytes)
 
 
-def test_of_many_readers_that_catch_up_few_read_the_log_at_once_or_wait_for_it_in_vain() -> None:
+def test_catch_up_reads_are_limited_and_share_failures() -> None:
     assert one_of_three(reads_in_vain, lambda reads: reads < 20) < 20
 
 
@@ -124,7 +124,7 @@ def reads_in_vain() -> int:
     return reads
 
 
-def test_a_reader_that_looks_through_a_long_past_for_nothing_hears_how_far_it_is() -> None:
+def test_a_long_replay_without_matches_sends_marks() -> None:
     hub = make_hub(SlowBroker(10_000, 1 << 30, 3600), window_events=100, heartbeat=0.02)
     events = publish(hub, *map(str, range(9000)))
     reader = Reader(subscribe(hub, "rare", cursor="earliest"))
@@ -170,7 +170,7 @@ def test_every_reader_is_told_of_a_gap_in_the_log_and_goes_on_after_it() -> None
     hub.stop()
 
 
-def test_a_reader_that_heartbeats_wake_is_not_behind_what_it_does_not_see() -> None:
+def test_heartbeats_advance_the_cursor_past_unmatched_events() -> None:
     hub = make_hub(window_events=4, history_events=4, heartbeat=0.01)
     reader = Reader(subscribe(hub, "quiet"))
     for _ in range(30):

@@ -102,7 +102,7 @@ def test_what_fits_its_buffer_does_not_wake_a_reader(hub: Hub) -> None:
     assert not reader.owed
 
 
-def test_a_reader_that_ends_while_it_catches_up_is_told_how_far_it_came(
+def test_a_subscriber_that_ends_while_catching_up_gets_its_position(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 1)
@@ -182,7 +182,7 @@ def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
         assert b"hub.mark" not in reader.stream.raw.split(b"hub.reset")[1]
 
 
-def test_a_reader_cut_before_it_is_told_of_a_loss_is_told_when_it_comes_back(hub: Hub) -> None:
+def test_a_subscriber_cut_before_its_reset_gets_it_on_return(hub: Hub) -> None:
     reader = Reader(hub)
     come_to_rest([reader])
     reader.stream.hang_up()

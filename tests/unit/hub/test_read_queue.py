@@ -41,7 +41,7 @@ def test_nobody_waits_for_ever_for_shorter_ones() -> None:
     assert had.index(("a", 0)) < 4
 
 
-def test_who_is_cancelled_leaves_the_queue_at_once_and_gives_its_turn_back() -> None:
+def test_a_cancelled_read_leaves_the_queue_and_gives_its_turn_back() -> None:
     turns, reading, done = Turns(1, lambda _: True), Reading("a"), []
 
     def read() -> None:

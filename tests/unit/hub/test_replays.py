@@ -27,7 +27,7 @@ def test_a_large_event_is_encoded_once_and_goes_out_in_pieces(*, envelope: bool)
     assert not replays._held
 
 
-def test_one_client_has_half_of_what_is_on_its_way_and_one_with_none_is_always_sent_some() -> None:
+def test_one_client_has_at_most_half_of_the_bytes_in_flight() -> None:
     replays = Replays(6 * PIECE_BYTES, lambda: None)
     assert replays.has_room("a")
     replays.hold("a", 3 * PIECE_BYTES)

@@ -137,7 +137,7 @@ def test_a_stream_takes_its_room_before_the_log_is_asked_for_it(slow: Hub) -> No
     slow.quota.check("a")  # its stream did not open
 
 
-def test_the_id_of_a_private_event_that_this_process_has_not_reached_is_unknown(slow: Hub) -> None:
+def test_the_id_of_a_private_event_not_yet_dispatched_is_unknown(slow: Hub) -> None:
     first = publish(slow, "public")
     until_read(slow, first)
     slow.broker.answer.set()  # type: ignore[attr-defined]
@@ -147,7 +147,7 @@ def test_the_id_of_a_private_event_that_this_process_has_not_reached_is_unknown(
     assert slow.history.position(Start(cursor="secret"), feed, Reading("a"))[1] == "unknown"
 
 
-def test_who_hangs_up_before_its_stream_begins_is_forgotten_in_the_queue(slow: Hub) -> None:
+def test_a_hang_up_before_the_stream_begins_leaves_the_queue(slow: Hub) -> None:
     sockets = [Socket() for _ in range(3)]
     slow.quota._limit_per_client = 0
     tasks = [opened(slow, it, Start(cursor="somebody's")) for it in sockets]
