@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-_WATCH_S = 60.0
-_LOOK_EVERY_S = 0.05
+_SOCKETS_TIMEOUT_S = 60.0
+_SOCKETS_POLL_S = 0.05
 _VIEWS = (subscribe, publish, health, openapi, pages)
 
 
@@ -56,13 +56,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     exposure.check(settings, 1, [])
     templates = Path(__file__).parent.parent / "templates"
     app = HubFlask(__name__, template_folder=str(templates))
-    hub = Hub(connect(settings), settings, _max_readers(settings))
+    hub = Hub(connect(settings), settings, _max_subscribers(settings))
     authorizer = Authorizer(settings)
     if settings.auth_enabled:
         _add_presence(hub, authorizer)
     if settings.demo:
         hub.observers.append(Demo(hub))
-    app.extensions["tidings"] = Services.of(hub, authorizer, hub.presence)
+    app.extensions["tidings"] = Services(hub, authorizer, hub.presence)
     if settings.trusted_proxies:
         app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     app.url_map.merge_slashes = False  # a redirect to the merged path would be an HTML page
@@ -96,11 +96,11 @@ def load() -> Flask:
 
 def _check_sockets(settings: Settings, sleep: Callable[[float], None]) -> None:
     """Check a server's sockets as soon as it has some. After a minute the first request does."""
-    until = time.monotonic() + _WATCH_S
+    until = time.monotonic() + _SOCKETS_TIMEOUT_S
     while not (found := exposure.listening_addresses()):
         if time.monotonic() > until:
             return
-        sleep(_LOOK_EVERY_S)
+        sleep(_SOCKETS_POLL_S)
     try:
         exposure.check(settings, 1, found)
     except Misconfigured as error:
@@ -115,7 +115,7 @@ def _add_presence(hub: Hub, authorizer: Authorizer) -> None:
     authorizer.is_revoked = hub.presence.is_revoked
 
 
-def _max_readers(settings: Settings) -> int:
+def _max_subscribers(settings: Settings) -> int:
     if settings.max_subscribers is not None:
         return settings.max_subscribers
     return file_limit() * 8 // 10

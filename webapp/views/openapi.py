@@ -1,8 +1,8 @@
-"""The hub's own OpenAPI document: its bounds and refusals are those of the code.
+"""Serve the OpenAPI document of this hub, with the bounds and errors of the code.
 
-`templates/openapi.json` says what the routes are; what many have in common is added here. What
-OpenAPI 3.1 cannot say is said there in words: that `match` can stand for `topic`, and that an
-NDJSON body, described as a list, has one event a line.
+`templates/openapi.json` describes the routes; this module adds what many of them share. Two things
+OpenAPI 3.1 cannot express and the template says in words: that `match` can replace `topic`, and
+that an NDJSON body, described as a list, has one event a line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
 
     Object = dict[str, Any]
-    Refusals = list[type[errors.TidingsError]]
+    Errors = list[type[errors.TidingsError]]
 
 _BOUNDS = {
     "cursor": f"^{CURSOR}$",
@@ -53,16 +53,24 @@ _BOUNDS = {
     "retry_bounds": RETRY_BOUNDS_MS,
     "version": __version__,
 }
-_ALL = sorted(
+_ERRORS = sorted(
     set(errors.TidingsError.__subclasses__()) - {errors.Misconfigured},
     key=lambda kind: kind.status,
 )
-_OF_STREAMS = [kind for kind in _ALL if kind is not errors.NotFound]
-_OF_READERS = [k for k in _OF_STREAMS if k not in {errors.Conflict, errors.UnsupportedMediaType}]
-_OF_PRESENCE = [k for k in _ALL if k not in {errors.Conflict, errors.TooManyRequests}]
-_STREAMS = {"/events", MERCURE_PATH}
-# The server's, before there is a route.
-_ANYWHERE = [
+_PUBLISH_ERRORS = [kind for kind in _ERRORS if kind is not errors.NotFound]
+_SUBSCRIBE_ERRORS = [
+    k for k in _PUBLISH_ERRORS if k not in {errors.Conflict, errors.UnsupportedMediaType}
+]
+_PRESENCE_ERRORS = [k for k in _ERRORS if k not in {errors.Conflict, errors.TooManyRequests}]
+_PROTECTED_ERRORS: Errors = [
+    errors.BadRequest,
+    errors.Unauthorized,
+    errors.Forbidden,
+    errors.ServiceUnavailable,
+]
+_EVENT_PATHS = {"/events", MERCURE_PATH}
+# The server answers with these before it looks for a route.
+_SERVER_ERRORS = [
     HTTPStatus.REQUEST_URI_TOO_LONG,
     HTTPStatus.EXPECTATION_FAILED,
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -73,8 +81,7 @@ _SECURITY = {
     "query": {"type": "apiKey", "in": "query", "name": "authorization"},
     "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
 }
-_ALLOW = {"Allow": {"required": True, "schema": {"type": "string"}}}
-
+_REQUIRED = {"required": True, "schema": {"type": "string"}}  # a response header
 
 bp = Blueprint("openapi", __name__)
 
@@ -104,65 +111,71 @@ def _document(settings: Settings) -> Object:
     )
     document: Object = json.loads(text)
     document["components"]["responses"] = {
-        **{kind.__name__: _refusal(kind) for kind in _ALL},
-        **{status.name: _problem(status.phrase) for status in _ANYWHERE},
+        **{kind.__name__: _error_response(kind) for kind in _ERRORS},
+        **{status.name: _problem_response(status.phrase) for status in _SERVER_ERRORS},
     }
     for path, item in document["paths"].items():
-        streams = path in _STREAMS
-        if "get" in item:
-            _refuse(item["get"], _OF_READERS if streams else _of_page(path))
-            item["head"] = _bodiless(item["get"])
-        for method in item.keys() & {"post", "delete"}:
-            _refuse(item[method], _OF_STREAMS if streams else _of_page(path))
-        item["options"] = {"responses": {"200": {"description": "Methods.", "headers": _ALLOW}}}
-        _refuse(item["options"], _of_page(""))
-        if absent := item.get("get", {}).get("responses", {}).get("404"):
-            item["options"]["responses"].setdefault("404", absent)
-        if settings.auth_enabled and (
-            streams or path.startswith(MERCURE_PATH) or path in PROTECTED
-        ):
-            _secure(item, anonymous=settings.anonymous and streams)
+        _complete(path, item, settings)
     if settings.auth_enabled:
         document["components"]["securitySchemes"] = _SECURITY
     return document
 
 
-def _of_page(path: str) -> Refusals:
+def _complete(path: str, item: Object, settings: Settings) -> None:
+    """Add errors, security and the methods HEAD and OPTIONS to the description of a path."""
+    of_events = path in _EVENT_PATHS
+    if "get" in item:
+        _add_errors(item["get"], _SUBSCRIBE_ERRORS if of_events else _page_errors(path))
+        item["head"] = _head(item["get"])
+    for method in item.keys() & {"post", "delete"}:
+        _add_errors(item[method], _PUBLISH_ERRORS if of_events else _page_errors(path))
+    allow = {"description": "Methods.", "headers": {"Allow": _REQUIRED}}
+    item["options"] = {"responses": {"200": allow}}
+    _add_errors(item["options"], [errors.BadRequest])
+    if not_found := item.get("get", {}).get("responses", {}).get("404"):
+        item["options"]["responses"].setdefault("404", not_found)
+    protected = of_events or path.startswith(MERCURE_PATH) or path in PROTECTED
+    if settings.auth_enabled and protected:
+        _add_security(item, anonymous=settings.anonymous and of_events)
+
+
+def _page_errors(path: str) -> Errors:
     if path.startswith(MERCURE_PATH):
-        return _OF_PRESENCE
+        return _PRESENCE_ERRORS
     if path in PROTECTED:
-        return [errors.BadRequest, errors.Unauthorized, errors.Forbidden, errors.ServiceUnavailable]
+        return _PROTECTED_ERRORS
     return [errors.BadRequest, *([errors.ServiceUnavailable] if path == "/readyz" else [])]
 
 
-def _refuse(operation: Object, kinds: Refusals) -> None:
+def _add_errors(operation: Object, kinds: Errors) -> None:
     names = {str(kind.status): kind.__name__ for kind in kinds}
-    names |= {str(status.value): status.name for status in _ANYWHERE}
+    names |= {str(status.value): status.name for status in _SERVER_ERRORS}
     refs = {status: {"$ref": f"#/components/responses/{it}"} for status, it in names.items()}
     operation["responses"].update(refs)
 
 
-def _bodiless(get: Object) -> Object:
-    """Return the operation HEAD of a path: as GET, without the bodies."""
-    answers = {
-        status: answer if "$ref" in answer else {k: answer[k] for k in answer if k != "content"}
-        for status, answer in get["responses"].items()
+def _head(get: Object) -> Object:
+    """Return the operation HEAD of a path: that of GET, without bodies."""
+    responses = {
+        status: found if "$ref" in found else {k: found[k] for k in found if k != "content"}
+        for status, found in get["responses"].items()
     }
-    return {**{k: get[k] for k in get if k != "operationId"}, "responses": answers}
+    return {**{k: get[k] for k in get if k != "operationId"}, "responses": responses}
 
 
-def _secure(item: Object, *, anonymous: bool) -> None:
+def _add_security(item: Object, *, anonymous: bool) -> None:
     tokens: list[Object] = [{name: []} for name in _SECURITY]
     for method in item.keys() & {"get", "head", "post", "delete"}:
         reads = method in {"get", "head"}
         item[method]["security"] = [*tokens, {}] if anonymous and reads else tokens
 
 
-def _refusal(kind: type[errors.TidingsError]) -> Object:
-    headers = {name: {"required": True, "schema": {"type": "string"}} for name in kind.headers}
-    return {**_problem(kind.__doc__ or kind.title), "headers": headers}
+def _error_response(kind: type[errors.TidingsError]) -> Object:
+    headers = dict.fromkeys(kind.headers, _REQUIRED)
+    return {**_problem_response(kind.__doc__ or kind.title), "headers": headers}
 
 
-def _problem(about: str) -> Object:
+def _problem_response(description: str) -> Object:
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": about, "content": {"application/problem+json": {"schema": schema}}}
+    content = {"application/problem+json": {"schema": schema}}
+    return {"description": description, "content": content}

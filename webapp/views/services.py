@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from flask import current_app
@@ -13,10 +12,7 @@ from .ndjson import PipeQuota
 from .rate_limit import Rate
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from ..auth.authorizer import Authorizer
-    from ..config.settings import Settings
     from ..hub.hub import Hub
     from ..presence.service import Presence
 
@@ -26,34 +22,20 @@ NO_PRESENCE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Services:
-    """The hub of an app, who may use it, and how much of it: `app.extensions["tidings"]`."""
+    """The hub of an app, who may use it, and how much of it: `app.extensions["tidings"]`.
 
-    settings: Settings
-    hub: Hub
-    authorizer: Authorizer
-    presence: Presence | None
-    publish_rate: Rate
-    pipes: PipeQuota
-    unfinished_bodies: BodyBudget
+    :param presence: None where the hub has no key: then nobody may see who is connected.
+    """
 
-    @classmethod
-    def of(cls, hub: Hub, authorizer: Authorizer, presence: Presence | None = None) -> Self:
-        """Return the services of a hub, with the limits of its settings.
-
-        :param presence: None where the hub has no key: then nobody may see who is connected.
-        """
-        settings = hub.settings
-        return cls(
-            settings,
-            hub,
-            authorizer,
-            presence,
-            Rate(settings.publish_rate),
-            PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher),
-            BodyBudget(MAX_UNFINISHED * settings.max_body_bytes),
-        )
+    def __init__(self, hub: Hub, authorizer: Authorizer, presence: Presence | None = None) -> None:
+        self.settings = settings = hub.settings
+        self.hub = hub
+        self.authorizer = authorizer
+        self.presence = presence
+        self.publish_rate = Rate(settings.publish_rate)
+        self.pipes = PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher)
+        self.unfinished_bodies = BodyBudget(MAX_UNFINISHED * settings.max_body_bytes)
 
     def require_presence(self) -> Presence:
         """Return the list of connected subscribers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import jwt
@@ -16,7 +17,7 @@ from webapp.views.rate_limit import Rate
 from webapp.views.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Clock:
@@ -61,15 +62,38 @@ def test_the_buckets_are_bounded_and_the_least_used_is_forgotten() -> None:
     assert "0" not in bucket._full_at
 
 
+@pytest.fixture(name="new_app")
+def _new_app() -> Iterator[Callable[[], Flask]]:
+    with ExitStack() as hubs:
+
+        def new_app() -> Flask:
+            hub = make_hub(jwt_key=(KEY,), publish_rate=0.001)
+            hubs.callback(hub.stop)
+            app = Flask("one rate")
+            app.extensions["tidings"] = Services(hub, Authorizer(hub.settings))
+            error_handlers.init_app(app)
+            app.register_blueprint(publish.bp)
+            return app
+
+        yield new_app
+
+
 @pytest.fixture(name="app")
-def _app() -> Iterator[Flask]:
-    hub = make_hub(jwt_key=(KEY,), publish_rate=0.001)
-    app = Flask("one rate")
-    app.extensions["tidings"] = Services.of(hub, Authorizer(hub.settings))
-    error_handlers.init_app(app)
-    app.register_blueprint(publish.bp)
-    yield app
-    hub.stop()
+def _app(new_app: Callable[[], Flask]) -> Flask:
+    return new_app()
+
+
+def test_apps_in_one_process_have_their_own_hubs_and_limits(
+    new_app: Callable[[], Flask],
+) -> None:
+    headers = {"Authorization": f"Bearer {jwt.encode({'mercure': {'publish': ['*']}}, KEY)}"}
+    apps = [new_app(), new_app()]
+    statuses = [
+        app.test_client().post("/events", data={"data": "x"}, headers=headers).status_code
+        for app in (*apps, *apps)
+    ]
+    assert statuses == [200, 200, 429, 429]
+    assert [app.extensions["tidings"].hub.broker.count() for app in apps] == [1, 1]
 
 
 def test_the_rate_is_the_tokens_however_it_is_written(app: Flask) -> None:
