@@ -86,7 +86,7 @@ def test_another_users_file_in_a_public_folder_is_refused(tmp_path: Path) -> Non
 def test_a_fifo_among_the_metrics_directories_stops_no_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(metrics_dir.DIRECTORY, "")
+    monkeypatch.setenv(metrics_dir.VARIABLE, "")
     monkeypatch.setattr(metrics_dir, "_MEMORY", tmp_path)
     os.mkfifo(tmp_path / "tidings-metrics-fifo")
     (tmp_path / "target").mkdir()

@@ -12,7 +12,7 @@ __all__ = ["AccessLogger", "StreamWorker"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the worker when it is asked for: the configuration needs this package without it."""
+    """Import the worker when it is asked for: the configuration is imported without gevent."""
     if name == "StreamWorker":
         from .worker import StreamWorker
 

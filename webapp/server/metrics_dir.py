@@ -1,6 +1,10 @@
-"""Where the workers put their numbers: a directory of the master's, in memory where that can be.
+"""The folder of the workers' metrics: made by gunicorn's master, in memory where that is possible.
 
-The master must not import what reads them (it imports ssl, before gevent patches it in a worker).
+The master must not import the library that reads them: it imports ssl, which gevent must patch
+first, in each worker.
+
+A lock says that a folder is in use, and not a process id in its name: another container that
+shares `/dev/shm` has other process ids, and a process id is used again after its process has ended.
 """
 
 from __future__ import annotations
@@ -19,75 +23,58 @@ from ..private_files import open_folder
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable in which prometheus-client looks for the folder."""
+
 _PREFIX = "tidings-metrics-"
-_ROOM = 16 << 20  # bytes, for some hundred workers
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
+_NEEDED_BYTES = 16 << 20  # for about a hundred workers
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
 def create() -> None:
-    """Make a fresh directory, and remove those of masters that were killed.
+    """Make a new folder, and remove those of masters that were killed.
 
-    :raises OSError: there is no place for it.
+    :raises OSError: no folder can be made.
     """
     base = _MEMORY if _has_room(_MEMORY) else Path(tempfile.gettempdir())
     for old in base.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # another user's, or one in use
-            held = _lock(old)
+        with suppress(OSError):  # another user's, or in use
+            lock = _lock(old)
             try:
                 shutil.rmtree(old)
             finally:
-                os.close(held)
-    os.environ[DIRECTORY] = _fresh(base)
+                os.close(lock)
+    os.environ[VARIABLE] = _create_locked(base)
 
 
-def _fresh(base: Path) -> str:
+def _create_locked(base: Path) -> str:
     while True:
-        directory = tempfile.mkdtemp(prefix=_PREFIX, dir=base)
-        # One that begins at the same time may have taken it for an old one.
+        folder = tempfile.mkdtemp(prefix=_PREFIX, dir=base)
+        # A hub that starts at the same time may have taken it for an old one.
         with suppress(FileNotFoundError, BlockingIOError):
-            _lock(directory)
-            Path(directory).stat()
-            return directory
+            _lock(folder)
+            Path(folder).stat()
+            return folder
 
 
 def ensure() -> None:
-    """Make the directory anew where somebody removed it, and hold it while this worker lives.
+    """Make the folder again if somebody removed it, and lock it while this worker lives.
 
     :raises OSError: another user has made one of its name meanwhile.
     """
-    directory = Path(os.environ[DIRECTORY])
+    folder = Path(os.environ[VARIABLE])
     while True:
-        directory.mkdir(0o700, exist_ok=True)
+        folder.mkdir(0o700, exist_ok=True)
         with suppress(FileNotFoundError):
-            with suppress(BlockingIOError):  # the master does, as nearly always
-                _lock(directory, fcntl.LOCK_SH)
-            directory.stat()
+            with suppress(BlockingIOError):  # the master has locked it, as nearly always
+                _lock(folder, fcntl.LOCK_SH)
+            folder.stat()
             return
 
 
 def leave() -> None:
-    """Let this process have numbers of its own, in its own memory."""
-    del os.environ[DIRECTORY]
-
-
-def _has_room(base: Path) -> bool:
-    # A page of a mapped file that cannot be had kills the process.
-    return os.access(base, os.W_OK | os.X_OK) and shutil.disk_usage(base).free > _ROOM
-
-
-def _lock(directory: str | Path, how: int = fcntl.LOCK_EX) -> int:
-    """Hold a directory for as long as this process or one that it forks lives.
-
-    :raises OSError: somebody holds it, or it is not a directory of this user.
-    """
-    held = open_folder(directory)
-    try:
-        fcntl.flock(held, how | fcntl.LOCK_NB)
-    except OSError:
-        os.close(held)
-        raise
-    return held
+    """Let this process keep its metrics in its own memory."""
+    del os.environ[VARIABLE]
 
 
 def next_worker_id(taken: Iterable[int | None]) -> int:
@@ -97,11 +84,31 @@ def next_worker_id(taken: Iterable[int | None]) -> int:
 
 
 def discard_worker(number: int) -> None:
-    """Remove what a worker that is gone was doing."""
-    for path in Path(os.environ[DIRECTORY]).glob(f"gauge_live*_{number}.db"):
+    """Remove the gauges of a worker that ended."""
+    for path in Path(os.environ[VARIABLE]).glob(f"gauge_live*_{number}.db"):
         path.unlink(missing_ok=True)
 
 
 def remove() -> None:
-    """Remove the directory."""
-    shutil.rmtree(os.environ[DIRECTORY], ignore_errors=True)
+    """Remove the folder."""
+    shutil.rmtree(os.environ[VARIABLE], ignore_errors=True)
+
+
+def _has_room(base: Path) -> bool:
+    # The files are mapped into memory: a page for which there is no room kills the process.
+    return os.access(base, os.W_OK | os.X_OK) and shutil.disk_usage(base).free > _NEEDED_BYTES
+
+
+def _lock(folder: str | Path, how: int = fcntl.LOCK_EX) -> int:
+    """Lock a folder until this process, and those that it forks, have ended; or until the
+    descriptor that is returned is closed.
+
+    :raises OSError: another process has locked it, or it is not a folder of this user.
+    """
+    descriptor = open_folder(folder)
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -84,7 +84,7 @@ def held(directory: Path) -> bool:
 def test_two_that_begin_at_once_do_not_take_each_others_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(metrics_dir.DIRECTORY, "")
+    monkeypatch.setenv(metrics_dir.VARIABLE, "")
     monkeypatch.setattr(metrics_dir, "_MEMORY", tmp_path)
     made, make = list[str](), tempfile.mkdtemp
 
@@ -98,7 +98,7 @@ def test_two_that_begin_at_once_do_not_take_each_others_directory(
     monkeypatch.setattr(tempfile, "mkdtemp", begin_another_first)
     metrics_dir.create()
     assert [Path(it).is_dir() for it in made] == [False, True, True]
-    assert os.environ[metrics_dir.DIRECTORY] == made[2]
+    assert os.environ[metrics_dir.VARIABLE] == made[2]
 
 
 def test_numbers_that_somebody_removed_hold_nothing_else_up(serve: Callable[..., Server]) -> None:
