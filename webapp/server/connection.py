@@ -159,15 +159,15 @@ class ClientConnection(SocketWriter):
         self._linger = True
         self.sendall(response)
 
-    def on_hangup(self, gone: Callable[[], None]) -> HangupWatcher:
-        """Call `gone` once the client closes its side, or sends more than a few bytes."""
+    def on_hangup(self, hung_up: Callable[[], None]) -> HangupWatcher:
+        """Call `hung_up` once the client closes its side, or sends more than a few bytes."""
         # What arrives meanwhile is thrown away, and may have been the first part of a request.
         self._enter(CLOSING)
-        return HangupWatcher(self._raw, partial(self._on_hangup, gone))
+        return HangupWatcher(self._raw, partial(self._report_hangup, hung_up))
 
-    def _on_hangup(self, gone: Callable[[], None], error: int) -> None:
+    def _report_hangup(self, hung_up: Callable[[], None], error: int) -> None:
         self.write_timed_out = error == errno.ETIMEDOUT
-        gone()
+        hung_up()
 
     def stop_reading(self) -> None:
         """The worker stops: end a wait for a next request, and a pipe. A request that has begun
