@@ -65,7 +65,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["tidings"] = Services(hub, authorizer, hub.presence)
     if settings.trusted_proxies:
         app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
-    app.url_map.merge_slashes = False  # a redirect to the merged path would be an HTML page
+    # Redirects would be HTML pages.
+    app.url_map.merge_slashes = app.url_map.redirect_defaults = False
     if settings.loopback_only:  # then it is not served where others can reach it
         app.before_request(error_handlers.reject_foreign_hosts)
         if not Server.is_stream_worker:

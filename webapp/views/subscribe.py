@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, request, stream_with_context
+from flask import Blueprint, Response, stream_with_context
 from flask.globals import request_ctx
 
 from ..backoff import jitter
@@ -18,13 +18,15 @@ from .services import current_services
 from .subscribe_query import SubscribeQuery
 
 if TYPE_CHECKING:
-    from ..hub.subscriber import Subscriber
+    from flask import Request
 
-_HEADERS = {
-    "Content-Type": sse.CONTENT_TYPE,
-    "Cache-Control": "private, no-store, no-transform",
-    "X-Accel-Buffering": "no",
-}
+    from .services import Services
+
+_HEADERS = (
+    ("Content-Type", sse.CONTENT_TYPE),
+    ("Cache-Control", "private, no-store, no-transform"),
+    ("X-Accel-Buffering", "no"),
+)
 _RETURN_WITHIN_S = 5  # subscribers of a full hub come back spread over this time
 
 bp = Blueprint("subscribe", __name__)
@@ -34,49 +36,47 @@ bp = Blueprint("subscribe", __name__)
 @bp.get(MERCURE_PATH, defaults={"default_topic": None})
 def subscribe(default_topic: str | None) -> Response:
     """Settle everything that can fail, then stream events until the subscriber disconnects."""
+    request = request_ctx.request  # the proxy costs half a microsecond at each use
     query = SubscribeQuery.parse(request, default_topic)
+    services = current_services()
+    socket = request.environ.get("tidings.connection")
     try:
+        grant = services.authorizer.subscribe(query.token)
         if request.method == "HEAD":
-            current_services().authorizer.subscribe(query.token)
             return Response(headers=_HEADERS)
-        subscriber = _subscriber(query)
+        subscriber = services.hub.subscribe(
+            query.selectors,
+            grant,
+            query.start,
+            client(request.remote_addr),
+            envelope=query.envelope,
+            connection=socket,
+        )
     except (ServiceUnavailable, TooManyRequests) as error:
-        return _bye_or_error(error)
-    frames = subscriber.frames(request.environ.get("tidings.connection"))
+        return _bye_or_error(error, services, request)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
-    # Passed through as they are: a layer around each frame costs every subscriber memory.
-    response = Response(stream_with_context(frames), headers=_HEADERS, direct_passthrough=True)
     # As Mercure: the cursor that was sent, if the stream continues there.
-    continues = query.start.cursor and not subscriber.lost
-    start = query.start.cursor if continues else str(subscriber.cursor)
-    response.headers["Last-Event-ID"] = start
+    cursor = "" if subscriber.lost else query.start.cursor
+    start = cursor or str(subscriber.cursor)
+    headers = [*_HEADERS, ("Last-Event-ID", start)]
     if default_topic is None:
-        response.headers["Mercure-Last-Event-ID"] = start
-    return response
+        headers.append(("Mercure-Last-Event-ID", start))
+    frames = subscriber.frames(socket)
+    # Passed through as they are: a layer around each frame costs every subscriber memory.
+    return Response(stream_with_context(frames), headers=headers, direct_passthrough=True)
 
 
-def _subscriber(query: SubscribeQuery) -> Subscriber:
-    services = current_services()
-    return services.hub.subscribe(
-        query.selectors,
-        services.authorizer.subscribe(query.token),
-        query.start,
-        client(request.remote_addr),
-        envelope=query.envelope,
-        connection=request.environ.get("tidings.connection"),
-    )
-
-
-def _bye_or_error(error: ServiceUnavailable | TooManyRequests) -> Response:
+def _bye_or_error(
+    error: ServiceUnavailable | TooManyRequests, services: Services, request: Request
+) -> Response:
     """Answer an EventSource with a stream that ends and says when to return: after any status but
     200 it would never reconnect. Raise the error for all other clients.
     """
     if "text/event-stream" not in request.headers.get("Accept", ""):
         raise error
-    services, reason = current_services(), error.reason
+    reason, settings = error.reason, services.settings
     services.hub.metrics.refused(reason)
-    settings = services.settings
     within = settings.drain if reason == "drain" else _RETURN_WITHIN_S
     retry = jittered_retry_ms(settings.retry + jitter(0, within))
     # Without an id, which would move the cursor of a subscriber that was sent no event.
