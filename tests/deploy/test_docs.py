@@ -213,7 +213,7 @@ LIMITS = {
     "fields of a form or query": forms._MAX_FIELDS,
     "unfinished bodies of one worker, together": bodies.MAX_UNFINISHED,
     "topics of a stream": subscribe_query.MAX_SELECTORS,
-    "subscribers that a worker lists in presence": changes.MOST_BYTES >> 20,
+    "subscribers that a worker lists in presence": changes.MAX_BYTES >> 20,
     "revoked tokens": presence_base.MAX_REVOKED,
     "revoked subjects": presence_base.MAX_REVOKED,
     "topic patterns in one list of a token": claims.MAX_SELECTORS,

@@ -1,4 +1,4 @@
-"""What one process has yet to write down of its subscribers: who came, and who left."""
+"""Which subscribers of one process have joined or left since the presence store was written."""
 
 from __future__ import annotations
 
@@ -13,99 +13,98 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 8 << 20  # of what one process writes down
-_MOST_OF_ONE = 3 / 4  # of these, that one client has: a stranger leaves room for others
-_WRITTEN = 1000  # changes at once
+MAX_BYTES = 8 << 20  # of all records of one process
+_MAX_CLIENT_SHARE = 3 / 4  # of these, for one client: one stranger leaves room for others
+_MAX_BATCH = 1000  # changes
 
 
 class _Listed(NamedTuple):
-    """What a subscriber takes of the room."""
-
     client: str
-    size: int  # bytes
+    size: int  # bytes of the record
 
 
 class Changes:
-    """The changes that wait, and the room for those that are listed: strangers would fill the
-    event log's server.
+    """The changes that are to be written, and how much of the limit the listed subscribers use.
+
+    Without a limit, strangers could fill the presence store's server.
     """
 
     def __init__(self) -> None:
-        self._came: dict[str, str] = {}
-        self._left: dict[str, None] = {}
-        self._written: set[str] = set()  # they may be
-        self._listed: dict[str, _Listed] = {}  # or soon will be
+        self._joined: dict[str, str] = {}  # records that are to be written
+        self._left: dict[str, None] = {}  # subscribers that are to be removed
+        self._registered: set[str] = set()  # subscribers that may be in the store
+        self._listed: dict[str, _Listed] = {}  # those that are, or will be, in the store
         self._bytes = 0
-        self._bytes_of = Counter[str]()  # by client
-        self._overfull = False
+        self._client_bytes = Counter[str]()
+        self._limit_warned = False
 
     def __len__(self) -> int:
-        return len(self._came) + len(self._left)
+        return len(self._joined) + len(self._left)
 
-    def came(self, name: str, client: str, text: str) -> None:
-        """Note that a subscriber came, unless there is no room for it."""
-        size = len(text)
-        most = MOST_BYTES * _MOST_OF_ONE
-        if self._bytes + size > MOST_BYTES or self._bytes_of[client] + size > most:
-            if not self._overfull:
-                told = "who listens is over %d bytes, or %d of one address: others are not listed"
-                logger.warning(told, MOST_BYTES, most)
-            self._overfull = True
+    def join(self, name: str, client: str, record: str) -> None:
+        """Note that a subscriber joined. Over the limit it is not listed."""
+        size = len(record)
+        most = MAX_BYTES * _MAX_CLIENT_SHARE
+        if self._bytes + size > MAX_BYTES or self._client_bytes[client] + size > most:
+            if not self._limit_warned:
+                text = "presence lists no more subscribers: over %d bytes, or %d of one address"
+                logger.warning(text, MAX_BYTES, most)
+            self._limit_warned = True
             return
-        # At the limit each one that leaves makes room for one: that is no news.
-        self._overfull = self._overfull and self._bytes > MOST_BYTES // 4
+        # Hysteresis: warn again only after usage fell below a quarter of the limit.
+        self._limit_warned = self._limit_warned and self._bytes > MAX_BYTES // 4
         self._listed[name] = _Listed(client, size)
         self._bytes += size
-        self._bytes_of[client] += size
-        self._came[name] = text
+        self._client_bytes[client] += size
+        self._joined[name] = record
 
-    def left(self, name: str) -> None:
+    def leave(self, name: str) -> None:
         """Note that a subscriber left."""
         listed = self._listed.pop(name, None)
         if listed is None:
             return
         self._bytes -= listed.size
-        self._bytes_of[listed.client] -= listed.size
-        if not self._bytes_of[listed.client]:
-            del self._bytes_of[listed.client]
-        self._came.pop(name, None)
-        if name in self._written:
+        self._client_bytes[listed.client] -= listed.size
+        if not self._client_bytes[listed.client]:
+            del self._client_bytes[listed.client]
+        self._joined.pop(name, None)
+        if name in self._registered:
             self._left[name] = None
 
-    def take(self) -> dict[str, str | None]:
-        """Return some changes, to be written together: those who left first, since they are to be
-        forgotten soon, however many come.
+    def next_batch(self) -> dict[str, str | None]:
+        """Remove some changes and return them: subscriber id to record, or None when it left.
+        Those who left come first: their removal must not wait for crowds that join.
         """
-        taken: dict[str, str | None] = {}
+        batch: dict[str, str | None] = {}
         size = 0
-        while self._left and len(taken) < _WRITTEN:
-            taken[self._left.popitem()[0]] = None
-        while self._came and len(taken) < _WRITTEN and size < NOTICE_BATCH_BYTES:
-            name = next(iter(self._came))
-            text = taken[name] = self._came.pop(name)
-            size += len(text)
-            self._written.add(name)  # it may be, from now on
-        return taken
+        while self._left and len(batch) < _MAX_BATCH:
+            batch[self._left.popitem()[0]] = None
+        while self._joined and len(batch) < _MAX_BATCH and size < NOTICE_BATCH_BYTES:
+            name = next(iter(self._joined))
+            record = batch[name] = self._joined.pop(name)
+            size += len(record)
+            self._registered.add(name)  # from now on: a write that fails may have been done
+        return batch
 
-    def settle(self, changes: Mapping[str, str | None]) -> None:
-        """Note that some changes were written."""
-        for name, text in changes.items():
-            if text is None:
-                self._written.discard(name)
+    def confirm(self, batch: Mapping[str, str | None]) -> None:
+        """Note that a batch was written."""
+        for name, record in batch.items():
+            if record is None:
+                self._registered.discard(name)
 
-    def restore(self, changes: Mapping[str, str | None]) -> None:
-        """Note that some changes were not written; what changed since counts."""
-        for name, text in changes.items():
-            if text is None:
+    def restore(self, batch: Mapping[str, str | None]) -> None:
+        """Note that a batch was not written. What has changed since stays changed."""
+        for name, record in batch.items():
+            if record is None:
                 self._left[name] = None
             elif name in self._listed:
-                self._came[name] = text
+                self._joined[name] = record
 
-    def lose(self, kept: Mapping[str, str | None]) -> None:
-        """Note that all that was written is gone, but for some changes."""
-        self._written &= kept.keys()
+    def keep_only(self, batch: Mapping[str, str | None]) -> None:
+        """Note that the store has lost all subscribers of this process but those of a batch."""
+        self._registered &= batch.keys()
 
-    def again(self, name: str, text: str) -> None:
-        """Write a subscriber down that should be, and is not any more."""
-        if name in self._listed and name not in self._written:
-            self._came.setdefault(name, text)
+    def rejoin(self, name: str, record: str) -> None:
+        """Note that a subscriber is to be written again if the store has lost it."""
+        if name in self._listed and name not in self._registered:
+            self._joined.setdefault(name, record)

@@ -1,4 +1,4 @@
-"""What is told of a reader: Mercure's subscriptions, as JSON-LD."""
+"""A subscriber's record in the presence store, and its subscriptions as JSON-LD (Mercure)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,28 @@ from ..core.topics import SUBSCRIPTIONS_PATH
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..hub.subscriber import Subscriber
-
 CONTEXT = "https://mercure.rocks/"
 
 
-def subscription_documents(
-    name: str, text: str, only: str | None = None, *, active: bool
-) -> Iterator[dict[str, Any]]:
-    """Yield a reader's subscriptions from what is written down: one for each selector, or only
-    that of one.
+def subscriber_record(topics: str, payload: Any) -> str:
+    """Return the record of a subscriber.
+
+    :param topics: a JSON list of its topics and topic patterns.
+    :param payload: of its token, or None.
     """
-    told = json.loads(text)
-    for topic in told["topics"]:
+    text = "null" if payload is None else _to_json(payload)
+    return f'{{"topics": {topics}, "payload": {text}}}'
+
+
+def subscription_documents(
+    name: str, record: str, only: str | None = None, *, active: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield a subscriber's subscriptions: one for each topic or pattern, or only that of one.
+
+    :param name: the subscriber's id.
+    """
+    fields = json.loads(record)
+    for topic in fields["topics"]:
         if only not in {None, topic}:
             continue
         yield {
@@ -32,19 +41,12 @@ def subscription_documents(
             "topic": topic,
             "subscriber": name,
             "active": active,
-            "payload": told["payload"],
+            "payload": fields["payload"],
         }
 
 
-def about(subscriber: Subscriber) -> str:
-    """Return what is written down of a reader."""
-    payload = subscriber.grant.payload
-    said = "null" if payload is None else _said(payload)
-    return f'{{"topics": {subscriber.feed.listed}, "payload": {said}}}'
-
-
-def _said(payload: Any) -> str:
-    """Return a payload as JSON. A token may hold numbers that JSON has not: they become null."""
+def _to_json(payload: Any) -> str:
+    """Return a payload as JSON. Python accepts NaN and Infinity in a token; they become null."""
     try:
         return json.dumps(payload, allow_nan=False)
     except ValueError:

@@ -75,7 +75,7 @@ def disconnect(**_: str) -> Response:
     path, topic, subscriber = _parse_path()
     services.authorizer.require_write(_token(services), path)
     names = {name for name, _ in _rows(services, topic, subscriber)}
-    presence.kick(sorted(names))
+    presence.disconnect(sorted(names))
     return Response(status=204)
 
 

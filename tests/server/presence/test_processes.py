@@ -198,7 +198,7 @@ def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
     hub.presence = Presence(hub, roster, lease=15)
     hub.observers.append(hub.presence)
     hub.start()
-    monkeypatch.setattr("webapp.presence.changes.MOST_BYTES", 120)
+    monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 120)
     selectors = [frozenset({letter * 30}) for letter in "abcd"]
     readers = [hub.subscribe(it, Grant(), Start()) for it in selectors]
     for reader in readers:
@@ -212,7 +212,7 @@ def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
         hub.join(readers[1])
         while [name for name, _ in roster.subscribers()] != [readers[1].name]:
             gevent.sleep(0.01)
-    monkeypatch.setattr("webapp.presence.changes.MOST_BYTES", 400)
+    monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 400)
     many = [hub.subscribe(frozenset({letter * 30}), Grant(), Start()) for letter in "efghijk"]
     caplog.clear()
     for listed, waiting in zip(many, many[3:], strict=False):

@@ -118,33 +118,33 @@ def test_many_announcements_are_handed_over_in_parts_while_others_run(
 
 def test_those_who_left_are_written_down_before_those_who_come() -> None:
     changes = Changes()
-    changes.came("early", "", "text")
-    taken = changes.take()
-    changes.settle(taken)
+    changes.join("early", "", "text")
+    taken = changes.next_batch()
+    changes.confirm(taken)
     for number in range(3000):
-        changes.came(str(number), "", "x" * 1000)
-    changes.left("early")
-    changes.left("7")  # it was never written down, and need not be now
-    taken = changes.take()
+        changes.join(str(number), "", "x" * 1000)
+    changes.leave("early")
+    changes.leave("7")  # it was never written down, and need not be now
+    taken = changes.next_batch()
     assert next(iter(taken.items())) == ("early", None)
     assert "7" not in taken
     changes.restore(taken)
-    assert changes.take()["early"] is None
+    assert changes.next_batch()["early"] is None
 
 
 def test_one_address_leaves_room_for_others() -> None:
     changes = Changes()
     for number in range(10):
-        changes.came(f"a{number}", "a", "x" * (1 << 20))
-    changes.came("b", "b", "x" * (1 << 20))
+        changes.join(f"a{number}", "a", "x" * (1 << 20))
+    changes.join("b", "b", "x" * (1 << 20))
     names = set[str]()
-    while taken := changes.take():
+    while taken := changes.next_batch():
         names |= taken.keys()
     assert names == {"b", *(f"a{number}" for number in range(6))}
     for number in range(10):
-        changes.left(f"a{number}")
-    changes.came("c", "a", "x")
-    assert "c" in changes.take()
+        changes.leave(f"a{number}")
+    changes.join("c", "a", "x")
+    assert "c" in changes.next_batch()
 
 
 def test_notices_are_read_in_parts_and_none_is_lost() -> None:
