@@ -173,11 +173,7 @@ class History:
         known = self._ask(reading.asked, self._broker.position_of, cursor)
         if known and self._may_name(cursor, known, feed, reading):
             return known, None
-        bounds = self._ask(reading.asked, self._broker.bounds)
-        position = EventId.parse(cursor)
-        if position and position < bounds.floor:
-            return bounds.floor, "aged"
-        return bounds.head, "unknown"
+        return self._ask(reading.asked, self._broker.bounds).gap_after(EventId.parse(cursor))
 
     def _may_name(self, cursor: str, known: EventId, feed: Feed, reading: Reading) -> bool:
         if EventId.parse(cursor):

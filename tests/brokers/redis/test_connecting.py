@@ -43,6 +43,18 @@ def test_an_option_that_does_not_exist_is_refused_at_once() -> None:
             RedisBroker(f"rediss://127.0.0.1/?{option}", 10, 1000, 10)
 
 
+def test_only_the_hubs_log_names_the_server() -> None:
+    port = free_port()
+    log = RedisBroker(f"redis://:secret-word@127.0.0.1:{port}", 10, 1000, 10)
+    with pytest.raises(ServiceUnavailable) as refused:
+        log.bounds()
+    said = str(refused.value)
+    assert f"127.0.0.1:{port}: Connection refused" in said
+    assert "secret-word" not in said
+    assert str(port) not in str(refused.value.problem())
+    log.close()
+
+
 def test_a_wrong_password_is_said_without_it(run: Run, connect: Connect) -> None:
     server = run(*IN_MEMORY, "--requirepass", "the right one")
     for url in (server.url, server.url.replace("redis://", "redis://:wr0ng@")):
