@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 _SLICE = 0.002  # seconds that a piece of work keeps the loop for itself
 _STRIDE = 64  # readers between two looks at the clock: half a millisecond
+_LONGEST_REST_S = 0.05  # the machine may have stood still meanwhile
 _SOON = 1e-9  # seconds: over by the time that the loop has looked at its sockets
 
 
@@ -48,8 +49,11 @@ class TimeSlice:
         worked = monotonic() - self._since
         if worked > _SLICE:
             self._worked += worked
-            yield_to_loop()
+            self._pause(worked)
             self._since = monotonic()
+
+    def _pause(self, _: float) -> None:
+        yield_to_loop()
 
     def chunks(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
         """Yield all items, some at a time, for work that is less than a look at the clock."""
@@ -58,9 +62,19 @@ class TimeSlice:
             self.checkpoint()
 
 
-def cooperative(items: Iterable[T]) -> Iterator[T]:
-    """Yield all items, and let others run now and then."""
-    pace = TimeSlice()
+class BackgroundSlice(TimeSlice):
+    """The pace of work that can wait: it leaves half of the time to others."""
+
+    def _pause(self, worked: float) -> None:
+        gevent.sleep(min(worked, _LONGEST_REST_S))
+
+
+def cooperative(items: Iterable[T], pace: TimeSlice | None = None) -> Iterator[T]:
+    """Yield all items, and let others run now and then.
+
+    :param pace: of the work that this is a part of; None: it is one by itself.
+    """
+    pace = pace or TimeSlice()
     for item in items:
         yield item
         pace.checkpoint()

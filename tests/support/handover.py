@@ -122,6 +122,10 @@ class Stream:
 
 
 A, AB, EVERYTHING, NOTHING = map(frozenset[str], ("a", "ab", "*", ""))
+A_TEMPLATE, TEMPLATE, B_OR_TEMPLATE = (
+    frozenset(it) for it in (("a{x}",), ("{x}",), ("b", "a{x}{y}"))
+)
+NAMES = {"a{x}": "a", "{x}": "*", "a{x}{y}": "a"}  # what templates match of the topics here
 DIRECT, NOW = Way(), Start()
 
 
@@ -161,7 +165,8 @@ class Reader:
     def matches(self, event: Event) -> bool:
         topics = set(event.draft.topics)
         public = not event.draft.private or bool(self._granted & topics)
-        return public and bool(self._topics & {"*", *topics})
+        wanted = {NAMES.get(it, it) for it in self._topics}
+        return public and bool(wanted & {"*", *topics})
 
     def read(self, size: int = ALL) -> bool:
         """Read some bytes; return whether there was anything."""

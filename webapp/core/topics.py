@@ -60,11 +60,17 @@ class Selector:
             return self.text in {topic, EVERYTHING}
         if topic == self.text:
             return True
-        if not topic.startswith(self._head):
+        # Its tail is read here and not in advance: most topics differ in the head.
+        if not topic.startswith(self._head) or not topic.endswith(self.text.rpartition("}")[2]):
             return False
         if self._parts is None:
             object.__setattr__(self, "_parts", uri_template.parts(self.text))
         return uri_template.matches_rest(topic.removeprefix(self._head), self._parts or ())
+
+    @property
+    def head(self) -> str:
+        """The literal with which all topics begin that it matches."""
+        return self.text if self.exact is not None else self._head or ""
 
     @property
     def variables(self) -> int:

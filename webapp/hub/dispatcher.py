@@ -17,6 +17,7 @@ from ..core.sse import Payload
 from ..core.window import Window
 from ..scheduling import TimeSlice
 from ..tasks import skip
+from .late_feeds import LateFeeds
 from .seat import deliver
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Dispatcher:
         self._broker = broker
         self._members = members
         self._metrics = metrics
+        self.late = LateFeeds(window, feeds, self)
         self._arrived, self._passed = Signal(), Signal()
         self._arrivals: deque[tuple[EventId, float]] = deque()  # up to which place, and when
 
@@ -92,11 +94,13 @@ class Dispatcher:
     def _skip(self, gap: Gap) -> None:
         """Go on after a gap in the log, and let every reader know."""
         logger.error("the log has a gap (%s): readers go on after %s", gap.reason, gap.position)
-        self.window.clear(gap.position)
-        self._arrivals.clear()
-        self.dispatched_up_to = self.stale_before = gap.position
-        for subscriber in self._members:
-            subscriber.lose(gap)
+        with self.late.step:
+            self.late.clear()
+            self.window.clear(gap.position)
+            self._arrivals.clear()
+            self.dispatched_up_to = self.stale_before = gap.position
+            for subscriber in self._members:
+                subscriber.lose(gap)
 
     def dispatch(self) -> None:
         """Hand what has arrived to the readers, for ever."""
@@ -111,7 +115,7 @@ class Dispatcher:
                     self._send(batch)
                 except Exception as error:  # noqa: BLE001 - no event may end the dispatcher
                     skip("dispatch", error)
-                    self._leave_to_readers(list(self.feeds), batch[-1].position)
+                    self.leave_to_readers(list(self.feeds), batch[-1].position)
                 self.dispatched_up_to = batch[-1].position
                 self._passed.set()
                 ended = monotonic()
@@ -172,21 +176,34 @@ class Dispatcher:
                     parts[feed].append(event)
                 pace.checkpoint()
         for feed, events in parts.items():
-            try:
-                feed.last_write = monotonic()
-                first, last_id_sent, count = events[0].position, events[-1].position, len(events)
-                payload, given = Payload(feed.frames(events, made)), 0
-                for some in pace.chunks(list(feed.parked)):
-                    behind = [subscriber for subscriber in some if subscriber.cursor < first]
-                    given += deliver(behind, payload, upto, last_id_sent, count)
-                    if len(behind) < len(some):
-                        self._complete(feed, events, upto, some)
-                self._metrics.delivered(given * count, given * len(payload.raw))
-            except Exception as error:  # noqa: BLE001 - the other feeds go on
-                skip("dispatch", error)
-                self._leave_to_readers([feed], upto)
+            self.send_part(feed, events, upto, pace, made)
+        if self.feeds.any_templates:
+            self.late.take(batch, self.dispatched_up_to)
 
-    def _leave_to_readers(self, feeds: Iterable[Feed], upto: EventId) -> None:
+    def send_part(
+        self,
+        feed: Feed,
+        events: Sequence[Event],
+        upto: EventId,
+        pace: TimeSlice,
+        made: dict[EventId, bytes],
+    ) -> None:
+        """Give a feed's readers events that they see, which are all up to a position."""
+        try:
+            feed.last_write = monotonic()
+            first, last_id_sent, count = events[0].position, events[-1].position, len(events)
+            payload, given = Payload(feed.frames(events, made)), 0
+            for some in pace.chunks(list(feed.parked)):
+                behind = [subscriber for subscriber in some if subscriber.cursor < first]
+                given += deliver(behind, payload, upto, last_id_sent, count)
+                if len(behind) < len(some):
+                    self._complete(feed, events, upto, some)
+            self._metrics.delivered(given * count, given * len(payload.raw))
+        except Exception as error:  # noqa: BLE001 - the other feeds go on
+            skip("dispatch", error)
+            self.leave_to_readers([feed], upto)
+
+    def leave_to_readers(self, feeds: Iterable[Feed], upto: EventId) -> None:
         """Let those who were not given their part of a batch read it themselves: nothing is lost,
         and what cannot be read ends one stream only.
         """
@@ -196,7 +213,7 @@ class Dispatcher:
                     subscriber.look_again()
 
     def _complete(
-        self, feed: Feed, events: list[Event], upto: EventId, subscribers: Sequence[Subscriber]
+        self, feed: Feed, events: Sequence[Event], upto: EventId, subscribers: Sequence[Subscriber]
     ) -> None:
         """Give the rest of some events to those readers that parked between them."""
         last_id_sent = events[-1].position
@@ -217,13 +234,24 @@ class Dispatcher:
         # Both move while this gives way: on, where an older place is no mark for who was told of a
         # newer one, or back behind a gap, where it is a mark for nobody.
         pace, position, before = TimeSlice(), self.dispatched_up_to, self.stale_before
-        mark = sse.Payload(sse.encode("{}", type="hub.mark", id=str(position)))
         for feed in list(self.feeds):
-            for subscriber in list(feed.parked):
-                if subscriber.last_id_sent < min(before, self.stale_before):
-                    deliver([subscriber], mark, max(position, subscriber.cursor), position, 0)
-                pace.checkpoint()
+            if late := feed.late_from:
+                self._renew_feed(feed, late, min(before, late), pace)
+            else:
+                self._renew_feed(feed, position, before, pace)
         self.stale_before = self.dispatched_up_to
+
+    def renew_late(self, feed: Feed, since: EventId, position: EventId) -> None:
+        """Give a feed's readers the cursor that others were given while it was late."""
+        if since < self.stale_before:
+            self._renew_feed(feed, position, self.stale_before, TimeSlice())
+
+    def _renew_feed(self, feed: Feed, position: EventId, before: EventId, pace: TimeSlice) -> None:
+        mark = Payload(sse.encode("{}", type="hub.mark", id=str(position)))
+        for subscriber in list(feed.parked):
+            if subscriber.last_id_sent < min(before, self.stale_before):
+                deliver([subscriber], mark, max(position, subscriber.cursor), position, 0)
+            pace.checkpoint()
 
     def deliver_announced(self, events: Iterable[Event]) -> None:
         """Hand events that are in no log to those who may see them: to parked readers now, to

@@ -9,9 +9,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..core import sse
-from ..core.topics import SUBSCRIPTIONS_PATH, Selectors, granted, may_grant
-from ..scheduling import cooperative
+from ..core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, Selectors, granted, may_grant
+from ..scheduling import TimeSlice, cooperative
 from ..tasks import skip
+from .head_index import HeadIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,6 +32,7 @@ class Feed:
         self.granted = grant
         self.asked = Selectors(selectors)
         self.envelope = envelope
+        self.has_templates = bool(self.asked.templates) and EVERYTHING not in selectors
         self.members = 0
         self.last_write = monotonic()
         # None of its readers sees an event after the first place, up to the second.
@@ -40,25 +42,36 @@ class Feed:
             grant, SUBSCRIPTIONS_PATH
         )
         self.parked: set[Subscriber] = set()
+        self.late_from: EventId | None = None
+        """Its parked subscribers were sent all up to here; None: up to where the dispatcher is."""
 
     @cached_property
     def variables(self) -> int:
         """How many its templates name."""
         return self.asked.variables
 
+    @property
+    def heads(self) -> list[str]:
+        """How the topics begin that its readers may see."""
+        return [*self.asked.exact, *(it.head for it in self.asked.templates)]
+
     @cached_property
     def listed(self) -> str:
         """Its selectors as JSON, in order."""
         return json.dumps(sorted(self.selectors))
 
-    def matches(self, event: Event) -> bool:
+    def matches(self, event: Event, pace: TimeSlice | None = None) -> bool:
         """Whether its readers asked for the event and may see it. It yields to the loop where
         there are many topics to match.
+
+        :param pace: how it does; None: of its own.
         """
         topics = event.draft.topics
         try:
             if not (
-                self.asked.matches(topics[0]) if len(topics) == 1 else _any(self.asked, topics)
+                self.asked.matches(topics[0])
+                if len(topics) == 1
+                else _any(self.asked, topics, pace)
             ):
                 return False
             return not event.draft.private or self.permits(event)
@@ -131,7 +144,8 @@ class FeedIndex:
     def __init__(self) -> None:
         self._feeds: dict[tuple[frozenset[str], frozenset[str], bool], Feed] = {}
         self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
-        self._patterns: set[Feed] = set()
+        self._everything: set[Feed] = set()
+        self._heads = HeadIndex[Feed]()
         self.presence_feeds: set[Feed] = set()
         """Those whose readers may see subscription events."""
 
@@ -150,8 +164,11 @@ class FeedIndex:
         """Count one more reader of a feed; return the one to be in, where another came first."""
         feed = self._feeds.setdefault((feed.selectors, feed.granted, feed.envelope), feed)
         feed.members += 1
-        for feeds in self._indexes(feed):
-            feeds.add(feed)
+        if feed.has_templates:
+            self._heads.add(feed, feed.heads)
+        else:
+            for feeds in self._indexes(feed):
+                feeds.add(feed)
         if feed.wants_presence:
             self.presence_feeds.add(feed)
         return feed
@@ -163,6 +180,9 @@ class FeedIndex:
             return
         del self._feeds[feed.selectors, feed.granted, feed.envelope]
         self.presence_feeds.discard(feed)
+        if feed.has_templates:
+            self._heads.discard(feed, feed.heads)
+            return
         for feeds in self._indexes(feed):
             feeds.discard(feed)
         for text in feed.asked.exact:
@@ -170,18 +190,25 @@ class FeedIndex:
                 del self._exact[text]
 
     def candidates(self, topics: Iterable[str]) -> set[Feed]:
-        """Return the feeds that may see an event of some topics: those that name one of them,
-        and those that have a pattern.
-        """
-        return self._patterns.union(*(self._exact.get(topic, ()) for topic in topics))
+        """Return the feeds without templates that may see an event of some topics."""
+        return self._everything.union(*(self._exact.get(topic, ()) for topic in topics))
+
+    @property
+    def any_templates(self) -> bool:
+        """Whether any feed has templates."""
+        return bool(self._heads)
+
+    def with_templates(self, topics: Iterable[str]) -> set[Feed]:
+        """Return the feeds with templates that may see an event of some topics."""
+        return self._heads.candidates(topics)
 
     def _indexes(self, feed: Feed) -> list[set[Feed]]:
         found = [self._exact[topic] for topic in feed.asked.exact]
-        return [*found, self._patterns] if feed.asked.has_patterns else found
+        return [*found, self._everything] if EVERYTHING in feed.selectors else found
 
 
-def _any(selectors: Selectors, topics: tuple[str, ...]) -> bool:
+def _any(selectors: Selectors, topics: tuple[str, ...], pace: TimeSlice | None) -> bool:
     """Whether any topic is matched; those that are named are found first."""
     if selectors.names(topics) or not selectors.templates:
         return selectors.names(topics)
-    return any(map(selectors.matches, cooperative(topics)))
+    return any(map(selectors.matches, cooperative(topics, pace)))

@@ -86,6 +86,7 @@ class Hub:
             *others,
             lasting("follow", self.fanout.follow, _MOST_FAILURES),
             lasting("dispatch", self.fanout.dispatch, _MOST_FAILURES),
+            lasting("dispatch", self.fanout.late.run, _MOST_FAILURES),
             lasting("tick", self._tick),
         ]
         for task in self._tasks:

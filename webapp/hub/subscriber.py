@@ -160,7 +160,7 @@ class Subscriber(Seat):
 
     def _keep_up(self) -> None:
         # While it was parked it was given all that it sees of what was handed out.
-        self.cursor = max(self.cursor, self._hub.fanout.dispatched_up_to)
+        self.cursor = max(self.cursor, self.feed.late_from or self._hub.fanout.dispatched_up_to)
 
     def _left(self) -> None:
         timed_out = self._connection is not None and self._connection.write_timed_out

@@ -26,13 +26,16 @@ from hypothesis.stateful import (
 )
 
 from support.handover import (
+    A_TEMPLATE,
     AB,
     ALL,
+    B_OR_TEMPLATE,
     DIRECT,
     EVERYTHING,
     NOTHING,
     NOW,
     PLENTY,
+    TEMPLATE,
     A,
     Reader,
     Stream,
@@ -44,6 +47,7 @@ from support.handover import (
     publish,
 )
 from support.hub import make_hub
+from webapp.hub import late_feeds
 from webapp.hub.history import Start
 
 if TYPE_CHECKING:
@@ -81,10 +85,12 @@ class HandOver(RuleBasedStateMachine):
         window=st.sampled_from([1, 4, 20, 100]),
         history=st.sampled_from([0, PLENTY]),
         ways=st.lists(WAYS, min_size=2, max_size=5),
+        late=st.booleans(),
         pause=TURNS,
     )
-    def begin(self, window: int, history: int, ways: list[Way], pause: Turns) -> Any:
+    def begin(self, window: int, history: int, ways: list[Way], late: bool, pause: Turns) -> Any:  # noqa: FBT001
         HandOver.pause = pause
+        late_feeds._BATCH_S = -PLENTY if late else PLENTY
         history = max(window, history)
         self.hub = make_hub(window_events=window, history_events=history, heartbeat=3600)
         self.hub.start()
@@ -98,7 +104,7 @@ class HandOver(RuleBasedStateMachine):
     @rule(
         target=readers,
         way=WAYS,
-        topics=st.sampled_from([A, AB, EVERYTHING]),
+        topics=st.sampled_from([A, AB, EVERYTHING, A_TEMPLATE, TEMPLATE, B_OR_TEMPLATE]),
         granted=st.sampled_from([A, NOTHING]),
         start=STARTS,
         turns=TURNS,
@@ -170,6 +176,7 @@ class HandOver(RuleBasedStateMachine):
             assert not reader.torn
             assert reader.position >= self.hub.fanout.window.floor  # it may come back at any time
             assert all(stream.task.dead for stream in reader.streams[:-1] if stream.way.direct)
+        assert all(feed.late_from is None for feed in self.hub._feeds)
         assert all(feed.parked <= self.hub._members for feed in self.hub._feeds)
         assert all(reader.parked == (reader in reader.feed.parked) for reader in self.hub)
 
@@ -185,7 +192,8 @@ class HandOver(RuleBasedStateMachine):
         assert not self.hub._members
         assert not list(self.hub._feeds)
         assert not self.hub._feeds._exact
-        assert not self.hub._feeds._patterns
+        assert not self.hub._feeds._everything
+        assert not self.hub._feeds._heads
 
 
 def pause(_: TimeSlice) -> None:
@@ -198,5 +206,7 @@ def test_each_subscriber_gets_its_events_once_and_in_order(
 ) -> None:
     monkeypatch.setattr("webapp.hub.dispatcher._BATCH_BYTES", 500)
     monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 300)
+    monkeypatch.setattr("webapp.hub.late_feeds._PAGE_BYTES", 300)
+    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", PLENTY)
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", pause)
     run_state_machine_as_test(HandOver, settings=SEARCH)

@@ -34,7 +34,8 @@ def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
     assert hub.metrics.totals()["ended"] == {"error": 1, "client_left": 1}
     assert not list(hub._feeds)
     assert not hub._feeds._exact
-    assert not hub._feeds._patterns
+    assert not hub._feeds._everything
+    assert not hub._feeds._heads
 
 
 def test_private_events_reach_only_those_granted_live_and_on_replay(hub: Hub) -> None:

@@ -1,0 +1,188 @@
+"""Feeds with URI templates: they wait for others, and others never wait for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import pytest
+
+from support.hub import Reader, make_hub, publish, subscribe
+from webapp import scheduling
+from webapp.brokers.base import Gap
+from webapp.core import uri_template
+from webapp.core.events import Draft, EventId
+from webapp.hub.feeds import Feed, FeedIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from webapp.hub.hub import Hub
+
+TEMPLATES = [f"/{{a}}/{{b*}}{'~' * number}" for number in range(25)]
+
+
+@pytest.fixture(name="small")
+def _small() -> Iterator[Hub]:
+    hub = make_hub(window_events=10)
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+def parked(hub: Hub, *topics: str) -> Reader:
+    reader = Reader(subscribe(hub, *topics))
+    with gevent.Timeout(10):
+        while not reader.subscription.parked:
+            gevent.sleep(0.001)
+    return reader
+
+
+def until_on_time(hub: Hub) -> None:
+    with gevent.Timeout(10):
+        while any(feed.late_from for feed in hub._feeds):
+            gevent.sleep(0.001)
+
+
+def test_who_names_a_topic_is_sent_an_event_before_any_template_is_matched(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = [parked(hub, *TEMPLATES, f"/{number}") for number in range(3)]
+    exact = parked(hub, "t")
+    matched: list[bool] = []
+    match = uri_template.matches_rest
+
+    def matches_rest(*about: Any) -> bool:
+        matched.append(bool(exact.data()))
+        return match(*about)
+
+    monkeypatch.setattr("webapp.core.uri_template.matches_rest", matches_rest)
+    topics = [f"/u/{number}/{'~' * (number % 25)}" for number in range(200)]
+    hub.publish([Draft(topics=(*topics, "t", "/u/0"), data="many")])
+    assert exact.await_data(1) == ["many"]
+    assert all(matched)
+    for reader in readers:
+        assert reader.await_data(1) == ["many"]
+    until_on_time(hub)
+    assert publish(hub, "next", topic="/x/y")
+    for reader in readers:
+        assert reader.await_data(2) == ["many", "next"]
+        reader.leave()
+    exact.leave()
+
+
+def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(small: Hub) -> None:
+    dear, cheap = parked(small, *TEMPLATES), parked(small, "/{a}")
+    small._tasks[-2].kill()  # nothing late is matched
+    topics = tuple(f"/{number}" for number in range(100))
+    events = small.publish(
+        [Draft(topics=("/1/2",)), Draft(topics=topics), Draft(topics=("/1/2", "/1"))]
+    )
+    assert len(cheap.await_data(2)) == 2
+    assert dear.await_data(1) == [""]
+    assert cheap.subscription.feed.late_from is None
+    assert dear.subscription.feed.late_from == events[0].position
+    dear.subscription.look_again()
+    assert len(dear.await_data(2)) == 2
+    dear.leave()
+    cheap.leave()
+
+
+def test_a_late_feed_that_the_window_has_left_behind_reads_the_log(
+    small: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = parked(small, "{a}")
+    late = small._tasks[-2]
+    late.kill()
+    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
+    numbers = [str(number) for number in range(50)]
+    last = publish(small, *numbers)[-1]
+    with gevent.Timeout(10):  # the follower does not wait for it
+        while small.fanout.window.floor < last.position and len(small.fanout.window) > 10:
+            gevent.sleep(0.001)
+        while small.fanout.dispatched_up_to < last.position:
+            gevent.sleep(0.001)
+    assert reader.data() == []
+    task = gevent.spawn(small.fanout.late.run)
+    assert reader.await_data(50) == numbers
+    until_on_time(small)
+    task.kill()
+    reader.leave()
+
+
+def test_after_a_gap_in_the_log_no_feed_is_late(
+    small: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = parked(small, "{a}")
+    small._tasks[-2].kill()
+    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
+    publish(small, "x")
+    with gevent.Timeout(10):
+        while not reader.subscription.feed.late_from:
+            gevent.sleep(0.001)
+    small.fanout._skip(Gap(EventId(1, 0), "unknown"))
+    assert reader.subscription.feed.late_from is None
+    assert not small.fanout.late._since
+    with gevent.Timeout(10):
+        while "hub.reset" not in {message.type for message in reader.messages()}:
+            gevent.sleep(0.001)
+    reader.leave()
+
+
+def test_an_error_makes_no_feed_late_for_ever(small: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = parked(small, "{a}")
+    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
+    after = small.fanout.window.after
+
+    def broken(position: EventId, max_bytes: int) -> Any:
+        if max_bytes == 77:
+            monkeypatch.setattr(small.fanout.window, "after", after)
+            raise RuntimeError
+        return after(position, max_bytes)
+
+    monkeypatch.setattr("webapp.hub.late_feeds._PAGE_BYTES", 77)
+    monkeypatch.setattr(small.fanout.window, "after", broken)
+    publish(small, "x", "y")
+    assert reader.await_data(2) == ["x", "y"]
+    until_on_time(small)
+    reader.leave()
+
+
+def test_a_topic_is_matched_against_the_templates_that_begin_as_it_does() -> None:
+    index, feeds = FeedIndex(), []
+    for number in range(500):
+        texts = frozenset({f"/users/{number}/{{+rest}}", f"/exact/{number}"})
+        feeds.append(index.enter(Feed(texts, frozenset(), envelope=False)))
+    long = "/" + "x" * 99
+    other = index.enter(Feed(frozenset({long + "{a}"}), frozenset(), envelope=False))
+    wide = index.enter(Feed(frozenset({"{a}", "*"}), frozenset(), envelope=False))
+    assert index.with_templates(["/users/7/x"]) == {feeds[7]}
+    assert index.with_templates(["/exact/8", "none", "/users/7/"]) == {feeds[7], feeds[8]}
+    assert index.with_templates([long, "/"]) == {other}
+    assert index.candidates(["/users/7/x", "/exact/8"]) == {wide}
+    for feed in (*feeds, other, wide):
+        index.leave(feed)
+    assert not index._heads
+    assert not index._heads._lengths
+
+
+def test_a_template_whose_last_literal_is_not_there_is_not_matched_part_by_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("webapp.core.uri_template.matches_rest", pytest.fail)
+    feed = Feed(frozenset({"{+a}{/b*}~7!"}), frozenset(), envelope=False)
+    event = publish(make_hub(), "x", topic="/users/~8!")[0]
+    assert not feed.matches(event)
+
+
+def test_work_that_can_wait_leaves_half_of_the_time_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, rested = 0.0, list[float]()
+    monkeypatch.setattr("webapp.scheduling.monotonic", lambda: now)
+    monkeypatch.setattr("webapp.scheduling.gevent.sleep", rested.append)
+    pace = scheduling.BackgroundSlice()
+    for seconds in (0.001, 0.009, 5.0):
+        now += seconds
+        pace.checkpoint()
+    assert rested == pytest.approx([0.01, scheduling._LONGEST_REST_S])

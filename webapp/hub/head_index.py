@@ -1,0 +1,54 @@
+"""Find the feeds whose URI templates may match a topic, by the literal that each begins with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+T = TypeVar("T")
+
+_HEAD_CHARACTERS = 24  # of a literal that count: each length is one more look for each topic
+
+
+class HeadIndex(Generic[T]):
+    """Feeds with URI templates, by how the topics begin that they may see."""
+
+    def __init__(self) -> None:
+        self._feeds: dict[str, set[T]] = {}
+        self._lengths: Counter[int] = Counter()  # of the heads
+
+    def __bool__(self) -> bool:
+        return bool(self._feeds)
+
+    def add(self, feed: T, heads: Iterable[str]) -> None:
+        """Find a feed from now on, by how the topics begin that it may see."""
+        for head in _cut(heads):
+            if head not in self._feeds:
+                self._feeds[head] = set()
+                self._lengths[len(head)] += 1
+            self._feeds[head].add(feed)
+
+    def discard(self, feed: T, heads: Iterable[str]) -> None:
+        """Find a feed no more."""
+        for head in _cut(heads):
+            feeds = self._feeds[head]
+            feeds.discard(feed)
+            if not feeds:
+                del self._feeds[head]
+                self._lengths[len(head)] -= 1
+                if not self._lengths[len(head)]:
+                    del self._lengths[len(head)]
+
+    def candidates(self, topics: Iterable[str]) -> set[T]:
+        """Return the feeds that may see an event of some topics."""
+        lengths = list(self._lengths)
+        heads = {topic[:length] for topic in topics for length in lengths}
+        # Each head once: of a thousand topics many begin alike.
+        return set[T]().union(*(self._feeds[head] for head in heads & self._feeds.keys()))
+
+
+def _cut(heads: Iterable[str]) -> set[str]:
+    return {head[:_HEAD_CHARACTERS] for head in heads}
