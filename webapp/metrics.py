@@ -1,11 +1,11 @@
-"""Domain verbs in, Prometheus out: what one process did, told together with all others.
+"""The metrics of all worker processes, for Prometheus.
 
-A verb adds to a number in memory, which costs a fraction of a microsecond; `flush`, which the hub
-calls about once a second and before it is asked, writes the numbers where the other processes see
-them (a memory-mapped file each, prometheus-client's multiprocess mode). A process that is killed
-takes what it noted since its last flush along. Without gunicorn there is one process, and no file.
+A method such as `published` adds to a number in memory. `flush` writes these numbers to a
+memory-mapped file of the process (prometheus-client's multiprocess mode), where the others read
+them; the hub calls it about once a second and before each scrape. Without gunicorn there is one
+process and no file.
 
-No label holds anything that a client sent.
+No label contains anything that a client sent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from bisect import bisect_left
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +22,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     generate_latest,
     values,
@@ -34,6 +32,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from .errors import ServiceUnavailable
+from .metric_buffers import BufferedCounter, BufferedHistogram
 from .tasks import TASKS, uncounted
 
 if TYPE_CHECKING:
@@ -42,63 +41,80 @@ if TYPE_CHECKING:
     from .core.events import EventId
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # the library's
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_EVENTS = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
-_ENDS = ("client_left", "drain", "error", "kicked", "max_age", "token_expired", "too_slow")
-_GRAVE = ("connections", "full", "internal", "unavailable")  # of many: the hub's own fault
-_MEMORY = Path("/proc/self/statm")
+_DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client reads it
+_SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_EVENTS_BUCKETS = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+_END_REASONS = ("client_left", "drain", "error", "kicked", "max_age", "token_expired", "too_slow")
+_SERVER_FAULTS = ("connections", "full", "internal", "unavailable")  # of all reasons to refuse
+_MEMORY_FILE = Path("/proc/self/statm")
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # one more line for each, of no use here
+disable_created_metrics()  # type: ignore[no-untyped-call] # an unused line for each
 
 
 def set_worker_id(number: int) -> None:
-    """Say which of the processes this one is, before it has any metrics: who comes after one that
-    died counts on from there, and there are never more files than processes at once.
+    """Set the number of this worker, before it has any metrics. A worker that replaces a dead one
+    has its number and continues its counters, so there are never more files than workers.
     """
     values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """What this process did, and what all did."""
+    """The metrics of this process, and the sums over all processes."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        self._opened = self._count("streams_opened", "Streams that were opened.")
-        self._ended = self._count("streams_ended", "Streams that ended, by reason.", _ENDS)
-        self._refused = self._count("refused", "Requests and connections refused.", _GRAVE)
-        self._skipped = self._count("skipped_items", "Items that tasks left out.", TASKS, "task")
-        self._published = self._count("published_events", "Events that were put in the log.")
-        self._delivered = self._count("delivered_events", "Events handed to readers.")
-        self._bytes = self._count("delivered_bytes", "Bytes of these.")
-        self._cpu = self._count("process_cpu_seconds", "Processor time, of all workers.")
-        self._publishing = _Spread(
-            "publish_seconds", "How long the log took to accept a request's events.", registry
+        self._registry = CollectorRegistry()
+        self._buffers: list[BufferedCounter | BufferedHistogram] = []
+        self._opened = self._counter("streams_opened", "Streams that were opened.")
+        self._ended = self._counter("streams_ended", "Streams that ended, by reason.", _END_REASONS)
+        self._refused = self._counter(
+            "refused", "Requests and connections that were refused, by reason.", _SERVER_FAULTS
         )
-        self._handing = _Spread(
-            "fanout_seconds", "From an event's arrival until all waiting readers had it.", registry
+        self._skipped = self._counter(
+            "skipped_items", "Items that a task skipped after an error.", TASKS, "task"
         )
-        self._replays = _Spread(
-            "replay_events", "Events a reader was given before it had caught up.", registry, _EVENTS
+        self._published = self._counter(
+            "published_events", "Events that were appended to the event log."
         )
-        self._readers = self._gauge("readers", "Streams that are open, by worker.")
-        self._pid = self._gauge("worker_pid", "Process id, by worker, as in the log's lines.")
-        self._memory = self._gauge("process_resident_bytes", "Memory, by worker.")
+        self._delivered = self._counter("delivered_events", "Events sent to subscribers.")
+        self._bytes = self._counter("delivered_bytes", "Bytes of the events sent to subscribers.")
+        self._cpu = self._counter("process_cpu_seconds", "Processor time of all workers.")
+        self._publishing = self._histogram(
+            "publish_seconds", "How long the event log took to accept a request's events."
+        )
+        self._fanout = self._histogram(
+            "fanout_seconds", "From an event's arrival until all parked subscribers have it."
+        )
+        self._replays = self._histogram(
+            "replay_events", "Events sent to a subscriber until it had caught up.", _EVENTS_BUCKETS
+        )
+        self._subscribers = self._gauge("readers", "Open streams, by worker.")
+        self._pid = self._gauge("worker_pid", "Process id, by worker, as in log lines.")
+        self._memory = self._gauge("process_resident_bytes", "Resident memory, by worker.")
         self._fill = self._gauge(
-            "window_fill_ratio", "How full the fullest worker's window is, 0 to 1.", "livemax"
+            "window_fill_ratio", "How full the fullest window of a worker is, 0 to 1.", "livemax"
         )
-        self._pending = [found for found in vars(self).values() if hasattr(found, "flush")]
-        self._cpu_told = 0.0
+        self._cpu_counted_s = 0.0
 
-    def _count(self, name: str, about: str, each: Iterable[str] = (), by: str = "reason") -> _Count:
-        labels = [by] if each else []
-        counter = Counter(f"tidings_{name}", about, labels, registry=self._registry)
-        for label in each:
-            counter.labels(label)  # a rate sees no first one come out of nothing
-        return _Count(counter)
+    def _counter(
+        self, name: str, help: str, label_values: Iterable[str] = (), label: str = "reason"
+    ) -> BufferedCounter:
+        labels = [label] if label_values else []
+        counter = Counter(f"tidings_{name}", help, labels, registry=self._registry)
+        for value in label_values:
+            counter.labels(value)  # begins at 0: a rate misses an increase from nothing
+        self._buffers.append(buffered := BufferedCounter(counter))
+        return buffered
 
-    def _gauge(self, name: str, about: str, mode: Any = "liveall") -> Gauge:
-        return Gauge(f"tidings_{name}", about, registry=self._registry, multiprocess_mode=mode)
+    def _histogram(
+        self, name: str, help: str, buckets: Sequence[float] = _SECONDS_BUCKETS
+    ) -> BufferedHistogram:
+        name = f"tidings_{name}"
+        buffered = BufferedHistogram(name, help, registry=self._registry, buckets=buckets)
+        self._buffers.append(buffered)
+        return buffered
+
+    def _gauge(self, name: str, help: str, mode: Any = "liveall") -> Gauge:
+        return Gauge(f"tidings_{name}", help, registry=self._registry, multiprocess_mode=mode)
 
     def opened(self) -> None:
         """A stream was opened."""
@@ -113,54 +129,55 @@ class Metrics:
         self._refused.add(1, reason)
 
     def published(self, count: int, seconds: float) -> None:
-        """The log accepted some events together."""
+        """The event log accepted the events of one request."""
         self._published.add(count)
         self._publishing.note(seconds)
 
     def delivered(self, count: int, size: int) -> None:
-        """Readers were handed some events, of so many bytes together."""
+        """Events were sent to subscribers.
+
+        :param size: bytes of all of them.
+        """
         self._delivered.add(count)
         self._bytes.add(size)
 
     def fanout_done(self, seconds: float) -> None:
-        """All readers that waited have what arrived so long ago."""
-        self._handing.note(seconds)
+        """All parked subscribers have an event that arrived some seconds ago."""
+        self._fanout.note(seconds)
 
     def replay_done(self, count: int) -> None:
-        """A reader was given so many events until it had caught up."""
+        """A subscriber has caught up after some events."""
         self._replays.note(count)
 
-    def flush(self, readers: int, fill: float) -> None:
-        """Let all processes see what was noted here.
+    def flush(self, subscribers: int, fill_ratio: float) -> None:
+        """Write what was counted since the last flush to where all processes read it.
 
-        :param readers: how many streams are open.
-        :param fill: how full the window is, 0 to 1.
+        :param subscribers: how many streams are open.
+        :param fill_ratio: how full the window is, 0 to 1.
         """
-        cpu = time.process_time()
-        self._cpu.add(cpu - self._cpu_told)
-        self._cpu_told = cpu
+        cpu_s = time.process_time()
+        self._cpu.add(cpu_s - self._cpu_counted_s)
+        self._cpu_counted_s = cpu_s
         for task, count in uncounted():
             self._skipped.add(count, task)
-        for pending in self._pending:
-            pending.flush()
-        self._readers.set(readers)
-        self._fill.set(fill)
+        for buffer in self._buffers:
+            buffer.flush()
+        self._subscribers.set(subscribers)
+        self._fill.set(fill_ratio)
         self._pid.set(os.getpid())
-        with suppress(OSError):  # not Linux, or no file is left to look with
-            pages = int(_MEMORY.read_bytes().split()[1])
+        with suppress(OSError):  # not Linux, or the process has no free file descriptor
+            pages = int(_MEMORY_FILE.read_bytes().split()[1])
             self._memory.set(pages * os.sysconf("SC_PAGESIZE"))
 
     def text(self, extra: Iterable[Metric]) -> bytes:
-        """Return all for Prometheus.
+        """Return the metrics of all processes in Prometheus' text format.
 
-        :param extra: what the one that is asked adds.
+        :param extra: metrics that the answering process adds.
         """
-        shown = CollectorRegistry()
-        shown.register(_Shown([*self._families(), *extra]))
-        return generate_latest(shown)
+        return generate_latest(_StaticCollector([*self._families(), *extra]))
 
-    def totals(self) -> dict[str, Any]:
-        """Return what the console shows."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return the numbers that the console shows."""
         found: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for family in self._families():
             for sample in family.samples:
@@ -169,25 +186,25 @@ class Metrics:
         readers, pids = found["readers"], found["worker_pid"]
         return {
             "readers": round(sum(readers.values())),
-            "opened": _one(found["streams_opened_total"]),
-            "ended": _whole(found["streams_ended_total"]),
-            "refused": _whole(found["refused_total"]),
-            "published": _one(found["published_events_total"]),
-            "delivered": _one(found["delivered_events_total"]),
-            "delivered_bytes": _one(found["delivered_bytes_total"]),
+            "opened": _single(found["streams_opened_total"]),
+            "ended": _by_label(found["streams_ended_total"]),
+            "refused": _by_label(found["refused_total"]),
+            "published": _single(found["published_events_total"]),
+            "delivered": _single(found["delivered_events_total"]),
+            "delivered_bytes": _single(found["delivered_bytes_total"]),
             "workers": [
                 {"pid": round(pids[worker]), "readers": round(readers[worker])}
                 for worker in sorted(pids.keys() & readers.keys(), key=lambda it: int(it or 0))
-                if pids[worker]  # else it has only begun
+                if pids[worker]  # 0: the worker has not flushed yet
             ],
         }
 
     def _families(self) -> Iterator[Metric]:
-        """Yield what all processes noted; of one worker's, which one is the label `worker`.
+        """Yield the metrics of all processes. Those of one worker have the label `worker`.
 
-        :raises Unavailable: their files cannot be read.
+        :raises ServiceUnavailable: the workers' files cannot be read.
         """
-        directory = os.environ.get(_DIRECTORY)
+        directory = os.environ.get(_DIRECTORY_VARIABLE)
         if not directory:
             yield from self._registry.collect()
             return
@@ -199,21 +216,21 @@ class Metrics:
             yield family
 
 
-def about_the_log(floor: EventId | None, head: EventId | None) -> Iterator[Metric]:
-    """Yield where the log begins and ends; None, None: it is away."""
-    up = "Whether the log can be reached."
+def log_metrics(floor: EventId | None, head: EventId | None) -> Iterator[Metric]:
+    """Yield the metrics of the event log from its bounds; None, None: it is unavailable."""
+    up = "Whether the event log is available: 1 or 0."
     yield GaugeMetricFamily("tidings_log_up", up, value=floor is not None)
     for name, position in (("floor", floor), ("head", head)):
-        about = f"When the event at the log's {name} was published."
+        about = f"When the event at the {name} of the event log was published, in Unix time."
         family = GaugeMetricFamily(f"tidings_log_{name}_timestamp_seconds", about)
         if position is not None:
             family.add_metric([], position.ms / 1000)
         yield family
 
 
-def about_the_build(version: str) -> Metric:
-    """Return which version runs, as a label."""
-    about, labels = "Always 1; its labels say what runs.", ["version", "python"]
+def build_metric(version: str) -> Metric:
+    """Return a metric whose labels are the running versions."""
+    about, labels = "Always 1; its labels are the running versions.", ["version", "python"]
     family = GaugeMetricFamily("tidings_build_info", about, labels=labels)
     family.add_metric([version, ".".join(map(str, sys.version_info[:3]))], 1)
     return family
@@ -222,68 +239,24 @@ def about_the_build(version: str) -> Metric:
 def _read(directory: str) -> Iterable[Metric]:
     try:
         collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]
-        files = [str(path) for path in Path(directory).glob("*.db") if _begun(path)]
+        files = [str(path) for path in Path(directory).glob("*.db") if _has_content(path)]
         found: Iterable[Metric] = collector.merge(files)  # type: ignore[no-untyped-call]
     except (OSError, ValueError):
-        detail = "The workers' numbers cannot be read."
-        remedy = f"Restart the hub, and let nobody tidy up in {Path(directory).parent}."
+        detail = "The files with the workers' metrics cannot be read."
+        remedy = f"Restart the hub, and let nothing delete files in {Path(directory).parent}."
         raise ServiceUnavailable(detail, remedy) from None
     return found
 
 
-def _begun(path: Path) -> bool:
-    """Whether there is anything in a worker's file: a worker that begins makes it empty."""
+def _has_content(path: Path) -> bool:
+    """Return whether a worker's file has content; the file of a starting worker is empty."""
     try:
         return path.stat().st_size > 0
-    except FileNotFoundError:  # of one that has just gone
+    except FileNotFoundError:  # its worker has just stopped
         return False
 
 
-class _Count:
-    """A counter, and what was counted since the last flush, by its label if it has one."""
-
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self._fresh: dict[str, float] = {}
-
-    def add(self, amount: float, label: str = "") -> None:
-        self._fresh[label] = self._fresh.get(label, 0) + amount
-
-    def flush(self) -> None:
-        fresh, self._fresh = self._fresh, {}
-        for label, amount in fresh.items():
-            (self._counter.labels(label) if label else self._counter).inc(amount)
-
-
-class _Spread(Histogram):
-    """A histogram, and what was observed since the last flush."""
-
-    def __init__(
-        self,
-        name: str,
-        about: str,
-        registry: CollectorRegistry,
-        buckets: Sequence[float] = _SECONDS,
-    ) -> None:
-        super().__init__(f"tidings_{name}", about, registry=registry, buckets=buckets)
-        self._counts = [0] * len(self._upper_bounds)
-        self._fresh = 0.0
-
-    def note(self, value: float) -> None:
-        self._counts[bisect_left(self._upper_bounds, value)] += 1
-        self._fresh += value
-
-    def flush(self) -> None:
-        counts, self._counts = self._counts, [0] * len(self._counts)
-        fresh, self._fresh = self._fresh, 0.0
-        for bucket, count in zip(self._buckets, counts, strict=True):
-            if count:
-                bucket.inc(count)
-        if fresh:
-            self._sum.inc(fresh)
-
-
-class _Shown(Collector):
+class _StaticCollector(Collector):
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
 
@@ -291,9 +264,9 @@ class _Shown(Collector):
         return self._families
 
 
-def _one(found: dict[str, float]) -> int:
+def _single(found: dict[str, float]) -> int:
     return round(found.get("", 0))
 
 
-def _whole(found: dict[str, float]) -> dict[str, int]:
+def _by_label(found: dict[str, float]) -> dict[str, int]:
     return {label: round(value) for label, value in found.items() if value}

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from ..brokers.base import Bounds
 from ..core.version import __version__
 from ..errors import ServiceUnavailable
-from ..metrics import CONTENT_TYPE, about_the_build, about_the_log
+from ..metrics import CONTENT_TYPE, build_metric, log_metrics
 from . import forms
 from .credentials import token_from_request
 from .services import current_services
@@ -61,8 +61,8 @@ def metrics() -> Response:
     _authorize()
     hub = current_services().hub
     hub.measure()
-    log = about_the_log(*(_bounds() or (None, None)))
-    text = hub.metrics.text([*log, about_the_build(__version__)])
+    log = log_metrics(*(_bounds() or (None, None)))
+    text = hub.metrics.text([*log, build_metric(__version__)])
     return _no_store(Response(text, content_type=CONTENT_TYPE))
 
 
@@ -84,7 +84,7 @@ def console_state() -> Response:
         "age": settings.history_age,
         "bytes": settings.history_bytes,
     }
-    totals = services.hub.metrics.totals()
+    totals = services.hub.metrics.snapshot()
     return _no_store(
         jsonify(version=__version__, now=time.time(), **totals, log=log, history=history)
     )
