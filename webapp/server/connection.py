@@ -19,7 +19,7 @@ from gunicorn.http.body import ChunkedReader
 from ..errors import RequestTimeout, ServiceUnavailable
 from ..scheduling import yield_to_loop
 from .hangup import HangupWatcher
-from .phase import BODY, CLOSING, HEADER, IDLE, OPENED, RESPONSE, STREAMING_BODY
+from .phase import BODY, CLOSING, HEADER, IDLE, OPENED, STREAMING_BODY
 from .socket_writer import SocketWriter
 
 if TYPE_CHECKING:
@@ -139,7 +139,6 @@ class ClientConnection(SocketWriter):
         """The response begins. If the request's body was not read to its end, the connection is
         closed afterwards, because what is left of the body must not be parsed as a request.
         """
-        self._enter(RESPONSE)
         reader = self._request.body.reader
         chunked = isinstance(reader, ChunkedReader)
         if reader.parser is not None if chunked else reader.length:
@@ -199,10 +198,8 @@ class ClientConnection(SocketWriter):
             self._sock.close()
 
     def _enter(self, phase: Phase) -> None:
-        if self._phase is CLOSING:
-            return
-        self._phase = phase
-        if phase.in_all:
+        if self._phase is not CLOSING:
+            self._phase = phase
             self._deadline = monotonic() + phase.in_all(self._settings)
 
     def _shutdown(self, how: int) -> None:
@@ -246,7 +243,7 @@ class ClientConnection(SocketWriter):
             self._stopping = True  # the response says how many events were published
             return b""
         phase, self._phase = self._phase, CLOSING  # late bytes must not begin a request
-        if phase in {BODY, RESPONSE}:
+        if phase is BODY:
             detail = "The body stopped arriving."
             raise RequestTimeout(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
         self.timeout_reason = "header_timeout"

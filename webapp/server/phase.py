@@ -24,8 +24,8 @@ class Phase:
     name: str
     each_read: Callable[[Settings], float] = _unlimited
     """The time-out of each read."""
-    in_all: Callable[[Settings], float] | None = _unlimited
-    """How long the phase may wait for its client; None: what is left to the phase before."""
+    in_all: Callable[[Settings], float] = _unlimited
+    """How long the phase may wait for its client."""
     between_requests: bool = False
     """Whether the next byte is the first of a request."""
     ends_at_stop: bool = False
@@ -43,7 +43,7 @@ HEADER = Phase(
     in_all=lambda settings: settings.header_timeout,
 )
 BODY = Phase(
-    "the request is being served, and its body may be arriving",
+    "the request is being served: its body may be arriving, or its response may have begun",
     each_read=lambda settings: settings.body_timeout,
     in_all=lambda settings: settings.body_timeout * _BODY_TIMEOUT_FACTOR,
 )
@@ -51,11 +51,6 @@ STREAMING_BODY = Phase(
     "the body is a pipe: it may be silent for hours, and ends when the hub stops",
     each_read=lambda settings: settings.pipe_idle,
     ends_at_stop=True,
-)
-RESPONSE = Phase(
-    "the response has begun",
-    each_read=lambda settings: settings.body_timeout,
-    in_all=None,
 )
 IDLE = Phase(
     "no byte of the next request has arrived; gunicorn's keepalive bounds the wait",
