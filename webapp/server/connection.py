@@ -48,11 +48,11 @@ class ClientConnection(SocketWriter):
     # There may be thousands.
     __slots__ = (
         "_check",
-        "_deadline",
         "_evicted",
         "_last_yield",
         "_linger",
         "_phase",
+        "_phase_began",
         "_pipes",
         "_request",
         "_stopping",
@@ -82,7 +82,7 @@ class ClientConnection(SocketWriter):
         self._stopping = False
         self._last_yield = monotonic()
         self._phase = OPENED
-        self._deadline = self._last_yield + settings.header_timeout
+        self._phase_began = self._last_yield
         self._set_socket_options()
 
     def _set_socket_options(self) -> None:
@@ -115,7 +115,8 @@ class ClientConnection(SocketWriter):
 
     def begin_request(self) -> None:
         """The last response is sent. gunicorn's keepalive bounds the wait for the next request."""
-        self._send_held_header()
+        if self._held_header is not None:
+            self._send_held_header()
         self._enter(IDLE)
         self._check = bool
         self._request = None  # it has a reference to this connection: no cycle for the collector
@@ -143,7 +144,8 @@ class ClientConnection(SocketWriter):
         chunked = isinstance(reader, ChunkedReader)
         if reader.parser is not None if chunked else reader.length:
             self.answer_last()
-        self._hold_header()
+        if self._plain:
+            self._held_header = b""
 
     def answer_last(self) -> None:
         """Close after this response, which says so."""
@@ -200,7 +202,7 @@ class ClientConnection(SocketWriter):
     def _enter(self, phase: Phase) -> None:
         if self._phase is not CLOSING:
             self._phase = phase
-            self._deadline = monotonic() + phase.in_all(self._settings)
+            self._phase_began = monotonic()
 
     def _shutdown(self, how: int) -> None:
         try:
@@ -231,7 +233,7 @@ class ClientConnection(SocketWriter):
             detail = "The hub has no files left, and this pipe was silent for the longest time."
             remedy = "Send what follows the last published line through a new one."
             raise ServiceUnavailable(detail, remedy, reason="connections")
-        if self.cut_by_server:
+        if self._stopping and phase is STREAMING_BODY:
             return b""
         if data and phase.between_requests:
             self._enter(HEADER)
@@ -271,8 +273,11 @@ class ClientConnection(SocketWriter):
         return data
 
     def _await_bytes(self, size: int) -> bytes:
-        ends = min(monotonic() + self._phase.each_read(self._settings), self._deadline)
-        if self._phase is STREAMING_BODY:
+        phase, settings = self._phase, self._settings
+        ends = min(
+            monotonic() + phase.each_read(settings), self._phase_began + phase.in_all(settings)
+        )
+        if phase is STREAMING_BODY:
             while ends - monotonic() > _CHECK_INTERVAL_S:
                 try:
                     return self._wait(size, _CHECK_INTERVAL_S)

@@ -73,11 +73,6 @@ class SocketWriter:
         # The class's function: a bound method would be one more object for each subscriber.
         return self._chunked, type(self._raw).send if self._plain else never_sends, self._raw
 
-    def _hold_header(self) -> None:
-        """Send the next write, which is a response's header, together with the one after it."""
-        if self._plain:
-            self._held_header = b""
-
     def _send_held_header(self) -> None:
         """Send the header of a response that had no body."""
         header, self._held_header = self._held_header, None
