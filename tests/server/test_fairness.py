@@ -70,6 +70,9 @@ def _long(url: str, serve: Callable[..., Server]) -> Server:
     for start in range(0, EVENTS, 1000):
         batch = [{"topic": "t", "data": str(n)} for n in range(start, start + 1000)]
         hub.http.post("/events", json=batch, headers=TOKEN).raise_for_status()
+    with hub.listen(topic="t", last=1) as reader:
+        while reader.take(1) != [str(EVENTS - 1)]:
+            pass  # it has not followed all of them yet
     return hub
 
 
