@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.hub import make_hub
+from support.project import ROOT
 from support.server import Server, serving
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ pytest_plugins = ["support.browser"]
 # Hypothesis takes a process that was put aside for one that is slow.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+MARKS = {"bench": "stress", "brokers": "slow", "fuzz": "slow", "stress": "stress"}
+"""The mark of each test in a folder below this one."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of some folders, and those that use Chromium as `browser`."""
+    for item in items:
+        if mark := MARKS.get(item.path.relative_to(ROOT / "tests").parts[0]):
+            item.add_marker(mark)
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
 
 
 @pytest.fixture(name="serve", scope="session")

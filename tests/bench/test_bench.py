@@ -7,15 +7,11 @@ import sys
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-import pytest
-
 from support.programs import need
 from support.project import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = pytest.mark.stress
 
 
 def bench(runs: str, *arguments: str) -> dict[str, list[str]]:

@@ -13,8 +13,6 @@ from webapp.errors import Conflict
 if TYPE_CHECKING:
     from support.broker_process import Connect
 
-pytestmark = pytest.mark.slow
-
 
 def test_what_was_appended_is_followed_in_order_from_any_place(connect: Connect) -> None:
     log = connect()

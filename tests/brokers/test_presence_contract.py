@@ -17,8 +17,6 @@ from webapp.errors import ServiceUnavailable
 if TYPE_CHECKING:
     from support.broker_process import Connect
 
-pytestmark = pytest.mark.slow
-
 LEASE = 1.5  # seconds
 
 

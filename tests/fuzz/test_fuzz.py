@@ -7,11 +7,7 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from support.project import ROOT, environment
-
-pytestmark = pytest.mark.slow
 
 
 def test_the_fuzzers_find_nothing_at_first() -> None:

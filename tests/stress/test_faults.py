@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from support.server import Server
 
-pytestmark = pytest.mark.stress
-
 SECONDS = float(os.environ.get("TIDINGS_FIRE", "3"))
 READERS, PUBLISHERS, WORKERS = 200, 4, 4
 TOPIC = "fire"

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from webapp.core.events import Event
     from webapp.hub.hub import Hub
 
-pytestmark = pytest.mark.stress
-
 AT_ONCE = 200  # connects under way, fewer than a backlog
 SMALL = 4096  # bytes of a receive buffer that is soon full
 MANY = 2000

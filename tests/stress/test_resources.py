@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
-import pytest
 
 from support.load import publish_numbers
 from support.processes import memory
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
     from support.server import Server
     from support.stream import Stream
-
-pytestmark = pytest.mark.stress
 
 COUNT = int(os.environ.get("TIDINGS_WAVE", "200"))
 PUBLISHERS = max(4, COUNT // 25)

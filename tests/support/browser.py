@@ -1,4 +1,4 @@
-"""Chromium for the tests, and the mark of those that need it."""
+"""Fixtures of tests in a browser: Chromium, and a page in it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,6 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use Chromium as `browser`."""
-    for item in items:
-        if "chromium" in getattr(item, "fixturenames", ()):
-            item.add_marker("browser")
 
 
 @pytest.fixture(name="chromium", scope="module")

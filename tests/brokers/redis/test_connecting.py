@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     Connect = Callable[..., Remote]
     Run = Callable[..., LogServer]
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_server_that_takes_no_writes_can_be_read(server: LogServer, connect: Connect) -> None:
     log = connect(server.url)

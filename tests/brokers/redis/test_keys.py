@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from support.broker_process import Connect
 
-pytestmark = pytest.mark.slow
-
 LOG, IDS, QUEUE = "{tidings}:log", "{tidings}:ids", "{tidings}:queue"
 PAGE = 64 << 10  # bytes
 

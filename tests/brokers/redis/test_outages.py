@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     Connect = Callable[..., Remote]
     Run = Callable[..., LogServer]
 
-pytestmark = pytest.mark.slow
-
 
 def test_killed_connections_lose_nothing(server: LogServer, connect: Connect) -> None:
     log = connect(server.url)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     Connect = Callable[..., Remote]
     Run = Callable[..., LogServer]
 
-pytestmark = pytest.mark.slow
-
 
 def test_all_processes_see_one_order(server: LogServer, connect: Connect) -> None:
     logs = [connect(server.url) for _ in range(3)]

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     Connect = Callable[..., Remote]
     Run = Callable[..., LogServer]
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_follower_that_was_overtaken_is_told(
     server: LogServer, network: Network, connect: Connect

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., Remote]
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_file_that_was_removed_is_begun_anew(connect: Connect, path: Path) -> None:
     here, there = connect(), connect()

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., Remote]
 
-pytestmark = pytest.mark.slow
-
 
 @contextmanager
 def no_other_thread() -> Iterator[None]:

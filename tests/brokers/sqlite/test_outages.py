@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., Remote]
 
-pytestmark = pytest.mark.slow
-
 
 def fill_disk(log: Remote, part: list[Draft]) -> int:
     """Publish until the disk is full; return how many were answered."""

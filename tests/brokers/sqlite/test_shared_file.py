@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., Remote]
 
-pytestmark = pytest.mark.slow
-
 
 def test_processes_that_open_a_new_file_at_once_share_it(connect: Connect, path: Path) -> None:
     logs = [connect() for _ in range(4)]

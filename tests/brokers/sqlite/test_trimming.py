@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., Remote]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize(
     "limits", [{"HISTORY_EVENTS": 500}, {"HISTORY_BYTES": 100_000}, {"HISTORY_AGE": "2s"}]

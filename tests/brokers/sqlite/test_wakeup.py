@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., Remote]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("folder", ["short", "/".join(["long" * 10] * 5)])
 def test_another_process_is_woken_and_need_not_look(
