@@ -80,11 +80,11 @@ def test_the_start_up_line_says_where_to_look_and_what_is_open(hub: Server) -> N
     line = next(line for line in hub.log.splitlines() if "Tidings is at" in line)
     assert f"http://127.0.0.1:{hub.port}" in line
     assert "everybody on this machine may read and publish" in line
-    assert "the demo counts" in line
+    assert "the demo publishes" in line
 
 
 def test_any_setting_turns_the_demo_off(server: Server) -> None:
-    assert "the demo counts" not in server.log
+    assert "the demo publishes" not in server.log
 
 
 def test_curl_publishes_to_every_curl(server: Server) -> None:

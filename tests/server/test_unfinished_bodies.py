@@ -50,3 +50,24 @@ def test_one_publisher_leaves_room_for_others(serve: Callable[..., Server], kind
         assert answer.startswith(b"HTTP/1.1 429 ")
         assert large_body(hub, "other") == 200
     until(lambda: large_body(hub, "greedy") == 200, "room again")
+
+
+def test_many_large_bodies_at_once_are_refused_and_small_ones_are_not(
+    serve: Callable[..., Server],
+) -> None:
+    bounds = {"TIDINGS_MAX_BODY_BYTES": str(LIMIT), "TIDINGS_MAX_EVENT_BYTES": str(LIMIT)}
+    hub = serve(TIDINGS_JWT_KEY=KEY, **bounds)
+    head = f"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LIMIT}\r\n"
+    with ExitStack() as stack:
+        clients = []
+        for number in range(90):  # three of each publisher
+            client = socket.create_connection((hub.host, hub.port), timeout=PATIENCE)
+            clients.append(stack.enter_context(client))
+            sender = f"Authorization: Bearer {token(str(number // 3))}\r\n\r\n"
+            with suppress(OSError):  # it may be refused before all is sent
+                client.sendall((head + sender).encode() + b"x" * (LIMIT - 1000))
+        refused, _, _ = select.select(clients, [], [], PATIENCE)
+        assert refused[0].recv(1000).startswith(b"HTTP/1.1 503 ")
+        headers = {"Authorization": f"Bearer {token('small')}"}
+        assert hub.http.post("/events", content=b"small", headers=headers).status_code == 200
+    until(lambda: large_body(hub, "other") == 200, "room again")
