@@ -57,12 +57,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     templates = Path(__file__).parent.parent / "templates"
     app = HubFlask(__name__, template_folder=str(templates))
     hub = Hub(connect(settings), settings, _max_subscribers(settings))
-    authorizer = Authorizer(settings)
-    if settings.auth_enabled:
-        _add_presence(hub, authorizer)
+    service = _presence(hub) if settings.auth_enabled else None
+    authorizer = Authorizer(settings, service.is_revoked) if service else Authorizer(settings)
     if settings.demo:
-        hub.observers.append(Demo(hub))
-    app.extensions["tidings"] = Services(hub, authorizer, hub.presence)
+        hub.observers.append(Demo(hub.publish))
+    app.extensions["tidings"] = Services(hub, authorizer, service)
     if settings.trusted_proxies:
         app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     # Redirects would be HTML pages.
@@ -108,12 +107,12 @@ def _check_sockets(settings: Settings, sleep: Callable[[float], None]) -> None:
         end_at_once(error)
 
 
-def _add_presence(hub: Hub, authorizer: Authorizer) -> None:
-    """List the subscribers for clients whose token grants it, and let them be disconnected."""
-    settings = hub.settings
-    hub.presence = Presence(hub, connect_presence(settings, hub.broker), settings.presence_lease)
-    hub.observers.append(hub.presence)
-    authorizer.is_revoked = hub.presence.is_revoked
+def _presence(hub: Hub) -> Presence:
+    """Return what lists the hub's subscribers, and disconnects them on request."""
+    store = connect_presence(hub.settings, hub.broker)
+    service = Presence(hub, store, hub.settings.presence_lease)
+    hub.observers.append(service)
+    return service
 
 
 def _max_subscribers(settings: Settings) -> int:

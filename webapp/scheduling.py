@@ -1,4 +1,4 @@
-"""Hand the loop over now and then: work on thousands must not hold it."""
+"""When to yield to the event loop: work on many items must let everything else run."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SLICE = 0.002  # seconds that a piece of work keeps the loop for itself
-_STRIDE = 64  # readers between two looks at the clock: half a millisecond
-_LONGEST_REST_S = 0.05  # the machine may have stood still meanwhile
-_SOON = 1e-9  # seconds: over by the time that the loop has looked at its sockets
+_SLICE_S = 0.002  # that a piece of work runs before it yields
+_CHUNK_ITEMS = 64  # subscribers written to between two looks at the clock: half a millisecond
+_LONGEST_PAUSE_S = 0.05  # of background work: the machine may have stood still
+_SOON_S = 1e-9  # over by the time that the loop has looked for I/O; `sleep(0)` returns before that
 
 
 def yield_to_loop() -> None:
-    """Let all others have their turn, those too whose sockets became ready meanwhile.
+    """Let all others run, and those too whose sockets have become ready.
 
     `gevent.sleep(0)` is not enough: the loop runs fifty rounds of such sleepers before it looks
-    at a socket again, a tenth of a second where each round takes its slice of time.
+    for I/O again, which is a tenth of a second where each round takes its slice of time.
     """
-    gevent.sleep(_SOON)
+    gevent.sleep(_SOON_S)
 
 
-def rest(seconds: float) -> None:
-    """Do nothing for a while."""
+def sleep(seconds: float) -> None:
+    """Let others run for some seconds."""
     gevent.sleep(seconds)
 
 
 class TimeSlice:
-    """The pace of one piece of work."""
+    """The slices of time of one piece of work."""
 
     def __init__(self) -> None:
         self._since = monotonic()
@@ -45,9 +45,9 @@ class TimeSlice:
         return self._worked + monotonic() - self._since
 
     def checkpoint(self) -> None:
-        """Let others run if a slice of time has passed."""
+        """Yield to the loop if the slice is over."""
         worked = monotonic() - self._since
-        if worked > _SLICE:
+        if worked > _SLICE_S:
             self._worked += worked
             self._pause(worked)
             self._since = monotonic()
@@ -56,23 +56,25 @@ class TimeSlice:
         yield_to_loop()
 
     def chunks(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Yield all items, some at a time, for work that is less than a look at the clock."""
-        for start in range(0, len(items), _STRIDE):
-            yield items[start : start + _STRIDE]
+        """Yield all items, some at a time, with a checkpoint after each chunk. For work on an item
+        that costs less than a checkpoint.
+        """
+        for start in range(0, len(items), _CHUNK_ITEMS):
+            yield items[start : start + _CHUNK_ITEMS]
             self.checkpoint()
 
 
 class BackgroundSlice(TimeSlice):
-    """The pace of work that can wait: it leaves half of the time to others."""
+    """The slices of work that can wait: it leaves half of the time to others."""
 
     def _pause(self, worked: float) -> None:
-        gevent.sleep(min(worked, _LONGEST_REST_S))
+        gevent.sleep(min(worked, _LONGEST_PAUSE_S))
 
 
 def cooperative(items: Iterable[T], pace: TimeSlice | None = None) -> Iterator[T]:
-    """Yield all items, and let others run now and then.
+    """Yield all items, with a checkpoint after each.
 
-    :param pace: of the work that this is a part of; None: it is one by itself.
+    :param pace: of the work that this is a part of; None: it is a piece of work by itself.
     """
     pace = pace or TimeSlice()
     for item in items:

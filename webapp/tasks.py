@@ -1,8 +1,8 @@
-"""What a task leaves out that lives as long as the worker: no input may end it.
+"""Tasks that run as long as the worker: no input may end one.
 
-An item that makes it fail (an event, a notice, a row, a socket) is counted and left out, and the
-task goes on with the next. The log has a line for the first of a task and a kind of error in each
-minute, which names the line of code and holds nothing that a client wrote.
+An item (an event, a notice, a row, a socket) with which a task fails is counted and left out, and
+the task goes on with the next. In each minute the first failure of a task with a kind of error is
+logged. The line names the place in the code and holds nothing that a client sent.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from .backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
 logger = logging.getLogger(__name__)
 
-_QUIET_S = 60.0  # between two lines about the same
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0  # before a task that failed begins anew
-_HEALTHY_S = 10.0  # after which a failure counts as the first
+_LOG_INTERVAL_S = 60.0  # between two lines about the same
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0  # before a task that failed begins again
+_HEALTHY_S = 10.0  # a task that ran for longer has not failed in a row
 
 TASKS = (
     "accept",
@@ -41,37 +43,37 @@ TASKS = (
     "trim",
     "wake",
 )
-"""What tasks are called here."""
+"""The names of all tasks."""
 
-_uncounted = Counter[str]()  # since the last look, by task
-_logged: dict[tuple[str, str], float] = {}  # when, by task and kind of error
+_uncounted = Counter[str]()  # items left out since the last look, by task
+_logged: dict[tuple[str, str], float] = {}  # when a line was written, by task and kind of error
 
 
 def skip(task: str, error: BaseException) -> None:
     """Count an item that a task leaves out because of an error, and log it once a minute.
 
-    :param task: one of a few names, which is the label of the metric.
+    :param task: one of `TASKS`, the label of the metric.
     """
     _uncounted[task] += 1
     kind, now = type(error).__name__, monotonic()
-    if now - _logged.get((task, kind), -_QUIET_S) >= _QUIET_S:
+    if now - _logged.get((task, kind), -_LOG_INTERVAL_S) >= _LOG_INTERVAL_S:
         _logged[task, kind] = now
         logger.error("%s: what could not be handled is left out: %s%s", task, kind, _where(error))
         logger.debug("%s: this was the error", task, exc_info=error)
 
 
 def uncounted() -> list[tuple[str, int]]:
-    """Return the tasks that left items out since the last call, and how many."""
+    """Return which tasks left out items since the last call, and how many."""
     found = list(_uncounted.items())
     _uncounted.clear()
     return found
 
 
 class Skipping:
-    """A context in which an error leaves out what its block was to do, and nothing else. It holds
-    no state, so that one object serves all.
+    """A context that skips the rest of its block after an error. It holds no state, so one object
+    serves all.
 
-    :param task: as `skip` has it.
+    :param task: as in `skip`.
     """
 
     __slots__ = ("_task",)
@@ -92,37 +94,39 @@ class Skipping:
 
 
 def lasting(
-    task: str, run: Callable[[], None], most: float = float("inf")
+    task: str, run: Callable[[], None], max_failures: float = float("inf")
 ) -> gevent.Greenlet[[], None]:
-    """Start a task that lasts until it returns; where it fails, that is counted, and it begins
-    anew after a pause.
+    """Start a task that ends when it returns. When it fails it begins again after a pause.
 
-    :param run: a loop whose items are guarded by themselves: this is for what nobody thought of.
-    :param most: failures in a row with which it is given up, and the last error is raised.
+    :param run: a loop that handles errors of its items itself; this is for all other errors.
+    :param max_failures: in a row, after which the last error is raised.
     """
-    return gevent.spawn(partial(_last, task, run, most))
+    return gevent.spawn(partial(_run, task, run, max_failures))
 
 
-def _last(task: str, run: Callable[[], None], most: float) -> None:
-    failures = 0
+def _run(task: str, run: Callable[[], None], max_failures: float) -> None:
+    backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
     while True:
         began = monotonic()
         try:
             run()
         except Exception as error:
             skip(task, error)
-            failures = 1 if monotonic() - began > _HEALTHY_S else failures + 1
-            if failures >= most:
+            if monotonic() - began > _HEALTHY_S:
+                backoff.reset()
+            pause = backoff.next()
+            if backoff.failures >= max_failures:
                 raise
-            gevent.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(failures, 10)))
+            gevent.sleep(pause)
         else:
             return
 
 
 def _where(error: BaseException) -> str:
-    call = error.__traceback__
-    if call is None:
+    traceback = error.__traceback__
+    if traceback is None:
         return ""
-    while call.tb_next:
-        call = call.tb_next
-    return f" ({call.tb_frame.f_code.co_filename.rpartition('/')[2]}:{call.tb_lineno})"
+    while traceback.tb_next:
+        traceback = traceback.tb_next
+    file = traceback.tb_frame.f_code.co_filename.rpartition("/")[2]
+    return f" ({file}:{traceback.tb_lineno})"

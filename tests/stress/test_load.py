@@ -300,7 +300,7 @@ def test_a_worker_looks_for_old_garbage_only_while_few_are_connected(
 def test_work_in_time_slices_lets_ready_sockets_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webapp.scheduling._SLICE", -1)
+    monkeypatch.setattr("webapp.scheduling._SLICE_S", -1)
     ours, theirs = gevent.socket.socketpair()
     pace, heard = TimeSlice(), []
 

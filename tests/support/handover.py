@@ -18,6 +18,7 @@ import pytest
 from gevent.socket import socketpair
 
 from webapp.auth.authorizer import Grant
+from webapp.core import sse
 from webapp.core.events import Draft, EventId
 from webapp.core.sse import Payload
 from webapp.hub.history import Start
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from webapp.hub.hub import Hub
 
 ALL = 1 << 16
+_HEARTBEAT = Payload(sse.HEARTBEAT)
 PLENTY = 1000  # rounds in which all must come to rest, and more events than a search publishes
 FRAME = re.compile(
     rb":\n|(?:retry: \d+\n)?(?:event: (hub\.\w+)\n)?(?:id: (\d+-\d+)\n)?data: (.*)\n\n"
@@ -181,7 +183,7 @@ class Reader:
         self.torn = len(body) > self._parsed
         if self.stream.over:
             assert (self.names[-1], self.torn) == (b"hub.bye", False)
-            assert self._events == self.stream.subscription.sent
+            assert self._events == self.stream.subscription.events_sent
         return True
 
     def _opened(self, data: str) -> str:
@@ -222,8 +224,8 @@ def publish(hub: Hub, readers: list[Reader], *drafts: Draft) -> list[Event]:
 
 
 def beat(hub: Hub) -> None:
-    for subscription in list(hub._members):
-        subscription.beat()
+    for subscription in list(hub._subscribers):
+        hub.dispatcher.write(subscription.feed, subscription, _HEARTBEAT)
 
 
 def come_to_rest(readers: list[Reader], *, come_back: bool = False) -> None:

@@ -41,20 +41,20 @@ from webapp.hub.hub import Hub
 
 if TYPE_CHECKING:
     from webapp.core.sse import ServerSentEvent
-    from webapp.hub.subscriber import Subscriber
+    from webapp.hub.stream import Stream
 
 
 def make_hub(broker: MemoryBroker | None = None, **options: Any) -> Hub:
     chosen = Settings(**options)
     limits = (chosen.history_events, chosen.history_bytes, chosen.history_age)
-    return Hub(broker or MemoryBroker(*limits), chosen, max_readers=0)
+    return Hub(broker or MemoryBroker(*limits), chosen, max_subscribers=0)
 
 
 def publish(hub: Hub, *data: str, topic: str = "t", private: bool = False) -> list[Event]:
     return hub.publish([Draft(topics=(topic,), data=d, private=private) for d in data])
 
 
-def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Subscriber:
+def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Stream:
     grant = Grant(subscribe=frozenset({granted} if granted else ()))
     return hub.subscribe(frozenset(topics or ("t",)), grant, Start(**start))
 
@@ -62,7 +62,7 @@ def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Subscr
 class Reader:
     """A greenlet that reads a subscription the generator way."""
 
-    def __init__(self, subscription: Subscriber) -> None:
+    def __init__(self, subscription: Stream) -> None:
         self.subscription = subscription
         self.raw: list[bytes] = []
         self.task = gevent.spawn(self._run)

@@ -30,7 +30,7 @@ class Turns:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        monkeypatch.setattr(scheduling, "_SLICE", -1)
+        monkeypatch.setattr(scheduling, "_SLICE_S", -1)
         monkeypatch.setattr(scheduling, "yield_to_loop", self._give_way)
 
     def _give_way(self) -> None:

@@ -85,7 +85,9 @@ ANONYMOUS = Grant()
 class Authorizer:
     """Turns tokens into grants."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, is_revoked: Callable[[Grant], bool] = lambda _: False
+    ) -> None:
         accepted = settings.jwt_algorithm
         self._publisher_keys = load_keys(settings.publisher_keys, accepted)
         self._subscriber_keys = load_keys(settings.subscriber_keys, accepted)
@@ -97,8 +99,7 @@ class Authorizer:
         self._issuer = settings.jwt_issuer
         self._max_age = settings.max_token_age
         self._warned = False
-        self.is_revoked: Callable[[Grant], bool] = lambda _: False
-        """Whether a token was revoked; set by presence."""
+        self._is_revoked = is_revoked
 
     def subscribe(self, token: str | None) -> Grant:
         """Return the grant of a subscriber.
@@ -190,7 +191,7 @@ class Authorizer:
             detail = "A token is needed, and the request has none."
             raise Unauthorized(detail, _SEND_ONE)
         grant = self._verified(token, keys)
-        if self.is_revoked(grant):
+        if self._is_revoked(grant):
             detail = "The token was revoked."
             raise Unauthorized(detail, "Ask its issuer for a new one.")
         self._warn_of_long_life(grant)

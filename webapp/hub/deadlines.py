@@ -1,43 +1,44 @@
-"""How long a stream may last."""
+"""When a stream has to end because of its age or its token."""
 
 from __future__ import annotations
 
-import random
 import time
 
+from ..backoff import jitter
+
 _NEVER = float("inf")
-_NOTICE = 60  # seconds before a token's end
+_WARNING_S = 60  # before a token expires
 
 
 class Deadlines:
-    """The end of one stream: that of its age or that of its token; all moments are monotonic.
+    """The end of one stream. All times are monotonic.
 
-    :param max_age: in seconds, jittered 80 to 100 %; 0: for ever.
-    :param expires: Unix seconds at which the token ends; None: never.
+    :param max_age: seconds, of which a random 80 to 100 % count; 0: no end.
+    :param expires: Unix seconds at which the token expires; None: never.
     """
 
-    __slots__ = ("_end", "_expires", "due")
+    __slots__ = ("_end", "_expires", "next_check")
 
     def __init__(self, max_age: float, expires: float | None) -> None:
         now = time.monotonic()
         self._expires = expires
-        self._end = now + max_age * random.uniform(0.8, 1) if max_age else _NEVER  # noqa: S311 - no secret
-        self.due = self._end
-        """When something of it is to be said."""
+        self._end = now + max_age * jitter(0.8, 1) if max_age else _NEVER
+        self.next_check = self._end
+        """Nothing has to be done before this time."""
         if expires is not None:
             left = expires - time.time()
             self._end = min(self._end, now + left)
-            self.due = min(self._end, now + left - _NOTICE)
+            self.next_check = min(self._end, now + left - _WARNING_S)
 
-    def ends_soon(self, now: float) -> bool:
-        """Whether the token is about to end; said once."""
-        soon = self.due <= now and self.due < self._end
-        if soon:
-            self.due = self._end
-        return soon
+    def warn_now(self, now: float) -> bool:
+        """Whether the client has to be warned that its token expires; true once."""
+        due = self.next_check <= now and self.next_check < self._end
+        if due:
+            self.next_check = self._end
+        return due
 
-    def over(self, now: float) -> str | None:
-        """Return why the stream is to end, if it is."""
+    def end_reason(self, now: float) -> str | None:
+        """Return why the stream has to end: `token_expired` or `max_age`. None: it has not to."""
         if now < self._end:
             return None
         expired = self._expires is not None and time.time() >= self._expires

@@ -1,4 +1,6 @@
-"""The tutorial's counter: `Event 0`, `Event 1`, … once a second, while somebody listens."""
+"""The tutorial's demo: it publishes `Event 0`, `Event 1`, … once a second, while anybody subscribes
+to the default topic.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +12,48 @@ import gevent
 from ..core.events import Draft
 from ..core.topics import DEFAULT_TOPIC, covers
 from ..tasks import Skipping
+from .observer import Observer
 
 if TYPE_CHECKING:
-    from .hub import Hub
+    from collections.abc import Callable, Sequence
+
     from .subscriber import Subscriber
 
-
 _SKIPPING = Skipping("demo")
+_INTERVAL_S = 1
 
 
-class Demo:
-    """An observer of the hub that counts while the default topic has listeners."""
+class Demo(Observer):
+    """Publishes while the default topic has subscribers.
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._listeners = 0
-        self._counting: gevent.Greenlet[[], None] | None = None
+    :param publish: puts events into the event log.
+    """
 
-    def __call__(self, subscriber: Subscriber, opened: bool) -> None:  # noqa: FBT001 - an observer
-        """Start with the first listener, stop with the last."""
-        if not covers(subscriber.feed.selectors, (DEFAULT_TOPIC,)):
+    def __init__(self, publish: Callable[[Sequence[Draft]], object]) -> None:
+        self._publish = publish
+        self._subscribers = 0
+        self._task: gevent.Greenlet[[], None] | None = None
+
+    def opened(self, subscriber: Subscriber) -> None:
+        """Start with the first subscriber."""
+        self._count(subscriber, 1)
+
+    def closed(self, subscriber: Subscriber) -> None:
+        """Stop with the last subscriber."""
+        self._count(subscriber, -1)
+
+    def _count(self, subscriber: Subscriber, change: int) -> None:
+        if not covers(subscriber.selectors, (DEFAULT_TOPIC,)):
             return
-        self._listeners += 1 if opened else -1
-        if self._counting is None and self._listeners:
-            self._counting = gevent.spawn(self._count)
-        elif self._counting and not self._listeners:
-            self._counting.kill(block=False)
-            self._counting = None
+        self._subscribers += change
+        if self._task is None and self._subscribers:
+            self._task = gevent.spawn(self._run)
+        elif self._task and not self._subscribers:
+            self._task.kill(block=False)
+            self._task = None
 
-    def _count(self) -> None:
+    def _run(self) -> None:
         for number in count():
             with _SKIPPING:
-                self._hub.publish([Draft(topics=(DEFAULT_TOPIC,), data=f"Event {number}")])
-            gevent.sleep(1)
+                self._publish([Draft(topics=(DEFAULT_TOPIC,), data=f"Event {number}")])
+            gevent.sleep(_INTERVAL_S)

@@ -1,4 +1,15 @@
-"""Follow the log, and hand what comes to the readers that are parked at its head."""
+"""Follows the event log, and writes new events to the parked subscribers.
+
+Why no event is lost or sent twice while subscribers park and wake up:
+
+1. A stream parks at the moment at which it found nothing after its cursor (see `stream`). Its
+   cursor is then at the head of the window, so it lies at or after the end of every batch whose
+   delivery has begun by then.
+2. A subscriber is sent only those events of a batch that lie after its cursor.
+3. Its cursor is moved before its socket is written to. Whatever becomes of the write, nobody sends
+   these events again: the stream itself sends the bytes that did not fit.
+4. A subscriber that is not parked reads the batch itself, from its cursor on.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +18,42 @@ from collections import defaultdict, deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import gevent
 from gevent.event import Event as Signal
 
 from ..brokers.base import Gap
 from ..core import sse
-from ..core.events import Event, EventId
 from ..core.sse import Payload
-from ..core.window import Window
-from ..scheduling import TimeSlice
+from ..scheduling import TimeSlice, sleep
 from ..tasks import skip
 from .late_feeds import LateFeeds
-from .seat import deliver
+from .subscriber import deliver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..brokers.base import Broker
+    from ..core.events import Event, EventId
+    from ..core.window import Window
     from ..metrics import Metrics
     from .feeds import Feed, FeedIndex
     from .subscriber import Subscriber
 
 logger = logging.getLogger(__name__)
 
-_BATCH_BYTES = 64 << 10  # what the dispatcher joins at once
-_SHORT = 0.001  # seconds: a pass to a few readers
-_GATHERING = 0.025  # seconds at most between two longer ones, and thrice what the first took
-_POURING = 0.1  # the same, while events come without a pause
-_PAUSE = 0.003  # seconds that make one
-_FEW = 2  # pauses in which something came, that are no burst yet
-_ANNOUNCED, _ANNOUNCED_BYTES = 10_000, 8 << 20  # for readers that are busy with older events
-_ANNOUNCED_AT_ONCE_BYTES = 64 << 10  # handed over together
-REFRESH_FRACTION = 1 / 4  # of the window, and of the age that the log keeps
+_BATCH_BYTES = 64 << 10  # delivered together
+_SHORT_PASS_S = 0.001  # delivery to a few subscribers; a longer one is followed by a pause
+_PAUSE_FACTOR = 3  # times as long as the pass took
+_LONGEST_PAUSE_S = 0.025
+_HEARTBEAT = Payload(sse.HEARTBEAT)
+REFRESH_FRACTION = 1 / 4
+"""Cursors are refreshed when this fraction of the window was replaced, or of its age has passed."""
 
 
 class Dispatcher:
-    """What the readers of one process have in common: the window, and their feeds.
+    """Writes to the parked subscribers of one process.
 
-    :param members: all readers whose streams are open.
+    :param window: the newest events of the log; `follow` fills it.
+    :param subscribers: all whose streams are open.
     """
 
     def __init__(
@@ -52,132 +61,127 @@ class Dispatcher:
         broker: Broker,
         window: Window,
         feeds: FeedIndex,
-        members: Iterable[Subscriber],
+        subscribers: Iterable[Subscriber],
         metrics: Metrics,
     ) -> None:
         self.window = window
-        self.feeds = feeds
         self.dispatched_up_to = window.head
-        """All up to here was handed to the readers that were parked."""
+        """Every event up to here was delivered to the subscribers that were parked."""
         self.stale_before = window.head
-        """A reader whose newest id is older than this place is given a fresh one."""
-        self.transient = Window(EventId(0, 0), _ANNOUNCED, _ANNOUNCED_BYTES)
-        """The newest events that are in no log."""
+        """A subscriber whose newest id lies before this position is sent a newer one."""
         self._broker = broker
-        self._members = members
+        self._feeds = feeds
+        self._subscribers = subscribers
         self._metrics = metrics
         self.late = LateFeeds(window, feeds, self)
-        self._arrived, self._passed = Signal(), Signal()
-        self._arrivals: deque[tuple[EventId, float]] = deque()  # up to which place, and when
+        self._events_arrived, self._batch_sent = Signal(), Signal()
+        self._arrival_times: deque[tuple[EventId, float]] = deque()  # of events up to a position
+        self._pass_ended = self._pass_seconds = 0.0
+        self._replaced = 0.0  # the fraction of the window that is newer than the last refresh
+
+    def prefill(self, floor: EventId, events: Sequence[Event]) -> None:
+        """Begin after some events that are in the log already.
+
+        :param floor: the position before the first of them.
+        """
+        self.window.clear(floor)
+        self.window.append(events)
+        self.window.trim()
+        self.dispatched_up_to = self.stale_before = self.window.head
+
+    # Following the event log
 
     def follow(self) -> None:
-        """Read the log into the window, until the log is closed."""
+        """Read new events into the window, until the log is closed."""
         for found in self._broker.follow(self.window.head):
             if isinstance(found, Gap):
                 while self.dispatched_up_to < self.window.head:
-                    self._await_pass()
-                self._skip(found)
+                    self._await_batch()
+                self._jump_gap(found)
                 continue
             self.window.append(found)
-            self._arrivals.append((self.window.head, monotonic()))
-            self._arrived.set()
-            # The window never drops what a parked reader has not been sent.
+            self._arrival_times.append((self.window.head, monotonic()))
+            self._events_arrived.set()
+            # The window never drops what a parked subscriber has not been sent.
             self.window.trim(self.dispatched_up_to)
             while self.window.over_limit:
-                self._await_pass()
+                self._await_batch()
                 self.window.trim(self.dispatched_up_to)
 
-    def _await_pass(self) -> None:
-        self._passed.clear()
-        self._passed.wait()
+    def _await_batch(self) -> None:
+        self._batch_sent.clear()
+        self._batch_sent.wait()
 
-    def _skip(self, gap: Gap) -> None:
-        """Go on after a gap in the log, and let every reader know."""
-        logger.error("the log has a gap (%s): readers go on after %s", gap.reason, gap.position)
+    def _jump_gap(self, gap: Gap) -> None:
+        """Go on after a gap in the event log, and tell every subscriber."""
+        message = "the event log has a gap (%s): subscribers go on after %s"
+        logger.error(message, gap.reason, gap.position)
         with self.late.step:
             self.late.clear()
             self.window.clear(gap.position)
-            self._arrivals.clear()
+            self._arrival_times.clear()
             self.dispatched_up_to = self.stale_before = gap.position
-            for subscriber in self._members:
-                subscriber.lose(gap)
+            for feed in self._feeds:
+                feed.forget_unmatched()
+            for subscriber in self._subscribers:
+                subscriber.notify_gap(gap)
+
+    # Delivering batches
 
     def dispatch(self) -> None:
-        """Hand what has arrived to the readers, for ever."""
-        fresh = 0.0  # the part of the window that was filled anew since the last renewal
-        ended = spent = 0.0
+        """Deliver what arrives; never returns."""
         while True:
-            # Looked at before it waits, too: it may begin anew after an error.
+            # Checked before it waits, too: after an error this begins again.
             while self.dispatched_up_to < self.window.head:
-                batch = self._batch() if spent < _SHORT else self._gathered(ended, 3 * spent)
-                began = monotonic()
-                try:
-                    self._send(batch)
-                except Exception as error:  # noqa: BLE001 - no event may end the dispatcher
-                    skip("dispatch", error)
-                    self.leave_to_readers(list(self.feeds), batch[-1].position)
-                self.dispatched_up_to = batch[-1].position
-                self._passed.set()
-                ended = monotonic()
-                spent = ended - began
-                while self._arrivals and self._arrivals[0][0] <= self.dispatched_up_to:
-                    self._metrics.fanout_done(ended - self._arrivals.popleft()[1])
-                fresh += self.window.fraction_of(batch)
-                if fresh >= REFRESH_FRACTION:
-                    self.renew()
-                    fresh = 0.0
-            self._arrived.wait()
-            self._arrived.clear()
+                self._pause()
+                batch = self._next_batch()
+                self._deliver_batch(batch)
+                self._record_latency()
+                self._refresh_when_due(batch)
+            self._events_arrived.wait()
+            self._events_arrived.clear()
 
-    def _batch(self) -> list[Event]:
-        # Short enough for cursors to be renewed in time.
-        most = max(1, round(self.window.max_events * REFRESH_FRACTION))
-        return self.window.after(self.dispatched_up_to, _BATCH_BYTES)[:most]
+    def _pause(self) -> None:
+        """Pause after a long pass: more events then go out in one write, and publishers run."""
+        if self._pass_seconds >= _SHORT_PASS_S:
+            pause = min(_LONGEST_PAUSE_S, _PAUSE_FACTOR * self._pass_seconds)
+            sleep(max(0.0, self._pass_ended + pause - monotonic()))
 
-    def _gathered(self, since: float, longest: float) -> list[Event]:
-        """Rest from the last pass: under load more goes out in one write, and publishers have
-        their turn. It takes longer while events pour in that make one batch, and ends with them.
+    def _next_batch(self) -> list[Event]:
+        # Small enough for cursors to be refreshed in time.
+        limit = max(1, round(self.window.max_events * REFRESH_FRACTION))
+        return self.window.after(self.dispatched_up_to, _BATCH_BYTES)[:limit]
 
-        :param since: when that pass was over; what comes after its rest need not wait.
-        :param longest: seconds that it lasts at most.
-        """
-        rest, pouring = min(_GATHERING, longest), min(_POURING, longest)
-        batch, looks = self._batch(), 0
-        while True:
-            full = batch[-1].position < self.window.head
-            left = since + (pouring if looks and not full else rest) - monotonic()
-            if left <= 0:
-                return batch
-            self._arrived.clear()
-            pause = min(_PAUSE, left)
-            if self._arrived.wait(pause if looks or full else left):
-                gevent.sleep(pause)
-                batch, looks = self._batch(), looks + 1
-            elif full or looks > _FEW:
-                return batch
-            else:
-                looks = 0
+    def _deliver_batch(self, batch: list[Event]) -> None:
+        began = monotonic()
+        try:
+            self._deliver(batch)
+        except Exception as error:  # noqa: BLE001 - no event may end the dispatcher
+            skip("dispatch", error)
+            self.leave_to_streams(list(self._feeds), batch[-1].position)
+        self.dispatched_up_to = batch[-1].position
+        self._batch_sent.set()
+        self._pass_ended = monotonic()
+        self._pass_seconds = self._pass_ended - began
 
-    def _send(self, batch: list[Event]) -> None:
-        """Give each feed the part of the batch that it sees, as one payload for all its readers.
+    def _record_latency(self) -> None:
+        while self._arrival_times and self._arrival_times[0][0] <= self.dispatched_up_to:
+            self._metrics.fanout_done(self._pass_ended - self._arrival_times.popleft()[1])
 
-        The hand-over: a reader parks with its cursor at the head of the window in the same
-        breath in which it found nothing more to read, so its cursor is at or after the end of
-        any batch that was begun before. A reader is given only what lies after its cursor, and
-        its cursor is moved before it is woken. Whoever is not parked reads the batch itself.
-        """
+    def _deliver(self, batch: list[Event]) -> None:
+        """Send each feed the events of the batch that it matches, as one payload."""
         parts: defaultdict[Feed, list[Event]] = defaultdict(list)
-        made: dict[EventId, bytes] = {}
+        envelope_cache: dict[EventId, bytes] = {}
         upto, pace = batch[-1].position, TimeSlice()
         for event in batch:
-            for feed in self.feeds.candidates(event.draft.topics):
-                # One that nobody is parked in now can only gain readers that need no more.
+            for feed in self._feeds.candidates(event.draft.topics):
+                # A subscriber that parks later has read the batch.
                 if feed.parked and feed.matches(event):
                     parts[feed].append(event)
                 pace.checkpoint()
         for feed, events in parts.items():
-            self.send_part(feed, events, upto, pace, made)
-        if self.feeds.any_templates:
+            self.send_part(feed, events, upto, pace, envelope_cache)
+        if self._feeds.any_templates:
             self.late.take(batch, self.dispatched_up_to)
 
     def send_part(
@@ -186,112 +190,108 @@ class Dispatcher:
         events: Sequence[Event],
         upto: EventId,
         pace: TimeSlice,
-        made: dict[EventId, bytes],
+        envelope_cache: dict[EventId, bytes],
     ) -> None:
-        """Give a feed's readers events that they see, which are all up to a position."""
+        """Send a feed events that it matches.
+
+        :param upto: the position up to which it matches no others.
+        """
         try:
             feed.last_write = monotonic()
-            first, last_id_sent, count = events[0].position, events[-1].position, len(events)
-            payload, given = Payload(feed.frames(events, made)), 0
+            first, last_id, count = events[0].position, events[-1].position, len(events)
+            payload, sent = Payload(feed.render(events, envelope_cache)), 0
             for some in pace.chunks(list(feed.parked)):
                 behind = [subscriber for subscriber in some if subscriber.cursor < first]
-                given += deliver(behind, payload, upto, last_id_sent, count)
+                sent += deliver(behind, payload, upto, last_id, count)
                 if len(behind) < len(some):
-                    self._complete(feed, events, upto, some)
-            self._metrics.delivered(given * count, given * len(payload.raw))
+                    self._deliver_rest(feed, events, upto, some)
+            self._metrics.delivered(sent * count, sent * len(payload.raw))
         except Exception as error:  # noqa: BLE001 - the other feeds go on
             skip("dispatch", error)
-            self.leave_to_readers([feed], upto)
+            self.leave_to_streams([feed], upto)
 
-    def leave_to_readers(self, feeds: Iterable[Feed], upto: EventId) -> None:
-        """Let those who were not given their part of a batch read it themselves: nothing is lost,
-        and what cannot be read ends one stream only.
+    def _deliver_rest(
+        self, feed: Feed, events: Sequence[Event], upto: EventId, subscribers: Iterable[Subscriber]
+    ) -> None:
+        """Send those subscribers whose cursor lies between some events the later ones of them."""
+        last_id = events[-1].position
+        for subscriber in subscribers:
+            if subscriber.parked and subscriber.cursor < last_id:
+                rest = [event for event in events if event.position > subscriber.cursor]
+                payload = Payload(feed.render(rest, {}))
+                deliver([subscriber], payload, upto, last_id, len(rest))
+                self._metrics.delivered(len(rest), len(payload.raw))
+
+    def leave_to_streams(self, feeds: Iterable[Feed], upto: EventId) -> None:
+        """Wake the subscribers that were not sent their part of a batch. They read it themselves,
+        and an event that cannot be read ends one stream only.
         """
         for feed in feeds:
             for subscriber in list(feed.parked):
                 if subscriber.cursor < upto:
-                    subscriber.look_again()
+                    self.wake(feed, subscriber)
 
-    def _complete(
-        self, feed: Feed, events: Sequence[Event], upto: EventId, subscribers: Sequence[Subscriber]
-    ) -> None:
-        """Give the rest of some events to those readers that parked between them."""
-        last_id_sent = events[-1].position
-        for subscriber in subscribers:
-            if subscriber.parked and subscriber.cursor < last_id_sent:
-                rest = [event for event in events if event.position > subscriber.cursor]
-                part = Payload(feed.frames(rest, {}))
-                deliver([subscriber], part, upto, last_id_sent, len(rest))
-                self._metrics.delivered(len(rest), len(part.raw))
+    # Everything else that parked subscribers are sent
 
-    def renew(self) -> None:
-        """Give those readers a fresh cursor whose last id is ageing in a log that moves on.
+    def sent_up_to(self, feed: Feed) -> EventId:
+        """Return the position up to which a feed's parked subscribers were sent all events."""
+        return feed.late_from or self.dispatched_up_to
 
-        It runs each time a quarter of the window was filled anew or a quarter of its age has
-        passed, and a reader that parks with an older cursor renews it itself: what a reader
-        knows is never older than half a window.
+    def wake(self, feed: Feed, subscriber: Subscriber) -> None:
+        """Wake a subscriber of a feed if it is parked."""
+        if subscriber.parked:
+            subscriber.cursor = max(subscriber.cursor, self.sent_up_to(feed))
+            subscriber.wake()
+
+    def write(self, feed: Feed, subscriber: Subscriber, payload: Payload) -> None:
+        """Send a subscriber of a feed a payload without ids of the event log, if it is parked."""
+        if subscriber.parked:
+            upto = max(subscriber.cursor, self.sent_up_to(feed))
+            deliver([subscriber], payload, upto, subscriber.last_id_sent, 0)
+
+    def send_heartbeats(self, silence: float) -> None:
+        """Send a heartbeat to the feeds that were sent nothing for so many seconds."""
+        now, pace = monotonic(), TimeSlice()
+        for feed in list(self._feeds):
+            if now - feed.last_write >= silence:
+                feed.last_write = now
+                for some in pace.chunks(list(feed.parked)):
+                    for subscriber in some:
+                        self.write(feed, subscriber, _HEARTBEAT)
+
+    def _refresh_when_due(self, batch: list[Event]) -> None:
+        self._replaced += self.window.fraction_of(batch)
+        if self._replaced >= REFRESH_FRACTION:
+            self.refresh_cursors()
+            self._replaced = 0.0
+
+    def refresh_cursors(self) -> None:
+        """Send a newer id to those parked subscribers whose newest id is ageing.
+
+        It runs each time a quarter of the window was replaced or a quarter of its age has passed,
+        and a stream that parks with an older id sends a newer one itself. So the newest id that a
+        client knows is never older than half a window.
         """
-        # Both move while this gives way: on, where an older place is no mark for who was told of a
-        # newer one, or back behind a gap, where it is a mark for nobody.
+        # This loop yields, so both can change. If `dispatched_up_to` advanced, our mark may be
+        # older than an id that a subscriber has; after a gap our mark is invalid.
         pace, position, before = TimeSlice(), self.dispatched_up_to, self.stale_before
-        for feed in list(self.feeds):
+        for feed in list(self._feeds):
             if late := feed.late_from:
-                self._renew_feed(feed, late, min(before, late), pace)
+                self._refresh_feed(feed, late, min(before, late), pace)
             else:
-                self._renew_feed(feed, position, before, pace)
+                self._refresh_feed(feed, position, before, pace)
         self.stale_before = self.dispatched_up_to
 
-    def renew_late(self, feed: Feed, since: EventId, position: EventId) -> None:
-        """Give a feed's readers the cursor that others were given while it was late."""
+    def refresh_late(self, feed: Feed, since: EventId, position: EventId) -> None:
+        """Send a feed the newer id that others were sent while it was late."""
         if since < self.stale_before:
-            self._renew_feed(feed, position, self.stale_before, TimeSlice())
+            self._refresh_feed(feed, position, self.stale_before, TimeSlice())
 
-    def _renew_feed(self, feed: Feed, position: EventId, before: EventId, pace: TimeSlice) -> None:
+    def _refresh_feed(
+        self, feed: Feed, position: EventId, before: EventId, pace: TimeSlice
+    ) -> None:
         mark = Payload(sse.encode("{}", type="hub.mark", id=str(position)))
         for subscriber in list(feed.parked):
             if subscriber.last_id_sent < min(before, self.stale_before):
                 deliver([subscriber], mark, max(position, subscriber.cursor), position, 0)
             pace.checkpoint()
-
-    def deliver_announced(self, events: Iterable[Event]) -> None:
-        """Hand events that are in no log to those who may see them: to parked readers now, to
-        others when they park. It is done in parts of bounded bytes, and yields to the loop. To be
-        called by one greenlet only.
-        """
-        part, size, pace = list[Event](), 0, TimeSlice()
-        for event in events:
-            part.append(event)
-            size += event.wire_bytes
-            if size >= _ANNOUNCED_AT_ONCE_BYTES:
-                self._announce(part, pace)
-                part, size = [], 0
-            pace.checkpoint()
-        if part:
-            self._announce(part, pace)
-
-    def _announce(self, events: list[Event], pace: TimeSlice) -> None:
-        self.transient.append(events)
-        self.transient.trim()
-        made: dict[EventId, bytes] = {}
-        first, upto = events[0].position, events[-1].position
-        for feed in list(self.feeds.presence_feeds):
-            if not feed.parked:  # who parks later has them
-                continue
-            seen = list[Event]()
-            for event in events:
-                if feed.matches(event):
-                    seen.append(event)
-                pace.checkpoint()
-            payload = Payload(feed.frames(seen, made))
-            for subscriber in list(feed.parked):
-                # One that parked since has them.
-                if subscriber.transient_position < first:
-                    subscriber.tell(payload, upto)
-                pace.checkpoint()
-
-    def reset_transient(self) -> None:
-        """Let those who may see them know that some are missing."""
-        self.transient.clear(self.transient.head.next(0))
-        for feed in list(self.feeds.presence_feeds):
-            for subscriber in list(feed.parked):
-                subscriber.look_again()

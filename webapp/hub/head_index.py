@@ -24,7 +24,10 @@ class HeadIndex(Generic[T]):
         return bool(self._feeds)
 
     def add(self, feed: T, heads: Iterable[str]) -> None:
-        """Find a feed from now on, by how the topics begin that it may see."""
+        """Add a feed.
+
+        :param heads: how the topics begin that it may match.
+        """
         for head in _cut(heads):
             if head not in self._feeds:
                 self._feeds[head] = set()
@@ -32,7 +35,7 @@ class HeadIndex(Generic[T]):
             self._feeds[head].add(feed)
 
     def discard(self, feed: T, heads: Iterable[str]) -> None:
-        """Find a feed no more."""
+        """Remove a feed that was added with these heads."""
         for head in _cut(heads):
             feeds = self._feeds[head]
             feeds.discard(feed)

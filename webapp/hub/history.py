@@ -1,4 +1,4 @@
-"""The log as one process sees it: the window at hand, and the broker behind it."""
+"""The event log as one process reads it: from the window, or else from the broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..brokers.base import Gap
 from ..core.events import EventId
 from ..errors import ServiceUnavailable
 from ..scheduling import TimeSlice
-from .read_queue import TURN_S, Turns
+from .read_queue import TURN_S, ReadQueue
 from .replays import Replays
 
 if TYPE_CHECKING:
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-PAGE_BYTES = 64 << 10  # what a reader that catches up holds at once
-_SCAN_PAGE_BYTES = 16 << 10  # where URI templates are matched, so that a turn ends in time
-_COUNTED = 500  # events that a first answer is held up for
-_COUNTED_WORK = 1000  # as `Feed.work` has it, for the same
-_COUNTING_S = 0.002  # for so long
-_SCAN = 256  # events looked at in one step backwards
-_AT_ONCE = 2  # readers that read a page: hundreds at once would keep all others from the loop
+PAGE_BYTES = 64 << 10  # what a stream that catches up holds at once
+_SCAN_PAGE_BYTES = 16 << 10  # the same where URI templates are matched, so that a turn ends in time
+# What is counted before a stream's first bytes are sent, at most:
+_MAX_COUNTED_EVENTS = 500
+_MAX_COUNTED_WORK = 1000  # in units of `Feed.work`
+_COUNTING_S = 0.002
+_SCAN_EVENTS = 256  # looked at in one step backwards
+_MAX_CONCURRENT_READS = 2  # hundreds at once would keep everything else from running
 
 
 class Start(NamedTuple):
-    """Where a reader asks to begin; the first that is set counts, none means the head."""
+    """Where a subscriber asks to begin. The first field that is set counts; none: at the head."""
 
     cursor: str | None = None
     last: int | None = None
@@ -41,66 +42,65 @@ class Start(NamedTuple):
 
 
 class Page(NamedTuple):
-    """The next events after a place."""
+    """The next events after a position."""
 
     events: list[Event]
     gap: Gap | None = None
-    """What lies between the place and where the log begins now is lost."""
+    """Set where the event log has dropped events after the position."""
 
 
 class Found(NamedTuple):
-    """What a feed's readers see of the next events after a place."""
+    """Which of the next events after a position a feed matches."""
 
     seen: list[Event]
     upto: EventId
-    """Up to where that is all."""
+    """The position up to which the feed matches no others."""
     more: bool
-    """Whether there may be more; False: `upto` is the head, this instant."""
+    """Whether more events may follow; False: `upto` is the head at this moment."""
     gap: Gap | None = None
 
 
 class History:
-    """Reads what was published, wherever it is; raises `ServiceUnavailable` where it cannot.
+    """Reads past events. All methods raise `ServiceUnavailable` where the event log cannot be read.
 
-    All that looks back takes its turns in one queue. What is read is dropped before the next turn
-    is waited for.
+    Reads wait in one queue. What was read is dropped before waiting for the next turn.
 
-    :param max_replay_bytes: of all that is being sent to those that catch up.
+    :param max_replay_bytes: bytes that are being sent to all streams that catch up together.
     """
 
     def __init__(self, window: Window, broker: Broker, max_replay_bytes: int) -> None:
         self._window = window
         self._broker = broker
-        self.replays = Replays(max_replay_bytes, self._go_on)
-        self._turns = Turns(_AT_ONCE, self.replays.has_room)
-        self._failed_at = 0.0
+        self.replays = Replays(max_replay_bytes, self._on_replay_sent)
+        self._queue = ReadQueue(_MAX_CONCURRENT_READS, self.replays.has_room)
+        self._last_failure = 0.0
 
-    def _go_on(self) -> None:
-        self._turns.go_on()
+    def _on_replay_sent(self) -> None:
+        self._queue.grant_turns()
 
     def look(self, feed: Feed, reading: Reading, after: EventId) -> Found:
-        """Return what a feed's readers see of the next events after a place. It does not yield to
-        the loop where nothing follows.
+        """Return which of the next events after a position a feed matches. Where nothing follows it
+        does not yield to the loop after it found that out.
 
         :raises Left: the reading was cancelled.
         """
-        after = feed.skip(after)
+        after = feed.skip_unmatched(after)
         if after >= self._window.head:
             return Found([], after, more=False)
-        with self._turns.turn(reading, after):
-            after = feed.skip(after)
+        with self._queue.turn(reading, after):
+            after = feed.skip_unmatched(after)
             page = self._page(after, reading.asked, _page_bytes(feed))
             if page.gap or not page.events:
                 return Found([], after, bool(page.gap), page.gap)
             seen, upto = _matched(feed, page.events, reading)
         if not seen:
-            feed.note_blank(after, upto)
+            feed.note_unmatched(after, upto)
         return Found(seen, upto, more=True)
 
     def _page(self, after: EventId, asked: float, max_bytes: int) -> Page:
-        """Return the next events after a place; none means that it is the head, this instant.
+        """Return the next events after a position; none: it is the head at this moment.
 
-        :param asked: when it was asked for, a monotonic time.
+        :param asked: when the read began to wait for its turn, in monotonic seconds.
         :param max_bytes: about how many bytes of events.
         """
         while after < self._window.floor:
@@ -112,26 +112,28 @@ class History:
         return Page(self._window.after(after, max_bytes))
 
     def _ask(self, asked: float, function: Callable[..., T], *values: object) -> T:
-        """Ask the log, unless it failed while this waited to ask: it would be the same for all."""
-        if asked < self._failed_at:
-            detail = "The log was away a moment ago."
+        """Call the broker, but not if a call failed after this one began to wait: of many reads
+        that wait for a broker that does not answer, only the first waits for its time-out.
+        """
+        if asked < self._last_failure:
+            detail = "The event log was unavailable a moment ago."
             raise ServiceUnavailable(detail, "Try again.")
         try:
             return function(*values)
         except ServiceUnavailable:
-            self._failed_at = monotonic()
+            self._last_failure = monotonic()
             raise
 
     def count(self, feed: Feed, after: EventId) -> int | None:
-        """Return how many events a feed's readers see after a place; None where that is not quick
-        to tell.
-        """
+        """Return how many events after a position a feed matches; None: counting takes too long."""
         if after < self._window.floor:
             return None
         missed = self._window.after(after, PAGE_BYTES)
-        if len(missed) > _COUNTED or (missed and missed[-1].position < self._window.head):
+        if len(missed) > _MAX_COUNTED_EVENTS or (
+            missed and missed[-1].position < self._window.head
+        ):
             return None
-        if sum(map(feed.work, missed)) > _COUNTED_WORK:
+        if sum(map(feed.work, missed)) > _MAX_COUNTED_WORK:
             return None
         number, until = 0, monotonic() + _COUNTING_S
         for event in missed:
@@ -140,36 +142,40 @@ class History:
                 return None
         return number
 
-    def position(self, start: Start, feed: Feed, reading: Reading) -> tuple[EventId, str | None]:
-        """Return the place to begin from, and why events before it are lost, if any are.
+    def resolve_start(
+        self, start: Start, feed: Feed, reading: Reading
+    ) -> tuple[EventId, str | None]:
+        """Return the position to begin after, and why events before it cannot be sent, if any.
 
-        :param feed: whose readers see an event; `last` counts those.
+        :param feed: `last` counts the events that it matches.
         :raises Left: the reading was cancelled.
         """
         if start.cursor is None and start.last is not None:
-            return self._rewind(start.last, feed, reading), None
-        if start.cursor and (known := self._at_hand(start.cursor, feed)):
+            return self._position_before_last(start.last, feed, reading), None
+        if start.cursor and (known := self._find_in_window(start.cursor, feed)):
             return known, None
         if start == Start():
             return self._window.head, None
-        with self._turns.turn(reading, self._window.head):
+        with self._queue.turn(reading, self._window.head):
             if start.cursor is None:
-                return self._place_before(EventId(start.since or 0, 0), reading), None
+                return self._position_before(EventId(start.since or 0, 0), reading), None
             if start.cursor == "earliest":
                 return self._ask(reading.asked, self._broker.bounds).floor, None
-            return self._settle(start.cursor, feed, reading)
+            return self._resolve_cursor(start.cursor, feed, reading)
 
-    def _at_hand(self, cursor: str, feed: Feed) -> EventId | None:
+    def _find_in_window(self, cursor: str, feed: Feed) -> EventId | None:
         event = self._window.find(cursor)
         if event and not feed.permits(event):
             return None
         return self._window.position_of(cursor)
 
-    def _settle(self, cursor: str, feed: Feed, reading: Reading) -> tuple[EventId, str | None]:
-        """Return the place of a cursor. One that names an event which the reader may not see is
-        answered as one that names none: nobody learns of private events by trying ids.
+    def _resolve_cursor(
+        self, cursor: str, feed: Feed, reading: Reading
+    ) -> tuple[EventId, str | None]:
+        """Return the position of a cursor. If it names an event that the subscriber must not see,
+        the answer is that for an unknown one: ids of private events cannot be guessed.
         """
-        # What is not here this process may only not have read so far: the log itself knows.
+        # The cursor may be newer than what this process has read, so ask the event log first.
         known = self._ask(reading.asked, self._broker.position_of, cursor)
         if known and self._may_name(cursor, known, feed, reading):
             return known, None
@@ -179,24 +185,24 @@ class History:
         if EventId.parse(cursor):
             return True
         events = self._before(known.next(0), 1, reading)
-        own = bool(events) and events[0].position == known
-        return feed.permits(events[0]) if own else True  # one that was trimmed was public
+        found = bool(events) and events[0].position == known
+        return feed.permits(events[0]) if found else True  # a trimmed event was public
 
-    def _rewind(self, count: int, feed: Feed, reading: Reading) -> EventId:
-        """Return the place before the newest `count` events that one sees; what is rare is looked
-        for only until others would have filled the window, or it would be in all of the log.
+    def _position_before_last(self, count: int, feed: Feed, reading: Reading) -> EventId:
+        """Return the position before the newest `count` events that a feed matches. The search for
+        rare events ends when the others that it has passed would fill the window.
         """
         position, others = self._window.head, 0.0
         if not count:
             return position
         if count > len(self._window):
-            with self._turns.turn(reading, position):
+            with self._queue.turn(reading, position):
                 if count >= self._ask(reading.asked, self._broker.count):
                     return self._ask(reading.asked, self._broker.bounds).floor
         position = position.next(0)
         while count and others < 1:
             began = position
-            with self._turns.turn(reading, position):
+            with self._queue.turn(reading, position):
                 for event in self._backwards(position, reading):
                     position = event.position
                     if feed.matches(event):
@@ -207,14 +213,14 @@ class History:
                         break
             if position == began:
                 break
-        with self._turns.turn(reading, position):
-            return self._place_before(position, reading)
+        with self._queue.turn(reading, position):
+            return self._position_before(position, reading)
 
     def _backwards(self, position: EventId, reading: Reading) -> Iterator[Event]:
         """Yield events before a position, the newest first, until the time of a turn has passed."""
         turn = TimeSlice()
-        while events := self._before(position, _SCAN, reading):
-            pace = TimeSlice()  # to read them may take as long as a turn
+        while events := self._before(position, _SCAN_EVENTS, reading):
+            pace = TimeSlice()  # reading them may have taken as long as a turn
             for event in reversed(events):
                 reading.check()
                 yield event
@@ -225,24 +231,24 @@ class History:
                 return
             position = events[0].position
 
-    def _place_before(self, position: EventId, reading: Reading) -> EventId:
+    def _position_before(self, position: EventId, reading: Reading) -> EventId:
         events = self._before(position, 1, reading)
         return events[0].position if events else self._ask(reading.asked, self._broker.bounds).floor
 
     def _before(self, position: EventId, limit: int, reading: Reading) -> list[Event]:
-        # The log may already hold more than the window.
-        known = position <= self._window.head.next(0)
-        at_hand = self._window.before(position, limit) if known else []
-        return at_hand or self._ask(reading.asked, self._broker.before, position, limit, PAGE_BYTES)
+        # The event log may already hold newer events than the window.
+        in_window = position <= self._window.head.next(0)
+        found = self._window.before(position, limit) if in_window else []
+        return found or self._ask(reading.asked, self._broker.before, position, limit, PAGE_BYTES)
 
 
 def _page_bytes(feed: Feed) -> int:
-    return min(PAGE_BYTES, _SCAN_PAGE_BYTES) if feed.asked.templates else PAGE_BYTES
+    return min(PAGE_BYTES, _SCAN_PAGE_BYTES) if feed.matcher.templates else PAGE_BYTES
 
 
 def _matched(feed: Feed, events: Sequence[Event], reading: Reading) -> tuple[list[Event], EventId]:
-    """Return what a feed's readers see of some events, and up to where that is all: as far as the
-    time of a turn goes.
+    """Return which events a feed matches, until the time of a turn has passed, and up to which
+    position these are all.
     """
     pace, upto = TimeSlice(), events[-1].position
     seen: list[Event] = []

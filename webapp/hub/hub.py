@@ -1,4 +1,4 @@
-"""Publishers and readers meet here: count readers, keep their time, say goodbye to them."""
+"""The hub: where publishers and subscribers of one process meet."""
 
 from __future__ import annotations
 
@@ -14,125 +14,133 @@ from ..core.events import EventId
 from ..core.window import Window
 from ..errors import BadRequest, ServiceUnavailable, TidingsError
 from ..metrics import Metrics
-from ..scheduling import TimeSlice
+from ..scheduling import TimeSlice, sleep
 from ..tasks import Skipping, lasting
 from .dispatcher import REFRESH_FRACTION, Dispatcher
 from .feeds import FeedIndex
 from .history import History, Start
 from .quota import StreamQuota
 from .read_queue import Left, Reading
+from .stream import Stream, StreamContext
 from .stream_log import StreamLog
-from .subscriber import Subscriber
+from .transient import TransientEvents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..auth.authorizer import Grant
     from ..brokers.base import Broker
     from ..config.settings import Settings
     from ..core.events import Draft, Event
-    from ..presence.service import Presence
     from .feeds import Feed
+    from .observer import Observer
     from .socket_protocol import SubscriberSocket
 
 logger = logging.getLogger(__name__)
 
-_MOST_FAILURES = 10  # in a row, of what no worker can do without
+_MAX_FAILURES = 10  # in a row, of a task without which the hub delivers nothing
 _TICKING, _OBSERVING = Skipping("tick"), Skipping("observer")
 
 
 class Hub:
-    """The one object that readers and publishers meet in; one a process.
+    """Publishes into the event log, and streams from it. There is one in a process.
 
-    :param max_readers: how many streams may be open at once; 0: any number.
+    :param max_subscribers: how many streams may be open at once; 0: any number.
     """
 
-    history: History
-    fanout: Dispatcher
-
-    def __init__(self, broker: Broker, settings: Settings, max_readers: int) -> None:
+    def __init__(self, broker: Broker, settings: Settings, max_subscribers: int) -> None:
         self.broker = broker
         self.settings = settings
         self.draining = False
         self.failed = False
-        self.presence: Presence | None = None
-        self.observers: list[Callable[[Subscriber, bool], None]] = []
+        """Whether this process has to be replaced, because the hub cannot go on."""
+        self.observers: list[Observer] = [StreamLog()]
         self.metrics = Metrics()
-        self.journal = StreamLog()
-        self.quota = StreamQuota(max_readers, settings.max_subscribers_per_ip)
-        self._members: set[Subscriber] = set()
-        self._readings: set[Reading] = set()  # of those whose streams are not open yet
+        self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
+        self._subscribers: set[Stream] = set()
+        self._readings: set[Reading] = set()  # for streams that are not open yet
         self._feeds = FeedIndex()
         self._tasks: list[gevent.Greenlet[[], None]] = []
         self._starting = RLock()
+        # The event log drops older events, so they must not be in the window either.
+        limit = min(settings.window_events, settings.history_events)
+        limit_bytes = min(settings.window_bytes, settings.history_bytes)
+        self.window = Window(EventId(0, 0), limit, limit_bytes)
+        self.history = History(self.window, broker, settings.max_replay_bytes)
+        self.dispatcher = Dispatcher(
+            broker, self.window, self._feeds, self._subscribers, self.metrics
+        )
+        self.transient = TransientEvents(self._feeds, self.dispatcher)
+        self._context = StreamContext(
+            self.history, self.dispatcher, self.transient, self.metrics, settings, self.registered
+        )
 
     def start(self) -> None:
-        """Begin to follow the log, unless that was done.
+        """Begin to follow the event log, unless that was done.
 
-        :raises Unavailable: the log cannot be reached; it may be tried again.
+        :raises ServiceUnavailable: the event log is not available. It may be called again.
         """
         if self._tasks:
             return
         with self._starting:
-            if not self._tasks:
-                self._begin()
+            if self._tasks:
+                return
+            self._prefill_window()
+            for observer in self.observers:
+                observer.start()
+            self._tasks = [
+                lasting("follow", self.dispatcher.follow, _MAX_FAILURES),
+                lasting("dispatch", self.dispatcher.dispatch, _MAX_FAILURES),
+                lasting("dispatch", self.dispatcher.late.run, _MAX_FAILURES),
+                lasting("tick", self._run_timers),
+            ]
+            for task in self._tasks:
+                task.link_exception(self._on_task_failed)
 
-    def _begin(self) -> None:
-        window = self._recalled(self.broker.bounds().head)
-        self.history = History(window, self.broker, self.settings.max_replay_bytes)
-        self.fanout = Dispatcher(self.broker, window, self._feeds, self._members, self.metrics)
-        others = self.presence.start() if self.presence else []
-        self._tasks = [
-            *others,
-            lasting("follow", self.fanout.follow, _MOST_FAILURES),
-            lasting("dispatch", self.fanout.dispatch, _MOST_FAILURES),
-            lasting("dispatch", self.fanout.late.run, _MOST_FAILURES),
-            lasting("tick", self._tick),
-        ]
-        for task in self._tasks:
-            task.link_exception(self._fail)
-
-    def _recalled(self, head: EventId) -> Window:
-        """Return a window that holds what it would hold had this process been here all the time:
-        after a deploy all readers come back at once, and need not all ask the log.
+    def _prefill_window(self) -> None:
+        """Fill the window from the event log: after a deploy all subscribers come back at once, and
+        should not all read from the broker.
         """
-        limits = self.settings
-        # Never more than the log keeps: what it dropped is gone here too.
-        most = min(limits.window_events, limits.history_events)
-        size = min(limits.window_bytes, limits.history_bytes)
-        events = self.broker.before(head.next(0), most, size)
-        window = Window(events[0].position if events else head, most, size)
-        window.append(events[1:])
-        window.trim()
-        return window
+        head, window = self.broker.bounds().head, self.window
+        events = self.broker.before(head.next(0), window.max_events, window.max_bytes)
+        # The first event only marks the floor.
+        self.dispatcher.prefill(events[0].position if events else head, events[1:])
 
-    def _fail(self, task: gevent.Greenlet[[], None]) -> None:
-        # No input does this. It would beat for ever and deliver nothing: better that its process
-        # starts anew.
+    def _on_task_failed(self, task: gevent.Greenlet[[], None]) -> None:
+        # Without this task the hub would send heartbeats but no events. The worker exits, and is
+        # replaced.
         self.failed = True
         logger.critical("the hub is broken", exc_info=task.exception)
 
     def stop(self) -> None:
-        """Stop following the log and let go of it."""
-        if self.presence:
-            self.presence.stop()
+        """Stop following the event log, and close it."""
+        for observer in self.observers:
+            observer.stop()
         self.broker.close()
         gevent.killall(self._tasks)
-        self.measure()
+        self.flush_metrics()
+
+    def head(self) -> EventId:
+        """Return the position of the newest event that this process has read.
+
+        :raises ServiceUnavailable: the event log is not available.
+        """
+        self.start()
+        return self.window.head
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._subscribers)
 
-    def __iter__(self) -> Iterator[Subscriber]:
-        return iter(list(self._members))
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(list(self._subscribers))
 
     # Publishing
 
     def publish(self, drafts: Sequence[Draft]) -> list[Event]:
-        """Put all drafts in the log, or none; they are in it when this returns.
+        """Append all drafts to the event log, or none. They are in it when this returns.
 
-        :raises Conflict: an own id is taken by other content.
-        :raises Unavailable: the log cannot be reached.
+        :raises Conflict: a custom id was used for other content.
+        :raises ServiceUnavailable: the event log is not available.
         """
         self.start()
         began = monotonic()
@@ -150,17 +158,18 @@ class Hub:
         client: str = "",
         *,
         envelope: bool = False,
-        connection: SubscriberSocket | None = None,
-    ) -> Subscriber:
-        """Settle all that can fail about a new reader.
+        socket: SubscriberSocket | None = None,
+    ) -> Stream:
+        """Return a stream, which opens when its frames are iterated. All that can be refused is
+        refused here.
 
-        :param client: whose stream it is, as far as limits ask.
-        :param envelope: whether it gets each event's data in JSON that names the event's topics.
-        :param connection: the reader's socket, where the server hands it over: who hangs up while
-            the log is asked is forgotten at once.
-        :raises Invalid: its URI templates name too many variables.
-        :raises Unavailable: the hub is full or stopping, or the log cannot be reached.
-        :raises TooMany: the client has as many streams as it may.
+        :param client: the name under which limits count its client.
+        :param envelope: whether each event's data is put into JSON that names the event's topics.
+        :param socket: the client's socket, if the server hands it over. A client that hangs up
+            while the event log is read is then forgotten at once.
+        :raises BadRequest: its URI templates name too many variables.
+        :raises ServiceUnavailable: the hub is full or stopping, or the event log is not available.
+        :raises TooManyRequests: the client has as many streams as it may.
         """
         self.start()
         if self.draining:
@@ -170,27 +179,34 @@ class Hub:
         feed = self._feeds.get(selectors, grant.subscribe, envelope=envelope)
         self._check_variables(feed)
         if start == Start():
-            position, lost = self.fanout.window.head, None
+            position, reset_reason = self.window.head, None
         else:
-            position, lost = self._placed(start, feed, client, connection)
-        subscriber = Subscriber(self, feed, position, lost=lost, grant=grant)
-        subscriber.client = client
-        return subscriber
+            position, reset_reason = self._resolve_start(start, feed, client, socket)
+        stream = Stream(self._context, feed, grant, position, reset_reason)
+        stream.client = client
+        return stream
 
-    def _placed(
-        self, start: Start, feed: Feed, client: str, connection: SubscriberSocket | None
+    def _check_variables(self, feed: Feed) -> None:
+        limit = self.settings.max_variables
+        if feed.matcher.templates and feed.variables > limit:
+            detail = f"The URI templates of a stream name more variables than {limit}."
+            remedy = "Ask for fewer, open several streams, or raise TIDINGS_MAX_VARIABLES."
+            raise BadRequest(detail, remedy, reason="variables")
+
+    def _resolve_start(
+        self, start: Start, feed: Feed, client: str, socket: SubscriberSocket | None
     ) -> tuple[EventId, str | None]:
-        """Ask the log where a stream begins; it has its room from now on."""
+        """Find in the event log where a stream begins; the stream counts meanwhile."""
         reading = Reading(client)
         self._readings.add(reading)
-        # Until this returns, and then nothing yields to the loop before `join`.
+        # When this returns, nothing yields to the loop before the stream is registered.
         self.quota.acquire(client)
         try:
-            with connection.on_hangup(reading.cancel) if connection else nullcontext():
-                return self.history.position(start, feed, reading)
+            with socket.on_hangup(reading.cancel) if socket else nullcontext():
+                return self.history.resolve_start(start, feed, reading)
         except (Left, TidingsError) as error:
-            if connection:
-                connection.answer_last()
+            if socket:
+                socket.answer_last()
             if isinstance(error, TidingsError):
                 raise
             reason = "drain" if self.draining else "client_left"
@@ -200,90 +216,85 @@ class Hub:
             self.quota.release(client)
             self._readings.discard(reading)
 
-    def _check_variables(self, feed: Feed) -> None:
-        most = self.settings.max_variables
-        if feed.asked.templates and feed.asked.variables > most:
-            detail = f"The URI templates of a stream name more variables than {most}."
-            remedy = (
-                "Ask for fewer templates, open several streams, or raise TIDINGS_MAX_VARIABLES."
-            )
-            raise BadRequest(detail, remedy, reason="variables")
+    def registered(self, stream: Stream) -> Registration:
+        """Return a context in which a stream counts as open."""
+        return Registration(self, stream)
 
-    def join(self, subscriber: Subscriber) -> None:
-        """Count a reader whose stream opens; `leave` must follow, whatever happens."""
-        subscriber.feed = self._feeds.enter(subscriber.feed)
-        self._members.add(subscriber)
-        self.quota.acquire(subscriber.client)
+    def register(self, stream: Stream) -> None:
+        """Count a stream that opens; `unregister` must follow, whatever happens."""
+        stream.feed = self._feeds.acquire(stream.feed)
+        self._subscribers.add(stream)
+        self.quota.acquire(stream.client)
         self.metrics.opened()
         if self.draining:
-            subscriber.end("drain")
-        if self.presence and self.presence.is_revoked(subscriber.grant):
-            subscriber.end("kicked")  # its token was revoked meanwhile
-        self._observe(subscriber, opened=True)
+            stream.end("drain")
+        for observer in self.observers:
+            with _OBSERVING:
+                observer.opened(stream)
 
-    def leave(self, subscriber: Subscriber) -> None:
-        """Forget a reader whose stream has ended."""
-        subscriber.unpark()
-        self._members.discard(subscriber)
-        self.quota.release(subscriber.client)
-        self._feeds.leave(subscriber.feed)
-        self.metrics.ended(subscriber.reason or "error")
-        self._observe(subscriber, opened=False)
+    def unregister(self, stream: Stream) -> None:
+        """Forget a stream that has ended."""
+        stream.feed.unpark(stream)
+        self._subscribers.discard(stream)
+        self.quota.release(stream.client)
+        self._feeds.release(stream.feed)
+        self.metrics.ended(stream.reason or "error")
+        for observer in self.observers:
+            with _OBSERVING:
+                observer.closed(stream)
 
     def drain(self) -> None:
-        """Take no new readers and say goodbye to those that are here."""
+        """Refuse new streams, and end those that are open."""
         self.draining = True
         for subscriber in self:
             subscriber.end("drain")
         for reading in self._readings:
             reading.cancel()
 
-    def _observe(self, subscriber: Subscriber, *, opened: bool) -> None:
-        for observer in self.observers:
-            with _OBSERVING:
-                observer(subscriber, opened)
+    # Timers
 
-    # Keeping time
-
-    def _tick(self) -> None:
-        """Beat for the feeds that are silent, and end the streams whose time is over."""
-        silence, renewed = self.settings.heartbeat, monotonic()
+    def _run_timers(self) -> None:
+        heartbeat, refreshed = self.settings.heartbeat, monotonic()
         while True:
-            gevent.sleep(min(1.0, silence / 4))
+            sleep(min(1.0, heartbeat / 4))
             now = monotonic()
             with _TICKING:
-                self._forget_old()
-            self.measure()
-            if now - renewed >= self.settings.history_age * REFRESH_FRACTION:
-                renewed = now
+                self._expire_window()
+            self.flush_metrics()
+            if now - refreshed >= self.settings.history_age * REFRESH_FRACTION:
+                refreshed = now
                 with _TICKING:
-                    self.fanout.renew()
-            self._beat(now, silence)
-            self._keep_times(now)
+                    self.dispatcher.refresh_cursors()
+            self.dispatcher.send_heartbeats(heartbeat)
+            self._check_deadlines(now)
 
-    def _beat(self, now: float, silence: float) -> None:
-        pace = TimeSlice()
-        for feed in list(self._feeds):
-            if now - feed.last_write >= silence:
-                feed.last_write = now
-                for some in pace.chunks(list(feed.parked)):
-                    for subscriber in some:
-                        subscriber.beat()
-
-    def _keep_times(self, now: float) -> None:
+    def _check_deadlines(self, now: float) -> None:
         for some in TimeSlice().chunks(list(self)):
-            for subscriber in some:
-                if subscriber.life.due <= now:
+            for stream in some:
+                if stream.deadlines.next_check <= now:
                     with _TICKING:
-                        subscriber.keep_time(now)
+                        stream.check_deadlines(now)
 
-    def measure(self) -> None:
-        """Let operators and all processes see what this one has done until now."""
-        with _TICKING:
-            self.journal.flush()
-        with _TICKING:
-            self.metrics.flush(len(self), self.fanout.window.fill_ratio if self._tasks else 0.0)
-
-    def _forget_old(self) -> None:
+    def _expire_window(self) -> None:
         oldest = EventId(round((time() - self.settings.history_age) * 1000), 0)
-        self.fanout.window.drop_before(min(oldest, self.fanout.dispatched_up_to.next(0)))
+        self.window.drop_before(min(oldest, self.dispatcher.dispatched_up_to.next(0)))
+
+    def flush_metrics(self) -> None:
+        """Let all processes see the metrics of this one up to now."""
+        with _TICKING:
+            self.metrics.flush(len(self), self.window.fill_ratio)
+
+
+class Registration:
+    """A context in which a stream counts as open. A generator would need more memory."""
+
+    __slots__ = ("_hub", "_stream")
+
+    def __init__(self, hub: Hub, stream: Stream) -> None:
+        self._hub, self._stream = hub, stream
+
+    def __enter__(self) -> None:
+        self._hub.register(self._stream)
+
+    def __exit__(self, *_: object) -> None:
+        self._hub.unregister(self._stream)

@@ -43,10 +43,10 @@ class Sender(Protocol):
     ) -> None:
         """Send its subscribers events that they see, which are all up to a position."""
 
-    def leave_to_readers(self, feeds: Iterable[Feed], upto: EventId) -> None:
-        """Let its subscribers read on by themselves, up to a position."""
+    def leave_to_streams(self, feeds: Iterable[Feed], upto: EventId) -> None:
+        """Let its subscribers read the events up to a position themselves."""
 
-    def renew_late(self, feed: Feed, since: EventId, position: EventId) -> None:
+    def refresh_late(self, feed: Feed, since: EventId, position: EventId) -> None:
         """Give its subscribers the fresh cursor that they missed since a position."""
 
 
@@ -112,12 +112,12 @@ class LateFeeds:
             done = self._advance(feed, pace)
         except Exception as error:  # noqa: BLE001 - the other feeds go on
             skip("dispatch", error)
-            self._sender.leave_to_readers([feed], self._window.head)
+            self._sender.leave_to_streams([feed], self._window.head)
             done = True
         since = self._since.pop(feed)
         if done:  # this instant, so nothing may yield to the loop before this line
             feed.late_from = None
-            self._sender.renew_late(feed, since, self._window.head)
+            self._sender.refresh_late(feed, since, self._window.head)
         else:
             self._since[feed] = since  # behind all others
 
@@ -127,7 +127,7 @@ class LateFeeds:
         if upto is None or not feed.parked:  # who parks later has all
             return True
         if upto < self._window.floor:
-            self._sender.leave_to_readers([feed], self._window.head)
+            self._sender.leave_to_streams([feed], self._window.head)
             return True
         seen: list[Event] = []
         for event in self._window.after(upto, _PAGE_BYTES):

@@ -1,4 +1,4 @@
-"""The queue of all who read the log's past: what one client asks for costs that client."""
+"""The queue of all reads of past events. It is fair: many reads of one client cost that client."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ if TYPE_CHECKING:
 
 TURN_S = 0.004
 """Seconds of work after which a turn should end."""
-_FROM_THE_START = 4  # of so many turns, one is given to the reading that waits longest
-_REMEMBERED_CLIENTS = 1000  # that are forgotten only when there are more
-_NOWHERE = EventId(0, 0)
+_OLDEST_FIRST_EVERY = 4  # turns: one of so many goes to the reading that has waited longest
+_REMEMBERED_CLIENTS = 1000  # clients are forgotten only when there are more
+_NO_POSITION = EventId(0, 0)
 
 
 class Left(Exception):
-    """The client for whom the log is read has left, or its stream is to end."""
+    """A reading was cancelled: its client has left, or its stream is to end."""
 
 
 class Reading:
-    """What one client reads of the log's past.
+    """What one stream reads of past events, in several turns.
 
-    :param client: its address, as limits count it.
+    :param client: the name under which limits count its client.
     """
 
     __slots__ = ("asked", "cancelled", "client", "granted", "position", "signal")
 
     def __init__(self, client: str) -> None:
         self.client = client
-        self.position = _NOWHERE
-        """From where it reads on."""
+        self.position = _NO_POSITION
+        """The position after or before which it reads next."""
         self.asked = 0.0
-        """When it asked for its turn, a monotonic time."""
+        """When it began to wait for its turn, in monotonic seconds."""
         self.granted = False
+        """Whether it is its turn."""
         self.cancelled = False
         self.signal = Signal()
 
     def cancel(self) -> None:
-        """End it soon, also while it waits for its turn."""
+        """End it soon, also while it waits."""
         self.cancelled = True
         self.signal.set()
 
@@ -57,39 +58,50 @@ class Reading:
         if self.cancelled:
             raise Left
 
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until its turn, its end, or for some seconds; None: for any time.
 
-class Turns:
-    """A fair queue: clients share the time that turns take, so the client that has used the least
-    comes first. Of one client's readings the one with the newest position comes first, since it is
-    soon done. Each fourth turn is for the one that waits longest.
+        :raises Left: it was cancelled meanwhile.
+        """
+        self.check()
+        self.signal.clear()
+        self.signal.wait(seconds)
+        self.check()
 
-    :param free: how many have their turn at the same time.
-    :param may: whether a client may have one now; after a change `go_on` must be called.
-    :param clock: seconds that only go forward.
+
+class ReadQueue:
+    """Grants turns to readings. Clients share the time that turns take, so the client that has used
+    the least comes first. Of one client's readings the one with the newest position comes first,
+    because it is done soonest; each fourth turn goes to the one that has waited longest.
+
+    :param limit: how many readings have their turn at the same time.
+    :param may_read: whether a client may have a turn now; call `grant_turns` when that changes.
+    :param clock: monotonic seconds.
     """
 
     def __init__(
-        self, free: int, may: Callable[[str], bool], clock: Callable[[], float] = monotonic
+        self, limit: int, may_read: Callable[[str], bool], clock: Callable[[], float] = monotonic
     ) -> None:
-        self._all = self._free = free
-        self._may = may
+        self._limit = self._free = limit
+        self._may_read = may_read
         self._clock = clock
-        # By client, of its readings the oldest first.
+        # By client; of its readings the oldest first.
         self._waiting: dict[str, dict[Reading, None]] = {}
-        # The clients that wait, by what they had used when they were queued and a number. An entry
-        # counts only with its client's newest number.
+        # The clients that wait: what they had used when they were queued, a number, their name.
+        # An entry counts only if it has its client's newest number.
         self._order: list[tuple[float, int, str]] = []
         self._number: dict[str, int] = {}
         self._numbers = count()
-        self._used: dict[str, float] = {}  # seconds by client; at least `_least_used` counts
-        self._least_used = 0.0  # of the client that had the last turn
+        self._used_s: dict[str, float] = {}  # by client; `_least_used_s` counts if it is more
+        self._least_used_s = 0.0  # of the client that had the last turn
         self._granted = 0
 
     @contextmanager
     def turn(self, reading: Reading, position: EventId) -> Iterator[None]:
-        """Wait for a turn, and have it. Where nobody else wants one it does not yield to the loop.
+        """Wait for a turn, and have it inside the context. It does not yield to the loop where the
+        turn is free.
 
-        :param position: from where the log is read.
+        :param position: where the event log is read.
         :raises Left: the reading was cancelled.
         """
         reading.check()
@@ -105,40 +117,38 @@ class Turns:
         if reading.client not in self._waiting:
             self._queue(reading.client)
         self._waiting.setdefault(reading.client, {})[reading] = None
-        self.go_on()
+        self.grant_turns()
         try:
             while not reading.granted:
-                reading.signal.wait()
-                reading.signal.clear()
-                reading.check()
+                reading.wait()
         except BaseException:
             if reading.granted:
                 self._end(reading, 0.0)
             else:
-                self._forget(reading)
+                self._remove(reading)
             raise
 
     def _end(self, reading: Reading, seconds: float) -> None:
         reading.granted = False
-        self._used[reading.client] = self._used.get(reading.client, 0.0) + seconds - TURN_S
+        self._used_s[reading.client] = self._used_s.get(reading.client, 0.0) + seconds - TURN_S
         self._free += 1
-        self.go_on()
-        if self._free == self._all and not self._waiting:
-            self._used.clear()  # no client had to wait for another
-        elif len(self._used) > 2 * len(self._waiting) + _REMEMBERED_CLIENTS:
-            least = self._least_used
-            self._used = {client: used for client, used in self._used.items() if used > least}
+        self.grant_turns()
+        if self._free == self._limit and not self._waiting:
+            self._used_s.clear()  # no client had to wait for another
+        elif len(self._used_s) > 2 * len(self._waiting) + _REMEMBERED_CLIENTS:
+            least = self._least_used_s
+            self._used_s = {client: used for client, used in self._used_s.items() if used > least}
 
-    def go_on(self) -> None:
-        """Give turns to those that may have one."""
+    def grant_turns(self) -> None:
+        """Grant turns to the readings that may have one."""
         refused: list[str] = []
         while self._free and self._order:
             used, number, client = heappop(self._order)
             if self._number.get(client) != number:
                 continue
-            if self._used.get(client, 0.0) > used:  # it has used more since
+            if self._used_s.get(client, 0.0) > used:  # it has used more since
                 self._queue(client)
-            elif self._may(client):
+            elif self._may_read(client):
                 self._grant(client)
             else:
                 refused.append(client)
@@ -146,7 +156,7 @@ class Turns:
             self._queue(client)
 
     def _queue(self, client: str) -> None:
-        used = self._used[client] = max(self._used.get(client, 0.0), self._least_used)
+        used = self._used_s[client] = max(self._used_s.get(client, 0.0), self._least_used_s)
         number = self._number[client] = next(self._numbers)
         heappush(self._order, (used, number, client))
         if len(self._order) > 2 * len(self._number) + _REMEMBERED_CLIENTS:
@@ -156,19 +166,19 @@ class Turns:
     def _grant(self, client: str) -> None:
         self._free -= 1
         self._granted += 1
-        self._least_used = max(self._least_used, self._used[client])
+        self._least_used_s = max(self._least_used_s, self._used_s[client])
         # Until it ends, a turn counts as one of the usual length.
-        self._used[client] += TURN_S
+        self._used_s[client] += TURN_S
         readings = self._waiting[client]
-        oldest = self._granted % _FROM_THE_START == 0
+        oldest = self._granted % _OLDEST_FIRST_EVERY == 0
         reading = next(iter(readings)) if oldest else max(readings, key=_position)
-        self._forget(reading)
+        self._remove(reading)
         if client in self._waiting:
             self._queue(client)
         reading.granted = True
         reading.signal.set()
 
-    def _forget(self, reading: Reading) -> None:
+    def _remove(self, reading: Reading) -> None:
         readings = self._waiting[reading.client]
         del readings[reading]
         if not readings:

@@ -1,7 +1,7 @@
-"""What is on its way to subscribers that catch up, bounded for all of them together.
+"""The bytes that are being sent to streams that catch up, bounded for all of them together.
 
-A subscriber that reads slowly holds what it is being sent. Frames that are large are encoded once
-and shared, and each subscriber has a copy of one piece of them.
+A slow client keeps in memory what it is being sent. A large frame is encoded once and shared; each
+stream copies one piece of it at a time.
 """
 
 from __future__ import annotations
@@ -18,36 +18,39 @@ if TYPE_CHECKING:
 
     Shape = tuple[EventId, tuple[str, ...] | None]
 
-PIECE_BYTES = 64 << 10  # written at once
+PIECE_BYTES = 64 << 10  # written at once; larger frames are shared
 
 
 class Frame:
-    """The frame of a large event, for as long as anybody is being sent it."""
+    """The frame of a large event. It is in memory as long as any stream is being sent it.
 
-    __slots__ = ("__weakref__", "_freed", "data")
+    :param on_free: called with its size when it is freed.
+    """
 
-    def __init__(self, data: bytes, freed: Callable[[int], None]) -> None:
+    __slots__ = ("__weakref__", "_on_free", "data")
+
+    def __init__(self, data: bytes, on_free: Callable[[int], None]) -> None:
         self.data = data
-        self._freed = freed
+        self._on_free = on_free
 
     def __del__(self) -> None:
-        self._freed(len(self.data))
+        self._on_free(len(self.data))
 
 
 class Replays:
-    """The bytes of replays that are being sent.
+    """Counts the bytes of replays that are being sent.
 
-    :param most: of all together. One client has at most half of them, and one that has none may
-        always be sent a page: nobody waits for others for ever.
-    :param freed: called when there are less.
+    :param limit: bytes of all clients together. One client has at most half of them. A client that
+        has none may always be sent a page, so that it does not wait for others without end.
+    :param on_less: called when there are fewer.
     """
 
-    def __init__(self, most: int, freed: Callable[[], None]) -> None:
-        self._most = most
-        self._freed = freed
+    def __init__(self, limit: int, on_less: Callable[[], None]) -> None:
+        self._limit = limit
+        self._on_less = on_less
         self._shared_bytes = 0
         self._own_bytes = 0
-        self._held: Counter[str] = Counter()  # bytes by client
+        self._bytes_of: Counter[str] = Counter()  # by client
         self._shared: WeakValueDictionary[Shape, Frame] = WeakValueDictionary()
 
     @property
@@ -56,14 +59,15 @@ class Replays:
         return self._shared_bytes + self._own_bytes
 
     def has_room(self, client: str) -> bool:
-        """Tell whether a client may be sent more now."""
-        held = self._held.get(client, 0)
-        return not held or (held < self._most // 2 and self.bytes < self._most)
+        """Whether a client may be sent more now."""
+        size = self._bytes_of.get(client, 0)
+        return not size or (size < self._limit // 2 and self.bytes < self._limit)
 
     def replay(self, client: str, feed: Feed, events: Sequence[Event]) -> Replay:
-        """Return what a subscriber is sent of events that it sees; it must be iterated or closed.
+        """Return what a stream is sent of events that its feed matches. It counts from now until it
+        was iterated.
 
-        :param client: its address, as limits count it.
+        :param client: the name under which limits count the stream's client.
         """
         parts: list[bytes | Frame] = []
         small: list[Event] = []
@@ -71,49 +75,49 @@ class Replays:
             if event.wire_bytes < PIECE_BYTES:
                 small.append(event)
                 continue
-            parts += [feed.frames(small, {}), self._frame(feed, event)]
+            parts += [feed.render(small, {}), self._frame(feed, event)]
             small = []
-        return Replay(self, client, [*parts, feed.frames(small, {})])
+        return Replay(self, client, [*parts, feed.render(small, {})])
 
     def _frame(self, feed: Feed, event: Event) -> Frame:
-        shape = event.position, feed.named(event) if feed.envelope else None
+        shape = event.position, feed.visible_topics(event) if feed.envelope else None
         frame = self._shared.get(shape)
         if frame is None:
-            frame = Frame(feed.frames([event], {}), self._free_shared)
+            frame = Frame(feed.render([event], {}), self._free_shared)
             self._shared_bytes += len(frame.data)
             self._shared[shape] = frame
         return frame
 
     def _free_shared(self, size: int) -> None:
         self._shared_bytes -= size
-        self._freed()
+        self._on_less()
 
-    def hold(self, client: str, size: int) -> None:
+    def acquire(self, client: str, size: int) -> None:
         """Count bytes of a client; `release` must follow."""
         self._own_bytes += size
-        self._held[client] += size
+        self._bytes_of[client] += size
 
     def release(self, client: str, size: int) -> None:
-        """Count them no more."""
+        """Stop counting bytes of a client."""
         self._own_bytes -= size
-        self._held[client] -= size
-        if not self._held[client]:
-            del self._held[client]
-        self._freed()
+        self._bytes_of[client] -= size
+        if not self._bytes_of[client]:
+            del self._bytes_of[client]
+        self._on_less()
 
 
 class Replay:
-    """Bytes for one subscriber, as pieces; once they are out, others may be sent more."""
+    """Bytes for one stream, in pieces. Once they are sent, others may be sent more."""
 
-    __slots__ = ("_client", "_held", "_parts", "_replays", "size")
+    __slots__ = ("_client", "_counted", "_parts", "_replays", "size")
 
     def __init__(self, replays: Replays, client: str, parts: list[bytes | Frame]) -> None:
         self._replays, self._client, self._parts = replays, client, parts
         sizes = [len(it.data if isinstance(it, Frame) else it) for it in parts]
         self.size = sum(sizes)
-        """Its bytes in all."""
-        self._held = sum(min(size, PIECE_BYTES) for size in sizes)
-        replays.hold(client, self._held)
+        """The number of its bytes."""
+        self._counted = sum(min(size, PIECE_BYTES) for size in sizes)
+        replays.acquire(client, self._counted)
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the pieces, once."""
@@ -127,4 +131,4 @@ class Replay:
                     yield part
         finally:
             self._parts = []
-            self._replays.release(self._client, self._held)
+            self._replays.release(self._client, self._counted)

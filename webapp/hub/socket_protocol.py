@@ -1,4 +1,16 @@
-"""What a stream needs of its client's socket."""
+"""What a stream needs of its client's socket, and how a server may keep parked streams.
+
+A stream is a generator. It is *parked* while it has nothing to send; the dispatcher then writes to
+its socket directly, and the generator has to go on only now and then. There are two kinds of
+servers:
+
+- One that only iterates, as WSGI has it. Its socket's `wakeup` is None, or it hands no socket
+  over. `next()` then waits while the stream is parked.
+- One that keeps parked streams itself, without a greenlet for each. Its socket has a `wakeup`.
+  `next()` then returns `PARKED`, and the server keeps the suspended generator. Once the stream has
+  something to do it calls `wakeup.set()`, and the server has to call `next()` soon, from a greenlet
+  (it may wait: for the event log, or for a slow client), or `close()` where the client has left.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +23,27 @@ if TYPE_CHECKING:
 MAX_STRAY_BYTES = 4 << 10
 """How much a client may send on its stream's connection before it is disconnected."""
 
+PARKED = b""
+"""What a stream yields when it is parked. It never yields anything else that is empty."""
+
 Send = Callable[[Any, bytes], int]
 Buffer = bytes | memoryview
 
 
+class Wakeup(Protocol):
+    """Continues a stream."""
+
+    def set(self) -> None:
+        """Let the stream go on soon, but not before this returns. This may also be called more
+        than once, or when the stream is not parked; it then goes on once, and parks again.
+        """
+
+
 class SubscriberSocket(Protocol):
     """A client's socket, as far as its stream needs it."""
+
+    wakeup: Wakeup | None
+    """Continues the stream, if the server keeps parked streams itself; None: it only iterates."""
 
     write_timed_out: bool
     """Whether a write was given up because the client did not read."""

@@ -73,7 +73,7 @@ class NoticeReader:
                 return  # the registrar logs it, and wakes this when the store answers again
             self._last_notice = batch.last_number
             if not batch.complete:
-                self._hub.fanout.reset_transient()
+                self._hub.transient.reset()
                 self._event_number += 1  # the number of all events that were missed
             self._apply(batch.notices)
             if not batch.notices:
@@ -94,8 +94,8 @@ class NoticeReader:
         if revoked:
             self._revocations.remember(revoked)
             self.end_revoked()
-        if self._hub.fanout.feeds.presence_feeds:
-            self._hub.fanout.deliver_announced(self._events(notices))
+        if self._hub.transient.wanted:
+            self._hub.transient.deliver(self._events(notices))
 
     def _events(self, notices: list[str]) -> Iterator[Event]:
         """Yield the presence events of some notices, one at a time: each notice may have a hundred

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -112,4 +113,5 @@ class Registrar:
 
 
 def _record(subscriber: Subscriber) -> str:
-    return subscriber_record(subscriber.feed.listed, subscriber.grant.payload)
+    topics = json.dumps(sorted(subscriber.selectors))
+    return subscriber_record(topics, subscriber.grant.payload)

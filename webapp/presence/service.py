@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from ..errors import TidingsError
+from ..hub.observer import Observer
 from ..scheduling import cooperative
 from ..tasks import Skipping, lasting
 from .documents import subscription_documents
@@ -38,7 +39,7 @@ _DEREGISTER_TIMEOUT_S = 1.0
 _SKIPPING = Skipping("presence")
 
 
-class Presence:
+class Presence(Observer):
     """The subscribers of all processes, and what may be done to them.
 
     :param lease: in seconds, after which the subscribers of a killed process are dropped.
@@ -51,15 +52,14 @@ class Presence:
         self._registrar = Registrar(hub, store, lease, on_written=self._reader.wake)
         self._tasks: list[gevent.Greenlet[[], None]] = []
 
-    def start(self) -> list[gevent.Greenlet[[], None]]:
-        """Register this process and follow the notices. Returns the tasks that do it.
+    def start(self) -> None:
+        """Register this process and begin to follow the notices.
 
         :raises ServiceUnavailable: the presence store cannot be reached.
         """
         self._store.heartbeat({})
         self._reader.start()
         self._tasks = [lasting("presence", it.run) for it in (self._registrar, self._reader)]
-        return self._tasks
 
     def stop(self) -> None:
         """Remove this process's subscribers, and close the store."""
@@ -72,12 +72,15 @@ class Presence:
             logger.warning("this process's subscribers stay listed for a while: %s", error)
         self._store.close()
 
-    def __call__(self, subscriber: Subscriber, opened: bool) -> None:  # noqa: FBT001 - an observer
-        """Note that a stream was opened or closed."""
-        if opened:
-            self._registrar.join(subscriber)
-        else:
-            self._registrar.leave(subscriber)
+    def opened(self, subscriber: Subscriber) -> None:
+        """Register a subscriber soon; end its stream if its token was revoked meanwhile."""
+        if self.is_revoked(subscriber.grant):
+            subscriber.end("kicked")
+        self._registrar.join(subscriber)
+
+    def closed(self, subscriber: Subscriber) -> None:
+        """Deregister a subscriber soon."""
+        self._registrar.leave(subscriber)
 
     def subscribers(
         self, topic: str | None = None, subscriber: str | None = None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.settings import Settings
+    from ..hub.socket_protocol import Wakeup
     from .phase import Phase
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class ClientConnection(SocketWriter):
         that waits for the longest time first.
     :param pipes: the same for a pipe that waits for its next line.
     """
+
+    wakeup: Wakeup | None = None  # gunicorn only iterates: it does not keep parked streams
 
     # There may be thousands.
     __slots__ = (

@@ -19,7 +19,6 @@ from gunicorn.http import errors as http_errors
 
 from ..config.file_limit import file_limit
 from ..errors import Misconfigured, ServiceUnavailable
-from ..hub.stream_log import Lines
 from . import patches
 from .acceptor import Acceptor, FixedAddress
 from .checked_worker import CheckedWorker
@@ -74,8 +73,6 @@ class StreamWorker(CheckedWorker):
     def _configure_logging(self) -> None:
         """Write the hub's log lines where gunicorn writes its own, in the same form."""
         ours, gunicorns = logging.getLogger("webapp"), self.log.error_log
-        for handler in gunicorns.handlers:
-            handler.setFormatter(Lines(handler.formatter))
         ours.handlers = gunicorns.handlers
         ours.setLevel(gunicorns.level)
         # No format of ours shows a thread. gevent makes one, of 490 bytes, for each greenlet that

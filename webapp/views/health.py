@@ -60,7 +60,7 @@ def metrics() -> Response:
     """Return the numbers for Prometheus."""
     _authorize()
     hub = current_services().hub
-    hub.measure()
+    hub.flush_metrics()
     log = log_metrics(*(_bounds() or (None, None)))
     text = hub.metrics.text([*log, build_metric(__version__)])
     return _no_store(Response(text, content_type=CONTENT_TYPE))
@@ -71,7 +71,7 @@ def console_state() -> Response:
     """Return the numbers for the console."""
     _authorize()
     services = current_services()
-    services.hub.measure()
+    services.hub.flush_metrics()
     bounds, settings = _bounds(), services.settings
     log = {
         "name": settings.broker_label,

@@ -52,7 +52,7 @@ def subscriptions(**_: str) -> Response:
     digest = blake2b(path.encode(errors="replace"), digest_size=16)
     for row in cooperative(rows):
         digest.update(json.dumps(row).encode())
-    head = {"@context": CONTEXT, "lastEventID": str(services.hub.fanout.window.head)}
+    head = {"@context": CONTEXT, "lastEventID": str(services.hub.head())}
     if subscriber is not None:
         document = next(subscription_documents(*rows[0], topic, active=True))
         body: str | Iterator[str] = json.dumps(head | document)

@@ -12,7 +12,7 @@ from ..auth.authorizer import token_id
 from ..core.events import MAX_NAME_CHARS
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
-from ..scheduling import rest
+from ..scheduling import sleep
 from . import bodies, drafts, forms, ndjson
 from .client_address import client
 from .credentials import token_from_request
@@ -146,7 +146,7 @@ class _Publisher:
             return
         rate, name = self._services.publish_rate, self.name
         while (wait := rate.take(name, count)) and not self._services.hub.draining:
-            rest(min(wait, 1.0))
+            sleep(min(wait, 1.0))
 
 
 def _check_sizes(found: list[Draft], settings: Settings) -> None:

@@ -44,25 +44,25 @@ def subscribe(default_topic: str | None) -> Response:
         grant = services.authorizer.subscribe(query.token)
         if request.method == "HEAD":
             return Response(headers=_HEADERS)
-        subscriber = services.hub.subscribe(
+        stream = services.hub.subscribe(
             query.selectors,
             grant,
             query.start,
             client(request.remote_addr),
             envelope=query.envelope,
-            connection=socket,
+            socket=socket,
         )
     except (ServiceUnavailable, TooManyRequests) as error:
         return _bye_or_error(error, services, request)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
     # As Mercure: the cursor that was sent, if the stream continues there.
-    cursor = "" if subscriber.lost else query.start.cursor
-    start = cursor or str(subscriber.cursor)
+    cursor = "" if stream.reset_reason else query.start.cursor
+    start = cursor or str(stream.cursor)
     headers = [*_HEADERS, ("Last-Event-ID", start)]
     if default_topic is None:
         headers.append(("Mercure-Last-Event-ID", start))
-    frames = subscriber.frames(socket)
+    frames = stream.frames(socket)
     # Passed through as they are: a layer around each frame costs every subscriber memory.
     return Response(stream_with_context(frames), headers=headers, direct_passthrough=True)
 

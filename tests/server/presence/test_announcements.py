@@ -98,7 +98,7 @@ def test_a_reader_that_is_busy_is_told_each_change_once_and_in_order(steps: tupl
     for step in steps * 20:
         events = [announcement(it) for it in range(number + 1, number + step + 1)]
         number += step
-        hub.fanout.deliver_announced(events)
+        hub.transient.deliver(events)
         hub.publish([Draft(topics=("t",), data=f"published {number}")])
         if number % 3 == 0:
             gevent.sleep(0)  # else they have not run since, and are not parked
@@ -113,17 +113,17 @@ def test_a_reader_that_is_busy_is_told_each_change_once_and_in_order(steps: tupl
 def test_a_reader_that_missed_changes_is_told_to_begin_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webapp.scheduling._SLICE", PATIENCE)
+    monkeypatch.setattr("webapp.scheduling._SLICE_S", PATIENCE)
     hub = make_hub()
     hub.start()
-    hub.fanout.transient.max_events = 5
+    hub.transient.window.max_events = 5
     grant = Grant(subscribe=frozenset({"*"}))
     reader = Reader(hub.subscribe(frozenset({EVENTS}), grant, Start()))
     with gevent.Timeout(PATIENCE):
         while not reader.subscription.feed.parked:
             gevent.sleep(0.01)
     for number in range(1, 21):
-        hub.fanout.deliver_announced([announcement(number)])  # the reader does not run in between
+        hub.transient.deliver([announcement(number)])  # the reader does not run in between
     with gevent.Timeout(PATIENCE):
         while "hub.reset" not in [it.type for it in reader.messages()]:
             gevent.sleep(0.01)
@@ -131,10 +131,10 @@ def test_a_reader_that_missed_changes_is_told_to_begin_anew(
         ("message", "1"),
         ("hub.reset", '{"reason": "presence"}'),
     ]
-    hub.fanout.reset_transient()
+    hub.transient.reset()
     with gevent.Timeout(PATIENCE):
         while [it.type for it in reader.messages()].count("hub.reset") < 2:
             gevent.sleep(0.01)
-    hub.fanout.deliver_announced([announcement(22)])
+    hub.transient.deliver([announcement(22)])
     assert reader.await_data(2) == ["1", "22"]
     hub.stop()

@@ -6,9 +6,18 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from flask import Flask
 
+from support.hub import make_hub
 from support.presence import ALL, EVENTS, PATH, bearer, list_path, listed_on, subscriber_name
+from support.tokens import KEY
 from support.waiting import until
+from webapp.auth.authorizer import Authorizer
+from webapp.brokers.memory_presence import MemoryPresenceStore
+from webapp.core.events import Draft
+from webapp.presence.service import Presence
+from webapp.views import presence
+from webapp.views.services import Services
 
 if TYPE_CHECKING:
     from support.server import Server
@@ -87,3 +96,17 @@ def test_without_a_key_there_is_no_presence(server: Server) -> None:
     assert server.http.get(PATH).status_code == 404
     with server.listen() as stream:
         assert "subscriber" not in json.loads(stream.next().data)
+
+
+def test_before_the_first_stream_the_list_is_empty_and_names_the_newest_event() -> None:
+    hub = make_hub(jwt_key=(KEY,))
+    service = Presence(hub, MemoryPresenceStore(), lease=15)
+    app = Flask("not started")
+    app.extensions["tidings"] = Services(hub, Authorizer(hub.settings), service)
+    app.register_blueprint(presence.bp)
+    [event] = hub.broker.append([Draft(topics=("t",))])
+    answer = app.test_client().get(PATH, headers=ALL)
+    assert answer.status_code == 200
+    found = json.loads(answer.get_data())
+    assert (found["subscriptions"], found["lastEventID"]) == ([], event.id)
+    hub.stop()

@@ -147,7 +147,7 @@ def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:
                 raise ServiceUnavailable(detail, "Wait.")
             return super().heartbeat(changes)
 
-    hub.presence = Presence(hub, Late(), lease=15)
+    hub.observers.append(Presence(hub, Late(), lease=15))
     with pytest.raises(ServiceUnavailable):
         hub.start()
     hub.start()
@@ -156,12 +156,11 @@ def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:
 
 
 def test_a_process_whose_lease_ended_registers_its_subscribers_again() -> None:
-    hub, roster = make_hub(), Forgetful()
-    hub.presence = Presence(hub, roster, lease=0.6)
-    hub.observers.append(hub.presence)
+    hub, roster = make_hub(jwt_key=(KEY,)), Forgetful()
+    hub.observers.append(Presence(hub, roster, lease=0.6))
     hub.start()
     for name in ("a", "b", "c"):
-        hub.join(hub.subscribe(frozenset({name}), Grant(), Start()))
+        hub.register(hub.subscribe(frozenset({name}), Grant(), Start()))
     with gevent.Timeout(PATIENCE):
         while len(roster.subscribers()) < 3:
             gevent.sleep(0.01)
@@ -194,30 +193,29 @@ class Forgetful(MemoryPresenceStore):
 def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hub, roster = make_hub(), MemoryPresenceStore()
-    hub.presence = Presence(hub, roster, lease=15)
-    hub.observers.append(hub.presence)
+    hub, roster = make_hub(jwt_key=(KEY,)), MemoryPresenceStore()
+    hub.observers.append(Presence(hub, roster, lease=15))
     hub.start()
     monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 120)
     selectors = [frozenset({letter * 30}) for letter in "abcd"]
     readers = [hub.subscribe(it, Grant(), Start()) for it in selectors]
     for reader in readers:
-        hub.join(reader)
+        hub.register(reader)
     with gevent.Timeout(PATIENCE):
         while not roster.subscribers():
             gevent.sleep(0.01)
         assert [name for name, _ in roster.subscribers()] == [readers[0].name]
         for reader in readers:
-            hub.leave(reader)
-        hub.join(readers[1])
+            hub.unregister(reader)
+        hub.register(readers[1])
         while [name for name, _ in roster.subscribers()] != [readers[1].name]:
             gevent.sleep(0.01)
     monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 400)
     many = [hub.subscribe(frozenset({letter * 30}), Grant(), Start()) for letter in "efghijk"]
     caplog.clear()
     for listed, waiting in zip(many, many[3:], strict=False):
-        hub.join(listed)
-        hub.join(waiting)
-        hub.leave(listed)
+        hub.register(listed)
+        hub.register(waiting)
+        hub.unregister(listed)
     assert len(caplog.messages) <= 1  # at the limit, who leaves makes room for one
     hub.stop()

@@ -94,7 +94,8 @@ def test_what_cannot_be_revoked_is_refused_with_a_reason(hub: Server) -> None:
 
 def test_who_missed_the_notices_refuses_what_was_revoked_all_the_time() -> None:
     hub, roster = make_hub(), Unread()
-    hub.presence = presence = Presence(hub, roster, lease=0.6)
+    presence = Presence(hub, roster, lease=0.6)
+    hub.observers.append(presence)
     hub.start()
     joe, ann = (Grant(subject=name, issued=1.0) for name in ("joe", "ann"))
     presence.revoke(Revoked("subject", "ann", time.time()), None)

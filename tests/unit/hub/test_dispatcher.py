@@ -33,7 +33,7 @@ def test_the_follower_waits_before_the_window_drops_events() -> None:
         assert "hub.reset" not in {m.type for m in reader.messages()}
         reader.leave()
     with gevent.Timeout(5):
-        while len(hub.fanout.window) > 5:
+        while len(hub.window) > 5:
             gevent.sleep(0.001)
     hub.stop()
 
@@ -41,14 +41,14 @@ def test_the_follower_waits_before_the_window_drops_events() -> None:
 def test_events_that_pour_in_share_the_writes_of_long_passes(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send, passes = hub.fanout._send, list[int]()
+    send, passes = hub.dispatcher._deliver, list[int]()
 
     def send_for_long(batch: list[Event]) -> None:
         passes.append(len(batch))
         time.sleep(0.01)  # the loop stands still, as in a pass to a thousand readers
         send(batch)
 
-    monkeypatch.setattr(hub.fanout, "_send", send_for_long)
+    monkeypatch.setattr(hub.dispatcher, "_deliver", send_for_long)
     reader = Reader(subscribe(hub))
     gevent.sleep(0.01)
     numbers = [str(n) for n in range(200)]
@@ -63,31 +63,21 @@ def test_events_that_pour_in_share_the_writes_of_long_passes(
     reader.leave()
 
 
-@pytest.mark.parametrize(
-    ("limits", "pours"),
-    [
-        ({"_GATHERING": 60, "_POURING": 60, "_BATCH_BYTES": 1}, 0),  # more waits than fits
-        ({"_GATHERING": 60, "_POURING": 60, "_FEW": 0}, 5),  # a burst that is over
-        ({"_GATHERING": 0.1, "_PAUSE": 0.02, "_BATCH_BYTES": 1 << 30}, 5000),  # one without an end
-        ({"_GATHERING": 0.01, "_POURING": 60}, 0),  # nothing more comes
-    ],
-)
-def test_a_rest_ends(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], pours: int
+def test_after_a_long_pass_the_dispatcher_pauses_for_a_bounded_time(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gevent.killall(hub._tasks)
-    fanout, began = hub.fanout, time.monotonic()
-    for name, limit in limits.items():
-        monkeypatch.setattr(f"webapp.hub.dispatcher.{name}", limit)
-    fanout.window.append(publish(hub, "a", "b"))
-    rest = gevent.spawn(fanout._gathered, began, 60)
-    while pours and not rest.ready():
-        pours -= 1
-        fanout.window.append(publish(hub, "more"))
-        fanout._arrived.set()
-        gevent.sleep(0.005)
-    assert rest.get(timeout=10)
-    assert time.monotonic() < began + 10
+    pauses = list[float]()
+    monkeypatch.setattr("webapp.hub.dispatcher.sleep", pauses.append)
+    dispatcher = hub.dispatcher
+    for seconds in (0.0001, 0.004, 60):
+        dispatcher._pass_seconds, dispatcher._pass_ended = seconds, time.monotonic()
+        dispatcher._pause()
+    dispatcher._pass_ended -= 1  # events came later than the pause would have lasted
+    dispatcher._pause()
+    short, longest, none = pauses
+    assert 0 <= short <= 0.012
+    assert 0 <= longest <= 0.025
+    assert none == 0
 
 
 def test_publishers_faster_than_the_follower_wait_or_are_refused(

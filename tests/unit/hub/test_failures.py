@@ -13,9 +13,11 @@ from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Event
 from webapp.hub.history import Start
+from webapp.hub.observer import Observer
 
 if TYPE_CHECKING:
     from webapp.hub.hub import Hub
+    from webapp.hub.subscriber import Subscriber
 
 
 def test_an_unknown_socket_error_ends_only_its_own_stream(hub: Hub) -> None:
@@ -54,7 +56,7 @@ def test_an_event_that_a_feed_cannot_render_is_skipped_there_only(
     assert alive(hub)
 
 
-@pytest.mark.parametrize("parts", ["frames", "_send"])
+@pytest.mark.parametrize("parts", ["render", "_deliver"])
 def test_subscribers_read_what_the_dispatcher_fails_to_deliver(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, parts: str
 ) -> None:
@@ -68,7 +70,7 @@ def test_subscribers_read_what_the_dispatcher_fails_to_deliver(
         raise RuntimeError
 
     monkeypatch.setattr(
-        f"webapp.hub.{'feeds.Feed' if parts == 'frames' else 'dispatcher.Dispatcher'}.{parts}", once
+        f"webapp.hub.{'feeds.Feed' if parts == 'render' else 'dispatcher.Dispatcher'}.{parts}", once
     )
     publish(hub, "a")
     publish(hub, "b", topic="u")
@@ -80,10 +82,13 @@ def test_subscribers_read_what_the_dispatcher_fails_to_deliver(
 
 
 def test_an_observer_that_fails_leaves_nobody_counted(hub: Hub) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError
+    class Failing(Observer):
+        def opened(self, subscriber: Subscriber) -> None:
+            raise RuntimeError(subscriber.name)
 
-    hub.observers.insert(0, fail)
+        closed = opened
+
+    hub.observers.insert(0, Failing())
     reader = Reader(subscribe(hub, "t"))
     publish(hub, "a")
     gevent.sleep(0.01)

@@ -36,7 +36,7 @@ def test_feeds_that_see_the_same_topics_share_an_envelope() -> None:
         for envelope in (False, True)
         for granted in (nobody | {"*"}, nobody | {"a", "b"}, nobody | {"b", "other"})
     ]
-    *plain, one, same, part = [feed.frames([event], made) for feed in feeds]
+    *plain, one, same, part = [feed.render([event], made) for feed in feeds]
     assert set(plain) == {event.frame}
     assert (one, list(made.values())) == (same, [one])
     [told, partly] = [json.loads(next(sse.decode([frame])).data) for frame in (one, part)]

@@ -94,7 +94,7 @@ class HandOver(RuleBasedStateMachine):
         history = max(window, history)
         self.hub = make_hub(window_events=window, history_events=history, heartbeat=3600)
         self.hub.start()
-        self.renewal = gevent.spawn(self.hub.fanout.renew)
+        self.renewal = gevent.spawn(self.hub.dispatcher.refresh_cursors)
         self.log: list[Event] = []
         self.checked = 0
         self.all: list[Reader] = []
@@ -136,7 +136,7 @@ class HandOver(RuleBasedStateMachine):
         if not renew:
             beat(self.hub)
         elif self.renewal.dead:
-            self.renewal = gevent.spawn(self.hub.fanout.renew)
+            self.renewal = gevent.spawn(self.hub.dispatcher.refresh_cursors)
         self.turn(turns)
 
     @rule(reader=readers, how=st.sampled_from(["kicked", "killed", "hung up"]), turns=TURNS)
@@ -169,15 +169,15 @@ class HandOver(RuleBasedStateMachine):
     def nothing_is_missing(self) -> None:
         self.checked = len(self.log)
         gevent.idle()  # whoever does not read holds nobody up
-        assert not self.log or self.hub.fanout.dispatched_up_to == self.log[-1].position
+        assert not self.log or self.hub.dispatcher.dispatched_up_to == self.log[-1].position
         come_to_rest(self.all, come_back=True)
         for reader in self.all:
             assert not reader.owed
             assert not reader.torn
-            assert reader.position >= self.hub.fanout.window.floor  # it may come back at any time
+            assert reader.position >= self.hub.window.floor  # it may come back at any time
             assert all(stream.task.dead for stream in reader.streams[:-1] if stream.way.direct)
         assert all(feed.late_from is None for feed in self.hub._feeds)
-        assert all(feed.parked <= self.hub._members for feed in self.hub._feeds)
+        assert all(feed.parked <= self.hub._subscribers for feed in self.hub._feeds)
         assert all(reader.parked == (reader in reader.feed.parked) for reader in self.hub)
 
     def everybody_leaves(self) -> None:
@@ -186,10 +186,10 @@ class HandOver(RuleBasedStateMachine):
         come_to_rest(self.all)
         for reader in self.all:
             assert reader.names[-1] == b"hub.bye"
-            assert reader.position == self.hub.fanout.window.head
+            assert reader.position == self.hub.window.head
             assert all(stream.task.successful() for stream in reader.streams)
         assert not self.hub.failed
-        assert not self.hub._members
+        assert not self.hub._subscribers
         assert not list(self.hub._feeds)
         assert not self.hub._feeds._exact
         assert not self.hub._feeds._everything

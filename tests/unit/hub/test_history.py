@@ -25,7 +25,7 @@ def test_a_cursor_ahead_of_this_process_needs_no_reset() -> None:
     hub = make_hub(broker)
     events = publish(hub, "a", "b", "c")
     gevent.sleep(0)
-    assert hub.fanout.window.head < events[0].position
+    assert hub.window.head < events[0].position
     reader = Reader(subscribe(hub, cursor=events[1].id))
     gevent.sleep(0.01)
     broker.released.set()
@@ -73,7 +73,7 @@ def test_the_newest_of_a_rare_topic_do_not_scan_the_whole_log() -> None:
     publish(hub, *map(str, range(2000)))
     [newest] = publish(hub, "lately", topic="rare")
     with gevent.Timeout(10):
-        while hub.fanout.window.head < newest.position:
+        while hub.window.head < newest.position:
             gevent.sleep(0.001)
     readers = [Reader(subscribe(hub, "rare", last=last)) for last in (1, 2)]
     publish(hub, "now", topic="rare")

@@ -12,11 +12,19 @@ from hypothesis import strategies as st
 
 from support.hub import Reader, make_hub, publish, subscribe
 from webapp.auth.authorizer import Grant
-from webapp.core.events import Draft
+from webapp.core.events import Draft, EventId
 from webapp.hub.history import Start
 
 if TYPE_CHECKING:
     from webapp.hub.hub import Hub
+
+
+def test_all_parts_of_a_hub_are_there_before_it_starts() -> None:
+    hub = make_hub()
+    assert (len(hub), hub.window.head, hub.dispatcher.window) == (0, EventId(0, 0), hub.window)
+    hub.flush_metrics()
+    hub.drain()
+    hub.stop()
 
 
 def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
@@ -30,7 +38,7 @@ def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
     frames.close()  # type: ignore[attr-defined]
     assert len(hub) == 0
     assert hub.metrics.snapshot()["ended"] == {}
-    hub.measure()
+    hub.flush_metrics()
     assert hub.metrics.snapshot()["ended"] == {"error": 1, "client_left": 1}
     assert not list(hub._feeds)
     assert not hub._feeds._exact

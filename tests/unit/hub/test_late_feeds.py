@@ -82,7 +82,7 @@ def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(small: 
     assert dear.await_data(1) == [""]
     assert cheap.subscription.feed.late_from is None
     assert dear.subscription.feed.late_from == events[0].position
-    dear.subscription.look_again()
+    small.dispatcher.wake(dear.subscription.feed, dear.subscription)
     assert len(dear.await_data(2)) == 2
     dear.leave()
     cheap.leave()
@@ -98,12 +98,12 @@ def test_a_late_feed_that_the_window_has_left_behind_reads_the_log(
     numbers = [str(number) for number in range(50)]
     last = publish(small, *numbers)[-1]
     with gevent.Timeout(10):  # the follower does not wait for it
-        while small.fanout.window.floor < last.position and len(small.fanout.window) > 10:
+        while small.window.floor < last.position and len(small.window) > 10:
             gevent.sleep(0.001)
-        while small.fanout.dispatched_up_to < last.position:
+        while small.dispatcher.dispatched_up_to < last.position:
             gevent.sleep(0.001)
     assert reader.data() == []
-    task = gevent.spawn(small.fanout.late.run)
+    task = gevent.spawn(small.dispatcher.late.run)
     assert reader.await_data(50) == numbers
     until_on_time(small)
     task.kill()
@@ -120,9 +120,9 @@ def test_after_a_gap_in_the_log_no_feed_is_late(
     with gevent.Timeout(10):
         while not reader.subscription.feed.late_from:
             gevent.sleep(0.001)
-    small.fanout._skip(Gap(EventId(1, 0), "unknown"))
+    small.dispatcher._jump_gap(Gap(EventId(1, 0), "unknown"))
     assert reader.subscription.feed.late_from is None
-    assert not small.fanout.late._since
+    assert not small.dispatcher.late._since
     with gevent.Timeout(10):
         while "hub.reset" not in {message.type for message in reader.messages()}:
             gevent.sleep(0.001)
@@ -132,16 +132,16 @@ def test_after_a_gap_in_the_log_no_feed_is_late(
 def test_an_error_makes_no_feed_late_for_ever(small: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = parked(small, "{a}")
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
-    after = small.fanout.window.after
+    after = small.window.after
 
     def broken(position: EventId, max_bytes: int) -> Any:
         if max_bytes == 77:
-            monkeypatch.setattr(small.fanout.window, "after", after)
+            monkeypatch.setattr(small.window, "after", after)
             raise RuntimeError
         return after(position, max_bytes)
 
     monkeypatch.setattr("webapp.hub.late_feeds._PAGE_BYTES", 77)
-    monkeypatch.setattr(small.fanout.window, "after", broken)
+    monkeypatch.setattr(small.window, "after", broken)
     publish(small, "x", "y")
     assert reader.await_data(2) == ["x", "y"]
     until_on_time(small)
@@ -152,16 +152,16 @@ def test_a_topic_is_matched_against_the_templates_that_begin_as_it_does() -> Non
     index, feeds = FeedIndex(), []
     for number in range(500):
         texts = frozenset({f"/users/{number}/{{+rest}}", f"/exact/{number}"})
-        feeds.append(index.enter(Feed(texts, frozenset(), envelope=False)))
+        feeds.append(index.acquire(Feed(texts, frozenset(), envelope=False)))
     long = "/" + "x" * 99
-    other = index.enter(Feed(frozenset({long + "{a}"}), frozenset(), envelope=False))
-    wide = index.enter(Feed(frozenset({"{a}", "*"}), frozenset(), envelope=False))
+    other = index.acquire(Feed(frozenset({long + "{a}"}), frozenset(), envelope=False))
+    wide = index.acquire(Feed(frozenset({"{a}", "*"}), frozenset(), envelope=False))
     assert index.with_templates(["/users/7/x"]) == {feeds[7]}
     assert index.with_templates(["/exact/8", "none", "/users/7/"]) == {feeds[7], feeds[8]}
     assert index.with_templates([long, "/"]) == {other}
     assert index.candidates(["/users/7/x", "/exact/8"]) == {wide}
     for feed in (*feeds, other, wide):
-        index.leave(feed)
+        index.release(feed)
     assert not index._heads
     assert not index._heads._lengths
 
@@ -185,4 +185,4 @@ def test_work_that_can_wait_leaves_half_of_the_time_to_others(
     for seconds in (0.001, 0.009, 5.0):
         now += seconds
         pace.checkpoint()
-    assert rested == pytest.approx([0.01, scheduling._LONGEST_REST_S])
+    assert rested == pytest.approx([0.01, scheduling._LONGEST_PAUSE_S])

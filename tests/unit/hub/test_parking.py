@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
@@ -22,10 +23,12 @@ from support.handover import (
     poll,
     publish,
 )
-from support.hub import make_hub
+from support.hub import make_hub, subscribe
+from support.waiting import PATIENCE
 from webapp.brokers.base import Gap
 from webapp.core.events import EventId
 from webapp.hub.history import Start
+from webapp.hub.socket_protocol import PARKED, Buffer, never_sends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,38 +58,38 @@ def test_a_reader_parks_in_the_breath_in_which_it_found_nothing_more(
     look = hub.history.look
 
     def look_before_an_event(feed: Feed, reading: Reading, after: EventId) -> Found:
-        if not (found := look(feed, reading, after)).more and not hub.fanout.window:
+        if not (found := look(feed, reading, after)).more and not hub.window:
             gevent.spawn(deliver)
         return found
 
     def deliver() -> None:  # what the follower and the dispatcher do
         events = publish(hub, [reader], draft("a"))
-        hub.fanout.window.append(events)
-        hub.fanout._send(events)
-        hub.fanout.dispatched_up_to = events[-1].position
+        hub.window.append(events)
+        hub.dispatcher._deliver(events)
+        hub.dispatcher.dispatched_up_to = events[-1].position
 
     monkeypatch.setattr(hub.history, "look", look_before_an_event)
     reader = Reader(hub)
     come_to_rest([reader])
-    assert hub.fanout.window
+    assert hub.window
     assert not reader.owed
 
 
 def test_a_reader_that_parks_within_the_next_batch_is_given_its_rest(hub: Hub) -> None:
     gevent.killall(hub._tasks)
     batch = hub.publish([draft("a"), draft("a")])
-    hub.fanout.window.append(batch[:1])
+    hub.window.append(batch[:1])
     reader = Reader(hub)
     reader.owed.append(batch[1])
     come_to_rest([reader])
-    hub.fanout.window.append(batch[1:])
-    hub.fanout._send(batch)
+    hub.window.append(batch[1:])
+    hub.dispatcher._deliver(batch)
     assert reader.read()
     assert not reader.owed
-    hub.fanout._send(batch)
-    hub.fanout.dispatched_up_to = reader.position
+    hub.dispatcher._deliver(batch)
+    hub.dispatcher.dispatched_up_to = reader.position
     for _ in range(2):
-        hub.fanout.renew()
+        hub.dispatcher.refresh_cursors()
     assert not reader.read()  # it has all and knows the newest place
 
 
@@ -116,7 +119,7 @@ def test_a_subscriber_that_ends_while_catching_up_gets_its_position(
     subscription.end("drain")
     come_to_rest([reader])
     assert subscription.reason == "kicked"
-    assert reader.position < hub.fanout.window.head
+    assert reader.position < hub.window.head
 
 
 @pytest.mark.parametrize("direct", [True, False])
@@ -156,7 +159,7 @@ def test_no_mark_is_older_than_what_its_reader_was_told_meanwhile(
         gevent.idle()
 
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
-    hub.fanout.renew()
+    hub.dispatcher.refresh_cursors()
     come_to_rest(readers)
     assert not any(reader.owed for reader in readers)
 
@@ -171,11 +174,11 @@ def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
 
     def meanwhile(_: TimeSlice) -> None:
         monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", lambda _: None)
-        hub.fanout._skip(Gap(EventId(1, 0), "unknown"))
+        hub.dispatcher._jump_gap(Gap(EventId(1, 0), "unknown"))
         gevent.idle()
 
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
-    hub.fanout.renew()
+    hub.dispatcher.refresh_cursors()
     for reader in readers:
         assert reader.stream.read(ALL)
         assert reader.stream.raw.count(b"hub.reset") == 1
@@ -211,19 +214,62 @@ def test_work_on_many_lets_the_loop_turn_at_each_of_them(
 ) -> None:
     readers = [Reader(hub, topics=topics) for topics in (A, AB, EVERYTHING) for _ in range(4)]
     come_to_rest(readers)
-    monkeypatch.setattr("webapp.scheduling._SLICE", -1)
+    monkeypatch.setattr("webapp.scheduling._SLICE_S", -1)
     *_, last = publish(hub, readers, *[draft("a")] * 5)
-    assert turns(lambda: hub.fanout.dispatched_up_to == last.position) >= 5 * 3 + 12
-    assert turns(gevent.spawn(hub.fanout.renew).ready) >= 12
+    assert turns(lambda: hub.dispatcher.dispatched_up_to == last.position) >= 5 * 3 + 12
+    assert turns(gevent.spawn(hub.dispatcher.refresh_cursors).ready) >= 12
 
 
 @pytest.mark.parametrize(("slice_", "page"), [(-1, ALL), (PLENTY, 1)])
 def test_a_reader_that_catches_up_lets_the_loop_turn(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, slice_: float, page: int
 ) -> None:
-    monkeypatch.setattr("webapp.scheduling._SLICE", slice_)
+    monkeypatch.setattr("webapp.scheduling._SLICE_S", slice_)
     monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", page)
     hub.publish([draft("b")] * 8)
     gevent.idle()
     subscription = Reader(hub, start=Start(cursor="earliest")).stream.subscription
     assert turns(lambda: subscription in subscription.feed.parked) >= 8
+
+
+class Driver:
+    """The socket of a server that keeps parked streams, and continues them when they ask for it."""
+
+    write_timed_out = False
+
+    def __init__(self) -> None:
+        self.wakeup = self
+        self.woken = 0
+        self.rest = b""
+
+    def set(self) -> None:
+        self.woken += 1
+
+    def nonblocking_send(self) -> tuple[bool, Any, object]:
+        return False, never_sends, None
+
+    def sendall(self, data: Buffer) -> None:
+        self.rest += data
+
+    @contextmanager
+    def on_hangup(self, _: Any) -> Iterator[None]:
+        yield
+
+
+def test_a_server_that_keeps_parked_streams_does_not_wait_in_them(hub: Hub) -> None:
+    driver: Any = Driver()
+    stream = subscribe(hub, "a")
+    frames = stream.frames(driver)
+    assert b"hub.open" in next(frames)
+    assert next(frames) is PARKED
+    assert stream in stream.feed.parked
+    publish(hub, [], draft("a", "hello"))
+    with gevent.Timeout(PATIENCE):
+        while not driver.woken:
+            gevent.idle()
+    assert next(frames) is PARKED
+    assert b"data: hello" in driver.rest
+    stream.end("kicked")
+    assert driver.woken == 2
+    assert b"hub.bye" in b"".join(frames)
+    assert not list(hub._feeds)

@@ -8,10 +8,10 @@ import pytest
 from support.waiting import PATIENCE
 from webapp.core.events import EventId
 from webapp.hub import read_queue
-from webapp.hub.read_queue import Left, Reading, Turns
+from webapp.hub.read_queue import Left, Reading, ReadQueue
 
 
-def order(turns: Turns, readings: list[tuple[str, int]]) -> list[tuple[str, int]]:
+def order(turns: ReadQueue, readings: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return in which order readings of some clients, from some places, have their turns."""
     had: list[tuple[str, int]] = []
 
@@ -29,20 +29,20 @@ def order(turns: Turns, readings: list[tuple[str, int]]) -> list[tuple[str, int]
 
 
 def test_clients_take_turns_and_of_each_the_shortest_way_comes_first() -> None:
-    turns = Turns(1, lambda _: True)
+    turns = ReadQueue(1, lambda _: True)
     readings = [("a", 1), ("a", 2), ("a", 9), ("a", 3), ("b", 5)]
     assert order(turns, readings) == [("a", 9), ("b", 5), ("a", 1), ("a", 3), ("a", 2)]
     assert not turns._waiting
 
 
 def test_nobody_waits_for_ever_for_shorter_ones() -> None:
-    turns = Turns(1, lambda _: True)
+    turns = ReadQueue(1, lambda _: True)
     had = order(turns, [("a", 0), *[("a", ms) for ms in range(10, 100)]])
     assert had.index(("a", 0)) < 4
 
 
 def test_a_cancelled_read_leaves_the_queue_and_gives_its_turn_back() -> None:
-    turns, reading, done = Turns(1, lambda _: True), Reading("a"), []
+    turns, reading, done = ReadQueue(1, lambda _: True), Reading("a"), []
 
     def read() -> None:
         with pytest.raises(Left), turns.turn(reading, EventId(1, 0)):
@@ -61,7 +61,7 @@ def test_a_cancelled_read_leaves_the_queue_and_gives_its_turn_back() -> None:
 
 def test_who_may_not_go_on_lets_others_pass() -> None:
     full = {"a"}
-    turns = Turns(1, lambda client: client not in full)
+    turns = ReadQueue(1, lambda client: client not in full)
     had: list[str] = []
 
     def read(client: str) -> None:
@@ -72,14 +72,14 @@ def test_who_may_not_go_on_lets_others_pass() -> None:
     gevent.sleep(0.01)
     assert had == ["b"]
     full.clear()
-    turns.go_on()
+    turns.grant_turns()
     gevent.joinall(tasks, timeout=PATIENCE, raise_error=True)
     assert had == ["b", "a"]
 
 
 def test_clients_share_the_time_of_turns_and_not_their_number() -> None:
     now = 0.0
-    turns = Turns(1, lambda _: True, lambda: now)
+    turns = ReadQueue(1, lambda _: True, lambda: now)
     had: list[str] = []
 
     def read(client: str, seconds: float) -> None:
@@ -95,11 +95,11 @@ def test_clients_share_the_time_of_turns_and_not_their_number() -> None:
     gevent.joinall(tasks, timeout=PATIENCE, raise_error=True)
     assert had.index("short") == 1
     assert had[:22].count("short") == 20
-    assert not turns._used
+    assert not turns._used_s
 
 
 def test_the_queue_keeps_nothing_of_those_who_left_it() -> None:
-    turns = Turns(1, lambda _: True)
+    turns = ReadQueue(1, lambda _: True)
     reading = Reading("waits")
 
     def give_up(reading: Reading) -> None:
@@ -119,4 +119,4 @@ def test_the_queue_keeps_nothing_of_those_who_left_it() -> None:
         assert len(turns._order) < 2 * read_queue._REMEMBERED_CLIENTS
     waits.join(PATIENCE)
     turns._end(reading, 0.0)
-    assert not turns._used
+    assert not turns._used_s

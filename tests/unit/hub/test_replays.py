@@ -21,20 +21,20 @@ def test_a_large_event_is_encoded_once_and_goes_out_in_pieces(*, envelope: bool)
     for replay in made:
         pieces = list(replay)
         assert max(map(len, pieces)) == PIECE_BYTES
-        assert b"".join(pieces) == feed.frames([large(1), small], {})
+        assert b"".join(pieces) == feed.render([large(1), small], {})
     del made, replay
     assert replays.bytes == 0
-    assert not replays._held
+    assert not replays._bytes_of
 
 
 def test_one_client_has_at_most_half_of_the_bytes_in_flight() -> None:
     replays = Replays(6 * PIECE_BYTES, lambda: None)
     assert replays.has_room("a")
-    replays.hold("a", 3 * PIECE_BYTES)
+    replays.acquire("a", 3 * PIECE_BYTES)
     assert not replays.has_room("a")
-    replays.hold("b", 1)
+    replays.acquire("b", 1)
     assert replays.has_room("b")
-    replays.hold("c", 3 * PIECE_BYTES)
+    replays.acquire("c", 3 * PIECE_BYTES)
     assert not replays.has_room("b")
     assert replays.has_room("d")
     replays.release("a", 3 * PIECE_BYTES)

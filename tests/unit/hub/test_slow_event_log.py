@@ -32,14 +32,14 @@ def test_a_turn_ends_in_time_and_the_next_one_goes_on(
     until_read(slow, events)
     monkeypatch.setattr("webapp.hub.history.TURN_S", -1)
     feed, reading = Feed(frozenset({"t"}), NOBODY, envelope=False), Reading("a")
-    found, upto = [], slow.fanout.window.floor
+    found, upto = [], slow.window.floor
     for event in events:
         look = slow.history.look(feed, reading, upto)
         found += look.seen
         upto = look.upto
         assert upto == event.position
     assert found == events
-    start = slow.history.position(Start(last=3), feed, reading)[0]
+    start = slow.history.resolve_start(Start(last=3), feed, reading)[0]
     assert start == events[1].position
 
 
@@ -49,12 +49,12 @@ def test_to_look_back_takes_as_many_events_a_turn_as_its_time_allows(
     events = publish(slow, *map(str, range(999)))
     until_read(slow, events)
     monkeypatch.setattr("webapp.hub.history.TURN_S", 1e9)
-    monkeypatch.setattr("webapp.hub.history._SCAN", 10)
-    granted = slow.history._turns._granted
+    monkeypatch.setattr("webapp.hub.history._SCAN_EVENTS", 10)
+    granted = slow.history._queue._granted
     feed = Feed(frozenset({"t"}), NOBODY, envelope=False)
-    start = slow.history.position(Start(last=900), feed, Reading("a"))[0]
+    start = slow.history.resolve_start(Start(last=900), feed, Reading("a"))[0]
     assert start == events[98].position
-    assert slow.history._turns._granted - granted <= 3
+    assert slow.history._queue._granted - granted <= 3
 
 
 def test_a_count_that_would_take_long_is_not_begun(
@@ -64,9 +64,9 @@ def test_a_count_that_would_take_long_is_not_begun(
     events = slow.publish([Draft(topics=tuple(it)) for it in topics])
     until_read(slow, events)
     one, two = (Feed(frozenset({it}), NOBODY, envelope=False) for it in ("{a}", "{a}{b}"))
-    assert slow.history.count(one, slow.fanout.window.floor) == 10
+    assert slow.history.count(one, slow.window.floor) == 10
     monkeypatch.setattr(two, "matches", lambda _: pytest.fail("it is matched"))
-    assert slow.history.count(two, slow.fanout.window.floor) is None
+    assert slow.history.count(two, slow.window.floor) is None
 
 
 class SlowBroker(MemoryBroker):
@@ -90,6 +90,7 @@ class Socket:
     """The connection of a client that may hang up."""
 
     write_timed_out = last = False
+    wakeup = None
     gone: Any = None
 
     @contextmanager
@@ -111,14 +112,14 @@ def _slow() -> Iterator[Hub]:
 
 def until_read(hub: Hub, events: list[Event]) -> None:
     with gevent.Timeout(PATIENCE):
-        while hub.fanout.window.head < events[-1].position:
+        while hub.window.head < events[-1].position:
             gevent.sleep(0.001)
 
 
-def opened(hub: Hub, connection: Any, start: Start) -> gevent.Greenlet[..., Any]:
+def opened(hub: Hub, socket: Any, start: Start) -> gevent.Greenlet[..., Any]:
     def open_stream() -> Any:
         try:
-            return hub.subscribe(frozenset({"t"}), Grant(), start, "a", connection=connection)
+            return hub.subscribe(frozenset({"t"}), Grant(), start, "a", socket=socket)
         except ServiceUnavailable as error:
             return error.reason
 
@@ -133,7 +134,7 @@ def test_a_stream_takes_its_room_before_the_log_is_asked_for_it(slow: Hub) -> No
         slow.subscribe(frozenset({"t"}), Grant(), Start(), "a")
     slow.subscribe(frozenset({"t"}), Grant(), Start(), "b")
     slow.broker.answer.set()  # type: ignore[attr-defined]
-    assert task.get(timeout=PATIENCE).lost == "unknown"
+    assert task.get(timeout=PATIENCE).reset_reason == "unknown"
     slow.quota.check("a")  # its stream did not open
 
 
@@ -143,8 +144,8 @@ def test_the_id_of_a_private_event_not_yet_dispatched_is_unknown(slow: Hub) -> N
     slow.broker.answer.set()  # type: ignore[attr-defined]
     slow.broker.append([Draft(topics=("t",), id="secret", private=True)])
     feed = Feed(frozenset({"t"}), NOBODY, envelope=False)
-    assert slow.fanout.window.head == first[0].position
-    assert slow.history.position(Start(cursor="secret"), feed, Reading("a"))[1] == "unknown"
+    assert slow.window.head == first[0].position
+    assert slow.history.resolve_start(Start(cursor="secret"), feed, Reading("a"))[1] == "unknown"
 
 
 def test_a_hang_up_before_the_stream_begins_leaves_the_queue(slow: Hub) -> None:
@@ -164,7 +165,7 @@ def test_a_hang_up_before_the_stream_begins_leaves_the_queue(slow: Hub) -> None:
 
 def test_more_than_the_log_keeps_begins_at_its_floor_without_a_look(slow: Hub) -> None:
     newest = publish(slow, *map(str, range(500)))[-1].position
-    while slow.fanout.window.head < newest:
+    while slow.window.head < newest:
         gevent.sleep(0.001)
     steps = slow.broker.steps  # type: ignore[attr-defined]
     floor = slow.broker.bounds().floor
@@ -180,7 +181,7 @@ def test_a_count_that_takes_long_is_given_up(slow: Hub, monkeypatch: pytest.Monk
     gevent.sleep(0.01)
     feed = Feed(frozenset({"t"}), NOBODY, envelope=False)
     before = EventId(events[0].position.ms, -1)
-    slow.fanout.window.floor = min(slow.fanout.window.floor, before)
+    slow.window.floor = min(slow.window.floor, before)
     assert slow.history.count(feed, before) == 2
     monkeypatch.setattr("webapp.hub.history._COUNTING_S", -1)
     assert slow.history.count(feed, before) is None

@@ -48,9 +48,9 @@ def test_what_is_too_old_is_in_no_window_either() -> None:
     publish(hub, "old")
     reader = Reader(subscribe(hub, "quiet"))
     gevent.sleep(0.01)
-    assert len(hub.fanout.window) == 1
+    assert len(hub.window) == 1
     with gevent.Timeout(10):
-        while len(hub.fanout.window):
+        while len(hub.window):
             gevent.sleep(0.01)
     late = Reader(subscribe(hub, last=5))
     gevent.sleep(0.05)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.hub import make_hub
+from support.tokens import KEY
 from webapp.brokers.memory_presence import MemoryPresenceStore
 from webapp.presence.service import Presence
 
@@ -23,9 +24,8 @@ def _roster() -> MemoryPresenceStore:
 
 @pytest.fixture(name="hub")
 def _hub(roster: MemoryPresenceStore) -> Iterator[Hub]:
-    hub = make_hub()
-    hub.presence = Presence(hub, roster, lease=0.6)
-    hub.observers.append(hub.presence)
+    hub = make_hub(jwt_key=(KEY,))
+    hub.observers.append(Presence(hub, roster, lease=0.6))
     hub.start()
     yield hub
     hub.stop()

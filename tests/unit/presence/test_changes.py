@@ -22,6 +22,7 @@ from webapp.core.events import HubDraft, TransientEvent
 from webapp.errors import BadRequest
 from webapp.hub.history import Start
 from webapp.presence.changes import Changes
+from webapp.presence.service import Presence
 from webapp.views.presence import _listing
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def test_one_hub_survives_every_notice_and_claim(
     with gevent.Timeout(PATIENCE):
         while good.subscription.name not in "".join(watcher.data()):
             gevent.sleep(0.001)
-    hub.measure()
+    hub.flush_metrics()
     for reader in (watcher, good, *guests):
         reader.leave()
     assert alive(hub)
@@ -86,7 +87,7 @@ def test_what_is_told_of_a_subscriber_is_json_whatever_its_token_holds(hub: Hub)
 def test_many_announcements_are_handed_over_in_parts_while_others_run(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.scheduling._SLICE", 0.0002)
+    monkeypatch.setattr("webapp.scheduling._SLICE_S", 0.0002)
     watcher = watch(hub)
     gevent.sleep(0.01)
     topic, sizes, turns = hostile_input.path_of("t"), list[int](), 0
@@ -98,18 +99,18 @@ def test_many_announcements_are_handed_over_in_parts_while_others_run(
             turns += 1
 
     other = gevent.spawn(run)
-    tell = type(watcher.subscription).tell
+    write = hub.dispatcher.write
 
-    def noted(reader: Any, payload: Any, upto: Any) -> None:
+    def noted(feed: Any, subscriber: Any, payload: Any) -> None:
         sizes.append(len(payload.raw))
-        tell(reader, payload, upto)
+        write(feed, subscriber, payload)
 
-    monkeypatch.setattr(type(watcher.subscription), "tell", noted)
+    monkeypatch.setattr(hub.dispatcher, "write", noted)
     made = (
         TransientEvent(number, HubDraft(topics=(topic,), data="x" * 200, private=True))
         for number in range(1000, 6000)  # after what presence told itself
     )
-    hub.fanout.deliver_announced(made)
+    hub.transient.deliver(made)
     other.kill()
     assert len([it for it in watcher.await_data(5001) if it.startswith("x")]) == 5000
     assert max(sizes) < 100 << 10
@@ -183,8 +184,8 @@ def test_a_damaged_row_of_a_subscriber_is_listed_for_no_topic(
     hub: Hub, roster: MemoryPresenceStore
 ) -> None:
     roster.heartbeat({"a": "{", "b": '{"topics": ["t"], "payload": null}'})
-    assert hub.presence
-    assert [name for name, _ in hub.presence.subscribers("t")] == ["b"]
+    presence = Presence(hub, roster, lease=0.6)
+    assert [name for name, _ in presence.subscribers("t")] == ["b"]
 
 
 def test_a_listing_is_made_in_parts_without_what_is_damaged() -> None:

@@ -119,5 +119,5 @@ def test_the_rate_is_the_tokens_however_it_is_written(app: Flask) -> None:
     assert set(statuses[2:]) <= {401, 429}
     assert publish(second, "192.0.2.9") == 200
     hub = app.extensions["tidings"].hub
-    hub.measure()
+    hub.flush_metrics()
     assert hub.metrics.snapshot()["refused"]["rate"] == statuses.count(429)

@@ -1,0 +1,254 @@
+"""The stream of one subscriber: all that it is sent, from `hub.open` to `hub.bye`.
+
+    OPENING ---> CATCHING_UP <---> PARKED
+                      |              |
+                      +--> ENDING <--+
+
+- OPENING: `hub.open` is sent.
+- CATCHING_UP: the stream reads the event log from its cursor on, page by page.
+- PARKED: it has sent everything. The dispatcher writes new events to its socket. It continues
+  when the socket did not take all of them, when there is something else to send, or to end.
+- ENDING: `reason` is set. `hub.bye` is sent, unless the client has left.
+
+An event that is published between the read that found nothing more and the moment at which the
+stream is parked would never be sent. So a stream parks in the very method that found nothing more
+(`_read_on`, `_reached_head`), and nothing between the two may yield to the event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from gevent.event import Event as Signal
+
+from ..backoff import jitter
+from ..core import control_events, sse
+from ..errors import ServiceUnavailable
+from ..scheduling import yield_to_loop
+from .read_queue import Left, Reading
+from .socket_protocol import PARKED, nonblocking_send
+from .subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from ..auth.authorizer import Grant
+    from ..config.settings import Settings
+    from ..core.events import Event, EventId
+    from ..metrics import Metrics
+    from .dispatcher import Dispatcher
+    from .feeds import Feed
+    from .history import History
+    from .socket_protocol import SubscriberSocket
+    from .transient import TransientEvents
+
+_RETRY_INTERVAL_S = 5  # between two reads of an unavailable event log at most, jittered
+_WITHOUT_BYE = frozenset({"client_left", "too_slow", "error"})
+
+
+@dataclass(frozen=True, slots=True)
+class StreamContext:
+    """What the streams of one hub have in common."""
+
+    history: History
+    dispatcher: Dispatcher
+    transient: TransientEvents
+    metrics: Metrics
+    settings: Settings
+    registered: Callable[[Stream], AbstractContextManager[None]]
+    """A stream counts as open inside this context."""
+
+
+class Stream(Subscriber):
+    """What is sent to one subscriber.
+
+    :param feed: the subscribers with which it shares its payloads.
+    :param position: where it begins; events after it are sent.
+    :param reset_reason: why events before `position` cannot be sent: `aged` or `unknown`. None:
+        none are missing.
+    :param grant: what the subscriber's token allows, and until when.
+    """
+
+    # There may be thousands.
+    __slots__ = ("_context", "_replayed", "_socket", "feed", "reset_reason")
+
+    def __init__(
+        self,
+        context: StreamContext,
+        feed: Feed,
+        grant: Grant,
+        position: EventId,
+        reset_reason: str | None,
+    ) -> None:
+        super().__init__(feed.selectors, grant, position, context.settings.max_age)
+        self.feed = feed
+        self.reset_reason = reset_reason
+        self.transient_position = context.transient.head
+        self.name = f"urn:uuid:{uuid4()}" if context.settings.auth_enabled else ""
+        self._context = context
+        self._socket: SubscriberSocket | None = None
+        self._replayed = False  # whether it has reached the head once
+
+    def frames(self, socket: SubscriberSocket | None = None) -> Iterator[bytes]:
+        """Yield all that the client is sent.
+
+        It yields `PARKED` where the socket says that its server continues parked streams, and
+        waits in that place where not; see `SubscriberSocket.wakeup`.
+
+        :param socket: the client's socket, if the server hands it over. Events then go straight
+            to it, and a disconnect ends the stream at once, not when a write fails.
+        """
+        self._socket = socket
+        self.chunked, self.send, self.sock = nonblocking_send(socket)
+        self.wakeup, signal = socket.wakeup if socket else None, None
+        if self.wakeup is None:
+            self.wakeup = signal = Signal()
+        with self._context.registered(self):
+            try:
+                yield self._open_event()
+                with socket.on_hangup(self._on_disconnect) if socket else nullcontext():
+                    while self.reason is None:
+                        if frame := self._expiry_warning():
+                            yield frame
+                        elif frames := self._catch_up():
+                            yield from frames
+                        elif self.parked:
+                            if signal is None:
+                                yield PARKED
+                            else:
+                                signal.wait()
+                                signal.clear()
+                            if frame := self._unpark():
+                                yield frame
+                if self.reason not in _WITHOUT_BYE:
+                    yield self._bye_event(self.reason)
+            except (GeneratorExit, BrokenPipeError):
+                self._on_disconnect()  # the server gave up writing, or `_unpark` did
+                raise
+
+    def _on_disconnect(self) -> None:
+        timed_out = self._socket is not None and self._socket.write_timed_out
+        self.end("too_slow" if timed_out else "client_left")
+
+    # CATCHING_UP
+
+    def _catch_up(self) -> Iterable[bytes]:
+        """Return the next frames, or none: then the stream is parked, or is to end."""
+        since = time.monotonic()
+        self.reading = self.reading or Reading(self.client)
+        try:
+            while self.reason is None and not self.parked:
+                try:
+                    frames = self._read_on(self.reading, since)
+                except ServiceUnavailable:
+                    frames = [self._wait_for_log(self.reading)]
+                if frames:
+                    return frames
+        except Left:  # `reason` says why
+            return ()
+        return ()
+
+    def _read_on(self, reading: Reading, since: float) -> Iterable[bytes]:
+        """Read the next page; return what of it the subscriber is sent, which may be nothing. Park
+        where nothing follows.
+        """
+        found = self._context.history.look(self.feed, reading, self.cursor)
+        if gap := self.gap or found.gap:
+            self.gap = None
+            self.cursor = self.last_id_sent = gap.position
+            return [self._control_event("hub.reset", reason=gap.reason)]
+        self.cursor = found.upto
+        if not found.more:
+            return self._reached_head()
+        yield_to_loop()  # writing to a fast client never waits, so others would never run
+        if found.seen:
+            return self._replay(found.seen)
+        # Tell a client for which nothing was found for long how far the search is.
+        searched_long = time.monotonic() - since >= self._context.settings.heartbeat
+        return [self._mark()] if searched_long else ()
+
+    def _reached_head(self) -> Iterable[bytes]:
+        """Park, or return what has to be sent before."""
+        if self._context.transient.misses(self, self.feed):
+            # This may yield to the loop, and then the head may have moved.
+            return self._missed_transient()
+        if self.last_id_sent < self._context.dispatcher.stale_before:
+            return [self._mark()]
+        if self.reason is None:
+            self._park()
+        return ()
+
+    def _park(self) -> None:
+        self.feed.park(self)
+        self.reading = None
+        if not self._replayed:
+            self._replayed = True
+            self._context.metrics.replay_done(self.events_sent)
+
+    def _replay(self, seen: list[Event]) -> Iterable[bytes]:
+        self.last_id_sent = seen[-1].position
+        self.events_sent += len(seen)
+        replay = self._context.history.replays.replay(self.client, self.feed, seen)
+        self._context.metrics.delivered(len(seen), replay.size)
+        return replay
+
+    def _missed_transient(self) -> Iterable[bytes]:
+        missed = self._context.transient.next_missed(self, self.feed)
+        if missed is None:
+            return [self._control_event("hub.reset", reason="presence")]
+        return [missed] if missed else ()
+
+    def _wait_for_log(self, reading: Reading) -> bytes:
+        """Wait before the next try; return what shows the client that the hub is there."""
+        longest = min(self._context.settings.heartbeat, _RETRY_INTERVAL_S)
+        reading.wait(jitter(0.5, 1) * longest)
+        return sse.HEARTBEAT
+
+    # PARKED
+
+    def _unpark(self) -> bytes:
+        """Go on after being parked; return what is left of what the dispatcher wrote."""
+        if self.parked:  # the socket took everything
+            self.cursor = max(self.cursor, self._context.dispatcher.sent_up_to(self.feed))
+        self.feed.unpark(self)
+        unsent, self.unsent = self.unsent, b""
+        if self._socket is None or not unsent:
+            return bytes(unsent)
+        self._socket.sendall(unsent)  # the rest of a chunk, whose header was sent already
+        return b""
+
+    # Control events
+
+    def _open_event(self) -> bytes:
+        fields: dict[str, object] = {
+            "topics": sorted(self.selectors),
+            "replay": self._context.history.count(self.feed, self.cursor),
+        }
+        if self.name:
+            fields["subscriber"] = self.name
+        retry = self._context.settings.retry
+        return control_events.open_event(fields, self.cursor, self.reset_reason, retry)
+
+    def _bye_event(self, reason: str | None) -> bytes:
+        settings = self._context.settings
+        spread = settings.drain if reason == "drain" else 0
+        return control_events.bye_event(reason or "", self.cursor, settings.retry, spread)
+
+    def _expiry_warning(self) -> bytes:
+        if not self.expiry_warning_due or self.grant.expires is None:
+            return b""
+        self.expiry_warning_due = False
+        self.last_id_sent = self.cursor
+        return self._control_event("hub.expiring", expires=round(self.grant.expires))
+
+    def _mark(self) -> bytes:
+        self.last_id_sent = self.cursor
+        return self._control_event("hub.mark")
+
+    def _control_event(self, name: str, **fields: object) -> bytes:
+        return control_events.control_event(name, fields, self.cursor)
