@@ -180,7 +180,8 @@ def test_a_log_that_another_version_began_again_is_told_as_lost(
 
 def test_own_ids_whose_queue_is_lost_are_forgotten(server: LogServer, connect: Connect) -> None:
     log = connect(HISTORY_EVENTS=100)
-    log.append([d for n in range(300) for d in drafts("x", id=f"id {n}")])
+    for part in range(6):
+        log.append([d for n in range(50) for d in drafts("x", id=f"id {part} {n}")])
     server.ask("DEL", QUEUE)
     for _ in range(30):
         log.append(drafts(*["x"] * 10))

@@ -111,6 +111,18 @@ def test_a_network_that_hangs_is_given_up_and_found_again(
     assert contents(log.read(start, MANY)) == found
 
 
+def test_what_waits_for_a_server_that_hangs_is_bounded(network: Network, connect: Connect) -> None:
+    log = connect(network.url)
+    log.append(drafts("a"))
+    network.hang()
+    calls = [log.start("append", drafts("x" * 1_000_000)) for _ in range(40)]
+    errors = [str(call.exception(2 * STATED)) for call in calls]
+    refused = [error for error in errors if "already wait" in error]
+    assert 20 <= len(refused) <= 30
+    network.mend()
+    published(log, "b")
+
+
 def test_a_pipe_publishes_nothing_twice_while_the_log_hangs(
     server: LogServer, network: Network, serve: Callable[..., Server]
 ) -> None:

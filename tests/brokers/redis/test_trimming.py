@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.events import MANY, contents, drafts, taken
-from support.redis_log import each_kind, gap, published
+from support.redis_log import STATED, each_kind, gap, published
 from support.redis_server import IN_MEMORY, LogServer
 from support.waiting import until
 from webapp.brokers.base import Gap
-from webapp.errors import ServiceUnavailable
+from webapp.errors import ContentTooLarge, ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,14 +32,35 @@ def test_a_follower_that_was_overtaken_is_told(
     taken(follower, 1)
     network.hang()
     other = connect(server.url, HISTORY_EVENTS=100)
-    for _ in range(5):
-        other.append(drafts(*map(str, range(100))))
+    for _ in range(10):
+        other.append(drafts(*map(str, range(50))))
     network.cut()
     network.mend()
     found = gap(follower)
     assert found == Gap(other.bounds().floor, "aged")
     kept = contents(other.read(found.position, MANY))
     assert contents(taken(follower, len(kept))) == kept
+
+
+def test_one_request_takes_half_of_the_log_at_most(server: LogServer, connect: Connect) -> None:
+    log = connect(server.url, HISTORY_EVENTS=100, HISTORY_BYTES=10_000)
+    for too_many in (drafts(*["x"] * 51), drafts(*["x" * 3000] * 2)):
+        with pytest.raises(ContentTooLarge, match="HISTORY_EVENTS"):
+            log.append(too_many)
+    assert len(log.append(drafts(*["x"] * 50))) == 50
+    assert log.append(drafts("x" * 20_000))
+
+
+def test_publishers_wait_for_the_follower_of_their_process(
+    server: LogServer, connect: Connect
+) -> None:
+    log = connect(server.url, HISTORY_EVENTS=1000)
+    start = log.bounds().head
+    follower = log.follow(start)
+    calls = [log.start("append", drafts(*map(str, range(100)))) for _ in range(50)]
+    for call in calls:
+        call.result(STATED)
+    assert len(taken(follower, 5000)) == 5000  # none was trimmed before it was followed
 
 
 @each_kind
@@ -85,8 +106,8 @@ def test_full_memory_is_relieved_of_what_is_too_old(run: Run, connect: Connect) 
 @each_kind
 def test_own_ids_are_forgotten_with_their_events(server: LogServer, connect: Connect) -> None:
     log = connect(server.url, HISTORY_EVENTS=100)
-    for part in range(20):
-        log.append([d for n in range(100) for d in drafts("x", id=f"id {part} {n}")])
+    for part in range(40):
+        log.append([d for n in range(50) for d in drafts("x", id=f"id {part} {n}")])
     kept = server.ask("XLEN", "{tidings}:log")
     assert server.ask("HLEN", "{tidings}:ids") <= kept + 200
     assert server.ask("LLEN", "{tidings}:queue") <= kept + 200

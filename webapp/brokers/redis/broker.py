@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gevent.event import Event as Signal
 
 from ...core.events import Draft, Event, EventId
+from ...errors import ContentTooLarge
 from ..base import Bounds, Gap, conflict, decode_events
 from ..outage import Outage
 from .client import RedisClient
+from .lead import Lead
 from .scripts import Script, ScriptCall
 
 if TYPE_CHECKING:
@@ -47,24 +49,45 @@ class RedisBroker:
     def __init__(self, url: str, max_events: int, max_bytes: int, max_age: float) -> None:
         self._limits = (str(max_events), str(round(max_age * 1000)), str(max_bytes))
         self.client = RedisClient(url, make_room=self._script("make_room"))
+        self._max_events, self._max_bytes = max_events // 2, max_bytes // 2  # of one request
+        self._lead = Lead(max_events, max_bytes)
         self._closed = Signal()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Append all drafts, or none; see `Broker.append`.
 
         They are sent once: if the answer is lost, they may be in the event log.
+
+        :raises ContentTooLarge: they would trim half of the event log.
         """
         texts = [text for draft in drafts for text in (draft.id or "", draft.to_json())]
-        positions = self.client.call_once(self._script("append", *texts))
-        if positions is None:
-            raise conflict()
-        return [Event(_position(p), draft) for p, draft in zip(positions, drafts, strict=True)]
+        size = sum(map(len, texts))
+        self._check_size(len(drafts), size)
+        self._lead.begin(len(drafts), size)
+        positions: list[EventId] = []
+        try:
+            answer = self.client.call_once(self._script("append", *texts))
+            if answer is None:
+                raise conflict()
+            positions = [_position(text) for text in answer]
+        finally:
+            self._lead.end(max(positions, default=None), len(drafts), size)
+        return list(map(Event, positions, drafts))
+
+    def _check_size(self, events: int, size: int) -> None:
+        if events > 1 and (events > self._max_events or size > self._max_bytes):
+            detail = "The events of one request would take more than half of the event log."
+            remedy = (
+                "Publish fewer at once, or raise TIDINGS_HISTORY_EVENTS and TIDINGS_HISTORY_BYTES."
+            )
+            raise ContentTooLarge(detail, remedy)
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield the events after a position, in order, until the broker is closed."""
         reader, outage = self.client.blocking_reader(), Outage(_LONGEST_PAUSE_S)
         connected = False
         while not self._closed.is_set():
+            self._lead.followed(after)
             call = self._read_script(after, check=True)
             try:
                 # On a new connection, look for a gap before waiting for events.

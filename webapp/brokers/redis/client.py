@@ -17,7 +17,7 @@ from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 from redis import RedisError
 
-from ...errors import Misconfigured
+from ...errors import Misconfigured, ServiceUnavailable
 from ...tasks import skip
 from .problems import raise_for_error
 from .scripts import BLOCK_S, TIMEOUT_S, ScriptCall, ScriptPool, retry_where
@@ -31,6 +31,8 @@ _READ_CONNECTIONS = 2
 _CALL_ONCE_TIMEOUT_S = 10.0  # how long a publisher waits
 _DROPPED = "the memory of the event log's server is full: its oldest %d events were dropped"
 _BATCH_BYTES = 256 << 10  # sent at once; at least one call
+_MAX_PENDING_BYTES = 16 << 20  # of calls that wait or were sent; at least one call
+_WATCH_PAUSE_S = 1.0  # after a stream could not be waited for
 
 
 class _Watch(NamedTuple):
@@ -60,12 +62,21 @@ class RedisClient:
         self._read_slots = BoundedSemaphore(_READ_CONNECTIONS)
         self._last_timeout = 0.0  # a monotonic time
         self._pending: deque[tuple[ScriptCall, AsyncResult[Any]]] = deque()
+        self._pending_bytes = 0
         self._sending = False
 
     def call_once(self, call: ScriptCall) -> Any:
-        """Call a script that writes. It is never repeated: after an error it may have been done."""
+        """Call a script that writes. It is never repeated: after an error it may have been done.
+
+        :raises ServiceUnavailable: as many bytes as may already wait to be sent or answered.
+        """
+        size = _size(call)
+        if self._pending_bytes and self._pending_bytes + size > _MAX_PENDING_BYTES:
+            detail = f"{_MAX_PENDING_BYTES >> 20} MiB already wait for the event log's server."
+            raise ServiceUnavailable(detail, "Publish more slowly, and try again.")
         result: AsyncResult[Any] = AsyncResult()
         self._pending.append(pending := (call, result))
+        self._pending_bytes += size
         if not self._sending:
             self._sending = True
             gevent.spawn(self._send_pending)
@@ -74,6 +85,7 @@ class RedisClient:
         finally:
             if not result.ready() and pending in self._pending:
                 self._pending.remove(pending)  # nobody waits for it any more
+                self._pending_bytes -= size
         return self._checked(result.value if result.ready() else redis.TimeoutError())
 
     def call(self, call: ScriptCall) -> Any:
@@ -116,7 +128,10 @@ class RedisClient:
         try:
             while self._pending:
                 batch = self._next_batch()
-                results = self._results_or_errors([call for call, _ in batch])
+                try:
+                    results = self._results_or_errors([call for call, _ in batch])
+                finally:
+                    self._pending_bytes -= sum(_size(call) for call, _ in batch)
                 for (_, answer), result in zip(batch, results, strict=True):
                     answer.set(result)
         finally:
@@ -127,7 +142,7 @@ class RedisClient:
         size = 0
         while self._pending and size < _BATCH_BYTES:
             batch.append(self._pending.popleft())
-            size += sum(map(len, batch[-1][0].arguments))
+            size += _size(batch[-1][0])
         return batch
 
     def _results_or_errors(self, calls: list[ScriptCall]) -> list[Any]:
@@ -174,7 +189,18 @@ class BlockingReader:
         return raise_for_error(result, self._pool.address)
 
     def _notify(self, found: Any) -> None:
+        if isinstance(found, RedisError):
+            # If it is about the event log, its call fails, too. Other streams are watched again
+            # when they have been read.
+            logger.warning("cannot wait for new entries (%s)", str(found).partition(" ")[0])
+            if not self._watches:
+                gevent.sleep(_WATCH_PAUSE_S)
+            self._watches.clear()
         for name, entries in found if isinstance(found, list) else ():
             if watch := self._watches.get(stream := name.decode()):
                 self._watches[stream] = watch._replace(position=entries[0][0].decode())
                 watch.callback()
+
+
+def _size(call: ScriptCall) -> int:
+    return sum(map(len, call.arguments))

@@ -3,10 +3,14 @@
 -- when it is stored; subject -> when it was revoked.
 -- The subscribers of an owner have a hash of their own, so that they can be deleted at once.
 -- ARGV: a verb, and what it needs.
+--
+-- What can be made again is deleted where it is of another type; what cannot be is named.
 
 local owners, notices, revoked, subjects = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 -- Bytes in one entry, and read at once; how many entries and bytes are kept.
 local batch_bytes, max_entries, max_bytes = 65536, 4096, 4194304
+local max_deleted, max_deleted_bytes = 500, 262144 -- subscribers of one call, and their records
+local page_entries = 1000 -- of a listing of revocations
 local max_total = 9007199254740992 -- from here numbers are not exact: the entry is damaged
 
 local function clock()
@@ -18,11 +22,44 @@ local function number(value) return string.format('%.0f', value) end
 
 local function subscribers_key(owner) return owners .. ':' .. owner end
 
+local function has_type(key, expected)
+  local found = redis.call('TYPE', key).ok
+  return found == 'none' or found == expected
+end
+
+local function require_type(key, expected)
+  if not has_type(key, expected) then error({err = 'WRONGKEY ' .. key .. ' ' .. expected}) end
+end
+
+-- Delete a key of another type. Returns whether it was one.
+local function delete_unless(key, expected)
+  return not has_type(key, expected) and redis.call('DEL', key) == 1
+end
+
 -- Return the total of the first entry that a command finds: the bytes of all notices up to it.
 local function total_at(command, from, to)
   local entry = redis.call(command, notices, from, to, 'COUNT', 1)[1]
   local total = entry and tonumber(entry[2][4])
   return total and total >= 0 and total < max_total and total or 0
+end
+
+-- Return the newest position, and the oldest entry.
+local function look_at_notices()
+  local info, flat = {}, redis.call('XINFO', 'STREAM', notices)
+  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
+  return info['last-generated-id'], info['first-entry']
+end
+
+-- A new stream begins at a number of the server's time: all processes see that they missed some.
+local function create_notices()
+  local position = '0-' .. number(clock())
+  redis.call('XADD', notices, position, 'lines', '', 'total', '0')
+  redis.call('XDEL', notices, position)
+end
+
+local function ensure_notices()
+  delete_unless(notices, 'stream')
+  if redis.call('EXISTS', notices) == 0 then create_notices() end
 end
 
 -- The numbers of entries have no gaps, so that a process sees whether it missed some. Each has the
@@ -33,9 +70,10 @@ local function add_entry(lines)
   local entry = {'XADD', notices, 'MAXLEN', max_entries, '0-*', 'lines', text, 'total', number(total)}
   local added = redis.pcall(unpack(entry))
   if type(added) == 'table' and added.err then
-    -- The stream has something that a hub never writes. Start again; all processes notice that they
-    -- missed some.
+    -- Only where another program has added an entry, none of the hub's can follow.
+    if string.match(look_at_notices(), '^0%-') then error(added) end
     redis.call('DEL', notices)
+    create_notices()
     redis.call(unpack(entry))
   end
   while total - total_at('XRANGE', '-', '+') > max_bytes do
@@ -45,6 +83,7 @@ end
 
 local function add_notices(lines)
   local part, size = {}, 0
+  if #lines > 0 then ensure_notices() end
   for _, line in ipairs(lines) do
     part[#part + 1] = line
     size = size + #line
@@ -56,22 +95,47 @@ local function add_notices(lines)
   if #part > 0 then add_entry(part) end
 end
 
-local function drop_owner(owner)
-  local key, lines = subscribers_key(owner), {}
-  local flat = redis.call('HGETALL', key)
-  for i = 1, #flat, 2 do lines[#lines + 1] = '-' .. flat[i] .. ' ' .. flat[i + 1] end
+-- Delete some subscribers of an owner, and the owner after the last. The server serves nobody else
+-- meanwhile, and followers of the notices need time to read them. Returns 1 while more are left.
+local function drop_some(owner)
+  local key, names, lines, size, cursor = subscribers_key(owner), {}, {}, 0, '0'
+  delete_unless(key, 'hash')
+  for _ = 1, 1000 do -- slots of those that were deleted are empty
+    local found = redis.call('HSCAN', key, cursor, 'COUNT', 100)
+    cursor = found[1]
+    for i = 1, #found[2], 2 do
+      local name, record = found[2][i], found[2][i + 1]
+      if not names[name] then
+        names[name] = true
+        lines[#lines + 1] = '-' .. name .. ' ' .. record
+        size = size + #lines[#lines]
+      end
+    end
+    if cursor == '0' or #lines >= max_deleted or size >= max_deleted_bytes then break end
+  end
+  for name in pairs(names) do redis.call('HDEL', key, name) end
   add_notices(lines)
-  redis.call('DEL', key)
+  if redis.call('EXISTS', key) == 1 then return 1 end
   redis.call('ZREM', owners, owner)
+  return 0
 end
 
-local verbs = {}
+-- Returns 1 while more subscribers of processes whose lease is over are left.
+local function drop_expired()
+  local dead = redis.call('ZRANGEBYSCORE', owners, '-inf', number(clock()), 'LIMIT', 0, 2)
+  if not dead[1] then return 0 end
+  return math.max(drop_some(dead[1]), #dead - 1)
+end
+
+local verbs = {drop_expired = drop_expired}
 
 -- ARGV from 2: an owner, its lease (ms), and for each change a subscriber id and a record, or '' if
--- it left. Returns whether the owner had a lease.
+-- it left. Returns whether the owner had a lease, and whether `drop_expired` has more to do.
 function verbs.heartbeat()
   local owner, now, lines = ARGV[2], clock(), {}
-  local key, known = subscribers_key(owner), redis.call('ZSCORE', owners, owner)
+  local key = subscribers_key(owner)
+  delete_unless(owners, 'zset')
+  local damaged, known = delete_unless(key, 'hash'), redis.call('ZSCORE', owners, owner)
   redis.call('ZADD', owners, number(now + ARGV[3]), owner)
   for i = 4, #ARGV, 2 do
     local id, text = ARGV[i], ARGV[i + 1]
@@ -85,44 +149,53 @@ function verbs.heartbeat()
       end
     end
   end
+  ensure_notices()
   add_notices(lines)
-  for _, dead in ipairs(redis.call('ZRANGEBYSCORE', owners, '-inf', number(now))) do drop_owner(dead) end
-  return known and 1 or 0
+  return {known and not damaged and 1 or 0, drop_expired()}
 end
 
+-- Returns 1 while it has more to do. The lease is over at once, so that others may do the rest.
 function verbs.deregister()
-  drop_owner(ARGV[2])
+  if not has_type(owners, 'zset') then return 0 end
+  redis.call('ZADD', owners, 0, ARGV[2])
+  return drop_some(ARGV[2])
 end
 
 function verbs.owners()
+  if not has_type(owners, 'zset') then return {} end
   return redis.call('ZRANGEBYSCORE', owners, number(clock()), '+inf')
 end
 
 function verbs.subscribers()
-  return redis.call('HGETALL', subscribers_key(ARGV[2]))
+  local key = subscribers_key(ARGV[2])
+  if not has_type(key, 'hash') then return {} end
+  return redis.call('HGETALL', key)
 end
 
 -- ARGV 2: a number, or ''. Returns the first number that is kept or false, the last one returned,
--- and the entries after the number, some at a time.
+-- and the entries after the number, some at a time; from the first if none has that number yet.
 function verbs.notices_after()
-  if redis.call('EXISTS', notices) == 0 then return {false, '0-0', {}} end
-  local info, flat = {}, redis.call('XINFO', 'STREAM', notices)
-  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
-  local last, lines = info['last-generated-id'], {}
-  if ARGV[2] ~= '' then
-    local from, size = '0-' .. ARGV[2], 0
+  if ARGV[2] == '' then pcall(ensure_notices) end
+  if not has_type(notices, 'stream') or redis.call('EXISTS', notices) == 0 then
+    return {false, '0-0', {}}
+  end
+  local last, first = look_at_notices()
+  local newest, number_after, lines = string.match(last, '^0%-(%d+)$'), tonumber(ARGV[2]), {}
+  if newest and number_after then
+    if number_after > tonumber(newest) then number_after = 0 end
+    local from, size = '0-' .. number(number_after), 0
     while size < batch_bytes and #lines < 64 do
       local found = redis.call('XRANGE', notices, '(' .. from, '+', 'COUNT', 4)
       for _, entry in ipairs(found) do
-        lines[#lines + 1] = entry[2][2]
-        size = size + #entry[2][2]
+        lines[#lines + 1] = entry[2][1] == 'lines' and entry[2][2] or ''
+        size = size + #lines[#lines]
         last = entry[1]
         from = last
       end
       if #found < 4 then break end
     end
   end
-  return {info['first-entry'] and info['first-entry'][1], last, lines}
+  return {first and first[1], last, lines}
 end
 
 function verbs.broadcast()
@@ -131,6 +204,7 @@ end
 
 -- ARGV from 2: a token, until when to store it (ms), how many are stored at most, a notice.
 function verbs.revoke()
+  require_type(revoked, 'zset')
   redis.call('ZREMRANGEBYSCORE', revoked, '-inf', number(clock()))
   local known = redis.call('ZSCORE', revoked, ARGV[2])
   if not known and redis.call('ZCARD', revoked) >= tonumber(ARGV[4]) then return 0 end
@@ -139,19 +213,18 @@ function verbs.revoke()
   return 1
 end
 
-function verbs.revoked()
-  return redis.call('ZRANGE', revoked, 0, -1, 'WITHSCORES')
-end
-
 local function store_subject(subject, at)
   local before = redis.call('ZSCORE', subjects, subject)
   if not before or tonumber(before) < tonumber(at) then redis.call('ZADD', subjects, at, subject) end
 end
 
--- ARGV from 2: a subject, when it was revoked, before when others are deleted (ms), how many are
--- stored at most, a notice.
+-- ARGV from 2: a subject, when it was revoked, the age at which others are deleted (ms), how many
+-- are stored at most, a notice. It is the server's clock that counts: that of one hub may be wrong.
 function verbs.revoke_subject()
-  redis.call('ZREMRANGEBYSCORE', subjects, '-inf', '(' .. ARGV[4])
+  require_type(subjects, 'zset')
+  if tonumber(ARGV[4]) > 0 then
+    redis.call('ZREMRANGEBYSCORE', subjects, '-inf', '(' .. number(clock() - ARGV[4]))
+  end
   local known = redis.call('ZSCORE', subjects, ARGV[2])
   if not known and redis.call('ZCARD', subjects) >= tonumber(ARGV[5]) then return 0 end
   store_subject(ARGV[2], ARGV[3])
@@ -160,17 +233,28 @@ function verbs.revoke_subject()
 end
 
 -- Older hubs stored each revocation of a subject among the tokens, as ["subject", "name", time].
-function verbs.subjects()
-  for _, what in ipairs(redis.call('ZRANGE', revoked, 0, -1)) do
-    local name, at = string.match(what, '^%["subject", (".*"), ([%d.]+)%]$')
-    if name then
-      pcall(function() -- it may be damaged
-        store_subject(cjson.decode('[' .. name .. ']')[1], string.format('%.3f', at * 1000))
-      end)
+local function move_subject(what)
+  local name, at = string.match(what, '^%["subject", (".*"), ([%d.]+)%]$')
+  if name and has_type(subjects, 'zset') then
+    pcall(function() -- it may be damaged
+      store_subject(cjson.decode('[' .. name .. ']')[1], string.format('%.3f', at * 1000))
       redis.call('ZREM', revoked, what)
-    end
+    end)
   end
-  return redis.call('ZRANGE', subjects, 0, -1, 'WITHSCORES')
+end
+
+-- ARGV 2: a cursor, at first 0. Returns the next one, 0 at the end, and some tokens and times.
+function verbs.revoked()
+  require_type(revoked, 'zset')
+  local found = redis.call('ZSCAN', revoked, ARGV[2], 'COUNT', page_entries)
+  for i = 1, #found[2], 2 do move_subject(found[2][i]) end
+  return found
+end
+
+-- The same, of subjects.
+function verbs.subjects()
+  require_type(subjects, 'zset')
+  return redis.call('ZSCAN', subjects, ARGV[2], 'COUNT', page_entries)
 end
 
 return verbs[ARGV[1]]()

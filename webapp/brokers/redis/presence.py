@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any
+
+import gevent
 
 from ..presence_base import (
     LEASE_FRACTION,
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 _NOTICES = "{tidings}:notices"
 _KEYS = ("{tidings}:processes", _NOTICES, "{tidings}:revoked", "{tidings}:subjects")
+_DROPS = 20  # calls at one heartbeat, each for some subscribers of processes that ended
+_DROP_PAUSE_S = 0.02  # between two of them: other processes read the notices meanwhile
 _SCRIPT = Script((Path(__file__).parent / "presence.lua").read_text(), _KEYS)
 
 
@@ -38,15 +43,23 @@ class RedisPresenceStore:
         self._lease_ms = str(round(lease * LEASE_FRACTION * 1000))
         self._owner = secrets.token_hex(8)
         self._callback: Callable[[], None] | None = None
+        self._moved = False
 
     def heartbeat(self, changes: Mapping[str, str | None]) -> bool:
         """Renew this process's lease and store changes; see `PresenceStore.heartbeat`."""
         pairs = [part for name, record in changes.items() for part in (name, record or "")]
-        return bool(self._write("heartbeat", self._owner, self._lease_ms, *pairs))
+        known, more = self._write("heartbeat", self._owner, self._lease_ms, *pairs)
+        for _ in range(_DROPS):
+            if not more:
+                break
+            gevent.sleep(_DROP_PAUSE_S)
+            more = self._write("drop_expired")
+        return bool(known)
 
     def deregister(self) -> None:
         """Remove this process's subscribers."""
-        self._write("deregister", self._owner)
+        while self._write("deregister", self._owner):
+            pass  # some at a time
 
     def subscribers(self) -> list[tuple[str, str]]:
         """Return the subscribers of all processes on all machines."""
@@ -59,10 +72,12 @@ class RedisPresenceStore:
     def notices_after(self, number: int | None) -> Notices:
         """Return the next notices after a number. Wait for those after them from now on."""
         start = "" if number is None else str(number)
-        first, last, batches = self._read("notices_after", start)
-        last = _number(last)
+        first, newest, batches = self._read("notices_after", start)
         if self._callback:
-            self._client.also_wait_for(_NOTICES, f"0-{last}", self._callback)
+            self._client.also_wait_for(_NOTICES, _text(newest), self._callback)
+        if not newest.startswith(b"0-"):  # another program's: the next notice starts again
+            return Notices([], number or 0)
+        last = _number(newest)
         notices = [line for lines in batches for line in _text(lines).split("\n")]
         complete = number in {None, last} or (
             first is not None and _number(first) - 1 <= (number or 0) < last
@@ -85,20 +100,35 @@ class RedisPresenceStore:
 
     def revoked(self) -> list[tuple[str, float]]:
         """Return the revoked tokens, and until when each is stored."""
-        return _times(self._read("revoked"))
+        return self._read_times("revoked")
 
     def revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
         """Store when a subject was revoked, and send a notice."""
-        times = f"{at * 1000:.3f}", f"{oldest * 1000:.0f}"
+        age = time() - oldest  # the server subtracts it from its own time: this clock may be wrong
+        times = f"{at * 1000:.3f}", f"{age * 1000:.0f}"
         if not self._write("revoke_subject", subject, *times, str(MAX_REVOKED), notice):
             raise too_many_subjects()
 
     def subjects(self) -> list[tuple[str, float]]:
         """Return the revoked subjects, and when each was revoked."""
-        return _times(self._read("subjects"))
+        if not self._moved:
+            self._read_times("revoked")  # this moves what older hubs stored there
+            self._moved = True
+        return self._read_times("subjects")
 
     def close(self) -> None:
         """Do nothing: the broker closes the connections."""
+
+    def _read_times(self, verb: str) -> list[tuple[str, float]]:
+        # Page by page: there may be a hundred thousand, and one may come twice.
+        found: dict[str, float] = {}
+        cursor = "0"
+        while True:
+            after, flat = self._read(verb, cursor)
+            found.update(_times(flat))
+            cursor = _text(after)
+            if cursor == "0":
+                return list(found.items())
 
     def _write(self, verb: str, *arguments: str) -> Any:
         return self._client.call_once(ScriptCall(_SCRIPT, [verb, *arguments]))

@@ -7,6 +7,7 @@ from hashlib import sha1
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import gevent
 import redis
 from redis import BlockingConnectionPool, RedisError
 from redis.backoff import NoBackoff
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TIMEOUT_S = 3.0  # to connect, and for an answer
+_DEADLINES = 4  # time-outs for the whole of an answer, however slowly it comes
 BLOCK_S = 2.0  # how long a call waits for an entry of a stream
 
 
@@ -60,6 +62,7 @@ class ScriptPool:
             protocol=2,  # the server sends nothing unasked
             retry=Retry(NoBackoff(), 0),  # a call that was sent and not answered may have been done
         )
+        self._deadline_s = _DEADLINES * wait
         options = self._pool.connection_kwargs
         # Build (not open) one connection, so that a bad URL option fails at the start.
         self._pool.connection_class(**options)
@@ -104,8 +107,12 @@ class ScriptPool:
     ) -> tuple[Any, list[Any]]:
         # All share a round trip. XREAD only waits: the script is called after it, and so it sees
         # what was trimmed or erased in the meantime.
+        late = redis.TimeoutError("no whole answer in time")
         try:
-            with self._client.pipeline(transaction=False) as pipe:
+            with (
+                gevent.Timeout(self._deadline_s, late),
+                self._client.pipeline(transaction=False) as pipe,
+            ):
                 if after:
                     pipe.xread(after, count=1, block=round(BLOCK_S * 1000))
                 for command in commands:
