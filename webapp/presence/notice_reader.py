@@ -120,5 +120,5 @@ class NoticeReader:
                 subscriber.end("kicked")
 
     def _load_revocations(self) -> None:
-        self._revocations.learn()
+        self._revocations.load()
         self.end_revoked()

@@ -1,4 +1,4 @@
-"""Which tokens are refused before they end: one, or all that a subject had until a moment."""
+"""Revoked tokens: a single one, or all that a subject had at some time."""
 
 from __future__ import annotations
 
@@ -16,109 +16,112 @@ if TYPE_CHECKING:
     from ..brokers.presence_base import PresenceStore
 
 REVOKE = "#"
-"""How a notice of a revocation begins."""
-_SWEEP = 60.0  # seconds between two looks for revocations that are over
-_FOR_EVER = 100 * 365 * 86400.0  # seconds
+"""A notice of a revocation begins with it."""
+_SWEEP_INTERVAL_S = 60.0
+_WITHOUT_EXPIRY_S = 100 * 365 * 86400.0  # how long a token without an `exp` stays revoked
 _SKIPPING = Skipping("presence")
 
 
 class Revoked(NamedTuple):
-    """Which tokens are refused: one, or those that somebody had until a moment."""
+    """What is revoked: one token, or the tokens of a subject up to a time."""
 
     kind: str  # `token` or `subject`
     value: str
     at: float
-    """Unix seconds; tokens of a subject that were made later are good."""
+    """Unix seconds. Tokens of a subject that were issued later are valid."""
 
-    def means(self, grant: Grant) -> bool:
-        """Whether a token is one of them."""
-        mine = grant.token_id if self.kind == "token" else grant.subject
-        if mine != self.value:
+    def matches(self, grant: Grant) -> bool:
+        """Return whether it revokes the token of a grant."""
+        value = grant.token_id if self.kind == "token" else grant.subject
+        if value != self.value:
             return False
-        # A token is one token, whatever the clock said by which it was made.
+        # When a single token was issued does not matter: that clock may have been wrong.
         return self.kind == "token" or grant.issued is None or grant.issued <= self.at
 
 
 class Revocations:
-    """What one process knows of them, and how all others come to know.
+    """The revocations that this process knows, and the presence store, which shares them.
 
-    :param max_age: seconds after which a subject's revocation is forgotten.
+    :param max_age: seconds after which the revocation of a subject is forgotten.
     """
 
-    def __init__(self, roster: PresenceStore, max_age: float) -> None:
-        self._roster = roster
+    def __init__(self, store: PresenceStore, max_age: float) -> None:
+        self._store = store
         self._max_age = max_age
-        self._known: dict[tuple[str, str], tuple[Revoked, float]] = {}
-        self._swept = monotonic()
+        self._known: dict[tuple[str, str | None], tuple[Revoked, float]] = {}
+        self._swept_at = monotonic()
 
     def is_revoked(self, grant: Grant) -> bool:
-        """Whether a token was revoked."""
+        """Return whether a token was revoked."""
         for key in (("token", grant.token_id), ("subject", grant.subject)):
-            found = self._known.get(key)  # type: ignore[arg-type] # None is no key
-            if found and found[1] > time() and found[0].means(grant):
+            found = self._known.get(key)
+            if found and found[1] > time() and found[0].matches(grant):
                 return True
         return False
 
-    def add(self, revoked: Revoked, until: float | None) -> None:
-        """Refuse some tokens here and in all processes.
+    def add(self, revoked: Revoked, expires: float | None) -> None:
+        """Revoke tokens, here and in all processes.
 
-        :param until: Unix seconds at which a token ends by itself; None: never. A subject is
-            refused for `max_age`.
-        :raises Unavailable: it cannot be written down, or as many are as may be.
+        :param expires: Unix seconds at which a token expires; None: never. The revocation of a
+            subject lasts for `max_age` instead.
+        :raises ServiceUnavailable: it cannot be stored, or too many are stored.
         """
-        what = json.dumps(revoked)
+        text = json.dumps(revoked)
         if revoked.kind == "token":
-            end = time() + _FOR_EVER if until is None else until
-            self._roster.revoke(what, end, f"{REVOKE}{end} {what}")
+            until = time() + _WITHOUT_EXPIRY_S if expires is None else expires
+            self._store.revoke(text, until, f"{REVOKE}{until} {text}")
         else:
-            end, oldest = time() + self._max_age, time() - self._max_age
-            notice = f"{REVOKE}{end} {what}"
-            self._roster.revoke_subject(revoked.value, revoked.at, oldest, notice)
-        self.remember([(what, end)])  # here at once
+            until, oldest = time() + self._max_age, time() - self._max_age
+            notice = f"{REVOKE}{until} {text}"
+            self._store.revoke_subject(revoked.value, revoked.at, oldest, notice)
+        self.remember([(text, until)])  # here at once, without waiting for the notice
 
-    def learn(self) -> None:
-        """Read all that is written down.
+    def load(self) -> None:
+        """Read all revocations from the store.
 
-        :raises Unavailable: it cannot be read.
+        :raises ServiceUnavailable: the store is unavailable.
         """
-        subjects, revoked = self._roster.subjects(), self._roster.revoked()
+        subjects, revoked = self._store.subjects(), self._store.revoked()
         for subject, at in cooperative(subjects):
             with _SKIPPING:
-                self._refuse(Revoked("subject", subject, float(at)), at + self._max_age)
-        for what, until in cooperative(revoked):
+                self._remember(Revoked("subject", subject, float(at)), at + self._max_age)
+        for text, until in cooperative(revoked):
             with _SKIPPING:
-                found = _loads(what)
-                # Hubs of before wrote a subject down for ever.
+                found = _parse(text)
+                # Older hubs stored the revocation of a subject without an end.
                 most = float("inf") if found.kind == "token" else found.at + self._max_age
-                self._refuse(found, min(until, most))
+                self._remember(found, min(until, most))
         self._forget_ended()
 
     def remember(self, revoked: Iterable[tuple[str, float]]) -> None:
-        """Refuse tokens until a time each; what is refused already stays so."""
-        for what, until in cooperative(revoked):
-            with _SKIPPING:  # it may be damaged
-                self._refuse(_loads(what), until)
+        """Revoke tokens in this process only.
+
+        :param revoked: the text of each revocation, and the Unix seconds at which it ends.
+        """
+        for text, until in cooperative(revoked):
+            with _SKIPPING:  # the text may be damaged
+                self._remember(_parse(text), until)
         self._forget_ended()
 
-    def _refuse(self, revoked: Revoked, until: float) -> None:
+    def _remember(self, revoked: Revoked, until: float) -> None:
         key, new = (revoked.kind, revoked.value), (revoked, until)
-        # Of two for one subject that counts which is of more tokens, whichever came last.
+        # If a subject is revoked twice, keep the later time, in whatever order the notices arrive.
         self._known[key] = max(new, self._known.get(key, new))
 
     def _forget_ended(self) -> None:
-        """Forget those that are over, now and then: there may be thousands of others."""
-        if monotonic() - self._swept < _SWEEP:
+        """Forget revocations that have ended. Not each time: there may be thousands."""
+        if monotonic() - self._swept_at < _SWEEP_INTERVAL_S:
             return
-        self._swept, now = monotonic(), time()
+        self._swept_at, now = monotonic(), time()
         for key, (_, until) in cooperative(list(self._known.items())):
             if until <= now:
                 self._known.pop(key, None)
 
 
-def _loads(what: str) -> Revoked:
-    """Return what was written down.
+def _parse(text: str) -> Revoked:
+    """Return what `Revocations.add` stored.
 
-    :raises ValueError: nobody wrote it so.
+    :raises ValueError: the text is not from there.
     """
-    kind, value, at = json.loads(what)
+    kind, value, at = json.loads(text)
     return Revoked(str(kind), str(value), float(at))

@@ -157,12 +157,12 @@ def test_a_revocation_of_a_subject_is_one_row_and_ends() -> None:
     roster.revoke_subject("ann", now - 31 * day, 0.0, "#")
     assert roster.subjects() == [("joe", now - 1), ("ann", now - 31 * day)]
     early = Revocations(roster, 30 * day)
-    early.learn()
+    early.load()
     assert not early.is_revoked(Grant(subject="ann"))  # it is over
     presence.revoke(Revoked("subject", "eve", now), None)
     assert roster.subjects() == [("joe", now - 1), ("eve", now)]
     other = Revocations(roster, 30 * day)
-    other.learn()
+    other.load()
     for one in (presence, other):
         assert one.is_revoked(Grant(subject="joe", issued=now - 1))
         assert one.is_revoked(Grant(subject="joe"))
@@ -174,6 +174,6 @@ def test_revocations_that_a_hub_of_before_wrote_down_for_ever_end_too() -> None:
     for name, at in (("joe", now - 10), ("ann", now - 86400)):
         roster.revoke(json.dumps(["subject", name, at]), now + 1e9, "#")
     revocations = Revocations(roster, 3600)
-    revocations.learn()
+    revocations.load()
     assert revocations.is_revoked(Grant(subject="joe", issued=now - 11))
     assert not revocations.is_revoked(Grant(subject="ann", issued=now - 86401))
