@@ -1,6 +1,6 @@
 # run:       the hub on http://127.0.0.1:8000
 # test:      all checks, as CI runs them
-# test-fast: four fifths of the tests, in less than a minute
+# test-fast: three quarters of the tests, in less than a minute
 # lock:      requirements.txt and tests/requirements.txt anew; LOCK="--upgrade-package flask" says what to upgrade
 # bench:     beside other servers; BENCH="--repeat 3 --picture bench.svg" says how
 # fuzz:      inputs that nobody would think of, for FUZZ_SECONDS (300) in all; FUZZ="--only http" says which

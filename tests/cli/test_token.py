@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from support.server import Server
 
+pytestmark = pytest.mark.slow
+
 
 def token_id(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}

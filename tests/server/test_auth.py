@@ -39,11 +39,15 @@ ALL = {"publish": ["*"], "subscribe": ["*"]}
 LONG = "another-key-that-is-just-as-long-as-ours-and-longer-for-all-the-hashes"
 
 
+@pytest.fixture(name="long_key", scope="module")
+def _long_key(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_JWT_KEY=LONG)
+
+
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
-def test_a_publisher_with_a_grant_publishes(serve: Callable[..., Server], algorithm: str) -> None:
-    server = serve(TIDINGS_JWT_KEY=LONG)
+def test_a_publisher_with_a_grant_publishes(long_key: Server, algorithm: str) -> None:
     token = encode(LONG, algorithm, mercure=ALL)
-    assert server.http.post("/events", data={"data": "x"}, headers=token_id(token)).text
+    assert long_key.http.post("/events", data={"data": "x"}, headers=token_id(token)).text
 
 
 def none_algorithm() -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from support.server import Server
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 6000
 SMALL = 4096  # bytes of a receive buffer that is soon full
 AT_ALL = {"mercure": {"publish": ["*"], "subscribe": ["*"]}}

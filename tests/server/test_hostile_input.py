@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from support.server import Server
     from support.stream import Stream
 
+pytestmark = pytest.mark.slow
+
 AUTH = {"Authorization": f"Bearer {hostile_input.ALL}"}
 EXAMPLES = settings(
     max_examples=20,

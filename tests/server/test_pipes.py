@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from support.server import Server
 
+pytestmark = pytest.mark.slow
+
 EACH, ALL, FILES = 2, 5, 256
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from support.server import Server
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 65534
 
 SPECIAL: dict[str, Callable[[Path], object]] = {

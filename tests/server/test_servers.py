@@ -28,6 +28,8 @@ from webapp.errors import Misconfigured
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 OURS = "webapp.server.StreamWorker"
 KEYED = {"TIDINGS_JWT_KEY": KEY}
 REFUSED = "Tidings does not start: "

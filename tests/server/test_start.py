@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from support.server import Server
 
+pytestmark = pytest.mark.slow
+
 MEMORY = {"TIDINGS_BROKER_URL": "memory://"}
 REFUSALS = {
     "a platform's port without a key": ({"PORT": "5000"}, [], "openssl rand -hex 32"),

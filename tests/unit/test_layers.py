@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 
 from support.project import ROOT
 
@@ -21,6 +22,7 @@ MAY_IMPORT_GEVENT = (
 )
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     found = {}
     for path in WEBAPP.rglob("*.py"):
