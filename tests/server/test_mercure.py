@@ -283,6 +283,7 @@ def test_a_page_says_where_the_hub_is(hub: Server) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it asks Linux")
+@pytest.mark.slow
 def test_a_reader_starts_anywhere_in_a_long_history_at_once(
     serve: Callable[..., Server], topic: str
 ) -> None:
@@ -391,6 +392,7 @@ def test_a_client_reads_and_comes_back(
 QUICK = {"TIDINGS_DEMO": "0", "TIDINGS_RETRY": "0.1", "TIDINGS_DRAIN": "0.5"}
 
 
+@pytest.mark.slow
 def test_npms_eventsource_reads_and_comes_back_after_a_deploy(
     serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
