@@ -1,4 +1,4 @@
-"""Find the feeds whose URI templates may match a topic, by the literal that each begins with."""
+"""Finds the feeds whose URI templates may match a topic, by the literals that these begin with."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_HEAD_CHARACTERS = 24  # of a literal that count: each length is one more look for each topic
+_MAX_HEAD_CHARS = 24  # of a literal; each length in use costs one more lookup for each topic
 
 
 class HeadIndex(Generic[T]):
-    """Feeds with URI templates, by how the topics begin that they may see."""
+    """Feeds with URI templates, by how the topics begin that they may match."""
 
     def __init__(self) -> None:
         self._feeds: dict[str, set[T]] = {}
@@ -54,4 +54,4 @@ class HeadIndex(Generic[T]):
 
 
 def _cut(heads: Iterable[str]) -> set[str]:
-    return {head[:_HEAD_CHARACTERS] for head in heads}
+    return {head[:_MAX_HEAD_CHARS] for head in heads}

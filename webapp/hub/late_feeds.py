@@ -1,9 +1,10 @@
-"""Match events for the feeds that have URI templates, apart from those that name their topics.
+"""Matches events for the feeds that have URI templates, apart from all other feeds.
 
-To match a template takes a thousand times as long as to look a topic up, and anybody may ask for
-many. So the dispatcher matches a batch for such feeds after all others have been sent theirs, for
-a short time. What it does not come to is matched here, feed by feed, in small steps that leave half
-of the time to others. Such a feed is late: `Feed.late_from` is its own position in the window.
+Matching a template takes a thousand times as long as looking a topic up, and any client may ask for
+many templates. So the dispatcher first delivers a batch to all other feeds, and then matches it for
+these, for a short time. The feeds that it does not reach are *late*. A task of its own matches for
+them, feed by feed, in small steps that leave half of the time to others. `Feed.late_from` is the
+position in the window that a late feed has reached.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from ..core.window import Window
     from .feeds import Feed, FeedIndex
 
-_BATCH_S = 0.002  # that the dispatcher matches templates for one batch
-_EVENT_S = 0.00001  # more of it for each event
-_EVENT_WORK = 300  # as `Feed.work` has it, the most that one event may take there: two milliseconds
-_PAGE_BYTES = 8 << 10  # of the window, for a step
+_BATCH_S = 0.002  # for which the dispatcher matches templates for one batch
+_EVENT_S = 0.00001  # more for each event of the batch
+_EVENT_WORK = 300  # the most `Feed.work` that the dispatcher does for one event: two milliseconds
+_PAGE_BYTES = 8 << 10  # of the window, matched in one step
 
 
 class Sender(Protocol):
@@ -39,32 +40,32 @@ class Sender(Protocol):
         events: Sequence[Event],
         upto: EventId,
         pace: TimeSlice,
-        made: dict[EventId, bytes],
+        envelope_cache: dict[EventId, bytes],
     ) -> None:
-        """Send its subscribers events that they see, which are all up to a position."""
+        """Send its subscribers events that it matches, which are all up to a position."""
 
     def leave_to_streams(self, feeds: Iterable[Feed], upto: EventId) -> None:
         """Let its subscribers read the events up to a position themselves."""
 
     def refresh_late(self, feed: Feed, since: EventId, position: EventId) -> None:
-        """Give its subscribers the fresh cursor that they missed since a position."""
+        """Send its subscribers the newer id that others were sent since a position."""
 
 
 class LateFeeds:
-    """The feeds that have not been sent all that the dispatcher has sent to others."""
+    """The feeds that were not sent all events up to where the dispatcher is."""
 
     def __init__(self, window: Window, feeds: FeedIndex, sender: Sender) -> None:
         self.step = RLock()
-        """Held during a step: nobody else may move the positions back meanwhile."""
+        """Held during a step, in which positions must not be moved back."""
         self._window = window
         self._feeds = feeds
         self._sender = sender
-        # In turn, with the position at which each became late.
+        # In the order of their turns, with the position at which each became late.
         self._since: dict[Feed, EventId] = {}
         self._arrived = Signal()
 
     def take(self, batch: Sequence[Event], after: EventId) -> None:
-        """Send the feeds with templates their part of a batch, as far as a short time goes.
+        """Send the feeds with templates their part of a batch, for a short time.
 
         :param after: the position before the batch.
         """
@@ -76,7 +77,7 @@ class LateFeeds:
                     parts.setdefault(feed, []).append(event)
             pace.checkpoint()
         left = _BATCH_S + len(batch) * _EVENT_S
-        # Those that take the least come first: many that take long must not make others late.
+        # The cheapest feeds come first, so that expensive ones do not make them late.
         for feed in sorted(parts, key=_variables):
             began, events = monotonic(), parts[feed]
             seen, count = _matched(feed, events, began + left)
@@ -91,7 +92,7 @@ class LateFeeds:
             pace.checkpoint()
 
     def run(self) -> None:
-        """Match what is late, until it is killed."""
+        """Match events for the late feeds; never returns."""
         while True:
             pace = BackgroundSlice()
             while self._since:
@@ -102,7 +103,7 @@ class LateFeeds:
             self._arrived.clear()
 
     def clear(self) -> None:
-        """Forget all: the window begins again, and nobody is parked."""
+        """Let no feed be late: the window begins again, and all subscribers are woken."""
         for feed in self._since:
             feed.late_from = None
         self._since.clear()
@@ -115,16 +116,16 @@ class LateFeeds:
             self._sender.leave_to_streams([feed], self._window.head)
             done = True
         since = self._since.pop(feed)
-        if done:  # this instant, so nothing may yield to the loop before this line
+        if done:  # nothing has yielded to the loop since that was found
             feed.late_from = None
             self._sender.refresh_late(feed, since, self._window.head)
         else:
-            self._since[feed] = since  # behind all others
+            self._since[feed] = since  # its next turn comes after those of all others
 
     def _advance(self, feed: Feed, pace: TimeSlice) -> bool:
         """Send a feed some of what it has not been sent; return whether it now has all."""
         upto = feed.late_from
-        if upto is None or not feed.parked:  # who parks later has all
+        if upto is None or not feed.parked:  # a subscriber that parks later has read all
             return True
         if upto < self._window.floor:
             self._sender.leave_to_streams([feed], self._window.head)

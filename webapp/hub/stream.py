@@ -97,8 +97,8 @@ class Stream(Subscriber):
     def frames(self, socket: SubscriberSocket | None = None) -> Iterator[bytes]:
         """Yield all that the client is sent.
 
-        It yields `PARKED` where the socket says that its server continues parked streams, and
-        waits in that place where not; see `SubscriberSocket.wakeup`.
+        While the stream is parked this waits, or yields `PARKED` if the socket has a `wakeup`; see
+        `socket_protocol`.
 
         :param socket: the client's socket, if the server hands it over. Events then go straight
             to it, and a disconnect ends the stream at once, not when a write fails.

@@ -39,8 +39,8 @@ class StreamLog(Observer):
 
 
 class _Description:
-    """Who reads what, as text that is made when a line is written. It is one line, and safe
-    whatever the client sent.
+    """The client, subject and topics of a subscriber. The text is formatted only when a line is
+    written. It has no line breaks and no control characters, whatever the client sent.
     """
 
     __slots__ = ("_subscriber",)

@@ -77,7 +77,7 @@ class Subscriber:
         """It was sent every transient event up to here."""
         self.events_sent = 0
         self.gap: Gap | None = None
-        """A gap in the event log that its client has to be told about."""
+        """A gap in the event log, of which `hub.reset` has to inform its client."""
         self.reading: Reading | None = None
         """Its read of past events, while there is one."""
         self.chunked = False
