@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.broker_process import remotes
-from support.redis_server import running_log
+from support.broker_process import broker_processes
+from support.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """One new log."""
     if request.param in {"redis", "valkey"}:
-        with running_log(f"{request.param}-server", tmp_path) as server:
+        with running_redis(f"{request.param}-server", tmp_path) as server:
             yield server.url
     else:
         yield {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/log.db"}[request.param]
@@ -30,5 +30,5 @@ def _url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture(name="connect")
 def _connect(url: str) -> Iterator[Connect]:
     """Start processes that share it: `connect(HISTORY_EVENTS=10)`."""
-    with remotes() as connect:
+    with broker_processes() as connect:
         yield partial(connect, url)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.events import MANY, contents, drafts, taken
+from support.events import MANY, contents, drafts, next_events
 from webapp.core.events import Draft, EventId
 from webapp.errors import Conflict
 
@@ -20,11 +20,11 @@ def test_what_was_appended_is_followed_in_order_from_any_place(connect: Connect)
     first, second = log.append(drafts("a", "b"))
     [third] = log.append(drafts("c"))
     assert start < first.position < second.position < third.position
-    assert contents(taken(log.follow(start), 3)) == ["a", "b", "c"]
+    assert contents(next_events(log.follow(start), 3)) == ["a", "b", "c"]
     follower = log.follow(second.position)
-    assert contents(taken(follower, 1)) == ["c"]
+    assert contents(next_events(follower, 1)) == ["c"]
     log.append(drafts("d"))
-    assert contents(taken(follower, 1)) == ["d"]
+    assert contents(next_events(follower, 1)) == ["d"]
 
 
 def test_an_event_comes_back_as_it_was_published(connect: Connect) -> None:
@@ -39,7 +39,7 @@ def test_an_event_comes_back_as_it_was_published(connect: Connect) -> None:
         retry=1234,
     )
     [event] = log.append([odd])
-    for found in (taken(log.follow(start), 1), log.read(start, MANY)):
+    for found in (next_events(log.follow(start), 1), log.read(start, MANY)):
         assert found[0].draft == odd
         assert found[0].position == event.position
         assert found[0].frame == event.frame
@@ -73,7 +73,7 @@ def test_publishers_at_once_do_not_fail_each_other(connect: Connect) -> None:
     with pytest.raises(Conflict):
         refused.result(15)
     order = [event.position for event in sorted(events, key=lambda event: event.position)]
-    assert [event.position for event in taken(follower, 101)[1:]] == order
+    assert [event.position for event in next_events(follower, 101)[1:]] == order
     assert log.bounds().head == order[-1]
 
 
@@ -101,7 +101,7 @@ def test_the_log_keeps_the_newest_within_its_bound(connect: Connect) -> None:
     for part in range(40):
         data = [f"{part}-{number}" for number in range(100)]
         log.append(drafts(*data))
-        taken(follower, 100)
+        next_events(follower, 100)
         published += data
     floor, head = log.bounds()
     assert start < floor < head
@@ -121,7 +121,7 @@ def test_the_floor_is_a_place_to_come_back_to(connect: Connect) -> None:
         assert log.position_of(str(floor)) == floor or log.bounds().floor > floor
         assert log.before(floor.next(0), 10, MANY) == []
         log.append(drafts(*[f"{part}"] * 100))
-        taken(follower, 100)
+        next_events(follower, 100)
 
 
 def test_the_log_knows_how_many_events_it_keeps(connect: Connect) -> None:
@@ -132,7 +132,7 @@ def test_the_log_knows_how_many_events_it_keeps(connect: Connect) -> None:
     assert log.count() == 2
     for _ in range(5):
         log.append(drafts(*["x"] * 100))
-        taken(follower, 100)
+        next_events(follower, 100)
     kept = log.count()
     assert 100 <= kept < 502
     assert len(log.read(log.bounds().floor, MANY)) <= kept  # it may be trimmed meanwhile
@@ -143,7 +143,7 @@ def test_a_private_events_own_id_is_forgotten_with_it(connect: Connect) -> None:
     follower = log.follow(log.bounds().head)
     for number in range(250):
         [event] = log.append(drafts("x", id=f"private-{number}", private=True))
-        taken(follower, 1)
+        next_events(follower, 1)
         assert log.position_of(f"private-{number}") == event.position
     before = log.bounds().floor
     located = [log.position_of(f"private-{number}") for number in range(250)]
@@ -156,7 +156,7 @@ def test_nothing_lies_before_a_floor_however_the_events_came(connect: Connect) -
     follower = log.follow(log.bounds().head)
     for number in range(220):  # the first of a millisecond each, or nearly
         log.append(drafts(str(number)))
-        taken(follower, 1)
+        next_events(follower, 1)
     floor = log.bounds().floor
     assert log.before(floor.next(0), 10, MANY) == []
     assert contents(log.read(floor, MANY))[-1] == "219"

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from playwright.sync_api import expect
 
-from support.curl import streamed
+from support.curl import curl_until
 from support.ports import free_port
 from support.programs import need
 from support.tokens import KEY
@@ -152,7 +152,7 @@ def test_the_page_copies_a_command_that_works_and_says_so(
     page.get_by_role("button", name="Copy the command to listen").click()
     until(lambda: "curl -N" in page.evaluate("navigator.clipboard.readText()"), "it is copied")
     command = page.evaluate("navigator.clipboard.readText()")
-    assert json.dumps(named) in streamed(command, '"topics": ')
+    assert json.dumps(named) in curl_until(command, '"topics": ')
 
 
 @pytest.fixture(name="closed", scope="module")

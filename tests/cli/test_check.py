@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import proxies
-from support.cli import check, fine, tidings
-from support.faulty_network import Tunnel, way
+from support.cli import check, succeeded, tidings
+from support.faulty_network import ConnectProxy, http_network
 from support.ports import free_port
 from support.tokens import KEY, token
 
@@ -93,7 +93,7 @@ def found(url: str, *arguments: str, bad: Sequence[str] = (), **env: str) -> Fin
 
 
 def test_a_hub_with_a_key_is_proven_in_all_points(keyed: Server) -> None:
-    done = check(keyed.url, "--wait", "5s", right=fine, TIDINGS_TOKEN=TOKEN)
+    done = check(keyed.url, "--wait", "5s", right=succeeded, TIDINGS_TOKEN=TOKEN)
     assert done.returncode == 0, done.stdout
     lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
     assert [line[2:19].strip() for line in lines] == NAMES
@@ -103,7 +103,7 @@ def test_a_hub_with_a_key_is_proven_in_all_points(keyed: Server) -> None:
 
 def test_an_open_hub_on_a_laptop_is_proven_without_a_token(server: Server) -> None:
     env = {"TIDINGS_URL": server.url, "PYTHONIOENCODING": "ascii"}
-    done = check("--quick", right=fine, **env)
+    done = check("--quick", right=succeeded, **env)
     assert done.returncode == 0, done.stdout
     assert "+ latency           from publishing to reading " in done.stdout
     assert "- strangers         everybody who can reach it may publish" in done.stdout
@@ -200,7 +200,7 @@ def test_check_finds_tls_and_http_2_through_caddy_and_a_tunnel(
             ("tail", "-n", "1", "--last", "1", OURS[0]),
         ):
             assert tidings(*command, "--url", url, **known).returncode == 0
-        with way(port, Tunnel) as tunnel:
+        with http_network(port, ConnectProxy) as tunnel:
             for named in (tunnel.url, tunnel.url.removeprefix("http://")):
                 proxied = {"HTTPS_PROXY": named, "NO_PROXY": ""}
                 done = tidings("publish", "x", "-t", OURS[0], "--url", url, **known, **proxied)

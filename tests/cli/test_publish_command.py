@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cli import background, tidings
-from support.faulty_network import way
+from support.faulty_network import http_network
 from support.ports import free_port
 from support.server import serving
 from support.tokens import KEY, token
@@ -114,7 +114,7 @@ def test_it_waits_for_a_hub_that_starts(tmp_path: Path) -> None:
 def test_what_may_have_been_published_is_tried_again_only_with_an_id(
     server: Server, topic: str
 ) -> None:
-    with way(server.port) as lossy, server.listen(topic=topic) as stream:
+    with http_network(server.port) as lossy, server.listen(topic=topic) as stream:
         lossy.loses_answers = True
         url = {"TIDINGS_URL": lossy.url}
         with background("publish", "-t", topic, "without", **url) as command:
@@ -196,7 +196,7 @@ def test_a_pipe_goes_on_over_restarts_kills_and_lost_answers(tmp_path: Path) -> 
     def write(pipe: Running) -> None:
         pipe.write("".join(f"{n}\n" for n in islice(lines, 1000)))
 
-    with way(port) as lossy, background("publish", "-f", TIDINGS_URL=lossy.url) as pipe:
+    with http_network(port) as lossy, background("publish", "-f", TIDINGS_URL=lossy.url) as pipe:
         with serving(arguments, env, log) as server, server.listen() as stream:
             lossy.loses_answers = True
             write(pipe)
@@ -241,7 +241,7 @@ def test_while_the_hub_is_away_stdin_waits() -> None:
 def test_a_pipe_that_is_stopped_has_published_what_it_read(
     server: Server, topic: str, sig: int
 ) -> None:
-    with way(server.port) as lossy, server.listen(topic=topic) as stream:
+    with http_network(server.port) as lossy, server.listen(topic=topic) as stream:
         lossy.loses_answers = True
         with background("publish", "-f", "-t", topic, TIDINGS_URL=lossy.url) as pipe:
             pipe.write("one\n")

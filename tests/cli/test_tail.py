@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cli import COMMAND, background, tidings
-from support.faulty_network import saying, way
+from support.faulty_network import canned_server, http_network
 from support.ports import free_port
 from support.project import ROOT, environment
 from support.server import serving
@@ -91,7 +91,7 @@ def test_it_goes_on_from_its_cursor_over_cuts_and_restarts(tmp_path: Path) -> No
     port, log = free_port(), tmp_path / "server" / "log"
     env = {"TIDINGS_RETRY": "0.05", "TIDINGS_DRAIN": "0.2", "TIDINGS_DEMO": "0"}
     arguments = ["-b", f"127.0.0.1:{port}"]
-    with way(port) as road:
+    with http_network(port) as road:
         options = ("tail", "--last", "2", "-n", "8", "--json")
         with serving(arguments, env, log) as server:
             for n in range(3):
@@ -115,7 +115,7 @@ def test_it_goes_on_from_its_cursor_over_cuts_and_restarts(tmp_path: Path) -> No
 
 def test_a_dead_link_is_noticed_by_its_silence(serve: Callable[..., Server], topic: str) -> None:
     server = serve(TIDINGS_HEARTBEAT="0.1", TIDINGS_RETRY="0.05", TIDINGS_DEMO="0")
-    with way(server.port) as road:
+    with http_network(server.port) as road:
         options = ("tail", topic, "--silence", "0.5s", "--last", "9")
         with background(*options, TIDINGS_URL=road.url) as command:
             server.publish("one", topic=topic)
@@ -123,7 +123,7 @@ def test_a_dead_link_is_noticed_by_its_silence(serve: Callable[..., Server], top
             road.hang()
             server.publish("two", topic=topic)
             until(lambda: "no byte for 0.5 s" in command.err, "it is noticed")
-            road.mend()
+            road.resume()
             until(lambda: command.lines == ["one", "two"], "it comes once")
 
 
@@ -164,7 +164,7 @@ def test_missed_presence_is_reported_and_unknown_events_are_skipped() -> None:
     events = ['event: hub.reset\ndata: {"reason": "presence"}', f"retry: {'9' * 400}"]
     events += ["event: hub.odd\ndata: []", f"event: hub.odd\ndata: {'[' * 100_000}", "data: ok"]
     head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-    with saying((head + "\n\n".join([*events, ""])).encode()) as url:
+    with canned_server((head + "\n\n".join([*events, ""])).encode()) as url:
         done = tidings("tail", "-n", "1", TIDINGS_URL=url)
     assert done.stdout == "ok\n"
     assert done.stderr == "some of who came and went is missing: list who listens anew\n"

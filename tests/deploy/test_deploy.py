@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from support import proxies
-from support.cli import check, fine, tidings
+from support.cli import check, succeeded, tidings
 from support.doc_pages import blocks, section
 from support.ports import free_port
 from support.project import ROOT, environment, installed
@@ -252,7 +252,7 @@ def _edge(
 
 def test_tidings_check_finds_nothing_wrong_with_a_box(edge: Edge) -> None:
     known = {"SSL_CERT_FILE": str(edge.authority), "TIDINGS_TOKEN": EVERYTHING}
-    done = check(edge.url, "--wait", "9s", right=fine, **known)
+    done = check(edge.url, "--wait", "9s", right=succeeded, **known)
     assert done.returncode == 0, done.stdout
     assert {line[0] for line in done.stdout.splitlines()} == {"✓"}
 

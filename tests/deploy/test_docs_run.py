@@ -14,7 +14,7 @@ import jwt
 import pytest
 from playwright.sync_api import expect
 
-from support.curl import need_shell, said, streamed
+from support.curl import curl_output, curl_until, shell
 from support.doc_pages import blocks, section, shell_lines
 from support.programs import need
 from support.project import ROOT, environment
@@ -85,9 +85,9 @@ WITH_TOKEN = [line for line in CURLS if "$TOKEN" in line]
 def test_its_curls_work_as_written(server: Server, command: str) -> None:
     here = command.partition("  #")[0].replace("localhost:8000", f"localhost:{server.port}")
     if "-d" in command.split() or "--data-binary" in command:
-        assert re.fullmatch(r"(\d+-\d+\n?)+", said(here))
+        assert re.fullmatch(r"(\d+-\d+\n?)+", curl_output(here))
     else:
-        told = streamed(here, '"topics": ')
+        told = curl_until(here, '"topics": ')
         assert "event: hub.open" in told
         assert ("/users/{id}" in told) == ("/users/{id}" in command)
 
@@ -102,9 +102,9 @@ def test_its_curls_with_a_token_work_as_written(keyed: Server, command: str) -> 
     here = command.replace("localhost:8000", f"localhost:{keyed.port}")
     token = jwt.encode({"mercure": {"publish": ["*"], "subscribe": ["*"]}}, KEY)
     if "-gN" in command:
-        assert "event: hub.open" in streamed(here, '"active": true', TOKEN=token)  # of itself
+        assert "event: hub.open" in curl_until(here, '"active": true', TOKEN=token)  # of itself
         return
-    told, _, status = said(f"{here} -w ' %{{http_code}}'", TOKEN=token).rpartition(" ")
+    told, _, status = curl_output(f"{here} -w ' %{{http_code}}'", TOKEN=token).rpartition(" ")
     if command.endswith("localhost:8000/events"):
         assert (bool(re.fullmatch(r"\d+-\d+\n?", told)), status) == (True, "200")
     elif "-X DELETE" in command or "-d" in command.split():
@@ -119,9 +119,7 @@ def test_its_pipe_publishes_as_it_is_written(server: Server) -> None:
         "sleep 1", "sleep 0.1"
     )
     with server.listen() as stream:
-        pipe = subprocess.Popen(
-            [*need_shell(), here], start_new_session=True, stderr=subprocess.DEVNULL
-        )
+        pipe = subprocess.Popen([*shell(), here], start_new_session=True, stderr=subprocess.DEVNULL)
         assert all(re.fullmatch(r"\d\d:\d\d:\d\d", data) for data in stream.take(3))
         subprocess.run(["kill", "--", f"-{pipe.pid}"], check=True)
         pipe.wait()

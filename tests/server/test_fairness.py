@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from support.processes import cpu, memory
-from support.redis_server import running_log
+from support.redis_server import running_redis
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
 
@@ -61,7 +61,7 @@ def _url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "sqlite":
         yield f"sqlite:///{folder}/log.db"
         return
-    with running_log("redis-server", folder) as server:
+    with running_redis("redis-server", folder) as server:
         yield server.url
 
 
@@ -186,7 +186,7 @@ def test_a_replay_read_too_slowly_ends_and_can_be_resumed(
 def test_a_refused_stream_ends_its_watched_connection(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
-    with running_log("redis-server", tmp_path) as log:
+    with running_redis("redis-server", tmp_path) as log:
         hub = serve(TIDINGS_BROKER_URL=log.url, TIDINGS_DEMO="0")
         kept = hub.http.get("/events", params={"topic": "t", "last": "x"})
         assert (kept.status_code, kept.headers["Connection"]) == (400, "keep-alive")

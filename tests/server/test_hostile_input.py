@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from support import hostile_input
 from support.hostile_input import LONG, WATCHED
-from support.redis_server import running_log
+from support.redis_server import running_redis
 from support.tokens import KEY
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _pair(
     folder: Path = tmp_path_factory.mktemp("log")
     with ExitStack() as stack:
         if request.param == "redis":
-            server = stack.enter_context(running_log("redis-server", folder))
+            server = stack.enter_context(running_redis("redis-server", folder))
             url, write = server.url, hostile_input.InServer(server).write
         else:
             url, write = f"sqlite:///{folder}/log.db", hostile_input.InFile(folder / "log.db").write
@@ -143,7 +143,7 @@ def test_two_hubs_that_share_a_log_survive_whatever_comes(pair: Pair, items: lis
 def test_an_entry_at_a_place_far_ahead_ends_no_follower(
     serve: Callable[..., Server], tmp_path: Path, position: str
 ) -> None:
-    with running_log("redis-server", tmp_path) as log:
+    with running_redis("redis-server", tmp_path) as log:
         hub = serve(TIDINGS_OPEN="1", TIDINGS_BROKER_URL=log.url)
         with hub.listen(topic="t") as stream:
             assert stream.next().type == "hub.open"

@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from support.programs import need
-from support.redis_server import running_log
+from support.redis_server import running_redis
 from support.server import serving
 from support.waiting import PATIENCE, until
 from webapp.core import sse
@@ -192,7 +192,7 @@ def test_a_rolling_restart_with_500_open_streams_loses_nothing(
 
 
 def test_a_server_that_restarts_loses_nothing(serve: Callable[..., Server], tmp_path: Path) -> None:
-    with running_log("redis-server", tmp_path, *DURABLE) as log:
+    with running_redis("redis-server", tmp_path, *DURABLE) as log:
         server = serve("-w", str(WORKERS), REDIS_URL=log.url, **QUICK)
         kill = partial(kill_a_worker, server)
         assert survives([server], [kill, log.restart, partial(roll, server)]) > READERS
@@ -205,7 +205,7 @@ def test_two_hosts_and_a_broken_network_lose_nothing(
     with ExitStack() as stack:
         hosts = [stack.enter_context(host(n)) for n in (1, 2)]
         options = (*DURABLE, "--bind", "0.0.0.0", "--protected-mode", "no")
-        log = stack.enter_context(running_log("redis-server", tmp_path, *options))
+        log = stack.enter_context(running_redis("redis-server", tmp_path, *options))
         servers = [
             stack.enter_context(
                 serving(

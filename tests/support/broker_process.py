@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 15  # seconds
 
 
-class Remote:
+class BrokerProcess:
     """A process with one broker, and the roster beside it.
 
     :param settings: as in the environment: `TIDINGS_BROKER_URL` and limits.
@@ -93,18 +93,18 @@ class Remote:
                 self._running.pop(number).set_result(result)
 
 
-Connect = Callable[..., Remote]
+Connect = Callable[..., BrokerProcess]
 """Start a process: `connect(url, HISTORY_EVENTS=10)`."""
 
 
 @contextmanager
-def remotes() -> Iterator[Callable[..., Remote]]:
+def broker_processes() -> Iterator[Callable[..., BrokerProcess]]:
     """Start processes: `connect(url, HISTORY_EVENTS=10)`; all end afterwards."""
-    processes: list[Remote] = []
+    processes: list[BrokerProcess] = []
 
-    def connect(url: str, **limits: Any) -> Remote:
+    def connect(url: str, **limits: Any) -> BrokerProcess:
         settings = {f"TIDINGS_{name}": str(value) for name, value in limits.items()}
-        processes.append(Remote(TIDINGS_BROKER_URL=url, **settings))
+        processes.append(BrokerProcess(TIDINGS_BROKER_URL=url, **settings))
         return processes[-1]
 
     yield connect

@@ -44,7 +44,7 @@ def check(
     return one_of_three(partial(tidings, "check", *arguments, **env), right)
 
 
-def fine(done: subprocess.CompletedProcess[str]) -> bool:
+def succeeded(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode == 0
 
 

@@ -10,11 +10,11 @@ from support.project import ROOT
 from support.waiting import PATIENCE
 
 
-def said(command: str, **env: str) -> str:
+def curl_output(command: str, **env: str) -> str:
     """Run a curl that ends."""
     need("curl")
     return subprocess.run(
-        [*need_shell(), f"{command} -sS"],
+        [*shell(), f"{command} -sS"],
         cwd=ROOT,
         env={**os.environ, **env},
         capture_output=True,
@@ -24,12 +24,12 @@ def said(command: str, **env: str) -> str:
     ).stdout
 
 
-def streamed(command: str, wanted: str, **env: str) -> str:
+def curl_until(command: str, wanted: str, **env: str) -> str:
     """Run a curl that goes on for ever, until it has printed what is wanted."""
     need("curl")
     told = ""
     with subprocess.Popen(
-        [*need_shell(), f"exec {command} -sS --max-time {PATIENCE}"],
+        [*shell(), f"exec {command} -sS --max-time {PATIENCE}"],
         env={**os.environ, **env},
         stdout=subprocess.PIPE,
         text=True,
@@ -43,5 +43,5 @@ def streamed(command: str, wanted: str, **env: str) -> str:
     return told
 
 
-def need_shell() -> list[str]:
+def shell() -> list[str]:
     return [need("sh"), "-c"]

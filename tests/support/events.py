@@ -8,7 +8,7 @@ from webapp.core.events import Draft, Event, EventId
 from webapp.hub.replays import PIECE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 from typing import TYPE_CHECKING
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from support.broker_process import Remote
+    from support.broker_process import BrokerProcess
 
-    Connect = Callable[..., Remote]
 
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ def contents(events: list[Event]) -> list[str]:
     return [event.draft.data for event in events]
 
 
-def taken(follower: Iterator[list[Event] | Gap], count: int) -> list[Event]:
+def next_events(follower: Iterator[list[Event] | Gap], count: int) -> list[Event]:
     found: list[Event] = []
     while len(found) < count:
         batch = next(follower)
@@ -59,7 +58,7 @@ def number_texts(count: int, start: int = 0) -> list[str]:
     return [str(number) for number in range(start, start + count)]
 
 
-def everything(log: Remote) -> list[Event]:
+def all_events(log: BrokerProcess) -> list[Event]:
     position = log.bounds().floor
     found: list[Event] = []
     while page := log.read(position, MANY):

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Network:
-    """What lies between the hubs and a server: it can be led elsewhere, and it can hang."""
+class FaultyNetwork:
+    """A network between hubs and a server: it can hang, be cut, and lead to another server."""
 
     def __init__(self, port: int) -> None:
         self.target = port
@@ -35,12 +35,12 @@ class Network:
         """Take what is sent and forward nothing, as a cable that was pulled."""
         self._flows.clear()
 
-    def mend(self) -> None:
+    def resume(self) -> None:
         """Forward again, also what was sent meanwhile."""
         self._flows.set()
 
-    def lead(self, port: int) -> None:
-        """Lead new connections to another server; those that are there stay."""
+    def redirect(self, port: int) -> None:
+        """Lead new connections to another server; those that are open stay."""
         self.target = port
 
     def cut(self) -> None:
@@ -51,7 +51,7 @@ class Network:
 
     def close(self) -> None:
         """End it."""
-        self.mend()
+        self.resume()
         # Shut down first: closing alone does not wake the thread that accepts.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._threads.pop(0).join(PATIENCE)
@@ -89,7 +89,7 @@ class Network:
 
 
 @contextmanager
-def saying(answer: bytes) -> Iterator[str]:
+def canned_server(answer: bytes) -> Iterator[str]:
     """A server that gives one client an answer, whatever it asks; yield its URL."""
 
     def answer_one() -> None:
@@ -108,8 +108,8 @@ def saying(answer: bytes) -> Iterator[str]:
         thread.join(PATIENCE)
 
 
-class Way(Network):
-    """The way to a hub: it can be cut, it can hang, and answers can be lost on it."""
+class FaultyHttpNetwork(FaultyNetwork):
+    """A network between clients and a hub, which can also lose answers."""
 
     loses_answers = False
 
@@ -134,7 +134,7 @@ class Way(Network):
                 end.shutdown(socket.SHUT_RDWR)
 
 
-class Tunnel(Way):
+class ConnectProxy(FaultyHttpNetwork):
     """A proxy as companies have them: it is asked for a tunnel first (RFC 9110, section 9.3.6)."""
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
@@ -145,7 +145,9 @@ class Tunnel(Way):
 
 
 @contextmanager
-def way(port: int, kind: type[Way] = Way) -> Iterator[Way]:
+def http_network(
+    port: int, kind: type[FaultyHttpNetwork] = FaultyHttpNetwork
+) -> Iterator[FaultyHttpNetwork]:
     """Lead a way to a hub."""
     found = kind(port)
     try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from support.redis_server import LogServer
+    from support.redis_server import RedisServer
     from support.server import Server
 
 # Half surrogate pairs and control characters too; long ones, and such that are longer when quoted.
@@ -204,7 +204,7 @@ def _storable(values: tuple[Any, ...]) -> tuple[Any, ...]:
 class InServer:
     """Writes into the keys of a log."""
 
-    def __init__(self, server: LogServer) -> None:
+    def __init__(self, server: RedisServer) -> None:
         self._server = server
 
     def write(self, item: Any) -> None:

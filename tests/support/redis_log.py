@@ -12,14 +12,12 @@ from webapp.brokers.base import Gap
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from support.broker_process import Remote
-    from support.redis_server import LogServer
+    from support.broker_process import BrokerProcess
+    from support.redis_server import RedisServer
     from webapp.core.events import Event
 
-    Connect = Callable[..., Remote]
-    Run = Callable[..., LogServer]
 
 PERSISTENT = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 STATED = 10  # seconds: within these an append answers, whatever the server does
@@ -29,7 +27,7 @@ STATED = 10  # seconds: within these an append answers, whatever the server does
 each_kind = pytest.mark.parametrize("run", ["redis-server", "valkey-server"], indirect=True)
 
 
-def published(log: Remote, *data: str) -> list[Event]:
+def published(log: BrokerProcess, *data: str) -> list[Event]:
     """Publish as soon as the log can be reached; each has its data for an id."""
 
     def once() -> list[Event] | None:
@@ -50,6 +48,6 @@ def gap(follower: Iterator[list[Event] | Gap]) -> Gap:
     return found
 
 
-def clients(server: LogServer) -> list[str]:
+def clients(server: RedisServer) -> list[str]:
     listed: str = server.ask("CLIENT", "LIST")
     return [line for line in listed.splitlines() if " name=tidings " in line]

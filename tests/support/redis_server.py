@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 IN_MEMORY = ("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0")
 
 
-class LogServer:
+class RedisServer:
     """A real Redis or Valkey.
 
     :param program: `redis-server` or `valkey-server`.
@@ -69,11 +70,15 @@ class LogServer:
         return "eady to accept connections" in said
 
 
+Run = Callable[..., RedisServer]
+"""Start a server: `run("--maxmemory", "4mb")`."""
+
+
 @contextmanager
-def running_log(program: str, folder: Path, *options: str) -> Iterator[LogServer]:
+def running_redis(program: str, folder: Path, *options: str) -> Iterator[RedisServer]:
     """Run a server; it is gone afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = LogServer(program, folder, *(options or IN_MEMORY))
+    server = RedisServer(program, folder, *(options or IN_MEMORY))
     try:
         yield server
     finally:

@@ -14,12 +14,10 @@ import pytest
 from support.programs import need
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from support.broker_process import Remote
-
-    Connect = Callable[..., Remote]
+    from support.broker_process import BrokerProcess
 
 
 @contextmanager
@@ -46,7 +44,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def stopped_process(log: Remote) -> Iterator[None]:
+def stopped_process(log: BrokerProcess) -> Iterator[None]:
     """Keep a process from doing anything."""
     log.process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, log.process.pid, os.WSTOPPED)

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.broker_process import remotes
-from support.faulty_network import Network
-from support.redis_server import IN_MEMORY, LogServer, running_log
+from support.broker_process import broker_processes
+from support.faulty_network import FaultyNetwork
+from support.redis_server import IN_MEMORY, RedisServer, running_redis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from support.broker_process import Remote
-
-    Connect = Callable[..., Remote]
-    Run = Callable[..., LogServer]
+    from support.broker_process import Connect
+    from support.redis_server import Run
 
 
 @pytest.fixture(name="run")
@@ -28,27 +26,27 @@ def _run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
     program = getattr(request, "param", "redis-server")
     with ExitStack() as stack:
 
-        def run(*options: str) -> LogServer:
+        def run(*options: str) -> RedisServer:
             folder = tmp_path / str(time.monotonic_ns())
-            return stack.enter_context(running_log(program, folder, *options))
+            return stack.enter_context(running_redis(program, folder, *options))
 
         yield run
 
 
 @pytest.fixture(name="server")
-def _server(run: Run) -> LogServer:
+def _server(run: Run) -> RedisServer:
     """One that keeps all in memory."""
     return run(*IN_MEMORY)
 
 
 @pytest.fixture(name="connect")
 def _connect() -> Iterator[Connect]:
-    with remotes() as connect:
+    with broker_processes() as connect:
         yield connect
 
 
 @pytest.fixture(name="network")
-def _network(server: LogServer) -> Iterator[Network]:
-    network = Network(server.port)
+def _network(server: RedisServer) -> Iterator[FaultyNetwork]:
+    network = FaultyNetwork(server.port)
     yield network
     network.close()

@@ -7,32 +7,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.events import MANY, contents, drafts, taken
+from support.events import MANY, contents, drafts, next_events
 from support.ports import free_port
 from support.programs import need
 from support.redis_log import STATED
-from support.redis_server import IN_MEMORY, LogServer
+from support.redis_server import IN_MEMORY, RedisServer
 from webapp.brokers.redis.broker import RedisBroker
 from webapp.errors import Misconfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from support.broker_process import Remote
-
-    Connect = Callable[..., Remote]
-    Run = Callable[..., LogServer]
+    from support.broker_process import Connect
+    from support.redis_server import Run
 
 
-def test_a_server_that_takes_no_writes_can_be_read(server: LogServer, connect: Connect) -> None:
+def test_a_server_that_takes_no_writes_can_be_read(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url)
     start = log.bounds().head
     log.append(drafts("a"))
     server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
     with pytest.raises(ServiceUnavailable, match="NOREPLICAS"):
         log.append(drafts("b"))
-    assert contents(taken(log.follow(start), 1)) == contents(log.read(start, MANY)) == ["a"]
+    assert contents(next_events(log.follow(start), 1)) == contents(log.read(start, MANY)) == ["a"]
 
 
 def test_an_option_that_does_not_exist_is_refused_at_once() -> None:
@@ -77,7 +74,7 @@ def test_a_server_behind_tls_is_reached(tmp_path: Path, run: Run, connect: Conne
     log = connect(f"{url}?ssl_cert_reqs=none")
     follower = log.follow(log.bounds().head)
     log.append(drafts("a"))
-    assert contents(taken(follower, 1)) == ["a"]
+    assert contents(next_events(follower, 1)) == ["a"]
     with pytest.raises(
         ServiceUnavailable, match="ssl_cert_reqs=none"
     ):  # nobody knows who signed it

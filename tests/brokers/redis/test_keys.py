@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.broker_process import remotes
-from support.events import MANY, contents, drafts, taken
-from support.redis_server import IN_MEMORY, LogServer, running_log
+from support.broker_process import broker_processes
+from support.events import MANY, contents, drafts, next_events
+from support.redis_server import IN_MEMORY, RedisServer, running_redis
 from webapp.brokers.base import Gap
 from webapp.core.events import EventId
 from webapp.errors import ServiceUnavailable
@@ -25,18 +25,18 @@ PAGE = 64 << 10  # bytes
 
 
 @pytest.fixture(name="server", params=["redis-server", "valkey-server"])
-def _server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogServer]:
-    with running_log(request.param, tmp_path, *IN_MEMORY) as server:
+def _server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    with running_redis(request.param, tmp_path, *IN_MEMORY) as server:
         yield server
 
 
 @pytest.fixture(name="connect")
-def _connect(server: LogServer) -> Iterator[Connect]:
-    with remotes() as connect:
+def _connect(server: RedisServer) -> Iterator[Connect]:
+    with broker_processes() as connect:
         yield partial(connect, server.url)
 
 
-def cpu_s(server: LogServer, call: Callable[[], Any], times: int = 100) -> float:
+def cpu_s(server: RedisServer, call: Callable[[], Any], times: int = 100) -> float:
     """The server's CPU seconds for some calls."""
 
     def used() -> float:
@@ -49,7 +49,7 @@ def cpu_s(server: LogServer, call: Callable[[], Any], times: int = 100) -> float
     return used() - before
 
 
-def test_large_events_make_bounds_no_dearer(server: LogServer, connect: Connect) -> None:
+def test_large_events_make_bounds_no_dearer(server: RedisServer, connect: Connect) -> None:
     log = connect()
     small = cpu_s(server, log.bounds)
     for _ in range(3):
@@ -58,7 +58,7 @@ def test_large_events_make_bounds_no_dearer(server: LogServer, connect: Connect)
 
 
 def test_a_page_of_large_events_costs_what_one_of_them_does(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     log = connect()
     start = log.bounds().head
@@ -69,7 +69,7 @@ def test_a_page_of_large_events_costs_what_one_of_them_does(
     assert cpu_s(server, lambda: log.read(start, PAGE), 30) < 3 * one + 0.02
 
 
-def test_the_log_is_bounded_by_bytes(server: LogServer, connect: Connect) -> None:
+def test_the_log_is_bounded_by_bytes(server: RedisServer, connect: Connect) -> None:
     log = connect(HISTORY_BYTES="2M")
     for n in range(60):
         log.append([*drafts("x" * 100_000), *drafts("a", id=f"id {n}")])
@@ -85,7 +85,7 @@ def test_the_log_is_bounded_by_bytes(server: LogServer, connect: Connect) -> Non
 
 
 def test_what_another_version_appends_and_trims_is_seen(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     log = connect()
     [first] = log.append(drafts("a"))
@@ -119,14 +119,14 @@ def test_what_another_version_appends_and_trims_is_seen(
     ],
 )
 def test_damaged_housekeeping_stops_nothing(
-    server: LogServer, connect: Connect, damage: tuple[str, ...]
+    server: RedisServer, connect: Connect, damage: tuple[str, ...]
 ) -> None:
     log = connect(HISTORY_EVENTS=1000)
     [start] = log.append(drafts("start"))
     follower = log.follow(start.position)
     server.ask(*damage)
     log.append(drafts("a", id="id a"))
-    assert contents(taken(follower, 1)) == ["a"]
+    assert contents(next_events(follower, 1)) == ["a"]
     with pytest.raises(Exception, match="other content"):
         log.append(drafts("b", id="id a"))
     floor, head = log.bounds()
@@ -140,7 +140,7 @@ def test_damaged_housekeeping_stops_nothing(
 
 @pytest.mark.parametrize("key", [LOG, IDS])
 def test_a_key_of_another_type_is_named_and_nothing_is_written(
-    server: LogServer, connect: Connect, key: str
+    server: RedisServer, connect: Connect, key: str
 ) -> None:
     log = connect()
     log.append(drafts("a"))
@@ -156,7 +156,7 @@ def test_a_key_of_another_type_is_named_and_nothing_is_written(
     assert log.append(drafts("b"))
 
 
-def test_a_log_that_is_deleted_alone_is_told_as_lost(server: LogServer, connect: Connect) -> None:
+def test_a_log_that_is_deleted_alone_is_told_as_lost(server: RedisServer, connect: Connect) -> None:
     log = connect()
     old = [log.append(drafts(str(n)))[0] for n in range(10)]
     server.ask("DEL", LOG)
@@ -165,11 +165,11 @@ def test_a_log_that_is_deleted_alone_is_told_as_lost(server: LogServer, connect:
     assert old[-1].position < bounds.floor < new.position == bounds.head
     follower = log.follow(old[3].position)
     assert next(follower) == Gap(bounds.floor, "aged")
-    assert contents(taken(follower, 1)) == ["new"]
+    assert contents(next_events(follower, 1)) == ["new"]
 
 
 def test_a_log_that_another_version_began_again_is_told_as_lost(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     log = connect()
     old = [log.append(drafts(str(n)))[0] for n in range(10)]
@@ -178,7 +178,7 @@ def test_a_log_that_another_version_began_again_is_told_as_lost(
     assert log.bounds().floor > old[-1].position
 
 
-def test_own_ids_whose_queue_is_lost_are_forgotten(server: LogServer, connect: Connect) -> None:
+def test_own_ids_whose_queue_is_lost_are_forgotten(server: RedisServer, connect: Connect) -> None:
     log = connect(HISTORY_EVENTS=100)
     for part in range(6):
         log.append([d for n in range(50) for d in drafts("x", id=f"id {part} {n}")])
@@ -190,7 +190,7 @@ def test_own_ids_whose_queue_is_lost_are_forgotten(server: LogServer, connect: C
 
 
 def test_entries_without_text_are_passed_in_bounded_pages(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     log = connect()
     start = log.bounds().head

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.events import MANY, contents, drafts, taken
+from support.events import MANY, contents, drafts, next_events
 from support.redis_log import PERSISTENT, STATED, clients, each_kind, gap, published
-from support.redis_server import IN_MEMORY, LogServer
+from support.redis_server import IN_MEMORY, RedisServer
 from support.waiting import until
 from webapp.brokers.base import Gap
 from webapp.errors import ServiceUnavailable
@@ -18,22 +18,20 @@ from webapp.errors import ServiceUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.broker_process import Remote
-    from support.faulty_network import Network
+    from support.broker_process import Connect
+    from support.faulty_network import FaultyNetwork
+    from support.redis_server import Run
     from support.server import Server
 
-    Connect = Callable[..., Remote]
-    Run = Callable[..., LogServer]
 
-
-def test_killed_connections_lose_nothing(server: LogServer, connect: Connect) -> None:
+def test_killed_connections_lose_nothing(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url)
     follower = log.follow(log.bounds().head)
     events = []
     for n in range(5):
         events += published(log, f"{n}")
         assert server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") > 0
-    assert contents(taken(follower, 5)) == contents(events)
+    assert contents(next_events(follower, 5)) == contents(events)
 
 
 @each_kind
@@ -43,7 +41,7 @@ def test_a_restart_with_persistence_loses_nothing(run: Run, connect: Connect) ->
     start = log.bounds().head
     follower = log.follow(start)
     published(log, "a")
-    assert contents(taken(follower, 1)) == ["a"]
+    assert contents(next_events(follower, 1)) == ["a"]
     server.stop()
     with pytest.raises(ServiceUnavailable, match="cannot be reached"):
         log.append(drafts("lost"))
@@ -53,17 +51,17 @@ def test_a_restart_with_persistence_loses_nothing(run: Run, connect: Connect) ->
     late = away.follow(start)
     server.start()
     published(log, "a", "b")
-    assert contents(taken(follower, 1)) == ["b"]
-    assert contents(taken(late, 2)) == ["a", "b"]
+    assert contents(next_events(follower, 1)) == ["b"]
+    assert contents(next_events(late, 2)) == ["a", "b"]
     assert contents(log.read(start, MANY)) == ["a", "b"]
 
 
 @each_kind
-def test_a_restart_without_persistence_is_told(server: LogServer, connect: Connect) -> None:
+def test_a_restart_without_persistence_is_told(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url)
     follower = log.follow(log.bounds().head)
     [old] = published(log, "a")
-    taken(follower, 1)
+    next_events(follower, 1)
     server.stop()
     server.start()
     found = gap(follower)
@@ -71,25 +69,25 @@ def test_a_restart_without_persistence_is_told(server: LogServer, connect: Conne
     assert old.position < found.position == log.bounds().floor
     assert log.position_of("id a") is None
     published(log, "a")
-    assert contents(taken(follower, 1)) == ["a"]
+    assert contents(next_events(follower, 1)) == ["a"]
 
 
 def test_a_log_that_is_erased_under_its_followers_is_told(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     log = connect(server.url)
     follower = log.follow(log.bounds().head)
     published(log, "a")
-    taken(follower, 1)
+    next_events(follower, 1)
     server.ask("FLUSHALL")
     new = published(connect(server.url), "b")
     found = gap(follower)
     assert found.position < new[0].position
-    assert contents(taken(follower, 1)) == ["b"]
+    assert contents(next_events(follower, 1)) == ["b"]
 
 
 def test_a_network_that_hangs_is_given_up_and_found_again(
-    server: LogServer, network: Network, connect: Connect
+    server: RedisServer, network: FaultyNetwork, connect: Connect
 ) -> None:
     log = connect(network.url)
     start = log.bounds().head
@@ -104,14 +102,16 @@ def test_a_network_that_hangs_is_given_up_and_found_again(
             call.result(2 * STATED)
     assert time.monotonic() - began < STATED
     published(connect(server.url), "e")  # another machine is not cut off
-    network.mend()  # what was sent may arrive now
+    network.resume()  # what was sent may arrive now
     published(log, *"bcd")
-    found = contents(taken(follower, 5))
+    found = contents(next_events(follower, 5))
     assert sorted(found) == ["a", "b", "c", "d", "e"]
     assert contents(log.read(start, MANY)) == found
 
 
-def test_what_waits_for_a_server_that_hangs_is_bounded(network: Network, connect: Connect) -> None:
+def test_what_waits_for_a_server_that_hangs_is_bounded(
+    network: FaultyNetwork, connect: Connect
+) -> None:
     log = connect(network.url)
     log.append(drafts("a"))
     network.hang()
@@ -119,12 +119,12 @@ def test_what_waits_for_a_server_that_hangs_is_bounded(network: Network, connect
     errors = [str(call.exception(2 * STATED)) for call in calls]
     refused = [error for error in errors if "already wait" in error]
     assert 20 <= len(refused) <= 30
-    network.mend()
+    network.resume()
     published(log, "b")
 
 
 def test_a_pipe_publishes_nothing_twice_while_the_log_hangs(
-    server: LogServer, network: Network, serve: Callable[..., Server]
+    server: RedisServer, network: FaultyNetwork, serve: Callable[..., Server]
 ) -> None:
     hub, body = serve(REDIS_URL=network.url), b'{"data": 1}\n{"data": 2}\n'
     with hub.listen() as reader:
@@ -138,7 +138,7 @@ def test_a_pipe_publishes_nothing_twice_while_the_log_hangs(
         # Or it is tried again; one connection may be the follower's, which gives up by itself.
         again = connections + 2 * 2  # both ends of two
         until(lambda: pipe.done() or len(network._sockets) >= again, "it is given up")
-        network.mend()  # what was sent arrives
+        network.resume()  # what was sent arrives
     answer = pipe.result()
     assert answer.status_code == 503
     assert (answer.json()["line"], answer.json()["published"]) == (1, 0)
@@ -147,7 +147,7 @@ def test_a_pipe_publishes_nothing_twice_while_the_log_hangs(
 
 
 def test_who_comes_while_the_log_is_away_is_told_to_come_back(
-    server: LogServer, serve: Callable[..., Server]
+    server: RedisServer, serve: Callable[..., Server]
 ) -> None:
     hub, there = serve(REDIS_URL=server.url), "an id of a publisher's own"
     hub.publish("x")
@@ -160,19 +160,19 @@ def test_who_comes_while_the_log_is_away_is_told_to_come_back(
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
 
 
-def test_a_server_that_is_paused_is_waited_for(server: LogServer, connect: Connect) -> None:
+def test_a_server_that_is_paused_is_waited_for(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url)
     follower = log.follow(log.bounds().head)
     server.ask("CLIENT", "PAUSE", "300", "ALL")
     log.append(drafts("a"))
     server.ask("CLIENT", "PAUSE", "300", "WRITE")
     log.append(drafts("b"))
-    assert contents(taken(follower, 2)) == ["a", "b"]
+    assert contents(next_events(follower, 2)) == ["a", "b"]
 
 
 @each_kind
 def test_what_a_failover_loses_is_told(
-    run: Run, server: LogServer, network: Network, connect: Connect
+    run: Run, server: RedisServer, network: FaultyNetwork, connect: Connect
 ) -> None:
     replica = run(*IN_MEMORY)
     replica.ask("REPLICAOF", "127.0.0.1", str(server.port))
@@ -180,11 +180,11 @@ def test_what_a_failover_loses_is_told(
     follower = log.follow(log.bounds().head)
     published(log, "a")
     until(lambda: replica.ask("XLEN", "{tidings}:log") == 1, "replicated")
-    taken(follower, 1)
+    next_events(follower, 1)
     replica.ask("REPLICAOF", "NO", "ONE")
     lost = published(log, "b", "c")  # the replica that is to be master has not got these
-    taken(follower, 2)
-    network.lead(replica.port)
+    next_events(follower, 2)
+    network.redirect(replica.port)
     # It is further on before anybody looks.
     new = published(connect(replica.url), "d", "e")
     assert new[-1].position > lost[-1].position
@@ -192,7 +192,7 @@ def test_what_a_failover_loses_is_told(
     server.ask("REPLICAOF", "127.0.0.1", str(replica.port))
     assert gap(follower) == Gap(new[-1].position, "unknown")
     published(log, "f")
-    assert contents(taken(follower, 1)) == ["f"]
+    assert contents(next_events(follower, 1)) == ["f"]
     assert log.position_of("id b") is None
     until(lambda: not clients(server), "the old master is left")
     with pytest.raises(ServiceUnavailable, match="replica"):

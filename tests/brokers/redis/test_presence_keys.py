@@ -9,7 +9,7 @@ import pytest
 
 from support.presence import ALL, listed_on
 from support.redis_log import STATED, each_kind
-from support.redis_server import IN_MEMORY, LogServer
+from support.redis_server import IN_MEMORY, RedisServer
 from support.tokens import KEY
 from support.waiting import until
 from webapp.brokers.presence_base import MAX_REVOKED
@@ -18,11 +18,9 @@ from webapp.errors import ServiceUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.broker_process import Remote
+    from support.broker_process import Connect
+    from support.redis_server import Run
     from support.server import Server
-
-    Connect = Callable[..., Remote]
-    Run = Callable[..., LogServer]
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +30,7 @@ REVOKED, SUBJECTS = "{tidings}:revoked", "{tidings}:subjects"
 
 @each_kind
 @pytest.mark.parametrize("key", [PROCESSES, NOTICES, PROCESSES + ":mine"])
-def test_what_can_be_made_again_is(server: LogServer, connect: Connect, key: str) -> None:
+def test_what_can_be_made_again_is(server: RedisServer, connect: Connect, key: str) -> None:
     presence = connect(server.url)
     presence.heartbeat({"one": "about one"})
     start = presence.notices_after(None).last_number
@@ -51,7 +49,9 @@ def test_what_can_be_made_again_is(server: LogServer, connect: Connect, key: str
 
 @each_kind
 @pytest.mark.parametrize("key", [REVOKED, SUBJECTS])
-def test_what_cannot_be_made_again_is_named(server: LogServer, connect: Connect, key: str) -> None:
+def test_what_cannot_be_made_again_is_named(
+    server: RedisServer, connect: Connect, key: str
+) -> None:
     presence = connect(server.url)
     server.ask("SET", key, "x")
     presence.heartbeat({"one": "about one"})
@@ -70,7 +70,7 @@ def test_what_cannot_be_made_again_is_named(server: LogServer, connect: Connect,
     "damage", [("SET", NOTICES, "x"), ("XADD", NOTICES, "5-3", "a", "b")], ids=["type", "entry"]
 )
 def test_damaged_notices_spin_neither_the_hub_nor_the_server(
-    server: LogServer, serve: Callable[..., Server], damage: tuple[str, ...]
+    server: RedisServer, serve: Callable[..., Server], damage: tuple[str, ...]
 ) -> None:
     hub = serve(REDIS_URL=server.url, TIDINGS_JWT_KEY=KEY)
     with hub.listen(topic="t") as stream:
@@ -90,7 +90,7 @@ def test_damaged_notices_spin_neither_the_hub_nor_the_server(
         until(lambda: server.ask("TYPE", NOTICES) == "stream", "they begin again")
 
 
-def test_a_kick_after_the_notices_were_lost_is_seen(server: LogServer, connect: Connect) -> None:
+def test_a_kick_after_the_notices_were_lost_is_seen(server: RedisServer, connect: Connect) -> None:
     presence = connect(server.url)
     presence.heartbeat({})
     for n in range(5):
@@ -118,7 +118,7 @@ def test_full_memory_refuses_a_notice_and_keeps_the_others(run: Run, connect: Co
 
 @each_kind
 def test_subscribers_of_a_dead_process_are_dropped_some_at_a_time(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     presence = connect(server.url)
     presence.heartbeat({})
@@ -146,7 +146,7 @@ def test_subscribers_of_a_dead_process_are_dropped_some_at_a_time(
 
 
 def test_a_process_that_ends_removes_all_its_subscribers(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     presence, other = connect(server.url), connect(server.url)
     for part in range(5):
@@ -157,7 +157,7 @@ def test_a_process_that_ends_removes_all_its_subscribers(
 
 
 @each_kind
-def test_many_revocations_are_read_page_by_page(server: LogServer, connect: Connect) -> None:
+def test_many_revocations_are_read_page_by_page(server: RedisServer, connect: Connect) -> None:
     presence, until_ms = connect(server.url), (time.time() + 1e6) * 1000
     for start in range(0, 5000, 1000):
         for key in (REVOKED, SUBJECTS):
@@ -172,7 +172,7 @@ def test_many_revocations_are_read_page_by_page(server: LogServer, connect: Conn
 
 
 def test_a_hub_whose_clock_is_ahead_forgets_no_revocation(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     presence, now, age = connect(server.url), time.time(), 30 * 86400.0
     presence.revoke_subject("mallory", now, now - age, "#")

@@ -6,28 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.events import MANY, contents, drafts, taken
+from support.events import MANY, contents, drafts, next_events
 from support.redis_log import STATED, clients, each_kind
 from webapp.errors import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from support.broker_process import Remote
-    from support.redis_server import LogServer
-
-    Connect = Callable[..., Remote]
-    Run = Callable[..., LogServer]
+    from support.broker_process import Connect
+    from support.redis_server import RedisServer
 
 
-def test_all_processes_see_one_order(server: LogServer, connect: Connect) -> None:
+def test_all_processes_see_one_order(server: RedisServer, connect: Connect) -> None:
     logs = [connect(server.url) for _ in range(3)]
     start = logs[0].bounds().head
     calls = [
         log.start("append", drafts(f"{i} {n}")) for n in range(100) for i, log in enumerate(logs)
     ]
     positions = sorted(event.position for call in calls for event in call.result(STATED))
-    orders = [taken(log.follow(start), len(calls)) for log in logs]
+    orders = [next_events(log.follow(start), len(calls)) for log in logs]
     assert [event.position for event in orders[0]] == positions
     assert contents(orders[0]) == contents(orders[1]) == contents(orders[2])
     for i in range(3):
@@ -35,7 +30,9 @@ def test_all_processes_see_one_order(server: LogServer, connect: Connect) -> Non
         assert own == [f"{i} {n}" for n in range(100)]
 
 
-def test_an_own_id_raced_by_processes_is_appended_once(server: LogServer, connect: Connect) -> None:
+def test_an_own_id_raced_by_processes_is_appended_once(
+    server: RedisServer, connect: Connect
+) -> None:
     logs = [connect(server.url) for _ in range(4)]
     start = logs[0].bounds().head
     calls = [
@@ -48,19 +45,21 @@ def test_an_own_id_raced_by_processes_is_appended_once(server: LogServer, connec
         logs[1].append(drafts("other", id="id 1"))
 
 
-def test_a_process_needs_few_connections(server: LogServer, connect: Connect) -> None:
+def test_a_process_needs_few_connections(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url)
     follower = log.follow(log.bounds().head)
     calls = [log.start("append", drafts(str(n))) for n in range(100)]
     calls += [log.start("bounds") for _ in range(100)]
     for call in calls:
         call.result(STATED)
-    assert len(taken(follower, 100)) == 100
+    assert len(next_events(follower, 100)) == 100
     assert len(clients(server)) <= 4
 
 
 @each_kind
-def test_a_server_that_forgot_the_script_is_taught_it(server: LogServer, connect: Connect) -> None:
+def test_a_server_that_forgot_the_script_is_taught_it(
+    server: RedisServer, connect: Connect
+) -> None:
     logs = [connect(server.url) for _ in range(2)]
     followers = [log.follow(log.bounds().head) for log in logs]
     calls = []
@@ -70,10 +69,10 @@ def test_a_server_that_forgot_the_script_is_taught_it(server: LogServer, connect
     positions = sorted(event.position for call in calls for event in call.result(STATED))
     assert len(set(positions)) == 40
     for follower in followers:
-        assert [event.position for event in taken(follower, 40)] == positions
+        assert [event.position for event in next_events(follower, 40)] == positions
 
 
-def test_an_entry_that_is_no_event_is_left_out(server: LogServer, connect: Connect) -> None:
+def test_an_entry_that_is_no_event_is_left_out(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url)
     start = log.bounds().head
     follower = log.follow(start)
@@ -88,13 +87,13 @@ def test_an_entry_that_is_no_event_is_left_out(server: LogServer, connect: Conne
     ):
         server.ask("XADD", "{tidings}:log", "*", field, text)
     [event] = log.append(drafts("a"))
-    assert contents(taken(follower, 1)) == ["a"]
+    assert contents(next_events(follower, 1)) == ["a"]
     assert contents(log.read(start, MANY)) == ["a"]
     assert contents(log.read(start, 1000)) == ["a"]  # a page of nothing is not the end
     assert contents(log.before(event.position.next(0), 10, MANY)) == ["a"]
 
 
-def test_a_large_backlog_comes_in_bounded_batches(server: LogServer, connect: Connect) -> None:
+def test_a_large_backlog_comes_in_bounded_batches(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url)
     start = log.bounds().head
     log.append(drafts(*map(str, range(3000))))
@@ -102,6 +101,6 @@ def test_a_large_backlog_comes_in_bounded_batches(server: LogServer, connect: Co
         log.append(drafts(*[f"{n}{'x' * 1_000_000}"] * 2))
     follower, count = log.follow(start), 0
     while count < 3006:
-        batch = taken(follower, 1)
+        batch = next_events(follower, 1)
         count += len(batch)
         assert len(batch) == 1 or sum(len(event.frame) for event in batch[:-1]) < 256 << 10

@@ -6,43 +6,39 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.events import MANY, contents, drafts, taken
+from support.events import MANY, contents, drafts, next_events
 from support.redis_log import STATED, each_kind, gap, published
-from support.redis_server import IN_MEMORY, LogServer
+from support.redis_server import IN_MEMORY, RedisServer
 from support.waiting import until
 from webapp.brokers.base import Gap
 from webapp.errors import ContentTooLarge, ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from support.broker_process import Remote
-    from support.faulty_network import Network
-
-    Connect = Callable[..., Remote]
-    Run = Callable[..., LogServer]
+    from support.broker_process import Connect
+    from support.faulty_network import FaultyNetwork
+    from support.redis_server import Run
 
 
 def test_a_follower_that_was_overtaken_is_told(
-    server: LogServer, network: Network, connect: Connect
+    server: RedisServer, network: FaultyNetwork, connect: Connect
 ) -> None:
     log = connect(network.url, HISTORY_EVENTS=100)
     follower = log.follow(log.bounds().head)
     published(log, "a")
-    taken(follower, 1)
+    next_events(follower, 1)
     network.hang()
     other = connect(server.url, HISTORY_EVENTS=100)
     for _ in range(10):
         other.append(drafts(*map(str, range(50))))
     network.cut()
-    network.mend()
+    network.resume()
     found = gap(follower)
     assert found == Gap(other.bounds().floor, "aged")
     kept = contents(other.read(found.position, MANY))
-    assert contents(taken(follower, len(kept))) == kept
+    assert contents(next_events(follower, len(kept))) == kept
 
 
-def test_one_request_takes_half_of_the_log_at_most(server: LogServer, connect: Connect) -> None:
+def test_one_request_takes_half_of_the_log_at_most(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url, HISTORY_EVENTS=100, HISTORY_BYTES=10_000)
     for too_many in (drafts(*["x"] * 51), drafts(*["x" * 3000] * 2)):
         with pytest.raises(ContentTooLarge, match="HISTORY_EVENTS"):
@@ -52,7 +48,7 @@ def test_one_request_takes_half_of_the_log_at_most(server: LogServer, connect: C
 
 
 def test_publishers_wait_for_the_follower_of_their_process(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     log = connect(server.url, HISTORY_EVENTS=1000)
     start = log.bounds().head
@@ -60,7 +56,7 @@ def test_publishers_wait_for_the_follower_of_their_process(
     calls = [log.start("append", drafts(*map(str, range(100)))) for _ in range(50)]
     for call in calls:
         call.result(STATED)
-    assert len(taken(follower, 5000)) == 5000  # none was trimmed before it was followed
+    assert len(next_events(follower, 5000)) == 5000  # none was trimmed before it was followed
 
 
 @each_kind
@@ -104,7 +100,7 @@ def test_full_memory_is_relieved_of_what_is_too_old(run: Run, connect: Connect) 
 
 
 @each_kind
-def test_own_ids_are_forgotten_with_their_events(server: LogServer, connect: Connect) -> None:
+def test_own_ids_are_forgotten_with_their_events(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url, HISTORY_EVENTS=100)
     for part in range(40):
         log.append([d for n in range(50) for d in drafts("x", id=f"id {part} {n}")])
@@ -118,14 +114,14 @@ def test_own_ids_are_forgotten_with_their_events(server: LogServer, connect: Con
 
 @each_kind
 def test_a_silent_log_ages_and_no_follower_loses_anything(
-    server: LogServer, connect: Connect
+    server: RedisServer, connect: Connect
 ) -> None:
     # Its follower may be slow: only the other one drops what is old.
     log, other = connect(server.url), connect(server.url, HISTORY_AGE=1)
     follower = log.follow(log.bounds().head)
     [old] = log.append(drafts("a", id="mine"))
-    taken(follower, 1)
+    next_events(follower, 1)
     until(lambda: other.bounds().floor == old.position, "aged")
     assert other.read(other.bounds().floor, MANY) == []
     other.append(drafts("b", id="mine"))  # the id is free again
-    assert contents(taken(follower, 1)) == ["b"]
+    assert contents(next_events(follower, 1)) == ["b"]

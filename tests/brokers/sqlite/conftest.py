@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.broker_process import Remote, remotes
+from support.broker_process import BrokerProcess, broker_processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    Connect = Callable[..., Remote]
+    from support.broker_process import Connect
 
 
 @pytest.fixture(name="path")
@@ -23,9 +23,9 @@ def _path(tmp_path: Path) -> Path:
 @pytest.fixture(name="connect")
 def _connect(path: Path) -> Iterator[Connect]:
     """Start processes that share a log: `connect(HISTORY_EVENTS=10)`."""
-    with remotes() as start:
+    with broker_processes() as start:
 
-        def connect(at: Path = path, **limits: Any) -> Remote:
+        def connect(at: Path = path, **limits: Any) -> BrokerProcess:
             return start(f"sqlite:///{at}", **limits)
 
         yield connect

@@ -7,34 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.events import MANY, contents, drafts, everything, number_texts, taken
+from support.events import MANY, all_events, contents, drafts, next_events, number_texts
 from support.sqlite_file import is_intact, mounted, opened, remove_log, stopped_process
 from webapp.brokers.base import Gap
 from webapp.core.events import EventId
 from webapp.errors import Misconfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from support.broker_process import Remote
-
-    Connect = Callable[..., Remote]
+    from support.broker_process import Connect
 
 
 def test_a_file_that_was_removed_is_begun_anew(connect: Connect, path: Path) -> None:
     here, there = connect(), connect()
     follower = there.follow(here.bounds().head)
     here.append(drafts("lost"))
-    taken(follower, 1)
+    next_events(follower, 1)
     with stopped_process(there):  # it would make another file meanwhile
         remove_log(path)
     gap = next(follower)
     assert isinstance(gap, Gap)
     assert gap.position == here.bounds().floor
     here.append(drafts("new"))
-    assert contents(taken(follower, 1)) == ["new"]
-    assert contents(everything(here)) == ["new"]
+    assert contents(next_events(follower, 1)) == ["new"]
+    assert contents(all_events(here)) == ["new"]
     assert is_intact(path)
 
 
@@ -48,7 +45,7 @@ def test_a_copy_that_was_made_while_it_grew_can_be_put_back(connect: Connect, pa
     remove_log(path)
     copy.rename(path)
     log = connect()
-    assert contents(everything(log)) == ["kept"]
+    assert contents(all_events(log)) == ["kept"]
     assert (log.position_of(str(kept.position)), log.position_of(str(lost.position))) == (
         kept.position,
         None,
@@ -123,6 +120,6 @@ def test_a_damaged_event_is_left_out(connect: Connect, path: Path) -> None:
             db.execute("UPDATE events SET draft = ? WHERE place = ?", (text, key))
     assert contents(log.read(start, MANY)) == ["0", "5"]
     assert contents(log.before(EventId(1 << 60, 0), 10, MANY)) == ["0", "5"]
-    assert contents(taken(log.follow(start), 2)) == ["0", "5"]
+    assert contents(next_events(log.follow(start), 2)) == ["0", "5"]
     assert contents(log.read(start, 1)) == ["0"]
     assert contents(log.read(events[0].position, 1)) == ["5"]

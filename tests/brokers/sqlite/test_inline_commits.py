@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import pytest
 
-from support.events import MANY, contents, drafts, taken
+from support.events import MANY, contents, drafts, next_events
 from support.sqlite_file import is_intact, locked, opened
 from webapp.brokers.sqlite.broker import SqliteBroker
 from webapp.brokers.sqlite.rows import encode_row
@@ -20,10 +20,6 @@ from webapp.errors import Conflict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from support.broker_process import Remote
-
-    Connect = Callable[..., Remote]
 
 
 @contextmanager
@@ -78,7 +74,9 @@ def test_what_is_small_and_alone_is_committed_without_a_thread(
     follower = threads.log.follow(threads.log.bounds().head)
     new = [threads.append(str(number))[0] for number in range(20)]
     assert threads.took(lambda: new.extend(threads.append("x", "y")), 0)
-    assert [event.position for event in taken(follower, 22)] == [event.position for event in new]
+    assert [event.position for event in next_events(follower, 22)] == [
+        event.position for event in new
+    ]
     with opened(path) as db:  # for every process
         kept = db.execute("SELECT draft FROM events ORDER BY place DESC LIMIT 22").fetchall()
     assert [text for (text,) in reversed(kept)] == [event.draft.to_json() for event in new]

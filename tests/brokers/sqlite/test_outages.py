@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.events import contents, drafts, everything, number_texts, taken
+from support.events import all_events, contents, drafts, next_events, number_texts
 from support.sqlite_file import is_intact, locked, mounted, stopped_process
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from support.broker_process import Remote
+    from support.broker_process import BrokerProcess, Connect
     from webapp.core.events import Draft
 
-    Connect = Callable[..., Remote]
 
-
-def fill_disk(log: Remote, part: list[Draft]) -> int:
+def fill_disk(log: BrokerProcess, part: list[Draft]) -> int:
     """Publish until the disk is full; return how many were answered."""
     for answered in range(0, 1_000_000, len(part)):
         try:
@@ -41,9 +38,9 @@ def test_a_locked_file_stops_publishers_for_as_long_as_it_is(connect: Connect, p
         for future in asked:
             with pytest.raises(ServiceUnavailable, match="locked"):
                 future.result(15)
-        assert contents(everything(log)) == ["before"]
+        assert contents(all_events(log)) == ["before"]
     log.append(drafts("after"))
-    assert contents(everything(log)) == contents(taken(follower, 2)) == ["before", "after"]
+    assert contents(all_events(log)) == contents(next_events(follower, 2)) == ["before", "after"]
 
 
 def test_a_full_disk_stops_publishers_until_there_is_room(connect: Connect, tmp_path: Path) -> None:
@@ -56,12 +53,12 @@ def test_a_full_disk_stops_publishers_until_there_is_room(connect: Connect, tmp_
         ballast.write_bytes(b"x" * 1_000_000)
         part = drafts(*["x" * 10_000] * 5)
         answered = fill_disk(log, part)
-        assert len(everything(log)) == answered
+        assert len(all_events(log)) == answered
         with pytest.raises(ServiceUnavailable, match="full"):
             log.append(part)
         ballast.unlink()
         log.append(drafts("room"))
-        assert contents(taken(follower, answered + 1))[-1] == "room"
+        assert contents(next_events(follower, answered + 1))[-1] == "room"
         assert is_intact(disk / "log.db")
         log.stop()
 
@@ -70,7 +67,7 @@ def test_a_file_that_is_away_for_a_while_is_waited_for(connect: Connect, path: P
     here, there = connect(), connect()
     follower = there.follow(here.bounds().head)
     here.append(drafts("before"))
-    taken(follower, 1)
+    next_events(follower, 1)
     with stopped_process(there):  # it would make another file meanwhile
         away = path.rename(path.with_name("away"))
         path.mkdir()
@@ -83,8 +80,8 @@ def test_a_file_that_is_away_for_a_while_is_waited_for(connect: Connect, path: P
         path.rmdir()
         away.rename(path)
     here.append(drafts("after"))
-    assert contents(taken(follower, 1)) == ["after"]
-    assert contents(everything(there)) == ["before", "after"]
+    assert contents(next_events(follower, 1)) == ["after"]
+    assert contents(all_events(there)) == ["before", "after"]
     assert is_intact(path)
 
 
@@ -97,8 +94,8 @@ def test_a_disk_that_fails_stops_publishers_until_it_works(connect: Connect, pat
     resource.prlimit(process, resource.RLIMIT_FSIZE, (size + 5000, resource.RLIM_INFINITY))
     with pytest.raises(ServiceUnavailable, match="SQLITE_IOERR"):
         log.append(drafts("x" * 100_000))
-    assert contents(everything(log)) == ["before"]
+    assert contents(all_events(log)) == ["before"]
     resource.prlimit(process, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     log.append(drafts("after"))
-    assert contents(everything(log)) == contents(taken(follower, 2)) == ["before", "after"]
+    assert contents(all_events(log)) == contents(next_events(follower, 2)) == ["before", "after"]
     assert is_intact(path)

@@ -10,7 +10,7 @@ import gevent
 import pytest
 from gevent.queue import Queue
 
-from support.events import contents, drafts, everything, number_texts, taken
+from support.events import all_events, contents, drafts, next_events, number_texts
 from support.sqlite_file import is_intact, locked, opened
 from support.waiting import until
 from webapp.brokers.sqlite.broker import SqliteBroker
@@ -18,13 +18,10 @@ from webapp.core.events import Event, EventId
 from webapp.errors import Conflict, ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from support.broker_process import Remote
+    from support.broker_process import Connect
     from webapp.brokers.base import Gap
-
-    Connect = Callable[..., Remote]
 
 
 def test_processes_that_open_a_new_file_at_once_share_it(connect: Connect, path: Path) -> None:
@@ -32,7 +29,7 @@ def test_processes_that_open_a_new_file_at_once_share_it(connect: Connect, path:
     asked = [log.start("append", drafts(str(number))) for number, log in enumerate(logs)]
     positions = [future.result(15)[0].position for future in asked]
     assert len(set(positions)) == 4
-    assert [event.position for event in everything(logs[0])] == sorted(positions)
+    assert [event.position for event in all_events(logs[0])] == sorted(positions)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
@@ -52,7 +49,7 @@ def test_every_process_sees_one_order(connect: Connect, path: Path) -> None:
         for number in range(200)
         for name, log in enumerate(logs)
     ]
-    orders = [contents(taken(follower, 600)) for follower in followers]
+    orders = [contents(next_events(follower, 600)) for follower in followers]
     assert orders[0] == orders[1] == orders[2]
     assert len(set(orders[0])) == 600
     events = [future.result(15)[0] for future in asked]
@@ -67,9 +64,9 @@ def test_an_own_id_that_processes_race_for_is_appended_once(connect: Connect) ->
         same = drafts("the same", id=f"own {number}")
         asked = [log.start("append", same) for log in logs for _ in range(2)]
         assert len({future.result(15)[0].position for future in asked}) == 1
-    found = everything(logs[0])
+    found = all_events(logs[0])
     assert [event.id for event in found] == [f"own {number}" for number in range(50)]
-    assert contents(taken(logs[3].follow(start), 50)) == ["the same"] * 50
+    assert contents(next_events(logs[3].follow(start), 50)) == ["the same"] * 50
 
 
 def test_drafts_of_concurrent_publishers_share_a_transaction(connect: Connect, path: Path) -> None:
@@ -84,7 +81,7 @@ def test_drafts_of_concurrent_publishers_share_a_transaction(connect: Connect, p
     assert contents([future.result(15)[0] for future in asked]) == number_texts(50)
     with pytest.raises(Conflict):
         refused.result(15)
-    first, *others = contents(everything(log))
+    first, *others = contents(all_events(log))
     assert first == "first"
     assert sorted(others, key=int) == number_texts(50)  # they came at once: in any order
     pages = (wal.stat().st_size - before) / 4096
@@ -101,10 +98,10 @@ def test_a_killed_process_loses_nothing_that_was_answered(connect: Connect, path
     log._reader.join()
     answered = [future.result() for future in asked if future.done()]
     assert len(answered) > 300
-    found = everything(other)
+    found = all_events(other)
     assert {event.position for [event] in answered} <= {event.position for event in found}
     assert len(set(contents(found))) == len(found)
-    assert contents(taken(follower, len(found))) == contents(found)
+    assert contents(next_events(follower, len(found))) == contents(found)
     assert is_intact(path)
     assert other.append(drafts("and on"))
 
@@ -115,7 +112,7 @@ def test_a_log_goes_on_where_it_was_after_a_restart(connect: Connect) -> None:
     log.stop()
     again = connect()
     assert again.bounds().head == events[-1].position
-    assert [event.position for event in everything(again)] == [event.position for event in events]
+    assert [event.position for event in all_events(again)] == [event.position for event in events]
     assert again.append(drafts("c"))[0].position > events[-1].position
 
 
@@ -137,7 +134,7 @@ def test_a_closed_log_refuses_and_its_followers_end(path: Path) -> None:
     followers = [gevent.spawn(lambda: list(map(found.put, log.follow(start)))) for _ in range(2)]
     log.append(drafts("a"))
     for _ in followers:
-        assert contents(taken(iter([found.get(timeout=15)]), 1)) == ["a"]
+        assert contents(next_events(iter([found.get(timeout=15)]), 1)) == ["a"]
     log.close()
     log.close()
     assert len(gevent.joinall(followers, timeout=15)) == 2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.events import contents, drafts, everything, number_texts, taken
+from support.events import all_events, contents, drafts, next_events, number_texts
 from support.sqlite_file import is_intact, stopped_process
 from support.waiting import until
 from webapp.brokers.base import Gap
@@ -21,12 +21,9 @@ from webapp.brokers.sqlite.rows import encode_row
 from webapp.core.events import Draft, EventId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from support.broker_process import Remote
-
-    Connect = Callable[..., Remote]
+    from support.broker_process import Connect
 
 
 @pytest.mark.parametrize(
@@ -43,7 +40,7 @@ def test_the_log_is_trimmed_while_followers_go_on(
         data = [f"{number:0100}" for number in range(part * 100, part * 100 + 100)]
         (here, there)[part % 2].append(drafts(*data))
         for follower in followers:
-            assert contents(taken(follower, 100)) == data
+            assert contents(next_events(follower, 100)) == data
         if "HISTORY_AGE" in limits:
             time.sleep(0.1)  # they grow old, but not before their followers have them
         sizes.append(path.stat().st_size + path.with_name("log.db-wal").stat().st_size)
@@ -52,7 +49,7 @@ def test_the_log_is_trimmed_while_followers_go_on(
     assert there.position_of(str(floor)) == floor or here.bounds().floor > floor
     assert sizes[-1] < 9 << 20
     if "HISTORY_AGE" in limits:
-        until(lambda: not everything(there), "a quiet log is trimmed, too")
+        until(lambda: not all_events(there), "a quiet log is trimmed, too")
         assert here.bounds().floor == here.bounds().head > start
     assert is_intact(path)
 
@@ -103,7 +100,7 @@ def test_the_newest_event_stays_however_large(connect: Connect) -> None:
     log = connect(HISTORY_BYTES=1000)
     log.append(drafts("small"))
     [event] = log.append(drafts("x" * 5000))
-    until(lambda: len(everything(log)) == 1, "the other is trimmed")
+    until(lambda: len(all_events(log)) == 1, "the other is trimmed")
     assert log.position_of(str(event.position))
 
 
@@ -119,16 +116,16 @@ def test_a_follower_that_was_overtaken_is_told(connect: Connect) -> None:
     here, there = connect(HISTORY_EVENTS=100), connect(HISTORY_EVENTS=100)
     follower = there.follow(there.bounds().head)
     here.append(drafts("seen"))
-    taken(follower, 1)
+    next_events(follower, 1)
     with stopped_process(there):
         for _ in range(20):
             here.append(drafts(*number_texts(100)))
-        until(lambda: len(everything(here)) <= 110, "it is trimmed")
+        until(lambda: len(all_events(here)) <= 110, "it is trimmed")
     gap = next(follower)
     assert isinstance(gap, Gap)
     assert gap.reason == "aged"
     assert gap.position == here.bounds().floor
-    assert contents(taken(follower, 100))[-1] == "99"
+    assert contents(next_events(follower, 100))[-1] == "99"
 
 
 def test_a_follower_of_another_log_is_told(connect: Connect) -> None:
@@ -137,4 +134,4 @@ def test_a_follower_of_another_log_is_told(connect: Connect) -> None:
     follower = log.follow(EventId(event.position.ms + 60_000, 0))
     assert next(follower) == Gap(event.position, "unknown")
     log.append(drafts("b"))
-    assert contents(taken(follower, 1)) == ["b"]
+    assert contents(next_events(follower, 1)) == ["b"]

@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING
 import gevent
 import pytest
 
-from support.events import contents, drafts, number_texts, taken
+from support.events import contents, drafts, next_events, number_texts
 from support.waiting import until
 from webapp.brokers.sqlite.follower import FollowerQueue
 from webapp.brokers.sqlite.wakeup import WakeupSocket
 from webapp.core.events import Draft, Event, EventId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from support.broker_process import Remote
-
-    Connect = Callable[..., Remote]
+    from support.broker_process import Connect
 
 
 @pytest.mark.parametrize("folder", ["short", "/".join(["long" * 10] * 5)])
@@ -33,11 +30,11 @@ def test_another_process_is_woken_and_need_not_look(
     here, there = connect(at), connect(at)
     follower = there.follow(here.bounds().head)
     here.append(drafts("first"))
-    taken(follower, 1)
+    next_events(follower, 1)
     started = time.monotonic()
     for number in number_texts(30):
         here.append(drafts(number))
-        assert contents(taken(follower, 1)) == [number]
+        assert contents(next_events(follower, 1)) == [number]
     assert time.monotonic() - started < 10  # looking once a second would take 30
 
 

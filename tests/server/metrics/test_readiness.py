@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.faulty_network import Network
+from support.faulty_network import FaultyNetwork
 from support.metrics import PATHS, parsed, read, scrape, total
-from support.redis_server import running_log
+from support.redis_server import running_redis
 from support.tokens import KEY
 from support.waiting import one_of_three, until
 
@@ -33,8 +33,8 @@ def readiness(server: Server, status: int) -> str:
 def test_a_log_that_is_away_or_hangs_holds_nothing_up(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
-    with running_log("redis-server", tmp_path) as log:
-        network = Network(log.port)
+    with running_redis("redis-server", tmp_path) as log:
+        network = FaultyNetwork(log.port)
         server = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_BROKER_URL=network.url)
         assert total(server, "log_up") == 1
         network.hang()
@@ -46,7 +46,7 @@ def test_a_log_that_is_away_or_hangs_holds_nothing_up(
             return time.monotonic() - began
 
         assert one_of_three(looks, lambda seconds: seconds < 3) < 3
-        network.mend()
+        network.resume()
         until(lambda: total(server, "log_up") == 1, "it is back")
         assert readiness(server, 200) == "ready\n"
         log.stop()

@@ -15,7 +15,7 @@ import pytest
 
 from support.hub import make_hub
 from support.presence import ALL, bearer, list_path, listed_on, next_documents, subscriber_name
-from support.redis_server import running_log
+from support.redis_server import running_redis
 from support.tokens import KEY
 from support.waiting import PATIENCE, one_of_three, until
 from webapp.auth.authorizer import Grant
@@ -87,7 +87,7 @@ def test_a_stopped_hub_leaves_nobody_behind(
 def test_on_many_machines_it_is_the_same(
     serve: Callable[..., Server], program: str, tmp_path: Path, topic: str
 ) -> None:
-    with running_log(program, tmp_path) as log:
+    with running_redis(program, tmp_path) as log:
         lease = 6.0  # on a busy machine, a process is silent for a while
         settings = {"TIDINGS_JWT_KEY": KEY, "REDIS_URL": log.url}
         settings["TIDINGS_PRESENCE_LEASE"] = str(lease)
