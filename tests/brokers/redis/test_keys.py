@@ -84,6 +84,16 @@ def test_the_log_is_bounded_by_bytes(server: RedisServer, connect: Connect) -> N
     assert len(log.read(log.bounds().floor, MANY)[-1].draft.data) == 1_500_000
 
 
+def test_no_more_is_trimmed_than_must_be(server: LogServer, connect: Connect) -> None:
+    log = connect(HISTORY_BYTES="4M")
+    for _ in range(5):
+        log.append(drafts(*["a"] * 90))  # in few nodes of the stream
+        for _ in range(60):
+            log.append(drafts("x" * 100_000))
+    assert server.ask("MEMORY", "USAGE", LOG, "SAMPLES", 0) > 3_500_000
+    assert len(log.read(log.bounds().floor, MANY)) >= 38
+
+
 def test_what_another_version_appends_and_trims_is_seen(
     server: RedisServer, connect: Connect
 ) -> None:

@@ -126,12 +126,9 @@ end
 
 -- The newest entry stays.
 local function trim_bytes(most)
-  local some = 1
-  while log.length > 1 and log.total - log.first_total > most do
-    if not trim_to(log.length - some) then
-      if some >= log.length - 1 then return end
-      some = some * 2
-    end
+  local some = 1 -- more of them, one at a time, until they fill the oldest node
+  while log.length > some and log.total - log.first_total > most do
+    some = trim_to(log.length - some) and 1 or some + 1
   end
 end
 
