@@ -162,6 +162,19 @@ def test_slow_replays_of_large_events_share_their_memory(serve: Callable[..., Se
         assert memory(hub.worker) - before < 40 << 20  # a copy for each would be 60 MB and more
 
 
+def test_live_events_that_slow_clients_hold_are_bounded(serve: Callable[..., Server]) -> None:
+    limits = {"TIDINGS_WINDOW_BYTES": "2M", "TIDINGS_MAX_REPLAY_BYTES": "8M"}
+    hub = serve(TIDINGS_DEMO="0", **limits)
+    hub.publish("x" * 1_000_000, topic="big")
+    before = memory(hub.worker)
+    with ExitStack() as stack:
+        for number in range(60):
+            assert ask(stack, hub, "topic=big", SMALL).recv(100).startswith(b"HTTP/1.1 200")
+            hub.publish(str(number % 10) * 1_000_000, topic="big")
+        until(lambda: hub.ended("too_slow") > 40, "most are cut off")
+        assert memory(hub.worker) - before < 40 << 20  # one of each event would be 60 MB
+
+
 def test_a_replay_read_too_slowly_ends_and_can_be_resumed(
     serve: Callable[..., Server],
 ) -> None:

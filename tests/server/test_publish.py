@@ -251,3 +251,23 @@ def test_a_large_pipe_arrives_whole_and_in_order(server: Server, topic: str) -> 
         )
         assert answer.json()["published"] == count
         assert stream.take(count) == [str(number) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        ("x" * 1_000_000, 200),
+        ("\n" * 299_000, 200),
+        ("\r\n" * 250_000, 200),
+        ("\n" * 300_000, 413),  # each takes 7 bytes in a stream
+        ("\r" * 300_000, 413),
+        ("\x01" * 350_000, 413),  # each takes 6 bytes in the JSON of an envelope
+    ],
+)
+def test_data_are_bounded_by_what_they_take_in_a_stream(
+    server: Server, data: str, status: int
+) -> None:
+    answer = server.http.post("/events?topic=lines", content=data)
+    assert answer.status_code == status
+    if status == 413:
+        assert answer.json()["reason"] == "event_bytes"

@@ -1,14 +1,18 @@
-"""The bytes that are being sent to streams that catch up, bounded for all of them together.
+"""The bytes that are being sent to streams that catch up or are slow, bounded for all together.
 
 A slow client keeps in memory what it is being sent. A large frame is encoded once and shared; each
-stream copies one piece of it at a time.
+stream copies one piece of it at a time. What the dispatcher writes live is shared by a feed.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
+
+import gevent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +23,13 @@ if TYPE_CHECKING:
     Shape = tuple[EventId, tuple[str, ...] | None]
 
 PIECE_BYTES = 64 << 10  # written at once; larger frames are shared
+_SMALL_BYTES = 4 << 10  # of live data, less than a connection's buffers in the kernel: always kept
+_RETURNED_BYTES = 16 << 20  # fewer than there were: the C library may keep as much for itself
+_RETURN_DELAY_S = 1  # after which the last of them are free
 
 
 class Frame:
-    """The frame of a large event. It is in memory as long as any stream is being sent it.
+    """Bytes such as the frame of a large event, in memory as long as any stream is sent them.
 
     :param on_free: called with its size when it is freed.
     """
@@ -51,17 +58,19 @@ class Replays:
         self._shared_bytes = 0
         self._own_bytes = 0
         self._bytes_of: Counter[str] = Counter()  # by client
+        self._peak_bytes = 0  # since memory was returned
         self._shared: WeakValueDictionary[Shape, Frame] = WeakValueDictionary()
+        self._live: WeakValueDictionary[int, Frame] = WeakValueDictionary()  # by `id` of the data
 
     @property
-    def bytes(self) -> int:
+    def sending_bytes(self) -> int:
         """How many are being sent."""
         return self._shared_bytes + self._own_bytes
 
     def has_room(self, client: str) -> bool:
         """Whether a client may be sent more now."""
         size = self._bytes_of.get(client, 0)
-        return not size or (size < self._limit // 2 and self.bytes < self._limit)
+        return not size or (size < self._limit // 2 and self.sending_bytes < self._limit)
 
     def replay(self, client: str, feed: Feed, events: Sequence[Event]) -> Replay:
         """Return what a stream is sent of events that its feed matches. It counts from now until it
@@ -92,10 +101,27 @@ class Replays:
         self._shared_bytes -= size
         self._on_less()
 
+    def hold_live(self, client: str, data: bytes) -> Frame | None:
+        """Count live data that did not fit into a socket, for as long as the result exists. All
+        that are sent the same data share one result. None: there is no room.
+
+        :param client: the name under which limits count the client; the first one is charged.
+        """
+        frame, size = self._live.get(id(data)), len(data)
+        if frame is None and (size <= _SMALL_BYTES or self._fits(client, size)):
+            frame = self._live[id(data)] = Frame(data, partial(self.release, client))
+            self.acquire(client, size)
+        return frame
+
+    def _fits(self, client: str, size: int) -> bool:
+        of_client = self._bytes_of.get(client, 0) + size
+        return of_client <= self._limit // 2 and self.sending_bytes + size <= self._limit
+
     def acquire(self, client: str, size: int) -> None:
         """Count bytes of a client; `release` must follow."""
         self._own_bytes += size
         self._bytes_of[client] += size
+        self._peak_bytes = max(self._peak_bytes, self.sending_bytes)
 
     def release(self, client: str, size: int) -> None:
         """Stop counting bytes of a client."""
@@ -103,6 +129,9 @@ class Replays:
         self._bytes_of[client] -= size
         if not self._bytes_of[client]:
             del self._bytes_of[client]
+        if self._peak_bytes - self.sending_bytes > _RETURNED_BYTES:
+            self._peak_bytes = self.sending_bytes
+            gevent.spawn_later(_RETURN_DELAY_S, _return_memory)
         self._on_less()
 
 
@@ -132,3 +161,11 @@ class Replay:
         finally:
             self._parts = []
             self._replays.release(self._client, self._counted)
+
+
+def _return_memory() -> None:
+    """Return free memory to the system. glibc keeps it otherwise: once a large block was freed, it
+    takes the next ones from its heap, which only shrinks at its end. Other C libraries do not.
+    """
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

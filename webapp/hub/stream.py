@@ -17,6 +17,7 @@ stream is parked would never be sent. So a stream parks in the very method that 
 
 from __future__ import annotations
 
+import errno
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class Stream(Subscriber):
         self.feed = feed
         self.reset_reason = reset_reason
         self.transient_position = context.transient.head
+        self.live_bytes = context.history.replays
         self.name = f"urn:uuid:{uuid4()}" if context.settings.auth_enabled else ""
         self._context = context
         self._socket: SubscriberSocket | None = None
@@ -131,7 +133,12 @@ class Stream(Subscriber):
                 self._on_disconnect()  # the server gave up writing, or `_unpark` did
                 raise
 
+    def read_again(self) -> None:
+        """Let the stream read what could not be written to it."""
+        self._context.dispatcher.wake(self.feed, self)
+
     def _on_disconnect(self) -> None:
+        self.held = None
         timed_out = self._socket is not None and self._socket.write_timed_out
         self.end("too_slow" if timed_out else "client_left")
 
@@ -185,7 +192,7 @@ class Stream(Subscriber):
 
     def _park(self) -> None:
         self.feed.park(self)
-        self.reading = None
+        self.reading = self.held = None
         if not self._replayed:
             self._replayed = True
             self._context.metrics.replay_done(self.events_sent)
@@ -217,9 +224,12 @@ class Stream(Subscriber):
             self.cursor = max(self.cursor, self._context.dispatcher.sent_up_to(self.feed))
         self.feed.unpark(self)
         unsent, self.unsent = self.unsent, b""
+        if unsent is None:
+            raise BrokenPipeError(errno.EPIPE, "too many bytes wait for slow clients")
         if self._socket is None or not unsent:
             return bytes(unsent)
         self._socket.sendall(unsent)  # the rest of a chunk, whose header was sent already
+        self.held = None
         return b""
 
     # Control events

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..tasks import skip
 from .deadlines import Deadlines
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from ..core.sse import Payload
     from .read_queue import Reading
     from .socket_protocol import Buffer, Send, Wakeup
+
+
+class LiveBytes(Protocol):
+    """Counts the payloads that wait for slow clients."""
+
+    def hold_live(self, client: str, data: bytes) -> object:
+        """Count a payload for as long as the result exists; None: there is no room."""
 
 
 class Subscriber:
@@ -39,7 +46,9 @@ class Subscriber:
         "expiry_warning_due",
         "gap",
         "grant",
+        "held",
         "last_id_sent",
+        "live_bytes",
         "name",
         "opened_at",
         "parked",
@@ -84,8 +93,11 @@ class Subscriber:
         self.send: Send = never_sends
         """Sends to `sock` without waiting."""
         self.sock: object = None
-        self.unsent: Buffer = b""
-        """The part of the last payload that did not fit into the socket."""
+        self.unsent: Buffer | None = b""
+        """The part of the last payload that did not fit into the socket; None: it is not kept."""
+        self.held: object = None
+        """While it exists, the payload counts of which `unsent` is a part."""
+        self.live_bytes: LiveBytes
         self.wakeup: Wakeup | None = None
         """Continues the stream when it is parked; None before the stream begins."""
 
@@ -93,6 +105,10 @@ class Subscriber:
         """Let the stream continue: what follows its cursor it reads itself."""
         self.parked = False
         self._continue()
+
+    def read_again(self) -> None:
+        """Let the stream read what could not be written to it."""
+        self.wake()
 
     def end(self, reason: str) -> None:
         """End the stream soon.
@@ -142,17 +158,12 @@ def deliver(
     :param upto: the subscribers have then been sent every event up to here that they may see.
     :param last_id: the last id in the payload.
     :param event_count: how many events the payload holds.
-    :returns: the number of subscribers that were parked.
+    :returns: the number of subscribers that were sent the payload, or will be.
     """
     count, raw, chunked = 0, payload.raw, payload.chunked
     for subscriber in subscribers:
         if not subscriber.parked:
             continue
-        # Before the write: however it ends, these events must not be sent again.
-        subscriber.cursor = upto
-        subscriber.last_id_sent = last_id
-        subscriber.events_sent += event_count
-        count += 1
         data = chunked if subscriber.chunked else raw
         send = subscriber.send  # `subscriber.send(…)` would search for a method first
         try:
@@ -163,8 +174,31 @@ def deliver(
             skip("send", error)
             subscriber.end("error")
             continue
-        if sent < len(data):
-            # A view: however many subscribers are slow, there is one payload.
-            subscriber.unsent = memoryview(data)[sent:] if sent else data
-            subscriber.wake()
+        if sent < len(data) and not _keep_unsent(subscriber, data, sent, again=event_count > 0):
+            continue
+        subscriber.cursor = upto
+        subscriber.last_id_sent = last_id
+        subscriber.events_sent += event_count
+        count += 1
     return count
+
+
+def _keep_unsent(subscriber: Subscriber, data: bytes, sent: int, *, again: bool) -> bool:
+    """Keep what did not fit into a socket, for the stream to send, if memory for it is left.
+    Otherwise the stream reads the events again, or is cut off if a part of them was sent.
+
+    :param again: whether the data are events, which can be read again.
+    :returns: whether it is kept.
+    """
+    subscriber.held = held = subscriber.live_bytes.hold_live(subscriber.client, data)
+    if held:
+        # A view: however many subscribers are slow, there is one payload.
+        subscriber.unsent = memoryview(data)[sent:] if sent else data
+        subscriber.wake()
+    elif again and not sent:
+        subscriber.read_again()
+    else:
+        subscriber.unsent = None
+        subscriber.end("too_slow")
+        subscriber.wake()
+    return held is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.events import Draft, Event
 
+_MAX_ESCAPED_BYTES = 7  # of one character of data, a line feed, in a stream
 _MAX_TOPIC_BYTES = 4 * MAX_NAME_CHARS  # of one topic, in UTF-8
 _MAX_LINES_AT_ONCE = 500  # of an NDJSON body: published together
 
@@ -155,10 +157,20 @@ def _check_sizes(found: list[Draft], settings: Settings) -> None:
     if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in found):
         detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
         raise ContentTooLarge(detail, "Publish a link to the data instead.", reason="event_bytes")
+    if any(len(it.data) * _MAX_ESCAPED_BYTES > 2 * limit < _escaped_size(it.data) for it in found):
+        detail = f"The data of an event takes over {2 * limit} bytes as text/event-stream."
+        remedy = "Send fewer line feeds and control characters: each takes 6 or 7 bytes."
+        raise ContentTooLarge(detail, remedy, reason="event_bytes")
     limit = settings.max_topic_bytes
     if any(len(it.topics) * _MAX_TOPIC_BYTES > limit < _size(it.topics) for it in found):
         detail = f"The topics of an event are over TIDINGS_MAX_TOPIC_BYTES, {limit} bytes."
         raise ContentTooLarge(detail, "Name fewer or shorter topics.", reason="topic_bytes")
+
+
+def _escaped_size(data: str) -> int:
+    """Return how many bytes of a stream data takes, as lines or as JSON, whichever is more."""
+    lines = data.count("\n") + data.count("\r") - data.count("\r\n")
+    return max(len(data.encode()) + 6 * lines, len(json.dumps(data, ensure_ascii=False).encode()))
 
 
 def _size(topics: tuple[str, ...]) -> int:

@@ -273,3 +273,38 @@ def test_a_server_that_keeps_parked_streams_does_not_wait_in_them(hub: Hub) -> N
     assert driver.woken == 2
     assert b"hub.bye" in b"".join(frames)
     assert not list(hub._feeds)
+
+
+@pytest.fixture(name="full")
+def _full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with no memory for what slow clients have not taken yet."""
+    monkeypatch.setattr("webapp.hub.replays._SMALL_BYTES", -1)
+    hub = make_hub(heartbeat=3600, max_replay_bytes=1)
+    hub.start()
+    yield hub
+    Stream.close_all()
+    hub.stop()
+
+
+def test_what_could_not_be_written_and_is_not_kept_is_read_again(full: Hub) -> None:
+    reader = Reader(full, Way(direct=False))  # nothing is written to its socket
+    come_to_rest([reader])
+    for _ in range(3):
+        publish(full, [reader], *[draft("a")] * 3, draft("b"))
+        come_to_rest([reader])
+        assert not reader.owed
+    assert full.history.replays.sending_bytes == 0
+
+
+def test_a_stream_is_cut_off_whose_rest_there_is_no_memory_for(full: Hub) -> None:
+    reader = Reader(full)
+    come_to_rest([reader])
+    publish(full, [reader], draft("a", "x" * 300_000))
+    subscriber, task = reader.stream.subscription, reader.stream.task
+    assert turns(lambda: task.dead) < PLENTY
+    assert subscriber.reason == "too_slow"
+    assert full.history.replays.sending_bytes == 0
+    reader.come_back()
+    come_to_rest([reader])
+    assert not reader.owed
+    assert not reader.torn
