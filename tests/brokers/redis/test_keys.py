@@ -84,7 +84,7 @@ def test_the_log_is_bounded_by_bytes(server: RedisServer, connect: Connect) -> N
     assert len(log.read(log.bounds().floor, MANY)[-1].draft.data) == 1_500_000
 
 
-def test_no_more_is_trimmed_than_must_be(server: LogServer, connect: Connect) -> None:
+def test_no_more_is_trimmed_than_must_be(server: RedisServer, connect: Connect) -> None:
     log = connect(HISTORY_BYTES="4M")
     for _ in range(5):
         log.append(drafts(*["a"] * 90))  # in few nodes of the stream
