@@ -72,7 +72,13 @@ class Hub:
         )
         self.transient = TransientEvents(self._feeds, self.dispatcher)
         self._context = StreamContext(
-            self.history, self.dispatcher, self.transient, self.metrics, settings, self.registered
+            self.history,
+            self.dispatcher,
+            self.transient,
+            self.metrics,
+            settings,
+            self.register,
+            self.unregister,
         )
 
     def start(self) -> None:
@@ -216,10 +222,6 @@ class Hub:
             self.quota.release(client)
             self._readings.discard(reading)
 
-    def registered(self, stream: Stream) -> Registration:
-        """Return a context in which a stream counts as open."""
-        return Registration(self, stream)
-
     def register(self, stream: Stream) -> None:
         """Count a stream that opens; `unregister` must follow, whatever happens."""
         stream.feed = self._feeds.acquire(stream.feed)
@@ -283,18 +285,3 @@ class Hub:
         """Let all processes see the metrics of this one up to now."""
         with _TICKING:
             self.metrics.flush(len(self), self.window.fill_ratio)
-
-
-class Registration:
-    """A context in which a stream counts as open. A generator would need more memory."""
-
-    __slots__ = ("_hub", "_stream")
-
-    def __init__(self, hub: Hub, stream: Stream) -> None:
-        self._hub, self._stream = hub, stream
-
-    def __enter__(self) -> None:
-        self._hub.register(self._stream)
-
-    def __exit__(self, *_: object) -> None:
-        self._hub.unregister(self._stream)

@@ -36,7 +36,6 @@ from .subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
 
     from ..auth.authorizer import Grant
     from ..config.settings import Settings
@@ -61,8 +60,9 @@ class StreamContext:
     transient: TransientEvents
     metrics: Metrics
     settings: Settings
-    registered: Callable[[Stream], AbstractContextManager[None]]
-    """A stream counts as open inside this context."""
+    register: Callable[[Stream], None]
+    """Counts a stream that opens; `unregister` must follow, whatever happens."""
+    unregister: Callable[[Stream], None]
 
 
 class Stream(Subscriber):
@@ -110,28 +110,31 @@ class Stream(Subscriber):
         self.wakeup, signal = socket.wakeup if socket else None, None
         if self.wakeup is None:
             self.wakeup = signal = Signal()
-        with self._context.registered(self):
-            try:
-                yield self._open_event()
-                with socket.on_hangup(self._on_disconnect) if socket else nullcontext():
-                    while self.reason is None:
-                        if frame := self._expiry_warning():
+        # Not a context manager, which would take a hundred bytes for each parked subscriber.
+        self._context.register(self)
+        try:
+            yield self._open_event()
+            with socket.on_hangup(self._on_disconnect) if socket else nullcontext():
+                while self.reason is None:
+                    if frame := self._expiry_warning():
+                        yield frame
+                    elif frames := self._catch_up():
+                        yield from frames
+                    elif self.parked:
+                        if signal is None:
+                            yield PARKED
+                        else:
+                            signal.wait()
+                            signal.clear()
+                        if frame := self._unpark():
                             yield frame
-                        elif frames := self._catch_up():
-                            yield from frames
-                        elif self.parked:
-                            if signal is None:
-                                yield PARKED
-                            else:
-                                signal.wait()
-                                signal.clear()
-                            if frame := self._unpark():
-                                yield frame
-                if self.reason not in _WITHOUT_BYE:
-                    yield self._bye_event(self.reason)
-            except (GeneratorExit, BrokenPipeError):
-                self._on_disconnect()  # the server gave up writing, or `_unpark` did
-                raise
+            if self.reason not in _WITHOUT_BYE:
+                yield self._bye_event(self.reason)
+        except (GeneratorExit, BrokenPipeError):
+            self._on_disconnect()  # the server gave up writing, or `_unpark` did
+            raise
+        finally:
+            self._context.unregister(self)
 
     def read_again(self) -> None:
         """Let the stream read what could not be written to it."""
@@ -250,9 +253,9 @@ class Stream(Subscriber):
         return control_events.bye_event(reason or "", self.cursor, settings.retry, spread)
 
     def _expiry_warning(self) -> bytes:
-        if not self.expiry_warning_due or self.grant.expires is None:
+        if not self.deadlines.warning_due or self.grant.expires is None:
             return b""
-        self.expiry_warning_due = False
+        self.deadlines.warning_due = False
         self.last_id_sent = self.cursor
         return self._control_event("hub.expiring", expires=round(self.grant.expires))
 

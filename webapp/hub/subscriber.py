@@ -43,7 +43,6 @@ class Subscriber:
         "cursor",
         "deadlines",
         "events_sent",
-        "expiry_warning_due",
         "gap",
         "grant",
         "held",
@@ -73,7 +72,6 @@ class Subscriber:
         """Its URN in the list of subscribers; empty where there is no presence."""
         self.opened_at = monotonic()
         self.deadlines = Deadlines(max_age, grant.expires)
-        self.expiry_warning_due = False
         self.reason: str | None = None
         """Why the stream is to end; None while it is not."""
         self.parked = False
@@ -133,7 +131,6 @@ class Subscriber:
         :param now: monotonic seconds.
         """
         if self.deadlines.warn_now(now):
-            self.expiry_warning_due = True
             self._continue()
         if reason := self.deadlines.end_reason(now):
             self.end(reason)
