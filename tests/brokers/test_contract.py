@@ -115,13 +115,13 @@ def test_the_floor_is_a_place_to_come_back_to(connect: Connect) -> None:
     log = connect(HISTORY_EVENTS=100)
     assert log.bounds().floor == log.bounds().head
     follower = log.follow(log.bounds().head)
-    for part in range(6):
+    for part in range(12):
         floor = log.bounds().floor
         # It may be trimmed on between two questions.
         assert log.position_of(str(floor)) == floor or log.bounds().floor > floor
         assert log.before(floor.next(0), 10, MANY) == []
-        log.append(drafts(*[f"{part}"] * 100))
-        next_events(follower, 100)
+        log.append(drafts(*[f"{part}"] * 50))  # at most half of the event log at once
+        next_events(follower, 50)
 
 
 def test_the_log_knows_how_many_events_it_keeps(connect: Connect) -> None:
@@ -130,9 +130,9 @@ def test_the_log_knows_how_many_events_it_keeps(connect: Connect) -> None:
     follower = log.follow(log.bounds().head)
     log.append(drafts("a", "b"))
     assert log.count() == 2
-    for _ in range(5):
-        log.append(drafts(*["x"] * 100))
-        next_events(follower, 100)
+    for _ in range(10):
+        log.append(drafts(*["x"] * 50))  # at most half of the event log at once
+        next_events(follower, 50)
     kept = log.count()
     assert 100 <= kept < 502
     assert len(log.read(log.bounds().floor, MANY)) <= kept  # it may be trimmed meanwhile

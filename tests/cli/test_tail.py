@@ -232,7 +232,7 @@ def test_a_refusal_ends_it(serve: Callable[..., Server]) -> None:
     bad = tidings("tail", "--since", "x", TIDINGS_URL=server.url, TIDINGS_TOKEN=token())
     assert "ISO 8601" in bad.stderr
     page = tidings("tail", TIDINGS_URL=f"{server.url}/elsewhere")
-    assert "Events are at /events" in page.stderr
+    assert "There is nothing at this path." in page.stderr
     with background("tail", TIDINGS_URL=server.url, TIDINGS_TOKEN=token()) as command:
         began = time.monotonic()
 
