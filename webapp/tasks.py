@@ -38,7 +38,6 @@ TASKS = (
     "observer",
     "presence",
     "send",
-    "stream_log",
     "tick",
     "trim",
     "wake",

@@ -79,7 +79,8 @@ def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(small: 
         [Draft(topics=("/1/2",)), Draft(topics=topics), Draft(topics=("/1/2", "/1"))]
     )
     assert len(cheap.await_data(2)) == 2
-    assert len(dear.await_data(1)) in {1, 2}  # its stream may read the second one itself
+    # Its stream may read the last event itself, because the first one has woken it.
+    assert dear.await_data(1) in ([""], ["", ""])
     assert cheap.subscription.feed.late_from is None
     assert dear.subscription.feed.late_from == events[0].position
     small.dispatcher.wake(dear.subscription.feed, dear.subscription)
