@@ -21,9 +21,9 @@ from gevent.event import Event as Signal
 from ...core.events import Draft, Event, EventId
 from ...errors import ContentTooLarge
 from ..base import Bounds, Gap, conflict, decode_events
+from ..lead import Lead
 from ..outage import Outage
 from .client import RedisClient
-from .lead import Lead
 from .scripts import Script, ScriptCall
 
 if TYPE_CHECKING:
