@@ -138,6 +138,7 @@ TRIED = {
     "done": "test_recipes, test_docs_run",
     "eval ": "cli/test_token, as the shell does",
     "export TIDINGS_JWT_KEY=": "test_docs_run",
+    "export TIDINGS_TOKEN=": "the variable is that of cli/test_token",
     "export TIDINGS_URL=": "the variables are those of cli/test_token",
     "export TOKEN=": "test_docs_run",
     "fly ": "needs an account",
