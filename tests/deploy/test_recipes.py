@@ -9,15 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import django_htmx
-import jwt
 import pytest
-from flask import Flask, make_response, render_template
+from flask import Flask, render_template
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
@@ -227,8 +225,7 @@ def test_notify_a_user_by_a_cookie(
     )
     monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
     app = template(html)
-    names = {"jwt": jwt, "time": time, "os": os, "make_response": make_response}
-    module(python, app=app, user_id=lambda: 7, render_template=render_template, **names)
+    module(python, app=app, user_id=lambda: 7)
     with shop(app) as url:
         with page.expect_response(re.compile("/events")) as answer:
             page.goto(url)
