@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 import gevent
+from gevent.event import Event as Signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -69,6 +71,32 @@ class BackgroundSlice(TimeSlice):
 
     def _pause(self, worked: float) -> None:
         gevent.sleep(min(worked, _LONGEST_PAUSE_S))
+
+
+class OnePerTurn:
+    """Lets one greenlet pass in each turn of the event loop; the others wait in order."""
+
+    def __init__(self) -> None:
+        self._last_turn: int | None = None  # the loop's, in which a greenlet passed
+        self._waiting: deque[Signal] = deque()
+
+    def wait(self) -> None:
+        """Wait for a turn in which no other greenlet passes. This turn may be it."""
+        turn = gevent.get_hub().loop.iteration
+        if turn != self._last_turn and not self._waiting:
+            self._last_turn = turn
+            return
+        if not self._waiting:
+            gevent.spawn(self._let_pass)
+        signal = Signal()
+        self._waiting.append(signal)
+        signal.wait()
+
+    def _let_pass(self) -> None:
+        while self._waiting:
+            yield_to_loop()
+            self._last_turn = gevent.get_hub().loop.iteration
+            self._waiting.popleft().set()
 
 
 def cooperative(items: Iterable[T], pace: TimeSlice | None = None) -> Iterator[T]:

@@ -8,6 +8,7 @@ import unicodedata
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import gevent
 import pytest
 
 from webapp import scheduling
@@ -15,6 +16,7 @@ from webapp.auth.authorizer import Authorizer
 from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest, ContentTooLarge, Forbidden
+from webapp.scheduling import OnePerTurn
 from webapp.views import json_values, ndjson
 from webapp.views.bodies import BodyBudget, Reservation
 from webapp.views.ndjson import NdjsonPublisher
@@ -126,3 +128,19 @@ def test_no_topic_or_type_holds_what_cannot_be_seen() -> None:
     assert found <= {"Cc", "Cf", "Cn"}  # some are of a newer Unicode than this Python's
     letters = map(chr, range(sys.maxunicode + 1))
     assert {it for it in letters if unicodedata.category(it) in {"Cc", "Cf"}} <= refused
+
+
+def test_one_greenlet_passes_in_each_turn_of_the_loop_in_order() -> None:
+    gate, passed = OnePerTurn(), list[tuple[int, int]]()
+
+    def enter(number: int) -> None:
+        gate.wait()
+        passed.append((gevent.get_hub().loop.iteration, number))
+
+    gevent.joinall([gevent.spawn(enter, number) for number in range(20)])
+    assert [number for _, number in passed] == list(range(20))
+    assert len({turn for turn, _ in passed}) == 20
+    gevent.sleep(0.001)
+    enter(20)
+    enter(21)
+    assert passed[20][0] < passed[21][0]

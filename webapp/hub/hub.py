@@ -14,7 +14,7 @@ from ..core.events import EventId
 from ..core.window import Window
 from ..errors import BadRequest, ServiceUnavailable, TidingsError
 from ..metrics import Metrics
-from ..scheduling import TimeSlice, sleep
+from ..scheduling import OnePerTurn, TimeSlice, sleep
 from ..tasks import Skipping, lasting
 from .dispatcher import REFRESH_FRACTION, Dispatcher
 from .feeds import FeedIndex
@@ -58,6 +58,7 @@ class Hub:
         self.metrics = Metrics()
         self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
         self._subscribers: set[Stream] = set()
+        self._openings = OnePerTurn()
         self._readings: set[Reading] = set()  # for streams that are not open yet
         self._feeds = FeedIndex()
         self._tasks: list[gevent.Greenlet[[], None]] = []
@@ -178,6 +179,7 @@ class Hub:
         :raises TooManyRequests: the client has as many streams as it may.
         """
         self.start()
+        self._openings.wait()
         if self.draining:
             detail = "The hub is stopping."
             raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")

@@ -120,10 +120,7 @@ class StreamWorker(CheckedWorker):
         if self.cfg.is_ssl:
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
         handle = partial(self.handle, FixedAddress(listener.getsockname()))
-        acceptor = Acceptor(listener, handle, self.connections.free_files, **options)
-        if self.cfg.workers > 1:
-            acceptor.max_accept = 1  # a busy worker leaves the next connection to the others
-        return acceptor
+        return Acceptor(listener, handle, self.connections.free_files, **options)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection."""

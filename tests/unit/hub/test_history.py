@@ -109,8 +109,9 @@ def reads_in_vain() -> int:
     broker = SlowBroker(10_000, 1 << 30, 3600)
     broker.append([Draft(topics=("t",), data=str(n)) for n in range(100)])
     hub = make_hub(broker, window_events=10, heartbeat=0.5)
+    streams = [subscribe(hub, cursor="earliest") for _ in range(50)]
     broker.away = True
-    readers = [Reader(subscribe(hub, cursor="earliest")) for _ in range(50)]
+    readers = [Reader(stream) for stream in streams]
     with gevent.Timeout(10):
         while not all(sse.HEARTBEAT in reader.raw for reader in readers):
             gevent.sleep(0.001)
