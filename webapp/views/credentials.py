@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 from .origins import check_cookie
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from flask import Request
+
+    from .forms import Fields
 
 COOKIE = "mercureAuthorization"
 
 
 def token_from_request(
-    request: Request, args: Mapping[str, str], publish_origins: Iterable[str] = ()
+    request: Request, args: Fields, publish_origins: Iterable[str] = ()
 ) -> str | None:
     """Return a request's token: the header's, else the query's, else the cookie's, as Mercure does.
 
@@ -27,8 +29,8 @@ def token_from_request(
         scheme, _, credentials = header.partition(" ")
         # Another scheme is refused like an invalid token, not ignored.
         return credentials.strip() if scheme.lower() == "bearer" else ""
-    if token := args.get("authorization"):
-        return token
+    if "authorization" in args and args["authorization"][0]:
+        return args["authorization"][0]
     if "HTTP_COOKIE" not in request.environ:
         return None
     token = request.cookies.get(COOKIE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..core.events import Draft
 from ..errors import BadRequest
@@ -12,8 +12,8 @@ from . import bodies, forms, json_values
 
 if TYPE_CHECKING:
     from flask import Request
-    from werkzeug.datastructures import MultiDict
 
+    from .forms import Fields
     from .json_values import Value
 
 MAX_BATCH = 10_000  # events in one JSON array
@@ -25,12 +25,11 @@ _ALIASES = {"event": "type", "name": "type", "channel": "topic"} | dict.fromkeys
     ("body", "content", "message", "payload", "text", "value"), "data"
 )
 _FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
+_NO = {"0", "false", "off", "no"}  # values of `private`; with Mercure any value means private
 _MAX_SHOWN = 40  # characters of an unknown field's name in an error
 
 
-def parse(
-    request: Request, body: bytes, query: MultiDict[str, str], default_topic: str | None
-) -> list[Draft]:
+def parse(request: Request, body: bytes, query: Fields, default_topic: str | None) -> list[Draft]:
     """Return what a body publishes, all of it valid.
 
     :param query: the parameters of the URL, which describe a raw body.
@@ -47,10 +46,19 @@ def parse(
     else:
         fields = query
         if body:
-            fields["data"] = bodies.text(body)
-    if not any(name in fields for name in _FIELDS):
+            fields["data"] = [bodies.text(body)]
+    found = {name: fields[name][0] for name in _FIELDS if name in fields}
+    if not found:
         raise _no_fields(body)
-    return [from_value((_form_fields(fields), False), default_topic)]
+    draft = Draft(
+        topics=tuple(dict.fromkeys(fields.get("topic", ()))) or _default(default_topic),
+        data=found.get("data", ""),
+        type=found.get("type") or None,
+        id=found.get("id") or None,
+        private=found.get("private", "no").lower() not in _NO,
+        retry=_retry(found.get("retry")),
+    )
+    return [draft]
 
 
 def from_line(line: bytes, default_topic: str | None) -> Draft:
@@ -62,7 +70,7 @@ def from_line(line: bytes, default_topic: str | None) -> Draft:
 
 
 def from_value(value: Value, default_topic: str | None) -> Draft:
-    """Return the draft that a JSON object, or the fields of a form, describe.
+    """Return the draft that a JSON object describes.
 
     :raises BadRequest: it is not an object, or a field is unknown or has no valid value.
     """
@@ -100,24 +108,18 @@ def _unknown_field(name: str) -> BadRequest:
     return BadRequest(detail, f"{guess}Use {_FIELD_LIST}, and put all other values into data.")
 
 
-def _form_fields(fields: MultiDict[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: fields[name] for name in _FIELDS if name in fields}
-    if "topic" in found:
-        found["topic"] = fields.getlist("topic")
-    if "private" in found:
-        # With Mercure any value means private. Here the usual words for no mean public.
-        found["private"] = found["private"].lower() not in {"0", "false", "off", "no"}
-    return found
+def _default(topic: str | None) -> tuple[str]:
+    if topic is None:
+        detail = 'Missing "topic" parameter.'
+        raise BadRequest(detail, "Add topic=…; only /events has a default topic.")
+    return (topic,)
 
 
 def _topics(value: object, default_topic: str | None) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
-    if value is None and default_topic:
-        return (default_topic,)
     if value is None:
-        detail = 'Missing "topic" parameter.'
-        raise BadRequest(detail, "Add topic=…; only /events has a default topic.")
+        return _default(default_topic)
     topics = value if isinstance(value, list) else [value]
     if not all(isinstance(topic, str) for topic in topics):
         detail = "The topic must be a string or a list of strings."

@@ -9,21 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from werkzeug.datastructures import MultiDict
-
 from ..core.events import MAX_TOPICS
 from ..errors import BadRequest
 from ..scheduling import TimeSlice
 from . import bodies, multipart
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flask import Request
+
+Fields = dict[str, list[str]]
+"""The values of each field, in their order. Building a `MultiDict` takes three times as long."""
 
 _MAX_FIELDS = MAX_TOPICS + 100
 _STEP_BYTES = 4 << 10  # decoded in less than a millisecond
 
 
-def query(request: Request) -> MultiDict[str, str]:
+def query(request: Request) -> Fields:
     """Return the query's parameters.
 
     :raises BadRequest: it is not UTF-8, or has too many parameters.
@@ -31,7 +34,12 @@ def query(request: Request) -> MultiDict[str, str]:
     return _parse_pairs(request.query_string, "query")
 
 
-def read(request: Request, body: bytes) -> MultiDict[str, str]:
+def first_values(fields: Fields) -> dict[str, str]:
+    """Return the first value of each field."""
+    return {name: values[0] for name, values in fields.items()}
+
+
+def read(request: Request, body: bytes) -> Fields:
     """Return the fields of a form.
 
     :raises BadRequest: it is malformed, not UTF-8, or has too many fields.
@@ -41,11 +49,20 @@ def read(request: Request, body: bytes) -> MultiDict[str, str]:
         return _parse_pairs(body, "form")
     bodies.text(body)  # refuses what is not UTF-8 before it is parsed
     boundary = request.mimetype_params.get("boundary", "").encode()
-    return MultiDict(multipart.fields(body, boundary, _MAX_FIELDS))
+    return _collect(multipart.fields(body, boundary, _MAX_FIELDS))
 
 
-def _parse_pairs(text: bytes, what: str) -> MultiDict[str, str]:
-    """Return fields as `urllib.parse.parse_qsl` does, and yield to the loop meanwhile."""
+def _collect(pairs: Iterable[tuple[str, str]]) -> Fields:
+    found: Fields = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _parse_pairs(text: bytes, what: str) -> Fields:
+    """Return fields as `urllib.parse.parse_qs` does, and yield to the loop meanwhile."""
+    if not text:
+        return {}
     fields = text.replace(b"+", b" ").split(b"&", _MAX_FIELDS)
     if len(fields) > _MAX_FIELDS:
         detail = f"The {what} has more than {_MAX_FIELDS} fields."
@@ -53,7 +70,7 @@ def _parse_pairs(text: bytes, what: str) -> MultiDict[str, str]:
     pace = TimeSlice()
     try:
         pairs = [field.partition(b"=") for field in fields if field]
-        return MultiDict([(_unquote(name, pace), _unquote(it, pace)) for name, _, it in pairs])
+        return _collect((_unquote(name, pace), _unquote(it, pace)) for name, _, it in pairs)
     except UnicodeDecodeError:
         detail = f"The {what} is not UTF-8."
         raise BadRequest(detail, "Encode it as UTF-8 before you percent-encode it.") from None

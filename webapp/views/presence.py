@@ -87,7 +87,7 @@ def revoke() -> Response:
     services.authorizer.require_write(_token(services), REVOCATIONS)
     sender = client(request.remote_addr)
     body = bodies.read(request, _MAX_BODY_BYTES, services.unfinished_bodies, sender)
-    form = forms.read(request, body).to_dict()
+    form = forms.first_values(forms.read(request, body))
     token, subject = form.get("token"), form.get("subject")
     if bool(token) == bool(subject):
         detail = "The form must have either the field token or the field subject."
@@ -102,8 +102,7 @@ def revoke() -> Response:
 
 
 def _token(services: Services) -> str | None:
-    args = forms.query(request).to_dict()
-    return token_from_request(request, args, services.settings.publish_origins)
+    return token_from_request(request, forms.query(request), services.settings.publish_origins)
 
 
 def _token_expiry(services: Services, token: str) -> float | None:

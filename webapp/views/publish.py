@@ -41,7 +41,7 @@ def publish(default_topic: str | None) -> ResponseReturnValue:
     """Append the events of the body to the event log, then answer with their ids."""
     request = request_ctx.request  # the proxy costs half a microsecond at each use
     query = forms.query(request)
-    publisher = _Publisher(request, query.to_dict())
+    publisher = _Publisher(request, query)
     if request.mimetype == "application/x-ndjson":
         return _publish_lines(publisher, request, default_topic)
     publisher.check_rate()
@@ -86,7 +86,7 @@ class _Publisher:
     :raises Forbidden: its token grants no publishing, or it is a page of another origin.
     """
 
-    def __init__(self, request: Request, query: dict[str, str]) -> None:
+    def __init__(self, request: Request, query: forms.Fields) -> None:
         self._services = services = current_services()
         self._settings = settings = services.settings
         self._address = request.remote_addr

@@ -48,12 +48,12 @@ class SubscribeQuery(NamedTuple):
         :raises ContentTooLarge: the request has a body that cannot be ignored.
         """
         args = forms.query(request)
-        first = args.to_dict()  # a MultiDict raises and catches an error for each missing key
+        first = forms.first_values(args)
         query = cls(
-            _selectors(args.getlist("topic") + args.getlist("match"), default_topic),
+            _selectors(args.get("topic", []) + args.get("match", []), default_topic),
             _start(request, first),
             _envelope(first.get("envelope", "0")),
-            token_from_request(request, first),
+            token_from_request(request, args),
         )
         _refuse_large_body(request.content_length)
         return query
