@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from webapp import scheduling
-from webapp.auth.authorizer import Authorizer
+from webapp.auth.authorizer import Authorizer, Grant
 from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest, ContentTooLarge, Forbidden
@@ -46,13 +46,13 @@ def _turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
 
 def test_each_topic_of_one_event_lets_others_run(turns: Turns) -> None:
     draft = Draft(topics=tuple(f"/users/{number}" for number in range(TOPICS)))
-    Authorizer(Settings()).check_topics(frozenset({"/users/{id}"}), [draft])
+    Authorizer(Settings()).check_topics(Grant(publish=frozenset({"/users/{id}"})), [draft])
     assert turns.count >= TOPICS
 
 
 def test_a_topic_of_many_events_is_checked_once(turns: Turns) -> None:
     drafts = [Draft(topics=("/users/1", "/users/2")) for _ in range(TOPICS)]
-    Authorizer(Settings()).check_topics(frozenset({"/users/{id}"}), drafts)
+    Authorizer(Settings()).check_topics(Grant(publish=frozenset({"/users/{id}"})), drafts)
     assert turns.count <= 2
 
 

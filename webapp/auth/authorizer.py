@@ -79,7 +79,8 @@ class Grant:
 
 
 ANONYMOUS = Grant()
-"""The grant of a client without a token."""
+"""The grant of a subscriber without a token."""
+_NO_KEY = Grant(publish=frozenset({EVERYTHING}))  # of each publisher, where the hub has no key
 
 
 class Authorizer:
@@ -111,14 +112,16 @@ class Authorizer:
             return ANONYMOUS
         return self._grant(token, self._subscriber_keys)
 
-    def check_topics(self, grant: frozenset[str], drafts: list[Draft]) -> None:
-        """Refuse drafts unless every topic of each is granted. It yields to the loop.
+    def check_topics(self, grant: Grant, drafts: list[Draft]) -> None:
+        """Refuse drafts unless publishing to every topic of each is granted. It yields to the loop.
 
         :raises Forbidden: a topic is not granted, or a draft is private and the hub has no tokens.
         """
         if not self._subscribers_have_tokens and any(draft.private for draft in drafts):
             detail = "Only subscribers with a token get private events, and this hub has no key."
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
+        selectors = grant.publish or frozenset()
+        everything = EVERYTHING in selectors
         time_slice, checked = TimeSlice(), set[str]()
         for draft in drafts:
             for topic in draft.topics:
@@ -126,24 +129,24 @@ class Authorizer:
                     continue
                 if is_reserved(topic):
                     raise _reserved(topic)
-                if not granted(grant, topic):
+                if not everything and not granted(selectors, topic):
                     detail = "The token does not grant publishing to every topic of the event."
                     remedy = 'Use a token whose mercure.publish matches them, such as ["*"].'
-                    raise _not_granted(detail, remedy, draft.topics, grant)
+                    raise _not_granted(detail, remedy, draft.topics, selectors)
                 checked.add(topic)
                 time_slice.checkpoint()
 
-    def publish(self, token: str | None) -> frozenset[str]:
-        """Return the selectors of the topics that a publisher may publish to.
+    def publish(self, token: str | None) -> Grant:
+        """Return the grant of a publisher; its `publish` is not None.
 
         :raises Unauthorized: the token is missing or not valid.
         :raises Forbidden: it grants no publishing at all.
         :raises ServiceUnavailable: its key is not available at the moment.
         """
         if not self._enabled:
-            return frozenset({EVERYTHING})
-        grant = self._grant(token, self._publisher_keys).publish
-        if grant is None:
+            return _NO_KEY
+        grant = self._grant(token, self._publisher_keys)
+        if grant.publish is None:
             detail = "The token grants no publishing."
             raise Forbidden(detail, 'Use a token with mercure.publish, such as ["*"].')
         return grant
@@ -170,11 +173,11 @@ class Authorizer:
         :raises Forbidden: its `mercure.publish` does not grant the path.
         :raises ServiceUnavailable: its key is not available at the moment.
         """
-        grant = self.publish(token)
-        if not granted(grant, path):
-            detail = "The token does not grant this."
+        selectors = self.publish(token).publish or frozenset()
+        if not granted(selectors, path):
+            detail = "The token does not grant changing this."
             remedy = f'Use a token whose mercure.publish contains "{path}" or "*".'
-            raise _not_granted(detail, remedy, [path], grant)
+            raise _not_granted(detail, remedy, [path], selectors)
 
     def decode(self, token: str) -> Grant:
         """Return the grant of a token that is to be revoked. Any key of the hub may have signed it.

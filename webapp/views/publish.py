@@ -7,9 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, jsonify
-from flask.globals import request_ctx
 
-from ..auth.authorizer import token_id
 from ..core.events import MAX_NAME_CHARS
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
@@ -19,7 +17,7 @@ from .client_address import client
 from .credentials import token_from_request
 from .flask_app import PreparedResponse
 from .origins import check_publisher
-from .services import current_services
+from .services import current
 
 if TYPE_CHECKING:
     from flask import Request
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..core.events import Draft, Event
+    from .services import Services
 
 _MAX_ESCAPED_BYTES = 7  # of one character of data, a line feed, in a stream
 _MAX_TOPIC_BYTES = 4 * MAX_NAME_CHARS  # of one topic, in UTF-8
@@ -39,13 +38,12 @@ bp = Blueprint("publish", __name__)
 @bp.post(MERCURE_PATH, defaults={"default_topic": None})
 def publish(default_topic: str | None) -> ResponseReturnValue:
     """Append the events of the body to the event log, then answer with their ids."""
-    request = request_ctx.request  # the proxy costs half a microsecond at each use
+    request, services = current()
     query = forms.query(request)
-    publisher = _Publisher(request, query)
+    publisher = _Publisher(request, services, query)
     if request.mimetype == "application/x-ndjson":
-        return _publish_lines(publisher, request, default_topic)
+        return _publish_lines(publisher, request, services, default_topic)
     publisher.check_rate()
-    services = current_services()
     bodies.check_encoding(request)
     most, budget = services.settings.max_body_bytes, services.unfinished_bodies
     body = bodies.read(request, most, budget, publisher.name)
@@ -57,11 +55,10 @@ def publish(default_topic: str | None) -> ResponseReturnValue:
 
 
 def _publish_lines(
-    publisher: _Publisher, request: Request, default_topic: str | None
+    publisher: _Publisher, request: Request, services: Services, default_topic: str | None
 ) -> ResponseReturnValue:
     """Publish each line of an NDJSON body as it arrives, until the body ends."""
     bodies.check_encoding(request)
-    services = current_services()
     at_once = int(min(_MAX_LINES_AT_ONCE, services.publish_rate.burst))
     pipe = ndjson.NdjsonPublisher(publisher.append_from_pipe, default_topic, at_once)
     max_line = services.settings.max_body_bytes
@@ -86,21 +83,15 @@ class _Publisher:
     :raises Forbidden: its token grants no publishing, or it is a page of another origin.
     """
 
-    def __init__(self, request: Request, query: forms.Fields) -> None:
-        self._services = services = current_services()
+    def __init__(self, request: Request, services: Services, query: forms.Fields) -> None:
+        self._services = services
         self._settings = settings = services.settings
-        self._address = request.remote_addr
         if not settings.auth_enabled:
             check_publisher(request, settings)
         self._token = token_from_request(request, query, settings.publish_origins)
         self._grant = services.authorizer.publish(self._token)
-
-    @property
-    def name(self) -> str:
-        """Identify the publisher: by its token, or by its address where tokens are not checked."""
-        if self._token and self._settings.auth_enabled:
-            return token_id(self._token)
-        return client(self._address)
+        self.name = self._grant.token_id or client(request.remote_addr)
+        """Under which limits count it: its token, or its address if tokens are not checked."""
 
     def check_rate(self, count: int = 0) -> None:
         """Count events that are to be published.
