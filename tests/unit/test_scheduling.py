@@ -17,7 +17,7 @@ from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest, ContentTooLarge, Forbidden
 from webapp.scheduling import OnePerTurn
-from webapp.views import json_values, ndjson
+from webapp.views import json_values, ndjson, publish
 from webapp.views.bodies import BodyBudget, Reservation
 from webapp.views.ndjson import NdjsonPublisher
 
@@ -54,6 +54,13 @@ def test_a_topic_of_many_events_is_checked_once(turns: Turns) -> None:
     drafts = [Draft(topics=("/users/1", "/users/2")) for _ in range(TOPICS)]
     Authorizer(Settings()).check_topics(Grant(publish=frozenset({"/users/{id}"})), drafts)
     assert turns.count <= 2
+
+
+def test_the_size_of_each_large_event_is_checked_in_slices(turns: Turns) -> None:
+    settings = Settings()
+    many = [Draft(topics=("t",), data="x" * settings.max_event_bytes)] * 8
+    publish._check_sizes(many, settings)
+    assert turns.count >= len(many)
 
 
 def test_each_event_of_a_large_batch_lets_others_run(turns: Turns) -> None:

@@ -11,7 +11,7 @@ from flask import Blueprint, jsonify
 from ..core.events import MAX_NAME_CHARS
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
-from ..scheduling import sleep
+from ..scheduling import cooperative, sleep
 from . import bodies, drafts, forms, ndjson
 from .client_address import client
 from .credentials import token_from_request
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..core.events import Draft, Event
     from .services import Services
 
-_MAX_ESCAPED_BYTES = 7  # of one character of data, a line feed, in a stream
+_MAX_CHAR_BYTES = 4  # of one character in UTF-8
 _MAX_TOPIC_BYTES = 4 * MAX_NAME_CHARS  # of one topic, in UTF-8
 _MAX_LINES_AT_ONCE = 500  # of an NDJSON body: published together
 
@@ -143,29 +143,37 @@ class _Publisher:
 
 
 def _check_sizes(found: list[Draft], settings: Settings) -> None:
-    # Characters are compared first: to encode each text costs more.
-    limit = settings.max_event_bytes
-    if any(len(draft.data) * 4 > limit < len(draft.data.encode()) for draft in found):
+    max_data, max_topics = settings.max_event_bytes, settings.max_topic_bytes
+    # Characters are counted first: nearly all events are small, and to encode a text costs more.
+    large = [
+        draft
+        for draft in found
+        if len(draft.data) * _MAX_CHAR_BYTES > max_data
+        or len(draft.topics) * _MAX_TOPIC_BYTES > max_topics
+    ]
+    if large:
+        for draft in cooperative(large):
+            _check_data_size(draft.data, max_data)
+            _check_topics_size(draft.topics, max_topics)
+
+
+def _check_data_size(data: str, limit: int) -> None:
+    size = len(data.encode())
+    if size > limit:
         detail = f"The data of an event is over TIDINGS_MAX_EVENT_BYTES, {limit} bytes."
         raise ContentTooLarge(detail, "Publish a link to the data instead.", reason="event_bytes")
-    if any(len(it.data) * _MAX_ESCAPED_BYTES > 2 * limit < _escaped_size(it.data) for it in found):
+    lines = data.count("\n") + data.count("\r") - data.count("\r\n")
+    as_json = len(json.dumps(data, ensure_ascii=False).encode())  # as in an envelope
+    if max(size + 6 * lines, as_json) > 2 * limit:
         detail = f"The data of an event takes over {2 * limit} bytes as text/event-stream."
         remedy = "Send fewer line feeds and control characters: each takes 6 or 7 bytes."
         raise ContentTooLarge(detail, remedy, reason="event_bytes")
-    limit = settings.max_topic_bytes
-    if any(len(it.topics) * _MAX_TOPIC_BYTES > limit < _size(it.topics) for it in found):
+
+
+def _check_topics_size(topics: tuple[str, ...], limit: int) -> None:
+    if sum(len(topic.encode()) for topic in topics) > limit:
         detail = f"The topics of an event are over TIDINGS_MAX_TOPIC_BYTES, {limit} bytes."
         raise ContentTooLarge(detail, "Name fewer or shorter topics.", reason="topic_bytes")
-
-
-def _escaped_size(data: str) -> int:
-    """Return how many bytes of a stream data takes, as lines or as JSON, whichever is more."""
-    lines = data.count("\n") + data.count("\r") - data.count("\r\n")
-    return max(len(data.encode()) + 6 * lines, len(json.dumps(data, ensure_ascii=False).encode()))
-
-
-def _size(topics: tuple[str, ...]) -> int:
-    return sum(len(topic.encode()) for topic in topics)
 
 
 def _wants_json(request: Request) -> bool:
