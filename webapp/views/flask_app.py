@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Response
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from flask.sansio.blueprints import Blueprint
     from flask.sessions import SessionMixin
     from flask.typing import ResponseReturnValue
+    from werkzeug.routing import Rule
 
 _EMPTY_SESSION = NullSession()
 _HOOKS = (
@@ -36,6 +38,17 @@ class _NoSessions(SessionInterface):
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Save nothing."""
+
+
+class _TableAdapter(MapAdapter):
+    """Finds a view in a table of all paths without parameters, and otherwise as Werkzeug does."""
+
+    table: dict[tuple[str, str], tuple[Rule, dict[str, Any]]]
+
+    def match(self, *arguments: Any, **options: Any) -> Any:
+        """Return the rule of the request, and the arguments of its view."""
+        found = self.table.get((self.default_method, self.path_info))
+        return found or super().match(*arguments, **options)
 
 
 class HubFlask(Flask):
@@ -62,7 +75,7 @@ class HubFlask(Flask):
         """Return an adapter that finds a view by the path alone."""
         if request is None:
             return None
-        return MapAdapter(
+        adapter = _TableAdapter(
             self.url_map,
             server_name="",  # no URL with a host is built
             script_name=request.root_path,
@@ -71,6 +84,17 @@ class HubFlask(Flask):
             path_info=request.path,
             default_method=request.method,
         )
+        adapter.table = self._view_table
+        return adapter
+
+    @cached_property
+    def _view_table(self) -> dict[tuple[str, str], tuple[Rule, dict[str, Any]]]:
+        table: dict[tuple[str, str], tuple[Rule, dict[str, Any]]] = {}
+        for rule in self.url_map.iter_rules():
+            if "<" not in rule.rule:
+                for method in rule.methods or ():
+                    table.setdefault((method, rule.rule), (rule, dict(rule.defaults or {})))
+        return table
 
     def full_dispatch_request(self) -> Response:
         """Answer a request; no signals are sent."""
