@@ -133,8 +133,8 @@ class HubFlask(Flask):
 
 
 class PreparedResponse(Response):
-    """A response with a complete body: it skips what Werkzeug does for all others, which costs 7 %
-    of a publish.
+    """A response of status 200 to a request that is not HEAD, with complete headers. It skips what
+    Werkzeug does for all others, which costs 7 % of a publish and 5 % of a connect.
     """
 
     def get_wsgi_response(
@@ -142,5 +142,5 @@ class PreparedResponse(Response):
         environ: WSGIEnvironment,  # noqa: ARG002 - Werkzeug's signature
     ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         """Return the body, the status and the headers."""
-        body = cast("list[bytes]", self.response)
+        body = cast("Iterable[bytes]", self.response)
         return body, self.status, self.headers.to_wsgi_list()
