@@ -121,6 +121,12 @@ class HubFlask(Flask):
             response = cast("Response", func(response))
         return response
 
+    def send_static_file(self, filename: str) -> Response:
+        """Return a file, which pages of other origins may import: `tidings.js`."""
+        response = super().send_static_file(filename)
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        return response
+
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """Do nothing."""
 

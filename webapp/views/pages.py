@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 
-from flask import Blueprint, Response, make_response, render_template, request
+from flask import Blueprint, Response, make_response, render_template
 
 from ..core.topics import MERCURE_PATH
 
@@ -48,6 +48,4 @@ def _page(name: str) -> Response:
 def set_nosniff(response: Response) -> Response:
     """Forbid browsers to guess a content type: events can hold text that looks like a page."""
     response.headers["X-Content-Type-Options"] = "nosniff"
-    if request.endpoint == "static":  # pages of other origins import tidings.js
-        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
