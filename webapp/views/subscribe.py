@@ -14,6 +14,7 @@ from ..core.control_events import jittered_retry_ms
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import ServiceUnavailable, TooManyRequests
 from .client_address import client
+from .flask_app import PreparedResponse
 from .services import current
 from .subscribe_query import SubscribeQuery
 
@@ -62,8 +63,7 @@ def subscribe(default_topic: str | None) -> Response:
     if default_topic is None:
         headers.append(("Mercure-Last-Event-ID", start))
     frames = stream.frames(socket)
-    # Passed through as they are: a layer around each frame costs every subscriber memory.
-    return Response(stream_with_context(frames), headers=headers, direct_passthrough=True)
+    return PreparedResponse(stream_with_context(frames), headers=headers)
 
 
 def _bye_or_error(
