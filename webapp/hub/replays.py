@@ -6,13 +6,14 @@ stream copies one piece of it at a time. What the dispatcher writes live is shar
 
 from __future__ import annotations
 
-import ctypes
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import gevent
+
+from ..free_memory import return_free_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -131,7 +132,7 @@ class Replays:
             del self._bytes_of[client]
         if self._peak_bytes - self.sending_bytes > _RETURNED_BYTES:
             self._peak_bytes = self.sending_bytes
-            gevent.spawn_later(_RETURN_DELAY_S, _return_memory)
+            gevent.spawn_later(_RETURN_DELAY_S, return_free_memory)
         self._on_less()
 
 
@@ -161,11 +162,3 @@ class Replay:
         finally:
             self._parts = []
             self._replays.release(self._client, self._counted)
-
-
-def _return_memory() -> None:
-    """Return free memory to the system. glibc keeps it otherwise: once a large block was freed, it
-    takes the next ones from its heap, which only shrinks at its end. Other C libraries do not.
-    """
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)

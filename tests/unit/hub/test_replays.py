@@ -7,6 +7,7 @@ import pytest
 from support.events import large
 from support.hub import NOBODY
 from webapp.core.events import Draft, Event, EventId
+from webapp.free_memory import return_free_memory
 from webapp.hub import replays as replays_module
 from webapp.hub.feeds import Feed
 from webapp.hub.replays import PIECE_BYTES, Replays
@@ -69,5 +70,5 @@ def test_memory_is_returned_when_much_of_it_is_free(monkeypatch: pytest.MonkeyPa
     for size in (20 << 20, 1 << 20):
         replays.acquire("a", size)
         replays.release("a", size)
-    assert planned == [(replays_module._RETURN_DELAY_S, replays_module._return_memory)]
-    replays_module._return_memory()
+    assert planned == [(replays_module._RETURN_DELAY_S, return_free_memory)]
+    return_free_memory()
