@@ -35,6 +35,8 @@ from webapp.presence import changes
 from webapp.views import bodies, drafts, forms, json_values, multipart, subscribe_query
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.doc_pages import Block
 
 # Links
@@ -245,14 +247,49 @@ def texts() -> str:
     return re.sub(r"%(?:\.\d+)?[sd]", "…", "\n".join(found))
 
 
+def explained() -> set[str]:
+    """Return the messages that the page on troubleshooting explains."""
+    page = PAGES["docs/operate/troubleshooting.md"]
+    cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    return {text for cell in cells for text in re.findall(r"`([^`]+)`", cell)}
+
+
 def test_the_messages_that_it_explains_are_those_of_the_code() -> None:
     theirs = {"Connection in use", "command not found"}
-    page, said = PAGES["docs/operate/troubleshooting.md"], texts()
-    cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    quoted = {text for cell in cells for text in re.findall(r"`([^`]+)`", cell)} - theirs
+    quoted, said = explained() - theirs, texts()
     assert len(quoted) > 50
     missing = {it for it in quoted for part in it.split("…") if part.strip() not in said}
     assert missing == set()
+
+
+def warnings() -> Iterator[str]:
+    """Yield the lines that the hub logs as a warning or worse, each with `…` for its values."""
+    for path in sorted(ROOT.glob("webapp/**/*.py")):
+        tree = ast.parse(path.read_text())
+        texts = {
+            target.id: node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(ast.Attribute(_, "warning" | "error" | "critical"), [text, *_]):
+                    text = texts.get(text.id, text) if isinstance(text, ast.Name) else text
+                    yield re.sub(r"%(?:\.\d+)?[sd]", "…", ast.literal_eval(text))
+
+
+def test_it_explains_every_warning_of_the_hub() -> None:
+    found = list(warnings())
+    assert len(found) > 10
+    assert [line for line in found if not any(text in line for text in explained())] == []
+
+
+def test_each_message_has_a_cause_and_a_remedy() -> None:
+    page = PAGES["docs/operate/troubleshooting.md"]
+    rows = [row.split(" | ") for row in re.findall(r"^\| (.*) \|$", page, re.MULTILINE)]
+    assert all(len(cells) == 3 and all(cell.strip() for cell in cells) for cells in rows)
 
 
 def test_it_lists_every_option_of_the_command_line() -> None:
