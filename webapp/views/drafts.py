@@ -38,10 +38,11 @@ def parse(request: Request, body: bytes, query: Fields, default_topic: str | Non
     :raises ContentTooLarge: the array has more than `MAX_BATCH` events.
     :raises UnsupportedMediaType: a form holds a file or another encoding.
     """
-    if request.mimetype == "application/json":
+    kind = request.mimetype
+    if kind == "application/json":
         values = json_values.several(body, MAX_BATCH)
         return [from_value(value, default_topic) for value in cooperative(values)]
-    if request.mimetype in _FORMS:
+    if kind in _FORMS:
         fields = forms.read(request, body)
     else:
         fields = query

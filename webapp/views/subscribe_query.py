@@ -55,7 +55,8 @@ class SubscribeQuery(NamedTuple):
             _envelope(first.get("envelope", "0")),
             token_from_request(request, args),
         )
-        _refuse_large_body(request.content_length)
+        if "CONTENT_LENGTH" in request.environ:  # `content_length` looks through all headers
+            _refuse_large_body(request.content_length)
         return query
 
 
@@ -84,8 +85,9 @@ def _envelope(text: str) -> bool:
 
 def _start(request: Request, args: dict[str, str]) -> Start:
     """Return where the stream begins. A cursor counts first: a client that reconnects sends one."""
-    header = request.headers.get("Last-Event-ID") or request.headers.get("Mercure-Last-Event-ID")
-    cursor, encoding = header, "latin-1"  # PEP 3333
+    get = request.environ.get  # a header costs ten times as much
+    cursor = get("HTTP_LAST_EVENT_ID") or get("HTTP_MERCURE_LAST_EVENT_ID")
+    encoding = "latin-1"  # PEP 3333
     if not cursor:
         cursor, encoding = args.get("last_event_id") or args.get("lastEventID"), "utf-8"
     if cursor and (len(cursor.encode(encoding)) > MAX_CURSOR or not re.fullmatch(CURSOR, cursor)):
