@@ -21,6 +21,7 @@ from .subscribe_query import SubscribeQuery
 if TYPE_CHECKING:
     from flask import Request
 
+    from ..hub.stream import Stream
     from .services import Services
 
 _HEADERS = (
@@ -54,16 +55,21 @@ def subscribe(default_topic: str | None) -> Response:
         )
     except (ServiceUnavailable, TooManyRequests) as error:
         return _bye_or_error(error, services, request)
+    frames, headers = stream.frames(socket), _headers(stream, query.start.cursor, default_topic)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
-    # As Mercure: the cursor that was sent, if the stream continues there.
-    cursor = "" if stream.reset_reason else query.start.cursor
-    start = cursor or str(stream.cursor)
+    return PreparedResponse(stream_with_context(frames), headers=headers)
+
+
+def _headers(
+    stream: Stream, cursor: str | None, default_topic: str | None
+) -> list[tuple[str, str]]:
+    """Return the headers of a stream: as with Mercure, the cursor if the stream continues there."""
+    start = cursor if cursor and not stream.reset_reason else str(stream.cursor)
     headers = [*_HEADERS, ("Last-Event-ID", start)]
     if default_topic is None:
         headers.append(("Mercure-Last-Event-ID", start))
-    frames = stream.frames(socket)
-    return PreparedResponse(stream_with_context(frames), headers=headers)
+    return headers
 
 
 def _bye_or_error(
@@ -80,4 +86,4 @@ def _bye_or_error(
     retry = jittered_retry_ms(settings.retry + jitter(0, within))
     # Without an id, which would move the cursor of a subscriber that was sent no event.
     bye = sse.encode(json.dumps({"reason": reason}), type="hub.bye", retry=retry)
-    return Response([bye], headers=_HEADERS, direct_passthrough=True)
+    return Response([bye], headers=_HEADERS)
