@@ -1,5 +1,5 @@
 /**
- * An EventSource that all tabs of a site share, and that never gives up.
+ * An EventSource that the tabs of an origin share, and that never gives up.
  *
  * ```js
  * import { Tidings } from "/static/tidings.js";
@@ -8,49 +8,68 @@
  * source.addEventListener("hub.reset", () => location.reload());
  * ```
  *
- * - One tab leads: it holds a Web Lock and the only connection, and tells the others that opened the
- *   same URL. When it is closed, frozen or kept for the way back, or does not answer, another goes
- *   on at the cursor, which all of them know: nothing is lost, nothing comes twice. (Where there are
- *   no locks, in a page without TLS or in a sandbox, each tab has a connection of its own.)
- * - A tab that has missed something (`last=` or `since=` in the URL, `lastEventId`, the way back)
- *   reads that by a connection of its own, which it closes when it has met the others.
- * - After any failure, a refusal too, it comes back with the cursor: after the server's `retry`
- *   (2 seconds if it says none), doubled at each failure up to 30 s, jittered; after `hub.bye`
- *   exactly when that says; at once when the network is back. Only 204 ends it.
- * - The cursor is sent as `last_event_id` in the query and, within the origin, as the header
+ * - Tabs that open the same URL share one connection. When the tab that holds it is closed, frozen or
+ *   suspended, another tab connects from the last event id. No event is lost or delivered twice.
+ *   Without Web Locks (a page without TLS, or in a sandbox) each tab has its own connection.
+ * - After any failure, refusals included, it reconnects from the last event id: after the server's `retry`
+ *   (2 seconds by default), doubled at each failure up to 30 s, with jitter; after `hub.bye`, exactly
+ *   after `retry`; at once when the network is back. Only status 204 ends it.
+ * - The last event id is sent as `last_event_id` in the query and, to the same origin, as the header
  *   Last-Event-ID, so it works with any server of text/event-stream.
  */
+
+/*
+ * How it works. `fetch` reads the stream, because an EventSource shows neither heartbeats nor the
+ * status of a refusal, and cannot send a token. Tabs communicate by BroadcastChannel (a SharedWorker
+ * cannot come from another origin).
+ *
+ *   join ─┬─ the lock is free ────────────────────────────────────► leader
+ *         └─ another tab has it ─► catching up ─► follower ─────────┘
+ *                                                 when the lock is free, or stolen
+ *
+ * `close` and `pagehide` leave from any state, and `pageshow` joins again.
+ *
+ * - The leader holds the Web Lock and the connection. It posts a report after each read and each
+ *   change of state. `0` on the channel asks for a report. Each leader has a higher term than the one
+ *   before; a leader that sees a higher term was replaced, and joins again.
+ * - A tab that has a cursor, `last` or `since` first catches up on a stream of its own. Meanwhile it
+ *   keeps the leader's events as pending. When it has met an event on both ways, or when the leader
+ *   sent nothing for 2 seconds, it closes its stream and delivers the pending events after that one.
+ * - A new leader connects from the last event id that it knows, so it may send again what another
+ *   tab has already received. At each new term a tab skips its 1,000 most recent events once.
+ * - A follower that gets no report asks for one. After four checks without it, it steals the lock.
+ */
 export interface Options {
-  /** Begin after this event; an application that stored a cursor continues there. */
+  /** Start after this event: an application that stored an event id continues there. */
   lastEventId?: string;
   /**
-   * Share the connection with the tabs that opened the same URL. A text shares it only with those
-   * that gave the same text, such as the name of who is logged in: give it where a cookie of the
-   * site says that. On by default, but off with `token` or `credentials: "include"`: the next tab
-   * may be another user's, who would see what is private to this one.
+   * Share the connection with tabs that opened the same URL. With a text, share it only with tabs
+   * that gave the same text, such as the user's name: give one if a cookie says who the user is.
+   * On by default. Off by default with `token` or `credentials: "include"`, because another tab
+   * may belong to another user, who would receive this user's private events.
    */
   share?: boolean | string;
   /**
-   * Milliseconds without a byte after which a link is dead, 45,000 by default: three heartbeats of
-   * the hub. Only asked where a server has heartbeats.
+   * Reconnect after this many milliseconds without a byte. 45,000 by default: three heartbeats of
+   * the hub. Ignored if the server sends no heartbeats.
    */
   silence?: number;
   /**
-   * Return a token, sent as `Authorization: Bearer`. Called before each connection, and at
-   * `hub.expiring`: with another token the stream goes on where it was.
+   * Return a token, which is sent as `Authorization: Bearer`. Called before each connection. After
+   * `hub.expiring` it connects again in time, with a fresh token and from the last event id.
    */
   token?: () => Promise<string | undefined>;
-  /** What else `fetch` takes: `credentials: "include"` sends cookies to another origin. */
+  /** As for `fetch`, as are all other options: `"include"` sends cookies to another origin. */
   credentials?: RequestCredentials;
 }
 
-/** Why there is no connection: `event.data` of `error`. */
+/** Why there is no connection: the `data` of an `error` event. */
 export interface Failure {
-  /** The status, where there was an answer that is no stream. */
+  /** The HTTP status, if the server answered without a stream. */
   status?: number;
-  /** What was wrong, in words: of a problem document (RFC 9457), or of the browser. */
+  /** What was wrong: from the hub's problem document (RFC 9457), or from the browser. */
   detail?: string;
-  /** How to mend it, in the hub's words. */
+  /** How to fix it, from the hub's problem document. */
   remedy?: string;
   /** The server ended the stream with `hub.bye`. */
   bye?: boolean;
@@ -61,10 +80,10 @@ export class Tidings extends EventTarget {
   readonly url: string;
   /** 0 connecting, 1 open, 2 closed. */
   readonly readyState: 0 | 1 | 2;
-  /** The cursor. */
+  /** The id of the last event: where the next connection continues. */
   readonly lastEventId: string;
   onopen: ((event: MessageEvent) => unknown) | null | undefined;
-  /** Published events without a type; those with one, and `hub.*`, come to their listeners. */
+  /** For published events without a type. Use `addEventListener` for a type, and for `hub.*`. */
   onmessage: ((event: MessageEvent<string>) => unknown) | null | undefined;
   onerror: ((event: MessageEvent<Failure>) => unknown) | null | undefined;
   addEventListener(
@@ -72,6 +91,6 @@ export class Tidings extends EventTarget {
     listener: ((event: MessageEvent) => unknown) | { handleEvent(event: MessageEvent): unknown } | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
-  /** End it in this tab. */
+  /** Close the source in this tab. */
   close(): void;
 }

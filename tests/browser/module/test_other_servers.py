@@ -112,6 +112,44 @@ def test_it_comes_back_after_refusals_that_end_an_event_source(
     met(page, "() => source.readyState === 2")
 
 
+CLOSES_AT_ERROR = """(url) => {
+  window.source = new source.constructor(url, { share: true });
+  source.onmessage = (event) => got.push(event.data);
+  source.onerror = () => source.close();
+}"""
+REJECTS_ONCE = """(url) => {
+  let calls = 0;
+  const token = () => (calls++ ? Promise.resolve("t") : Promise.reject());
+  window.source = new source.constructor(url, { token });
+  source.onmessage = (event) => got.push(event.data);
+}"""
+
+
+def test_a_leader_that_closes_at_an_error_frees_the_lock_at_once(
+    elsewhere: tuple[Page, str, type[Plain]],
+) -> None:
+    page, module, server = elsewhere
+    listen(page, "/nothing", module, share=False)
+    page.evaluate("source.close()")
+    server.parts = [b"retry: 600000\nevent: hub.bye\ndata: {}\n\n"]
+    page.evaluate(CLOSES_AT_ERROR, "/stream?end")
+    met(page, "() => source.readyState === 2")
+    server.parts = [b"data: 1\n\n"]
+    page.evaluate(CLOSES_AT_ERROR, "/stream?end")
+    met(page, "() => got.includes('1')")
+
+
+def test_a_token_that_is_rejected_without_a_reason_is_asked_for_again(
+    elsewhere: tuple[Page, str, type[Plain]],
+) -> None:
+    page, module, server = elsewhere
+    listen(page, "/nothing", module, share=False)
+    page.evaluate("source.close()")
+    server.parts = [b"data: 1\n\n"]
+    page.evaluate(REJECTS_ONCE, "/stream")
+    met(page, "() => got.includes('1')")
+
+
 STREAM = (
     "\ufeffdata: a bom\n\ndata\n\ndata:\n\n:comment\ndata:x\ndata: y\ndata:  z\n\n\n\n"
     "id: 1\nevent: named\ndata: by name\r\n\r\nid\ndata: reset\r\rid: 2\n\nid: bad\0\n"
