@@ -230,8 +230,8 @@ class ClientConnection(SocketWriter):
             data = self._receive(size)
         except TimeoutError:
             return self._on_timeout()
-        except OSError:
-            return b""
+        except OSError:  # gevent also raises it in a wait that `_shutdown` ends
+            data = b""
         if self._evicted:
             detail = "The hub has no files left, and this pipe was silent for the longest time."
             remedy = "Send what follows the last published line through a new one."
