@@ -34,6 +34,34 @@ def sleep(seconds: float) -> None:
     gevent.sleep(seconds)
 
 
+class OnePerTurn:
+    """Lets one greenlet pass in each turn of the event loop; the others wait in order."""
+
+    def __init__(self) -> None:
+        self._last_turn: int | None = None  # the loop's, in which a greenlet passed
+        self._waiting: deque[Signal] = deque()
+
+    def wait(self) -> None:
+        """Wait for a turn in which no other greenlet passes. The present one may be it."""
+        if self._waiting or gevent.get_hub().loop.iteration == self._last_turn:
+            self.pause()
+        self._last_turn = gevent.get_hub().loop.iteration
+
+    def pause(self) -> None:
+        """Wait for a later turn in which no other greenlet passes."""
+        signal = Signal()
+        self._waiting.append(signal)
+        try:
+            if self._waiting[0] is not signal:
+                signal.wait()
+            yield_to_loop()
+        finally:
+            first = self._waiting[0] is signal
+            self._waiting.remove(signal)
+            if first and self._waiting:
+                self._waiting[0].set()
+
+
 class TimeSlice:
     """The slices of time of one piece of work."""
 
@@ -73,30 +101,16 @@ class BackgroundSlice(TimeSlice):
         gevent.sleep(min(worked, _LONGEST_PAUSE_S))
 
 
-class OnePerTurn:
-    """Lets one greenlet pass in each turn of the event loop; the others wait in order."""
+class RequestSlice(TimeSlice):
+    """The slices of work on one request. Of all requests, one has a slice in each turn of the loop:
+    however many there are, events are delivered between two slices.
+    """
 
-    def __init__(self) -> None:
-        self._last_turn: int | None = None  # the loop's, in which a greenlet passed
-        self._waiting: deque[Signal] = deque()
+    def _pause(self, _: float) -> None:
+        request_turns.pause()
 
-    def wait(self) -> None:
-        """Wait for a turn in which no other greenlet passes. This turn may be it."""
-        turn = gevent.get_hub().loop.iteration
-        if turn != self._last_turn and not self._waiting:
-            self._last_turn = turn
-            return
-        if not self._waiting:
-            gevent.spawn(self._let_pass)
-        signal = Signal()
-        self._waiting.append(signal)
-        signal.wait()
 
-    def _let_pass(self) -> None:
-        while self._waiting:
-            yield_to_loop()
-            self._last_turn = gevent.get_hub().loop.iteration
-            self._waiting.popleft().set()
+request_turns = OnePerTurn()
 
 
 def cooperative(items: Iterable[T], pace: TimeSlice | None = None) -> Iterator[T]:

@@ -16,7 +16,7 @@ from webapp.auth.authorizer import Authorizer, Grant
 from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest, ContentTooLarge, Forbidden
-from webapp.scheduling import OnePerTurn
+from webapp.scheduling import OnePerTurn, RequestSlice, cooperative
 from webapp.views import json_values, ndjson, publish
 from webapp.views.bodies import BodyBudget, Reservation
 from webapp.views.ndjson import NdjsonPublisher
@@ -33,9 +33,9 @@ class Turns:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         monkeypatch.setattr(scheduling, "_SLICE_S", -1)
-        monkeypatch.setattr(scheduling, "yield_to_loop", self._give_way)
+        monkeypatch.setattr(scheduling.request_turns, "pause", self._count)
 
-    def _give_way(self) -> None:
+    def _count(self) -> None:
         self.count += 1
 
 
@@ -138,10 +138,10 @@ def test_no_topic_or_type_holds_what_cannot_be_seen() -> None:
 
 
 def test_one_greenlet_passes_in_each_turn_of_the_loop_in_order() -> None:
-    gate, passed = OnePerTurn(), list[tuple[int, int]]()
+    turns, passed = OnePerTurn(), list[tuple[int, int]]()
 
     def enter(number: int) -> None:
-        gate.wait()
+        turns.wait()
         passed.append((gevent.get_hub().loop.iteration, number))
 
     gevent.joinall([gevent.spawn(enter, number) for number in range(20)])
@@ -151,3 +151,28 @@ def test_one_greenlet_passes_in_each_turn_of_the_loop_in_order() -> None:
     enter(20)
     enter(21)
     assert passed[20][0] < passed[21][0]
+
+
+def test_of_many_requests_one_works_in_each_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduling, "_SLICE_S", -1)
+    worked: list[int] = []
+
+    def request() -> None:
+        for _ in cooperative(range(5), RequestSlice()):
+            worked.append(gevent.get_hub().loop.iteration)  # noqa: PERF401 - it yields meanwhile
+
+    gevent.joinall([gevent.spawn(request) for _ in range(10)])
+    first, rest = worked[:10], worked[10:]  # each request may begin at once
+    assert len(set(rest)) == len(rest) == 40
+    assert max(first) <= min(rest)
+
+
+def test_who_is_killed_while_it_waits_does_not_keep_the_others() -> None:
+    turns = OnePerTurn()
+    waiting = [gevent.spawn(turns.pause) for _ in range(4)]
+    gevent.sleep(0)
+    gevent.killall([waiting[0], waiting[2]])
+    gevent.joinall(waiting, timeout=10)
+    assert all(it.dead for it in waiting)

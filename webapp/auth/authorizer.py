@@ -18,7 +18,7 @@ from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from ..core.topics import EVERYTHING, MAX_ENCODINGS, MERCURE_PATH, decoded, granted, is_reserved
 from ..errors import Forbidden, Unauthorized
-from ..scheduling import TimeSlice
+from ..scheduling import RequestSlice
 from .claims import read
 from .jwks import JwksClient
 from .keys import load_keys
@@ -122,7 +122,7 @@ class Authorizer:
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
         selectors = grant.publish or frozenset()
         everything = EVERYTHING in selectors
-        time_slice, checked = TimeSlice(), set[str]()
+        time_slice, checked = RequestSlice(), set[str]()
         for draft in drafts:
             for topic in draft.topics:
                 if topic in checked:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..core.events import Draft
 from ..errors import BadRequest
-from ..scheduling import cooperative
+from ..scheduling import RequestSlice, cooperative
 from . import bodies, forms, json_values
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def parse(request: Request, body: bytes, query: Fields, default_topic: str | Non
     kind = request.mimetype
     if kind == "application/json":
         values = json_values.several(body, MAX_BATCH)
-        return [from_value(value, default_topic) for value in cooperative(values)]
+        return [from_value(value, default_topic) for value in cooperative(values, RequestSlice())]
     if kind in _FORMS:
         fields = forms.read(request, body)
     else:

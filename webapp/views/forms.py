@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from ..core.events import MAX_TOPICS
 from ..errors import BadRequest
-from ..scheduling import TimeSlice
+from ..scheduling import RequestSlice
 from . import bodies, multipart
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _parse_pairs(text: bytes, what: str) -> Fields:
     if len(fields) > _MAX_FIELDS:
         detail = f"The {what} has more than {_MAX_FIELDS} fields."
         raise BadRequest(detail, f"Send fewer; an event has at most {MAX_TOPICS} topics.")
-    pace = TimeSlice()
+    pace = RequestSlice()
     try:
         pairs = [field.partition(b"=") for field in fields if field]
         return _collect((_unquote(name, pace), _unquote(it, pace)) for name, _, it in pairs)
@@ -76,7 +76,7 @@ def _parse_pairs(text: bytes, what: str) -> Fields:
         raise BadRequest(detail, "Encode it as UTF-8 before you percent-encode it.") from None
 
 
-def _unquote(quoted: bytes, pace: TimeSlice) -> str:
+def _unquote(quoted: bytes, pace: RequestSlice) -> str:
     if b"%" not in quoted:
         return quoted.decode()
     found, start = bytearray(), 0

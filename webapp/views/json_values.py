@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import BadRequest, ContentTooLarge
-from ..scheduling import TimeSlice, cooperative
+from ..scheduling import RequestSlice, cooperative
 from .bodies import text
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def written(value: Value) -> str:
     :raises RecursionError: it is nested too deeply.
     """
     item, large = value
-    return "".join(cooperative(_ENCODER.iterencode(item))) if large else _ENCODER.encode(item)
+    if not large:
+        return _ENCODER.encode(item)
+    return "".join(cooperative(_ENCODER.iterencode(item), RequestSlice()))
 
 
 def _one(source: str) -> Value:
@@ -107,7 +109,7 @@ def _items(source: str, at: int) -> Iterator[Value]:
     :raises ValueError: it is not JSON.
     """
     decoder = _cooperative_decoder() if len(source) > _LARGE_CHARS else _DECODER
-    pace = TimeSlice()
+    pace = RequestSlice()
     at = _after_space(source, at)
     more = source[at : at + 1] != "]"
     while more:
@@ -137,7 +139,7 @@ def _after_space(source: str, at: int) -> int:
 
 def _cooperative_decoder() -> json.JSONDecoder:
     """Return a decoder for large texts, which yields to the loop between numbers."""
-    pace = TimeSlice()
+    pace = RequestSlice()
 
     def cooperating(convert: Callable[[str], float]) -> Callable[[str], float]:
         def number(digits: str) -> float:
@@ -176,7 +178,7 @@ def _has_too_many_values(source: str) -> bool:
     have twice as many: names of members are strings too. Counting yields to the loop.
     """
     structure, quotes, inside, start = 0, 0, 0, 0
-    time_slice = TimeSlice()
+    time_slice = RequestSlice()
     while start < len(source):
         end = _end_of_portion(source, start)
         portion = source[start:end].replace("\\\\", "").replace('\\"', "")

@@ -18,7 +18,7 @@ from werkzeug.sansio.multipart import (
 )
 
 from ..errors import BadRequest, ContentTooLarge, UnsupportedMediaType
-from ..scheduling import TimeSlice
+from ..scheduling import RequestSlice
 from .bodies import check_charset
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _fields(decoder: MultipartDecoder, body: bytes) -> Iterator[tuple[str, str]]
 
 
 def _events(decoder: MultipartDecoder, body: bytes) -> Iterator[Event]:
-    pace = TimeSlice()
+    pace = RequestSlice()
     for start in range(0, len(body) + _STEP_BYTES, _STEP_BYTES):
         decoder.receive_data(body[start : start + _STEP_BYTES] or None)
         while not isinstance(event := decoder.next_event(), NeedData | Epilogue):

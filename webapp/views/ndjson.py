@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
-from ..scheduling import cooperative, yield_to_loop
+from ..scheduling import RequestSlice, cooperative, request_turns
 from . import drafts
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ class NdjsonPublisher:
                 self._publish(numbered)
             if failure:
                 raise failure
-            yield_to_loop()  # thousands of lines can arrive at once
+            request_turns.pause()  # thousands of lines can arrive at once
 
     def _parse(self, found: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
         numbered = []
-        for line in cooperative(found):
+        for line in cooperative(found, RequestSlice()):
             self.line += 1
             try:
                 if line.strip():
@@ -114,7 +114,7 @@ class NdjsonPublisher:
                 error.extra["line"] = numbered[0][0]
                 raise
             middle = len(numbered) // 2
-            for half in cooperative((numbered[:middle], numbered[middle:])):
+            for half in cooperative((numbered[:middle], numbered[middle:]), RequestSlice()):
                 self._publish(half)
 
     def _count(self, events: list[Event]) -> None:
@@ -149,7 +149,7 @@ def lines(
             detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
             raise ContentTooLarge(detail, "Send smaller events, one a line.", reason="body_bytes")
         reservation.resize(len(rest))
-        yield_to_loop()  # reading from a pipe that is always full never waits
+        request_turns.pause()  # reading from a pipe that is always full never waits
     if not getattr(request.environ["wsgi.input"], "cut_by_server", False):
         yield [bytes(rest)]
 

@@ -20,7 +20,7 @@ from ..core.topics import MERCURE_PATH, SUBSCRIPTIONS_PATH
 from ..errors import BadRequest, NotFound, Unauthorized
 from ..presence.documents import CONTEXT, subscription_documents
 from ..presence.revocations import Revoked
-from ..scheduling import TimeSlice, cooperative
+from ..scheduling import RequestSlice, cooperative
 from ..tasks import Skipping
 from . import bodies, forms
 from .client_address import client
@@ -50,7 +50,7 @@ def subscriptions(**_: str) -> Response:
     services.authorizer.require_read(_token(services), path)
     rows = _rows(services, topic, subscriber)
     digest = blake2b(path.encode(errors="replace"), digest_size=16)
-    for row in cooperative(rows):
+    for row in cooperative(rows, RequestSlice()):
         digest.update(json.dumps(row).encode())
     head = {"@context": CONTEXT, "lastEventID": str(services.hub.head())}
     if subscriber is not None:
@@ -132,7 +132,7 @@ def _rows(services: Services, topic: str | None, subscriber: str | None) -> list
 
 def _listing(head: dict[str, str], rows: list[tuple[str, str]], topic: str | None) -> Iterator[str]:
     """Yield the text of a listing in parts: it is several times as large as the rows."""
-    begin, pace = f'{json.dumps(head)[:-1]}, "subscriptions": [', TimeSlice()
+    begin, pace = f'{json.dumps(head)[:-1]}, "subscriptions": [', RequestSlice()
     part, size, comma = [begin], len(begin), ""
     for name, record in rows:
         with _SKIPPING:  # it may be damaged

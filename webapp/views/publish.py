@@ -11,7 +11,7 @@ from flask import Blueprint, jsonify
 from ..core.events import MAX_NAME_CHARS
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
-from ..scheduling import cooperative, sleep
+from ..scheduling import RequestSlice, cooperative, sleep
 from . import bodies, drafts, forms, ndjson
 from .client_address import client
 from .credentials import token_from_request
@@ -152,7 +152,7 @@ def _check_sizes(found: list[Draft], settings: Settings) -> None:
         or len(draft.topics) * _MAX_TOPIC_BYTES > max_topics
     ]
     if large:
-        for draft in cooperative(large):
+        for draft in cooperative(large, RequestSlice()):
             _check_data_size(draft.data, max_data)
             _check_topics_size(draft.topics, max_topics)
 
