@@ -99,12 +99,14 @@ class Dispatcher:
                     self._await_batch()
                 self._jump_gap(found)
                 continue
+            before = self.window.head
             self.window.append(found)
             self._arrival_times.append((self.window.head, monotonic()))
             self._events_arrived.set()
             # The window never drops what a parked subscriber has not been sent.
             self.window.trim(self.dispatched_up_to)
-            while self.window.over_limit:
+            # The rest is not read yet: then the broker knows how far behind this process is.
+            while self.window.over_limit or self.dispatched_up_to < before:
                 self._await_batch()
                 self.window.trim(self.dispatched_up_to)
 

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from support.hub import LaggingBroker, Reader, make_hub, publish, subscribe
 from support.waiting import PATIENCE
+from webapp.brokers.base import Gap
 from webapp.brokers.memory import MemoryBroker
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from webapp.brokers.base import Gap
-    from webapp.core.events import Event, EventId
+    from webapp.core.events import Event as LogEvent
+    from webapp.core.events import EventId
     from webapp.hub.hub import Hub
 
 
@@ -38,12 +40,47 @@ def test_the_follower_waits_before_the_window_drops_events() -> None:
     hub.stop()
 
 
+def test_the_follower_reads_one_batch_ahead_of_the_dispatcher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken, released = list[str](), Event()
+
+    class Batches(MemoryBroker):
+        def follow(self, after: EventId) -> Iterator[list[LogEvent] | Gap]:
+            for batch in super().follow(after):
+                assert not isinstance(batch, Gap)
+                for event in batch:
+                    yield [event]
+                    taken.append(event.draft.data)
+
+    hub = make_hub(Batches(1000, 1 << 20, 3600))
+    hub.start()
+    reader = Reader(subscribe(hub))
+    gevent.sleep(0.01)
+    deliver = hub.dispatcher._deliver
+
+    def deliver_later(batch: list[LogEvent]) -> None:
+        released.wait()
+        deliver(batch)
+
+    monkeypatch.setattr(hub.dispatcher, "_deliver", deliver_later)
+    numbers = [str(n) for n in range(9)]
+    publish(hub, *numbers)
+    for _ in range(100):
+        gevent.sleep(0)
+    assert taken == ["0"]  # it works on the second one
+    released.set()
+    assert reader.await_data(9) == numbers
+    reader.leave()
+    hub.stop()
+
+
 def test_events_that_pour_in_share_the_writes_of_long_passes(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send, passes = hub.dispatcher._deliver, list[int]()
 
-    def send_for_long(batch: list[Event]) -> None:
+    def send_for_long(batch: list[LogEvent]) -> None:
         passes.append(len(batch))
         time.sleep(0.01)  # the loop stands still, as in a pass to a thousand readers
         send(batch)
@@ -109,7 +146,7 @@ def test_a_follower_that_always_fails_is_told_and_not_silent(
     monkeypatch.setattr("webapp.tasks._LONGEST_PAUSE_S", 0.001)
 
     class Broken(MemoryBroker):
-        def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+        def follow(self, after: EventId) -> Iterator[list[LogEvent] | Gap]:
             raise RuntimeError(str(after))
 
     hub = make_hub(Broken(10, 1000, 10))
