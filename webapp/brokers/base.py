@@ -117,3 +117,9 @@ def conflict() -> Conflict:
 def stopping() -> ServiceUnavailable:
     """Return the refusal of a call after `close`."""
     return ServiceUnavailable("The hub is stopping.", "Come back in a moment.", reason="drain")
+
+
+def too_fast() -> ServiceUnavailable:
+    """Return the refusal of events for which publishers have waited too long."""
+    detail = "Events are published faster than this hub can deliver them."
+    return ServiceUnavailable(detail, "Publish more slowly.")

@@ -12,8 +12,7 @@ from gevent.event import Event as Signal
 
 from ..core.events import Event, EventId
 from ..core.window import Window
-from ..errors import ServiceUnavailable
-from .base import Bounds, Gap, conflict, now
+from .base import Bounds, Gap, conflict, now, too_fast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,8 +108,7 @@ class MemoryBroker:
         while self._window.over_limit:
             self._trimmed.clear()
             if not self._trimmed.wait(_PUBLISH_TIMEOUT_S):
-                detail = "Events are published faster than this hub can deliver them."
-                raise ServiceUnavailable(detail, "Publish more slowly.")
+                raise too_fast()
 
     def _trim(self) -> None:
         # Keep what the follower has not read: it could not notice that events are missing.

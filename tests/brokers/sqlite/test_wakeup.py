@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import gevent
@@ -12,9 +11,7 @@ import pytest
 
 from support.events import contents, drafts, next_events, number_texts
 from support.waiting import until
-from webapp.brokers.sqlite.follower import FollowerQueue
 from webapp.brokers.sqlite.wakeup import WakeupSocket
-from webapp.core.events import Draft, Event, EventId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,26 +57,19 @@ def test_a_bell_that_was_hung_just_now_is_heard(
     )  # the machine may be busy
     folder, now = tmp_path / "bells", time.time_ns()
     rung: list[int] = []
-    bells = [WakeupSocket(folder, partial(rung.append, number)) for number in range(2)]
+
+    def bell(number: int) -> WakeupSocket:
+        return WakeupSocket(folder, lambda _: rung.append(number))
+
+    bells = [bell(number) for number in range(2)]
     for number in range(2, 5):
         os.utime(folder, ns=(now, now))  # a clock that is too coarse to tell
         bells[0].notify()
-        bells.append(WakeupSocket(folder, partial(rung.append, number)))
+        bells.append(bell(number))
         os.utime(folder, ns=(now, now))
         bells[0].notify()
         with gevent.Timeout(15):
             while number not in rung:
                 gevent.sleep(0.001)
-    for bell in bells:
-        bell.close()
-
-
-def test_a_follower_is_handed_what_is_new_for_as_long_as_it_keeps_up() -> None:
-    queue = FollowerQueue(EventId(1, 0))
-    queue.stale = False
-    for number in range(1, 10):
-        event = Event(EventId(1, number), Draft(topics=("t",), data="x" * 100_000))
-        queue.push(queue.position, [event])
-        assert queue.take() == [event]
-    queue.push(queue.position, [event] * 3)
-    assert queue.stale  # it does not
+    for it in bells:
+        it.close()

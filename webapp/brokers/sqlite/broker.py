@@ -18,6 +18,7 @@ from ...errors import ServiceUnavailable
 from ...tasks import lasting
 from ..base import decode_events, stopping
 from ..outage import Outage
+from .backlog import MAX_BYTES_FOR_LARGE, Backlog
 from .blocking import Blocking
 from .follower import PAGE_BYTES, FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
@@ -50,7 +51,10 @@ class SqliteBroker:
         self._table = LogTable(path, max_events, max_bytes, max_age)
         self._trim_interval = min(_MAX_TRIM_INTERVAL_S, max_age / 10)
         self._writer, self._readers = Blocking(1), Blocking(_READER_THREADS)
-        self._committer = GroupCommitter(self._table, self._write, self._on_committed)
+        self._backlog = Backlog()
+        self._committer = GroupCommitter(
+            self._table, self._write, self._on_committed, self._backlog
+        )
         self._over_limit = Signal()
         self._tasks: list[gevent.Greenlet[[], None]] = []
         self._wakeups: WakeupSocket | None = None
@@ -65,7 +69,7 @@ class SqliteBroker:
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield the events after a position, in order, until the broker is closed."""
-        queue, outage = FollowerQueue(after), Outage(_LONGEST_PAUSE_S)
+        queue, outage = FollowerQueue(after, self._backlog), Outage(_LONGEST_PAUSE_S)
         self._followers.add(queue)
         try:
             while not self._closed:
@@ -81,12 +85,13 @@ class SqliteBroker:
                     queue.wait()
         finally:
             self._followers.discard(queue)
+            queue.close()
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return the next events after a position."""
         found: list[Event] = []
         while max_bytes > 0:
-            page, bounds, _ = self._read(self._table.after, after, max_bytes)
+            page, bounds, _, _ = self._read(self._table.after, after, max_bytes)
             # Events that were trimmed between two steps would be missing in between.
             if not page.end or (found and bounds.floor > after):
                 break
@@ -153,9 +158,16 @@ class SqliteBroker:
 
     def _start_tasks(self) -> None:
         # Only after the first call: now the file has its folder, and may be used.
-        self._wakeups = WakeupSocket(Path(f"{self._path}.wake"), self._mark_all_stale)
+        self._wakeups = WakeupSocket(Path(f"{self._path}.wake"), self._on_wakeup)
         self._tasks = [lasting("trim", self._trim), lasting("tick", self._tick)]
         self._mark_all_stale()
+
+    def _on_wakeup(self, message: bytes) -> None:
+        """Do what another process asks for: read the file, or wait for its followers."""
+        if message.isdigit():
+            self._backlog.report(int(message))
+        else:
+            self._mark_all_stale()
 
     def _mark_all_stale(self) -> None:
         for queue in self._followers:
@@ -187,14 +199,14 @@ class SqliteBroker:
 
     def _read_next(self, queue: FollowerQueue) -> list[Event] | Gap | None:
         """Return what follows in the file."""
-        marks = queue.marks
-        page, bounds, known = self._read(self._table.after, queue.position, PAGE_BYTES)
+        queue.begin_reading()
+        page, bounds, known, unread = self._read(self._table.after, queue.position, PAGE_BYTES)
         if not known:
             gap = bounds.gap_after(queue.position)
             queue.position = gap.position
             return gap
-        if page.end:
-            queue.position = page.end
-        elif queue.marks == marks:  # nobody has marked it during the read
-            queue.stale = False
-        return decode_events(page.rows, decode_row)
+        events = decode_events(page.rows, decode_row)
+        queue.end_reading(events, page.end, unread)
+        if queue.behind > MAX_BYTES_FOR_LARGE and self._wakeups:
+            self._wakeups.notify(b"%d" % queue.behind)
+        return events

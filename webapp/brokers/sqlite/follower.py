@@ -8,6 +8,7 @@ from gevent.event import Event as Signal
 
 if TYPE_CHECKING:
     from ...core.events import Event, EventId
+    from .backlog import Backlog
 
 PAGE_BYTES = 256 << 10  # what a follower yields at once
 
@@ -16,27 +17,33 @@ class FollowerQueue:
     """Events that this process committed and one follower has not yielded yet.
 
     While the queue is up to date, commits of this process reach the follower without the file.
-    When another process committed in between, or the follower is slow, the queue is stale: then
-    the follower reads the file until it finds nothing more.
+    When another process committed in between, the queue is stale: then the follower reads the file
+    until it finds nothing more.
+
+    :param backlog: counts the bytes that the follower has not finished with.
     """
 
-    def __init__(self, position: EventId) -> None:
+    def __init__(self, position: EventId, backlog: Backlog) -> None:
         self.position = position  # of the newest event that was queued or read
         self.stale = True
-        self.marks = 0  # how often it was marked stale
+        self._backlog = backlog
+        self.behind = 0  # bytes of the event log that the follower has not finished with
+        self._yielded = 0  # bytes of these that the follower works on
+        self._unread = 0  # bytes that were pushed since the last reading of the file began
+        self._marked = True  # it was marked stale since then
         self._quiet = False  # nothing was pushed since the last tick
         self._events: list[Event] = []
-        self._size = 0  # bytes of these
         self._wakeup = Signal()
 
     def push(self, after: EventId, events: list[Event]) -> None:
         """Add the events that were committed after a position."""
-        more = self._size + frame_bytes(events)
-        if self.stale or after != self.position or more > PAGE_BYTES:
+        size = frame_bytes(events)
+        self._change_behind(size)
+        if self.stale or after != self.position:
+            self._unread += size
             self.mark_stale()
             return
         self._events += events
-        self._size = more
         self.position = events[-1].position
         self._quiet = False
         self._wakeup.set()
@@ -44,13 +51,39 @@ class FollowerQueue:
     def mark_stale(self) -> None:
         """Have the follower read the file."""
         self.stale = True
-        self.marks += 1
+        self._marked = True
         self._wakeup.set()
 
     def take(self) -> list[Event]:
-        """Return the queued events, and remove them."""
-        events, self._events, self._size = self._events, [], 0
+        """Return the next queued events, and remove them. The follower has finished with those of
+        before.
+        """
+        self._change_behind(-self._yielded)
+        self._yielded = 0
+        events, self._events = self._events, []
+        for count, event in enumerate(events, 1):
+            self._yielded += event.wire_bytes
+            if self._yielded >= PAGE_BYTES:
+                self._events = events[count:]
+                return events[:count]
         return events
+
+    def begin_reading(self) -> None:
+        """Note that the next page is being read from the file."""
+        self._marked, self._unread = False, 0
+
+    def end_reading(self, events: list[Event], end: EventId | None, unread: int) -> None:
+        """Note what was read.
+
+        :param end: position of the page's last row; None: the page was empty.
+        :param unread: bytes in the file after the page.
+        """
+        if end:
+            self.position = end
+        elif not self._marked:
+            self.stale = False
+        self._yielded = frame_bytes(events)
+        self._change_behind(self._yielded + unread + self._unread - self.behind)
 
     def tick(self) -> None:
         """Mark the queue stale if nothing was pushed since the last tick: a wake-up by another
@@ -64,6 +97,14 @@ class FollowerQueue:
         """Wait until events were pushed, or the queue was marked stale."""
         self._wakeup.wait()  # without a time-out: a timer for each event would cost more
         self._wakeup.clear()
+
+    def close(self) -> None:
+        """Count this follower no more."""
+        self._change_behind(-self.behind)
+
+    def _change_behind(self, size: int) -> None:
+        self.behind += size
+        self._backlog.add(size)
 
 
 def frame_bytes(events: list[Event]) -> int:

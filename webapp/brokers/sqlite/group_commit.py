@@ -18,7 +18,7 @@ from ...core.events import Event
 from ...errors import ServiceUnavailable, TidingsError
 from ...scheduling import cooperative
 from ...tasks import skip
-from ..base import conflict
+from ..base import conflict, too_fast
 from .inline_commit import InlineCommitPolicy
 from .rows import encode_row
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...core.events import Draft, EventId
+    from .backlog import Backlog
     from .log_table import Appended, LogTable
     from .rows import Row
 
 _PUBLISH_TIMEOUT_S = 20  # longer than three of SQLite's own time-outs
-_MAX_PENDING_BYTES = 32 << 20  # of all appends that wait
 _BATCH_BYTES, _BATCH_ROWS = 2 << 20, 1000  # in one transaction, or one append if it has more
 _LINGER_S = 1.0  # how long an idle greenlet waits: to start another costs a third of a commit
 
@@ -57,12 +57,13 @@ class GroupCommitter:
         table: LogTable,
         run: Callable[..., Appended],
         on_committed: Callable[[EventId, list[Event], bool], None],
+        backlog: Backlog,
     ) -> None:
         self._table, self._run, self._on_committed = table, run, on_committed
+        self._backlog = backlog
         self._inline = InlineCommitPolicy()
         self._pending: deque[PendingAppend] = deque()
-        self._pending_bytes = 0
-        self._has_room, self._has_pending = Signal(), Signal()
+        self._has_pending = Signal()
         self._greenlet: gevent.Greenlet[[], None] | None = None
         self._in_thread = False  # a commit runs there now
 
@@ -73,11 +74,11 @@ class GroupCommitter:
         if appended := self._try_inline(rows, size):
             [events] = self._events_by_append([drafts], appended)
             return _or_conflict(events)
+        until = monotonic() + _PUBLISH_TIMEOUT_S
+        if not self._backlog.wait_for_room(size, _PUBLISH_TIMEOUT_S):
+            raise _overdue() if self._in_thread else too_fast()
         pending = PendingAppend(drafts, rows, size, AsyncResult())
-        self._enqueue(pending, until := monotonic() + _PUBLISH_TIMEOUT_S)
-        # It runs only while there is something to commit. After a failure there is a new one.
-        if not self._greenlet:
-            self._greenlet = gevent.spawn(self._commit_all)
+        self._enqueue(pending)
         pending.result.wait(until - monotonic())
         if not pending.result.ready():
             raise _overdue()
@@ -87,25 +88,28 @@ class GroupCommitter:
         """Commit on the event loop. Returns None if the thread has to do it."""
         if self._in_thread or self._pending or not self._inline.allows(len(rows), size):
             return None
+        if not self._backlog.has_room(size):
+            return None
         return self._inline.observe(self._table.try_append, rows)
 
-    def _enqueue(self, pending: PendingAppend, until: float) -> None:
-        while self._pending_bytes and self._pending_bytes + pending.size > _MAX_PENDING_BYTES:
-            self._has_room.clear()
-            if not self._has_room.wait(until - monotonic()):
-                raise _overdue()
-        self._pending_bytes += pending.size
+    def _enqueue(self, pending: PendingAppend) -> None:
+        self._backlog.add(pending.size)
         self._pending.append(pending)
         self._has_pending.set()
+        # It runs only while there is something to commit. After a failure there is a new one.
+        if not self._greenlet:
+            self._greenlet = gevent.spawn(self._commit_all)
 
     def _commit_all(self) -> None:
         while self._pending or self._has_pending.wait(_LINGER_S) or self._pending:
             self._has_pending.clear()
             self._in_thread = True
+            batch = self._next_batch()
             try:
-                self._commit(self._next_batch())
+                self._commit(batch)
             finally:
                 self._in_thread = False
+                self._backlog.add(-sum(pending.size for pending in batch))
 
     def _commit(self, batch: list[PendingAppend]) -> None:
         try:
@@ -131,8 +135,6 @@ class GroupCommitter:
             batch.append(pending)
             rows += len(pending.rows)
             size += pending.size
-        self._pending_bytes -= size
-        self._has_room.set()
         return batch
 
     def _events_by_append(

@@ -47,7 +47,9 @@ CREATE VIEW ends AS SELECT floor, ifnull((SELECT max(place) FROM events), floor)
 # The running total comes from the sizes alone, because texts behind the page must not be read.
 # A row is one line of a page. The text of a damaged row with more lines is left out.
 _PAGE = """
-SELECT floor, head, EXISTS (SELECT 1 FROM events WHERE place = :after), upto, page
+SELECT floor, head, EXISTS (SELECT 1 FROM events WHERE place = :after), upto, page,
+  min(max((SELECT total FROM events WHERE place = head)
+    - (SELECT total FROM events WHERE place = upto), 0), 1 << 40)
 FROM ends, (
   SELECT max(place) AS upto, group_concat(place || ' ' || line, char(10)) AS page FROM (
     SELECT place, iif(instr(draft, char(10)), '', draft) AS line FROM events
@@ -114,6 +116,7 @@ class NextPage(NamedTuple):
     page: Page
     bounds: Bounds
     known: bool  # the event log has the position
+    unread: int  # bytes of the rows after the page
 
 
 class LogEnd(NamedTuple):
@@ -182,9 +185,10 @@ class LogTable:
         """Return the next rows after a position: about `max_bytes` or 500 rows, at least one."""
         values = {"after": to_key(position), "rows": _PAGE_ROWS, "bytes": max_bytes}
         with self._database.connection() as db:
-            [(floor, head, known, end, text)] = db.execute(_PAGE, values)
+            [(floor, head, known, end, text, unread)] = db.execute(_PAGE, values)
         bounds = Bounds(from_key(floor), from_key(head))
-        return NextPage(_page(end, text), bounds, known or floor == values["after"])
+        known = known or floor == values["after"]
+        return NextPage(_page(end, text), bounds, known, int(unread or 0))
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> Page:
         """Return the newest rows before a position, in the log's order, bounded likewise."""

@@ -129,7 +129,8 @@ class SqlitePresenceStore:
         """Call `callback` after another process or this one has written a notice."""
         self._callback = callback
         self._thread.call(self._select, "SELECT 1")  # this creates the folder
-        self._wakeups = WakeupSocket(self._path.with_name(f"{self._path.name}.wake"), callback)
+        folder = self._path.with_name(f"{self._path.name}.wake")
+        self._wakeups = WakeupSocket(folder, lambda _: callback())
 
     def close(self) -> None:
         """Close the file."""

@@ -1,7 +1,8 @@
 """Wakes the other processes on this machine after a commit, by Unix datagrams.
 
-Each process has a socket in a folder beside the event log. A datagram says only that there is
-something to read. A lost one costs a little time: followers also look by themselves.
+Each process has a socket in a folder beside the event log. A datagram says that there is something
+to read, or how many bytes its sender has yet to read. A lost one costs a little time: followers
+also look by themselves.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class WakeupSocket:
     """The socket of one process: it receives the others' wake-ups, and sends its own to them.
 
     :param folder: where the sockets of all processes are; created when it is missing.
-    :param on_wakeup: called at every wake-up.
+    :param on_wakeup: called with every datagram.
     """
 
-    def __init__(self, folder: Path, on_wakeup: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, on_wakeup: Callable[[bytes], None]) -> None:
         self._on_wakeup = on_wakeup
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._resources = ExitStack()
@@ -47,13 +48,13 @@ class WakeupSocket:
             logger.warning("other processes cannot wake this one when they publish: %s", error)
             self.close()
 
-    def notify(self) -> None:
-        """Wake all other processes."""
+    def notify(self, message: bytes = b"!") -> None:
+        """Wake all other processes with a datagram of at most 20 bytes."""
         if self._directory < 0:
             return
         with suppress(OSError):  # no descriptor may be free to list them: they look by themselves
             for name in self._list_others():
-                self._notify_one(name)
+                self._notify_one(name, message)
 
     def close(self) -> None:
         """Remove the socket."""
@@ -81,8 +82,7 @@ class WakeupSocket:
 
     def _receive(self) -> None:
         while True:
-            self._receiver.recv(1)
-            self._on_wakeup()
+            self._on_wakeup(self._receiver.recv(20))
 
     def _list_others(self) -> list[str]:
         changed = os.fstat(self._directory).st_mtime_ns
@@ -94,9 +94,9 @@ class WakeupSocket:
             self._others = [name for name in names if name != self._name]
         return self._others
 
-    def _notify_one(self, name: str) -> None:
+    def _notify_one(self, name: str, message: bytes) -> None:
         try:
-            self._sender.sendto(b"!", str(self._address / name))
+            self._sender.sendto(message, str(self._address / name))
         except ConnectionRefusedError:
             self._remove(name)  # its process was killed
         except OSError:
