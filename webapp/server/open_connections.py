@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
 
-_FULL_PERCENT = 90  # of the limit: above it, silent connections end
+_SPARE_PERCENT = 10  # of the limit: silent connections end where fewer files are free
+_MIN_SPARE_FILES = 64  # the same for small limits: the process itself needs some
 _FREED_AT_ONCE = 64  # connections, where the system has no more files
 
 
@@ -30,7 +31,7 @@ class OpenConnections:
 
     def __init__(self, settings: Settings, limit: int, on_refused: Callable[[str], None]) -> None:
         self._settings = settings
-        self._full = limit * _FULL_PERCENT // 100
+        self._full = limit - max(limit * _SPARE_PERCENT // 100, min(_MIN_SPARE_FILES, limit // 4))
         self._on_refused = on_refused
         self._open = set[ClientConnection]()
         # Ordered: the first has waited for the longest time.
