@@ -127,6 +127,20 @@ def test_no_refusal_is_a_traceback(limited: Server) -> None:
     assert "Traceback" not in limited.log
 
 
+def test_a_connection_without_a_next_request_is_closed_and_not_counted(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve("--keep-alive", "1", TIDINGS_DEMO="0", TIDINGS_HEADER_TIMEOUT="60")
+    with socket.create_connection((server.host, server.port), PATIENCE) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        said = b""
+        while piece := connection.recv(1 << 16):
+            said += piece
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.count(b"HTTP/1.1") == 1
+    assert 'reason="header_timeout"' not in server.http.get("/metrics").text
+
+
 def half_requests(server: Server, count: int, said: bytes) -> Iterator[socket.socket]:
     for _ in range(count):
         connection = socket.socket()

@@ -41,6 +41,7 @@ _CLOSE_TIMEOUT_S = 1.0  # for the client to read its response before the connect
 class ClientConnection(SocketWriter):
     """A client's socket, from its first byte until it is closed.
 
+    :param keepalive_s: seconds for which it may wait for its client's next request.
     :param waiters: holds this connection while it waits for its client to send something, the one
         that waits for the longest time first.
     :param pipes: the same for a pipe that waits for its next line.
@@ -52,6 +53,7 @@ class ClientConnection(SocketWriter):
     __slots__ = (
         "_check",
         "_evicted",
+        "_keepalive_s",
         "_last_yield",
         "_linger",
         "_phase",
@@ -68,6 +70,7 @@ class ClientConnection(SocketWriter):
         self,
         sock: Any,
         settings: Settings,
+        keepalive_s: float = float("inf"),
         waiters: dict[ClientConnection, None] | None = None,
         pipes: dict[ClientConnection, None] | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class ClientConnection(SocketWriter):
         """Whether its address is one of a trusted proxy; None: nobody has asked yet."""
         self.timeout_reason = ""
         """Which time-out ended it without a response that says so; empty: none."""
+        self._keepalive_s = keepalive_s
         self._waiters = {} if waiters is None else waiters
         self._pipes = {} if pipes is None else pipes
         self._check: Callable[[], object] = bool
@@ -117,7 +121,7 @@ class ClientConnection(SocketWriter):
     # The phases
 
     def begin_request(self) -> None:
-        """The last response is sent. gunicorn's keepalive bounds the wait for the next request."""
+        """The last response is sent."""
         if self._held_header is not None:
             self._send_held_header()
         self._enter(IDLE)
@@ -251,7 +255,8 @@ class ClientConnection(SocketWriter):
         if phase is BODY:
             detail = "The body stopped arriving."
             raise RequestTimeout(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
-        self.timeout_reason = "header_timeout"
+        if phase is not IDLE:
+            self.timeout_reason = "header_timeout"
         return b""
 
     def _receive(self, size: int) -> bytes:
@@ -277,6 +282,8 @@ class ClientConnection(SocketWriter):
 
     def _await_bytes(self, size: int) -> bytes:
         phase, settings = self._phase, self._settings
+        if phase is IDLE:
+            return self._wait(size, self._keepalive_s)
         ends = min(
             monotonic() + phase.each_read(settings), self._phase_began + phase.in_all(settings)
         )

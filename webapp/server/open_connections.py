@@ -25,12 +25,16 @@ class OpenConnections:
     requests that are being served stay.
 
     :param limit: how many a worker can have.
+    :param keepalive_s: seconds for which one may wait for its next request.
     :param on_refused: called with the reason, a label of the metric, for each connection that is
         ended without a response.
     """
 
-    def __init__(self, settings: Settings, limit: int, on_refused: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, limit: int, keepalive_s: float, on_refused: Callable[[str], None]
+    ) -> None:
         self._settings = settings
+        self._keepalive_s = keepalive_s
         self._full = limit - max(limit * _SPARE_PERCENT // 100, min(_MIN_SPARE_FILES, limit // 4))
         self._on_refused = on_refused
         self._open = set[ClientConnection]()
@@ -43,7 +47,9 @@ class OpenConnections:
 
     def add(self, sock: Any) -> ClientConnection:
         """Take in a socket that was accepted; `discard` must follow."""
-        connection = ClientConnection(sock, self._settings, self._waiters, self._pipes)
+        connection = ClientConnection(
+            sock, self._settings, self._keepalive_s, self._waiters, self._pipes
+        )
         self._open.add(connection)
         if len(self._open) > self._full:
             self.free_files(1)

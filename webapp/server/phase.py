@@ -53,7 +53,7 @@ STREAMING_BODY = Phase(
     ends_at_stop=True,
 )
 IDLE = Phase(
-    "no byte of the next request has arrived; gunicorn's keepalive bounds the wait",
+    "no byte of the next request has arrived; gunicorn's `keepalive` bounds the wait",
     between_requests=True,
     ends_at_stop=True,
 )

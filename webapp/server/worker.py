@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,6 +39,7 @@ _LOG_RETRY_S = 1
 _TICK_S = 1.0
 _ABORT_S = 1  # for connections to end after they were aborted
 _DRAIN_POLL_S = 0.02
+_NO_TIMEOUT = nullcontext()
 
 
 class StreamWorker(CheckedWorker):
@@ -61,7 +63,8 @@ class StreamWorker(CheckedWorker):
         self.hub = app.extensions["tidings"].hub
         self.settings = self.hub.settings
         limit = min(self.worker_connections, file_limit())
-        self.connections = OpenConnections(self.settings, limit, self.hub.metrics.refused)
+        keepalive_s, on_refused = self.cfg.keepalive, self.hub.metrics.refused
+        self.connections = OpenConnections(self.settings, limit, keepalive_s, on_refused)
         self._configure_logging()
         self.cfg.set("limit_request_field_size", self.settings.max_header_bytes)
         patches.cache_settings(self.cfg)
@@ -92,7 +95,7 @@ class StreamWorker(CheckedWorker):
             except ServiceUnavailable as error:
                 if time.monotonic() > until:
                     self.abort_start(error)
-                self.log.warning("Waiting for the log: %s", error)
+                self.log.warning("The worker waits for the event log: %s", error)
                 gevent.sleep(_LOG_RETRY_S)
 
     def init_signals(self) -> None:
@@ -129,6 +132,10 @@ class StreamWorker(CheckedWorker):
             super().handle(listener, connection, addr)
         finally:
             self.connections.discard(connection)
+
+    def timeout_ctx(self) -> Any:
+        """Return a context without a time-out: a `ClientConnection` has its own."""
+        return _NO_TIMEOUT
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Serve one request of a `ClientConnection`."""
