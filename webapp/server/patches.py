@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
 from gunicorn.http import message, wsgi
+from gunicorn.http.body import LengthReader
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 
@@ -26,6 +27,7 @@ def apply() -> None:
     util.http_date = _http_date
     wsgi.WSGIErrorsWrapper = _LazyErrors  # type: ignore[misc] # of the same kind
     RequestParser.mesg_class = BoundedRequest
+    RequestParser.finish_body = _finish_body  # type: ignore[method-assign, assignment]
     # Newer than what mypy knows of gunicorn.
     vars(message)["ChunkedReader"] = BoundedChunks
     SocketUnreader.max_body_chunk = MAX_READ_BYTES  # type: ignore[attr-defined]
@@ -46,6 +48,18 @@ _cached_http_date = lru_cache(1)(util.http_date)
 def _http_date(timestamp: float | None = None) -> str:
     """Return the header `Date`, which is formatted once a second and not for each response."""
     return _cached_http_date(int(time.time() if timestamp is None else timestamp))
+
+
+_read_rest = RequestParser.finish_body
+
+
+def _finish_body(parser: Any, deadline: float | None = None, max_bytes: int | None = None) -> bool:
+    """Discard what is left of the last body. Return whether the next request follows it."""
+    if parser.mesg:
+        body, reader = parser.mesg.body, parser.mesg.body.reader
+        if isinstance(reader, LengthReader) and not reader.length and not body.failed:
+            return True  # the app has read all of it, as nearly always
+    return bool(_read_rest(parser, deadline, max_bytes))
 
 
 class _LazyErrors(wsgi.WSGIErrorsWrapper):

@@ -35,6 +35,8 @@ _CHECK_EVERY_CHUNKS = 16
 class BoundedRequest(Request):
     """A request whose header is bounded."""
 
+    _is_last: bool | None = None  # None: not known yet
+
     def parse(self, unreader: Any) -> Any:
         """Read the header.
 
@@ -58,6 +60,12 @@ class BoundedRequest(Request):
             message = "all together"
             raise LimitRequestHeaders(message)
         return super().parse_headers(data, from_trailer)
+
+    def should_close(self) -> bool:
+        """Return whether the connection closes after the response. gunicorn asks three times."""
+        if self._is_last is None:
+            self._is_last = super().should_close()
+        return self.must_close or self._is_last
 
     def _peer_is_trusted_proxy(self) -> bool:
         """Ask once for each connection, and not for each request."""
