@@ -69,15 +69,27 @@ def test_each_event_of_a_large_batch_lets_others_run(turns: Turns) -> None:
     assert turns.count >= TOPICS
 
 
-@pytest.mark.parametrize("number", ["0.1", "12"])
-def test_each_number_of_a_large_event_lets_others_run(turns: Turns, number: str) -> None:
-    data = f"[{','.join([number] * 10_000)}]"
+@pytest.mark.parametrize("value", ["0.1", "12", '"text"', "null", "[]", '{"a":[]}'])
+def test_each_value_of_a_large_event_lets_others_run(turns: Turns, value: str) -> None:
+    data = f"[{','.join([value] * 10_000)}]"
     for text in (data, f'{{ "a" : [ {data} ] }}'):
         event = json_values.one(text.encode())
         assert turns.count >= 10_000
         assert json_values.written(event) == text.replace(" ", "")
         assert turns.count >= 20_000
         turns.count = 0
+
+
+def test_each_value_of_a_large_item_lets_others_run(turns: Turns) -> None:
+    large = {"data": {str(number): "text" for number in range(10_000)}}
+    found = json_values.several(json.dumps([{"data": "small"}, large, 7]).encode(), 3)
+    assert found == [({"data": "small"}, False), (large, True), (7, False)]
+    assert turns.count >= 10_000
+
+
+def test_a_large_event_may_be_nested_two_hundred_levels_deep() -> None:
+    text = "[" * 200 + '"' + "x" * 20_000 + '"' + "]" * 200
+    assert json_values.written(json_values.one(text.encode())) == text
 
 
 @pytest.mark.parametrize("part", ['"', "\\\\", ",", "[", '\\"'])
