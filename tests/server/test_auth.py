@@ -160,6 +160,18 @@ def test_private_events_need_a_grant_and_public_ones_do_not(closed: Server) -> N
         assert one.take(2) == ["secret", "public"]
 
 
+def test_a_stranger_learns_only_the_position_of_a_private_event(closed: Server) -> None:
+    headers = token_id(encode(mercure=ALL))
+    secret = {"data": "secret", "topic": ["/shown", "/hidden"], "type": "quiet", "private": True}
+    position = closed.http.post("/events", json=secret, headers=headers).text
+    with closed.listen(topic="/shown", since="2100-01-01") as stranger:
+        assert stranger.next().id == stranger.headers["Last-Event-ID"] == position
+        shown = {"data": "shown", "topic": "/shown"}
+        assert closed.http.post("/events", json=shown, headers=headers).status_code == 200
+        assert stranger.take(1) == ["shown"]
+    assert not any(word in stranger.raw for word in (b"secret", b"hidden", b"quiet"))
+
+
 def test_an_envelope_names_only_granted_private_topics(
     closed: Server,
 ) -> None:
