@@ -73,16 +73,12 @@ class SqliteBroker:
         self._followers.add(queue)
         try:
             while not self._closed:
-                try:
-                    found = queue.take() or (self._read_next(queue) if queue.stale else None)
-                except Exception as error:  # noqa: BLE001 - whatever the file contains
-                    gevent.sleep(outage.pause_after(error))
-                    continue
-                outage.over()
-                if found:
-                    yield found
+                if queued := queue.take():
+                    yield queued
                 elif not queue.stale:
                     queue.wait()
+                elif found := self._read_next(queue, outage):
+                    yield found
         finally:
             self._followers.discard(queue)
             queue.close()
@@ -197,15 +193,20 @@ class SqliteBroker:
                 while self._write(self._table.trim):
                     pass
 
-    def _read_next(self, queue: FollowerQueue) -> list[Event] | Gap | None:
-        """Return what follows in the file."""
+    def _read_next(self, queue: FollowerQueue, outage: Outage) -> list[Event] | Gap | None:
+        """Return what follows in the file. If it cannot be read, wait a little."""
         queue.begin_reading()
-        page, bounds, known, unread = self._read(self._table.after, queue.position, PAGE_BYTES)
+        try:
+            page, bounds, known, unread = self._read(self._table.after, queue.position, PAGE_BYTES)
+            events = decode_events(page.rows, decode_row)
+        except Exception as error:  # noqa: BLE001 - whatever the file contains
+            gevent.sleep(outage.pause_after(error))
+            return None
+        outage.over()
         if not known:
             gap = bounds.gap_after(queue.position)
             queue.position = gap.position
             return gap
-        events = decode_events(page.rows, decode_row)
         queue.end_reading(events, page.end, unread)
         if queue.behind > MAX_BYTES_FOR_LARGE and self._wakeups:
             self._wakeups.notify(b"%d" % queue.behind)

@@ -33,17 +33,20 @@ class FollowerQueue:
         self._marked = True  # it was marked stale since then
         self._quiet = False  # nothing was pushed since the last tick
         self._events: list[Event] = []
+        self._size = 0  # bytes of these
         self._wakeup = Signal()
 
     def push(self, after: EventId, events: list[Event]) -> None:
         """Add the events that were committed after a position."""
         size = frame_bytes(events)
-        self._change_behind(size)
+        self.behind += size
+        self._backlog.size += size
         if self.stale or after != self.position:
             self._unread += size
             self.mark_stale()
             return
         self._events += events
+        self._size += size
         self.position = events[-1].position
         self._quiet = False
         self._wakeup.set()
@@ -58,14 +61,14 @@ class FollowerQueue:
         """Return the next queued events, and remove them. The follower has finished with those of
         before.
         """
-        self._change_behind(-self._yielded)
-        self._yielded = 0
+        if self._yielded:
+            self._change_behind(-self._yielded)
         events, self._events = self._events, []
-        for count, event in enumerate(events, 1):
-            self._yielded += event.wire_bytes
-            if self._yielded >= PAGE_BYTES:
-                self._events = events[count:]
-                return events[:count]
+        self._yielded = self._size
+        if self._size > PAGE_BYTES:
+            events, self._events = _split(events)
+            self._yielded = frame_bytes(events)
+        self._size -= self._yielded
         return events
 
     def begin_reading(self) -> None:
@@ -110,3 +113,13 @@ class FollowerQueue:
 def frame_bytes(events: list[Event]) -> int:
     """Return how many bytes the frames of some events have."""
     return sum(event.wire_bytes for event in events)
+
+
+def _split(events: list[Event]) -> tuple[list[Event], list[Event]]:
+    """Return what to yield at once, and the rest."""
+    size = 0
+    for count, event in enumerate(events, 1):
+        size += event.wire_bytes
+        if size >= PAGE_BYTES:
+            return events[:count], events[count:]
+    return events, []

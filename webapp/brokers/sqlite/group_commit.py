@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import gevent
 from gevent.event import AsyncResult
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .backlog import Backlog
     from .log_table import Appended, LogTable
     from .rows import Row
+
+T = TypeVar("T")
 
 _PUBLISH_TIMEOUT_S = 20  # longer than three of SQLite's own time-outs
 _BATCH_BYTES, _BATCH_ROWS = 2 << 20, 1000  # in one transaction, or one append if it has more
@@ -69,11 +71,10 @@ class GroupCommitter:
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Append all drafts, or none; see `Broker.append`."""
-        rows = list(cooperative(map(encode_row, drafts)))
-        size = sum(row.size for row in rows)
+        rows = _map(encode_row, drafts)
+        size = sum([row.size for row in rows])
         if appended := self._try_inline(rows, size):
-            [events] = self._events_by_append([drafts], appended)
-            return _or_conflict(events)
+            return _or_conflict(self._events_by_append([drafts], appended)[0])
         until = monotonic() + _PUBLISH_TIMEOUT_S
         if not self._backlog.wait_for_room(size, _PUBLISH_TIMEOUT_S):
             raise _overdue() if self._in_thread else too_fast()
@@ -141,9 +142,11 @@ class GroupCommitter:
         self, appends: list[Sequence[Draft]], appended: Appended
     ) -> list[list[Event] | None]:
         """Report the new events, and return the events of each append, or None for a conflict."""
-        found, new, head = list[list[Event] | None](), list[Event](), appended.after
+        found: list[list[Event] | None] = []
+        new: list[Event] = []
+        head = appended.after
         for drafts, positions in zip(appends, appended.positions, strict=True):
-            events = None if positions is None else list(cooperative(map(Event, positions, drafts)))
+            events = None if positions is None else _map(Event, positions, drafts)
             found.append(events)
             for event in events or ():
                 if event.position > head:
@@ -151,6 +154,11 @@ class GroupCommitter:
                     head = event.position
         self._on_committed(appended.after, new, appended.over_limit)
         return found
+
+
+def _map(function: Callable[..., T], first: Sequence[Any], *others: Sequence[Any]) -> list[T]:
+    results = map(function, first, *others)
+    return list(results if len(first) == 1 else cooperative(results))
 
 
 def _fail(batch: list[PendingAppend], error: Exception) -> None:

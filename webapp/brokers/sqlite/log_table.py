@@ -11,7 +11,8 @@ statement inserts many rows.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.events import EventId
 from ...errors import ServiceUnavailable
@@ -84,8 +85,17 @@ UPDATE log SET (floor, own, nth, total) = (SELECT place,
   CASE WHEN json_valid(draft) THEN iif(json_extract(draft, '$[4]'), NULL, own) END, nth, total
   FROM events WHERE place = ?)
 """
-_HEAD = "SELECT place, nth, total FROM events ORDER BY place DESC LIMIT 1"
-_MAX_COUNT = 1 << 52  # rows or bytes: a row with more, or with no number there, is damaged
+# The floor and the head, with `nth` and `total` of each. A row with text there, or with a number
+# that cannot be right, is damaged.
+_ENDS = """
+SELECT floor, first, start, ifnull(place, floor),
+  iif(typeof(nth) = 'integer' AND nth - first BETWEEN 0 AND 1 << 52, nth, first),
+  iif(typeof(total) = 'integer' AND total - start BETWEEN 0 AND 1 << 52, total, start)
+FROM (
+  SELECT floor, iif(typeof(nth) = 'integer' AND nth BETWEEN 0 AND 1 << 52, nth, 0) AS first,
+    iif(typeof(total) = 'integer' AND total BETWEEN 0 AND 1 << 52, total, 0) AS start FROM log)
+LEFT JOIN events ON place = (SELECT max(place) FROM events)
+"""
 _COUNT = "SELECT ifnull((SELECT nth + 0 FROM events WHERE place = head), nth) - nth FROM log, ends"
 _LOCATE = """
 SELECT place FROM events WHERE place = :place OR own = :own
@@ -150,9 +160,10 @@ class LogTable:
 
     def _append(self, db: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> Appended:
         floor, head = _ends(db)
-        known, positions = _known_ids(db, appends), list[list[EventId] | None]()
+        known = _known_ids(db, appends)
+        positions: list[list[EventId] | None] = []
+        new: list[_NewRow] = []
         last, number, total = head
-        new = list[_NewRow]()
         for rows in appends:
             keys = _assign_keys(rows, known, last)
             positions.append(None if keys is None else list(map(from_key, keys)))
@@ -228,16 +239,8 @@ class LogTable:
 
 def _ends(db: sqlite3.Connection) -> tuple[LogEnd, LogEnd]:
     """Return the floor and the head."""
-    [(key, number, total)] = db.execute("SELECT floor, nth, total FROM log")
-    floor = LogEnd(key, _plausible(number, 0), _plausible(total, 0))
-    key, number, total = db.execute(_HEAD).fetchone() or floor
-    number = _plausible(number, floor.row_number)
-    return floor, LogEnd(key, number, _plausible(total, floor.running_bytes))
-
-
-def _plausible(count: Any, least: int) -> int:
-    """Return the count of a row, or the least that it can be if the row is damaged."""
-    return count if isinstance(count, int) and 0 <= count - least <= _MAX_COUNT else least
+    [ends] = db.execute(_ENDS)
+    return LogEnd(*ends[:3]), LogEnd(*ends[3:])
 
 
 def _known_ids(
@@ -285,8 +288,12 @@ def _no_more_keys() -> ServiceUnavailable:
 def _insert(db: sqlite3.Connection, rows: list[_NewRow]) -> None:
     for start in range(0, len(rows), _INSERT_ROWS):
         part = rows[start : start + _INSERT_ROWS]
-        values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(part))
-        db.execute(f"INSERT INTO events VALUES {values}", [v for row in part for v in row])  # noqa: S608 - question marks
+        db.execute(_insert_statement(len(part)), [value for row in part for value in row])
+
+
+@cache
+def _insert_statement(rows: int) -> str:
+    return f"INSERT INTO events VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * rows)}"  # noqa: S608 - question marks
 
 
 def _create(db: sqlite3.Connection) -> None:
