@@ -17,7 +17,7 @@ from webapp.config.settings import Settings
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.sse import ServerSentEvent
-from webapp.core.topics import Selector
+from webapp.core.topics import Selectors
 from webapp.errors import TidingsError
 from webapp.views.drafts import from_line
 
@@ -253,7 +253,7 @@ def count_calls(template: str, topic: str) -> tuple[int, bool]:
 
     sys.setprofile(profile)
     try:
-        matches = Selector(template).matches(topic)
+        matches = Selectors(frozenset({template})).matches(topic)
     finally:
         sys.setprofile(None)
     return count, matches

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from ..core.topics import Selector
+from ..core.uri_template import Template
 from ..errors import Unauthorized
 
 MAX_SELECTORS = 1000
@@ -51,7 +51,7 @@ def _selectors(name: str, claim: object) -> frozenset[str]:
         detail = f"The token's mercure.{name} has over {limits}."
         raise _invalid(detail)
     found = frozenset(claim)
-    if len(found) > MAX_TEMPLATES and len([it for it in found if _is_template(it)]) > MAX_TEMPLATES:
+    if len(found) > MAX_TEMPLATES and sum(map(_is_template, found)) > MAX_TEMPLATES:
         detail = f"The token's mercure.{name} has over {MAX_TEMPLATES} URI templates."
         raise _invalid(detail)
     _check_text(f"mercure.{name}", "".join(found))
@@ -59,7 +59,7 @@ def _selectors(name: str, claim: object) -> frozenset[str]:
 
 
 def _is_template(text: str) -> bool:
-    return "{" in text and Selector(text).exact is None
+    return "{" in text and Template.parse(text) is not None
 
 
 def _timestamp(name: str, claim: object) -> float | None:

@@ -20,7 +20,6 @@ CONTENT_TYPE = "text/event-stream; charset=utf-8"
 HEARTBEAT = b":\n"
 
 # Not str.splitlines(), which also splits at U+2028, U+2029, NEL and others.
-_EOL = re.compile(r"\r\n|\r|\n")
 _EOL_BYTES = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
 

@@ -6,13 +6,12 @@ template that is not valid is an exact topic. See https://mercure.rocks/spec#top
 """
 
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from posixpath import normpath
 from urllib.parse import unquote
 
-from . import uri_template
+from .uri_template import Template
 
 DEFAULT_TOPIC = "events"
 EVERYTHING = "*"
@@ -30,80 +29,28 @@ _MAX_CACHED_MATCHES = 4096  # 3 MB at most
 _MAX_CACHED_TOPIC_CHARS = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """An exact topic or a topic pattern. Two selectors with the same text are equal.
-
-    Every text is a selector, so nothing is raised. `exact` is the one topic that it matches, or
-    None for a topic pattern.
-    """
-
-    text: str
-    exact: str | None = field(init=False, repr=False, compare=False)
-    _head: str | None = field(init=False, repr=False, compare=False)  # None: not a template
-    _parts: tuple[uri_template.Part, ...] | None = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Parse only the head: most topics differ from it, so the parts are rarely needed."""
-        object.__setattr__(self, "_head", uri_template.head(self.text))
-        is_pattern = self._head is not None or self.text == EVERYTHING
-        object.__setattr__(self, "exact", None if is_pattern else self.text)
-        object.__setattr__(self, "_parts", None)
-
-    def __str__(self) -> str:
-        """Return the text."""
-        return self.text
-
-    def matches(self, topic: str) -> bool:
-        """Return whether it matches a topic."""
-        if self._head is None:
-            return self.text in {topic, EVERYTHING}
-        if topic == self.text:
-            return True
-        # Its tail is read here and not in advance: most topics differ in the head.
-        if not topic.startswith(self._head) or not topic.endswith(self.text.rpartition("}")[2]):
-            return False
-        if self._parts is None:
-            object.__setattr__(self, "_parts", uri_template.parts(self.text))
-        return uri_template.matches_rest(topic.removeprefix(self._head), self._parts or ())
-
-    @property
-    def head(self) -> str:
-        """The literal with which all topics begin that it matches."""
-        return self.text if self.exact is not None else self._head or ""
-
-    @property
-    def variables(self) -> int:
-        """How many variables it has, on which the cost of a match depends; 0: not a template."""
-        if self._head is None:
-            return 0
-        return uri_template.variables(self.text)
-
-    def may_match_prefix(self, prefix: str) -> bool:
-        """Return whether it may match a topic that begins with a prefix."""
-        if self._head is None:
-            return self.text == EVERYTHING or self.text.startswith(prefix)
-        return self._head.startswith(prefix) or prefix.startswith(self._head)
-
-
 _serials = count()
 _matches: dict[tuple[int, str], bool] = {}  # by the serial number of a `Selectors`, and topic
 
 
 class Selectors:
-    """A set of selectors.
+    """A set of selectors. Every text is one, so nothing is raised.
 
     Whether its templates match a short topic is cached, in one bounded cache of the process. Its
     key is a serial number and not the selectors, so that these are freed with their subscriber.
     """
 
-    __slots__ = ("_everything", "_serial", "templates", "texts")
+    __slots__ = ("_everything", "_serial", "exact", "templates", "texts")
 
     def __init__(self, texts: frozenset[str]) -> None:
         self.texts = texts
         self._everything = EVERYTHING in texts
-        with_brace = [Selector(text) for text in texts if "{" in text]
-        self.templates = tuple(it for it in with_brace if it.exact is None)
+        parsed = [Template.parse(text) for text in texts if "{" in text]
+        self.templates = tuple(it for it in parsed if it)
+        self.exact = texts
+        """The exact topics among them."""
+        if self._everything or self.templates:
+            self.exact = texts.difference((EVERYTHING,), (it.text for it in self.templates))
         self._serial = next(_serials)
 
     @property
@@ -111,22 +58,12 @@ class Selectors:
         """How many variables its templates have together."""
         return sum(it.variables for it in self.templates)
 
-    @property
-    def has_patterns(self) -> bool:
-        """Whether one of them is a topic pattern."""
-        return self._everything or bool(self.templates)
-
-    @property
-    def exact(self) -> frozenset[str]:
-        """The exact topics among them."""
-        return self.texts.difference((EVERYTHING,), (it.text for it in self.templates))
-
     def names(self, topics: tuple[str, ...]) -> bool:
         """Return whether one of the topics is matched without a template."""
         return self._everything or not self.texts.isdisjoint(topics)
 
     def matches(self, topic: str) -> bool:
-        """Return whether any of them matches a topic."""
+        """Return whether any of them matches a topic. A template also matches its own text."""
         if self._everything or topic in self.texts:
             return True
         if not self.templates:
@@ -142,9 +79,11 @@ class Selectors:
 
     def may_match_prefix(self, prefix: str) -> bool:
         """Return whether any of them may match a topic that begins with a prefix."""
-        if self._everything or any(text.startswith(prefix) for text in self.texts):
-            return True
-        return any(it.may_match_prefix(prefix) for it in self.templates)
+        return (
+            self._everything
+            or any(text.startswith(prefix) for text in self.texts)
+            or any(prefix.startswith(it.head) for it in self.templates)
+        )
 
 
 # For the selectors of grants only: they are signed, few are in use at a time, and a header bounds

@@ -23,7 +23,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from string import ascii_letters, digits
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from uritemplate import URITemplate
 from uritemplate.variable import URIVariable
@@ -170,29 +170,42 @@ def _part(expression: URIVariable, literal: str) -> Part:
     return Part(first, separator, tuple(variables), _word(literal))
 
 
-def parts(template: str) -> tuple[Part, ...]:
-    """Return the parts of a valid template, behind its head."""
-    literals = _BRACES.split(template)[2::2]
-    return tuple(map(_part, URITemplate(template).variables, literals))
+class Template:
+    """A valid URI template."""
+
+    __slots__ = ("_parts", "head", "text")
+
+    def __init__(self, text: str, head: str) -> None:
+        self.text = text
+        self.head = head
+        """The literal with which all topics begin that it matches."""
+        self._parts: tuple[Part, ...] | None = None  # read when needed: most heads do not match
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the template that a text is; None: it is not a valid one."""
+        literals, expressions = _BRACES.split(text)[::2], _BRACES.findall(text)
+        valid = expressions and all(map(_EXPRESSION.fullmatch, expressions))
+        return cls(text, literals[0]) if valid and all(map(_LITERAL.fullmatch, literals)) else None
+
+    @property
+    def variables(self) -> int:
+        """How many variables it names, on which the cost of a match depends."""
+        return sum(names.count(",") + 1 for names in _BRACES.findall(self.text))
+
+    def matches(self, topic: str) -> bool:
+        """Return whether it matches a topic."""
+        if not topic.startswith(self.head) or not topic.endswith(self.text.rpartition("}")[2]):
+            return False
+        if self._parts is None:
+            literals = _BRACES.split(self.text)[2::2]
+            self._parts = tuple(map(_part, URITemplate(self.text).variables, literals))
+        return matches_rest(topic.removeprefix(self.head), self._parts)
 
 
-def head(text: str) -> str | None:
-    """Return the literal that a template begins with; None: the text is not a valid template."""
-    if "{" not in text:
-        return None
-    literals, expressions = _BRACES.split(text)[::2], _BRACES.findall(text)
-    valid = all(map(_LITERAL.fullmatch, literals)) and all(map(_EXPRESSION.fullmatch, expressions))
-    return literals[0] if expressions and valid else None
-
-
-def matches_rest(rest: str, template: tuple[Part, ...]) -> bool:
+def matches_rest(rest: str, parts: tuple[Part, ...]) -> bool:
     """Return whether the parts of a template match the rest of a topic, behind the head."""
     topic, offsets = _topic_bits(rest), 1
-    for part in template:
+    for part in parts:
         offsets = part.after(topic, offsets)
     return bool(offsets >> len(topic.chars))
-
-
-def variables(template: str) -> int:
-    """Return how many variables a valid template has, on which the cost of a match depends."""
-    return sum(names.count(",") + 1 for names in _BRACES.findall(template))
