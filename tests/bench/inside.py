@@ -71,7 +71,7 @@ def follow(settings: Settings, events: int, _: int) -> float:
     reader = hub.subscribe(frozenset({"other"}), Authorizer(settings).subscribe(None), Start())
     gevent.spawn(list, reader.frames())
     began = monotonic()
-    while hub.dispatcher.dispatched_up_to < head:
+    while hub.fanout.dispatched_up_to < head:
         gevent.sleep(0.01)
     return monotonic() - began
 

@@ -225,7 +225,7 @@ def publish(hub: Hub, readers: list[Reader], *drafts: Draft) -> list[Event]:
 
 def beat(hub: Hub) -> None:
     for subscription in list(hub._subscribers):
-        hub.dispatcher.write(subscription.feed, subscription, _HEARTBEAT)
+        hub.fanout.write(subscription.feed, subscription, _HEARTBEAT)
 
 
 def come_to_rest(readers: list[Reader], *, come_back: bool = False) -> None:

@@ -51,12 +51,15 @@ def encode(
 class Payload:
     """Bytes for many subscribers: as they are, and as one chunk of a chunked response
     (RFC 9112, section 7.1).
+
+    :param event_count: how many events of the event log they hold.
     """
 
-    __slots__ = ("chunked", "raw")
+    __slots__ = ("chunked", "event_count", "raw")
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes, event_count: int = 0) -> None:
         self.raw = raw
+        self.event_count = event_count
         self.chunked = b"%X\r\n%b\r\n" % (len(raw), raw)
 
 

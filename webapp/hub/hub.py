@@ -17,8 +17,10 @@ from ..metrics import Metrics
 from ..scheduling import OnePerTurn, TimeSlice, sleep
 from ..tasks import Skipping, lasting
 from .dispatcher import REFRESH_FRACTION, Dispatcher
+from .fanout import FanOut
 from .feeds import FeedIndex
 from .history import History, Start
+from .late_feeds import LateFeeds
 from .quota import StreamQuota
 from .read_queue import Left, Reading
 from .stream import Stream, StreamContext
@@ -68,13 +70,17 @@ class Hub:
         limit_bytes = min(settings.window_bytes, settings.history_bytes)
         self.window = Window(EventId(0, 0), limit, limit_bytes)
         self.history = History(self.window, broker, settings.max_replay_bytes)
-        self.dispatcher = Dispatcher(
-            broker, self.window, self._feeds, self._subscribers, self.metrics
+        self.fanout = FanOut(
+            self._feeds, self._subscribers, self.history.replays, self.metrics, self.window.head
         )
-        self.transient = TransientEvents(self._feeds, self.dispatcher)
+        self.late_feeds = LateFeeds(self.window, self.fanout)
+        self.dispatcher = Dispatcher(
+            broker, self.window, self.fanout, self.late_feeds, self.metrics
+        )
+        self.transient = TransientEvents(self.fanout)
         self._context = StreamContext(
             self.history,
-            self.dispatcher,
+            self.fanout,
             self.transient,
             self.metrics,
             settings,
@@ -98,7 +104,7 @@ class Hub:
             self._tasks = [
                 lasting("follow", self.dispatcher.follow, _MAX_FAILURES),
                 lasting("dispatch", self.dispatcher.dispatch, _MAX_FAILURES),
-                lasting("dispatch", self.dispatcher.late.run, _MAX_FAILURES),
+                lasting("dispatch", self.late_feeds.run, _MAX_FAILURES),
                 lasting("tick", self._run_timers),
             ]
             for task in self._tasks:
@@ -111,7 +117,10 @@ class Hub:
         head, window = self.broker.bounds().head, self.window
         events = self.broker.before(head.next(0), window.max_events, window.max_bytes)
         # The first event only marks the floor.
-        self.dispatcher.prefill(events[0].position if events else head, events[1:])
+        window.clear(events[0].position if events else head)
+        window.append(events[1:])
+        window.trim()
+        self.fanout.begin_at(window.head)
 
     def _on_task_failed(self, task: gevent.Greenlet[[], None]) -> None:
         # Without this task the hub would send heartbeats but no events. The worker exits, and is
@@ -268,8 +277,8 @@ class Hub:
             if now - refreshed >= self.settings.history_age * REFRESH_FRACTION:
                 refreshed = now
                 with _TICKING:
-                    self.dispatcher.refresh_cursors()
-            self.dispatcher.send_heartbeats(heartbeat)
+                    self.fanout.refresh_cursors()
+            self.fanout.send_heartbeats(heartbeat)
             self._check_deadlines(now)
 
     def _check_deadlines(self, now: float) -> None:
@@ -281,7 +290,7 @@ class Hub:
 
     def _expire_window(self) -> None:
         oldest = EventId(round((time() - self.settings.history_age) * 1000), 0)
-        self.window.drop_before(min(oldest, self.dispatcher.dispatched_up_to.next(0)))
+        self.window.drop_before(min(oldest, self.fanout.dispatched_up_to.next(0)))
 
     def flush_metrics(self) -> None:
         """Let all processes see the metrics of this one up to now."""

@@ -10,7 +10,7 @@ position in the window that a late feed has reached.
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gevent.event import Event as Signal
 from gevent.lock import RLock
@@ -19,11 +19,12 @@ from ..scheduling import BackgroundSlice, TimeSlice
 from ..tasks import skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from ..core.events import Event, EventId
     from ..core.window import Window
-    from .feeds import Feed, FeedIndex
+    from .fanout import FanOut
+    from .feeds import Feed
 
 _BATCH_S = 0.002  # for which the dispatcher matches templates for one batch
 _EVENT_S = 0.00001  # more for each event of the batch
@@ -31,35 +32,14 @@ _EVENT_WORK = 300  # the most `Feed.work` that the dispatcher does for one event
 _PAGE_BYTES = 8 << 10  # of the window, matched in one step
 
 
-class Sender(Protocol):
-    """What the dispatcher does for a feed."""
-
-    def send_part(
-        self,
-        feed: Feed,
-        events: Sequence[Event],
-        upto: EventId,
-        pace: TimeSlice,
-        envelope_cache: dict[EventId, bytes],
-    ) -> None:
-        """Send its subscribers events that it matches, which are all up to a position."""
-
-    def leave_to_streams(self, feeds: Iterable[Feed], upto: EventId) -> None:
-        """Let its subscribers read the events up to a position themselves."""
-
-    def refresh_late(self, feed: Feed, since: EventId, position: EventId) -> None:
-        """Send its subscribers the newer id that others were sent since a position."""
-
-
 class LateFeeds:
     """The feeds that were not sent all events up to where the dispatcher is."""
 
-    def __init__(self, window: Window, feeds: FeedIndex, sender: Sender) -> None:
+    def __init__(self, window: Window, fanout: FanOut) -> None:
         self.step = RLock()
         """Held during a step, in which positions must not be moved back."""
         self._window = window
-        self._feeds = feeds
-        self._sender = sender
+        self._fanout = fanout
         # In the order of their turns, with the position at which each became late.
         self._since: dict[Feed, EventId] = {}
         self._arrived = Signal()
@@ -72,7 +52,7 @@ class LateFeeds:
         parts: dict[Feed, list[Event]] = {}
         pace = TimeSlice()
         for event in batch:
-            for feed in self._feeds.with_templates(event.draft.topics):
+            for feed in self._fanout.feeds.with_templates(event.draft.topics):
                 if feed.parked and feed.late_from is None:
                     parts.setdefault(feed, []).append(event)
             pace.checkpoint()
@@ -85,7 +65,7 @@ class LateFeeds:
             late = count < len(events)
             upto = (events[count - 1].position if count else after) if late else batch[-1].position
             if seen:
-                self._sender.send_part(feed, seen, upto, pace, {})
+                self._fanout.send(feed, seen, upto, pace, {})
             if late:
                 feed.late_from = self._since[feed] = upto
                 self._arrived.set()
@@ -113,12 +93,12 @@ class LateFeeds:
             done = self._advance(feed, pace)
         except Exception as error:  # noqa: BLE001 - the other feeds go on
             skip("dispatch", error)
-            self._sender.leave_to_streams([feed], self._window.head)
+            self._fanout.leave_to_streams([feed], self._window.head)
             done = True
         since = self._since.pop(feed)
         if done:  # nothing has yielded to the loop since that was found
             feed.late_from = None
-            self._sender.refresh_late(feed, since, self._window.head)
+            self._fanout.refresh_late(feed, since, self._window.head)
         else:
             self._since[feed] = since  # its next turn comes after those of all others
 
@@ -128,7 +108,7 @@ class LateFeeds:
         if upto is None or not feed.parked:  # a subscriber that parks later has read all
             return True
         if upto < self._window.floor:
-            self._sender.leave_to_streams([feed], self._window.head)
+            self._fanout.leave_to_streams([feed], self._window.head)
             return True
         seen: list[Event] = []
         for event in self._window.after(upto, _PAGE_BYTES):
@@ -137,7 +117,7 @@ class LateFeeds:
             upto = event.position
             pace.checkpoint()
         if seen:
-            self._sender.send_part(feed, seen, upto, pace, {})
+            self._fanout.send(feed, seen, upto, pace, {})
         feed.late_from = upto
         return upto >= self._window.head
 

@@ -6,7 +6,7 @@
 
 - OPENING: `hub.open` is sent.
 - CATCHING_UP: the stream reads the event log from its cursor on, page by page.
-- PARKED: it has sent everything. The dispatcher writes new events to its socket. It continues
+- PARKED: it has sent everything. New events are written to its socket (`fanout`). It continues
   when the socket did not take all of them, when there is something else to send, or to end.
 - ENDING: `reason` is set. `hub.bye` is sent, unless the client has left.
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.events import Event, EventId
     from ..metrics import Metrics
-    from .dispatcher import Dispatcher
+    from .fanout import FanOut
     from .feeds import Feed
     from .history import History
     from .socket_protocol import SubscriberSocket
@@ -56,7 +56,7 @@ class StreamContext:
     """What the streams of one hub have in common."""
 
     history: History
-    dispatcher: Dispatcher
+    fanout: FanOut
     transient: TransientEvents
     metrics: Metrics
     settings: Settings
@@ -90,7 +90,6 @@ class Stream(Subscriber):
         self.feed = feed
         self.reset_reason = reset_reason
         self.transient_position = context.transient.head
-        self.live_bytes = context.history.replays
         self.name = f"urn:uuid:{uuid4()}" if context.settings.auth_enabled else ""
         self._context = context
         self._socket: SubscriberSocket | None = None
@@ -135,10 +134,6 @@ class Stream(Subscriber):
             raise
         finally:
             self._context.unregister(self)
-
-    def read_again(self) -> None:
-        """Let the stream read what could not be written to it."""
-        self._context.dispatcher.wake(self.feed, self)
 
     def _on_disconnect(self) -> None:
         self.held = None
@@ -187,7 +182,7 @@ class Stream(Subscriber):
         if self._context.transient.misses(self, self.feed):
             # This may yield to the loop, and then the head may have moved.
             return self._missed_transient()
-        if self.last_id_sent < self._context.dispatcher.stale_before:
+        if self.last_id_sent < self._context.fanout.stale_before:
             return [self._mark()]
         if self.reason is None:
             self._park()
@@ -222,9 +217,9 @@ class Stream(Subscriber):
     # PARKED
 
     def _unpark(self) -> bytes:
-        """Go on after being parked; return what is left of what the dispatcher wrote."""
+        """Go on after being parked; return what is left of what was written to its socket."""
         if self.parked:  # the socket took everything
-            self.cursor = max(self.cursor, self._context.dispatcher.sent_up_to(self.feed))
+            self.cursor = max(self.cursor, self._context.fanout.sent_up_to(self.feed))
         self.feed.unpark(self)
         unsent, self.unsent = self.unsent, b""
         if unsent is None:

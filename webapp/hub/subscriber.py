@@ -1,30 +1,19 @@
-"""A subscriber as all but its own stream see it, and how payloads are delivered to it."""
+"""A subscriber as all but its own stream see it."""
 
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from ..tasks import skip
 from .deadlines import Deadlines
 from .socket_protocol import never_sends
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..auth.authorizer import Grant
     from ..brokers.base import Gap
     from ..core.events import EventId
-    from ..core.sse import Payload
     from .read_queue import Reading
     from .socket_protocol import Buffer, Send, Wakeup
-
-
-class LiveBytes(Protocol):
-    """Counts the payloads that wait for slow clients."""
-
-    def hold_live(self, client: str, data: bytes) -> object:
-        """Count a payload for as long as the result exists; None: there is no room."""
 
 
 class Subscriber:
@@ -36,7 +25,7 @@ class Subscriber:
     :param max_age: seconds after which the stream ends; 0: never.
     """
 
-    # Slots: `deliver` touches thousands of these, and cache misses are most of its cost.
+    # Slots: a fan-out touches thousands of these, and cache misses are most of its cost.
     __slots__ = (
         "chunked",
         "client",
@@ -47,7 +36,6 @@ class Subscriber:
         "grant",
         "held",
         "last_id_sent",
-        "live_bytes",
         "name",
         "opened_at",
         "parked",
@@ -75,7 +63,7 @@ class Subscriber:
         self.reason: str | None = None
         """Why the stream is to end; None while it is not."""
         self.parked = False
-        """Whether it has everything that was dispatched; only then `deliver` writes to it."""
+        """Whether it has everything that was dispatched, and new payloads go to its socket."""
         self.cursor = position
         """It was sent every event up to here that it may see."""
         self.last_id_sent = position
@@ -95,7 +83,6 @@ class Subscriber:
         """The part of the last payload that did not fit into the socket; None: it is not kept."""
         self.held: object = None
         """While it exists, the payload counts of which `unsent` is a part."""
-        self.live_bytes: LiveBytes
         self.wakeup: Wakeup | None = None
         """Continues the stream when it is parked; None before the stream begins."""
 
@@ -103,10 +90,6 @@ class Subscriber:
         """Let the stream continue: what follows its cursor it reads itself."""
         self.parked = False
         self._continue()
-
-    def read_again(self) -> None:
-        """Let the stream read what could not be written to it."""
-        self.wake()
 
     def end(self, reason: str) -> None:
         """End the stream soon.
@@ -118,6 +101,12 @@ class Subscriber:
         self._continue()
         if self.reading:
             self.reading.cancel()
+
+    def cut_off(self) -> None:
+        """End the stream in the middle of what it is being sent."""
+        self.unsent = None
+        self.end("too_slow")
+        self.wake()
 
     def notify_gap(self, gap: Gap) -> None:
         """Let the stream tell its client about a gap in the event log, and go on after it."""
@@ -138,64 +127,3 @@ class Subscriber:
     def _continue(self) -> None:
         if self.wakeup:
             self.wakeup.set()
-
-
-def deliver(
-    subscribers: Iterable[Subscriber],
-    payload: Payload,
-    upto: EventId,
-    last_id: EventId,
-    event_count: int,
-) -> int:
-    """Write a payload to the sockets of those subscribers that are parked. Nothing here waits.
-
-    A subscriber whose socket took all of it stays parked. Otherwise, or where the server hands no
-    socket over, its stream is woken and sends the rest.
-
-    :param upto: the subscribers have then been sent every event up to here that they may see.
-    :param last_id: the last id in the payload.
-    :param event_count: how many events the payload holds.
-    :returns: the number of subscribers that were sent the payload, or will be.
-    """
-    count, raw, chunked = 0, payload.raw, payload.chunked
-    for subscriber in subscribers:
-        if not subscriber.parked:
-            continue
-        data = chunked if subscriber.chunked else raw
-        send = subscriber.send  # `subscriber.send(…)` would search for a method first
-        try:
-            sent = send(subscriber.sock, data)
-        except OSError:  # the buffer is full or the client has disconnected: the stream finds out
-            sent = 0
-        except Exception as error:  # noqa: BLE001 - a fault of one socket ends one stream only
-            skip("send", error)
-            subscriber.end("error")
-            continue
-        if sent < len(data) and not _keep_unsent(subscriber, data, sent, again=event_count > 0):
-            continue
-        subscriber.cursor = upto
-        subscriber.last_id_sent = last_id
-        subscriber.events_sent += event_count
-        count += 1
-    return count
-
-
-def _keep_unsent(subscriber: Subscriber, data: bytes, sent: int, *, again: bool) -> bool:
-    """Keep what did not fit into a socket, for the stream to send, if memory for it is left.
-    Otherwise the stream reads the events again, or is cut off if a part of them was sent.
-
-    :param again: whether the data are events, which can be read again.
-    :returns: whether it is kept.
-    """
-    subscriber.held = held = subscriber.live_bytes.hold_live(subscriber.client, data)
-    if held:
-        # A view: however many subscribers are slow, there is one payload.
-        subscriber.unsent = memoryview(data)[sent:] if sent else data
-        subscriber.wake()
-    elif again and not sent:
-        subscriber.read_again()
-    else:
-        subscriber.unsent = None
-        subscriber.end("too_slow")
-        subscriber.wake()
-    return held is not None

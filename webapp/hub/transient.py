@@ -16,8 +16,8 @@ from ..scheduling import TimeSlice
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .dispatcher import Dispatcher
-    from .feeds import Feed, FeedIndex
+    from .fanout import FanOut
+    from .feeds import Feed
     from .subscriber import Subscriber
 
 _WINDOW_EVENTS, _WINDOW_BYTES = 10_000, 8 << 20
@@ -26,15 +26,11 @@ _PAGE_BYTES = 64 << 10  # of missed events, read at once
 
 
 class TransientEvents:
-    """Delivers transient events to the subscribers that may see them.
+    """Delivers transient events to the subscribers that may see them."""
 
-    :param dispatcher: writes to parked subscribers.
-    """
-
-    def __init__(self, feeds: FeedIndex, dispatcher: Dispatcher) -> None:
+    def __init__(self, fanout: FanOut) -> None:
         self.window = Window(EventId(0, 0), _WINDOW_EVENTS, _WINDOW_BYTES)
-        self._feeds = feeds
-        self._dispatcher = dispatcher
+        self._fanout = fanout
 
     @property
     def head(self) -> EventId:
@@ -44,7 +40,7 @@ class TransientEvents:
     @property
     def wanted(self) -> bool:
         """Whether any subscriber may see transient events."""
-        return bool(self._feeds.presence_feeds)
+        return bool(self._fanout.feeds.presence_feeds)
 
     def deliver(self, events: Iterable[Event]) -> None:
         """Send events to the parked subscribers that may see them; the others look for them before
@@ -67,7 +63,7 @@ class TransientEvents:
         self.window.trim()
         envelope_cache: dict[EventId, bytes] = {}
         first, last = events[0].position, events[-1].position
-        for feed in list(self._feeds.presence_feeds):
+        for feed in list(self._fanout.feeds.presence_feeds):
             if not feed.parked:  # a subscriber that parks later has read them before
                 continue
             seen = list[Event]()
@@ -81,15 +77,15 @@ class TransientEvents:
                 if subscriber.parked and subscriber.transient_position < first:
                     subscriber.transient_position = last
                     if payload.raw:
-                        self._dispatcher.write(feed, subscriber, payload)
+                        self._fanout.write(feed, subscriber, payload)
                 pace.checkpoint()
 
     def reset(self) -> None:
         """Tell the subscribers that may see transient events that some are missing."""
         self.window.clear(self.head.next(0))
-        for feed in list(self._feeds.presence_feeds):
+        for feed in list(self._fanout.feeds.presence_feeds):
             for subscriber in list(feed.parked):
-                self._dispatcher.wake(feed, subscriber)
+                self._fanout.wake(feed, subscriber)
 
     def misses(self, subscriber: Subscriber, feed: Feed) -> bool:
         """Whether there are transient events that a subscriber of the feed has not looked at."""

@@ -94,7 +94,7 @@ class HandOver(RuleBasedStateMachine):
         history = max(window, history)
         self.hub = make_hub(window_events=window, history_events=history, heartbeat=3600)
         self.hub.start()
-        self.renewal = gevent.spawn(self.hub.dispatcher.refresh_cursors)
+        self.renewal = gevent.spawn(self.hub.fanout.refresh_cursors)
         self.log: list[Event] = []
         self.checked = 0
         self.all: list[Reader] = []
@@ -136,7 +136,7 @@ class HandOver(RuleBasedStateMachine):
         if not renew:
             beat(self.hub)
         elif self.renewal.dead:
-            self.renewal = gevent.spawn(self.hub.dispatcher.refresh_cursors)
+            self.renewal = gevent.spawn(self.hub.fanout.refresh_cursors)
         self.turn(turns)
 
     @rule(reader=readers, how=st.sampled_from(["kicked", "killed", "hung up"]), turns=TURNS)
@@ -169,7 +169,7 @@ class HandOver(RuleBasedStateMachine):
     def nothing_is_missing(self) -> None:
         self.checked = len(self.log)
         gevent.idle()  # whoever does not read holds nobody up
-        assert not self.log or self.hub.dispatcher.dispatched_up_to == self.log[-1].position
+        assert not self.log or self.hub.fanout.dispatched_up_to == self.log[-1].position
         come_to_rest(self.all, come_back=True)
         for reader in self.all:
             assert not reader.owed

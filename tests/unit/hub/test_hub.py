@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def test_all_parts_of_a_hub_are_there_before_it_starts() -> None:
     hub = make_hub()
-    assert (len(hub), hub.window.head, hub.dispatcher.window) == (0, EventId(0, 0), hub.window)
+    assert (len(hub), hub.window.head, hub.dispatcher._window) == (0, EventId(0, 0), hub.window)
     hub.flush_metrics()
     hub.drain()
     hub.stop()

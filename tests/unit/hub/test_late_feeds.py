@@ -83,7 +83,7 @@ def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(small: 
     assert dear.await_data(1) in ([""], ["", ""])
     assert cheap.subscription.feed.late_from is None
     assert dear.subscription.feed.late_from == events[0].position
-    small.dispatcher.wake(dear.subscription.feed, dear.subscription)
+    small.fanout.wake(dear.subscription.feed, dear.subscription)
     assert len(dear.await_data(2)) == 2
     dear.leave()
     cheap.leave()
@@ -101,10 +101,10 @@ def test_a_late_feed_that_the_window_has_left_behind_reads_the_log(
     with gevent.Timeout(10):  # the follower does not wait for it
         while small.window.floor < last.position and len(small.window) > 10:
             gevent.sleep(0.001)
-        while small.dispatcher.dispatched_up_to < last.position:
+        while small.fanout.dispatched_up_to < last.position:
             gevent.sleep(0.001)
     assert reader.data() == []
-    task = gevent.spawn(small.dispatcher.late.run)
+    task = gevent.spawn(small.late_feeds.run)
     assert reader.await_data(50) == numbers
     until_on_time(small)
     task.kill()
@@ -123,7 +123,7 @@ def test_after_a_gap_in_the_log_no_feed_is_late(
             gevent.sleep(0.001)
     small.dispatcher._jump_gap(Gap(EventId(1, 0), "unknown"))
     assert reader.subscription.feed.late_from is None
-    assert not small.dispatcher.late._since
+    assert not small.late_feeds._since
     with gevent.Timeout(10):
         while "hub.reset" not in {message.type for message in reader.messages()}:
             gevent.sleep(0.001)

@@ -66,7 +66,7 @@ def test_a_reader_parks_in_the_breath_in_which_it_found_nothing_more(
         events = publish(hub, [reader], draft("a"))
         hub.window.append(events)
         hub.dispatcher._deliver(events)
-        hub.dispatcher.dispatched_up_to = events[-1].position
+        hub.fanout.dispatched_up_to = events[-1].position
 
     monkeypatch.setattr(hub.history, "look", look_before_an_event)
     reader = Reader(hub)
@@ -87,9 +87,9 @@ def test_a_reader_that_parks_within_the_next_batch_is_given_its_rest(hub: Hub) -
     assert reader.read()
     assert not reader.owed
     hub.dispatcher._deliver(batch)
-    hub.dispatcher.dispatched_up_to = reader.position
+    hub.fanout.dispatched_up_to = reader.position
     for _ in range(2):
-        hub.dispatcher.refresh_cursors()
+        hub.fanout.refresh_cursors()
     assert not reader.read()  # it has all and knows the newest place
 
 
@@ -159,7 +159,7 @@ def test_no_mark_is_older_than_what_its_reader_was_told_meanwhile(
         gevent.idle()
 
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
-    hub.dispatcher.refresh_cursors()
+    hub.fanout.refresh_cursors()
     come_to_rest(readers)
     assert not any(reader.owed for reader in readers)
 
@@ -178,7 +178,7 @@ def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
         gevent.idle()
 
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
-    hub.dispatcher.refresh_cursors()
+    hub.fanout.refresh_cursors()
     for reader in readers:
         assert reader.stream.read(ALL)
         assert reader.stream.raw.count(b"hub.reset") == 1
@@ -216,8 +216,8 @@ def test_work_on_many_lets_the_loop_turn_at_each_of_them(
     come_to_rest(readers)
     monkeypatch.setattr("webapp.scheduling._SLICE_S", -1)
     *_, last = publish(hub, readers, *[draft("a")] * 5)
-    assert turns(lambda: hub.dispatcher.dispatched_up_to == last.position) >= 5 * 3 + 12
-    assert turns(gevent.spawn(hub.dispatcher.refresh_cursors).ready) >= 12
+    assert turns(lambda: hub.fanout.dispatched_up_to == last.position) >= 5 * 3 + 12
+    assert turns(gevent.spawn(hub.fanout.refresh_cursors).ready) >= 12
 
 
 @pytest.mark.parametrize(("slice_", "page"), [(-1, ALL), (PLENTY, 1)])

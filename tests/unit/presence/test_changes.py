@@ -99,13 +99,13 @@ def test_many_announcements_are_handed_over_in_parts_while_others_run(
             turns += 1
 
     other = gevent.spawn(run)
-    write = hub.dispatcher.write
+    write = hub.fanout.write
 
     def noted(feed: Any, subscriber: Any, payload: Any) -> None:
         sizes.append(len(payload.raw))
         write(feed, subscriber, payload)
 
-    monkeypatch.setattr(hub.dispatcher, "write", noted)
+    monkeypatch.setattr(hub.fanout, "write", noted)
     made = (
         TransientEvent(number, HubDraft(topics=(topic,), data="x" * 200, private=True))
         for number in range(1000, 6000)  # after what presence told itself

@@ -1,0 +1,233 @@
+"""Writes to the parked subscribers of one process (fan-out). Nothing here waits for a client.
+
+Why no event is lost or sent twice while subscribers park and wake up:
+
+1. A stream parks at the moment at which it found nothing after its cursor (see `stream`). Its
+   cursor is then at the head of the window, so it lies at or after the end of every batch whose
+   delivery has begun by then.
+2. A subscriber is sent only those events of a batch that lie after its cursor.
+3. Between the write to its socket and the move of its cursor nothing yields to the event loop. If
+   the socket took only a part, the stream itself sends the rest of these bytes, or ends.
+4. A subscriber that is not parked reads the batch itself, from its cursor on.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ..core import sse
+from ..core.sse import Payload
+from ..scheduling import TimeSlice
+from ..tasks import skip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..brokers.base import Gap
+    from ..core.events import Event, EventId
+    from ..metrics import Metrics
+    from .feeds import Feed, FeedIndex
+    from .replays import Replays
+    from .subscriber import Subscriber
+
+_HEARTBEAT = Payload(sse.HEARTBEAT)
+
+
+class FanOut:
+    """Writes to parked subscribers. The stream of one whose socket did not take all of it, or that
+    has no socket, is woken and sends the rest.
+
+    :param feeds: those that have subscribers.
+    :param subscribers: all whose streams are open.
+    :param replays: counts the bytes that wait for slow clients.
+    """
+
+    def __init__(
+        self,
+        feeds: FeedIndex,
+        subscribers: Iterable[Subscriber],
+        replays: Replays,
+        metrics: Metrics,
+        position: EventId,
+    ) -> None:
+        self.dispatched_up_to = position
+        """Every event up to here was delivered to the subscribers that were parked."""
+        self.stale_before = position
+        """A subscriber whose newest id lies before this position is sent a newer one."""
+        self.feeds = feeds
+        self._subscribers = subscribers
+        self._replays = replays
+        self._metrics = metrics
+
+    def begin_at(self, position: EventId) -> None:
+        """Begin after a position."""
+        self.dispatched_up_to = self.stale_before = position
+
+    def jump_gap(self, gap: Gap) -> None:
+        """Go on after a gap in the event log, and tell every subscriber."""
+        self.begin_at(gap.position)
+        for feed in self.feeds:
+            feed.forget_unmatched()
+        for subscriber in self._subscribers:
+            subscriber.notify_gap(gap)
+
+    def sent_up_to(self, feed: Feed) -> EventId:
+        """Return the position up to which a feed's parked subscribers were sent all events."""
+        return feed.late_from or self.dispatched_up_to
+
+    # Events
+
+    def send(
+        self,
+        feed: Feed,
+        events: Sequence[Event],
+        upto: EventId,
+        pace: TimeSlice,
+        envelope_cache: dict[EventId, bytes],
+    ) -> None:
+        """Send a feed events that it matches.
+
+        :param upto: the position up to which it matches no others.
+        """
+        try:
+            feed.last_write = monotonic()
+            first, last_id = events[0].position, events[-1].position
+            payload, sent = Payload(feed.render(events, envelope_cache), len(events)), 0
+            for some in pace.chunks(list(feed.parked)):
+                behind = [subscriber for subscriber in some if subscriber.cursor < first]
+                sent += self._deliver(feed, behind, payload, upto, last_id)
+                if len(behind) < len(some):
+                    self._send_rest(feed, events, upto, some)
+            self._metrics.delivered(sent * len(events), sent * len(payload.raw))
+        except Exception as error:  # noqa: BLE001 - the other feeds go on
+            skip("dispatch", error)
+            self.leave_to_streams([feed], upto)
+
+    def _send_rest(
+        self, feed: Feed, events: Sequence[Event], upto: EventId, subscribers: Iterable[Subscriber]
+    ) -> None:
+        """Send those subscribers whose cursor lies between some events the later ones of them."""
+        last_id = events[-1].position
+        for subscriber in subscribers:
+            if subscriber.parked and subscriber.cursor < last_id:
+                rest = [event for event in events if event.position > subscriber.cursor]
+                payload = Payload(feed.render(rest, {}), len(rest))
+                self._deliver(feed, [subscriber], payload, upto, last_id)
+                self._metrics.delivered(len(rest), len(payload.raw))
+
+    def leave_to_streams(self, feeds: Iterable[Feed], upto: EventId) -> None:
+        """Wake the subscribers that were not sent all events up to a position. They read them
+        themselves, and an event that cannot be read ends one stream only.
+        """
+        for feed in feeds:
+            for subscriber in list(feed.parked):
+                if subscriber.cursor < upto:
+                    self.wake(feed, subscriber)
+
+    # Everything else that parked subscribers are sent
+
+    def wake(self, feed: Feed, subscriber: Subscriber) -> None:
+        """Wake a subscriber of a feed if it is parked."""
+        if subscriber.parked:
+            subscriber.cursor = max(subscriber.cursor, self.sent_up_to(feed))
+            subscriber.wake()
+
+    def write(self, feed: Feed, subscriber: Subscriber, payload: Payload) -> None:
+        """Send a subscriber of a feed a payload without ids of the event log, if it is parked."""
+        upto = max(subscriber.cursor, self.sent_up_to(feed))
+        self._deliver(feed, [subscriber], payload, upto, subscriber.last_id_sent)
+
+    def send_heartbeats(self, silence: float) -> None:
+        """Send a heartbeat to the feeds that were sent nothing for so many seconds."""
+        now, pace = monotonic(), TimeSlice()
+        for feed in list(self.feeds):
+            if now - feed.last_write >= silence:
+                feed.last_write = now
+                for some in pace.chunks(list(feed.parked)):
+                    for subscriber in some:
+                        self.write(feed, subscriber, _HEARTBEAT)
+
+    def refresh_cursors(self) -> None:
+        """Send a newer id to those parked subscribers whose newest id is ageing.
+
+        It runs each time a quarter of the window was replaced or a quarter of its age has passed,
+        and a stream that parks with an older id sends a newer one itself. So the newest id that a
+        client knows is never older than half a window.
+        """
+        # This loop yields, so both can change. If `dispatched_up_to` advanced, our mark may be
+        # older than an id that a subscriber has; after a gap our mark is invalid.
+        pace, position, before = TimeSlice(), self.dispatched_up_to, self.stale_before
+        for feed in list(self.feeds):
+            if late := feed.late_from:
+                self._refresh_feed(feed, late, min(before, late), pace)
+            else:
+                self._refresh_feed(feed, position, before, pace)
+        self.stale_before = self.dispatched_up_to
+
+    def refresh_late(self, feed: Feed, since: EventId, position: EventId) -> None:
+        """Send a feed the newer id that others were sent while it was late."""
+        if since < self.stale_before:
+            self._refresh_feed(feed, position, self.stale_before, TimeSlice())
+
+    def _refresh_feed(
+        self, feed: Feed, position: EventId, before: EventId, pace: TimeSlice
+    ) -> None:
+        mark = Payload(sse.encode("{}", type="hub.mark", id=str(position)))
+        for subscriber in list(feed.parked):
+            if subscriber.last_id_sent < min(before, self.stale_before):
+                upto = max(position, subscriber.cursor)
+                self._deliver(feed, [subscriber], mark, upto, position)
+            pace.checkpoint()
+
+    # The sockets
+
+    def _deliver(
+        self,
+        feed: Feed,
+        subscribers: Iterable[Subscriber],
+        payload: Payload,
+        upto: EventId,
+        last_id: EventId,
+    ) -> int:
+        """Write a payload to the sockets of those subscribers of a feed that are parked.
+
+        :param upto: they have then been sent every event up to here that they may see.
+        :param last_id: the newest id that their clients then know.
+        :returns: how many were sent the payload, or will be.
+        """
+        count, raw, chunked = 0, payload.raw, payload.chunked
+        for subscriber in subscribers:
+            if not subscriber.parked:
+                continue
+            data = chunked if subscriber.chunked else raw
+            send = subscriber.send  # `subscriber.send(…)` would search for a method first
+            try:
+                sent = send(subscriber.sock, data)
+            except OSError:  # the buffer is full or the client has disconnected
+                sent = 0
+            except Exception as error:  # noqa: BLE001 - a fault of one socket ends one stream only
+                skip("send", error)
+                subscriber.end("error")
+                continue
+            if sent < len(data) and not self._keep_unsent(subscriber, data, sent):
+                if sent or not payload.event_count:
+                    subscriber.cut_off()
+                else:
+                    self.wake(feed, subscriber)  # it reads the events again
+                continue
+            subscriber.cursor = upto
+            subscriber.last_id_sent = last_id
+            subscriber.events_sent += payload.event_count
+            count += 1
+        return count
+
+    def _keep_unsent(self, subscriber: Subscriber, data: bytes, sent: int) -> bool:
+        """Keep what did not fit, for the stream to send; False: there is no memory for it."""
+        subscriber.held = self._replays.hold_live(subscriber.client, data)
+        if subscriber.held is None:
+            return False
+        # A view: however many subscribers are slow, there is one payload.
+        subscriber.unsent = memoryview(data)[sent:] if sent else data
+        subscriber.wake()
+        return True
