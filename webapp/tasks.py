@@ -1,8 +1,8 @@
 """Tasks that run as long as the worker: no input may end one.
 
-An item (an event, a notice, a row, a socket) with which a task fails is counted and left out, and
-the task goes on with the next. In each minute the first failure of a task with a kind of error is
-logged. The line names the place in the code and holds nothing that a client sent.
+If a task fails with an item (an event, a notice, a row, a socket), it counts and skips the item,
+and goes on. The first failure of a task with a kind of error is logged, once a minute. The line
+names the place in the code and holds nothing that a client sent.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ TASKS = (
 )
 """The names of all tasks."""
 
-_uncounted = Counter[str]()  # items left out since the last look, by task
+_uncounted = Counter[str]()  # items skipped since the last look, by task
 _logged: dict[tuple[str, str], float] = {}  # when a line was written, by task and kind of error
 
 
 def skip(task: str, error: BaseException) -> None:
-    """Count an item that a task leaves out because of an error, and log it once a minute.
+    """Count an item that a task skips because of an error, and log the error once a minute.
 
     :param task: one of `TASKS`, the label of the metric.
     """
@@ -57,12 +57,12 @@ def skip(task: str, error: BaseException) -> None:
     kind, now = type(error).__name__, monotonic()
     if now - _logged.get((task, kind), -_LOG_INTERVAL_S) >= _LOG_INTERVAL_S:
         _logged[task, kind] = now
-        logger.error("%s: what could not be handled is left out: %s%s", task, kind, _where(error))
-        logger.debug("%s: this was the error", task, exc_info=error)
+        logger.error("The task %s skipped an item after an error: %s%s", task, kind, _where(error))
+        logger.debug("This was the error of the task %s", task, exc_info=error)
 
 
 def uncounted() -> list[tuple[str, int]]:
-    """Return which tasks left out items since the last call, and how many."""
+    """Return which tasks skipped items since the last call, and how many."""
     found = list(_uncounted.items())
     _uncounted.clear()
     return found

@@ -72,7 +72,7 @@ def test_without_its_log_it_waits_a_while_and_does_not_start(tmp_path: Path) -> 
     env = {"REDIS_URL": f"redis://:secret-word@127.0.0.1:{port}"}
     env["PYTHONPATH"] = str(ROOT / "tests")
     with running(["-b", "127.0.0.1:0", "-k", "support.short_timeouts.Worker"], env, log) as process:
-        until(lambda: "Waiting for the log" in log.read_text(), "it says what it waits for")
+        until(lambda: "waits for the event log" in log.read_text(), "it says what it waits for")
         assert process.wait(2 * PATIENCE) != 0
     said = log.read_text()
     why = f"127.0.0.1:{port}: Connection refused"

@@ -75,4 +75,4 @@ class Acceptor(StreamServer):
     def _log(self, error: OSError) -> None:
         if time.monotonic() - self._logged_at > _LOG_INTERVAL_S:
             self._logged_at = time.monotonic()
-            logger.error("no connection can be accepted: %s", error.strerror)
+            logger.error("The worker can accept no connections: %s", error.strerror)

@@ -151,7 +151,7 @@ class StreamWorker(CheckedWorker):
         if not isinstance(exc, http_errors.ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        self.log.info("Refused what is not a request to us: %s", type(exc).__name__)
+        self.log.info("A client sent no valid HTTP request: %s", type(exc).__name__)
         self.hub.metrics.refused("not_http")
         try:
             client.send_last(error_response(exc, self.settings.max_header_bytes))
