@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from webapp.server import phase, worker
+from webapp.server import connection, worker
 
 worker._LOG_WAIT_S = 1
-phase._BODY_TIMEOUT_FACTOR = 1
+connection._BODY_TIMEOUTS = 1
 
 
 class Worker(worker.StreamWorker):

@@ -35,6 +35,7 @@ _USER_TIMEOUT_FACTOR = 4  # write time-outs, after which the kernel gives up a s
 _READ_SLICE_S = 0.002  # a client that sends without a pause yields to the loop after it
 _CHECK_INTERVAL_S = 2  # between two checks of a silent pipe's token
 _SEND_BUFFER_BYTES = 128 << 10  # what the kernel may hold for a subscriber that does not read
+_BODY_TIMEOUTS = 10  # body time-outs in which all of a body must arrive
 _CLOSE_TIMEOUT_S = 1.0  # for the client to read its response before the connection is closed
 
 
@@ -70,7 +71,7 @@ class ClientConnection(SocketWriter):
         self,
         sock: Any,
         settings: Settings,
-        keepalive_s: float = float("inf"),
+        keepalive_s: float,
         waiters: dict[ClientConnection, None] | None = None,
         pipes: dict[ClientConnection, None] | None = None,
     ) -> None:
@@ -106,17 +107,6 @@ class ClientConnection(SocketWriter):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
-
-    # gunicorn calls these two for each request, and __getattr__ is slow.
-
-    def gettimeout(self) -> float | None:
-        """Return the socket's time-out."""
-        found: float | None = self._sock.gettimeout()
-        return found
-
-    def settimeout(self, seconds: float | None) -> None:
-        """Set the socket's time-out."""
-        self._sock.settimeout(seconds)
 
     # The phases
 
@@ -281,13 +271,8 @@ class ClientConnection(SocketWriter):
         return data
 
     def _await_bytes(self, size: int) -> bytes:
-        phase, settings = self._phase, self._settings
-        if phase is IDLE:
-            return self._wait(size, self._keepalive_s)
-        ends = min(
-            monotonic() + phase.each_read(settings), self._phase_began + phase.in_all(settings)
-        )
-        if phase is STREAMING_BODY:
+        ends = monotonic() + self._seconds_left()
+        if self._phase is STREAMING_BODY:
             while ends - monotonic() > _CHECK_INTERVAL_S:
                 try:
                     return self._wait(size, _CHECK_INTERVAL_S)
@@ -295,7 +280,19 @@ class ClientConnection(SocketWriter):
                     self._check()
         return self._wait(size, ends - monotonic())
 
+    def _seconds_left(self) -> float:
+        """Return for how many seconds the client may send nothing from now on."""
+        phase, settings = self._phase, self._settings
+        if phase is IDLE:
+            return self._keepalive_s
+        if phase is STREAMING_BODY:
+            return settings.pipe_idle
+        spent = monotonic() - self._phase_began
+        if phase is BODY:
+            return min(settings.body_timeout, settings.body_timeout * _BODY_TIMEOUTS - spent)
+        return settings.header_timeout - spent
+
     def _wait(self, size: int, seconds: float) -> bytes:
-        self._sock.settimeout(None if seconds == float("inf") else max(seconds, 0.001))
+        self._sock.settimeout(max(seconds, 0.001))
         data: bytes = self._sock.recv(size)
         return data
