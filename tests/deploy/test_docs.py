@@ -1,4 +1,4 @@
-"""The documentation is true: links lead somewhere, blocks are checked, tables are the code's."""
+"""The documentation agrees with the code: links, blocks, settings, limits, messages, options."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from support.doc_pages import (
     every_block,
     headings,
     prose,
+    read_by_tests,
     section,
     shell_lines,
-    taken,
 )
 from support.programs import need
 from support.project import ROOT
@@ -62,7 +62,7 @@ def anchors(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_its_links_lead_to_files_and_headings_that_there_are(page: str) -> None:
+def test_its_links_lead_to_existing_files_and_headings(page: str) -> None:
     for target, anchor in links(page):
         assert (ROOT / target).exists(), f"{page}: {target}"
         assert not anchor or anchor in anchors(target), f"{page}: {target}#{anchor}"
@@ -90,17 +90,17 @@ def test_the_readme_is_short() -> None:
 
 # Blocks
 
-CHECKED = {"sh", "json", "yaml"}  # by the tests below, wherever they stand
+CHECKED = {"sh", "json", "yaml"}  # by the tests below, on any page
 
 
-def test_every_block_is_run_or_checked_or_listed_with_the_reason() -> None:
+def test_every_block_is_run_or_checked_or_listed_with_a_reason() -> None:
     for block in every_block():
-        assert block.kind, f"{block.page}: a block without a kind"
-        done = (block.page, block.heading) in taken() or (block.page, block.kind) in NOT_RUN
+        assert block.kind, f"{block.page}: a block has no kind"
+        done = (block.page, block.heading) in read_by_tests() or (block.page, block.kind) in NOT_RUN
         assert done or block.kind in CHECKED, f"{block.page}, {block.heading}: {block.kind}"
 
 
-def test_no_reason_is_left_of_a_block_that_is_gone() -> None:
+def test_every_listed_block_exists() -> None:
     assert NOT_RUN.keys() <= {(block.page, block.kind) for block in every_block()}
 
 
@@ -129,8 +129,8 @@ def test_its_yaml_is_yaml(block: Block) -> None:
     yaml.safe_load(block.code)
 
 
-# What each line of shell begins with, and where it is tried.
-TRIED = {
+# How a line of shell may begin, and which test runs such a line.
+SHELL_LINES = {
     "GUNICORN_CMD_ARGS=": "test_docs_run",
     "TIDINGS_CORS_ORIGINS=": "test_docs_run",
     "TIDINGS_WAVE=": "test_resources, with fewer",
@@ -160,11 +160,11 @@ TRIED = {
 
 
 @pytest.mark.parametrize("line", sorted({line for line in shell_lines() if line.strip()}))
-def test_every_line_of_shell_is_of_a_kind_that_is_tried(line: str) -> None:
-    assert line.lstrip().startswith(tuple(TRIED)), "add it, and say where it is tried"
+def test_every_line_of_shell_has_a_test(line: str) -> None:
+    assert line.lstrip().startswith(tuple(SHELL_LINES)), "add it, and name its test"
 
 
-def test_make_knows_its_targets() -> None:
+def test_its_targets_are_in_the_makefile() -> None:
     wanted = {word for line in shell_lines() for word in re.findall(r"\bmake ([a-z]+)", line)}
     assert {"run", "test"} <= wanted
     for target in wanted:
@@ -182,23 +182,23 @@ ROWS = dict(
 )
 
 
-def test_the_table_has_every_setting_and_no_other() -> None:
+def test_the_table_lists_exactly_the_settings() -> None:
     known = {PREFIX + f.name.upper() for f in fields(Settings) if f.metadata}
     assert set(ROWS) == known | {"PORT", "WEB_CONCURRENCY", "REDIS_URL"}
 
 
 @pytest.mark.parametrize("name", sorted(ROWS.keys() - {"REDIS_URL"}))
-def test_the_table_tells_the_true_default(name: str) -> None:
-    told = re.fullmatch(r"`(.*)`", ROWS[name].strip())
+def test_the_table_has_the_default_of_the_code(name: str) -> None:
+    value = re.fullmatch(r"`(.*)`", ROWS[name].strip())
     default = getattr(Settings(), name.removeprefix(PREFIX).lower())
-    if told is None:
-        assert default in {None, (), False}, "a default that is not told in words"
+    if value is None:
+        assert default in {None, (), False}, "the table describes another default in words"
     else:
-        env = {name: told[1]}
+        env = {name: value[1]}
         assert getattr(Settings.from_env(env), name.removeprefix(PREFIX).lower()) == default
 
 
-def test_it_names_only_settings_that_there_are() -> None:
+def test_it_names_only_existing_settings() -> None:
     others = {"TIDINGS_URL", "TIDINGS_TOKEN", "TIDINGS_FIRE", "TIDINGS_WAVE"}
     for page, text in PAGES.items():
         named = set(re.findall(r"(?<!_)\bTIDINGS_[A-Z_]+\b", text))
@@ -229,13 +229,13 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("what", LIMITS)
-def test_it_tells_the_true_limit(what: str) -> None:
-    [told] = re.findall(rf"^\| {what} \| (.*) \|$", PAGES["docs/reference/limits.md"], re.MULTILINE)
-    assert re.search(r"\d[\d,]*(?<!,)", told)[0] == f"{LIMITS[what]:,}"  # type: ignore[index]
+def test_it_has_the_limit_of_the_code(what: str) -> None:
+    [cell] = re.findall(rf"^\| {what} \| (.*) \|$", PAGES["docs/reference/limits.md"], re.MULTILINE)
+    assert re.search(r"\d[\d,]*(?<!,)", cell)[0] == f"{LIMITS[what]:,}"  # type: ignore[index]
 
 
 def texts() -> str:
-    """Return all that the product may say: the strings of its code."""
+    """Return the strings of the code, which contain all messages of the product."""
     found = [(ROOT / "Makefile").read_text()]
     for path in chain(ROOT.glob("webapp/**/*.py"), [ROOT / "gunicorn.conf.py"]):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -254,9 +254,9 @@ def explained() -> set[str]:
     return {text for cell in cells for text in re.findall(r"`([^`]+)`", cell)}
 
 
-def test_the_messages_that_it_explains_are_those_of_the_code() -> None:
-    theirs = {"Connection in use", "command not found"}
-    quoted, said = explained() - theirs, texts()
+def test_every_message_that_it_explains_is_in_the_code() -> None:
+    others = {"Connection in use", "command not found"}  # of gunicorn and the shell
+    quoted, said = explained() - others, texts()
     assert len(quoted) > 50
     missing = {it for it in quoted for part in it.split("…") if part.strip() not in said}
     assert missing == set()
@@ -294,11 +294,11 @@ def test_each_message_has_a_cause_and_a_remedy() -> None:
 
 def test_it_lists_every_option_of_the_command_line() -> None:
     for name, command in main.commands.items():
-        told = section("reference/cli.md", f"tidings {name}")
+        text = section("reference/cli.md", f"tidings {name}")
         for parameter in command.params:
             for option in set(parameter.opts) - {"--url", "--token"}:
-                assert not option.startswith("-") or f"`{option}`" in told, f"{name} {option}"
-        listed = set(re.findall(r"^\| (`-.*?) \|", told, re.MULTILINE))
+                assert not option.startswith("-") or f"`{option}`" in text, f"{name} {option}"
+        listed = set(re.findall(r"^\| (`-.*?) \|", text, re.MULTILINE))
         known = {option for parameter in command.params for option in parameter.opts}
         assert {it for row in listed for it in re.findall(r"`(.*?)`", row)} <= known
 
@@ -310,7 +310,7 @@ def test_the_architecture_names_every_package() -> None:
     assert {path.parent.name for path in ROOT.glob("webapp/*/__init__.py")} <= set(named)
 
 
-def test_its_pictures_are_there() -> None:
+def test_its_pictures_exist() -> None:
     for page, text in PAGES.items():
         for path in re.findall(r"!\[.*?\]\((.*?)\)", text):
             assert ((ROOT / page).parent / path).is_file()

@@ -87,9 +87,9 @@ def test_its_curls_work_as_written(server: Server, command: str) -> None:
     if "-d" in command.split() or "--data-binary" in command:
         assert re.fullmatch(r"(\d+-\d+\n?)+", curl_output(here))
     else:
-        told = curl_until(here, '"topics": ')
-        assert "event: hub.open" in told
-        assert ("/users/{id}" in told) == ("/users/{id}" in command)
+        answer = curl_until(here, '"topics": ')
+        assert "event: hub.open" in answer
+        assert ("/users/{id}" in answer) == ("/users/{id}" in command)
 
 
 @pytest.fixture(name="keyed", scope="module")
@@ -104,13 +104,13 @@ def test_its_curls_with_a_token_work_as_written(keyed: Server, command: str) -> 
     if "-gN" in command:
         assert "event: hub.open" in curl_until(here, '"active": true', TOKEN=token)  # of itself
         return
-    told, _, status = curl_output(f"{here} -w ' %{{http_code}}'", TOKEN=token).rpartition(" ")
+    answer, _, status = curl_output(f"{here} -w ' %{{http_code}}'", TOKEN=token).rpartition(" ")
     if command.endswith("localhost:8000/events"):
-        assert (bool(re.fullmatch(r"\d+-\d+\n?", told)), status) == (True, "200")
+        assert (bool(re.fullmatch(r"\d+-\d+\n?", answer)), status) == (True, "200")
     elif "-X DELETE" in command or "-d" in command.split():
-        assert (told, status) == ("", "204")
+        assert (answer, status) == ("", "204")
     else:
-        assert (json.loads(told)["type"], status) == ("Subscriptions", "200")
+        assert (json.loads(answer)["type"], status) == ("Subscriptions", "200")
 
 
 def test_its_pipe_publishes_as_it_is_written(server: Server) -> None:

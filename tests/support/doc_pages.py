@@ -22,18 +22,18 @@ NOT_RUN = {
         "sh",
     ): "needs systemd; test_deploy runs the unit",
     ("docs/internals/architecture.md", "text"): "diagrams",
-    ("docs/internals/benchmark.md", "sh"): "takes an hour; test_bench tests its parts",
+    ("docs/internals/benchmark.md", "sh"): "it takes an hour; test_bench tests its parts",
     ("docs/internals/testing.md", "sh"): "runs the tests that run this one",
-    ("docs/operate/logs.md", "text"): "two lines of a log, as test_hub expects them",
+    ("docs/operate/logs.md", "text"): "two lines of a log; test_hub expects them",
 }
-"""Kinds of blocks that no test can run, by page, each with the reason."""
+"""The kinds of blocks that no test can run, by page, with the reasons."""
 
 
 class Block(NamedTuple):
     """A block of code."""
 
     page: str
-    heading: str  # the nearest above it
+    heading: str  # the nearest heading above the block
     kind: str
     code: str
 
@@ -55,7 +55,9 @@ def every_block() -> list[Block]:
 
 
 def shell_lines() -> list[str]:
-    """Return the lines of all blocks of shell; one that goes on in the next is joined with it."""
+    """Return the lines of all blocks of shell. A line that ends with a backslash is joined with the
+    next one.
+    """
     found = [re.sub(r"\\\n *", "", it.code) for it in every_block() if it.kind == "sh"]
     return [line for code in found for line in code.splitlines()]
 
@@ -94,8 +96,8 @@ def _blocks(page: str) -> list[Block]:
 
 
 @cache
-def taken() -> set[tuple[str, str]]:
-    """Return the pages and headings whose blocks some test takes by `blocks`."""
+def read_by_tests() -> set[tuple[str, str]]:
+    """Return the pages and headings whose blocks a test reads with `blocks`."""
     found = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
