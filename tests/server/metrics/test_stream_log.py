@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.metrics import post, token_id
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from support.server import Server
@@ -38,6 +38,11 @@ def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(hub: Server, top
         ended,
     )
     assert headers["Authorization"].split(".")[1] not in hub.log
+    begins = re.findall(rf"\[(\S+ \S+) \S+\] \[(\d+)\] \[INFO\] stream .* topics={topic}", hub.log)
+    workers = re.findall(r"Booting worker with pid: (\d+)", hub.log)
+    assert {process for _, process in begins} <= set(workers)
+    for at, _ in begins:
+        assert abs(time.time() - time.mktime(time.strptime(at, "%Y-%m-%d %H:%M:%S"))) < PATIENCE
 
 
 def test_names_from_clients_are_bounded_and_forge_no_line(
