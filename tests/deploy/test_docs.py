@@ -32,7 +32,7 @@ from webapp.cli import main
 from webapp.config.settings import PREFIX, Settings
 from webapp.core import events
 from webapp.presence import changes
-from webapp.views import bodies, drafts, forms, json_values, multipart, subscribe_query
+from webapp.views import drafts, forms, json_values, multipart, quotas, subscribe_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,7 +214,7 @@ LIMITS = {
     "characters of a number in JSON": json_values._MAX_NUMBER_CHARS,
     "headers of a part of a multipart form": multipart._MAX_HEADER_BYTES >> 10,
     "fields of a form or query": forms._MAX_FIELDS,
-    "unfinished bodies and pipe lines of one worker, together": bodies.MAX_UNFINISHED,
+    "unfinished bodies and pipe lines of one worker, together": quotas.MAX_UNFINISHED,
     "topics of a stream": subscribe_query.MAX_SELECTORS,
     "subscribers that a worker lists in presence": changes.MAX_BYTES >> 20,
     "revoked tokens": presence_base.MAX_REVOKED,

@@ -2,90 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    BadRequest,
-    ContentTooLarge,
-    ServiceUnavailable,
-    TooManyRequests,
-    UnsupportedMediaType,
-)
+from ..errors import BadRequest, ContentTooLarge, UnsupportedMediaType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from flask import Request
 
-MAX_UNFINISHED = 32  # times the largest body: what a worker holds of bodies that still arrive
-MAX_SHARE = 4  # one publisher may have this part of it: a quarter
-CHUNK_BYTES = 64 << 10
-_SMALL_BYTES = 8 << 10  # a body of at most this size does not count as one that still arrives
+    from .quotas import PublisherQuota
 
-
-class BodyBudget:
-    """Limits the memory for large bodies, and lines of pipes, that have not arrived completely.
-
-    :param limit: bytes of all together; one publisher has at most a quarter of them.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = max(limit, MAX_UNFINISHED * CHUNK_BYTES)
-        self._reserved: Counter[str] = Counter()  # bytes by publisher
-        self._total = 0
-
-    @contextmanager
-    def reservation(self, publisher: str) -> Iterator[Reservation]:
-        """Count what one request holds, until the end of the block."""
-        reservation = Reservation(self, publisher)
-        try:
-            yield reservation
-        finally:
-            reservation.resize(0)
-
-    def change(self, publisher: str, size: int) -> None:
-        """Count more bytes of a publisher, or fewer if `size` is negative.
-
-        :raises TooManyRequests: the publisher has used its share.
-        :raises ServiceUnavailable: the others leave no room.
-        """
-        if size > 0:
-            self._check(publisher, size)
-        self._total += size
-        self._reserved[publisher] += size
-        if not self._reserved[publisher]:
-            del self._reserved[publisher]
-
-    def _check(self, publisher: str, size: int) -> None:
-        remedy = "Send it again in a moment."
-        if self._reserved[publisher] + size > self._limit // MAX_SHARE:
-            detail = "You are sending too many large bodies at once."
-            raise TooManyRequests(detail, remedy, wait=1, reason="publisher_bodies")
-        if self._total + size > self._limit:
-            detail = "Too many large bodies are arriving at once."
-            raise ServiceUnavailable(detail, remedy, reason="bodies")
-
-
-class Reservation:
-    """The bytes that one request holds of a `BodyBudget`."""
-
-    def __init__(self, budget: BodyBudget, publisher: str) -> None:
-        self._budget = budget
-        self._publisher = publisher
-        self._size = 0
-
-    def resize(self, size: int) -> None:
-        """Hold so many bytes from now on; up to 8 KB are not counted.
-
-        :raises TooManyRequests: the publisher has used its share.
-        :raises ServiceUnavailable: the others leave no room.
-        """
-        size = size if size > _SMALL_BYTES else 0
-        if size != self._size:
-            self._budget.change(self._publisher, size - self._size)
-            self._size = size
+SMALL_BYTES = 8 << 10
+"""A body of at most this size does not count as one that still arrives."""
+_CHUNK_BYTES = 64 << 10
 
 
 def check_charset(parameters: Mapping[str, str]) -> None:
@@ -110,13 +40,13 @@ def check_encoding(request: Request) -> None:
         raise UnsupportedMediaType(detail, "Send it uncompressed, without Content-Encoding.")
 
 
-def read(request: Request, limit: int, budget: BodyBudget, publisher: str) -> bytes:
+def read(request: Request, limit: int, quota: PublisherQuota, publisher: str) -> bytes:
     """Read the whole body.
 
-    :param publisher: who sends it, as far as the budget is concerned.
+    :param quota: of the memory for bodies that have not arrived completely.
     :raises ContentTooLarge: it is over `limit` bytes.
-    :raises TooManyRequests: the publisher's share of the budget has no room for it now.
-    :raises ServiceUnavailable: the budget has no room for it now.
+    :raises TooManyRequests: the publisher has too many unfinished bodies.
+    :raises ServiceUnavailable: all publishers together have.
     """
     source = request.environ["wsgi.input"]
     if not hasattr(source, "iter_chunks"):
@@ -125,10 +55,10 @@ def read(request: Request, limit: int, budget: BodyBudget, publisher: str) -> by
     if length and length > limit:
         raise _too_large(limit)
     most = limit + 1 if length is None else length  # asking for more would cost a second read
-    body: bytes = source.read(min(most, _SMALL_BYTES + 1))
-    if len(body) > _SMALL_BYTES:
-        with budget.reservation(publisher) as reservation:
-            body = _read_long(source, body, limit, reservation)
+    body: bytes = source.read(min(most, SMALL_BYTES + 1))
+    if len(body) > SMALL_BYTES:
+        with quota.share(publisher) as hold:
+            body = _read_long(source, body, limit, hold)
     if len(body) > limit:
         raise _too_large(limit)
     return body
@@ -146,14 +76,14 @@ def text(body: bytes) -> str:
         raise BadRequest(detail, "Send UTF-8; encode other data, for example as base64.") from None
 
 
-def _read_long(source: Any, begin: bytes, limit: int, reservation: Reservation) -> bytes:
+def _read_long(source: Any, begin: bytes, limit: int, hold: Callable[[int], None]) -> bytes:
     """Read the rest of a body, at most a little more than its limit."""
     # One growing block of memory, which goes back to the system: small pieces would not, because
     # events that are kept lie between them.
     body = bytearray(begin)
     while len(body) <= limit:
-        reservation.resize(len(body) + CHUNK_BYTES)  # also what arrives slowly is held
-        if not (chunk := source.read(CHUNK_BYTES)):
+        hold(len(body) + _CHUNK_BYTES)  # also what arrives slowly is held
+        if not (chunk := source.read(_CHUNK_BYTES)):
             break
         body += chunk
     return bytes(body)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import contextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
+from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError
 from ..scheduling import RequestSlice, cooperative, request_turns
-from . import drafts
+from . import bodies, drafts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,46 +15,8 @@ if TYPE_CHECKING:
     from flask import Request
 
     from ..core.events import Draft, Event
-    from .bodies import Reservation
 
 _CHUNK_BYTES = 64 << 10  # of a body, split at once: each byte may be a line
-
-
-class PipeQuota:
-    """Limits how many pipes are open, in all and of each publisher.
-
-    :param limit: pipes in all; 0: any number.
-    :param limit_per_publisher: pipes of one publisher; 0: any number.
-    """
-
-    def __init__(self, limit: int, limit_per_publisher: int) -> None:
-        self._limit = limit
-        self._limit_per_publisher = limit_per_publisher
-        self._open: Counter[str] = Counter()
-
-    @contextmanager
-    def slot(self, publisher: str) -> Iterator[None]:
-        """Count a pipe while it is open.
-
-        :raises TooManyRequests: the publisher has reached its limit.
-        :raises ServiceUnavailable: the limit of all pipes is reached.
-        """
-        limit = self._limit_per_publisher
-        if limit and self._open[publisher] >= limit:
-            detail = f"You have {limit} pipes open: TIDINGS_MAX_PIPES_PER_PUBLISHER."
-            remedy = "End one, send more events through each, or raise the setting."
-            raise TooManyRequests(detail, remedy, wait=1, reason="publisher_pipes")
-        if self._limit and self._open.total() >= self._limit:
-            detail = f"The hub has {self._limit} pipes open: TIDINGS_MAX_PIPES."
-            remedy = "Try again later, or raise the setting."
-            raise ServiceUnavailable(detail, remedy, reason="pipes")
-        self._open[publisher] += 1
-        try:
-            yield
-        finally:
-            self._open[publisher] -= 1
-            if not self._open[publisher]:
-                del self._open[publisher]
 
 
 class NdjsonPublisher:
@@ -123,13 +83,13 @@ class NdjsonPublisher:
 
 
 def lines(
-    request: Request, max_line: int, check: Callable[[], object], reservation: Reservation
+    request: Request, max_line: int, check: Callable[[], object], hold: Callable[[int], None]
 ) -> Iterator[list[bytes]]:
     """Yield the complete lines of a body as they arrive, in batches, until the body ends.
 
     :param max_line: bytes of one line.
     :param check: called from time to time while nothing arrives; its errors end the body.
-    :param reservation: of the memory for a line whose end has not arrived.
+    :param hold: called with the bytes of a large line whose end has not arrived; 0: there is none.
     :raises ContentTooLarge: a line is longer than `max_line`.
     :raises TooManyRequests: the publisher's unfinished lines hold too much memory.
     :raises ServiceUnavailable: all unfinished lines and bodies hold too much memory.
@@ -148,7 +108,7 @@ def lines(
         if len(short) < len(found) or len(rest) > max_line:
             detail = f"A line is over TIDINGS_MAX_BODY_BYTES, {max_line} bytes."
             raise ContentTooLarge(detail, "Send smaller events, one a line.", reason="body_bytes")
-        reservation.resize(len(rest))
+        hold(len(rest) if len(rest) > bodies.SMALL_BYTES else 0)
         request_turns.pause()  # reading from a pipe that is always full never waits
     if not getattr(request.environ["wsgi.input"], "cut_by_server", False):
         yield [bytes(rest)]

@@ -45,8 +45,8 @@ def publish(default_topic: str | None) -> ResponseReturnValue:
         return _publish_lines(publisher, request, services, default_topic)
     publisher.check_rate()
     bodies.check_encoding(request)
-    most, budget = services.settings.max_body_bytes, services.unfinished_bodies
-    body = bodies.read(request, most, budget, publisher.name)
+    limit, quota = services.settings.max_body_bytes, services.unfinished_bodies
+    body = bodies.read(request, limit, quota, publisher.name)
     found = drafts.parse(request, body, query, default_topic)
     ids = [event.id for event in publisher.append(found)]
     if not _wants_json(request):
@@ -64,10 +64,10 @@ def _publish_lines(
     max_line = services.settings.max_body_bytes
     try:
         with (
-            services.pipes.slot(publisher.name),
-            services.unfinished_bodies.reservation(publisher.name) as reservation,
+            services.pipes.share(publisher.name, 1),
+            services.unfinished_bodies.share(publisher.name) as hold,
         ):
-            for lines in ndjson.lines(request, max_line, publisher.check_idle, reservation):
+            for lines in ndjson.lines(request, max_line, publisher.check_idle, hold):
                 pipe.publish_lines(lines)
     except TidingsError as error:
         error.extra.setdefault("line", pipe.line + 1)

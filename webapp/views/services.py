@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, cast
 from flask.globals import request_ctx
 
 from ..errors import NotFound
-from .bodies import MAX_UNFINISHED, BodyBudget
-from .ndjson import PipeQuota
+from .quotas import PipeQuota, UnfinishedQuota
 from .rate_limit import Rate
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Services:
         self.presence = presence
         self.publish_rate = Rate(settings.publish_rate)
         self.pipes = PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher)
-        self.unfinished_bodies = BodyBudget(MAX_UNFINISHED * settings.max_body_bytes)
+        self.unfinished_bodies = UnfinishedQuota(settings.max_body_bytes)
 
     def require_presence(self) -> Presence:
         """Return the list of connected subscribers.
