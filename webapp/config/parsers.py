@@ -21,6 +21,8 @@ _SECONDS_OF_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES_OF_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _HEADER_BYTES = (1 << 10, 256 << 10)  # the smallest and the largest limit
 _MAX_PORT = 65535
+_ON, _OFF = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+_LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
 def duration(text: str) -> float:
@@ -28,69 +30,59 @@ def duration(text: str) -> float:
 
     :raises ValueError: the text is not a duration.
     """
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", text)
-    if not match:
-        message = "a duration: seconds, or like 15s, 5m, 2h, 7d"
-        raise ValueError(message)
+    expected = "a duration: seconds, or like 15s, 5m, 2h, 7d"
+    match = _match(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", text, expected)
     return float(match[1]) * _SECONDS_OF_UNIT[match[2]]
 
 
 def positive_duration(text: str) -> float:
     """Return seconds, more than 0."""
-    seconds = duration(text)
-    if not seconds:
-        message = "a duration above 0"
-        raise ValueError(message)
+    _require((seconds := duration(text)) > 0, "a duration above 0")
     return seconds
 
 
 def byte_size(text: str) -> int:
     """Return bytes from `65536`, `64K`, `1M` or `1G`, more than 0."""
-    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)", text.upper())
-    if not match or not int(match[1]):
-        message = "a size above 0: bytes, or like 64K, 1M, 1G"
-        raise ValueError(message)
-    return int(match[1]) * _BYTES_OF_UNIT[match[2]]
+    expected = "a size above 0: bytes, or like 64K, 1M, 1G"
+    match = _match(r"([0-9]{1,12})([KMG]?)", text.upper(), expected)
+    _require(size := int(match[1]) * _BYTES_OF_UNIT[match[2]], expected)
+    return size
 
 
 def header_size(text: str) -> int:
     """Return the limit of a header's bytes: headers of a megabyte would take a whole core."""
-    if not _HEADER_BYTES[0] <= (limit := byte_size(text)) <= _HEADER_BYTES[1]:
-        message = "a size from 1K to 256K"
-        raise ValueError(message)
+    smallest, largest = _HEADER_BYTES
+    _require(smallest <= (limit := byte_size(text)) <= largest, "a size from 1K to 256K")
     return limit
 
 
 def non_negative_int(text: str) -> int:
     """Return a whole number, 0 or more."""
-    if not re.fullmatch(r"[0-9]{1,12}", text):
-        message = "a whole number, 0 or more"
-        raise ValueError(message)
-    return int(text)
+    return int(_match(r"[0-9]{1,12}", text, "a whole number, 0 or more")[0])
 
 
 def positive_int(text: str) -> int:
     """Return a whole number, 1 or more."""
-    if not (number := non_negative_int(text)):
-        message = "a whole number above 0"
-        raise ValueError(message)
+    _require(number := non_negative_int(text), "a whole number above 0")
+    return number
+
+
+def port(text: str) -> int:
+    """Return a TCP port."""
+    _require(0 < (number := non_negative_int(text)) <= _MAX_PORT, f"a port from 1 to {_MAX_PORT}")
     return number
 
 
 def rate(text: str) -> float:
     """Return events a second; 0: no limit."""
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text):
-        message = "a number of events a second, or 0 for no limit"
-        raise ValueError(message)
-    return float(text)
+    expected = "a number of events a second, or 0 for no limit"
+    return float(_match(r"[0-9]{1,9}(\.[0-9]{1,3})?", text, expected)[0])
 
 
 def boolean(text: str) -> bool:
     """Return whether a setting is on: `1`, `true`, `yes`, `on`, or their opposites, in any case."""
-    if text.lower() not in {"0", "1", "false", "true", "no", "yes", "off", "on"}:
-        message = "1 or 0"
-        raise ValueError(message)
-    return text.lower() in {"1", "true", "yes", "on"}
+    _require(text.lower() in _ON | _OFF, "1 or 0")
+    return text.lower() in _ON
 
 
 # An origin is compared as text, so it must be as browsers write it: ASCII, and not a pattern.
@@ -103,23 +95,21 @@ _ORIGIN = re.compile(
 def origins(text: str) -> tuple[str, ...]:
     """Return origins as a browser writes them; `null` and `*` are allowed."""
     found = _normalized_origins(text)
-    if not all(origin in {"*", "null"} or _ORIGIN.fullmatch(origin) for origin in found):
-        message = (
-            "origins such as https://example.com, separated by commas, each in full (a * in a name"
-            " is not a pattern); or null, or *"
-        )
-        raise ValueError(message)
+    _require(
+        all(origin in {"*", "null"} or _ORIGIN.fullmatch(origin) for origin in found),
+        "origins such as https://example.com, separated by commas, each in full (a * in a name is"
+        " not a pattern); or null, or *",
+    )
     return found
 
 
 def named_origins(text: str) -> tuple[str, ...]:
     """Return origins as a browser writes them; `null` and `*` would allow any page."""
     found = _normalized_origins(text)
-    if not all(map(_ORIGIN.fullmatch, found)):
-        message = (
-            "origins such as https://example.com, each in full; *, null and patterns are refused"
-        )
-        raise ValueError(message)
+    _require(
+        all(map(_ORIGIN.fullmatch, found)),
+        "origins such as https://example.com, each in full; *, null and patterns are refused",
+    )
     return found
 
 
@@ -133,17 +123,19 @@ def keys(text: str) -> tuple[str, ...]:
     """Return shared secrets, or public keys as PEM. There may be several, so that one can be
     rotated.
     """
-    # Some platforms store a line feed as the two characters \n.
     if text.startswith("-----BEGIN "):
+        # Some platforms store a line feed as the two characters \n.
         blocks = _PEM.findall(text.replace("\\n", "\n"))
-        if blocks and not any("PRIVATE" in block for block in blocks):
-            return tuple(blocks)
-        message = "public keys as PEM, -----BEGIN PUBLIC KEY----- to -----END PUBLIC KEY-----"
-        raise ValueError(message)
+        _require(
+            blocks and not any("PRIVATE" in block for block in blocks),
+            "public keys as PEM, -----BEGIN PUBLIC KEY----- to -----END PUBLIC KEY-----",
+        )
+        return tuple(blocks)
     found = tuple(part.strip() for part in text.split(","))
-    if any(len(part.encode()) < _KEY_BYTES or _is_guessable(part) for part in found):
-        message = f"a secret of {_KEY_BYTES} bytes or more that nobody can guess; {KEY_HINT}"
-        raise ValueError(message)
+    _require(
+        all(len(part.encode()) >= _KEY_BYTES and not _is_guessable(part) for part in found),
+        f"a secret of {_KEY_BYTES} bytes or more that nobody can guess; {KEY_HINT}",
+    )
     return found
 
 
@@ -154,19 +146,15 @@ def _is_guessable(key: str) -> bool:
 def url(text: str) -> str:
     """Return an https URL, or an http URL of this machine's loopback."""
     parts = urlsplit(text)
-    loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
-    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
-        message = "an https:// URL"
-        raise ValueError(message)
+    schemes = {"https", "http"} if parts.hostname in _LOOPBACK_HOSTS else {"https"}
+    _require(parts.hostname and parts.scheme in schemes, "an https:// URL")
     return text
 
 
 def algorithms(text: str) -> tuple[str, ...]:
     """Return names of signature algorithms."""
     found = tuple(part.strip() for part in text.split(","))
-    if not set(found) <= ALGORITHMS:
-        message = f"some of {', '.join(sorted(ALGORITHMS))}"
-        raise ValueError(message)
+    _require(set(found) <= ALGORITHMS, f"some of {', '.join(sorted(ALGORITHMS))}")
     return found
 
 
@@ -183,19 +171,21 @@ _BROKER_URL = re.compile(
 
 def broker_url(text: str) -> str:
     """Return the URL of the event log."""
-    if _BROKER_URL.fullmatch(text):
-        return text
-    message = (
+    _require(
+        _BROKER_URL.fullmatch(text),
         "sqlite:///path for a file (a relative path begins at the folder of wsgi.py),"
         " redis://host or rediss://host for Redis or Valkey (in a password, write / as %2F, ? as"
-        " %3F, # as %23), or memory://"
+        " %3F, # as %23), or memory://",
     )
-    raise ValueError(message)
+    return text
 
 
-def port(text: str) -> int:
-    """Return a TCP port."""
-    if not 0 < (number := non_negative_int(text)) <= _MAX_PORT:
-        message = f"a port from 1 to {_MAX_PORT}"
-        raise ValueError(message)
-    return number
+def _match(pattern: str, text: str, expected: str) -> re.Match[str]:
+    if match := re.fullmatch(pattern, text):
+        return match
+    raise ValueError(expected)
+
+
+def _require(condition: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(expected)
