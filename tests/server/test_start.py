@@ -146,6 +146,10 @@ def test_a_refusal_repeats_a_value_but_never_a_secret() -> None:
         with pytest.raises(Misconfigured, match=f"TIDINGS_{name} is not valid") as refused:
             Settings.from_env({f"TIDINGS_{name}": "hidden"})
         assert "hidden" not in str(refused.value)
+    for url in ("https://me:hidden\u2100@host/", "https://[hidden"):
+        with pytest.raises(Misconfigured, match="an https:// URL") as refused:
+            Settings.from_env({"TIDINGS_JWKS_URL": url})
+        assert "hidden" not in str(refused.value)
 
 
 NO_ORIGINS = ["example.com", "https://a.example/path", "https://a/, b", "https://me@a.example"]

@@ -145,7 +145,10 @@ def _is_guessable(key: str) -> bool:
 
 def url(text: str) -> str:
     """Return an https URL, or an http URL of this machine's loopback."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # its message may repeat a password
+        parts = urlsplit("")
     schemes = {"https", "http"} if parts.hostname in _LOOPBACK_HOSTS else {"https"}
     _require(parts.hostname and parts.scheme in schemes, "an https:// URL")
     return text
