@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -14,10 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PREFIX = "TIDINGS_"
-_CLI_VARIABLES = {
-    PREFIX + "URL",
-    PREFIX + "TOKEN",
-}  # of the command `tidings`; the hub ignores them
+_CLI_VARIABLES = {"TIDINGS_URL", "TIDINGS_TOKEN"}  # of the command `tidings`
 _REDIS_URL_REF = "$REDIS_URL"
 # Where the event log is in memory, it is smaller by default: small Redis plans have 25 MB.
 _BROKER_DEFAULTS: dict[str, dict[str, int]] = {
@@ -181,7 +179,7 @@ class Settings:
         """The keys of subscribers' tokens."""
         return self.subscriber_jwt_key or self.jwt_key
 
-    @property
+    @cached_property  # asked for at each request
     def auth_enabled(self) -> bool:
         """Whether there is any key, so that tokens are needed."""
         return bool(self.publisher_keys or self.subscriber_keys or self.jwks_url)
