@@ -23,7 +23,7 @@ class BufferedCounter:
         self._counter = counter
         self._unflushed: dict[str, float] = {}
 
-    def add(self, amount: float, label: str = "") -> None:
+    def add(self, amount: float = 1, label: str = "") -> None:
         """Count something, under a label value if the counter has a label."""
         self._unflushed[label] = self._unflushed.get(label, 0) + amount
 

@@ -1,6 +1,6 @@
 """The metrics of all worker processes, for Prometheus.
 
-A method such as `published` adds to a number in memory. `flush` writes these numbers to a
+A counter such as `published` is a number in memory. `flush` writes these numbers to a
 memory-mapped file of the process (prometheus-client's multiprocess mode), where the others read
 them; the hub calls it about once a second and before each scrape. Without gunicorn there is one
 process and no file.
@@ -59,34 +59,39 @@ def set_worker_id(number: int) -> None:
 
 
 class Metrics:
-    """The metrics of this process, and the sums over all processes."""
+    """The metrics of this process, and the sums over all processes.
+
+    The public counters and histograms may be added to at any time.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._buffers: list[BufferedCounter | BufferedHistogram] = []
-        self._opened = self._counter("streams_opened", "Streams that were opened.")
-        self._ended = self._counter("streams_ended", "Streams that ended, by reason.", _END_REASONS)
-        self._refused = self._counter(
+        self.opened = self._counter("streams_opened", "Streams that were opened.")
+        self.ended = self._counter("streams_ended", "Streams that ended, by reason.", _END_REASONS)
+        self.refused = self._counter(
             "refused", "Requests and connections that were refused, by reason.", _SERVER_FAULTS
+        )
+        self.published = self._counter(
+            "published_events", "Events that were appended to the event log."
+        )
+        self.delivered = self._counter("delivered_events", "Events sent to subscribers.")
+        self.delivered_bytes = self._counter(
+            "delivered_bytes", "Bytes of the events sent to subscribers."
+        )
+        self.publish_seconds = self._histogram(
+            "publish_seconds", "How long the event log took to accept a request's events."
+        )
+        self.fanout_seconds = self._histogram(
+            "fanout_seconds", "From an event's arrival until all parked subscribers have it."
+        )
+        self.replay_events = self._histogram(
+            "replay_events", "Events sent to a subscriber until it had caught up.", _EVENTS_BUCKETS
         )
         self._skipped = self._counter(
             "skipped_items", "Items that a task skipped after an error.", TASKS, "task"
         )
-        self._published = self._counter(
-            "published_events", "Events that were appended to the event log."
-        )
-        self._delivered = self._counter("delivered_events", "Events sent to subscribers.")
-        self._bytes = self._counter("delivered_bytes", "Bytes of the events sent to subscribers.")
         self._cpu = self._counter("process_cpu_seconds", "Processor time of all workers.")
-        self._publishing = self._histogram(
-            "publish_seconds", "How long the event log took to accept a request's events."
-        )
-        self._fanout = self._histogram(
-            "fanout_seconds", "From an event's arrival until all parked subscribers have it."
-        )
-        self._replays = self._histogram(
-            "replay_events", "Events sent to a subscriber until it had caught up.", _EVENTS_BUCKETS
-        )
         self._subscribers = self._gauge("readers", "Open streams, by worker.")
         self._pid = self._gauge("worker_pid", "Process id, by worker, as in log lines.")
         self._memory = self._gauge("process_resident_bytes", "Resident memory, by worker.")
@@ -115,39 +120,6 @@ class Metrics:
 
     def _gauge(self, name: str, help: str, mode: Any = "liveall") -> Gauge:
         return Gauge(f"tidings_{name}", help, registry=self._registry, multiprocess_mode=mode)
-
-    def opened(self) -> None:
-        """A stream was opened."""
-        self._opened.add(1)
-
-    def ended(self, reason: str) -> None:
-        """A stream ended."""
-        self._ended.add(1, reason)
-
-    def refused(self, reason: str) -> None:
-        """A request or a connection was refused."""
-        self._refused.add(1, reason)
-
-    def published(self, count: int, seconds: float) -> None:
-        """The event log accepted the events of one request."""
-        self._published.add(count)
-        self._publishing.note(seconds)
-
-    def delivered(self, count: int, size: int) -> None:
-        """Events were sent to subscribers.
-
-        :param size: bytes of all of them.
-        """
-        self._delivered.add(count)
-        self._bytes.add(size)
-
-    def fanout_done(self, seconds: float) -> None:
-        """All parked subscribers have an event that arrived some seconds ago."""
-        self._fanout.note(seconds)
-
-    def replay_done(self, count: int) -> None:
-        """A subscriber has caught up after some events."""
-        self._replays.note(count)
 
     def flush(self, subscribers: int, fill_ratio: float) -> None:
         """Write what was counted since the last flush to where all processes read it.

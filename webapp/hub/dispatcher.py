@@ -127,7 +127,7 @@ class Dispatcher:
 
     def _record_latency(self) -> None:
         while self._arrival_times and self._arrival_times[0][0] <= self._fanout.dispatched_up_to:
-            self._metrics.fanout_done(self._pass_ended - self._arrival_times.popleft()[1])
+            self._metrics.fanout_seconds.note(self._pass_ended - self._arrival_times.popleft()[1])
 
     def _deliver(self, batch: list[Event]) -> None:
         """Send each feed the events of the batch that it matches, as one payload."""

@@ -99,7 +99,8 @@ class FanOut:
                 sent += self._deliver(feed, behind, payload, upto, last_id)
                 if len(behind) < len(some):
                     self._send_rest(feed, events, upto, some)
-            self._metrics.delivered(sent * len(events), sent * len(payload.raw))
+            self._metrics.delivered.add(sent * len(events))
+            self._metrics.delivered_bytes.add(sent * len(payload.raw))
         except Exception as error:  # noqa: BLE001 - the other feeds go on
             skip("dispatch", error)
             self.leave_to_streams([feed], upto)
@@ -114,7 +115,8 @@ class FanOut:
                 rest = [event for event in events if event.position > subscriber.cursor]
                 payload = Payload(feed.render(rest, {}), len(rest))
                 self._deliver(feed, [subscriber], payload, upto, last_id)
-                self._metrics.delivered(len(rest), len(payload.raw))
+                self._metrics.delivered.add(len(rest))
+                self._metrics.delivered_bytes.add(len(payload.raw))
 
     def leave_to_streams(self, feeds: Iterable[Feed], upto: EventId) -> None:
         """Wake the subscribers that were not sent all events up to a position. They read them

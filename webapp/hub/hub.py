@@ -161,7 +161,8 @@ class Hub:
         self.start()
         began = monotonic()
         events = self.broker.append(drafts)
-        self.metrics.published(len(events), monotonic() - began)
+        self.metrics.published.add(len(events))
+        self.metrics.publish_seconds.note(monotonic() - began)
         return events
 
     # Subscribing
@@ -238,7 +239,7 @@ class Hub:
         stream.feed = self._feeds.acquire(stream.feed)
         self._subscribers.add(stream)
         self.quota.acquire(stream.client)
-        self.metrics.opened()
+        self.metrics.opened.add()
         if self.draining:
             stream.end("drain")
         for observer in self.observers:
@@ -251,7 +252,7 @@ class Hub:
         self._subscribers.discard(stream)
         self.quota.release(stream.client)
         self._feeds.release(stream.feed)
-        self.metrics.ended(stream.reason or "error")
+        self.metrics.ended.add(1, stream.reason or "error")
         for observer in self.observers:
             with _OBSERVING:
                 observer.closed(stream)

@@ -193,13 +193,14 @@ class Stream(Subscriber):
         self.reading = self.held = None
         if not self._replayed:
             self._replayed = True
-            self._context.metrics.replay_done(self.events_sent)
+            self._context.metrics.replay_events.note(self.events_sent)
 
     def _replay(self, seen: list[Event]) -> Iterable[bytes]:
         self.last_id_sent = seen[-1].position
         self.events_sent += len(seen)
         replay = self._context.history.replays.replay(self.client, self.feed, seen)
-        self._context.metrics.delivered(len(seen), replay.size)
+        self._context.metrics.delivered.add(len(seen))
+        self._context.metrics.delivered_bytes.add(replay.size)
         return replay
 
     def _missed_transient(self) -> Iterable[bytes]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .connection import ClientConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..config.settings import Settings
+    from ..metric_buffers import BufferedCounter
 
 _SPARE_PERCENT = 10  # of the limit: silent connections end where fewer files are free
 _MIN_SPARE_FILES = 64  # the same for small limits: the process itself needs some
@@ -26,17 +25,16 @@ class OpenConnections:
 
     :param limit: how many a worker can have.
     :param keepalive_s: seconds for which one may wait for its next request.
-    :param on_refused: called with the reason, a label of the metric, for each connection that is
-        ended without a response.
+    :param refused: counts, by reason, the connections that are ended without a response.
     """
 
     def __init__(
-        self, settings: Settings, limit: int, keepalive_s: float, on_refused: Callable[[str], None]
+        self, settings: Settings, limit: int, keepalive_s: float, refused: BufferedCounter
     ) -> None:
         self._settings = settings
         self._keepalive_s = keepalive_s
         self._full = limit - max(limit * _SPARE_PERCENT // 100, min(_MIN_SPARE_FILES, limit // 4))
-        self._on_refused = on_refused
+        self._refused = refused
         self._open = set[ClientConnection]()
         # Ordered: the first has waited for the longest time.
         self._waiters: dict[ClientConnection, None] = {}
@@ -59,14 +57,14 @@ class OpenConnections:
         """Forget a connection that was closed."""
         self._open.discard(connection)
         if connection.timeout_reason:
-            self._on_refused(connection.timeout_reason)
+            self._refused.add(1, connection.timeout_reason)
 
     def free_files(self, count: int = _FREED_AT_ONCE) -> None:
         """End up to `count` connections that wait for their clients."""
         silent = list(islice(self._waiters, count))
         for connection in silent:
             del self._waiters[connection]
-            self._on_refused("connections")
+            self._refused.add(1, "connections")
             connection.abort()
         for connection in list(islice(self._pipes, count - len(silent))):
             del self._pipes[connection]

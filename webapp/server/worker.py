@@ -63,8 +63,9 @@ class StreamWorker(CheckedWorker):
         self.hub = app.extensions["tidings"].hub
         self.settings = self.hub.settings
         limit = min(self.worker_connections, file_limit())
-        keepalive_s, on_refused = self.cfg.keepalive, self.hub.metrics.refused
-        self.connections = OpenConnections(self.settings, limit, keepalive_s, on_refused)
+        self.connections = OpenConnections(
+            self.settings, limit, self.cfg.keepalive, self.hub.metrics.refused
+        )
         self._configure_logging()
         self.cfg.set("limit_request_field_size", self.settings.max_header_bytes)
         patches.cache_settings(self.cfg)
@@ -152,7 +153,7 @@ class StreamWorker(CheckedWorker):
             super().handle_error(req, client, addr, exc)
             return
         self.log.info("A client sent no valid HTTP request: %s", type(exc).__name__)
-        self.hub.metrics.refused("not_http")
+        self.hub.metrics.refused.add(1, "not_http")
         try:
             client.send_last(error_response(exc, self.settings.max_header_bytes))
         except OSError:

@@ -77,7 +77,7 @@ def _is_own_host(host: str) -> bool:
 
 
 def _on_tidings_error(error: TidingsError) -> Response:
-    current_services().hub.metrics.refused(error.reason)
+    current_services().hub.metrics.refused.add(1, error.reason)
     return _respond(error.problem(), error.headers)
 
 
@@ -93,7 +93,7 @@ def _on_http_exception(error: HTTPException) -> Response:
 
 def _on_bug(error: Exception) -> Response:
     logger.error("a bug of the hub", exc_info=error)
-    current_services().hub.metrics.refused(TidingsError.reason)
+    current_services().hub.metrics.refused.add(1, TidingsError.reason)
     detail = "The hub has a bug, and this request met it."
     remedy = "Report it, with the traceback in the hub's log."
     return _respond(problem(500, "Internal error", detail, remedy), {})

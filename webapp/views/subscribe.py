@@ -81,7 +81,7 @@ def _bye_or_error(
     if "text/event-stream" not in request.headers.get("Accept", ""):
         raise error
     reason, settings = error.reason, services.settings
-    services.hub.metrics.refused(reason)
+    services.hub.metrics.refused.add(1, reason)
     within = settings.drain if reason == "drain" else _RETURN_WITHIN_S
     retry = jittered_retry_ms(settings.retry + jitter(0, within))
     # Without an id, which would move the cursor of a subscriber that was sent no event.
