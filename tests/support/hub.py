@@ -9,39 +9,20 @@ from gevent.event import Event as Signal
 
 from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
+from webapp.config.settings import Settings
+from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
 from webapp.hub.history import Start
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from webapp.hub.hub import Hub
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from webapp.hub.hub import Hub
-
-from typing import TYPE_CHECKING
-
-from webapp.core import sse
+from webapp.hub.hub import Hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from webapp.brokers.base import Gap
-    from webapp.hub.hub import Hub
-
-from typing import TYPE_CHECKING
-
-from webapp.config.settings import Settings
-from webapp.hub.hub import Hub
-
-if TYPE_CHECKING:
     from webapp.core.sse import ServerSentEvent
     from webapp.hub.stream import Stream
+
+NOBODY: frozenset[str] = frozenset()
 
 
 def make_hub(broker: MemoryBroker | None = None, **options: Any) -> Hub:
@@ -103,6 +84,3 @@ class LaggingBroker(MemoryBroker):
 
 def alive(hub: Hub) -> bool:
     return not hub.failed and not any(task.dead for task in hub._tasks)
-
-
-NOBODY: frozenset[str] = frozenset()

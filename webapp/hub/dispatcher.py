@@ -142,7 +142,7 @@ class Dispatcher:
                 pace.checkpoint()
         for feed, events in parts.items():
             self._fanout.send(feed, events, upto, pace, envelope_cache)
-        if self._fanout.feeds.any_templates:
+        if self._fanout.feeds.with_templates:
             self._late.take(batch, self._fanout.dispatched_up_to)
 
     def _refresh_when_due(self, batch: list[Event]) -> None:

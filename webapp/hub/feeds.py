@@ -158,7 +158,8 @@ class FeedIndex:
         self._feeds: dict[tuple[frozenset[str], frozenset[str], bool], Feed] = {}
         self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
         self._everything: set[Feed] = set()
-        self._heads = HeadIndex[Feed]()
+        self.with_templates = HeadIndex[Feed]()
+        """Those with URI templates."""
         self.presence_feeds: set[Feed] = set()
         """Those whose subscribers may see subscription events."""
 
@@ -181,7 +182,7 @@ class FeedIndex:
         feed = self._feeds.setdefault((feed.selectors, feed.granted, feed.envelope), feed)
         feed.subscriber_count += 1
         if feed.has_templates:
-            self._heads.add(feed, feed.heads)
+            self.with_templates.add(feed, feed.heads)
         else:
             for feeds in self._indexes(feed):
                 feeds.add(feed)
@@ -197,7 +198,7 @@ class FeedIndex:
         del self._feeds[feed.selectors, feed.granted, feed.envelope]
         self.presence_feeds.discard(feed)
         if feed.has_templates:
-            self._heads.discard(feed, feed.heads)
+            self.with_templates.discard(feed, feed.heads)
             return
         for feeds in self._indexes(feed):
             feeds.discard(feed)
@@ -208,15 +209,6 @@ class FeedIndex:
     def candidates(self, topics: Iterable[str]) -> set[Feed]:
         """Return the feeds without templates that may match an event with some topics."""
         return self._everything.union(*(self._exact.get(topic, ()) for topic in topics))
-
-    @property
-    def any_templates(self) -> bool:
-        """Whether any feed has templates."""
-        return bool(self._heads)
-
-    def with_templates(self, topics: Iterable[str]) -> set[Feed]:
-        """Return the feeds with templates that may match an event with some topics."""
-        return self._heads.candidates(topics)
 
     def _indexes(self, feed: Feed) -> list[set[Feed]]:
         found = [self._exact[topic] for topic in feed.matcher.exact]

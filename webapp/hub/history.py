@@ -41,14 +41,6 @@ class Start(NamedTuple):
     since: int | None = None  # Unix milliseconds
 
 
-class Page(NamedTuple):
-    """The next events after a position."""
-
-    events: list[Event]
-    gap: Gap | None = None
-    """Set where the event log has dropped events after the position."""
-
-
 class Found(NamedTuple):
     """Which of the next events after a position a feed matches."""
 
@@ -71,12 +63,9 @@ class History:
     def __init__(self, window: Window, broker: Broker, max_replay_bytes: int) -> None:
         self._window = window
         self._broker = broker
-        self.replays = Replays(max_replay_bytes, self._on_replay_sent)
+        self.replays = Replays(max_replay_bytes, lambda: self._queue.grant_turns())  # noqa: PLW0108 - made next
         self._queue = ReadQueue(_MAX_CONCURRENT_READS, self.replays.has_room)
         self._last_failure = 0.0
-
-    def _on_replay_sent(self) -> None:
-        self._queue.grant_turns()
 
     def look(self, feed: Feed, reading: Reading, after: EventId) -> Found:
         """Return which of the next events after a position a feed matches. Where nothing follows it
@@ -90,15 +79,18 @@ class History:
         with self._queue.turn(reading, after):
             after = feed.skip_unmatched(after)
             page = self._page(after, reading.asked, _page_bytes(feed))
-            if page.gap or not page.events:
-                return Found([], after, bool(page.gap), page.gap)
-            seen, upto = _matched(feed, page.events, reading)
+            if isinstance(page, Gap):
+                return Found([], after, more=True, gap=page)
+            if not page:
+                return Found([], after, more=False)
+            seen, upto = _matched(feed, page, reading)
         if not seen:
             feed.note_unmatched(after, upto)
         return Found(seen, upto, more=True)
 
-    def _page(self, after: EventId, asked: float, max_bytes: int) -> Page:
-        """Return the next events after a position; none: it is the head at this moment.
+    def _page(self, after: EventId, asked: float, max_bytes: int) -> list[Event] | Gap:
+        """Return the next events after a position, or the gap there. No events: the position is the
+        head at this moment.
 
         :param asked: when the read began to wait for its turn, in monotonic seconds.
         :param max_bytes: about how many bytes of events.
@@ -106,10 +98,10 @@ class History:
         while after < self._window.floor:
             events, bounds = self._ask(asked, self._broker.read_page, after, max_bytes)
             if bounds.floor > after:
-                return Page([], Gap(bounds.floor, "aged"))
+                return Gap(bounds.floor, "aged")
             if events:
-                return Page(events)
-        return Page(self._window.after(after, max_bytes))
+                return events
+        return self._window.after(after, max_bytes)
 
     def _ask(self, asked: float, function: Callable[..., T], *values: object) -> T:
         """Call the broker, but not if a call failed after this one began to wait: of many reads

@@ -52,7 +52,7 @@ class LateFeeds:
         parts: dict[Feed, list[Event]] = {}
         pace = TimeSlice()
         for event in batch:
-            for feed in self._fanout.feeds.with_templates(event.draft.topics):
+            for feed in self._fanout.feeds.with_templates.candidates(event.draft.topics):
                 if feed.parked and feed.late_from is None:
                     parts.setdefault(feed, []).append(event)
             pace.checkpoint()

@@ -1,18 +1,19 @@
 """The stream of one subscriber: all that it is sent, from `hub.open` to `hub.bye`.
 
     OPENING ---> CATCHING_UP <---> PARKED
-                      |              |
-                      +--> ENDING <--+
+       |              |              |
+       +--------------+--------------+---> ENDING
 
-- OPENING: `hub.open` is sent.
+- OPENING: the stream is registered, and `hub.open` is sent.
 - CATCHING_UP: the stream reads the event log from its cursor on, page by page.
-- PARKED: it has sent everything. New events are written to its socket (`fanout`). It continues
-  when the socket did not take all of them, when there is something else to send, or to end.
-- ENDING: `reason` is set. `hub.bye` is sent, unless the client has left.
+- PARKED: it has sent everything, and the fan-out writes new events to its socket. It catches up
+  again when the socket did not take all of them, and when there is something else to send.
+- ENDING: `reason` is set. `hub.bye` is sent, unless the client left or was cut off. From any state,
+  a write that fails ends the stream at once.
 
-An event that is published between the read that found nothing more and the moment at which the
-stream is parked would never be sent. So a stream parks in the very method that found nothing more
-(`_read_on`, `_reached_head`), and nothing between the two may yield to the event loop.
+The stream parks in the method that found nothing more to read (`_read_on`, `_reached_head`).
+Nothing between the two may yield to the event loop: an event that was published meanwhile would
+never be sent.
 """
 
 from __future__ import annotations
@@ -170,10 +171,10 @@ class Stream(Subscriber):
         self.cursor = found.upto
         if not found.more:
             return self._reached_head()
-        yield_to_loop()  # writing to a fast client never waits, so others would never run
+        yield_to_loop()  # writing to a fast client never waits
         if found.seen:
             return self._replay(found.seen)
-        # Tell a client for which nothing was found for long how far the search is.
+        # Where nothing was found for a long time, tell the client how far the search is.
         searched_long = time.monotonic() - since >= self._context.settings.heartbeat
         return [self._mark()] if searched_long else ()
 

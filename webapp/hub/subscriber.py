@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Subscriber:
-    """A connected client.
+    """A connected client. Its states are those of its stream, see `stream`.
 
     :param selectors: which topics it asked for.
     :param grant: what its token allows, and until when.
