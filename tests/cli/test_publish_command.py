@@ -1,4 +1,4 @@
-"""`tidings publish`: one event, and a pipe that outlives its hub."""
+"""`tidings publish`: one event, and pipes whose hub restarts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_it_publishes_what_its_options_say_and_prints_the_id(server: Server, top
         assert stream.take(2) == ["x", "end"]
 
 
-def test_it_publishes_what_stdin_has(server: Server, topic: str) -> None:
+def test_it_publishes_stdin(server: Server, topic: str) -> None:
     with server.listen(topic=topic) as stream:
         for stdin in ("one\n", "two", "three\n\nlines\n\n", ""):
             done = tidings("publish", "-t", topic, stdin=stdin, TIDINGS_URL=server.url)
@@ -65,12 +65,12 @@ REFUSED = {
     "none": (None, (), "401: A token is needed"),
     "nonsense": ("nonsense", (), "401"),
     "other topic": (token(publish=["a"]), ("--topic", "b"), "403"),
-    "blank": ("with a blank", (), "has characters that no token has"),
+    "blank": ("with a blank", (), "not allowed in a token"),
     "reserved id": (token(publish=["*"]), ("--id", "1-1"), "400: This id is reserved"),
     "reserved type": (token(publish=["*"]), ("--type", "hub.bye"), "Choose another type"),
     "none, pipe": (None, ("--follow",), "401: A token is needed"),
     "other topic, pipe": (token(publish=["a"]), ("--topic", "b", "--follow"), "403"),
-    "blank, pipe": ("with a blank", ("--follow",), "has characters that no token has"),
+    "blank, pipe": ("with a blank", ("--follow",), "not allowed in a token"),
     "reserved type, pipe": (token(publish=["*"]), ("--type", "hub.x", "-f"), "another type"),
 }
 
@@ -86,7 +86,7 @@ def test_a_refusal_says_why_and_never_the_token(
     assert with_ is None or with_ not in done.stderr
 
 
-def test_a_private_event_goes_to_those_who_may_read_it(keyed: Server, topic: str) -> None:
+def test_a_private_event_reaches_only_subscribers_with_a_grant(keyed: Server, topic: str) -> None:
     both = {"TIDINGS_TOKEN": token(publish=["*"], subscribe=["*"]), "TIDINGS_URL": keyed.url}
     with (
         keyed.listen(topic=topic, authorization=both["TIDINGS_TOKEN"]) as mine,
@@ -111,9 +111,7 @@ def test_it_waits_for_a_hub_that_starts(tmp_path: Path) -> None:
             assert command.wait() == 0
 
 
-def test_what_may_have_been_published_is_tried_again_only_with_an_id(
-    server: Server, topic: str
-) -> None:
+def test_after_a_lost_answer_it_tries_again_only_with_an_id(server: Server, topic: str) -> None:
     with http_network(server.port) as lossy, server.listen(topic=topic) as stream:
         lossy.loses_answers = True
         url = {"TIDINGS_URL": lossy.url}
@@ -144,10 +142,10 @@ def test_each_line_of_a_pipe_is_published_as_it_comes(server: Server, topic: str
     assert pipe.err == "published 5 events\n"
 
 
-def test_a_pipe_of_json_has_topics_and_ids_of_its_own(server: Server, topic: str) -> None:
-    mine = f"{topic[-90:]}-id"
+def test_lines_of_json_have_their_own_topics_and_ids(server: Server, topic: str) -> None:
+    own = f"{topic[-90:]}-id"
     lines = [
-        {"data": {"a": [1, 2.5]}, "id": mine},
+        {"data": {"a": [1, 2.5]}, "id": own},
         {"data": "other", "topic": [f"{topic}-2", "more"], "type": "b"},
         {"data": "default"},
     ]
@@ -156,18 +154,18 @@ def test_a_pipe_of_json_has_topics_and_ids_of_its_own(server: Server, topic: str
     with server.listen(topic=[topic, f"{topic}-2"]) as stream:
         done = tidings(*options, stdin=text, TIDINGS_URL=server.url)
         messages = stream.messages(3)
-    told = json.loads(done.stdout)
-    assert (told["published"], told["refused"]) == (3, 0)
+    summary = json.loads(done.stdout)
+    assert (summary["published"], summary["refused"]) == (3, 0)
     assert [(m.data, m.type) for m in messages] == [
         ('{"a":[1,2.5]}', "a"),
         ("other", "b"),
         ("default", "a"),
     ]
-    assert messages[0].id == mine
-    assert told["last_id"] == messages[2].id
+    assert messages[0].id == own
+    assert summary["last_id"] == messages[2].id
 
 
-def test_a_refused_line_is_reported_by_number_and_others_go_on(
+def test_a_refused_line_is_reported_and_the_others_are_published(
     serve: Callable[..., Server],
 ) -> None:
     server = serve(TIDINGS_MAX_EVENT_BYTES="100", TIDINGS_DEMO="0")
@@ -187,7 +185,7 @@ def test_a_refused_line_is_reported_by_number_and_others_go_on(
     assert done.stderr.endswith("published 1 event, refused 2\n")
 
 
-def test_a_pipe_goes_on_over_restarts_kills_and_lost_answers(tmp_path: Path) -> None:
+def test_a_pipe_survives_restarts_kills_and_lost_answers(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "server" / "log"
     env = {"TIDINGS_DEMO": "0", "TIDINGS_DRAIN": "1", "TIDINGS_PIPE_IDLE": "0.2"}
     arguments = ["-b", f"127.0.0.1:{port}"]
@@ -218,7 +216,7 @@ def test_a_pipe_goes_on_over_restarts_kills_and_lost_answers(tmp_path: Path) -> 
     assert pipe.err.endswith("published 5000 events\n")
 
 
-def test_while_the_hub_is_away_stdin_waits() -> None:
+def test_stdin_is_not_read_while_the_hub_is_down() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with background("publish", "--follow", TIDINGS_URL=url) as pipe:
         assert pipe.process.stdin is not None
@@ -238,7 +236,7 @@ def test_while_the_hub_is_away_stdin_waits() -> None:
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM], ids=str)
-def test_a_pipe_that_is_stopped_has_published_what_it_read(
+def test_a_signal_ends_a_pipe_after_its_lines_are_published(
     server: Server, topic: str, sig: int
 ) -> None:
     with http_network(server.port) as lossy, server.listen(topic=topic) as stream:
@@ -251,3 +249,24 @@ def test_a_pipe_that_is_stopped_has_published_what_it_read(
         assert pipe.err == "published 1 event\n"
         server.publish("end", topic=topic)
         assert stream.take(1) == ["end"]
+
+
+def test_it_waits_when_it_publishes_too_fast(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_PUBLISH_RATE="1", TIDINGS_DEMO="0")
+    until(lambda: server.http.post("/events", data={"data": "x"}).status_code == 429, "it is full")
+    done = tidings("publish", "late", TIDINGS_URL=server.url)
+    assert done.returncode == 0
+    assert "answers 429" in done.stderr
+    assert "trying again" in done.stderr
+
+
+def test_a_pipe_sends_every_option(server: Server, topic: str) -> None:
+    options = ("-t", topic, "--type", "tick", "--retry", "0")
+    with server.listen(topic=topic) as stream:
+        for extra, stdin in (((), "one"), (("--follow",), "two\n")):
+            tidings("publish", *options, *extra, stdin=stdin, TIDINGS_URL=server.url)
+        messages = stream.messages(2)
+    assert [(m.data, m.type, m.retry) for m in messages] == [
+        ("one", "tick", 100),
+        ("two", "tick", 100),
+    ]

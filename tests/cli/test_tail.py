@@ -1,4 +1,4 @@
-"""`tidings tail`: listening that outlives connections, and what it looks like."""
+"""`tidings tail`: it survives lost connections; what it prints."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ import pty
 import re
 import signal
 import subprocess
+import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.cli import COMMAND, background, tidings
-from support.faulty_network import canned_server, http_network
+from support.faulty_network import http_network
 from support.ports import free_port
 from support.project import ROOT, environment
 from support.server import serving
-from support.tokens import KEY, token
+from support.tokens import KEY, authorization, token
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.cli import Running
@@ -32,21 +34,51 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def ready(server: Server, command: Running, topic: str) -> None:
-    """Await that it listens: what is published then, it sees."""
+@contextmanager
+def event_stream(*events: str) -> Iterator[tuple[str, list[str]]]:
+    """Send each client the same events, and end its stream.
 
-    def seen() -> bool:
+    Yield the URL, and the cursors of the requests so far.
+    """
+    body = "\n\n".join([*events, ""]).encode()
+    cursors: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            cursors.append(self.headers.get("Last-Event-ID", "").encode("latin-1").decode())
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", cursors
+        finally:
+            server.shutdown()
+            thread.join(PATIENCE)
+
+
+def ready(server: Server, command: Running, topic: str) -> None:
+    """Await that it is subscribed."""
+
+    def printed() -> bool:
         server.publish("ready?", topic=topic)
         return "ready?" in command.out
 
-    until(seen, "it listens")
+    until(printed, "it is subscribed")
 
 
 def fresh(command: Running) -> list[str]:
     return [line for line in command.lines if "ready?" not in line]
 
 
-def test_it_prints_the_data_as_they_come(server: Server, topic: str) -> None:
+def test_it_prints_data_as_events_are_published(server: Server, topic: str) -> None:
     with background("tail", topic, f"{topic}/{{n}}", TIDINGS_URL=server.url) as command:
         ready(server, command, topic)
         for data, name in (("one", topic), ("zwei ü\n2", f"{topic}/2"), ("", topic)):
@@ -56,7 +88,7 @@ def test_it_prints_the_data_as_they_come(server: Server, topic: str) -> None:
         assert command.err == ""
 
 
-def test_as_json_it_prints_an_event_a_line(server: Server, topic: str) -> None:
+def test_it_prints_each_event_as_a_line_of_json(server: Server, topic: str) -> None:
     first = server.publish("a\nb", topic=topic, type="tick")
     other = server.publish('{"id": 1}', topic=[f"{topic}/2", "also"])
     options = ("tail", topic, f"{topic}/{{n}}", "--json", "--from", "earliest", "-n", "2")
@@ -78,7 +110,7 @@ def test_as_json_it_prints_an_event_a_line(server: Server, topic: str) -> None:
     ],
     ids=["last", "earliest", "from", "since"],
 )
-def test_it_begins_where_it_is_asked_to(
+def test_it_starts_where_its_options_say(
     server: Server, topic: str, options: list[str], seen: list[str]
 ) -> None:
     ids = [server.publish(str(n), topic=topic) for n in range(3)]
@@ -87,7 +119,7 @@ def test_it_begins_where_it_is_asked_to(
     assert done.stdout.split() == seen
 
 
-def test_it_goes_on_from_its_cursor_over_cuts_and_restarts(tmp_path: Path) -> None:
+def test_it_resumes_after_cuts_and_restarts(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "server" / "log"
     env = {"TIDINGS_RETRY": "0.05", "TIDINGS_DRAIN": "0.2", "TIDINGS_DEMO": "0"}
     arguments = ["-b", f"127.0.0.1:{port}"]
@@ -113,7 +145,7 @@ def test_it_goes_on_from_its_cursor_over_cuts_and_restarts(tmp_path: Path) -> No
         assert "connected again" in running.err
 
 
-def test_a_dead_link_is_noticed_by_its_silence(serve: Callable[..., Server], topic: str) -> None:
+def test_it_reconnects_after_a_silence(serve: Callable[..., Server], topic: str) -> None:
     server = serve(TIDINGS_HEARTBEAT="0.1", TIDINGS_RETRY="0.05", TIDINGS_DEMO="0")
     with http_network(server.port) as road:
         options = ("tail", topic, "--silence", "0.5s", "--last", "9")
@@ -127,7 +159,7 @@ def test_a_dead_link_is_noticed_by_its_silence(serve: Callable[..., Server], top
             until(lambda: command.lines == ["one", "two"], "it comes once")
 
 
-def test_what_reads_it_may_end_first(server: Server, topic: str) -> None:
+def test_it_ends_quietly_when_its_pipe_is_closed(server: Server, topic: str) -> None:
     for n in range(3):
         server.publish(str(n), topic=topic)
     command = f"{' '.join(COMMAND)} tail {topic!r} --from earliest | head -1"
@@ -143,7 +175,7 @@ def test_what_reads_it_may_end_first(server: Server, topic: str) -> None:
         assert re.fullmatch(r"(replay.*\n)*", pipe.stderr.read())
 
 
-def test_it_says_what_is_missing(serve: Callable[..., Server]) -> None:
+def test_it_reports_missing_events(serve: Callable[..., Server]) -> None:
     server = serve(TIDINGS_HISTORY_EVENTS="5", TIDINGS_WINDOW_EVENTS="5", TIDINGS_DEMO="0")
     first = server.publish("first")
     server.http.post("/events", json=[{"data": n} for n in range(1500)])
@@ -160,22 +192,20 @@ def test_it_says_what_is_missing(serve: Callable[..., Server]) -> None:
         until(lambda: "does not know the cursor" in command.err, "it says so")
 
 
-def test_missed_presence_is_reported_and_unknown_events_are_skipped() -> None:
+def test_it_reports_missed_presence_and_ignores_unknown_control_events() -> None:
     events = ['event: hub.reset\ndata: {"reason": "presence"}', f"retry: {'9' * 400}"]
-    events += ["event: hub.odd\ndata: []", f"event: hub.odd\ndata: {'[' * 100_000}", "data: ok"]
-    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-    with canned_server((head + "\n\n".join([*events, ""])).encode()) as url:
+    events += ["event: hub.odd\ndata: []", f"event: hub.odd\ndata: {'[' * 100_000}"]
+    events += ['event: hub.bye\ndata: {"reason": "drain"}', "data: ok"]
+    with event_stream(*events) as (url, _):
         done = tidings("tail", "-n", "1", TIDINGS_URL=url)
     assert done.stdout == "ok\n"
-    assert done.stderr == "some of who came and went is missing: list who listens anew\n"
+    assert done.stderr == "presence events were missed: fetch the list of subscribers again\n"
 
 
 @pytest.mark.parametrize(
     ("count", "said"), [(400, "400 events"), (800, "events, too many to be counted at once")]
 )
-def test_it_says_how_far_a_long_replay_is(
-    server: Server, topic: str, count: int, said: str
-) -> None:
+def test_it_reports_a_long_replay(server: Server, topic: str, count: int, said: str) -> None:
     position = server.publish("before", topic=topic)
     server.http.post("/events", json=[{"topic": topic, "data": n} for n in range(count)])
     options = ("tail", topic, "--from", position, "-n", str(count + 1))
@@ -187,6 +217,17 @@ def test_it_says_how_far_a_long_replay_is(
         rf"replaying {said}\nreplayed {count // 100}0\d events in .* s\n", command.err
     )
     assert command.lines == [*map(str, range(count)), "live"]
+
+
+def test_it_reports_why_the_hub_ends_a_stream() -> None:
+    events = ['event: hub.bye\ndata: {"reason": "too_slow"}']
+    events += ['event: hub.bye\ndata: {"reason": ["odd"]}', "data: ok"]
+    with event_stream(*events) as (url, _):
+        done = tidings("tail", "-n", "1", TIDINGS_URL=url)
+    assert done.stderr == (
+        "the hub ends the stream: too_slow; reconnecting\n"
+        "the hub ends the stream: ['odd']; reconnecting\n"
+    )
 
 
 def on_a_terminal(*arguments: str, **env: str) -> str:
@@ -205,7 +246,7 @@ def on_a_terminal(*arguments: str, **env: str) -> str:
     return shown.decode()
 
 
-def test_on_a_terminal_it_has_colours_and_obeys_no_control_character(
+def test_on_a_terminal_it_prints_colors_and_escapes_control_characters(
     server: Server, topic: str
 ) -> None:
     server.publish("a\x1b[2J\tb\nc", topic=topic, type="alarm")
@@ -223,7 +264,7 @@ def test_on_a_terminal_it_has_colours_and_obeys_no_control_character(
     assert json.loads(line)["data"] == "\x9b2J ü"
 
 
-def test_a_refusal_ends_it(serve: Callable[..., Server]) -> None:
+def test_it_stops_when_the_hub_refuses(serve: Callable[..., Server]) -> None:
     server = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
     none = tidings("tail", TIDINGS_URL=server.url)
     assert none.returncode == 1
@@ -234,12 +275,38 @@ def test_a_refusal_ends_it(serve: Callable[..., Server]) -> None:
     page = tidings("tail", TIDINGS_URL=f"{server.url}/elsewhere")
     assert "There is nothing at this path." in page.stderr
     with background("tail", TIDINGS_URL=server.url, TIDINGS_TOKEN=token()) as command:
-        began = time.monotonic()
+        publisher = authorization(token(publish=["*"]))
 
-        def seen() -> bool:
-            token_id = {"Authorization": f"Bearer {token(publish=['*'])}"}
-            server.http.post("/events", data={"data": "x"}, headers=token_id)
+        def printed() -> bool:
+            server.http.post("/events", data={"data": "x"}, headers=publisher)
             return command.lines != []
 
-        until(seen, "it listens")
-        assert time.monotonic() - began < PATIENCE
+        until(printed, "a token lets it subscribe")
+
+
+def test_a_cursor_may_have_any_characters() -> None:
+    with event_stream("id: naïve→é\ndata: x") as (url, cursors):
+        assert tidings("tail", "--from", "é", "-n", "2", TIDINGS_URL=url).returncode == 0
+        assert cursors == ["é", "naïve→é"]
+
+
+def test_a_hub_cannot_make_it_reconnect_without_a_pause() -> None:
+    with event_stream("retry: 0", "data: x") as (url, cursors):
+        began = time.monotonic()
+        done = tidings("tail", "-n", "5", TIDINGS_URL=url)
+        assert done.stdout == "x\n" * 5
+        assert len(cursors) == 5
+        assert time.monotonic() - began > 0.4
+
+
+def test_a_long_silence_is_allowed() -> None:
+    for silence in ("999999999d", "never", "0"):
+        with event_stream("data: x") as (url, _):
+            done = tidings("tail", "-n", "1", "--silence", silence, TIDINGS_URL=url)
+            assert (done.returncode, done.stdout) == (0, "x\n")
+
+
+def test_characters_that_the_output_cannot_encode_are_escaped() -> None:
+    with event_stream("data: ü→") as (url, _):
+        done = tidings("tail", "-n", "1", TIDINGS_URL=url, PYTHONIOENCODING="ascii")
+        assert done.stdout == "\\xfc\\u2192\n"

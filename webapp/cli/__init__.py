@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ import click
 
 from ..core.version import __version__
 from .check.command import check
-from .client import remote_options
 from .publish import publish
+from .remote_hub import hub_options
 from .tail import tail
 from .token import token
 
@@ -20,8 +21,8 @@ _INTERRUPTED = 130
 _EPILOG = """\b
 Exit codes:
   0    done
-  1    refused or failed; stderr says why and how to mend it
-  2    the command line itself is wrong
+  1    refused or failed; stderr says why, and how to fix it
+  2    the command line is wrong
   130  ended by Ctrl-C
 
 \b
@@ -39,37 +40,42 @@ Shell completion:
 
 class _Main(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, and end quietly where nobody wants to read or wait any longer."""
+        """Run a command; turn the end of its output, and Ctrl-C, into exit codes."""
         for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-            if getattr(sys, name) is None:  # it was closed, as some that start programs do
+            if getattr(sys, name) is None:  # the program that started this one has closed it
                 setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # not each encoding has all
         try:
             return super().invoke(ctx)
+        except UnicodeEncodeError:
+            message = "The arguments are not UTF-8, which all events and topics are."
+            raise click.UsageError(message) from None
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
-        except BrokenPipeError:  # as `tidings tail | head` means it
-            _forget_output()
+        except BrokenPipeError:  # as in `tidings tail | head`
+            _discard_output()
             ctx.exit(0)
         except OSError as error:
-            _forget_output()
+            _discard_output()
             message = f"The output cannot be written, or the input not read: {error.strerror}."
             raise click.ClickException(message) from None
 
 
-def _forget_output() -> None:
-    """Let what is buffered go nowhere at the end."""
+def _discard_output() -> None:
+    """Discard what is buffered: Python would try to write it once more at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Main, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tidings")
-@remote_options(env=True)
+@hub_options
 def main(url: str | None, token: str | None) -> None:
-    """Publish to a Tidings hub, listen to it, prove that it works, and make tokens for it.
+    """Publish events to a Tidings hub, subscribe to it, test it, and make tokens for it.
 
-    All it needs of a hub is its URL, and a token where the hub wants one.
+    It needs the hub's URL, and a token where the hub has a key.
     """
-    click.get_current_context().obj = (url, token)
+    click.get_current_context().obj = {"url": url, "token": token}
 
 
 for _command in (publish, tail, token, check):

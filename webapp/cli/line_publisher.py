@@ -1,9 +1,9 @@
-"""A pipe's lines, published as they come.
+"""Publish the lines of a pipe as they come.
 
-What has come is sent as one NDJSON body, and while its answer is on its way the next lines gather
-in the pipe: one round trip each, whatever the rate, and whatever proxy lies between (some hold a
-request's body back, some cut one that lasts). What is kept is one piece of the pipe: that is the
-bound. Each line has an id of its own, so what is sent again is not there twice.
+The lines that have come are sent as one NDJSON body. While the hub answers, the next lines gather
+in the pipe. So there is one round trip at a time, whatever the rate, and no long request that a
+proxy would buffer or cut. Memory is bounded: stdin is read only when nothing is left to send.
+Each line has an id, so that a line that is sent twice is published once.
 """
 
 from __future__ import annotations
@@ -14,218 +14,210 @@ import secrets
 import signal
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from itertools import accumulate, takewhile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .client import json_object
-from .retry import Backoff, PermanentFailure, TemporaryFailure
+from .client import HubClient, json_object
+from .retry import PermanentFailure, Retry, TemporaryFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from http.client import HTTPConnection
+    from http.client import HTTPResponse
     from typing import NoReturn
 
-    from .client import HubClient
+    from .remote_hub import RemoteHub
 
-_PIECE = 256 << 10  # bytes that are read at once
-_MOST_LINE = 8 << 20  # bytes: more than a hub takes by default
-_MOST_BODY = 512 << 10  # bytes: below what proxies take (nginx: 1 MiB)
-_MOST_LINES = 1000
-_TIMEOUT = 25.0  # seconds for an answer; Heroku's router gives up after 30
-_LONG = 5.0  # seconds after which the next body has fewer lines
-_GOODBYE = 5.0  # seconds for what was read when it is stopped
-_OF_ONE_LINE = {400, 409, 413}
-_NOT_GRANTED = 403
-_TOO_LARGE = 413
+_READ_BYTES = 256 << 10
+_MAX_LINE_BYTES = 8 << 20  # more than a hub takes by default
+_MAX_BATCH_BYTES = 512 << 10  # less than proxies take (nginx: 1 MiB)
+_MAX_BATCH_LINES = 1000
+_TIMEOUT_S = 25.0  # Heroku's router gives up after 30
+_SLOW_ANSWER_S = 5.0  # the batch after it has fewer lines
+_GRACE_S = 5.0  # for what was read before a signal
+_LINE_ERRORS = {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 
 
-class Line(NamedTuple):
-    """One line of stdin, to be published."""
-
-    number: int
-    event: bytes  # as JSON
+Line = tuple[int, bytes]  # its number, and the event as JSON
 
 
 class LinePublisher:
     """Publishes lines until there are no more.
 
-    :param about: the members that each event has; where lines are JSON, that it has by default.
-    :param ndjson: whether lines are events as JSON; else they are data.
+    :param members: the members of each event; a line of JSON may override them.
+    :param ndjson: whether a line is an event as JSON; otherwise it is data.
     """
 
     def __init__(
-        self, remote: HubClient, about: dict[str, Any], backoff: Backoff, *, ndjson: bool
+        self, hub: RemoteHub, members: dict[str, Any], retry: Retry, *, ndjson: bool
     ) -> None:
-        self._remote = remote
-        self._about = about
-        self._backoff = backoff
+        self._client = HubClient(hub, _TIMEOUT_S)
+        self._members = members
+        self._retry = retry
         self._ndjson = ndjson
-        self._connection: HTTPConnection | None = None
-        self._size = _MOST_LINES
-        self._name = secrets.token_hex(8)
-        self._waiting: list[Line] = []
+        self._id_prefix = secrets.token_hex(8)
+        self._batch_lines = _MAX_BATCH_LINES
+        self._unsent: list[Line] = []
         self._last_id: str | None = None
         self._published = self._refused = 0
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What became of the lines."""
-        found = {"published": self._published, "refused": self._refused}
-        return {**found, "last_id": self._last_id}
+        """The number of lines that were published and refused, and the id of the last event."""
+        counts = {"published": self._published, "refused": self._refused}
+        return {**counts, "last_id": self._last_id}
 
     def run(self, source: int) -> int:
         """Publish all lines of a file descriptor; return the exit code.
 
-        SIGINT and SIGTERM end it; what was read is still published if the hub is there, unless
-        they come a second time.
+        SIGINT and SIGTERM end it. What was read before is still published if the hub answers,
+        unless a second signal comes.
         """
         signal.signal(signal.SIGTERM, _interrupt)
         code = 0
         try:
-            for lines in self._lines(source):
-                self._waiting += lines
+            for lines in self._read_lines(source):
+                self._unsent += lines
                 self._send()
         except KeyboardInterrupt:
             code = 130
-            self._backoff = Backoff(_GOODBYE)
-            self._hang_up()
+            self._retry = Retry(_GRACE_S)
+            self._client.close()
             with suppress(PermanentFailure, KeyboardInterrupt):
                 self._send()
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            self._hang_up()
-            self._tell()
+            self._client.close()
+            self._report()
         return code or int(self._refused > 0)
 
-    def _tell(self) -> None:
-        told = f"published {self._published} event{'s' * (self._published != 1)}"
-        told += f", refused {self._refused}" if self._refused else ""
-        click.echo(
-            told + (f", not published {len(self._waiting)}" if self._waiting else ""), err=True
-        )
+    def _report(self) -> None:
+        text = f"published {self._published} event{'s' * (self._published != 1)}"
+        text += f", refused {self._refused}" if self._refused else ""
+        text += f", not published {len(self._unsent)}" if self._unsent else ""
+        click.echo(text, err=True)
 
-    def _lines(self, source: int) -> Iterator[list[Line]]:
-        """Yield the lines that have come, a piece of the pipe at a time."""
-        number, rest, over = 0, b"", False
+    def _read_lines(self, source: int) -> Iterator[list[Line]]:
+        """Yield the lines that have come, after each read of the pipe."""
+        number, rest, too_long = 0, b"", False
         while True:
-            piece = os.read(source, _PIECE)
-            *texts, rest = (rest + piece).split(b"\n")
-            if not piece and (rest or over):
+            chunk = os.read(source, _READ_BYTES)
+            *texts, rest = (rest + chunk).split(b"\n")
+            if not chunk and (rest or too_long):
                 texts, rest = [rest], b""
             lines = []
             for text in texts:
                 number += 1
-                if over or len(text) > _MOST_LINE:
-                    self._refuse(number, f"it has over {_MOST_LINE} bytes")
+                if too_long or len(text) > _MAX_LINE_BYTES:
+                    self._refuse(number, f"it has over {_MAX_LINE_BYTES} bytes")
                 elif event := self._event(number, text.removesuffix(b"\r")):
-                    lines.append(Line(number, event))
-                over = False
-            if len(rest) > _MOST_LINE:
-                rest, over = b"", True
+                    lines.append((number, event))
+                too_long = False
+            if len(rest) > _MAX_LINE_BYTES:
+                rest, too_long = b"", True
             yield lines
-            if not piece:
+            if not chunk:
                 return
 
     def _event(self, number: int, text: bytes) -> bytes | None:
+        """Return a line as JSON, or None if there is nothing to publish."""
         if not self._ndjson:
-            item = {**self._about, "data": text.decode("utf-8", "replace")}
+            event = {**self._members, "data": text.decode("utf-8", "replace")}
         elif not text.strip():
             return None
+        elif (members := json_object(text)) is None:
+            self._refuse(number, "it is not a JSON object")
+            return None
         else:
-            said = json_object(text)
-            if said is None:
-                self._refuse(number, "it is not a JSON object")
-                return None
-            item = {**self._about, **said}
-        item["id"] = item.get("id") or f"{self._name}.{number}"
-        return json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            event = {**self._members, **members}
+        event["id"] = event.get("id") or f"{self._id_prefix}.{number}"
+        return json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
     def _refuse(self, number: int, why: str) -> None:
         self._refused += 1
         click.echo(f"line {number} was not published: {why}", err=True)
 
     def _send(self) -> None:
-        """Send what waits, again and again, until each line is published or refused."""
-        while self._waiting:
-            part = self._part()
+        """Send the lines, again and again, until each is published or refused."""
+        while self._unsent:
+            batch = self._next_batch()
             began = time.monotonic()
             try:
-                done = self._post(part)
-            except TemporaryFailure as away:
-                self._hang_up()
-                self._size = max(1, self._size // 4)
-                del self._waiting[: away.published]
-                self._published += away.published
-                self._backoff.wait(away)
-                continue
-            except PermanentFailure as failed:
-                self._blame(failed, part)
-                continue
-            del self._waiting[:done]
-            self._published += done
-            self._backoff.done()
-            slow = time.monotonic() - began > _LONG
-            self._size = max(1, self._size // 2) if slow else min(_MOST_LINES, self._size * 2)
+                published = self._publish(batch)
+            except TemporaryFailure as failure:
+                self._client.close()
+                self._batch_lines = max(1, self._batch_lines // 4)
+                self._count_published(failure.published)
+                self._retry.wait(failure)
+            except PermanentFailure as failure:
+                self._drop_bad_line(failure, batch)
+            else:
+                self._count_published(published)
+                self._retry.reset()
+                slow = time.monotonic() - began > _SLOW_ANSWER_S
+                factor = 0.5 if slow else 2
+                self._batch_lines = min(_MAX_BATCH_LINES, max(1, int(self._batch_lines * factor)))
 
-    def _part(self) -> list[Line]:
-        """Return the first lines, as many as one body may have."""
-        room = accumulate(len(line.event) for line in self._waiting[: self._size])
-        fitting = sum(1 for _ in takewhile(lambda size: size <= _MOST_BODY, room))
-        return self._waiting[: max(1, fitting)]
+    def _next_batch(self) -> list[Line]:
+        """Return the first lines, as many as fit into one body."""
+        sizes = accumulate(len(event) for _, event in self._unsent[: self._batch_lines])
+        fitting = sum(1 for _ in takewhile(lambda size: size <= _MAX_BATCH_BYTES, sizes))
+        return self._unsent[: max(1, fitting)]
 
-    def _post(self, part: list[Line]) -> int:
+    def _count_published(self, lines: int) -> None:
+        del self._unsent[:lines]
+        self._published += lines
+
+    def _publish(self, batch: list[Line]) -> int:
         """Return how many of the lines are published."""
-        body = b"".join(line.event + b"\n" for line in part)
-        headers = {"Content-Type": "application/x-ndjson", "Accept": "application/json"}
-        used = self._connection is not None
-        self._connection = self._connection or self._remote.connect(_TIMEOUT)
+        kept = self._client.connected
         try:
-            answer = self._remote.ask(self._connection, "POST", body=body, headers=headers)
+            response = self._post(batch)
         except TemporaryFailure:
-            if not used:
+            if not kept:
                 raise
-            # The server has closed a connection that was quiet, as it may.
-            self._hang_up()
-            return self._post(part)
-        body = self._remote.read(answer)
+            response = self._post(batch)  # the hub may have closed the idle connection
+        body = self._client.read(response)
         try:
-            found = json_object(body) or {}
-            done, last_id = int(found["published"]), found["last_id"]
+            answer = json_object(body) or {}
+            published, last_id = int(answer["published"]), answer["last_id"]
         except (ValueError, KeyError, TypeError):
-            message = f"{self._remote.where} answers, but not as a hub does."
+            message = f"{self._client.hub.origin} answers, but not as a hub does."
             raise PermanentFailure(message) from None
         self._last_id = last_id or self._last_id
-        if not done:
-            message = f"{self._remote.where} is stopping"
+        if not published:
+            message = f"{self._client.hub.origin} is stopping"
             raise TemporaryFailure(message)
-        return done
+        return published
 
-    def _blame(self, failed: PermanentFailure, part: list[Line]) -> None:
-        """Leave out the line that is to blame.
+    def _post(self, batch: list[Line]) -> HTTPResponse:
+        body = b"".join(event + b"\n" for _, event in batch)
+        headers = {"Content-Type": "application/x-ndjson", "Accept": "application/json"}
+        return self._client.request("POST", body=body, headers=headers)
 
-        :raises Failed: no line is, or all are.
+    def _drop_bad_line(self, failure: PermanentFailure, batch: list[Line]) -> None:
+        """Leave out the line that the hub refuses.
+
+        :raises PermanentFailure: it refuses not one line but all.
         """
-        number = failed.about.get("line")
-        theirs = failed.status in _OF_ONE_LINE or (self._ndjson and failed.status == _NOT_GRANTED)
-        if isinstance(number, int) and 0 < number <= len(part) and theirs:
-            self._published += number - 1
-            self._refuse(part[number - 1].number, failed.message)
-            del self._waiting[:number]
-        elif failed.status == _TOO_LARGE and len(part) > 1:  # to a proxy before the hub
-            self._size = max(1, self._size // 2)
-        elif failed.status == _TOO_LARGE:
-            self._refuse(part[0].number, failed.message)
-            del self._waiting[:1]
+        number = failure.problem.get("line")
+        about_line = failure.status in _LINE_ERRORS or (
+            self._ndjson and failure.status == HTTPStatus.FORBIDDEN
+        )
+        if isinstance(number, int) and 0 < number <= len(batch) and about_line:
+            self._count_published(number - 1)
+            self._refuse(batch[number - 1][0], failure.message)
+            del self._unsent[:1]
+        elif failure.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise failure
+        elif len(batch) > 1:  # too large for a proxy before the hub
+            self._batch_lines = max(1, self._batch_lines // 2)
         else:
-            raise failed
-
-    def _hang_up(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+            self._refuse(batch[0][0], failure.message)
+            del self._unsent[:1]
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

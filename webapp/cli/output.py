@@ -1,4 +1,4 @@
-"""How events look: as JSON lines, in colours on a terminal, as bare data in a pipe."""
+"""How events are printed: bare, as lines of JSON, or for people on a terminal."""
 
 from __future__ import annotations
 
@@ -16,109 +16,110 @@ from .client import json_object
 if TYPE_CHECKING:
     from ..core.sse import ServerSentEvent
 
-_ENVELOPE = {"id", "topic", "topics", "type", "data"}
-_BREAK = {ord("\n"): "\n  ", ord("\t"): "\t"}
-_LONG = 200  # missed events that are worth a word
-_OFTEN = 0.2  # seconds
+_ENVELOPE_MEMBERS = {"id", "topic", "topics", "type", "data"}
+_SPACES = {"\n": "\n  ", "\t": "\t"}  # how they are printed
+_LONG_REPLAY_EVENTS = 200  # a shorter one is not reported
+_REPORT_INTERVAL_S = 0.2
 
 
-def opened(message: ServerSentEvent) -> dict[str, Any] | None:
-    """Return what the envelope of an event says, or None where the hub made none."""
-    if not message.data.startswith("{"):
+def envelope_of(event: ServerSentEvent) -> dict[str, Any] | None:
+    """Return the envelope that the hub put around an event, or None if there is none."""
+    if not event.data.startswith("{"):
         return None
-    about = json_object(message.data) or {}
-    return about if about.keys() >= _ENVELOPE and about["id"] == message.id else None
+    envelope = json_object(event.data) or {}
+    known = envelope.keys() >= _ENVELOPE_MEMBERS and envelope["id"] == event.id
+    return envelope if known else None
 
 
-def as_json(message: ServerSentEvent, topic: str | None, *, ascii_: bool = False) -> str:
+def as_json(event: ServerSentEvent, topic: str | None, *, ascii_only: bool = False) -> str:
     """Return an event as one line of JSON.
 
-    :param topic: its topic, where the hub does not say it and only this was asked for.
-    :param ascii_: whether to write other letters as escapes: a terminal obeys some of them.
+    :param topic: the only topic that was asked for, for events without an envelope.
+    :param ascii_only: escape all other characters, some of which would control a terminal.
     """
-    if (about := opened(message)) is None:
-        about = {"id": message.id, **({"topic": topic} if topic else {})}
-        kind = None if message.type == "message" else message.type
-        about |= {"type": kind, "data": message.data}
-    return json.dumps(about, ensure_ascii=ascii_)
+    members = envelope_of(event)
+    if members is None:
+        members = {"id": event.id, **({"topic": topic} if topic else {})}
+        members["type"] = None if event.type == "message" else event.type
+        members["data"] = event.data
+    return json.dumps(members, ensure_ascii=ascii_only)
 
 
-def in_colours(message: ServerSentEvent, *, colours: bool) -> str:
+def for_terminal(event: ServerSentEvent, *, colors: bool) -> str:
     """Return an event for people: its time, topic, type and data.
 
-    Control characters are shown and not obeyed: what is published must not move the cursor.
+    Control characters are escaped, so that an event cannot control the terminal.
     """
-    about = opened(message) or {"type": message.type, "data": message.data}
-    moment = _moment(message)
+    envelope = envelope_of(event) or {"type": event.type, "data": event.data}
+    moment = time.strftime("%H:%M:%S", time.localtime(_published_at(event)))
+    type_ = "" if envelope["type"] in {"message", None} else str(envelope["type"])
     parts: list[tuple[str, dict[str, Any]]] = [
-        (time.strftime("%H:%M:%S", time.localtime(moment)), {"dim": True})
+        (moment, {"dim": True}),
+        (str(envelope.get("topic", "")), {"fg": "cyan"}),
+        (type_, {"fg": "yellow"}),
     ]
-    parts += [(str(about.get("topic", "")), {"fg": "cyan"})]
-    if about["type"] not in {"message", None}:
-        parts += [(str(about["type"]), {"fg": "yellow"})]
-    head = [(shown(text), style) for text, style in parts if text]
-    told = [click.style(text, **style) if colours else text for text, style in head]
-    return " ".join([*told, shown(str(about["data"]))])
+    head = [(escape_controls(text), style) for text, style in parts if text]
+    texts = [click.style(text, **style) if colors else text for text, style in head]
+    return " ".join([*texts, escape_controls(str(envelope["data"]))])
 
 
-def shown(text: str) -> str:
-    """Return a text with its control characters as escapes."""
+def escape_controls(text: str) -> str:
+    """Return a text with its control characters as escapes; line ends and tabs stay."""
     if text.isprintable():
         return text
     return "".join(
-        letter if letter.isprintable() else _BREAK.get(ord(letter)) or repr(letter)[1:-1]
-        for letter in text
+        char if char.isprintable() else _SPACES.get(char) or repr(char)[1:-1] for char in text
     )
 
 
-def wants_colours() -> bool:
-    """Whether stdout is a terminal whose user did not say NO_COLOR."""
+def wants_colors() -> bool:
+    """Return whether stdout is a terminal, and neither NO_COLOR nor TERM=dumb is set."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not plain
 
 
 class Progress:
-    """Says on stderr how far a long replay is."""
+    """Reports on stderr how far a long replay is."""
 
     def __init__(self) -> None:
-        self._missed: float = 0
+        self._expected: float = 0  # events of the replay; infinity: not counted; 0: no replay
         self._seen = 0
-        self._began = self._told = 0.0
-        # On one terminal with the events it would be written into them.
-        self._counts = sys.stderr.isatty() and not sys.stdout.isatty()
+        self._began = self._reported = 0.0
+        # On one terminal with the events the counter would be printed into them.
+        self._shows_counter = sys.stderr.isatty() and not sys.stdout.isatty()
 
-    def begin(self, missed: object) -> None:
-        """Take note of how many events follow; None: too many to count."""
-        self._missed = missed if isinstance(missed, int) and missed >= _LONG else 0
+    def begin(self, replay: object) -> None:
+        """Take the number of events that will be replayed; None: too many to count."""
         self._seen, self._began = 0, time.time()
-        if missed is None:
-            self._missed = float("inf")
+        if replay is None:
+            self._expected = float("inf")
             click.echo("replaying events, too many to be counted at once", err=True)
-        elif self._missed:
-            click.echo(f"replaying {self._missed:,} events", err=True)
+        elif isinstance(replay, int) and replay >= _LONG_REPLAY_EVENTS:
+            self._expected = replay
+            click.echo(f"replaying {replay:,} events", err=True)
+        else:
+            self._expected = 0
 
-    def step(self, message: ServerSentEvent) -> None:
-        """Count one."""
-        if not self._missed:
+    def step(self, event: ServerSentEvent) -> None:
+        """Count an event."""
+        if not self._expected:
             return
         self._seen += 1
-        now = time.time()
-        if self._seen >= self._missed or (_moment(message) or 0) >= self._began:
-            end = "\r" if self._counts else ""
+        now, published_at = time.time(), _published_at(event)
+        if self._seen >= self._expected or (published_at or 0) >= self._began:
+            end = "\r" if self._shows_counter else ""
             took = now - self._began
             click.echo(f"{end}replayed {self._seen:,} events in {took:.1f} s", err=True)
-            self._missed = 0
-        elif self._counts and now - self._told > _OFTEN:
-            self._told = now
-            position = f"of {self._missed:,}"
-            if self._missed == float("inf"):
-                position = time.strftime(
-                    "up to %Y-%m-%d %H:%M:%S", time.localtime(_moment(message))
-                )
-            click.echo(f"\r{self._seen:,} {position}", err=True, nl=False)
+            self._expected = 0
+        elif self._shows_counter and now - self._reported > _REPORT_INTERVAL_S:
+            self._reported = now
+            progress = f"of {self._expected:,}"
+            if self._expected == float("inf"):
+                progress = time.strftime("up to %Y-%m-%d %H:%M:%S", time.localtime(published_at))
+            click.echo(f"\r{self._seen:,} {progress}", err=True, nl=False)
 
 
-def _moment(message: ServerSentEvent) -> float | None:
-    """Return when an event was published, in Unix seconds, where its id says so."""
-    ms = re.fullmatch(r"([0-9]{1,14})-[0-9]+", message.id)
-    return int(ms[1]) / 1000 if ms else None
+def _published_at(event: ServerSentEvent) -> float | None:
+    """Return when an event was published, in Unix seconds, if its id says so."""
+    match = re.fullmatch(r"([0-9]{1,14})-[0-9]+", event.id)
+    return int(match[1]) / 1000 if match else None

@@ -1,20 +1,25 @@
-"""`tidings publish`: one event, or a pipe's lines for as long as it lasts."""
+"""`tidings publish`: publish one event, or each line of stdin."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from .client import Duration, HubClient, remote_options
+from .client import HubClient
 from .line_publisher import LinePublisher
-from .retry import Backoff, PermanentFailure, TemporaryFailure
+from .options import duration
+from .remote_hub import RemoteHub, hub_options
+from .retry import PermanentFailure, Retry, TemporaryFailure
 
-_MOST = 8 << 20  # bytes of data: more than a hub takes by default
-_TIMEOUT = 60.0  # seconds for an answer
+_MAX_DATA_BYTES = 8 << 20  # more than a hub takes by default
+_TIMEOUT_S = 60.0
+_PATIENCE_S = 10.0
+_RETRY_HELP = "Milliseconds until clients reconnect: 100 to 3600000."
+_PATIENCE_HELP = "How long to try again while no hub answers: 10s; with --follow: never stops."
 _EPILOG = """\b
 Examples:
   tidings publish Hello
@@ -27,21 +32,17 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.argument("data", required=False)
-@click.option("--topic", "-t", "topics", multiple=True, help="Its topic; more are alternates.")
-@click.option("--type", help="Its name, for addEventListener.")
-@click.option("--id", help="Your own id: the same again is published once.")
-@click.option("--private", is_flag=True, help="Only for readers whose token covers a topic.")
-@click.option("--retry", type=click.IntRange(0), help="Milliseconds before readers reconnect.")
+@click.option("--topic", "-t", multiple=True, help="Its topic (events); repeat it for alternates.")
+@click.option("--type", help="Its type (message), for addEventListener.")
+@click.option("--id", help="Your own id: an event with it is published only once.")
+@click.option("--private", is_flag=True, help="Only for subscribers whose token grants a topic.")
+@click.option("--retry", metavar="MS", type=click.IntRange(0), help=_RETRY_HELP)
 @click.option("--follow", "-f", is_flag=True, help="Publish each line of stdin as it comes.")
 @click.option("--ndjson", is_flag=True, help="With --follow: each line is an event as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the hub's answer as JSON.")
-@click.option(
-    "--patience",
-    type=Duration(),
-    help="How long to try again while no hub answers: 10s, with --follow: never ends.",
-)
-@remote_options()
-def publish(  # noqa: PLR0913 - what can be said of an event
+@click.option("--patience", type=duration, help=_PATIENCE_HELP)
+@hub_options
+def publish(  # noqa: PLR0913 - the members of an event, and how to publish it
     data: str | None,
     *,
     url: str | None,
@@ -54,68 +55,61 @@ def publish(  # noqa: PLR0913 - what can be said of an event
 ) -> None:
     """Publish DATA, or what stdin has, and print the event's id.
 
-    One line end at the end of stdin is left out. A hub that cannot be reached is tried again; one
-    that was reached and did not answer only with --id, since it may have published.
+    One line end at the end of stdin is left out. A hub that cannot be reached is tried again. A
+    hub that was reached and did not answer may have published: it is tried again only with --id.
 
-    With --follow each line of stdin is an event. They get ids of their own, so that none is lost
-    and none is there twice when the hub restarts or an answer is lost. While the hub is away
-    stdin waits. A line that is refused is told with its number and left out.
+    With --follow each line of stdin is an event, with an id of its own: no line is lost, and none
+    is published twice, when the hub restarts or an answer is lost. While the hub does not answer,
+    stdin is not read. A line that is refused is reported with its number, and left out.
     """
-    remote = HubClient.of(url, token)
+    hub = RemoteHub.from_options(url, token)
+    members = {
+        name: it for name, it in fields.items() if not (it is None or it is False or it == ())
+    }
     if follow:
-        if data is not None or fields["id"]:
+        if data is not None or "id" in members:
             message = "With --follow the data come from stdin, and each line has its own id."
             raise click.UsageError(message)
-        backoff = Backoff(float("inf") if patience is None else patience)
-        _follow(LinePublisher(remote, _event(fields), backoff, ndjson=ndjson), as_json=as_json)
+        retry = Retry(float("inf") if patience is None else patience)
+        publisher = LinePublisher(hub, members, retry, ndjson=ndjson)
+        code = publisher.run(sys.stdin.fileno())
+        if as_json:
+            click.echo(json.dumps(publisher.summary))
+        click.get_current_context().exit(code)
     if ndjson:
         message = "--ndjson goes with --follow."
         raise click.UsageError(message)
-    text = _stdin() if data in {None, "-"} else data or ""
-    backoff = Backoff(10.0 if patience is None else patience)
-    click.echo(_publish(remote, fields, text, backoff, as_json=as_json))
+    form = {**members, "data": _read_stdin() if data in {None, "-"} else data}
+    if "private" in form:
+        form["private"] = "on"
+    retry = Retry(_PATIENCE_S if patience is None else patience)
+    click.echo(_publish(hub, form, retry, "application/json" if as_json else "text/plain"))
 
 
-def _follow(follower: LinePublisher, *, as_json: bool) -> NoReturn:
-    code = follower.run(sys.stdin.fileno())
-    if as_json:
-        click.echo(json.dumps(follower.summary))
-    click.get_current_context().exit(code)
+def _publish(hub: RemoteHub, form: dict[str, Any], retry: Retry, accept: str) -> str:
+    """Publish an event; return the hub's answer.
 
-
-def _event(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of an event that the options name."""
-    said = {"topic": list(fields["topics"]), "private": fields["private"]}
-    said |= {name: fields[name] for name in ("type", "retry")}
-    return {name: value for name, value in said.items() if value not in ([], None, False)}
-
-
-def _publish(
-    remote: HubClient, fields: dict[str, Any], text: str, backoff: Backoff, *, as_json: bool
-) -> str:
-    form = {"data": text, "type": fields["type"], "id": fields["id"], "retry": fields["retry"]}
-    form |= {"topic": fields["topics"] or None, "private": "on" if fields["private"] else None}
-    said = {name: value for name, value in form.items() if value is not None}
-    accept = "application/json" if as_json else "text/plain"
-    while True:
-        try:
-            connection = remote.connect(_TIMEOUT)
+    It is tried again only if it cannot be published twice.
+    """
+    with HubClient(hub, _TIMEOUT_S) as client:
+        while True:
             try:
-                return remote.safe(remote.publish(connection, said, accept))
-            finally:
-                connection.close()
-        except TemporaryFailure as away:
-            if not (away.certain or fields["id"]):
-                message = f"{away}. It may have been published; with --id it can be tried again."
-                raise PermanentFailure(message) from None
-            backoff.wait(away)
+                return hub.redact(client.publish(form, accept))
+            except TemporaryFailure as failure:
+                client.close()
+                if not (failure.unprocessed or "id" in form):
+                    message = (
+                        f"{failure}. It may have been published; with --id it can be tried again."
+                    )
+                    raise PermanentFailure(message) from None
+                retry.wait(failure)
 
 
-def _stdin() -> str:
+def _read_stdin() -> str:
     if os.isatty(sys.stdin.fileno()):
         click.echo("Type the data; Ctrl-D ends them.", err=True)
-    body = sys.stdin.buffer.read(_MOST + 1)
-    if len(body) > _MOST:
+    body = sys.stdin.buffer.read(_MAX_DATA_BYTES + 1)
+    if len(body) > _MAX_DATA_BYTES:
         message = "The data are larger than a hub takes; publish a link to them."
         raise PermanentFailure(message)
     try:

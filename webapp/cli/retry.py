@@ -1,84 +1,83 @@
-"""What ends a command, and what it waits for."""
+"""What a failed request means, and the waits between tries."""
 
 from __future__ import annotations
 
-import random
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MOST_WAIT = 30.0  # seconds
-_MOST_TRIES = 16  # that count
+_LONGEST_WAIT_S = 30.0
 
 
 class PermanentFailure(click.ClickException):
-    """The hub refuses, or is none: trying again would not help.
+    """The hub refuses, or there is no hub: another try would fail too.
 
-    :param status: of the answer; 0: there was none.
-    :param about: its problem document.
+    :param status: of the response; 0: there was none.
+    :param problem: the problem document of the response (RFC 9457).
     """
 
     def __init__(
-        self, message: str, status: int = 0, about: Mapping[str, Any] | None = None
+        self, message: str, status: int = 0, problem: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.about = about or {}
+        self.problem = problem or {}
 
 
+@dataclass(eq=False)
 class TemporaryFailure(Exception):
-    """The hub does not answer, or says: later.
+    """The hub does not answer, or asks for another try later.
 
-    :param wait: seconds after which it wants to be asked again.
-    :param certain: nothing of what was sent has been read.
+    :param wait_s: seconds that the hub wants to be left alone.
+    :param unprocessed: whether the hub has certainly not processed the request.
+    :param published: how many lines of the request it has published nevertheless.
     """
 
-    def __init__(
-        self, message: str, *, wait: float = 0, certain: bool = False, published: int = 0
-    ) -> None:
-        super().__init__(message)
-        self.wait = wait
-        self.certain = certain
-        self.published = published
+    message: str
+    wait_s: float = 0
+    unprocessed: bool = False
+    published: int = 0
 
 
-class Backoff:
-    """Waits longer each time, and says so once.
+class Retry(Backoff):
+    """Waits before each new try, and reports on stderr why it waits.
 
-    :param patience: seconds after which it gives up.
-    :param base: seconds of the first wait.
+    :param patience_s: seconds after the first failure until it gives up.
+    :param first_s: seconds of the first wait.
     """
 
-    def __init__(self, patience: float = float("inf"), base: float = 0.5) -> None:
-        self.base = base
-        self._patience = patience
-        self._tries = 0
-        self._since = 0.0
-        self._said = ""
+    def __init__(self, patience_s: float = float("inf"), first_s: float = 0.5) -> None:
+        super().__init__(first_s, _LONGEST_WAIT_S)
+        self._patience_s = patience_s
+        self._deadline = 0.0
+        self._reported = ""
 
-    def wait(self, away: TemporaryFailure) -> None:
+    def wait(self, failure: TemporaryFailure) -> None:
         """Wait before the next try.
 
-        :raises Failed: it has gone on for too long.
+        :raises PermanentFailure: the failures have lasted for too long.
         """
         now = time.monotonic()
-        self._since = self._since if self._tries else now
-        if now - self._since >= self._patience:
-            raise PermanentFailure(f"{away}.")
-        longest = min(_MOST_WAIT, self.base * 2**self._tries)
-        pause = max(away.wait, longest * random.uniform(0.5, 1))  # noqa: S311 - no secret
-        self._tries = min(self._tries + 1, _MOST_TRIES)
-        if str(away) != self._said:
-            self._said = str(away)
-            click.echo(f"{away}; trying again", err=True)
-        time.sleep(min(pause, max(0.0, self._since + self._patience - now)))
+        if not self.failures:
+            self._deadline = now + self._patience_s
+        if now >= self._deadline:
+            raise PermanentFailure(f"{failure}.")
+        pause = max(failure.wait_s, self.next())
+        if failure.message != self._reported:
+            self._reported = failure.message
+            click.echo(f"{failure}; trying again", err=True)
+        time.sleep(min(pause, self._deadline - now))
 
-    def done(self) -> None:
-        """Say that it is over, if there was something."""
-        if self._tries:
+    def reset(self) -> bool:
+        """Count a success, and report it if there were failures before it."""
+        if recovered := super().reset():
             click.echo("connected again", err=True)
-        self._tries, self._said = 0, ""
+        self._reported = ""
+        return recovered

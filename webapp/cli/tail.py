@@ -1,138 +1,108 @@
-"""`tidings tail`: listen, for as long as it takes."""
+"""`tidings tail`: print events as they are published."""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..core import sse
 from ..core.events import RETRY_BOUNDS_MS
-from .client import Duration, HubClient, json_object, remote_options
-from .output import Progress, as_json, in_colours, shown, wants_colours
-from .retry import Backoff, PermanentFailure, TemporaryFailure
+from .client import HubClient, json_object
+from .options import duration
+from .output import Progress, as_json, escape_controls, for_terminal, wants_colors
+from .remote_hub import RemoteHub, hub_options
+from .retry import Retry, TemporaryFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from http.client import HTTPResponse
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..core.sse import ServerSentEvent
 
-_PIECE = 64 << 10
-_OK, _NO_CONTENT = 200, 204
-_RETRY = 2.0  # seconds, until the hub says something else
-_ROUTINE = {"max_age", "drain"}
+_RECONNECT_S = 2.0  # until the hub sends `retry:`
+_LONGEST_SILENCE_S = 86400.0
+_START_PARAMETERS = {"last", "since"}
+_ROUTINE_ENDS = {"max_age", "drain"}
+_RESETS = {
+    "aged": "events after the cursor are no longer kept: some are missing",
+    "presence": "presence events were missed: fetch the list of subscribers again",
+}
+_SILENCE_HELP = "Reconnect when no byte comes for so long; a hub sends a heartbeat every 15s."
 _EPILOG = """\b
 Examples:
   tidings tail                         the topic events, from now on
-  tidings tail news '/users/{id}'      several; exact, * or a URI template
-  tidings tail log --last 10           begin with the newest 10
-  tidings tail '*' --from earliest --json | jq .
+  tidings tail news '/users/{id}'      several topics; exact, * or a URI template
+  tidings tail log --last 10           start with the newest 10
+  tidings tail '*' --from earliest --json | jq .data
 """
 
 
-class Reader:
-    """Listens to a hub and comes back by itself, from its cursor.
+class ReconnectingSubscriber:
+    """Subscribes to a hub, and reconnects with the id of the last event that it got.
 
-    :param query: topics, and where to begin.
-    :param silence: seconds without a byte after which the connection is taken for dead.
+    :param query: the topics, and where to start.
+    :param cursor: the id of the event after which to start; None: where `query` says.
+    :param silence_s: seconds without a byte after which the connection counts as dead.
     """
 
     def __init__(
-        self, remote: HubClient, query: list[tuple[str, str]], cursor: str | None, silence: float
+        self, hub: RemoteHub, query: list[tuple[str, str]], cursor: str | None, silence_s: float
     ) -> None:
-        self.cursor = cursor
-        self._remote = remote
+        self._hub = hub
         self._query = query
-        self._silence = silence
-        self._retry = _RETRY
-        self._backoff = Backoff(base=_RETRY)
+        self._cursor = cursor
+        self._silence_s = silence_s
+        self._retry = Retry(first_s=_RECONNECT_S)
 
-    def messages(self) -> Iterator[ServerSentEvent]:
-        """Yield the messages, the hub's own included, without end.
+    def events(self) -> Iterator[ServerSentEvent]:
+        """Yield the events, control events included, without end.
 
-        :raises Failed: the hub refuses.
+        :raises PermanentFailure: the hub refuses.
         """
         while True:
             try:
-                yield from self._stream()
+                yield from self._events_of_one_stream()
+                time.sleep(self._retry.first_s)  # the hub has sent each client another time
+            except TemporaryFailure as failure:
                 sys.stdout.flush()
-                time.sleep(self._retry)  # the hub has jittered it
-            except TemporaryFailure as away:
-                sys.stdout.flush()
-                self._backoff.base = self._retry
-                self._backoff.wait(away)
+                self._retry.wait(failure)
 
-    def _stream(self) -> Iterator[ServerSentEvent]:
-        connection = self._remote.connect(self._silence)
-        try:
-            headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
-            if self.cursor:
-                headers["Last-Event-ID"] = self.cursor
-            answer = self._remote.ask(connection, "GET", query=self._query, headers=headers)
-            self._check(answer)
-            for message in sse.decode(self._pieces(answer)):
-                if message.retry is not None:
-                    self._retry = min(message.retry, RETRY_BOUNDS_MS[1]) / 1000
-                if message.id and message.id != self.cursor:
-                    self._go_on_from(message.id)
-                self._backoff.done()
-                yield message
-        finally:
-            connection.close()
-
-    def _go_on_from(self, cursor: str) -> None:
-        self.cursor = cursor
-        # Where to begin was for the first time; an id is exact.
-        self._query = [(name, value) for name, value in self._query if name not in _START]
-
-    def _check(self, answer: HTTPResponse) -> None:
-        kind = answer.headers.get_content_type()
-        if answer.status == _OK and kind == "text/event-stream":
-            return
-        if answer.status in {_OK, _NO_CONTENT}:
-            where = self._remote.where
-            message = f"{where} answers {answer.status} {self._remote.safe(kind)}, no event stream."
-            raise PermanentFailure(message)
-        self._remote.read(answer)
-
-    def _pieces(self, answer: HTTPResponse) -> Iterator[bytes]:
-        while True:
-            sys.stdout.flush()
-            try:
-                with self._remote.talking():
-                    piece = answer.read1(_PIECE)
-            except TemporaryFailure as away:
-                if isinstance(away.__cause__, TimeoutError):
-                    message = f"{self._remote.where}: no byte for {self._silence:g} s"
-                    raise TemporaryFailure(message) from None
-                raise
-            if not piece:
-                return
-            yield piece
+    def _events_of_one_stream(self) -> Iterator[ServerSentEvent]:
+        with HubClient(self._hub, self._silence_s) as client:
+            response = client.subscribe(self._query, self._cursor)
+            for event in sse.decode(_flushing(client.chunks(response))):
+                if event.retry is not None:
+                    low, high = RETRY_BOUNDS_MS
+                    self._retry.first_s = min(max(event.retry, low), high) / 1000
+                if event.id and event.id != self._cursor:
+                    self._cursor = event.id
+                    # From here on the cursor says where to start.
+                    self._query = [it for it in self._query if it[0] not in _START_PARAMETERS]
+                self._retry.reset()
+                yield event
 
 
-_START = {"last", "since"}
+def _flushing(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Print the events of each chunk before the wait for the next one."""
+    sys.stdout.flush()
+    for chunk in chunks:
+        yield chunk
+        sys.stdout.flush()
 
 
 @click.command(epilog=_EPILOG)
 @click.argument("topics", metavar="[TOPIC]...", nargs=-1)
-@click.option("--since", metavar="TIME", help="Begin at an age (15m), Unix seconds or ISO 8601.")
-@click.option("--last", metavar="N", type=click.IntRange(0), help="Begin with the newest N.")
-@click.option("--from", "cursor", metavar="ID", help="Begin after this event; earliest: with all.")
-@click.option("--count", "-n", metavar="N", type=click.IntRange(1), help="End after N events.")
-@click.option("--json", "json_", is_flag=True, help="An event a line as JSON: id, topic, data, …")
-@click.option(
-    "--silence",
-    type=Duration(),
-    default="45s",
-    show_default=True,
-    help="Without a byte, after which the connection is taken for dead: 3 heartbeats.",
-)
-@remote_options()
-def tail(  # noqa: PLR0913 - where to begin, and how it looks
+@click.option("--since", metavar="TIME", help="Start at an age (15m), Unix seconds, or ISO 8601.")
+@click.option("--last", metavar="N", type=click.IntRange(0), help="Start with the newest N events.")
+@click.option("--from", "cursor", metavar="ID", help="Start after this event, or at: earliest.")
+@click.option("--count", "-n", metavar="N", type=click.IntRange(1), help="Stop after N events.")
+@click.option("--json", "json_", is_flag=True, help="Print each event as one line of JSON.")
+@click.option("--silence", type=duration, default="45s", show_default=True, help=_SILENCE_HELP)
+@hub_options
+def tail(  # noqa: PLR0913 - where to start, and how to print
     topics: tuple[str, ...],
     *,
     url: str | None,
@@ -144,58 +114,63 @@ def tail(  # noqa: PLR0913 - where to begin, and how it looks
     json_: bool,
     silence: float,
 ) -> None:
-    """Print what is published to some topics, for as long as it takes.
+    """Print the events of some topics as they are published.
 
-    It comes back by itself after a lost connection or a restart, from where it was. In a pipe it
-    prints the bare data; on a terminal also time, topic and type; with --json everything. What
-    the hub itself says (events that are no longer kept, a token that ends) goes to stderr.
+    Without TOPIC it is the topic events. After a lost connection or a restart of the hub it
+    reconnects by itself, and no event is lost or printed twice.
+
+    Into a pipe it prints bare data; on a terminal also the time, topic and type; with --json all
+    that is known of an event. What the hub says itself (events that are no longer kept, a token
+    that expires) goes to stderr.
     """
+    if cursor and re.search(r"[\0\r\n]", cursor):
+        message = "--from takes the id of an event, which is one line."
+        raise click.UsageError(message)
     query = [("topic", topic) for topic in topics]
     query += [("last", str(last))] * (last is not None) + [("since", since or "")] * bool(since)
-    show = _show(topics, json_=json_)
     if json_ or sys.stdout.isatty():
         query.append(("envelope", "1"))
-    timeout = None if silence == float("inf") else silence
-    reader = Reader(HubClient.of(url, token), query, cursor, timeout or 86400.0)
-    progress, left = Progress(), count
-    for message in reader.messages():
-        if message.type.startswith("hub."):
-            _say(message, progress)
+    hub = RemoteHub.from_options(url, token)
+    subscriber = ReconnectingSubscriber(
+        hub, query, cursor, min(silence or _LONGEST_SILENCE_S, _LONGEST_SILENCE_S)
+    )
+    format_event, progress = _formatter(topics, json_=json_), Progress()
+    printed = 0
+    for event in subscriber.events():
+        if event.type.startswith("hub."):
+            _report(event, progress)
             continue
-        sys.stdout.write(show(message) + "\n")
-        progress.step(message)
-        if left is not None:
-            left -= 1
-            if not left:
-                return
+        sys.stdout.write(format_event(event) + "\n")
+        progress.step(event)
+        printed += 1
+        if printed == count:
+            break
+    sys.stdout.flush()
 
 
-def _show(topics: tuple[str, ...], *, json_: bool) -> Any:
-    known = topics[0] if len(topics) == 1 else None if topics else "events"
-    if known and (known == "*" or "{" in known):
-        known = None
+def _formatter(topics: tuple[str, ...], *, json_: bool) -> Callable[[ServerSentEvent], str]:
+    on_terminal = sys.stdout.isatty()
     if json_:
-        ascii_ = sys.stdout.isatty()
-        return lambda message: as_json(message, known, ascii_=ascii_)
-    if sys.stdout.isatty():
-        colours = wants_colours()
-        return lambda message: in_colours(message, colours=colours)
-    return lambda message: message.data
+        topic = topics[0] if len(topics) == 1 else None if topics else "events"
+        exact = topic if topic != "*" and "{" not in (topic or "") else None
+        return lambda event: as_json(event, exact, ascii_only=on_terminal)
+    if on_terminal:
+        colors = wants_colors()
+        return lambda event: for_terminal(event, colors=colors)
+    return lambda event: event.data
 
 
-def _say(message: ServerSentEvent, progress: Progress) -> None:
-    """Tell what the hub says itself."""
-    about = json_object(message.data) or {}
-    reason = about.get("reason")
-    if message.type == "hub.open":
-        progress.begin(about.get("replay", 0))
-    elif message.type == "hub.reset" and reason == "aged":
-        click.echo("events after the cursor are no longer kept: some are missing", err=True)
-    elif message.type == "hub.reset" and reason == "presence":
-        click.echo("some of who came and went is missing: list who listens anew", err=True)
-    elif message.type == "hub.reset":
-        click.echo("the hub does not know the cursor: it goes on with what comes", err=True)
-    elif message.type == "hub.expiring":
-        click.echo("the token ends within a minute", err=True)
-    elif message.type == "hub.bye" and reason not in _ROUTINE:
-        click.echo(f"the hub ends the stream: {shown(str(reason))[:100]}; coming back", err=True)
+def _report(event: ServerSentEvent, progress: Progress) -> None:
+    """Print what a control event says to stderr."""
+    fields = json_object(event.data) or {}
+    reason = str(fields.get("reason"))
+    if event.type == "hub.open":
+        progress.begin(fields.get("replay", 0))
+    elif event.type == "hub.reset":
+        unknown = "the hub does not know the cursor: it continues with new events"
+        click.echo(_RESETS.get(reason, unknown), err=True)
+    elif event.type == "hub.expiring":
+        click.echo("the token expires within a minute", err=True)
+    elif event.type == "hub.bye" and reason not in _ROUTINE_ENDS:
+        text = escape_controls(reason)[:100]
+        click.echo(f"the hub ends the stream: {text}; reconnecting", err=True)

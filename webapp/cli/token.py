@@ -1,4 +1,4 @@
-"""`tidings token`: make a token, or say what one grants."""
+"""`tidings token`: make a token, or show what one grants."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import click
 
 from ..config.settings import Settings
 from ..errors import Misconfigured
-from .client import Duration
-from .output import shown
+from .options import duration
+from .output import escape_controls
 
+_DEFAULT_ALGORITHMS = ("HS256", "EdDSA", "ES256", "ES384", "RS256")
+_SUBSCRIBE_HELP = "Topic or pattern of private events to receive; repeatable."
+_EXPIRES_HELP = "How long it is valid, as 15m or 7d; or never."
 _EPILOG = """\b
 Examples:
   tidings token --publish '*' --expires never
@@ -25,12 +28,12 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.argument("text", metavar="[TOKEN]", required=False)
-@click.option("--publish", "-p", multiple=True, help="A selector of topics it may publish to.")
-@click.option("--subscribe", "-s", multiple=True, help="A selector of private events it may read.")
-@click.option("--expires", type=Duration(), default="1h", show_default=True, help="Its life.")
-@click.option("--subject", help="Whose it is (sub).")
-@click.option("--key", type=click.File(), help="A file with the key; a private key as PEM.")
-def token(  # noqa: PLR0913, PLR0917 - what can be said of a token
+@click.option("--publish", "-p", multiple=True, help="Topic or pattern to publish to; repeatable.")
+@click.option("--subscribe", "-s", multiple=True, help=_SUBSCRIBE_HELP)
+@click.option("--expires", type=duration, default="1h", show_default=True, help=_EXPIRES_HELP)
+@click.option("--subject", help="Whom it is for: a user's id, as its claim sub.")
+@click.option("--key", type=click.File(), help="File with a secret, or a private key as PEM.")
+def token(  # noqa: PLR0913, PLR0917 - the claims of a token, and its key
     text: str | None,
     publish: tuple[str, ...],
     subscribe: tuple[str, ...],
@@ -38,17 +41,17 @@ def token(  # noqa: PLR0913, PLR0917 - what can be said of a token
     subject: str | None,
     key: TextIO | None,
 ) -> None:
-    """Make a token, or say what TOKEN grants.
+    """Make a token, or show what TOKEN grants.
 
-    A token is signed with --key, else with the shared secret of TIDINGS_JWT_KEY; its audience and
-    issuer are those of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER.
+    It is signed with --key, or with the shared secret in TIDINGS_JWT_KEY. Its audience and issuer
+    are those of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER.
     """
     try:
         settings = Settings.from_env(os.environ)
     except Misconfigured as error:
         raise click.ClickException(str(error)) from None
     if text:
-        click.echo(explained(text))
+        click.echo(_explained(text))
         return
     if not publish and not subscribe:
         message = "A token grants something: say --publish or --subscribe, such as --publish '*'."
@@ -58,25 +61,25 @@ def token(  # noqa: PLR0913, PLR0917 - what can be said of a token
     claims |= {"aud": settings.jwt_audience, "iss": settings.jwt_issuer}
     if expires != float("inf"):
         claims["exp"] = round(time.time() + expires)
-    said = {name: claim for name, claim in claims.items() if claim is not None}
-    click.echo(signed(said, _read(key) if key else None, settings))
+    claims = {name: value for name, value in claims.items() if value is not None}
+    click.echo(_signed(claims, _read(key) if key else None, settings))
 
 
-def signed(claims: dict[str, Any], key: str | None, settings: Settings) -> str:
-    """Return a token of the first algorithm that is accepted and fits the key."""
-    import jwt  # it brings cryptography, which the other commands need not wait for
+def _signed(claims: dict[str, Any], key: str | None, settings: Settings) -> str:
+    """Return a token, signed by the first accepted algorithm that fits the key."""
+    import jwt  # late: it imports cryptography, which most commands do not need
 
     key = next(iter(settings.jwt_key), "") if key is None else key
     if not key or key.startswith("-----BEGIN PUBLIC"):
         message = "There is no key to sign with: name a file with --key, or set TIDINGS_JWT_KEY."
         raise click.ClickException(message)
-    for algorithm in settings.jwt_algorithm or ("HS256", "EdDSA", "ES256", "ES384", "RS256"):
+    for algorithm in settings.jwt_algorithm or _DEFAULT_ALGORITHMS:
         if key.startswith("-----BEGIN") != algorithm.startswith("HS"):
             try:
                 return jwt.encode(claims, key, algorithm)
             except (jwt.InvalidKeyError, TypeError, ValueError):
                 continue
-    message = "The key is none, or of a type that is not accepted."
+    message = "This is not a usable signing key, or its type is not accepted."
     raise click.ClickException(message)
 
 
@@ -84,45 +87,56 @@ def _read(key: TextIO) -> str:
     try:
         return key.read().strip()
     except UnicodeDecodeError:
-        message = "The key is no text; `openssl pkey -inform DER -in KEY` prints it as PEM."
+        message = "The key is not text; `openssl pkey -inform DER -in KEY` prints it as PEM."
         raise click.ClickException(message) from None
 
 
-def explained(text: str) -> str:
-    """Say in words and JSON what a token grants; whether its signature is good only a hub knows."""
+def _explained(text: str) -> str:
+    """Return what a token grants, in words and as JSON."""
+    import jwt
+
+    claims = unverified_claims(text)
+    if claims is None:
+        message = "This is not a JWT, as tokens are."
+        raise click.ClickException(message)
+    algorithm = jwt.get_unverified_header(text).get("alg")
+    publish, subscribe = (selectors(claims, name) for name in ("publish", "subscribe"))
+    lines = [
+        f"signed with     {algorithm}, not checked here",
+        f"may publish to  {', '.join(publish) or 'nothing'}",
+        f"may read        {', '.join(subscribe) or 'nothing'} (private events)",
+        f"ends            {expiry(claims)}",
+    ]
+    if not publish and not subscribe:
+        lines.append("It grants nothing: its claim `mercure` lists no topics.")
+    return "\n".join([*map(escape_controls, lines), json.dumps(claims, indent=2)])
+
+
+def unverified_claims(text: str) -> dict[str, Any] | None:
+    """Return the claims of a token without checking its signature; None: it is not a JWT."""
     import jwt
 
     try:
-        header = jwt.get_unverified_header(text)
-        claims = jwt.decode(text, options={"verify_signature": False})
+        return jwt.decode(text, options={"verify_signature": False})
     except jwt.InvalidTokenError:
-        message = "It is no token."
-        raise click.ClickException(message) from None
-    mercure = claims.get("mercure")
-    grants = mercure if isinstance(mercure, dict) else {}
-    lines = [
-        f"signed with     {header.get('alg')}, not checked here",
-        f"may publish to  {_listed(grants.get('publish'))}",
-        f"may read        {_listed(grants.get('subscribe'))} (private events)",
-        f"ends            {_when(claims.get('exp'))}",
-    ]
-    if not grants:
-        lines.append("It has no claim `mercure`: a hub takes it for none of its own.")
-    return "\n".join([*map(shown, lines), json.dumps(claims, indent=2)])
+        return None
 
 
-def _listed(selectors: object) -> str:
-    return (
-        ", ".join(map(str, selectors)) if isinstance(selectors, list) and selectors else "nothing"
-    )
+def selectors(claims: dict[str, Any], name: str) -> list[str]:
+    """Return what Mercure's claim lists as `publish` or `subscribe`."""
+    mercure = claims.get("mercure", claims.get("https://mercure.rocks/"))
+    found = mercure.get(name) if isinstance(mercure, dict) else None
+    return list(map(str, found)) if isinstance(found, list) else []
 
 
-def _when(moment: object) -> str:
-    if not isinstance(moment, int | float):
+def expiry(claims: dict[str, Any]) -> str:
+    """Return when a token expires, in words."""
+    expires = claims.get("exp")
+    if not isinstance(expires, int | float):
         return "never"
     try:
-        left = round(moment - time.time())
-        told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+        left = round(expires - time.time())
+        text = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(expires))
     except (OverflowError, ValueError, OSError):
-        return f"{moment}, which no clock will show"
-    return f"{told}, " + (f"in {left} s" if left > 0 else f"{-left} s ago")
+        return f"{expires}, which no clock will show"
+    return f"{text}, " + (f"in {left} s" if left > 0 else f"{-left} s ago")

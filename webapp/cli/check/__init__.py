@@ -1,1 +1,1 @@
-"""`tidings check`: find out what a hub and the proxies before it really do."""
+"""`tidings check`: test a hub, and the proxies before it, from where its users are."""

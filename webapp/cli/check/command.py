@@ -1,4 +1,4 @@
-"""`tidings check`: prove a running deployment."""
+"""`tidings check`: run the checks, and print their results."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import json
 import sys
 from dataclasses import asdict
 from statistics import median
+from typing import TYPE_CHECKING
 
 import click
 
-from ..client import Duration, HubClient, remote_options
-from ..output import wants_colours
-from .results import BAD, LEFT, OK, CheckResult
+from ..options import duration
+from ..output import wants_colors
+from ..remote_hub import RemoteHub, hub_options
 from .streams import StreamChecks
 
-_MARKS = {OK: ("✓", "+", "green"), BAD: ("✗", "x", "red"), LEFT: ("\N{EN DASH}", "-", "yellow")}
-_WIDTH = 17  # of the names
+if TYPE_CHECKING:
+    from .results import CheckResult
+
+_MARKS = {"ok": ("✓", "+", "green"), "bad": ("✗", "x", "red"), "left": ("–", "-", "yellow")}  # noqa: RUF001 - an en dash is as wide as the others
+_NAME_WIDTH = 17
+_LONGEST_WAIT_S = 3600.0
+_WAIT_HELP = "How long to wait for a heartbeat; a hub sends one every 15s by default."
 _EPILOG = """\b
 Examples:
   tidings check https://hub.example
@@ -27,61 +33,59 @@ Examples:
 @click.command(epilog=_EPILOG)
 @click.argument("where", metavar="[URL]", required=False)
 @click.option("--quick", is_flag=True, help="Do not wait for a heartbeat.")
-@click.option(
-    "--wait",
-    type=Duration(),
-    default="20s",
-    show_default=True,
-    help="For a heartbeat at most; one comes every 15s by default.",
-)
-@click.option("--open", "meant_open", is_flag=True, help="Strangers are meant to publish.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@remote_options()
-def check(  # noqa: PLR0913 - what to look at, and how to say it
+@click.option("--wait", type=duration, default="20s", show_default=True, help=_WAIT_HELP)
+@click.option("--open", "intended_open", is_flag=True, help="Anybody is meant to publish.")
+@click.option("--json", "as_json", is_flag=True, help="Print all results as one JSON object.")
+@hub_options
+def check(  # noqa: PLR0913 - what to check, and how to print it
     where: str | None,
     *,
     quick: bool,
     wait: float,
-    meant_open: bool,
+    intended_open: bool,
     as_json: bool,
     url: str | None,
     token: str | None,
 ) -> None:
-    """Prove a running hub, from where its users are.
+    """Test a running hub from where its users are.
 
-    It looks whether events arrive at once (many proxies hold them back), whether readers can
-    resume, whether strangers can publish, how quick it is; and says what is wrong and how to
-    mend it. It publishes to a topic of its own, tidings-check-…, and privately if its token may
-    read that. The exit code is 1 when something is wrong.
+    It tests whether events arrive at once (many proxies hold them back), whether subscribers can
+    resume, whether strangers can publish, and how long an event takes. It says what is wrong and
+    how to fix it; then the exit code is 1.
+
+    It publishes to a topic of its own, tidings-check-…, and private events if the token lets it
+    receive them.
     """
-    remote = HubClient.of(where or url, token)
-    wait = 0.0 if quick else min(wait, 3600.0)
-    probes = StreamChecks(remote, wait=wait, meant_open=meant_open)
-    found: list[CheckResult] = []
-    for finding in probes.run():
-        found.append(finding)
+    hub = RemoteHub.from_options(where or url, token)
+    wait_s = 0.0 if quick else min(wait, _LONGEST_WAIT_S)
+    checks = StreamChecks(hub, heartbeat_wait_s=wait_s, intended_open=intended_open)
+    results: list[CheckResult] = []
+    for result in checks.run():
+        results.append(result)
         if not as_json:
-            click.echo(_line(finding, remote))
-    good = all(finding.state != BAD for finding in found)
+            click.echo(_line(result, hub))
+    good = all(result.state != "bad" for result in results)
     if as_json:
-        ms = [round(seconds * 1000, 3) for seconds in probes.latencies]
+        ms = [round(seconds * 1000, 3) for seconds in checks.latencies]
         latency = {"median": median(ms), "worst": max(ms)} if ms else None
-        about = {"url": remote.where, "ok": good, "latency_ms": latency}
-        click.echo(json.dumps({**about, "checks": [asdict(each) for each in found]}, indent=2))
+        summary = {"url": hub.origin, "ok": good, "latency_ms": latency}
+        click.echo(json.dumps({**summary, "checks": [asdict(it) for it in results]}, indent=2))
     click.get_current_context().exit(0 if good else 1)
 
 
-def _line(finding: CheckResult, remote: HubClient) -> str:
-    nice, plain, colour = _MARKS[finding.state]
-    mark = click.style(_known(nice, plain), fg=colour) if wants_colours() else _known(nice, plain)
-    line = f"{mark} {finding.name:{_WIDTH}} {remote.safe(finding.detail)}"
-    remedy = finding.remedy if finding.state != OK else ""
-    return f"{line}\n  {'':{_WIDTH}} {_known('→', '->')} {remedy}" if remedy else line
+def _line(result: CheckResult, hub: RemoteHub) -> str:
+    symbol, ascii_symbol, color = _MARKS[result.state]
+    mark = _printable(symbol, ascii_symbol)
+    mark = click.style(mark, fg=color) if wants_colors() else mark
+    line = f"{mark} {result.name:{_NAME_WIDTH}} {hub.redact(result.detail)}"
+    if result.remedy:
+        line += f"\n  {'':{_NAME_WIDTH}} {_printable('→', '->')} {result.remedy}"
+    return line
 
 
-def _known(nice: str, plain: str) -> str:
+def _printable(symbol: str, ascii_symbol: str) -> str:
     try:
-        nice.encode(sys.stdout.encoding)
+        symbol.encode(sys.stdout.encoding)
     except (UnicodeEncodeError, LookupError):
-        return plain
-    return nice
+        return ascii_symbol
+    return symbol

@@ -1,119 +1,111 @@
-"""`tidings check`: is there a hub, is the way to it encrypted, what does it speak."""
+"""Checks of the way to a hub: does it answer, is the way encrypted, which HTTP does it speak."""
 
 from __future__ import annotations
 
 import ipaddress
-import socket
 import ssl
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from ..client import HubClient
 from ..retry import TemporaryFailure
-from .results import BAD, LEFT, OK, CheckResult
+from .results import failed, judged, passed, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from socket import socket
 
-    from ..client import HubClient
+    from ..remote_hub import RemoteHub
+    from .results import CheckResult
 
-_TIMEOUT = 10.0
-_DAY = 86400
-_NOTICE = 14  # days before a certificate's end
+_TIMEOUT_S = 10.0
+_DAY_S = 86400
+_EXPIRY_NOTICE_DAYS = 14
+_HTTP_1_1 = 11  # as http.client has it
 
 
 class NetworkChecks:
-    """Looks at the way to a hub."""
+    """Checks the way to a hub."""
 
-    def __init__(self, remote: HubClient) -> None:
-        self.good = False  # somebody answers
-        self.near = False  # nobody but this machine or network can reach it
+    def __init__(self, hub: RemoteHub) -> None:
+        self.reachable = False
+        self.private_address = False
+        """Whether only this machine or its network can reach the hub."""
         self.server = ""
-        self._remote = remote
+        """The header Server of its responses."""
+        self._hub = hub
 
-    def look(self) -> Iterator[CheckResult]:
-        """Yield what is found, and stop where nobody answers."""
+    def run(self) -> Iterator[CheckResult]:
+        """Yield the results; only one if the hub does not answer."""
         try:
-            yield from self._reach()
-            self.good = True
+            yield from self._check_way()
         except (TemporaryFailure, click.ClickException) as error:
-            yield CheckResult(
-                "reachable", BAD, str(error), "Is the hub running, and is this its URL?"
-            )
+            yield failed("reachable", str(error), "Is the hub running, and is this its URL?")
         else:
-            yield self._ready()
+            self.reachable = True
+            yield self._check_readiness()
 
-    def _reach(self) -> Iterator[CheckResult]:
+    def _check_way(self) -> Iterator[CheckResult]:
         began = time.monotonic()
-        connection = self._remote.connect(_TIMEOUT)
-        took = (time.monotonic() - began) * 1000
-        try:
-            host = ipaddress.ip_address(connection.sock.getpeername()[0])
-            self.near = host.is_private
-            yield CheckResult("reachable", OK, f"{host}, connected in {took:.0f} ms")
-            yield self._encrypted(connection.sock)
-            answer = self._remote.ask(connection, "GET", path=self._remote.beside("/healthz"))
-            self.server = answer.headers.get("Server", "")
-            answer.read(1 << 16)
-            yield self._protocol(answer.version)
-        finally:
-            connection.close()
+        with HubClient(self._hub, _TIMEOUT_S) as client:
+            sock = client.connect()
+            took_ms = (time.monotonic() - began) * 1000
+            address = ipaddress.ip_address(sock.getpeername()[0])
+            self.private_address = address.is_private
+            yield passed("reachable", f"{address}, connected in {took_ms:.0f} ms")
+            yield self._check_tls(sock)
+            response = client.request("GET", self._hub.sibling_path("/healthz"))
+            self.server = response.headers.get("Server", "")
+            yield self._check_protocol(response.version)
 
-    def _encrypted(self, sock: socket.socket) -> CheckResult:
+    def _check_tls(self, sock: socket) -> CheckResult:
         if not isinstance(sock, ssl.SSLSocket):
-            if self.near:
-                return CheckResult("TLS", LEFT, "none, and the address is not a public one")
-            return CheckResult(
+            if self.private_address:
+                return skipped("TLS", "none, and the address is not a public one")
+            return failed(
                 "TLS",
-                BAD,
                 "none: tokens and events can be read on the way",
                 "Put Caddy, or the platform's TLS, in front and use https://.",
             )
-        ends = (sock.getpeercert() or {}).get("notAfter", "")
-        days = int((ssl.cert_time_to_seconds(str(ends)) - time.time()) // _DAY) if ends else 0
-        told = f"{sock.version()}, the certificate is good for {days} days"
-        soon = days < _NOTICE and not self.near  # a local authority's may last for hours
-        return CheckResult("TLS", BAD, told, "Renew it.") if soon else CheckResult("TLS", OK, told)
+        expires = (sock.getpeercert() or {}).get("notAfter", "")
+        left_s = ssl.cert_time_to_seconds(str(expires)) - time.time() if expires else 0
+        days = int(left_s // _DAY_S)
+        detail = f"{sock.version()}, the certificate is valid for {days} days"
+        # The certificates of a local authority may last for hours.
+        return judged(
+            "TLS", detail, days >= _EXPIRY_NOTICE_DAYS or self.private_address, "Renew it."
+        )
 
-    def _protocol(self, version: int) -> CheckResult:
-        if version < 11:  # noqa: PLR2004 - http.client's word for HTTP/1.1
-            told = "HTTP/1.0 to its clients: a connection for each request"
-            return CheckResult(
-                "HTTP", BAD, told, "nginx speaks 1.1 by itself; look at what is before."
-            )
+    def _check_protocol(self, version: int) -> CheckResult:
+        if version < _HTTP_1_1:
+            detail = "HTTP/1.0 to its clients: a connection for each request"
+            return failed("HTTP", detail, "nginx speaks 1.1 by itself; look at what is before.")
         if self._speaks_http_2():
-            return CheckResult("HTTP", OK, "HTTP/2 for browsers: any number of streams")
-        told = "HTTP/1.1: a browser has six connections to a site, over all its tabs"
-        return CheckResult("HTTP", LEFT, told, "An edge with HTTP/2 takes more: Caddy, nginx.")
+            return passed("HTTP", "HTTP/2 for browsers: any number of streams")
+        detail = "HTTP/1.1: a browser has six connections to a site, over all its tabs"
+        return skipped("HTTP", detail, "A proxy with HTTP/2 takes more: Caddy, nginx.")
 
     def _speaks_http_2(self) -> bool:
-        parts = self._remote.parts
-        if parts.scheme != "https":
-            return False
-        context = ssl.create_default_context()
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        try:
-            with (
-                socket.create_connection((parts.hostname, parts.port or 443), _TIMEOUT) as plain,
-                context.wrap_socket(plain, server_hostname=parts.hostname) as sock,
-            ):
-                return sock.selected_alpn_protocol() == "h2"
-        except OSError:
-            return False
+        with (
+            suppress(TemporaryFailure, click.ClickException),
+            HubClient(self._hub, _TIMEOUT_S, ("h2", "http/1.1")) as client,
+        ):
+            sock = client.connect()
+            return isinstance(sock, ssl.SSLSocket) and sock.selected_alpn_protocol() == "h2"
+        return False
 
-    def _ready(self) -> CheckResult:
-        stranger = replace(self._remote, token=None)
+    def _check_readiness(self) -> CheckResult:
+        path = self._hub.sibling_path("/readyz")
         try:
-            connection = stranger.connect(_TIMEOUT)
-            try:
-                path = self._remote.beside("/readyz")
-                self._remote.read(stranger.ask(connection, "GET", path=path))
-            finally:
-                connection.close()
-        except TemporaryFailure as away:
-            return CheckResult("/readyz", BAD, str(away), "Its log cannot be reached, or it stops.")
+            with HubClient(replace(self._hub, token=None), _TIMEOUT_S) as client:
+                client.read(client.request("GET", path))
+        except TemporaryFailure as failure:
+            remedy = "Its event log cannot be reached, or it is stopping."
+            return failed("/readyz", str(failure), remedy)
         except click.ClickException as error:
-            return CheckResult("/readyz", LEFT, f"not to be asked from here: {error.message}")
-        return CheckResult("/readyz", OK, "its log can be reached")
+            return skipped("/readyz", f"not to be asked from here: {error.message}")
+        return passed("/readyz", "its event log can be reached")

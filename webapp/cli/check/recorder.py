@@ -1,4 +1,4 @@
-"""A reader that notes when everything arrives, and a publisher: what `tidings check` has."""
+"""A subscriber in a thread, which records what arrives and when."""
 
 from __future__ import annotations
 
@@ -9,48 +9,43 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-import click
-
 from ...core import sse
+from ..client import HubClient
 from ..retry import TemporaryFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from http.client import HTTPConnection, HTTPMessage, HTTPResponse
+    from http.client import HTTPMessage, HTTPResponse
 
     from ...core.sse import ServerSentEvent
-    from ..client import HubClient
+    from ..remote_hub import RemoteHub
 
-_PIECE = 64 << 10
-_QUIET = 90.0  # seconds: longer than anything that is waited for
-_TIMEOUT = 15.0
-_OK = 200
+_SILENCE_S = 3700.0  # longer than any wait for a heartbeat
+_JOIN_TIMEOUT_S = 15.0
 
 
 class RecordingSubscriber(threading.Thread):
-    """A stream, read in a thread.
+    """A subscriber that records its stream until it is left as a context.
 
-    :param cursor: as a header, or with `by_query` as a query parameter.
+    :param cursor: the id of the event after which to start.
+    :param by_query: whether to send the cursor in the query instead of the header.
     """
 
     def __init__(
-        self, remote: HubClient, topic: str, cursor: str | None = None, *, by_query: bool = False
+        self, hub: RemoteHub, topic: str, cursor: str | None = None, *, by_query: bool = False
     ) -> None:
         super().__init__(daemon=True)
-        self.headers: HTTPMessage | None = None  # once they are there
-        self.version = 11
+        self.headers: HTTPMessage | None = None
         self.failure: Exception | None = None
-        self.opened = 0.0  # when the request was sent
-        self.last_byte = self.ended = 0.0
-        self.seen: list[tuple[float, ServerSentEvent]] = []  # and when
-        self._remote = remote
+        """Why the stream ended; None: it has not ended."""
+        self.received: list[tuple[float, ServerSentEvent]] = []
+        """The time and the event, control events included; times are those of `monotonic`."""
+        self.requested_at = self.last_byte_at = self.ended_at = 0.0
+        self._client = HubClient(hub, _SILENCE_S)
         self._query = [("topic", topic)]
-        # As a browser asks: only then a proxy shows that it compresses.
-        self._headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, deflate"}
+        self._cursor = None if by_query else cursor
         if cursor and by_query:
             self._query.append(("last_event_id", cursor))
-        elif cursor:
-            self._headers["Last-Event-ID"] = cursor
         self._socket: socket.socket | None = None
         self._changed = threading.Condition()
 
@@ -61,84 +56,51 @@ class RecordingSubscriber(threading.Thread):
     def __exit__(self, *_: object) -> None:
         if self._socket is not None:
             with suppress(OSError):
-                # Not SSLSocket's own, which pulls the rug from under the thread that reads.
+                # Not SSLSocket.shutdown, which breaks the read of the other thread.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-        self.join(_TIMEOUT)
+        self.join(_JOIN_TIMEOUT_S)
 
-    def until(self, condition: Callable[[Self], object], seconds: float) -> bool:
-        """Wait until a condition of this reader holds; return whether it does."""
+    @property
+    def events(self) -> list[tuple[float, ServerSentEvent]]:
+        """What was received, without control events."""
+        return [(at, event) for at, event in self.received if not event.type.startswith("hub.")]
+
+    @property
+    def data(self) -> list[str]:
+        """The data of the events."""
+        return [event.data for _, event in self.events]
+
+    def wait_until(self, condition: Callable[[Self], object], timeout_s: float) -> bool:
+        """Wait until a condition holds or the stream ends; return whether the condition holds."""
         with self._changed:
-            self._changed.wait_for(lambda: condition(self) or self.failure, seconds)
+            self._changed.wait_for(lambda: condition(self) or self.failure, timeout_s)
             return bool(condition(self))
 
     def run(self) -> None:
-        """Read until it is closed."""
+        """Record until the stream ends."""
+        failure: Exception = TemporaryFailure("The stream has ended")
         try:
-            self._read()
-        except Exception as error:  # noqa: BLE001 - it is told in the other thread
-            self._note(failure=error, ended=time.monotonic())
-        else:
-            self._note(failure=TemporaryFailure("The stream has ended"), ended=time.monotonic())
+            with self._client as client:
+                self._socket = client.connect()
+                self.requested_at = time.monotonic()
+                # As a browser asks: a proxy that compresses does it only then.
+                response = client.subscribe(self._query, self._cursor, "gzip, deflate")
+                self._note(headers=response.headers)
+                for event in sse.decode(self._chunks(response)):
+                    self._note(received=[*self.received, (time.monotonic(), event)])
+        except Exception as error:  # noqa: BLE001 - the other thread reports it
+            failure = error
+        self._note(failure=failure, ended_at=time.monotonic())
 
-    def _read(self) -> None:
-        connection = self._remote.connect(_QUIET)
-        try:
-            self._socket = connection.sock
-            self.opened = time.monotonic()
-            answer = self._remote.ask(connection, "GET", query=self._query, headers=self._headers)
-            if answer.status != _OK:
-                self._remote.read(answer)
-            self._note(headers=answer.headers, version=answer.version)
-            for message in sse.decode(self._pieces(answer)):
-                with self._changed:
-                    self.seen.append((time.monotonic(), message))
-                    self._changed.notify_all()
-        finally:
-            connection.close()
-
-    def _pieces(self, answer: HTTPResponse) -> Iterator[bytes]:
-        encode_row = answer.headers.get("Content-Encoding", "identity") != "identity"
-        unpack = zlib.decompressobj(wbits=47) if encode_row else None  # gzip or zlib
-        while piece := answer.read1(_PIECE):
-            if piece := unpack.decompress(piece) if unpack else piece:
-                self._note(last_byte=time.monotonic())
-                yield piece
-
-    def _note(self, **values: object) -> None:
+    def _note(self, **attributes: object) -> None:
         with self._changed:
-            for name, value in values.items():
-                setattr(self, name, value)
+            vars(self).update(attributes)
             self._changed.notify_all()
 
-    @property
-    def published(self) -> list[tuple[float, ServerSentEvent]]:
-        """What came, and when, but for what the hub itself says."""
-        return [(when, message) for when, message in self.seen if message.type[:4] != "hub."]
-
-
-class Publisher:
-    """Publishes over one connection."""
-
-    def __init__(self, remote: HubClient, topic: str, *, private: bool) -> None:
-        self._remote = remote
-        self._fields = {"topic": topic, **({"private": "on"} if private else {})}
-        self._connection: HTTPConnection | None = None
-
-    def publish(self, data: str) -> None:
-        """Publish an event.
-
-        :raises click.ClickException: the hub refuses.
-        :raises Away: it does not answer.
-        """
-        self._connection = self._connection or self._remote.connect(_TIMEOUT)
-        try:
-            self._remote.publish(self._connection, {**self._fields, "data": data})
-        except (TemporaryFailure, click.ClickException):
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _chunks(self, response: HTTPResponse) -> Iterator[bytes]:
+        compressed = response.headers.get("Content-Encoding", "identity") != "identity"
+        unpacker = zlib.decompressobj(wbits=47) if compressed else None  # gzip or zlib
+        for packed in self._client.chunks(response):
+            if chunk := unpacker.decompress(packed) if unpacker else packed:
+                self._note(last_byte_at=time.monotonic())
+                yield chunk

@@ -1,11 +1,10 @@
-"""What `tidings check` found, and how to mend it."""
+"""The result of one check, and the remedies that depend on the proxy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-OK, BAD, LEFT = "ok", "bad", "left"  # left: not looked at, or a matter of taste
-_UNHELD = {
+BUFFERING = {
     "nginx": "nginx, in its location: proxy_buffering off; proxy_http_version 1.1;"
     " proxy_read_timeout 1h; and no proxy_ignore_headers X-Accel-Buffering.",
     "caddy": "Caddy, in its reverse_proxy: flush_interval -1",
@@ -13,7 +12,7 @@ _UNHELD = {
     "": "Turn off buffering for it in each proxy (nginx: proxy_buffering off; Apache:"
     " flushpackets=on), and let none ignore the header X-Accel-Buffering: no.",
 }
-_UNZIPPED = {
+COMPRESSION = {
     "nginx": "nginx, in its location: gzip off; and text/event-stream in no gzip_types.",
     "caddy": "Caddy: encode with a match that leaves text/event-stream out.",
     "": "Turn off compression for text/event-stream in the proxy.",
@@ -22,9 +21,10 @@ _UNZIPPED = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found about one thing.
+    """The result of one check.
 
-    :param remedy: how to mend it.
+    :param state: `ok`, `bad`, or `left`: it was not checked, or may be intended.
+    :param remedy: how to fix it.
     """
 
     name: str
@@ -33,15 +33,26 @@ class CheckResult:
     remedy: str = ""
 
 
-def unheld(server: str) -> str:
-    """Return how to have events passed on at once, for what a Server header names."""
-    return _of(_UNHELD, server)
+def passed(name: str, detail: str) -> CheckResult:
+    """Nothing is wrong."""
+    return CheckResult(name, "ok", detail)
 
 
-def unzipped(server: str) -> str:
-    """Return how to have a stream passed on uncompressed."""
-    return _of(_UNZIPPED, server)
+def failed(name: str, detail: str, remedy: str = "") -> CheckResult:
+    """Something is wrong."""
+    return CheckResult(name, "bad", detail, remedy)
 
 
-def _of(remedies: dict[str, str], server: str) -> str:
+def judged(name: str, detail: str, good: bool, remedy: str) -> CheckResult:  # noqa: FBT001 - computed
+    """Nothing is wrong, or something is."""
+    return passed(name, detail) if good else failed(name, detail, remedy)
+
+
+def skipped(name: str, detail: str, remedy: str = "") -> CheckResult:
+    """It was not checked, or what was found may be intended."""
+    return CheckResult(name, "left", detail, remedy)
+
+
+def remedy_for(server: str, remedies: dict[str, str]) -> str:
+    """Return the one of several remedies for what a response's header Server names."""
     return next(text for name, text in remedies.items() if name in server.lower())
