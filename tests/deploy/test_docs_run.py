@@ -14,6 +14,7 @@ import jwt
 import pytest
 from playwright.sync_api import expect
 
+from support.cli import COMMAND
 from support.curl import curl_output, curl_until, shell
 from support.doc_pages import blocks, section, shell_lines
 from support.programs import need
@@ -71,6 +72,27 @@ def test_its_python_makes_a_token(keyed: Server, monkeypatch: pytest.MonkeyPatch
         everything = jwt.encode({"mercure": {"publish": ["*"]}}, KEY)
         keyed.http.post("/events", data=form, headers={"Authorization": f"Bearer {everything}"})
         assert stream.take(1) == ["x"]
+
+
+def test_its_first_key_makes_a_token_that_publishes(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    need("openssl")
+    key, token, publish = blocks("quickstart.md", "Make a first key and token", "sh", "sh", "sh")
+    run_in(tmp_path, key.replace("make run\n", ""))
+    hub = serve(TIDINGS_JWT_KEY=(tmp_path / "jwt.key").read_text())
+    command = tmp_path / ".venv/bin/tidings"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\ncd {ROOT}\nexec {shlex.join(COMMAND)} "$@"\n')
+    command.chmod(0o755)
+    with hub.listen() as stream:
+        here = f"{token}{publish}".replace("localhost:8000", f"localhost:{hub.port}")
+        run_in(tmp_path, here, TIDINGS_URL=hub.url)
+        assert stream.take(2) == ["hello", "hello with a token"]
+
+
+def run_in(folder: Path, code: str, **env: str) -> None:
+    subprocess.run([*shell(), f"set -e\n{code}"], cwd=folder, env=environment(env), check=True)
 
 
 # curl
