@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from webapp.core.events import Event
 
 
+LOG, IDS, QUEUE = "{tidings}:log", "{tidings}:ids", "{tidings}:queue"
 PERSISTENT = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 STATED = 10  # seconds: within these an append answers, whatever the server does
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
 from support.events import MANY, contents, drafts, next_events
 from support.ports import free_port
 from support.programs import need
 from support.redis_log import STATED
 from support.redis_server import IN_MEMORY, RedisServer
+from support.waiting import until
 from webapp.brokers.redis.broker import RedisBroker
 from webapp.errors import Misconfigured, ServiceUnavailable
 
@@ -79,3 +83,86 @@ def test_a_server_behind_tls_is_reached(tmp_path: Path, run: Run, connect: Conne
         ServiceUnavailable, match="ssl_cert_reqs=none"
     ):  # nobody knows who signed it
         connect(url).bounds()
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "said"),
+    [
+        ((), "7777", "does not have the database.*Correct the number"),
+        (
+            ("CONFIG", "SET", "replica-serve-stale-data", "no"),
+            "0",
+            "lost its master.*Name the master",
+        ),
+        (("ACL", "SETUSER", "default", "-xadd", "-xlen"), "0", "does not permit.*Permit it"),
+        (("ACL", "SETUSER", "default", "resetkeys", "~x"), "0", "does not permit.*{tidings}"),
+    ],
+    ids=["database", "master", "command", "key"],
+)
+def test_a_refusal_says_what_to_do(
+    server: RedisServer, connect: Connect, command: tuple[str, ...], path: str, said: str
+) -> None:
+    if "replica-serve-stale-data" in command:
+        server.ask("REPLICAOF", "127.0.0.1", "1")
+    if command:
+        server.ask(*command)
+    log = connect(server.url.removesuffix("0") + path)
+    for call in (log.start("append", drafts("a")), log.start("bounds")):
+        with pytest.raises(ServiceUnavailable, match=said):
+            call.result(STATED)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--cluster-enabled", "yes"), "Redis Cluster.*not in a cluster"),
+        (("--rename-command", "EVALSHA", ""), "does not have a command.*Use Redis 7 or Valkey"),
+        (("--rename-command", "XADD", ""), "does not have a command.*Use Redis 7 or Valkey"),
+    ],
+    ids=["cluster", "script", "command"],
+)
+def test_a_server_of_another_kind_is_named(
+    run: Run, connect: Connect, options: tuple[str, ...], said: str
+) -> None:
+    log = connect(run(*IN_MEMORY, *options).url)
+    with pytest.raises(ServiceUnavailable, match=said):
+        log.append(drafts("a"))
+
+
+def test_a_server_with_too_many_clients_is_named(server: RedisServer, connect: Connect) -> None:
+    log = connect(server.url)
+    with redis.Redis(port=server.port) as client:
+        client.config_set("maxclients", 1)
+        with pytest.raises(ServiceUnavailable, match=r"as many clients.*Raise its maxclients"):
+            log.bounds()
+
+
+def test_a_program_that_is_no_redis_is_named(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        call = connect(f"redis://127.0.0.1:{listener.getsockname()[1]}/0").start("bounds")
+        client, _ = listener.accept()
+        with client:
+            client.recv(1000)
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with pytest.raises(ServiceUnavailable, match=r"not a Redis.*Correct TIDINGS"):
+                call.result(STATED)
+
+
+def test_a_script_that_does_not_end_is_named(server: RedisServer, connect: Connect) -> None:
+    log = connect(server.url)
+    log.bounds()
+    server.ask("CONFIG", "SET", "busy-reply-threshold", "10")
+    with redis.Redis(port=server.port) as client, ThreadPoolExecutor() as pool:
+        endless = pool.submit(client.eval, "while true do end", 0)
+        until(lambda: "BUSY" in str(answer_or_error(server)), "the script runs")
+        with pytest.raises(ServiceUnavailable, match=r"another program's script.*SCRIPT KILL"):
+            log.bounds()
+        server.ask("SCRIPT", "KILL")
+        assert endless.exception(STATED)
+
+
+def answer_or_error(server: RedisServer) -> object:
+    try:
+        return server.ask("PING")
+    except redis.RedisError as error:
+        return error

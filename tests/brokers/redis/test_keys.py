@@ -9,6 +9,7 @@ import pytest
 
 from support.broker_process import broker_processes
 from support.events import MANY, contents, drafts, next_events
+from support.redis_log import IDS, LOG, QUEUE
 from support.redis_server import IN_MEMORY, RedisServer, running_redis
 from webapp.brokers.base import Gap
 from webapp.core.events import EventId
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from support.broker_process import Connect
 
-LOG, IDS, QUEUE = "{tidings}:log", "{tidings}:ids", "{tidings}:queue"
 PAGE = 64 << 10  # bytes
 
 
@@ -126,6 +126,11 @@ def test_what_another_version_appends_and_trims_is_seen(
         ("HSET", IDS, "#floor", "99999999999999999999-1"),
         ("HSET", IDS, "#floor", "9999999999999-0"),
         ("HSET", IDS, "#floor", "damaged"),
+        ("HSET", IDS, "#floor", "9" * 1000),
+        ("HSET", IDS, "#ahead", "damaged"),
+        ("HSET", IDS, "#ahead", "99999999999999999999999 1-1"),
+        ("HSET", IDS, "#deleted", "damaged"),
+        ("HSET", IDS, "#sweep", "99999999999999999999999"),
     ],
 )
 def test_damaged_housekeeping_stops_nothing(
@@ -188,11 +193,16 @@ def test_a_log_that_another_version_began_again_is_told_as_lost(
     assert log.bounds().floor > old[-1].position
 
 
-def test_own_ids_whose_queue_is_lost_are_forgotten(server: RedisServer, connect: Connect) -> None:
+@pytest.mark.parametrize("damage", [(), ("HSET", IDS, "#sweep", "9" * 23)], ids=["", "sweep"])
+def test_own_ids_whose_queue_is_lost_are_forgotten(
+    server: RedisServer, connect: Connect, damage: tuple[str, ...]
+) -> None:
     log = connect(HISTORY_EVENTS=100)
     for part in range(6):
         log.append([d for n in range(50) for d in drafts("x", id=f"id {part} {n}")])
     server.ask("DEL", QUEUE)
+    if damage:
+        server.ask(*damage)
     for _ in range(30):
         log.append(drafts(*["x"] * 10))
         log.bounds()
@@ -211,3 +221,52 @@ def test_entries_without_text_are_passed_in_bounded_pages(
     assert contents(log.read(start, PAGE)) == ["a"]
     assert server.ask("INFO", "commandstats")["cmdstat_evalsha"]["calls"] >= 4
     assert contents(log.before(EventId(2**63, 0), 1, PAGE)) == ["a"]
+
+
+FILL = "redis.call('XADD', KEYS[1], '*', 'f', string.rep('x', 9000000))"
+"""A script that adds an entry which is too large."""
+
+
+@pytest.mark.parametrize("at", ["middle", "end"])
+def test_an_entry_that_is_too_large_is_deleted_and_counted(
+    server: RedisServer, connect: Connect, at: str
+) -> None:
+    log = connect(HISTORY_BYTES="64M")
+    start = log.bounds().head
+    follower = log.follow(start)
+    log.append(drafts("a"))
+    assert contents(next_events(follower, 1)) == ["a"]
+    server.ask("EVAL", f"for i = 1, 3 do {FILL} end", 1, LOG)
+    if at == "middle":
+        server.ask("XADD", LOG, "*", "draft", drafts("b")[0].to_json())
+    late = connect(HISTORY_BYTES="64M").follow(log.bounds().head)
+    [event] = log.append(drafts("c"))
+    assert contents(next_events(late, 1)) == ["c"]
+    everything = ["a", "b", "c"] if at == "middle" else ["a", "c"]
+    assert contents(log.read(start, MANY)) == everything
+    assert contents(next_events(follower, len(everything) - 1)) == everything[1:]
+    assert contents(log.before(event.position.next(0), 1, MANY)) == ["c"]
+    assert server.ask("MEMORY", "USAGE", LOG, "SAMPLES", 0) < 1_000_000
+    assert log.count() == server.ask("XLEN", LOG)
+    assert server.ask("HGET", IDS, "#deleted") is None
+
+
+def test_a_stream_with_the_last_position_is_named(server: RedisServer, connect: Connect) -> None:
+    log = connect()
+    server.ask("XADD", LOG, "18446744073709551615-18446744073709551615", "f", "")
+    with pytest.raises(ServiceUnavailable, match=f"{LOG}.*[Dd]elete"):
+        log.append(drafts("a"))
+    log.bounds()
+    server.ask("DEL", LOG)
+    assert log.append(drafts("a"))
+
+
+def test_a_damaged_floor_does_not_hide_a_log_that_began_again(
+    server: RedisServer, connect: Connect
+) -> None:
+    log = connect()
+    [old] = log.append(drafts("a"))
+    server.ask("DEL", LOG)
+    server.ask("HSET", IDS, "#floor", "damaged")
+    server.ask("XADD", LOG, "*", "draft", drafts("b")[0].to_json())
+    assert log.bounds().floor > old.position

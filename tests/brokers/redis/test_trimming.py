@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.events import MANY, contents, drafts, next_events
-from support.redis_log import STATED, each_kind, gap, published
+from support.redis_log import IDS, LOG, QUEUE, STATED, each_kind, gap, published
 from support.redis_server import IN_MEMORY, RedisServer
 from support.waiting import until
 from webapp.brokers.base import Gap
@@ -104,9 +104,9 @@ def test_own_ids_are_forgotten_with_their_events(server: RedisServer, connect: C
     log = connect(server.url, HISTORY_EVENTS=100)
     for part in range(40):
         log.append([d for n in range(50) for d in drafts("x", id=f"id {part} {n}")])
-    kept = server.ask("XLEN", "{tidings}:log")
-    assert server.ask("HLEN", "{tidings}:ids") <= kept + 200
-    assert server.ask("LLEN", "{tidings}:queue") <= kept + 200
+    kept = server.ask("XLEN", LOG)
+    assert server.ask("HLEN", IDS) <= kept + 200
+    assert server.ask("LLEN", QUEUE) <= kept + 200
     assert log.position_of("id 0 0") is None
     [again] = log.append(drafts("new content", id="id 0 0"))
     assert log.position_of("id 0 0") == again.position
@@ -125,3 +125,44 @@ def test_a_silent_log_ages_and_no_follower_loses_anything(
     assert other.read(other.bounds().floor, MANY) == []
     other.append(drafts("b", id="mine"))  # the id is free again
     assert contents(next_events(follower, 1)) == ["b"]
+
+
+@each_kind
+def test_events_of_a_clock_that_was_ahead_expire(server: RedisServer, connect: Connect) -> None:
+    log, text = connect(server.url, HISTORY_AGE=1), drafts("a")[0].to_json()
+    server.ask("XADD", LOG, "9999999999999-5", "draft", text, "total", 200)
+    [last] = log.append(drafts("b"))
+    assert last.position > (9999999999999, 5)
+    follower = log.follow(last.position)
+    until(lambda: log.bounds().floor == last.position, "the events expired")
+    assert server.ask("XLEN", LOG) == 0
+    [next_one] = log.append(drafts("c"))
+    assert contents(next_events(follower, 1)) == ["c"]
+    until(lambda: log.bounds().floor == next_one.position, "the next one expired")
+
+
+def test_a_mark_of_a_clock_that_was_ahead_is_forgotten(
+    server: RedisServer, connect: Connect
+) -> None:
+    log = connect(server.url)
+    server.ask("HSET", IDS, "#ahead", "1 1-1")
+    [event] = log.append(drafts("a"))
+    assert log.bounds().floor < event.position
+    assert server.ask("HGET", IDS, "#ahead") is None
+
+
+@each_kind
+def test_entries_of_0_1_0_count_in_the_byte_bound(server: RedisServer, connect: Connect) -> None:
+    text = drafts("x" * 100_000)[0].to_json()
+    for _ in range(60):
+        server.ask("XADD", LOG, "*", "draft", text)
+    log = connect(server.url, HISTORY_BYTES="2M")
+    log.bounds()
+    assert server.ask("MEMORY", "USAGE", LOG, "SAMPLES", 0) < 3_000_000
+    assert log.count() >= 10
+    [event] = log.append(drafts("new"))
+    for _ in range(60):
+        server.ask("XADD", LOG, "*", "draft", text)  # while both versions run
+        log.append(drafts("new"))
+    assert server.ask("MEMORY", "USAGE", LOG, "SAMPLES", 0) < 5_000_000
+    assert log.bounds().floor > event.position

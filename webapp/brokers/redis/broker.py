@@ -12,8 +12,7 @@ position that the page was read from. A head that is further on would prove noth
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gevent.event import Event as Signal
@@ -29,14 +28,16 @@ from .scripts import Script, ScriptCall
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+logger = logging.getLogger(__name__)
+
 _STREAM = "{tidings}:log"
 _KEYS = (_STREAM, "{tidings}:ids", "{tidings}:queue")
-_SCRIPT = Script((Path(__file__).parent / "log.lua").read_text(), _KEYS)
+_SCRIPT = Script(("common.lua", "stream.lua", "log.lua"), _KEYS)
 _LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
 _PAGE_BYTES = 256 << 10
-_POSITION = re.compile(rb"\d{1,20}-\d{1,20}")
 _NO_LIMIT = 1 << 30  # events
 _LAST = EventId(2**64 - 1, 2**64 - 1)  # the last position that Redis can store
+_DELETED = "entries of another program in the event log were too large and were deleted: %d"
 
 
 class RedisBroker:
@@ -62,7 +63,12 @@ class RedisBroker:
         """
         texts = [text for draft in drafts for text in (draft.id or "", draft.to_json())]
         size = sum(map(len, texts))
-        self._check_size(len(drafts), size)
+        if len(drafts) > 1 and (len(drafts) > self._max_events or size > self._max_bytes):
+            detail = "The events of one request would take more than half of the event log."
+            remedy = (
+                "Publish fewer at once, or raise TIDINGS_HISTORY_EVENTS and TIDINGS_HISTORY_BYTES."
+            )
+            raise ContentTooLarge(detail, remedy)
         self._lead.begin(len(drafts), size)
         positions: list[EventId] = []
         try:
@@ -74,35 +80,23 @@ class RedisBroker:
             self._lead.end(max(positions, default=None), len(drafts), size)
         return list(map(Event, positions, drafts))
 
-    def _check_size(self, events: int, size: int) -> None:
-        if events > 1 and (events > self._max_events or size > self._max_bytes):
-            detail = "The events of one request would take more than half of the event log."
-            remedy = (
-                "Publish fewer at once, or raise TIDINGS_HISTORY_EVENTS and TIDINGS_HISTORY_BYTES."
-            )
-            raise ContentTooLarge(detail, remedy)
-
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield the events after a position, in order, until the broker is closed."""
-        reader, outage = self.client.blocking_reader(), Outage(_LONGEST_PAUSE_S)
-        connected = False
+        reader, outage = self.client.blocking_reader(_STREAM), Outage(_LONGEST_PAUSE_S)
+        at_head = False  # on a new connection, look for a gap before waiting for events
         while not self._closed.is_set():
             self._lead.followed(after)
             call = self._read_script(after, check=True)
             try:
-                # On a new connection, look for a gap before waiting for events.
-                answer = (
-                    reader.wait_for(_STREAM, str(after), call) if connected else reader.call(call)
-                )
-                page = _page(after, answer)
+                page = _page(after, reader.call(call, str(after) if at_head else None))
             except Exception as error:  # noqa: BLE001 - whatever the stream contains
                 if self._closed.is_set():
                     return
-                connected = False
+                at_head = False
                 self._closed.wait(outage.pause_after(error))
                 continue
             outage.over()
-            connected = True
+            at_head = page.end >= page.bounds.head
             if not page.known:
                 gap = page.bounds.gap_after(after)
                 after = gap.position
@@ -122,7 +116,7 @@ class RedisBroker:
             page = self._read(after, max_bytes=max_bytes)
             if (events := page.events) or not page.lines:
                 return events, page.bounds
-            after = page.end  # all rows were damaged
+            after = page.end  # all entries were damaged
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a position, in the log's order."""
@@ -165,7 +159,10 @@ class RedisBroker:
 
     def _read(self, position: EventId, command: str = "XRANGE", **limits: Any) -> _Page:
         call = self._read_script(position, command, **limits)
-        return _page(position, self.client.call(call))
+        while True:
+            page = _page(position, self.client.call(call))
+            if page.lines or not page.deleted:
+                return page
 
     def _read_script(
         self,
@@ -186,12 +183,10 @@ class _Page(NamedTuple):
 
     bounds: Bounds
     known: bool  # the event log has the position that the page was read from
+    end: EventId  # the last position of the page, or the one that it was read from
     lines: list[bytes]  # `<position> <draft>`
     total: int  # entries of the whole event log
-
-    @property
-    def end(self) -> EventId:
-        return _position(self.lines[-1].partition(b" ")[0])
+    deleted: int  # entries that were too large; then the page may end early
 
     @property
     def events(self) -> list[Event]:
@@ -199,15 +194,17 @@ class _Page(NamedTuple):
 
 
 def _page(position: EventId, answer: Any) -> _Page:
-    stored, first, head, known, text, count = answer
-    end = _position(head)
-    floor = _before(_position(first)) if first else end
-    # Another program may have written a floor that is no position, or is after the head.
-    if stored and _POSITION.fullmatch(stored):
-        floor = min(floor, _position(stored))
-    bounds = Bounds(floor, end)
+    stored_floor, first, last, known, text, total, deleted = answer
+    head = _position(last)
+    floor = _before(_position(first)) if first else head
+    if stored_floor:
+        floor = min(floor, _position(stored_floor))  # another program may have written a later one
+    bounds = Bounds(floor, head)
     lines = text.split(b"\n") if text else []
-    return _Page(bounds, bool(known) or position in bounds, lines, count)
+    end = _position(lines[-1].partition(b" ")[0]) if lines else position
+    if deleted:
+        logger.warning(_DELETED, deleted)
+    return _Page(bounds, bool(known) or position in bounds, end, lines, total, deleted)
 
 
 def _decode_line(line: bytes) -> tuple[EventId, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import redis
@@ -25,6 +25,8 @@ from .scripts import BLOCK_S, TIMEOUT_S, ScriptCall, ScriptPool, retry_where
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    Watches = dict[str, tuple[str, Callable[[], None]]]  # stream: position and callback
+
 logger = logging.getLogger(__name__)
 
 _READ_CONNECTIONS = 2
@@ -33,11 +35,6 @@ _DROPPED = "the memory of the event log's server is full: its oldest %d events w
 _BATCH_BYTES = 256 << 10  # sent at once; at least one call
 _MAX_PENDING_BYTES = 16 << 20  # of calls that wait or were sent; at least one call
 _WATCH_PAUSE_S = 1.0  # after a stream could not be waited for
-
-
-class _Watch(NamedTuple):
-    position: str
-    callback: Callable[[], None]
 
 
 class RedisClient:
@@ -58,7 +55,7 @@ class RedisClient:
             raise Misconfigured(detail, remedy) from error
         self._make_room = make_room
         self._blocking_pools: list[ScriptPool] = []
-        self._watches: dict[str, _Watch] = {}  # by stream
+        self._watches: Watches = {}
         self._read_slots = BoundedSemaphore(_READ_CONNECTIONS)
         self._last_timeout = 0.0  # a monotonic time
         self._pending: deque[tuple[ScriptCall, AsyncResult[Any]]] = deque()
@@ -90,29 +87,29 @@ class RedisClient:
 
     def call(self, call: ScriptCall) -> Any:
         """Call a script that reads."""
-        gevent.sleep(0)  # who calls again at once queues behind those that wait already
+        gevent.sleep(0)  # a greenlet that calls again at once queues behind those that wait
         queued = monotonic()
         with self._read_slots:
             # If a call timed out after this one queued, fail at once: a thousand of them must not
             # wait for a time-out each.
             if self._last_timeout >= queued:
                 return self._checked(redis.TimeoutError())
-            result = self._results([call])[0]
+            [result] = self._results([call])
             if isinstance(result, redis.TimeoutError):
                 self._last_timeout = monotonic()
         return self._checked(result)
 
-    def blocking_reader(self) -> BlockingReader:
-        """Return a new reader with a connection of its own."""
+    def blocking_reader(self, stream: str) -> BlockingReader:
+        """Return a new reader of a stream, with a connection of its own."""
         pool = ScriptPool(self._url, 1, BLOCK_S + TIMEOUT_S)
         self._blocking_pools.append(pool)
-        return BlockingReader(pool, self._watches)
+        return BlockingReader(pool, stream, self._watches)
 
-    def also_wait_for(self, stream: str, position: str, callback: Callable[[], None]) -> None:
-        """Have all blocking readers wait for another stream, too, and call `callback` when it has
-        an entry after a position.
+    def watch(self, stream: str, position: str, callback: Callable[[], None]) -> None:
+        """Have all blocking readers call `callback` when another stream has an entry after a
+        position.
         """
-        self._watches[stream] = _Watch(position, callback)
+        self._watches[stream] = position, callback
 
     def close(self) -> None:
         """Close idle connections, and interrupt blocking readers."""
@@ -170,21 +167,21 @@ class RedisClient:
 class BlockingReader:
     """A connection that can wait for new entries of streams before it calls a script."""
 
-    def __init__(self, pool: ScriptPool, watches: dict[str, _Watch]) -> None:
+    def __init__(self, pool: ScriptPool, stream: str, watches: Watches) -> None:
         self._pool = pool
+        self._stream = stream
         self._watches = watches
 
-    def call(self, call: ScriptCall) -> Any:
-        """Call a script at once."""
-        return self._call(call, None)
+    def call(self, call: ScriptCall, after: str | None) -> Any:
+        """Call a script.
 
-    def wait_for(self, stream: str, position: str, call: ScriptCall) -> Any:
-        """Call a script as soon as a stream has an entry after a position, or after `BLOCK_S`."""
-        watched = {name: watch.position for name, watch in self._watches.items()}
-        return self._call(call, {stream: position, **watched})
-
-    def _call(self, call: ScriptCall, after: dict[str, str] | None) -> Any:
-        found, [result] = self._pool.call([call], after)
+        :param after: wait until the stream has an entry after this position, or a watched one has
+            a new entry, or for `BLOCK_S`. None: do not wait.
+        """
+        positions = {stream: position for stream, (position, _) in self._watches.items()}
+        if after:
+            positions[self._stream] = after
+        found, [result] = self._pool.call([call], positions, wait=bool(after))
         self._notify(found)
         return raise_for_error(result, self._pool.address)
 
@@ -198,8 +195,8 @@ class BlockingReader:
             self._watches.clear()
         for name, entries in found if isinstance(found, list) else ():
             if watch := self._watches.get(stream := name.decode()):
-                self._watches[stream] = watch._replace(position=entries[0][0].decode())
-                watch.callback()
+                self._watches[stream] = entries[0][0].decode(), watch[1]
+                watch[1]()
 
 
 def _size(call: ScriptCall) -> int:

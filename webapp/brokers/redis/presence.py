@@ -5,7 +5,6 @@ connections.
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ _NOTICES = "{tidings}:notices"
 _KEYS = ("{tidings}:processes", _NOTICES, "{tidings}:revoked", "{tidings}:subjects")
 _DROPS = 20  # calls at one heartbeat, each for some subscribers of processes that ended
 _DROP_PAUSE_S = 0.02  # between two of them: other processes read the notices meanwhile
-_SCRIPT = Script((Path(__file__).parent / "presence.lua").read_text(), _KEYS)
+_SCRIPT = Script(("common.lua", "presence.lua"), _KEYS)
 
 
 class RedisPresenceStore:
@@ -74,7 +73,7 @@ class RedisPresenceStore:
         start = "" if number is None else str(number)
         first, newest, batches = self._read("notices_after", start)
         if self._callback:
-            self._client.also_wait_for(_NOTICES, _text(newest), self._callback)
+            self._client.watch(_NOTICES, _text(newest), self._callback)
         if not newest.startswith(b"0-"):  # another program's: the next notice starts again
             return Notices([], number or 0)
         last = _number(newest)

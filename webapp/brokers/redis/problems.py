@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 from redis import RedisError
-from redis.exceptions import NoPermissionError
+from redis.exceptions import InvalidResponse
 
 from ...errors import ServiceUnavailable
 
@@ -14,30 +14,88 @@ _RETRY = (
     "Try again. What was being published may be in it: with an id of your own, nothing is"
     " published twice."
 )
-_CHECK_URL = "Start the server, or correct TIDINGS_BROKER_URL or REDIS_URL."
-_WRONG_KEY = (
+_CORRECT_URL = "Correct TIDINGS_BROKER_URL, or REDIS_URL."
+_START_SERVER = "Start the server, or correct TIDINGS_BROKER_URL or REDIS_URL."
+_DELETE_KEY = (
     "Delete the key if nobody else needs it, or name another database in TIDINGS_BROKER_URL."
 )
-_UNTRUSTED = (
-    "The certificate of the event log's server is not signed by a known authority.",
-    "If that is expected, end TIDINGS_BROKER_URL with ?ssl_cert_reqs=none.",
+_CLUSTER = (
+    "The event log's server is part of a Redis Cluster, which the hub does not support.",
+    "Name a server that is not in a cluster in TIDINGS_BROKER_URL.",
 )
-_PROBLEMS: dict[type[RedisError], tuple[str, str]] = {
-    redis.AuthenticationError: (
-        "The event log's server refuses the password.",
-        "Correct TIDINGS_BROKER_URL, or REDIS_URL.",
+_PASSWORD = ("The event log's server refuses the password.", _CORRECT_URL)
+_PERMISSION = (
+    "The event log's server does not permit its user what the hub needs.",
+    "Permit it the keys {tidings}*, scripts, and commands of streams, hashes, lists, sorted sets.",
+)
+_COMMANDS = (
+    "The event log's server does not have a command that the hub needs.",
+    "Use Redis 7 or Valkey, and do not rename or disable commands.",
+)
+_CODES = {
+    "BUSY": (
+        "The event log's server has been running another program's script for seconds.",
+        "End it with SCRIPT KILL.",
     ),
-    NoPermissionError: (
-        "The event log's server does not permit its user what the hub needs.",
-        "Permit it scripts, and the commands of streams, hashes, lists and sorted sets.",
+    "CLUSTERDOWN": _CLUSTER,
+    "CROSSSLOT": _CLUSTER,
+    "DENIED": (
+        "The event log's server is in protected mode: it serves only programs on its own machine.",
+        "Set a password on the server, and put it into TIDINGS_BROKER_URL.",
     ),
-    redis.OutOfMemoryError: (
+    "LOADING": ("The event log's server is still loading its data.", _RETRY),
+    "MASTERDOWN": (
+        "The event log's server is a replica that has lost its master.",
+        "Name the master in TIDINGS_BROKER_URL, or make this server one.",
+    ),
+    "MISCONF": (
+        "The event log's server takes no writes, because it cannot save its data (MISCONF).",
+        "Make room on its disk, and look into that server's own log.",
+    ),
+    "MOVED": _CLUSTER,
+    "NOAUTH": _PASSWORD,
+    "NOPERM": _PERMISSION,
+    "NOREPLICAS": (
+        "The event log's server takes no writes, because it has too few replicas (NOREPLICAS).",
+        "Start its replicas, or lower the server's min-replicas-to-write.",
+    ),
+    "OOM": (
         "The memory of the event log's server is full.",
         "Give it more, or lower TIDINGS_HISTORY_BYTES.",
     ),
-    redis.ReadOnlyError: ("The event log's server has become a replica.", _RETRY),
-    redis.BusyLoadingError: ("The event log's server is still loading its data.", _RETRY),
+    "READONLY": (
+        "The event log's server has become a replica.",
+        "Try again. If it stays a replica, name its master in TIDINGS_BROKER_URL.",
+    ),
+    "WRONGPASS": _PASSWORD,
+}
+# In the server's own words, of errors without a code.
+_WORDS = {
+    "max number of clients": (
+        "The event log's server has as many clients as it permits.",
+        "Raise its maxclients, or use fewer workers: each has up to four connections.",
+    ),
+    "CERTIFICATE_VERIFY_FAILED": (
+        "The certificate of the event log's server is unknown, expired, or of another host.",
+        "If that is expected, end TIDINGS_BROKER_URL with ?ssl_cert_reqs=none.",
+    ),
+    "The user executing the script can't": _PERMISSION,  # Redis
+    "ACL failure in script": _PERMISSION,  # Valkey
+    "DB index": (
+        "The event log's server does not have the database that the URL names.",
+        "Correct the number at the end of the path in TIDINGS_BROKER_URL, or REDIS_URL.",
+    ),
+    "nknown command": _COMMANDS,
+    "nknown Redis command": _COMMANDS,
+    "Unknown subcommand": _COMMANDS,
+}
+_KINDS: dict[type[RedisError], tuple[str, str]] = {
+    redis.AuthenticationError: _PASSWORD,
     redis.TimeoutError: ("The event log does not answer.", _RETRY),
+    InvalidResponse: (
+        "What answers at the address of the event log is not a Redis or Valkey server.",
+        _CORRECT_URL,
+    ),
     redis.ConnectionError: ("The event log cannot be reached.", _RETRY),
 }
 
@@ -67,21 +125,28 @@ def raise_for_error(result: Any, address: str) -> Any:
     error = ServerUnavailable(detail, remedy)
     cause = getattr(result.__context__, "strerror", None)
     where = f"{address}: {cause}" if cause else address
-    remedy = _CHECK_URL if type(result) in {redis.ConnectionError, redis.TimeoutError} else remedy
+    if remedy == _RETRY and type(result) in {redis.ConnectionError, redis.TimeoutError}:
+        remedy = _START_SERVER
     error.log_text = f"{detail.rstrip('.')} ({where}). {remedy}"
     raise error from result
 
 
 def _describe(error: RedisError) -> tuple[str, str]:
     # The server's own words are left out: they may repeat data.
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return _UNTRUSTED
-    for kind, problem in _PROBLEMS.items():
+    text = str(error)
+    code = getattr(error, "status_code", None) or text.partition(" ")[0]
+    if code in _CODES:
+        return _CODES[code]
+    if code == "WRONGKEY":  # of the scripts, like the next one
+        key, expected = text.split()[1:3]
+        return f"The key {key} of the event log's server is not a {expected}.", _DELETE_KEY
+    if code == "LASTID":
+        key = text.split()[1]
+        return f"The key {key} of the event log's server has the last possible id.", _DELETE_KEY
+    for words, problem in _WORDS.items():
+        if words in text:
+            return problem
+    for kind, problem in _KINDS.items():
         if isinstance(error, kind):
             return problem
-    code, _, text = str(error).partition(" ")
-    if code == "WRONGKEY":  # of log.lua
-        key, expected = text.split()[:2]
-        return f"The key {key} of the event log's server is not a {expected}.", _WRONG_KEY
-    code = getattr(error, "status_code", None) or code
     return f"The event log's server refuses ({code}).", "Look into that server's own log."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from hashlib import sha1
+from pathlib import Path
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,8 @@ from redis.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    Positions = dict[Any, Any]  # by stream
+
 TIMEOUT_S = 3.0  # to connect, and for an answer
 _DEADLINES = 4  # time-outs for the whole of an answer, however slowly it comes
 BLOCK_S = 2.0  # how long a call waits for an entry of a stream
@@ -25,10 +28,12 @@ BLOCK_S = 2.0  # how long a call waits for an entry of a stream
 class Script:
     """A Lua program whose first argument is a verb.
 
+    :param files: of this folder, one after the other.
     :param keys: what it works on.
     """
 
-    def __init__(self, text: str, keys: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[str], keys: Sequence[str]) -> None:
+        text = "\n".join((Path(__file__).parent / file).read_text() for file in files)
         sha = sha1(text.encode()).hexdigest()  # noqa: S324 - how the server names it
         keys = (str(len(keys)), *keys)
         self.by_name = ("EVALSHA", sha, *keys)
@@ -70,14 +75,15 @@ class ScriptPool:
         self._client = redis.Redis(connection_pool=self._pool)
 
     def call(
-        self, calls: Sequence[ScriptCall], after: dict[Any, Any] | None = None
+        self, calls: Sequence[ScriptCall], after: Positions | None = None, *, wait: bool = False
     ) -> tuple[Any, list[Any]]:
         """Return the new entries, and the result of each call or its error.
 
-        :param after: positions by stream. Before the calls, wait until one of these streams has an
-            entry after its position, or for `BLOCK_S`. None: do not wait.
+        :param after: positions by stream. Before the calls, look for one entry after each.
+        :param wait: until there is one, or for `BLOCK_S`.
         """
-        found, results = self._send([(*it.script.by_name, *it.arguments) for it in calls], after)
+        commands = [(*it.script.by_name, *it.arguments) for it in calls]
+        found, results = self._send(commands, after, round(BLOCK_S * 1000) if wait else None)
         if any(isinstance(result, NoScriptError) for result in results):
             # Nothing was done: the server is a new one, or has forgotten its scripts.
             results = retry_where(results, NoScriptError, calls, self._teach)
@@ -103,7 +109,10 @@ class ScriptPool:
         return self._send([(*it.script.by_text, *it.arguments) for it in calls])[1]
 
     def _send(
-        self, commands: list[tuple[str, ...]], after: dict[Any, Any] | None = None
+        self,
+        commands: list[tuple[str, ...]],
+        after: Positions | None = None,
+        wait_ms: int | None = None,
     ) -> tuple[Any, list[Any]]:
         # All share a round trip. XREAD only waits: the script is called after it, and so it sees
         # what was trimmed or erased in the meantime.
@@ -114,7 +123,7 @@ class ScriptPool:
                 self._client.pipeline(transaction=False) as pipe,
             ):
                 if after:
-                    pipe.xread(after, count=1, block=round(BLOCK_S * 1000))
+                    pipe.xread(after, count=1, block=wait_ms)
                 for command in commands:
                     pipe.execute_command(*command)  # type: ignore[no-untyped-call]
                 results = pipe.execute(raise_on_error=False)
