@@ -63,7 +63,6 @@ class ClientConnection(SocketWriter):
         "_request",
         "_stopping",
         "_waiters",
-        "peer_is_proxy",
         "timeout_reason",
     )
 
@@ -76,8 +75,6 @@ class ClientConnection(SocketWriter):
         pipes: dict[ClientConnection, None] | None = None,
     ) -> None:
         super().__init__(sock, settings)
-        self.peer_is_proxy: bool | None = None
-        """Whether its address is one of a trusted proxy; None: nobody has asked yet."""
         self.timeout_reason = ""
         """Which time-out ended it without a response that says so; empty: none."""
         self._keepalive_s = keepalive_s

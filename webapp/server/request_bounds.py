@@ -30,6 +30,9 @@ _FREE_CHUNKS = 1000
 _BYTES_A_CHUNK = 8
 _CHUNKS_A_SECOND = 100
 _CHECK_EVERY_CHUNKS = 16
+_MAX_PEERS = 1000  # addresses that are remembered
+
+_trusted_peers = dict[str, bool]()  # whether an address is one of a trusted proxy
 
 
 class BoundedRequest(Request):
@@ -68,12 +71,14 @@ class BoundedRequest(Request):
         return self.must_close or self._is_last
 
     def _peer_is_trusted_proxy(self) -> bool:
-        """Ask once for each connection, and not for each request."""
-        connection: Any = self.unreader.sock  # type: ignore[attr-defined] # a SocketUnreader
-        if connection.peer_is_proxy is None:
-            connection.peer_is_proxy = super()._peer_is_trusted_proxy()  # type: ignore[misc] # untyped
-        is_proxy: bool = connection.peer_is_proxy
-        return is_proxy
+        """Ask gunicorn once for each address, which it parses, and not for each request."""
+        peer: Any = self.peer_addr
+        address = peer[0] if isinstance(peer, tuple) else ""
+        if (found := _trusted_peers.get(address)) is None:
+            if len(_trusted_peers) >= _MAX_PEERS:
+                _trusted_peers.clear()
+            found = _trusted_peers[address] = super()._peer_is_trusted_proxy()  # type: ignore[misc] # untyped
+        return found
 
 
 class BoundedChunks(ChunkedReader):
