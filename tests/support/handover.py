@@ -66,7 +66,7 @@ class Stream:
         self.over = False
         self._client, server = socketpair()
         self._client.setblocking(False)  # noqa: FBT003 - the socket's own
-        self._server: Any = ClientConnection(server, hub.settings, keepalive_s=95)
+        self._server: Any = ClientConnection(server, hub.settings, 95, {}, {})
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is
         self._server.begin_body(SimpleNamespace(version=(1, int(way.chunked))))
         self.task = gevent.spawn(self._serve)

@@ -71,15 +71,15 @@ class ClientConnection(SocketWriter):
         sock: Any,
         settings: Settings,
         keepalive_s: float,
-        waiters: dict[ClientConnection, None] | None = None,
-        pipes: dict[ClientConnection, None] | None = None,
+        waiters: dict[ClientConnection, None],
+        pipes: dict[ClientConnection, None],
     ) -> None:
         super().__init__(sock, settings)
         self.timeout_reason = ""
         """Which time-out ended it without a response that says so; empty: none."""
         self._keepalive_s = keepalive_s
-        self._waiters = {} if waiters is None else waiters
-        self._pipes = {} if pipes is None else pipes
+        self._waiters = waiters
+        self._pipes = pipes
         self._check: Callable[[], object] = bool
         self._request: Any = None
         self._linger = False
@@ -95,10 +95,8 @@ class ClientConnection(SocketWriter):
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
                 # Detect dead peers: heartbeats alone fit into the send buffer for minutes. It is
                 # several write time-outs, because the kernel also counts a closed receive window.
-                timeout_s = self._settings.write_timeout * _USER_TIMEOUT_FACTOR
-                self._raw.setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout_s * 1000)
-                )
+                timeout_ms = round(self._settings.write_timeout * _USER_TIMEOUT_FACTOR * 1000)
+                self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
             self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
@@ -188,7 +186,7 @@ class ClientConnection(SocketWriter):
 
     def close(self) -> None:
         """Close. Where the client may still be sending, let it read the response first."""
-        if self._linger and not self._evicted:  # who was evicted was silent
+        if self._linger and not self._evicted:  # the client of an evicted pipe sends nothing
             util.close_graceful(self._sock, timeout=_CLOSE_TIMEOUT_S)
         else:
             self._sock.close()
@@ -207,8 +205,8 @@ class ClientConnection(SocketWriter):
     # Reading
 
     def recv(self, size: int) -> bytes:
-        """Receive some bytes. None: the client disconnected, its header came too slowly, or
-        nothing more is read.
+        """Receive some bytes; return none where the client disconnected, was too slow with its
+        header, or where nothing more is read.
 
         :raises RequestTimeout: the body stopped arriving.
         :raises ServiceUnavailable: the file of this pipe is needed.
