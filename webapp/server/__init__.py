@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,16 +11,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AccessLogger", "StreamWorker"]
 
+_MODULES = {"AccessLogger": ".checked_worker", "StreamWorker": ".worker"}
+
 
 def __getattr__(name: str) -> object:
     """Import the worker when it is asked for: the configuration is imported without gevent."""
-    if name == "StreamWorker":
-        from .worker import StreamWorker
-
-        return StreamWorker
-    if name == "AccessLogger":
-        from .checked_worker import AccessLogger
-
-        return AccessLogger
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message)
+    if name not in _MODULES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_MODULES[name], __name__), name)
