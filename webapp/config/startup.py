@@ -51,7 +51,7 @@ def startup_message(settings: Settings, addresses: Iterable[Any], *, tls: bool) 
         who = "everybody who can reach it" if settings.open else "everybody on this machine"
         access = f"{who} may read and publish"
     else:
-        who = "everybody" if settings.anonymous else "whoever has a token"
+        who = "everybody" if settings.anonymous else "those with a token"
         access = f"{who} may read public events; publishing needs a token"
     demo = "; the demo publishes numbers to the topic events" if settings.demo else ""
     return f"Tidings is at {urls} ({settings.broker_label}): {access}{demo}"
