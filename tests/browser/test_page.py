@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -12,7 +15,7 @@ import jwt
 import pytest
 from playwright.sync_api import expect
 
-from support.curl import curl_until
+from support.curl import curl_output, curl_until
 from support.ports import free_port
 from support.programs import need
 from support.tokens import KEY
@@ -20,7 +23,6 @@ from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from playwright.sync_api import Page
 
@@ -35,8 +37,8 @@ def test_the_page_appends_each_message_as_the_tutorial_did(
     page: Page, server: Server, topic: str
 ) -> None:
     page.goto(f"{server.url}/?topic={topic}")
-    state(page, "Listening")
-    expect(page.get_by_text("Nothing yet")).to_be_visible()
+    state(page, "Connected")
+    expect(page.get_by_text("Waiting for events")).to_be_visible()
     markup = ["<img src=x onerror=alert(1)> & co", "<script>alert(1)</script>"]
     for data in ("hello", "two\nlines", *markup, ""):
         server.publish(data, topic=topic)
@@ -51,7 +53,7 @@ def test_the_page_appends_each_message_as_the_tutorial_did(
             "New event: last",
         ]
     )
-    expect(page.get_by_text("Nothing yet")).to_be_hidden()
+    expect(page.get_by_text("Waiting for events")).to_be_hidden()
     assert page.locator("#events :is(img, script)").count() == 0
 
 
@@ -63,14 +65,14 @@ def test_the_page_shows_the_demo_of_an_unconfigured_hub(
     expect(page.locator("#events li").nth(1)).to_have_text("New event: Event 1")
 
 
-def test_the_page_listens_to_the_default_topic_and_shows_both_curls(
+def test_the_page_subscribes_to_the_default_topic_and_shows_both_curls(
     page: Page, server: Server
 ) -> None:
     page.goto(server.url)
-    state(page, "Listening")
+    state(page, "Connected")
     server.publish("for the page")
     expect(page.locator("#events li").last).to_have_text("New event: for the page")
-    expect(page.locator("#curl-listen")).to_have_text(f"curl -N {server.url}/events")
+    expect(page.locator("#curl-subscribe")).to_have_text(f"curl -N {server.url}/events")
     expect(page.locator("#curl-publish")).to_have_text(f"curl -d data=hello {server.url}/events")
 
 
@@ -79,7 +81,7 @@ def test_the_page_survives_a_maximal_age_without_losing_an_event(
 ) -> None:
     server = serve(TIDINGS_MAX_AGE="1", TIDINGS_RETRY="0.1")
     page.goto(server.url)
-    state(page, "Listening")
+    state(page, "Connected")
     published = 0
     while server.ended("max_age") < 2:  # publishing goes on over several connections
         server.publish(str(published))
@@ -93,21 +95,21 @@ def test_the_page_shows_outages_and_missed_events(page: Page, serve: Callable[..
     address = f"127.0.0.1:{free_port()}"
     server = serve("-b", address, TIDINGS_DRAIN="2", TIDINGS_RETRY="0.1")
     page.goto(f"http://{address}")
-    state(page, "Listening")
+    state(page, "Connected")
     server.publish("before")
     expect(page.locator("#events li")).to_have_count(1)
     server.stop()
-    state(page, "The hub said goodbye; reconnecting…")
+    state(page, "Disconnected by the hub, reconnecting…")
     again = serve("-b", address, TIDINGS_DEMO="0")
     expect(page.locator("#events .notice")).to_contain_text("missed")
-    state(page, "Listening")
+    state(page, "Connected")
     again.publish("after")
     expect(page.locator("#events li").last).to_have_text("New event: after")
 
 
 def test_the_page_keeps_the_newest_500(page: Page, server: Server, topic: str) -> None:
     page.goto(f"{server.url}/?topic={topic}")
-    state(page, "Listening")
+    state(page, "Connected")
     events = [{"topic": topic, "data": str(number)} for number in range(600)]
     server.http.post("/events", json=events)
     expect(page.locator("#events li").last).to_have_text("New event: 599")
@@ -120,7 +122,7 @@ def test_the_page_needs_no_sideways_scrolling(
 ) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.goto(f"{server.url}/?topic={topic}")
-    state(page, "Listening")
+    state(page, "Connected")
     server.publish("long" * 500, topic=topic)
     expect(page.locator("#events li")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -128,13 +130,13 @@ def test_the_page_needs_no_sideways_scrolling(
 
 def test_the_page_publishes_with_the_keyboard_alone(page: Page, server: Server, topic: str) -> None:
     page.goto(f"{server.url}/?topic={topic}")
-    state(page, "Listening")
+    state(page, "Connected")
     for text in ("hello", "<b>& more"):
         page.get_by_label("Publish an event").press_sequentially(text)
         page.keyboard.press("Enter")
         expect(page.locator("#events li").last).to_have_text(f"New event: {text}")
         expect(page.get_by_label("Publish an event")).to_have_value("")
-    expect(page.locator("#said")).to_have_text("Published")
+    expect(page.locator("#announcement")).to_have_text("Published")
 
 
 def test_the_page_copies_a_command_that_works_and_says_so(
@@ -143,13 +145,13 @@ def test_the_page_copies_a_command_that_works_and_says_so(
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     named = f"it's {topic} & more"
     page.goto(f"{server.url}/?{urlencode({'topic': named})}")
-    state(page, "Listening")
+    state(page, "Connected")
     page.get_by_role("button", name="Copy the command to publish").press("Enter")
-    expect(page.locator("#said")).to_have_text("Copied")
+    expect(page.locator("#announcement")).to_have_text("Copied")
     command = page.evaluate("navigator.clipboard.readText()")
     subprocess.run([need("sh"), "-c", f"{command} -sS"], check=True, capture_output=True)
     expect(page.locator("#events li").last).to_have_text("New event: hello")
-    page.get_by_role("button", name="Copy the command to listen").click()
+    page.get_by_role("button", name="Copy the command to subscribe").click()
     until(lambda: "curl -N" in page.evaluate("navigator.clipboard.readText()"), "it is copied")
     command = page.evaluate("navigator.clipboard.readText()")
     assert json.dumps(named) in curl_until(command, '"topics": ')
@@ -164,30 +166,47 @@ def test_the_page_asks_for_a_token_and_keeps_it_in_the_tab(
     page: Page, closed: Server, topic: str
 ) -> None:
     page.goto(f"{closed.url}/?topic={topic}")
-    state(page, "The hub wants a token")
-    field = page.get_by_label("Token, kept in this tab only")
+    state(page, "Token required")
+    field = page.get_by_label("Token (kept in this tab only)")
     expect(field).to_be_focused()
-    expect(page.get_by_text("Reading here needs a token")).to_be_visible()
+    expect(page.get_by_text("This hub needs a token to subscribe.")).to_be_visible()
     field.fill("no token")
     page.keyboard.press("Enter")
     expect(field).to_be_visible()  # it is refused, and asked for again
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    reader = jwt.encode({"mercure": {"subscribe": [topic]}}, KEY)
-    field.fill(reader)
+    field.fill(jwt.encode({"mercure": {"subscribe": [topic]}}, KEY))
     page.keyboard.press("Enter")
-    state(page, "Listening")
+    state(page, "Connected")
     page.get_by_label("Publish an event").fill("hello")
     page.keyboard.press("Enter")
     expect(page.locator("#token-why")).to_contain_text("grants no publishing")
     field.fill(jwt.encode({"mercure": {"publish": ["*"], "subscribe": [topic]}}, KEY))
     page.keyboard.press("Enter")
-    state(page, "Listening")
+    state(page, "Connected")
     page.get_by_label("Publish an event").press("Enter")
     expect(page.locator("#events li")).to_have_text(["New event: hello"])
     page.reload()
-    state(page, "Listening")
+    state(page, "Connected")
     assert not [url for url in asked if "eyJ" in url]
+
+
+def test_the_commands_of_a_hub_with_a_key_work_as_shown(page: Page, closed: Server) -> None:
+    page.goto(closed.url)
+    make_token = page.locator("#shell-token").inner_text()
+    binaries = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shown = curl_output(f"{make_token} && echo $TOKEN; true", PATH=binaries, TIDINGS_JWT_KEY=KEY)
+    token = shown.strip()
+    publish = page.locator("#curl-publish").inner_text()
+    assert re.fullmatch(r"\d+-\d+\n?", curl_output(publish, TOKEN=token))
+    subscribe = page.locator("#curl-subscribe").inner_text()
+    assert "hub.open" in curl_until(subscribe, "hub.open", TOKEN=token)
+
+
+def test_the_page_says_what_is_wrong_with_its_query(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/?last=many")
+    state(page, "Closed. Reload the page to connect.")
+    expect(page.locator("#error")).to_contain_text("last")
 
 
 OTHER = """<!doctype html><ol id="events"></ol><script>
@@ -201,7 +220,7 @@ OTHER = """<!doctype html><ol id="events"></ol><script>
 
 
 @pytest.mark.parametrize(("origins", "title"), [("null", "open"), ("https://a.example", "error")])
-def test_a_page_from_a_file_listens_when_its_origin_is_allowed(
+def test_a_page_from_a_file_subscribes_when_its_origin_is_allowed(
     page: Page, serve: Callable[..., Server], tmp_path: Path, topic: str, origins: str, title: str
 ) -> None:
     server = serve(TIDINGS_CORS_ORIGINS=origins)
@@ -214,7 +233,7 @@ def test_a_page_from_a_file_listens_when_its_origin_is_allowed(
         expect(page.locator("#events")).to_have_text("New event: from a file")
 
 
-def test_a_page_of_another_origin_listens_when_it_is_allowed(
+def test_a_page_of_another_origin_subscribes_when_it_is_allowed(
     page: Page, serve: Callable[..., Server], server: Server, topic: str
 ) -> None:
     hub = serve(TIDINGS_CORS_ORIGINS=server.url)

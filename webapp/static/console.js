@@ -1,32 +1,30 @@
-// The console: how the hub is, what passes through it, and a way to say something.
+// The console: the state of the hub, the events of any topics, and a form to publish.
 
-import { ask, askForToken, find, onToken, publish, wantsToken } from "./page.js";
+import { clear, onRefused, subscribe, togglePause, unsubscribe } from "./events.js";
+import { ask, askForToken, find, mayNeedToken, onToken, publish } from "./page.js";
 import { plot } from "./plot.js";
 import { age, bytes, short, whole } from "./units.js";
-import { clear, onRefused, pause, stop, watch, watching } from "./watch.js";
 
-const POLL = 1000; // ms, while somebody looks
+const POLL_MS = 1000; // while the page is visible
 
-const state = find("state");
 const plots = {
-  readers: plot(find("plot-readers"), short),
+  subscribers: plot(find("plot-subscribers"), short),
   published: plot(find("plot-published"), short),
   delivered: plot(find("plot-delivered"), short),
 };
 
 function show(name, words) {
-  if (state.textContent === words) return; // the same words again would be read out again
+  const state = find("state");
+  if (state.textContent === words) return; // a screen reader would read the same words again
   state.dataset.state = name;
   state.textContent = words;
 }
 
 // -- the token
 
-const NEEDED =
-  "This hub has a key, and the console needs a token for it. Where the key is, this makes one: " +
-  "tidings token --subscribe '*' --publish '*' --expires 1h";
+const askForConsoleToken = (error) => askForToken("This hub needs a token.", error);
 
-onRefused((error) => askForToken(NEEDED, error));
+onRefused(askForConsoleToken);
 
 onToken(() => {
   find("topics").focus();
@@ -34,159 +32,147 @@ onToken(() => {
   start();
 });
 
-// -- how the hub is
+// -- the state of the hub
 
-let before;
-let timer;
+let previous; // undefined after a pause or an error: then there is no rate
+let pollTimer;
 
 async function poll() {
-  clearTimeout(timer);
+  clearTimeout(pollTimer);
   if (document.hidden) return;
   try {
-    const now = await (await ask("console/state")).json();
-    show("listening", "Live");
-    chart(now);
-    tell(now);
-    before = now;
+    const current = await (await ask("console/state")).json();
+    if (current.log.up) show("connected", "Connected");
+    else show("reconnecting", "Event log unavailable");
+    addPoints(current);
+    showState(current);
+    previous = current;
   } catch (error) {
-    before = undefined;
-    if (wantsToken(error)) {
-      show("token", "The hub wants a token");
-      askForToken(NEEDED, error);
-      return; // until there is one
+    previous = undefined;
+    if (mayNeedToken(error)) {
+      show("token", "Token required");
+      askForConsoleToken(error);
+      return; // until the user gives one
     }
     find("log-up").textContent = "–";
-    show("reconnecting", error.status ? error.message : "The hub cannot be reached; trying again…");
+    show("reconnecting", error.status ? error.message : "The hub cannot be reached, retrying…");
     for (const add of Object.values(plots)) add(Date.now() / 1000, null);
   }
-  timer = setTimeout(poll, POLL);
+  pollTimer = setTimeout(poll, POLL_MS);
 }
 
-function chart(now) {
+function addPoints(current) {
   const time = Date.now() / 1000;
-  plots.readers(time, now.readers);
+  plots.subscribers(time, current.readers);
   for (const name of ["published", "delivered"]) {
-    const known = before && now.now > before.now && now[name] >= before[name];
-    plots[name](time, known ? (now[name] - before[name]) / (now.now - before.now) : null);
+    // After a restart the counts begin at 0 again.
+    const isRate = previous && current.now > previous.now && current[name] >= previous[name];
+    const rate = isRate ? (current[name] - previous[name]) / (current.now - previous.now) : null;
+    plots[name](time, rate);
   }
 }
 
-function tell({ version, now, log, history, workers, ...totals }) {
+function showState({ version, now, log, history, workers, ...totals }) {
   find("version").textContent = `Tidings ${version}`;
   find("log-name").textContent = log.name;
-  find("log-up").textContent = log.up ? "Reachable" : "Away: nothing can be published";
-  find("log-up").className = log.up ? "" : "wrong";
-  find("log-floor").textContent = place(log.floor, now);
-  find("log-head").textContent = place(log.head, now);
+  find("log-up").textContent = log.up ? "Available" : "Unavailable: publishing is refused";
+  find("log-up").className = log.up ? "" : "error";
+  find("log-floor").textContent = position(log.floor, now);
+  find("log-head").textContent = position(log.head, now);
   const { events, age: seconds, bytes: size } = history;
-  const kept = [events && `${whole(events)} events`, seconds && age(seconds), size && bytes(size)];
-  find("log-keeps").textContent = kept.filter(Boolean).join(", ") || "–";
-  tellWorkers(workers);
-  const ended = Object.entries(totals.ended).map(([reason, count]) => [`Ended: ${reason}`, count]);
-  const refused = Object.entries(totals.refused).map(([why, count]) => [`Refused: ${why}`, count]);
-  list(find("totals"), [
-    ["Published", whole(totals.published)],
-    ["Delivered", `${whole(totals.delivered)} (${bytes(totals.delivered_bytes)})`],
-    ["Streams opened", whole(totals.opened)],
-    ...[...ended, ...refused].map(([name, count]) => [name.replaceAll("_", " "), whole(count)]),
-  ]);
+  const limits = [events && `${whole(events)} events`, seconds && age(seconds), size && bytes(size)];
+  find("log-limits").textContent = limits.filter(Boolean).join(", ") || "–";
+  showWorkers(workers);
+  showTotals(totals);
 }
 
-function place(id, now) {
+function position(id, now) {
   if (!id || id.startsWith("0-")) return "–";
   return `${id}, ${age(now - Number(id.split("-")[0]) / 1000)}\u00a0ago`;
 }
 
-function list(dl, pairs) {
-  const items = pairs.flatMap(([name, value]) => {
-    const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
-    dt.textContent = name;
-    dd.textContent = value;
-    return [dt, dd];
-  });
-  dl.replaceChildren(...items);
+function showTotals({ published, delivered, delivered_bytes, opened, ended, refused }) {
+  const named = (prefix, counts) =>
+    Object.entries(counts).map(([reason, n]) => [`${prefix}: ${reason.replaceAll("_", " ")}`, whole(n)]);
+  const rows = [
+    ["Events published", whole(published)],
+    ["Events delivered", `${whole(delivered)} (${bytes(delivered_bytes)})`],
+    ["Streams opened", whole(opened)],
+    ...named("Streams ended", ended),
+    ...named("Requests refused", refused),
+  ];
+  const items = rows.flatMap(([name, value]) => [element("dt", name), element("dd", value)]);
+  find("totals").replaceChildren(...items);
 }
 
-function tellWorkers(workers) {
-  const most = Math.max(1, ...workers.map((it) => it.readers));
-  const items = workers.map(({ pid, readers }) => {
-    const item = document.createElement("li");
-    const name = document.createElement("span");
-    const bar = document.createElement("meter");
+function showWorkers(workers) {
+  const max = Math.max(1, ...workers.map((worker) => worker.readers));
+  const items = workers.map(({ pid, readers: subscribers }) => {
+    const name = element("span", `pid ${pid}`);
     name.className = "pid";
-    name.textContent = `pid ${pid}`;
-    Object.assign(bar, { max: most, value: readers });
+    const bar = document.createElement("meter");
+    Object.assign(bar, { max, value: subscribers });
     bar.setAttribute("aria-hidden", "true");
-    item.append(name, bar, `${whole(readers)} reader${readers === 1 ? "" : "s"}`);
+    const item = element("li", "");
+    item.append(name, bar, `${whole(subscribers)} subscriber${subscribers === 1 ? "" : "s"}`);
     return item;
   });
   find("workers").replaceChildren(...items);
 }
 
+function element(name, text) {
+  return Object.assign(document.createElement(name), { textContent: text });
+}
+
 document.addEventListener("visibilitychange", () => {
-  before = undefined; // a rate over the time in between would be a lie
+  previous = undefined; // the rate would be the mean of the time when the page was hidden
   poll();
 });
 
-// -- watch
+// -- subscribe
 
-const FROM = {
-  last: ["How many", "20"],
-  since: ["An age, Unix seconds or ISO 8601", "15m"],
+const START_VALUES = {
+  last: ["Number of events", "20"],
+  since: ["Age, or ISO 8601 time", "15m"],
   last_event_id: ["Id", ""],
 };
 
-find("begin").addEventListener("change", ({ target }) => {
-  const [label, value] = FROM[target.value] ?? ["", "-"];
-  find("from-box").hidden = !label;
-  find("from-label").textContent = label;
-  find("from").value = value;
+find("start").addEventListener("change", ({ target }) => {
+  const [label, value] = START_VALUES[target.value] ?? ["", "-"];
+  find("start-value-box").hidden = !label;
+  find("start-label").textContent = label;
+  find("start-value").value = value;
 });
 
 function start() {
   const query = new URLSearchParams({ envelope: 1 });
   for (const topic of find("topics").value.split(/\s+/).filter(Boolean)) query.append("topic", topic);
-  const begin = find("begin").value;
-  if (begin === "earliest") query.set("last_event_id", "earliest");
-  else if (begin) query.set(begin, find("from").value.trim());
-  watch(query);
-  buttons();
+  const from = find("start").value;
+  if (from === "earliest") query.set("last_event_id", "earliest");
+  else if (from) query.set(from, find("start-value").value.trim());
+  subscribe(query);
 }
 
-function buttons() {
-  find("pause").disabled = !watching();
-  find("pause").setAttribute("aria-pressed", "false");
-}
-
-find("watch").addEventListener("submit", (event) => {
+find("subscribe").addEventListener("submit", (event) => {
   event.preventDefault();
   start();
 });
 
-find("pause").addEventListener("click", ({ target }) => {
-  const is = target.getAttribute("aria-pressed") === "false";
-  target.setAttribute("aria-pressed", is);
-  pause(is);
-});
-
-find("stop").addEventListener("click", () => {
-  stop();
-  buttons();
-});
-
+find("pause").addEventListener("click", togglePause);
+find("stop").addEventListener("click", unsubscribe);
 find("clear").addEventListener("click", clear);
 
 // -- publish
 
 find("publish").addEventListener("submit", async (event) => {
   event.preventDefault();
-  find("wrong").textContent = find("published").textContent = "";
+  find("error").textContent = find("published").textContent = "";
   try {
-    const answer = await publish(Object.fromEntries(new FormData(event.target)));
-    find("published").textContent = `Published as ${await answer.text()}`;
+    const response = await publish(Object.fromEntries(new FormData(event.target)));
+    find("published").textContent = `Published with the id ${await response.text()}`;
   } catch (error) {
-    find("wrong").textContent = error.message;
-    if (wantsToken(error)) askForToken(NEEDED, error);
+    find("error").textContent = error.message;
+    if (mayNeedToken(error)) askForConsoleToken(error);
   }
 });
 

@@ -1,54 +1,61 @@
-import { announce, ask, askForToken, copy, find, onToken, publish, token, wantsToken } from "./page.js";
+// The live page: the events of the topics in its URL, and a form to publish one.
+
+import {
+  announce, ask, askForToken, copy, find, mayNeedToken, onToken, publish, refusalText, token,
+} from "./page.js";
 import { Tidings } from "./tidings.js";
 
 const STATES = {
   connecting: "Connecting…",
-  listening: "Listening",
-  reconnecting: "Reconnecting…",
-  goodbye: "The hub said goodbye; reconnecting…",
-  token: "The hub wants a token",
-  closed: "Closed: reload the page",
+  connected: "Connected",
+  reconnecting: "Disconnected, reconnecting…",
+  ended: "Disconnected by the hub, reconnecting…",
+  token: "Token required",
+  closed: "Closed. Reload the page to connect.",
 };
-const KEPT = 500; // a page left open for a week must not eat the machine's memory
-
-const PUBLISHING = "Publishing here needs a token; tidings token --publish '*' makes one, where the key is.";
-const READING = "Reading here needs a token; tidings token --subscribe '*' makes one, where the key is.";
+const MAX_ITEMS = 500; // so that a page that is open for a week stays small
+const FRAME_MS = 16;
 
 const state = find("state");
 const events = find("events");
+const query = location.search;
+const topic = new URLSearchParams(query).get("topic") ?? "";
 
 function show(name) {
-  // The same words again would be read out again, at every failed attempt.
+  // A screen reader would read the same words again at every failed attempt.
   if (state.dataset.state === name) return;
   state.dataset.state = name;
   state.textContent = STATES[name];
+  find("empty").textContent = name === "connected" ? "Waiting for events…" : "No events.";
 }
 
-function atEnd() {
-  // Two pixels for fractions; more would hold back a reader who begins to scroll up slowly.
+// -- the list
+
+function isAtEnd() {
+  // Two pixels for fractions. More would stop a user who begins to scroll up slowly.
   return scrollY + innerHeight >= document.documentElement.scrollHeight - 2;
 }
 
 // A replay brings thousands of events at once, and a layout for each would freeze the page: they
-// gather for a frame. A timer, not an animation frame, since those stop while the page is hidden.
-const gathered = document.createDocumentFragment();
+// are added once per frame. By a timer, because animation frames stop while the page is hidden.
+const fresh = document.createDocumentFragment();
 
 function append(item) {
   item.dataset.time = new Date().toTimeString().slice(0, 8);
-  if (!gathered.hasChildNodes()) setTimeout(flush, 16);
-  gathered.append(item);
-  trim(gathered);
+  if (!fresh.hasChildNodes()) setTimeout(flush, FRAME_MS);
+  fresh.append(item);
+  trim(fresh);
 }
 
 function flush() {
-  const follow = atEnd();
-  events.append(gathered);
+  const follow = isAtEnd();
+  events.append(fresh);
   trim(events);
   if (follow) scrollTo(0, document.documentElement.scrollHeight);
 }
 
 function trim(list) {
-  while (list.childElementCount > KEPT) list.firstElementChild.remove();
+  while (list.childElementCount > MAX_ITEMS) list.firstElementChild.remove();
 }
 
 function eventItem(data) {
@@ -66,72 +73,84 @@ function noticeItem(words) {
   return item;
 }
 
+// -- the stream
+
 let source;
 
-// Relative, so that a hub under a prefix is found; with the page's own query, so its topics are too.
-function listen() {
+// The URL is relative, so it works under a prefix. The query is the page's own, topics included.
+function subscribe() {
   source?.close();
-  const url = "events" + location.search;
-  // An EventSource sends no header, and a token has no place in an address.
+  find("error").textContent = "";
+  const url = "events" + query;
+  // An EventSource sends no headers, and a token does not belong in a URL.
   source = token() ? new Tidings(url, { token: async () => token() }) : new EventSource(url);
   show("connecting");
-  source.addEventListener("open", () => show("listening"));
+  source.addEventListener("open", () => show("connected"));
   source.addEventListener("message", (event) => append(eventItem(event.data)));
+  source.addEventListener("hub.open", ({ data }) => {
+    find("topics").textContent = JSON.parse(data).topics.join(", ");
+  });
   source.addEventListener("hub.reset", () => {
-    append(noticeItem("Events may have been missed: the hub no longer has them."));
+    append(noticeItem("Some events were missed: the event log no longer has them."));
   });
-  source.addEventListener("hub.bye", () => show("goodbye"));
+  source.addEventListener("hub.bye", () => show("ended"));
   source.addEventListener("error", ({ data }) => {
-    if (data?.status) refused({ status: data.status, message: `${data.detail} ${data.remedy}` });
-    else if (source.readyState === EventSource.CLOSED) refusedNatively();
-    // The end that follows a goodbye is announced already.
-    else if (state.dataset.state !== "goodbye") show("reconnecting");
+    if (data?.status) refuse({ status: data.status, message: refusalText(data) });
+    else if (source.readyState === EventSource.CLOSED) findRefusal();
+    // After hub.bye the page says already why it is disconnected.
+    else if (state.dataset.state !== "ended") show("reconnecting");
   });
 }
 
-// It does not say why.
-function refusedNatively() {
+// An EventSource does not say why it was refused.
+function findRefusal() {
   show("closed");
-  ask("events" + location.search, { method: "HEAD" }).catch(refused);
+  ask("events" + query, { headers: { Accept: "application/json" } }).catch(refuse);
 }
 
-function refused(error) {
-  show(wantsToken(error) ? "token" : "closed");
-  if (wantsToken(error)) askForToken(READING, error);
+function refuse(error) {
+  show(mayNeedToken(error) ? "token" : "closed");
+  if (mayNeedToken(error)) askForToken("This hub needs a token to subscribe.", error);
+  else find("error").textContent = error.message;
 }
 
 onToken(() => {
-  find("wrong").textContent = "";
-  listen();
+  subscribe();
   find("data").focus();
 });
 
-const topic = new URLSearchParams(location.search).get("topic") ?? "";
+// -- publish
 
 find("publish").addEventListener("submit", async (event) => {
   event.preventDefault();
   const data = find("data");
-  find("wrong").textContent = "";
+  find("error").textContent = "";
   try {
     await publish({ data: data.value, topic });
     data.value = "";
     announce("Published");
   } catch (error) {
-    if (wantsToken(error)) askForToken(PUBLISHING, error);
-    else find("wrong").textContent = error.message;
+    if (mayNeedToken(error)) askForToken("This hub needs a token to publish.", error);
+    else find("error").textContent = error.message;
   }
 });
 
+// -- the commands: the page has them for the topic "events", with a token if the hub needs one
+
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-const address = new URL("events", location.href).href;
-const query = location.search;
-find("curl-listen").textContent = `curl -N ${query ? quoted(address + query) : address}`;
-const plain = /^[\w./:-]*$/.test(topic);
-const field = plain ? `-d topic=${topic}` : `--data-urlencode ${quoted(`topic=${topic}`)}`;
-const where = topic ? `${field} ` : "";
-find("curl-publish").textContent = `curl -d data=hello ${where}${address}`;
+const url = new URL("events", location.href).href;
+const isPlain = /^[\w./:-]*$/.test(topic);
+const field = isPlain ? `-d topic=${topic}` : `--data-urlencode ${quoted(`topic=${topic}`)}`;
+complete("subscribe", query ? quoted(url + query) : url);
+complete("publish", topic ? `${field} ${url}` : url);
+if (topic) find("topics").textContent = find("topic").textContent = topic;
 for (const button of document.querySelectorAll("[data-copies]")) {
   button.addEventListener("click", () => copy(button));
 }
 
-listen();
+function complete(command, target) {
+  const code = find(`curl-${command}`);
+  code.textContent = code.textContent.replace("http://HOST/events", () => target);
+}
+
+subscribe();

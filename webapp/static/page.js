@@ -1,66 +1,76 @@
-// What the live page and the console have in common: the token, publishing, copying.
+// What the live page and the console share: the token, publishing, copying.
 
-const KEY = "tidings token"; // of this tab, and never in an address
+const TOKEN_KEY = "tidings token"; // in the tab's session storage, and never in a URL
 
 export const find = (id) => document.getElementById(id);
 
-export const token = () => sessionStorage.getItem(KEY) ?? "";
+// -- the token
+
+export const token = () => sessionStorage.getItem(TOKEN_KEY) ?? "";
 
 const withToken = (headers = {}) =>
   token() ? { ...headers, Authorization: `Bearer ${token()}` } : headers;
 
-/** May a token help against a refusal. */
-export const wantsToken = ({ status }) => status === 401 || status === 403;
+/** Return whether a token, or another one, may help against a refusal. */
+export const mayNeedToken = ({ status }) => status === 401 || status === 403;
 
-/** Ask for a token: in the page's words where there is none, else in the hub's. */
-export function askForToken(first, error) {
-  const asked = !find("token").hidden;
-  find("token-why").textContent = error.status === 401 && !token() ? first : error.message;
+/** Show the form for a token. It says `reason` if the request had no token, else the hub's error. */
+export function askForToken(reason, error) {
+  const wasHidden = find("token").hidden;
+  find("token-why").textContent = error.status === 401 && !token() ? reason : error.message;
   find("token").hidden = false;
-  if (!asked) find("token-field").focus();
+  if (wasHidden) find("token-field").focus();
 }
 
-/** What to do with a token when there is one. */
+/** Call `act` whenever the user has given a token. */
 export function onToken(act) {
   find("token").addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem(KEY, find("token-field").value.trim());
+    sessionStorage.setItem(TOKEN_KEY, find("token-field").value.trim());
     find("token").hidden = true;
     act();
   });
 }
 
-/** Ask the hub, and return its answer; what it refuses is an Error with the status and its words. */
+// -- requests
+
+/** Return what the hub said to a refusal: what was wrong, and how to fix it. */
+export const refusalText = ({ status, detail, remedy = "" }) =>
+  detail ? `${detail} ${remedy}` : `The hub answered ${status}.`;
+
+/** Return the hub's response. A refusal throws an Error with the hub's words and its status. */
 export async function ask(path, init = {}) {
-  const answer = await fetch(path, { ...init, headers: withToken(init.headers) }).catch(() => {
-    throw Error("The hub cannot be reached. Try again when it is back.");
+  const response = await fetch(path, { ...init, headers: withToken(init.headers) }).catch(() => {
+    throw Error("The hub cannot be reached. Try again when it runs.");
   });
-  if (answer.ok) return answer;
-  const { detail, remedy } = await answer.json().catch(() => ({}));
-  const words = detail ? `${detail} ${remedy ?? ""}` : `The hub answered ${answer.status}.`;
-  throw Object.assign(Error(words), { status: answer.status });
+  if (response.ok) return response;
+  const { status } = response;
+  const problem = await response.json().catch(() => ({}));
+  throw Object.assign(Error(refusalText({ ...problem, status })), { status });
 }
 
-/** Publish fields of a form; a field without a value is left out. */
+/** Publish an event. Fields without a value are left out, except for `data`. */
 export function publish(fields) {
   const filled = Object.entries(fields).filter(([name, value]) => value || name === "data");
   return ask("events", { method: "POST", body: new URLSearchParams(filled) });
 }
 
-/** Say it to a screen reader, once. */
+// -- the user
+
+/** Let screen readers read some words once. */
 export function announce(words) {
-  find("said").textContent = "";
-  setTimeout(() => (find("said").textContent = words), 50);
+  find("announcement").textContent = "";
+  setTimeout(() => (find("announcement").textContent = words), 50);
 }
 
-/** Copy the text of the element that a button names, and say so. */
+/** Copy the text of the element that the button's `data-copies` names. */
 export async function copy(button) {
   const code = find(button.dataset.copies);
-  getSelection().selectAllChildren(code); // where the clipboard is refused, a key does it
-  const done = navigator.clipboard
+  getSelection().selectAllChildren(code); // for Ctrl-C, if the clipboard is refused
+  const copied = navigator.clipboard
     ? await navigator.clipboard.writeText(code.textContent).then(() => true, () => false)
     : document.execCommand("copy");
-  const words = done ? "Copied" : "Press Ctrl-C";
+  const words = copied ? "Copied" : "Press Ctrl-C";
   button.textContent = words;
   announce(words);
   setTimeout(() => (button.textContent = "Copy"), 2000);

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Numbers, sizes and ages as text.
 
 const formats = new Map();
 const number = (digits) => {
@@ -8,22 +8,24 @@ const number = (digits) => {
   return formats.get(digits);
 };
 
+/** 1,234: no fraction. */
 export const whole = (value) => number(0).format(value);
 
-/** At most four digits: 12, 3.4, 12.3 K, 1.2 M. */
+/** 12, 3.4, 12.3 K, 1.2 M: at most four digits. */
 export function short(value) {
   if (value < 10_000) return number(value < 100 && value % 1 ? 1 : 0).format(value);
   const [unit, size] = value < 1e6 ? ["K", 1e3] : value < 1e9 ? ["M", 1e6] : ["G", 1e9];
   return `${number(value < size * 100 ? 1 : 0).format(value / size)}\u00a0${unit}`;
 }
 
+/** 12 B, 3.4 KB, 1.2 MB. */
 export function bytes(count) {
   if (count < 1024) return `${whole(count)}\u00a0B`;
   const power = Math.min(3, Math.floor(Math.log2(count) / 10));
   return `${number(1).format(count / 1024 ** power)}\u00a0${["", "K", "M", "G"][power]}B`;
 }
 
-/** How long seconds are: 5 s, 3 min, 2 h, 7 d. */
+/** 5 s, 3 min, 2 h, 7 d. */
 export function age(seconds) {
   const [unit, size] =
     seconds < 60 ? ["s", 1] : seconds < 3600 ? ["min", 60] : seconds < 172_800 ? ["h", 3600] : ["d", 86_400];

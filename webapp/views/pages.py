@@ -7,6 +7,7 @@ import mimetypes
 from flask import Blueprint, Response, make_response, render_template
 
 from ..core.topics import MERCURE_PATH
+from .services import current_services
 
 bp = Blueprint("pages", __name__)
 
@@ -40,7 +41,8 @@ def console() -> Response:
 
 
 def _page(name: str) -> Response:
-    response = make_response(render_template(name))
+    needs_token = current_services().settings.auth_enabled
+    response = make_response(render_template(name, needs_token=needs_token))
     response.headers.update(_HEADERS)
     return response
 
