@@ -236,9 +236,9 @@ class Authorizer:
                         issuer=self._issuer,
                         options={"verify_iat": False, "verify_aud": self._audience is not None},
                     )
-        detail = "None of the hub's keys for this has signed the token."
+        detail = "None of the hub's keys for this request has signed the token."
         if not fits:
-            detail = "None of the hub's keys for this fits the token's alg and kid."
+            detail = "None of the hub's keys for this request fits the token's alg and kid."
         raise Unauthorized(detail, "Sign it with the key of the hub, as `tidings token` does.")
 
     def _candidates(self, id: str | None, keys: list[Key]) -> Iterator[Key]:

@@ -142,7 +142,8 @@ class JwksClient:
 
 def _unavailable() -> ServiceUnavailable:
     detail = "The keys that verify tokens are not available."
-    return ServiceUnavailable(detail, "Make sure that TIDINGS_JWKS_URL answers with a JWKS.")
+    remedy = "Try again; if it fails again, make sure that TIDINGS_JWKS_URL answers with a JWKS."
+    return ServiceUnavailable(detail, remedy)
 
 
 def fetch(url: str) -> list[Any]:

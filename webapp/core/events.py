@@ -81,9 +81,8 @@ class Draft:
     def __post_init__(self) -> None:
         if not 0 < len(self.topics) <= MAX_TOPICS:
             detail = f"An event has 1 to {MAX_TOPICS} topics; this one has {len(self.topics)}."
-            raise BadRequest(
-                detail, "Name at least one topic, and publish to the others separately."
-            )
+            remedy = "Name at least one; to reach more topics, publish several events."
+            raise BadRequest(detail, remedy)
         for topic in self.topics:
             check_name("topic", topic)
         if self.type is not None:
@@ -194,7 +193,7 @@ def check_name(field: str, value: str) -> None:
     _check_text(field, value)
     if not 0 < len(value) <= MAX_NAME_CHARS:
         detail = f"A {field} has 1 to {MAX_NAME_CHARS} characters; this one has {len(value)}."
-        raise BadRequest(detail, f"Give a shorter {field}, and not an empty one.")
+        raise BadRequest(detail, f"Send a {field} that is not empty, and not longer.")
     if not value.isprintable() and _HIDDEN.search(value):
         detail = f"A {field} must not contain control characters (CR, LF, …) or invisible ones."
         raise BadRequest(detail, f"Remove them from the {field}.")

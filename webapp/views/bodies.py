@@ -26,7 +26,7 @@ def check_charset(parameters: Mapping[str, str]) -> None:
     """
     if parameters.get("charset", "utf-8").lower() not in {"utf-8", "utf8", "ascii", "us-ascii"}:
         detail = "The charset of the body is not UTF-8."
-        raise UnsupportedMediaType(detail, "Send the body as UTF-8.")
+        raise UnsupportedMediaType(detail, "Send it as UTF-8, and name charset=utf-8 or none.")
 
 
 def check_encoding(request: Request) -> None:

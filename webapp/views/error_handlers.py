@@ -94,7 +94,7 @@ def _on_http_exception(error: HTTPException) -> Response:
 def _on_bug(error: Exception) -> Response:
     logger.error("a bug of the hub", exc_info=error)
     current_services().hub.metrics.refused.add(1, TidingsError.reason)
-    detail = "The hub has a bug, and this request met it."
+    detail = "The hub could not answer this request because of a bug."
     remedy = "Report it, with the traceback in the hub's log."
     return _respond(problem(500, "Internal error", detail, remedy), {})
 

@@ -103,7 +103,7 @@ class _Publisher:
             return
         if wait := self._services.publish_rate.take(self.name, count):
             detail = "You publish faster than TIDINGS_PUBLISH_RATE allows one client."
-            remedy = "Wait as many seconds as Retry-After says, or send one NDJSON pipe."
+            remedy = "Wait as many seconds as Retry-After says, or publish through an NDJSON pipe."
             raise TooManyRequests(detail, remedy, wait=wait, reason="rate")
 
     def append(self, found: list[Draft]) -> list[Event]:

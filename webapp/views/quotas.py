@@ -73,12 +73,14 @@ class PipeQuota(PublisherQuota):
     """Limits how many pipes are open."""
 
     def _publisher_refusal(self) -> TooManyRequests:
-        detail = f"You have {self._limit_each} pipes open: TIDINGS_MAX_PIPES_PER_PUBLISHER."
+        detail = (
+            f"You have {self._limit_each} pipes open, the limit of TIDINGS_MAX_PIPES_PER_PUBLISHER."
+        )
         remedy = "End one, send more events through each, or raise the setting."
         return TooManyRequests(detail, remedy, wait=1, reason="publisher_pipes")
 
     def _refusal(self) -> ServiceUnavailable:
-        detail = f"The hub has {self._limit} pipes open: TIDINGS_MAX_PIPES."
+        detail = f"The hub has {self._limit} pipes open, the limit of TIDINGS_MAX_PIPES."
         remedy = "Try again later, or raise the setting."
         return ServiceUnavailable(detail, remedy, reason="pipes")
 
