@@ -95,10 +95,7 @@ class Authorizer:
         self._jwks = JwksClient(settings.jwks_url, accepted) if settings.jwks_url else None
         self._enabled = settings.auth_enabled
         self._subscribers_have_tokens = bool(self._subscriber_keys or self._jwks)
-        self._anonymous = settings.anonymous
-        self._audience = settings.jwt_audience
-        self._issuer = settings.jwt_issuer
-        self._max_age = settings.max_token_age
+        self._settings = settings
         self._warned = False
         self._is_revoked = is_revoked
 
@@ -108,7 +105,7 @@ class Authorizer:
         :raises Unauthorized: the token is not valid, or missing where one is needed.
         :raises ServiceUnavailable: its key is not available at the moment.
         """
-        if not self._subscribers_have_tokens or (token is None and self._anonymous):
+        if not self._subscribers_have_tokens or (token is None and self._settings.anonymous):
             return ANONYMOUS
         return self._grant(token, self._subscriber_keys)
 
@@ -184,10 +181,7 @@ class Authorizer:
 
         :raises Unauthorized: it is not valid.
         """
-        keys = list(
-            {id(key): key for key in (*self._publisher_keys, *self._subscriber_keys)}.values()
-        )
-        return self._verified(token, keys)
+        return self._verified(token, [*self._publisher_keys, *self._subscriber_keys])
 
     def _grant(self, token: str | None, keys: list[Key]) -> Grant:
         if token is None:
@@ -204,7 +198,7 @@ class Authorizer:
         """Log once that a revocation of a subject may be forgotten before its tokens expire."""
         if self._warned or not grant.subject:
             return
-        if grant.expires is None or grant.expires > time() + self._max_age:
+        if grant.expires is None or grant.expires > time() + self._settings.max_token_age:
             self._warned = True
             logger.warning(
                 "a token with a sub is valid for longer than TIDINGS_MAX_TOKEN_AGE, after which a"
@@ -224,6 +218,7 @@ class Authorizer:
         """Return the claims of a token that one of the keys has signed."""
         header = _header(token)
         algorithm, fits = header.get("alg"), False
+        audience = self._settings.jwt_audience
         for key in self._candidates(header.get("kid"), keys):
             if isinstance(algorithm, str) and algorithm in key.algorithms:
                 fits = True
@@ -232,9 +227,9 @@ class Authorizer:
                         token,
                         key.value,
                         algorithms=[algorithm],
-                        audience=self._audience,
-                        issuer=self._issuer,
-                        options={"verify_iat": False, "verify_aud": self._audience is not None},
+                        audience=audience,
+                        issuer=self._settings.jwt_issuer,
+                        options={"verify_iat": False, "verify_aud": audience is not None},
                     )
         detail = "None of the hub's keys for this request has signed the token."
         if not fits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 from ..core.uri_template import Template
 from ..errors import Unauthorized
@@ -29,8 +29,7 @@ def read(claims: dict[str, Any]) -> dict[str, Any]:
     """
     mercure = claims.get("mercure", claims.get("https://mercure.rocks/"))
     if not isinstance(mercure, dict):
-        detail = "The token has no claim mercure that is an object."
-        raise _invalid(detail)
+        _refuse("The token has no claim mercure that is an object.")
     publish, subscribe = mercure.get("publish"), mercure.get("subscribe")
     return {
         "publish": None if publish is None else _selectors("publish", publish),
@@ -44,16 +43,13 @@ def read(claims: dict[str, Any]) -> dict[str, Any]:
 
 def _selectors(name: str, claim: object) -> frozenset[str]:
     if not isinstance(claim, list) or not all(isinstance(text, str) for text in claim):
-        detail = f'The token\'s mercure.{name} is not a list of strings, such as ["*"].'
-        raise _invalid(detail)
+        _refuse(f'The token\'s mercure.{name} is not a list of strings, such as ["*"].')
     if len(claim) > MAX_SELECTORS or any(len(text) > MAX_TEXT_CHARS for text in claim):
         limits = f"{MAX_SELECTORS:,} entries, or one of over {MAX_TEXT_CHARS:,} characters"
-        detail = f"The token's mercure.{name} has over {limits}."
-        raise _invalid(detail)
+        _refuse(f"The token's mercure.{name} has over {limits}.")
     found = frozenset(claim)
     if len(found) > MAX_TEMPLATES and sum(map(_is_template, found)) > MAX_TEMPLATES:
-        detail = f"The token's mercure.{name} has over {MAX_TEMPLATES} URI templates."
-        raise _invalid(detail)
+        _refuse(f"The token's mercure.{name} has over {MAX_TEMPLATES} URI templates.")
     _check_text(f"mercure.{name}", "".join(found))
     return found
 
@@ -66,15 +62,13 @@ def _timestamp(name: str, claim: object) -> float | None:
     if claim is None:
         return None
     if isinstance(claim, bool) or not isinstance(claim, int | float):
-        detail = f"The token's {name} is not a number."
-        raise _invalid(detail)
+        _refuse(f"The token's {name} is not a number.")
     try:
         seconds = float(claim)
     except OverflowError:
         seconds = math.inf
     if not math.isfinite(seconds):
-        detail = f"The token's {name} is not a time."
-        raise _invalid(detail)
+        _refuse(f"The token's {name} is not a time.")
     return seconds
 
 
@@ -82,8 +76,7 @@ def _subject(claim: object) -> str | None:
     if claim is None:
         return None
     if not isinstance(claim, str) or len(claim) > MAX_TEXT_CHARS:
-        detail = f"The token's sub is not a string of at most {MAX_TEXT_CHARS:,} characters."
-        raise _invalid(detail)
+        _refuse(f"The token's sub is not a string of at most {MAX_TEXT_CHARS:,} characters.")
     _check_text("sub", claim)
     return claim
 
@@ -92,17 +85,14 @@ def _payload(claim: object) -> object:
     if claim is None:
         return None
     if _is_deeper_than(claim, MAX_DEPTH):
-        detail = f"The token's mercure.payload is nested more than {MAX_DEPTH} levels deep."
-        raise _invalid(detail)
+        _refuse(f"The token's mercure.payload is nested more than {MAX_DEPTH} levels deep.")
     try:
         text = json.dumps(claim, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        detail = "The token's mercure.payload contains NaN or infinity, which are not JSON."
-        raise _invalid(detail) from None
+        _refuse("The token's mercure.payload contains NaN or infinity, which are not JSON.")
     _check_text("mercure.payload", text)
     if len(text.encode()) > MAX_PAYLOAD_BYTES:
-        detail = f"The token's mercure.payload is over {MAX_PAYLOAD_BYTES:,} bytes of JSON."
-        raise _invalid(detail)
+        _refuse(f"The token's mercure.payload is over {MAX_PAYLOAD_BYTES:,} bytes of JSON.")
     return claim
 
 
@@ -118,11 +108,9 @@ def _check_text(name: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        detail = f"The token's {name} contains half a surrogate pair, which is not valid Unicode."
-        raise _invalid(detail) from None
+        _refuse(f"The token's {name} contains half a surrogate pair, which is not valid Unicode.")
 
 
-def _invalid(detail: str) -> Unauthorized:
-    return Unauthorized(
-        detail, "Make one with the claims that docs/guides/authentication.md shows."
-    )
+def _refuse(detail: str) -> NoReturn:
+    remedy = "Make one with the claims that docs/guides/authentication.md shows."
+    raise Unauthorized(detail, remedy) from None

@@ -62,14 +62,6 @@ def parse(request: Request, body: bytes, query: Fields, default_topic: str | Non
     return [draft]
 
 
-def from_line(line: bytes, default_topic: str | None) -> Draft:
-    """Return what one line of NDJSON publishes.
-
-    :raises BadRequest: it is not valid.
-    """
-    return from_value(json_values.one(line), default_topic)
-
-
 def from_value(value: Value, default_topic: str | None) -> Draft:
     """Return the draft that a JSON object describes.
 

@@ -67,16 +67,18 @@ def _parse_pairs(text: bytes, what: str) -> Fields:
     if len(fields) > _MAX_FIELDS:
         detail = f"The {what} has more than {_MAX_FIELDS} fields."
         raise BadRequest(detail, f"Send fewer; an event has at most {MAX_TOPICS} topics.")
-    pace = RequestSlice()
+    time_slice = RequestSlice()
     try:
         pairs = [field.partition(b"=") for field in fields if field]
-        return _collect((_unquote(name, pace), _unquote(it, pace)) for name, _, it in pairs)
+        return _collect(
+            (_unquote(name, time_slice), _unquote(it, time_slice)) for name, _, it in pairs
+        )
     except UnicodeDecodeError:
         detail = f"The {what} is not UTF-8."
         raise BadRequest(detail, "Encode it as UTF-8 before you percent-encode it.") from None
 
 
-def _unquote(quoted: bytes, pace: RequestSlice) -> str:
+def _unquote(quoted: bytes, time_slice: RequestSlice) -> str:
     if b"%" not in quoted:
         return quoted.decode()
     found, start = bytearray(), 0
@@ -86,5 +88,5 @@ def _unquote(quoted: bytes, pace: RequestSlice) -> str:
         end = end if cut < 0 else cut
         found += unquote_to_bytes(quoted[start:end])
         start = end
-        pace.checkpoint()
+        time_slice.checkpoint()
     return found.decode()

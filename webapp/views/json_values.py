@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
+from itertools import islice
 from json import scanner
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -19,7 +19,6 @@ from .bodies import text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 Value = tuple[Any, bool]
@@ -53,7 +52,7 @@ def several(body: bytes, most: int) -> list[Value]:
     start = _after_space(source, 0)
     if source[start : start + 1] != "[":
         return [_one(source)]
-    found = _read(partial(_up_to, most + 1), _items(source, start + 1))
+    found = _read(lambda: list(islice(_items(source, start + 1), most + 1)))
     if not found:
         detail = "The JSON array is empty."
         raise BadRequest(detail, f"Send 1 to {most} events in it.", reason="batch")
@@ -79,7 +78,7 @@ def written(value: Value) -> str:
 def _one(source: str) -> Value:
     large = len(source) > _LARGE_CHARS
     decoder = _cooperative_decoder() if large else _DECODER
-    return _read(decoder.decode, source), large
+    return _read(lambda: decoder.decode(source)), large
 
 
 def _text(body: bytes) -> str:
@@ -91,9 +90,9 @@ def _text(body: bytes) -> str:
     return source
 
 
-def _read(parse: Callable[[S], T], source: S) -> T:
+def _read(parse: Callable[[], T]) -> T:
     try:
-        return parse(source)
+        return parse()
     except json.JSONDecodeError as error:
         detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
         remedy = 'Send a JSON object like {"data": "hello"}.'
@@ -109,13 +108,13 @@ def _items(source: str, at: int) -> Iterator[Value]:
     :param at: the index after the opening bracket.
     :raises ValueError: it is not JSON.
     """
-    pace = RequestSlice()
+    time_slice = RequestSlice()
     at = _after_space(source, at)
     more = source[at : at + 1] != "]"
     while more:
         value, end = _item(source, at)
         yield value
-        pace.checkpoint()
+        time_slice.checkpoint()
         at = _after_space(source, end)
         more = source[at : at + 1] == ","
         if more:
@@ -138,10 +137,6 @@ def _item(source: str, at: int) -> tuple[Value, int]:
     return (item, False), at + length
 
 
-def _up_to(most: int, items: Iterator[Value]) -> list[Value]:
-    return [value for value, _ in zip(items, range(most), strict=False)]
-
-
 def _after_space(source: str, at: int) -> int:
     match = _SPACE.match(source, at)
     return match.end() if match else at
@@ -153,11 +148,11 @@ def _cooperative_decoder() -> json.JSONDecoder:
     It has the standard library's scanner in Python: the one in C holds the loop for 60 ms where an
     object has 90,000 members.
     """
-    pace = RequestSlice()
+    time_slice = RequestSlice()
 
     def cooperating(scan: Callable[..., Any]) -> Callable[..., Any]:
         def scan_value(source: str, at: int) -> Any:
-            pace.checkpoint()
+            time_slice.checkpoint()
             return scan(source, at)
 
         return scan_value

@@ -65,16 +65,16 @@ def _fields(decoder: MultipartDecoder, body: bytes) -> Iterator[tuple[str, str]]
 
 
 def _events(decoder: MultipartDecoder, body: bytes) -> Iterator[Event]:
-    pace = RequestSlice()
+    time_slice = RequestSlice()
     for start in range(0, len(body) + _STEP_BYTES, _STEP_BYTES):
         decoder.receive_data(body[start : start + _STEP_BYTES] or None)
         while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
             yield event
-            pace.checkpoint()
+            time_slice.checkpoint()
         if decoder.state is State.PREAMBLE:
             message = "no part begins in the first step"
             raise ValueError(message)
-        pace.checkpoint()
+        time_slice.checkpoint()
 
 
 class _Decoder(MultipartDecoder):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError
 from ..scheduling import RequestSlice, cooperative, request_turns
-from . import bodies, drafts
+from . import bodies, drafts, json_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +58,8 @@ class NdjsonPublisher:
             self.line += 1
             try:
                 if line.strip():
-                    numbered.append((self.line, drafts.from_line(line, self._default_topic)))
+                    draft = drafts.from_value(json_values.one(line), self._default_topic)
+                    numbered.append((self.line, draft))
             except TidingsError as error:
                 error.extra["line"] = self.line
                 return numbered, error
@@ -67,7 +68,7 @@ class NdjsonPublisher:
     def _publish(self, numbered: list[tuple[int, Draft]]) -> None:
         """Publish lines together; where that is refused, halve them to find the bad line."""
         try:
-            self._count(self._append([draft for _, draft in numbered]))
+            events = self._append([draft for _, draft in numbered])
         except TidingsError as error:
             # After ServiceUnavailable they may be in the event log: do not publish them twice.
             if len(numbered) == 1 or isinstance(error, ServiceUnavailable):
@@ -76,10 +77,9 @@ class NdjsonPublisher:
             middle = len(numbered) // 2
             for half in cooperative((numbered[:middle], numbered[middle:]), RequestSlice()):
                 self._publish(half)
-
-    def _count(self, events: list[Event]) -> None:
-        self.published += len(events)
-        self.last_id = events[-1].id
+        else:
+            self.published += len(events)
+            self.last_id = events[-1].id
 
 
 def lines(

@@ -96,8 +96,11 @@ def revoke() -> Response:
     if token:
         revoked = Revoked("token", token_id(token), time())
         presence.revoke(revoked, _token_expiry(services, token))
+    elif subject and len(subject) <= MAX_TEXT_CHARS:
+        presence.revoke(Revoked("subject", subject, time()), None)
     else:
-        presence.revoke(Revoked("subject", _subject(subject), time()), None)
+        detail = f"A subject has at most {MAX_TEXT_CHARS:,} characters, like the sub of a token."
+        raise BadRequest(detail, "Send the claim sub of the tokens to revoke.")
     return Response(status=204)
 
 
@@ -114,13 +117,6 @@ def _token_expiry(services: Services, token: str) -> float | None:
         raise NotFound(detail, remedy) from None
 
 
-def _subject(text: str | None) -> str:
-    if not text or len(text) > MAX_TEXT_CHARS:
-        detail = f"A subject has 1 to {MAX_TEXT_CHARS:,} characters, like the claim sub of a token."
-        raise BadRequest(detail, "Send the claim sub of the tokens to revoke.")
-    return text
-
-
 def _rows(services: Services, topic: str | None, subscriber: str | None) -> list[tuple[str, str]]:
     """Return the names and records of subscribers."""
     rows = services.require_presence().subscribers(topic, subscriber)
@@ -132,14 +128,14 @@ def _rows(services: Services, topic: str | None, subscriber: str | None) -> list
 
 def _listing(head: dict[str, str], rows: list[tuple[str, str]], topic: str | None) -> Iterator[str]:
     """Yield the text of a listing in parts: it is several times as large as the rows."""
-    begin, pace = f'{json.dumps(head)[:-1]}, "subscriptions": [', RequestSlice()
+    begin, time_slice = f'{json.dumps(head)[:-1]}, "subscriptions": [', RequestSlice()
     part, size, comma = [begin], len(begin), ""
     for name, record in rows:
         with _SKIPPING:  # it may be damaged
             for document in subscription_documents(name, record, topic, active=True):
                 part.append(comma + json.dumps(document, allow_nan=False))
                 size, comma = size + len(part[-1]), ", "
-                pace.checkpoint()
+                time_slice.checkpoint()
         if size >= _PART_BYTES:
             yield "".join(part)
             part, size = [], 0
