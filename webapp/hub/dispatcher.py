@@ -36,7 +36,7 @@ class Dispatcher:
     """Takes new events from the event log to the subscribers of one process.
 
     :param window: the newest events of the log; `follow` fills it.
-    :param late: the feeds with URI templates; they are sent a batch after all others.
+    :param late: the feeds that are matched apart: they are sent a batch after all others.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Dispatcher:
                 pace.checkpoint()
         for feed, events in parts.items():
             self._fanout.send(feed, events, upto, pace, envelope_cache)
-        if self._fanout.feeds.with_templates:
+        if self._fanout.feeds.matched_apart:
             self._late.take(batch, self._fanout.dispatched_up_to)
 
     def _refresh_when_due(self, batch: list[Event]) -> None:

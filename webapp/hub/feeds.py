@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .subscriber import Subscriber
 
 
+_MAX_GRANT_VARIABLES = 50  # of a grant that is matched before others are sent an event
+
+
 class Feed:
     """The subscribers with the same selectors, the same grant, and the same form of events.
 
@@ -36,7 +39,12 @@ class Feed:
         self.granted = grant
         self.envelope = envelope
         self.matcher = Selectors(selectors)
-        self.has_templates = bool(self.matcher.templates) and EVERYTHING not in selectors
+        self.grant_variables = sum(it.count("{") + it.count(",") for it in grant if "{" in it)
+        """How many variables the URI templates of its grant name, at most."""
+        self.matched_apart = self.grant_variables > _MAX_GRANT_VARIABLES or (
+            bool(self.matcher.templates) and EVERYTHING not in selectors
+        )
+        """Whether it is sent an event after all others, because templates have to be matched."""
         self.subscriber_count = 0
         self.parked: set[Subscriber] = set()
         """Its parked subscribers, and those that were woken and have not run since."""
@@ -54,13 +62,14 @@ class Feed:
 
     @cached_property
     def variables(self) -> int:
-        """How many variables its URI templates name."""
+        """How many variables the URI templates of its selectors name."""
         return self.matcher.variables
 
     @property
     def heads(self) -> list[str]:
         """How the topics begin that it may match."""
-        return [*self.matcher.exact, *(it.head for it in self.matcher.templates)]
+        heads = [*self.matcher.exact, *(it.head for it in self.matcher.templates)]
+        return [*heads, ""] if EVERYTHING in self.selectors else heads
 
     def park(self, subscriber: Subscriber) -> None:
         """Let the dispatcher write to a subscriber from now on."""
@@ -93,7 +102,8 @@ class Feed:
 
     def work(self, event: Event) -> int:
         """Return what it costs to match an event: topics times variables."""
-        return len(event.draft.topics) * self.variables
+        variables = self.variables + (self.grant_variables if event.draft.private else 0)
+        return len(event.draft.topics) * variables
 
     def permits(self, event: Event) -> bool:
         """Whether its subscribers may see the event; it yields to the loop as `matches` does."""
@@ -158,8 +168,8 @@ class FeedIndex:
         self._feeds: dict[tuple[frozenset[str], frozenset[str], bool], Feed] = {}
         self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
         self._everything: set[Feed] = set()
-        self.with_templates = HeadIndex[Feed]()
-        """Those with URI templates."""
+        self.matched_apart = HeadIndex[Feed]()
+        """Those that are sent an event after all others."""
         self.presence_feeds: set[Feed] = set()
         """Those whose subscribers may see subscription events."""
 
@@ -181,8 +191,8 @@ class FeedIndex:
         """
         feed = self._feeds.setdefault((feed.selectors, feed.granted, feed.envelope), feed)
         feed.subscriber_count += 1
-        if feed.has_templates:
-            self.with_templates.add(feed, feed.heads)
+        if feed.matched_apart:
+            self.matched_apart.add(feed, feed.heads)
         else:
             for feeds in self._indexes(feed):
                 feeds.add(feed)
@@ -197,8 +207,8 @@ class FeedIndex:
             return
         del self._feeds[feed.selectors, feed.granted, feed.envelope]
         self.presence_feeds.discard(feed)
-        if feed.has_templates:
-            self.with_templates.discard(feed, feed.heads)
+        if feed.matched_apart:
+            self.matched_apart.discard(feed, feed.heads)
             return
         for feeds in self._indexes(feed):
             feeds.discard(feed)
@@ -207,7 +217,9 @@ class FeedIndex:
                 del self._exact[text]
 
     def candidates(self, topics: Iterable[str]) -> set[Feed]:
-        """Return the feeds without templates that may match an event with some topics."""
+        """Return the feeds that may match an event with some topics, but for those that are matched
+        apart.
+        """
         return self._everything.union(*(self._exact.get(topic, ()) for topic in topics))
 
     def _indexes(self, feed: Feed) -> list[set[Feed]]:

@@ -235,7 +235,7 @@ class History:
 
 
 def _page_bytes(feed: Feed) -> int:
-    return min(PAGE_BYTES, _SCAN_PAGE_BYTES) if feed.matcher.templates else PAGE_BYTES
+    return min(PAGE_BYTES, _SCAN_PAGE_BYTES) if feed.matched_apart else PAGE_BYTES
 
 
 def _matched(feed: Feed, events: Sequence[Event], reading: Reading) -> tuple[list[Event], EventId]:

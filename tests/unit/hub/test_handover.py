@@ -193,7 +193,7 @@ class HandOver(RuleBasedStateMachine):
         assert not list(self.hub._feeds)
         assert not self.hub._feeds._exact
         assert not self.hub._feeds._everything
-        assert not self.hub._feeds.with_templates
+        assert not self.hub._feeds.matched_apart
 
 
 def pause(_: TimeSlice) -> None:

@@ -43,7 +43,7 @@ def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
     assert not list(hub._feeds)
     assert not hub._feeds._exact
     assert not hub._feeds._everything
-    assert not hub._feeds.with_templates
+    assert not hub._feeds.matched_apart
 
 
 def test_private_events_reach_only_those_granted_live_and_on_replay(hub: Hub) -> None:

@@ -9,10 +9,12 @@ import pytest
 
 from support.hub import Reader, make_hub, publish, subscribe
 from webapp import scheduling
+from webapp.auth.authorizer import Grant
 from webapp.brokers.base import Gap
 from webapp.core import uri_template
 from webapp.core.events import Draft, EventId
 from webapp.hub.feeds import Feed, FeedIndex
+from webapp.hub.history import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +70,32 @@ def test_who_names_a_topic_is_sent_an_event_before_any_template_is_matched(
     for reader in readers:
         assert reader.await_data(2) == ["many", "next"]
         reader.leave()
+    exact.leave()
+
+
+def test_an_event_is_sent_before_the_templates_of_a_large_grant_are_matched(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = frozenset(f"/{{a}}/{{b*}}{'~' * number}" for number in range(26))
+    dear = Reader(hub.subscribe(frozenset({"*"}), Grant(subscribe=grant), Start()))
+    exact = Reader(subscribe(hub, "t", granted="t"))
+    with gevent.Timeout(10):
+        while not (dear.subscription.parked and exact.subscription.parked):
+            gevent.sleep(0.001)
+    matched: list[bool] = []
+    match = uri_template.matches_rest
+
+    def matches_rest(*about: Any) -> bool:
+        matched.append(bool(exact.data()))
+        return match(*about)
+
+    monkeypatch.setattr("webapp.core.uri_template.matches_rest", matches_rest)
+    topics = tuple(f"/u/{number}/{'~' * (number % 25)}" for number in range(20))
+    hub.publish([Draft(topics=(*topics, "t", "/u/0"), data="many", private=True)])
+    assert dear.await_data(1) == exact.await_data(1) == ["many"]
+    assert matched
+    assert all(matched)
+    dear.leave()
     exact.leave()
 
 
@@ -157,15 +185,15 @@ def test_a_topic_is_matched_against_the_templates_that_begin_as_it_does() -> Non
     long = "/" + "x" * 99
     other = index.acquire(Feed(frozenset({long + "{a}"}), frozenset(), envelope=False))
     wide = index.acquire(Feed(frozenset({"{a}", "*"}), frozenset(), envelope=False))
-    candidates = index.with_templates.candidates
+    candidates = index.matched_apart.candidates
     assert candidates(["/users/7/x"]) == {feeds[7]}
     assert candidates(["/exact/8", "none", "/users/7/"]) == {feeds[7], feeds[8]}
     assert candidates([long, "/"]) == {other}
     assert index.candidates(["/users/7/x", "/exact/8"]) == {wide}
     for feed in (*feeds, other, wide):
         index.release(feed)
-    assert not index.with_templates
-    assert not index.with_templates._lengths
+    assert not index.matched_apart
+    assert not index.matched_apart._lengths
 
 
 def test_a_template_whose_last_literal_is_not_there_is_not_matched_part_by_part(
