@@ -12,7 +12,7 @@ import pytest
 from support.waiting import until
 from webapp.brokers.memory_presence import MemoryPresenceStore
 from webapp.brokers.sqlite.presence import SqlitePresenceStore
-from webapp.errors import ServiceUnavailable
+from webapp.errors import Misconfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
     from support.broker_process import Connect
@@ -168,3 +168,12 @@ def test_a_roster_whose_file_is_taken_away_is_begun_anew(connect: Connect, url: 
     assert roster.heartbeat({"one": "about one"}) is False  # another file was made
     assert roster.subscribers() == [("one", "about one")]
     assert lost.exists()
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_an_error_of_the_presence_file_names_the_presence_store(
+    connect: Connect, tmp_path: Path
+) -> None:
+    (tmp_path / "log.db-readers").write_text("a text, not a database" * 1000)
+    with pytest.raises(Misconfigured, match="The presence store's file is not an SQLite database"):
+        connect().heartbeat({})

@@ -13,8 +13,8 @@ from .presence_base import (
     MAX_NOTICE_BYTES,
     MAX_NOTICES,
     MAX_REVOKED,
-    NOTICE_BATCH_BYTES,
     Notices,
+    batches,
     too_many_subjects,
     too_many_tokens,
 )
@@ -58,12 +58,7 @@ class MemoryPresenceStore:
         if number is None:
             return Notices([], self._last_number)
         dropped = self._last_number - len(self._notices)
-        notices, size = list[str](), 0
-        for notice in islice(self._notices, max(0, number - dropped), None):
-            notices.append(notice)
-            size += len(notice)
-            if size >= NOTICE_BATCH_BYTES:
-                break
+        notices = next(batches(islice(self._notices, max(0, number - dropped), None)), [])
         last = max(dropped, min(number, self._last_number)) + len(notices)
         return Notices(notices, last, dropped <= number <= self._last_number)
 

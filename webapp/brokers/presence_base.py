@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..errors import ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 JOINED, LEFT = "+", "-"
 """The first character of a notice about a subscriber: `<sign><subscriber id> <record>`."""
@@ -26,6 +26,20 @@ RENEW_AFTER = 1 / 6
 """The part of a lease after which it is renewed."""
 LEASE_FRACTION = 2 / 3
 """The part of a lease after which a silent process counts as dead. The rest is for noticing it."""
+
+
+def batches(notices: Iterable[str]) -> Iterator[list[str]]:
+    """Yield notices in batches of about `NOTICE_BATCH_BYTES`, or of one notice."""
+    batch: list[str] = []
+    size = 0
+    for notice in notices:
+        batch.append(notice)
+        size += len(notice)
+        if size >= NOTICE_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 class Notices(NamedTuple):

@@ -13,12 +13,14 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ...errors import Misconfigured, ServiceUnavailable, TidingsError
 from ...private_files import create_file, danger
+from .problems import failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from ...errors import TidingsError
 
 T = TypeVar("T")
 
@@ -28,55 +30,6 @@ _KEPT_WAL_BYTES = 8 << 20  # size of the write-ahead log after a burst
 _MAX_WAL_BYTES = 64 << 20  # size at which it is truncated
 _TRUNCATE_TIMEOUT_MS = 1000  # how long publishers may wait until it is truncated
 _SUFFIXES = ("-wal", "-shm", "-journal")  # of the files that SQLite creates, with the file's mode
-
-_FAILURES = {
-    "SQLITE_BUSY": (
-        "Another process has locked the event log.",
-        "Find the process that has its file open, and end its transaction.",
-    ),
-    "SQLITE_FULL": (
-        "The disk that holds the event log is full.",
-        "Free some space, and lower TIDINGS_HISTORY_BYTES if it fills again.",
-    ),
-    "SQLITE_READONLY": (
-        "The event log's file cannot be written.",
-        "Give the hub's user the right to write the file and its folder.",
-    ),
-    "SQLITE_CANTOPEN": (
-        "The event log's file cannot be opened or created.",
-        "Let TIDINGS_BROKER_URL name a file in a folder that the hub's user may write in.",
-    ),
-    "SQLITE_NOTADB": (
-        "The event log's file is not an SQLite database.",
-        "Let TIDINGS_BROKER_URL name another file.",
-    ),
-    "special": (
-        "The event log's path names a folder, a FIFO, a device or a link to nothing.",
-        "Let TIDINGS_BROKER_URL name a file, or one that does not exist yet.",
-    ),
-    "planted": (
-        "One of the event log's files belongs to another user, in a folder that anybody may write.",
-        "Let TIDINGS_BROKER_URL name a file in a folder that only the hub's user may write.",
-    ),
-    "newer": (
-        "The event log's file was written by a newer version of Tidings.",
-        "Run that version, or let TIDINGS_BROKER_URL name another file.",
-    ),
-    "older": (
-        "The event log's file was written before the first release of Tidings.",
-        "Move the file away and start again with a new one.",
-    ),
-    "foreign": (
-        "The event log's file is another program's database.",
-        "Let TIDINGS_BROKER_URL name another file.",
-    ),
-    "SQLITE_CORRUPT": (
-        "The event log's file is damaged.",
-        "Stop the hub, move the file away and start again with a new one.",
-    ),
-}
-# These do not pass by themselves: a hub whose event log was never available does not start.
-_PERMANENT = set(_FAILURES) - {"SQLITE_BUSY", "SQLITE_FULL"}
 
 
 class PooledConnection(NamedTuple):
@@ -91,10 +44,14 @@ class Database:
 
     :param path: without symbolic links, because SQLite creates its other files beside the real one.
     :param create: creates the tables of a new file.
+    :param content: what the file stores, as errors name it.
     """
 
-    def __init__(self, path: Path, create: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self, path: Path, create: Callable[[sqlite3.Connection], None], content: str
+    ) -> None:
         self.path = path
+        self._content = content
         self._files = [path.with_name(f"{path.name}{suffix}") for suffix in ("", *_SUFFIXES)]
         self._wal = self._files[1]
         self._create = create
@@ -251,19 +208,12 @@ class Database:
             db.execute(f"PRAGMA application_id = {_APPLICATION}")
             db.execute(f"PRAGMA user_version = {_VERSION}")
 
-    def _failure(self, name: str) -> TidingsError:
-        name = "_".join(name.split("_")[:2])  # SQLITE_IOERR_WRITE is one of SQLITE_IOERR
-        detail, remedy = _FAILURES.get(name) or (
-            f"The event log's file cannot be used ({name}).",
-            "Check its disk; the hub continues as soon as it can.",
-        )
-        if self._opened or name not in _PERMANENT:
-            return ServiceUnavailable(detail, remedy)
-        return Misconfigured(f"{self.path}: {detail}", remedy)
+    def _failure(self, problem: str) -> TidingsError:
+        return failure(problem, self._content, None if self._opened else self.path)
 
 
 def _schema_problem(db: sqlite3.Connection) -> str | None:
-    """Return why the file is not an event log of this version: a key of `_FAILURES`, or `empty`."""
+    """Return why the file is not an event log of this version: see `failure`, or `empty`."""
     [(application,)] = db.execute("PRAGMA application_id")
     [(version,)] = db.execute("PRAGMA user_version")
     if application == _APPLICATION and version == _VERSION:

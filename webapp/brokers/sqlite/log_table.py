@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
 from ...errors import ServiceUnavailable
@@ -22,7 +22,7 @@ from .rows import LAST_KEY, SEQ_BITS, Row, from_key, to_key
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -45,39 +45,32 @@ CREATE TABLE log (floor INTEGER NOT NULL, own TEXT, nth INTEGER NOT NULL, total 
 CREATE VIEW ends AS SELECT floor, ifnull((SELECT max(place) FROM events), floor) AS head FROM log
 """,
 ]
-# The running total comes from the sizes alone, because texts behind the page must not be read.
-# A row is one line of a page. The text of a damaged row with more lines is left out.
-_PAGE = """
-SELECT floor, head, EXISTS (SELECT 1 FROM events WHERE place = :after), upto, page,
-  min(max((SELECT total FROM events WHERE place = head)
-    - (SELECT total FROM events WHERE place = upto), 0), 1 << 40)
-FROM ends, (
-  SELECT max(place) AS upto, group_concat(place || ' ' || line, char(10)) AS page FROM (
-    SELECT place, iif(instr(draft, char(10)), '', draft) AS line FROM events
-    WHERE place > :after AND place <= (
-      SELECT max(place) FROM (
-        SELECT place, sum(size) OVER (ORDER BY place) - size AS before FROM (
-          SELECT place, min(max(size + 0, 0), 1 << 30) AS size FROM events
-          WHERE place > :after ORDER BY place LIMIT :rows))
+# A page: each row is one line. The running total comes from the sizes alone, because texts behind
+# the page must not be read. The text of a damaged row with more lines is left out.
+_ROWS = """
+  SELECT {last}(position) AS last, group_concat(position || ' ' || line, char(10)) AS page FROM (
+    SELECT place AS position, iif(instr(draft, char(10)), '', draft) AS line FROM events
+    WHERE place {after} :start AND place {upto} (
+      SELECT {last}(position) FROM (
+        SELECT position, sum(size) OVER (ORDER BY position {order}) - size AS before FROM (
+          SELECT place AS position, min(max(size + 0, 0), 1 << 30) AS size FROM events
+          WHERE place {after} :start ORDER BY place {order} LIMIT :rows))
       WHERE before < :bytes)
-    ORDER BY place))
+    ORDER BY place)
 """
-_BACKWARDS = """
-SELECT min(place), group_concat(place || ' ' || line, char(10)) FROM (
-  SELECT place, iif(instr(draft, char(10)), '', draft) AS line FROM events
-  WHERE place < :place AND place >= (
-    SELECT min(place) FROM (
-      SELECT place, sum(size) OVER (ORDER BY place DESC) - size AS before FROM (
-        SELECT place, min(max(size + 0, 0), 1 << 30) AS size FROM events
-        WHERE place < :place ORDER BY place DESC LIMIT :rows))
-    WHERE before < :bytes)
-  ORDER BY place)
-"""
+_BACKWARDS = _ROWS.format(last="min", after="<", upto=">=", order="DESC")
+_FORWARDS = _ROWS.format(last="max", after=">", upto="<=", order="ASC")
+_PAGE = f"""
+SELECT floor, head, EXISTS (SELECT 1 FROM events WHERE place = :start), last, page,
+  min(max((SELECT total FROM events WHERE place = head)
+    - (SELECT total FROM events WHERE place = last), 0), 1 << 40)
+FROM ends, ({_FORWARDS})
+"""  # noqa: S608 - the text above
 # The newest event stays, however large it is, until it is too old.
 _TRIMMED = """
-SELECT max(place), count(*) FROM (
-  SELECT place, nth, total - size AS before FROM events ORDER BY place LIMIT :rows)
-WHERE place < :too_old OR (place < :head AND (nth <= :nth OR before < :total))
+SELECT max(position), count(*) FROM (
+  SELECT place AS position, nth, total - size AS before FROM events ORDER BY place LIMIT :rows)
+WHERE position < :too_old OR (position < :head AND (nth <= :nth OR before < :total))
 """
 # The id of a private event is not kept: nobody could tell any more who is allowed to know it.
 _TRIM_LOG = """
@@ -98,8 +91,8 @@ LEFT JOIN events ON place = (SELECT max(place) FROM events)
 """
 _COUNT = "SELECT ifnull((SELECT nth + 0 FROM events WHERE place = head), nth) - nth FROM log, ends"
 _LOCATE = """
-SELECT place FROM events WHERE place = :place OR own = :own
-UNION ALL SELECT floor FROM log WHERE floor = :place OR own = :own
+SELECT ifnull((SELECT place FROM events WHERE place = :key OR own = :own),
+  (SELECT floor FROM log WHERE floor = :key OR own = :own))
 """
 
 _NewRow = tuple[int, int, int, int, str | None, str]  # with the table's columns
@@ -144,7 +137,7 @@ class LogTable:
     """
 
     def __init__(self, path: Path, max_events: int, max_bytes: int, max_age: float) -> None:
-        self._database = Database(path, _create)
+        self._database = Database(path, _create, "event log")
         self._max_events, self._max_bytes = max_events, max_bytes
         self._max_age_ms = round(max_age * 1000)
 
@@ -194,43 +187,40 @@ class LogTable:
 
     def after(self, position: EventId, max_bytes: int) -> NextPage:
         """Return the next rows after a position: about `max_bytes` or 500 rows, at least one."""
-        values = {"after": to_key(position), "rows": _PAGE_ROWS, "bytes": max_bytes}
-        with self._database.connection() as db:
-            [(floor, head, known, end, text, unread)] = db.execute(_PAGE, values)
+        values = {"start": to_key(position), "rows": _PAGE_ROWS, "bytes": max_bytes}
+        floor, head, known, end, text, unread = self._read_row(_PAGE, values)
         bounds = Bounds(from_key(floor), from_key(head))
-        known = known or floor == values["after"]
+        known = known or floor == values["start"]
         return NextPage(_page(end, text), bounds, known, int(unread or 0))
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> Page:
         """Return the newest rows before a position, in the log's order, bounded likewise."""
-        values = {"place": to_key(position), "rows": min(limit, _PAGE_ROWS), "bytes": max_bytes}
-        with self._database.connection() as db:
-            [(start, text)] = db.execute(_BACKWARDS, values)
-        return _page(start, text)
+        values = {"start": to_key(position), "rows": min(limit, _PAGE_ROWS), "bytes": max_bytes}
+        return _page(*self._read_row(_BACKWARDS, values))
 
     def bounds(self) -> Bounds:
         """Return where the event log begins and ends."""
-        with self._database.connection() as db:
-            [(floor, head)] = db.execute("SELECT floor, head FROM ends")
-        return Bounds(from_key(floor), from_key(head))
+        return Bounds(*map(from_key, self._read_row("SELECT floor, head FROM ends")))
 
     def count(self) -> int:
         """Return how many rows there are."""
-        with self._database.connection() as db:
-            [(count,)] = db.execute(_COUNT)
-        return int(count)
+        return int(self._read_row(_COUNT)[0])
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""
         position = EventId.parse(id)
         key = to_key(position) if position and from_key(to_key(position)) == position else None
-        with self._database.connection() as db:
-            found = db.execute(_LOCATE, {"place": key, "own": id}).fetchall()
-        return from_key(found[0][0]) if found else None
+        [found] = self._read_row(_LOCATE, {"key": key, "own": id})
+        return None if found is None else from_key(found)
 
     def close(self) -> None:
         """Close the file as soon as nobody uses it."""
         self._database.close()
+
+    def _read_row(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
+        with self._database.connection() as db:
+            [row] = db.execute(query, values or {})
+        return row
 
     def _over_limit(self, count: int, size: int) -> bool:
         slack = min(_TRIM_ROWS, self._max_events // 10)

@@ -1,5 +1,5 @@
-"""The presence store of one machine: an SQLite file beside the event log's. If it is lost, each
-process creates it again and registers its subscribers.
+"""The presence store of one machine: an SQLite file beside that of the event log. If it is lost,
+each process creates it again and registers its subscribers.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import secrets
 from time import time
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from ..presence_base import (
     LEASE_FRACTION,
@@ -16,6 +16,7 @@ from ..presence_base import (
     MAX_REVOKED,
     NOTICE_BATCH_BYTES,
     Notices,
+    batches,
     too_many_subjects,
     too_many_tokens,
 )
@@ -83,7 +84,7 @@ class SqlitePresenceStore:
         self._path = path
         self._lease = lease * LEASE_FRACTION
         self._owner = secrets.token_hex(8)
-        self._database = Database(path, _create)
+        self._database = Database(path, _create, "presence store")
         self._thread = Blocking(1)
         self._wakeups: WakeupSocket | None = None
         self._callback: Callable[[], None] | None = None
@@ -91,44 +92,68 @@ class SqlitePresenceStore:
 
     def heartbeat(self, changes: Mapping[str, str | None]) -> bool:
         """Renew this process's lease and store changes; see `PresenceStore.heartbeat`."""
-        return self._write(self._heartbeat, changes)
+        return self._write(lambda db: self._heartbeat(db, changes))
 
     def deregister(self) -> None:
         """Remove this process's subscribers."""
-        self._write(self._deregister)
+        self._write(lambda db: self._drop(db, self._owner))
 
     def subscribers(self) -> list[tuple[str, str]]:
         """Return the subscribers of all processes on this machine."""
-        return self._thread.call(self._subscribers)
+        return self._read(select)
 
     def notices_after(self, number: int | None) -> Notices:
         """Return the next notices after a number."""
-        return self._thread.call(self._notices_after, number)
+        return self._read(lambda db: _notices_after(db, number))
 
     def broadcast(self, notice: str) -> None:
         """Send a notice to all processes."""
-        self._write(self._broadcast, notice)
+        self._write(lambda db: self._add_notices(db, [notice]))
 
     def revoke(self, what: str, until: float, notice: str) -> None:
         """Store a revoked token until a time, and send a notice."""
-        self._write(self._revoke, what, until, notice)
+
+        def store(db: Db) -> None:
+            db.execute("DELETE FROM revoked WHERE until <= ?", (time(),))
+            others = "SELECT count(*) FROM revoked WHERE what != ?"
+            if db.execute(others, (what,)).fetchone()[0] >= MAX_REVOKED:
+                raise too_many_tokens()
+            db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?)", (what, until))
+            self._add_notices(db, [notice])
+
+        self._write(store)
 
     def revoked(self) -> list[tuple[str, float]]:
         """Return the revoked tokens, and until when each is stored."""
-        return self._thread.call(self._select, "SELECT what, until FROM revoked")
+        return self._read(lambda db: db.execute("SELECT what, until FROM revoked").fetchall())
 
     def revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
         """Store when a subject was revoked, and send a notice."""
-        self._write(self._revoke_subject, subject, at, oldest, notice)
+
+        def store(db: Db) -> None:
+            _ensure_subjects(db)
+            db.execute("DELETE FROM subjects WHERE at < ?", (oldest,))
+            others = "SELECT count(*) FROM subjects WHERE subject != ?"
+            if db.execute(others, (subject,)).fetchone()[0] >= MAX_REVOKED:
+                raise too_many_subjects()
+            db.execute(_INSERT_SUBJECT, (subject, at))
+            self._add_notices(db, [notice])
+
+        self._write(store)
 
     def subjects(self) -> list[tuple[str, float]]:
         """Return the revoked subjects, and when each was revoked."""
-        return self._thread.call(self._subjects)
+
+        def read(db: Db) -> list[tuple[str, float]]:
+            _ensure_subjects(db)
+            return db.execute("SELECT subject, at FROM subjects").fetchall()
+
+        return self._write(read)
 
     def on_notice(self, callback: Callable[[], None]) -> None:
         """Call `callback` after another process or this one has written a notice."""
         self._callback = callback
-        self._thread.call(self._select, "SELECT 1")  # this creates the folder
+        self._read(lambda _: None)  # this creates the folder
         folder = self._path.with_name(f"{self._path.name}.wake")
         self._wakeups = WakeupSocket(folder, lambda _: callback())
 
@@ -138,39 +163,41 @@ class SqlitePresenceStore:
             self._wakeups.close()
         self._thread.close(self._database.close)
 
-    def _write(self, function: Callable[..., T], *values: Any) -> T:
-        result, wrote_notice = self._thread.call(self._observed, function, *values)
+    def _read(self, query: Callable[[Db], T]) -> T:
+        def run() -> T:
+            with self._database.connection() as db:
+                return query(db)
+
+        return self._thread.call(run)
+
+    def _write(self, change: Callable[[Db], T]) -> T:
+        """Make a change in one transaction. If it adds notices, have all processes read them."""
+
+        def run() -> tuple[T, bool]:
+            self._wrote_notice = False
+            with self._database.transaction() as db:
+                return change(db), self._wrote_notice
+
+        result, wrote_notice = self._thread.call(run)
         if wrote_notice and self._wakeups and self._callback:
             self._wakeups.notify()
             self._callback()
-        return cast(T, result)
+        return result
 
     # In the thread
 
-    def _observed(self, function: Callable[..., T], *values: Any) -> tuple[T, bool]:
-        """Return what a function returns, and whether it wrote a notice."""
-        self._wrote_notice = False
-        return function(*values), self._wrote_notice
-
-    def _heartbeat(self, changes: Mapping[str, str | None]) -> bool:
+    def _heartbeat(self, db: Db, changes: Mapping[str, str | None]) -> bool:
         now = time()
-        with self._database.transaction() as db:
-            known = db.execute("SELECT 1 FROM processes WHERE owner = ?", (self._owner,)).fetchall()
-            db.execute(_RENEW, {"owner": self._owner, "until": now + self._lease})
-            self._add_notices(db, self._store(db, changes))
-            expired = "SELECT owner FROM processes WHERE until + 0 <= ?"
-            for (owner,) in db.execute(expired, (now,)).fetchall():
-                self._drop(db, owner)
-        return bool(known)
-
-    def _store(self, db: Db, changes: Mapping[str, str | None]) -> list[str]:
+        known = db.execute("SELECT 1 FROM processes WHERE owner = ?", (self._owner,)).fetchall()
+        db.execute(_RENEW, {"owner": self._owner, "until": now + self._lease})
         left = [name for name, record in changes.items() if record is None]
-        new = [(name, record) for name, record in changes.items() if record is not None]
-        return [*delete(db, self._owner, left), *insert(db, self._owner, new)]
-
-    def _deregister(self) -> None:
-        with self._database.transaction() as db:
-            self._drop(db, self._owner)
+        joined = [(name, record) for name, record in changes.items() if record is not None]
+        self._add_notices(db, delete(db, self._owner, left))
+        self._add_notices(db, insert(db, self._owner, joined))
+        expired = "SELECT owner FROM processes WHERE until + 0 <= ?"
+        for (owner,) in db.execute(expired, (now,)).fetchall():
+            self._drop(db, owner)
+        return bool(known)
 
     def _drop(self, db: Db, owner: str) -> None:
         names = "SELECT json_group_array(CAST(name AS TEXT)) FROM readers WHERE owner = ?"
@@ -180,88 +207,41 @@ class SqlitePresenceStore:
         db.execute("DELETE FROM processes WHERE owner = ?", (owner,))
 
     def _add_notices(self, db: Db, notices: Iterable[str]) -> None:
-        batch, size = list[str](), 0
-        for notice in notices:
-            batch.append(notice)
-            size += len(notice)
-            if size >= NOTICE_BATCH_BYTES:
-                self._insert_batch(db, batch)
-                batch, size = [], 0
-        if batch:
-            self._insert_batch(db, batch)
-        self._drop_old_notices(db)
+        for batch in batches(notices):
+            text = "\n".join(batch)
+            newest, before = db.execute(_NEWEST).fetchone() or (0, 0)
+            if newest > _LAST_NUMBER:  # of a damaged row: start again, and all miss some notices
+                db.execute("DELETE FROM notices")
+                db.execute("DELETE FROM sqlite_sequence")
+            total = before + len(text.encode())
+            db.execute("INSERT INTO notices (total, lines) VALUES (?, ?)", (total, text))
+            self._wrote_notice = True
+        _drop_old_notices(db)
 
-    def _insert_batch(self, db: Db, notices: list[str]) -> None:
-        text = "\n".join(notices)
-        newest, before = db.execute(_NEWEST).fetchone() or (0, 0)
-        if newest > _LAST_NUMBER:  # of a damaged row: start again, and all miss some notices
-            db.execute("DELETE FROM notices")
-            db.execute("DELETE FROM sqlite_sequence")
-        total = before + len(text.encode())
-        db.execute("INSERT INTO notices (total, lines) VALUES (?, ?)", (total, text))
-        self._wrote_notice = True
 
-    def _drop_old_notices(self, db: Db) -> None:
-        newest, total = db.execute(_NEWEST).fetchone() or (0, 0)
-        while (oldest := db.execute(_OLDEST).fetchone()) and (
-            oldest[0] <= newest - MAX_NOTICES or total - oldest[1] > MAX_NOTICE_BYTES
-        ):
-            db.execute("DELETE FROM notices WHERE number = ?", oldest[:1])
+def _drop_old_notices(db: Db) -> None:
+    newest, total = db.execute(_NEWEST).fetchone() or (0, 0)
+    while (oldest := db.execute(_OLDEST).fetchone()) and (
+        oldest[0] <= newest - MAX_NOTICES or total - oldest[1] > MAX_NOTICE_BYTES
+    ):
+        db.execute("DELETE FROM notices WHERE number = ?", oldest[:1])
 
-    def _notices_after(self, after: int | None) -> Notices:
-        with self._database.connection() as db:
-            newest, _ = db.execute(_NEWEST).fetchone() or (0, 0)
-            if after is None:
-                return Notices([], newest)
-            if after > newest:
-                return Notices([], 0, complete=False)  # of another file
-            oldest, _ = db.execute(_OLDEST).fetchone() or (1, 0)
-            notices, last, size = list[str](), after, 0
-            for number, lines in db.execute(_NOTICES, (after,)):
-                text = lines if isinstance(lines, str) else ""
-                notices += text.split("\n")
-                last, size = number, size + len(text)
-                if size >= NOTICE_BATCH_BYTES:
-                    break
-        return Notices(notices, last, oldest <= after + 1)
 
-    def _broadcast(self, notice: str) -> None:
-        with self._database.transaction() as db:
-            self._add_notices(db, [notice])
-
-    def _revoke(self, what: str, until: float, notice: str) -> None:
-        with self._database.transaction() as db:
-            db.execute("DELETE FROM revoked WHERE until <= ?", (time(),))
-            others = "SELECT count(*) FROM revoked WHERE what != ?"
-            [(count,)] = db.execute(others, (what,))
-            if count >= MAX_REVOKED:
-                raise too_many_tokens()
-            db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?)", (what, until))
-            self._add_notices(db, [notice])
-
-    def _revoke_subject(self, subject: str, at: float, oldest: float, notice: str) -> None:
-        with self._database.transaction() as db:
-            _ensure_subjects(db)
-            db.execute("DELETE FROM subjects WHERE at < ?", (oldest,))
-            others = "SELECT count(*) FROM subjects WHERE subject != ?"
-            [(count,)] = db.execute(others, (subject,))
-            if count >= MAX_REVOKED:
-                raise too_many_subjects()
-            db.execute(_INSERT_SUBJECT, (subject, at))
-            self._add_notices(db, [notice])
-
-    def _subjects(self) -> list[tuple[str, float]]:
-        with self._database.transaction() as db:
-            _ensure_subjects(db)
-            return db.execute("SELECT subject, at FROM subjects").fetchall()
-
-    def _subscribers(self) -> list[tuple[str, str]]:
-        with self._database.connection() as db:
-            return select(db)
-
-    def _select(self, query: str) -> list[Any]:
-        with self._database.connection() as db:
-            return db.execute(query).fetchall()
+def _notices_after(db: Db, after: int | None) -> Notices:
+    newest, _ = db.execute(_NEWEST).fetchone() or (0, 0)
+    if after is None:
+        return Notices([], newest)
+    if after > newest:
+        return Notices([], 0, complete=False)  # of another file
+    oldest, _ = db.execute(_OLDEST).fetchone() or (1, 0)
+    notices, last, size = list[str](), after, 0
+    for number, lines in db.execute(_NOTICES, (after,)):
+        text = lines if isinstance(lines, str) else ""
+        notices += text.split("\n")
+        last, size = number, size + len(text)
+        if size >= NOTICE_BATCH_BYTES:
+            break
+    return Notices(notices, last, oldest <= after + 1)
 
 
 def _create(db: Db) -> None:
