@@ -1,14 +1,12 @@
-"""How far the publishers of one process may be ahead of its follower."""
+"""How far the publishers of one process may be ahead of its follower in a server's event log."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING
 
-import gevent
-from gevent.event import Event as Signal
-
-from ..errors import ServiceUnavailable
+from .backlog import Backlog
+from .base import too_fast
 
 if TYPE_CHECKING:
     from ..core.events import EventId
@@ -26,46 +24,31 @@ class Lead:
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
-        self._max_events, self._max_bytes = max(1, max_events * _PART), max_bytes * _PART
-        self._events = self._bytes = 0  # being appended, or not yet read by the follower
-        self._batches: deque[tuple[EventId, int, int]] = deque()  # not yet read by the follower
+        self._least = max_bytes / max_events  # bytes that an event counts, so that it bounds both
+        self._backlog = Backlog(max_bytes * _PART)
+        self._batches: deque[tuple[EventId, float]] = deque()  # not yet read by the follower
         self._position: EventId | None = None  # of the follower, once there is one
-        self._shorter = Signal()
 
     def begin(self, events: int, size: int) -> None:
         """Wait until a batch may be appended; `end` must follow.
 
         :raises ServiceUnavailable: the follower did not catch up.
         """
-        if self._is_full():
-            detail = "More is published than the hub can read from the event log."
-            late = ServiceUnavailable(detail, "Publish more slowly, and try again.")
-            with gevent.Timeout(_TIMEOUT_S, late):
-                while self._is_full():
-                    self._shorter.clear()
-                    self._shorter.wait()
-        self._add(events, size)
+        counted = max(size, events * self._least)
+        if self._position and not self._backlog.wait_for_room(counted, _TIMEOUT_S):
+            raise too_fast()
+        self._backlog.add(counted)
 
     def end(self, last: EventId | None, events: int, size: int) -> None:
         """Note the position of a batch's last event; None: the batch may not be appended."""
+        counted = max(size, events * self._least)
         if self._position and last and last > self._position:
-            self._batches.append((last, events, size))
+            self._batches.append((last, counted))
         else:
-            self._add(-events, -size)
+            self._backlog.add(-counted)
 
     def followed(self, position: EventId) -> None:
         """Note up to which position the follower has read."""
         self._position = position
         while self._batches and self._batches[0][0] <= position:
-            _, events, size = self._batches.popleft()
-            self._add(-events, -size)
-
-    def _is_full(self) -> bool:
-        longer = self._events > self._max_events or self._bytes > self._max_bytes
-        return longer and self._position is not None
-
-    def _add(self, events: int, size: int) -> None:
-        self._events += events
-        self._bytes += size
-        if events < 0:
-            self._shorter.set()
+            self._backlog.add(-self._batches.popleft()[1])

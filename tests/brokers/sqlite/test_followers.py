@@ -13,8 +13,8 @@ from gevent.lock import Semaphore
 
 from support.events import MANY, contents, drafts
 from support.waiting import PATIENCE
+from webapp.brokers.backlog import Backlog
 from webapp.brokers.base import Gap
-from webapp.brokers.sqlite.backlog import MAX_BYTES_FOR_LARGE, Backlog
 from webapp.brokers.sqlite.broker import SqliteBroker
 from webapp.brokers.sqlite.follower import PAGE_BYTES, FollowerQueue
 from webapp.core.events import Draft, Event, EventId
@@ -90,7 +90,7 @@ def test_publishers_are_never_further_ahead_than_the_bound(logs: list[SqliteBrok
         while len(follower.data) < 8 * 5 * _EVENTS:
             gevent.sleep(0.001)
     # What is committed last, and what the follower has taken but not finished, come on top.
-    assert furthest <= MAX_BYTES_FOR_LARGE + _APPEND_BYTES + 2 * PAGE_BYTES
+    assert furthest <= log._backlog.limit_for_large + _APPEND_BYTES + 2 * PAGE_BYTES
     follower.greenlet.kill()
     assert log._backlog.size == 0
 
@@ -98,7 +98,7 @@ def test_publishers_are_never_further_ahead_than_the_bound(logs: list[SqliteBrok
 def test_a_small_event_passes_large_ones_that_wait(
     logs: list[SqliteBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.brokers.sqlite.backlog._PATIENCE_S", PATIENCE)
+    monkeypatch.setattr("webapp.brokers.backlog._PATIENCE_S", PATIENCE)
     log, _ = logs
     follower = Follower(log)
     large = drafts(*["x" * _EVENT_BYTES] * _EVENTS)
@@ -116,8 +116,8 @@ def test_a_small_event_passes_large_ones_that_wait(
 def test_publishers_wait_for_a_follower_of_another_process(
     logs: list[SqliteBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.brokers.sqlite.backlog._PATIENCE_S", PATIENCE)
-    monkeypatch.setattr("webapp.brokers.sqlite.backlog._REPORT_S", PATIENCE)
+    monkeypatch.setattr("webapp.brokers.backlog._PATIENCE_S", PATIENCE)
+    monkeypatch.setattr("webapp.brokers.backlog._REPORT_S", PATIENCE)
     here, there = logs
     follower = Follower(there)
     for _ in range(3):
@@ -141,7 +141,7 @@ def test_a_follower_that_never_catches_up_is_an_error_and_no_wait_without_end(
 
 
 def test_a_follower_gets_what_its_process_commits_in_parts_and_without_the_file() -> None:
-    backlog = Backlog()
+    backlog = Backlog(MANY)
     queue = FollowerQueue(EventId(1, 0), backlog)
     queue.stale = False
     events = [

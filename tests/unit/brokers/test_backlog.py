@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING
 import gevent
 
 from support.waiting import PATIENCE
-from webapp.brokers.sqlite.backlog import MAX_BYTES, MAX_BYTES_FOR_LARGE, SMALL_BYTES, Backlog
+from webapp.brokers.backlog import SMALL_BYTES, Backlog
 
 if TYPE_CHECKING:
     import pytest
 
-LARGE = SMALL_BYTES + 1
+LARGE, LIMIT, LIMIT_FOR_LARGE = SMALL_BYTES + 1, 16_000, 1000
 
 
 def test_large_appends_wait_sooner_than_small_ones() -> None:
-    backlog = Backlog()
+    backlog = Backlog(LIMIT)
     assert backlog.has_room(LARGE)
-    backlog.add(MAX_BYTES_FOR_LARGE)
+    backlog.add(LIMIT_FOR_LARGE)
     assert not backlog.has_room(LARGE)
     assert backlog.has_room(SMALL_BYTES)
-    backlog.add(MAX_BYTES - MAX_BYTES_FOR_LARGE)
+    backlog.add(LIMIT - LIMIT_FOR_LARGE)
     assert not backlog.has_room(SMALL_BYTES)
 
 
 def test_a_large_append_that_has_waited_long_waits_like_a_small_one() -> None:
-    backlog = Backlog()
-    backlog.add(MAX_BYTES - 1)
+    backlog = Backlog(LIMIT)
+    backlog.add(LIMIT - 1)
     assert not backlog.has_room(LARGE, waited=0.5)
     assert backlog.has_room(LARGE, waited=2)
     backlog.add(1)
@@ -37,30 +37,30 @@ def test_a_large_append_that_has_waited_long_waits_like_a_small_one() -> None:
 def test_an_append_waits_for_other_processes_too_but_not_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    backlog = Backlog()
-    backlog.report(MAX_BYTES_FOR_LARGE)
-    monkeypatch.setattr("webapp.brokers.sqlite.backlog._REPORT_S", PATIENCE)
+    backlog = Backlog(LIMIT)
+    backlog.report(LIMIT_FOR_LARGE)
+    monkeypatch.setattr("webapp.brokers.backlog._REPORT_S", PATIENCE)
     assert not backlog.has_room(LARGE)
     assert backlog.has_room(SMALL_BYTES)
     assert backlog.has_room(LARGE, waited=2)
-    monkeypatch.setattr("webapp.brokers.sqlite.backlog._REPORT_S", 0)
+    monkeypatch.setattr("webapp.brokers.backlog._REPORT_S", 0)
     assert backlog.has_room(LARGE)
 
 
 def test_appends_that_wait_begin_one_after_the_other() -> None:
-    backlog, begun = Backlog(), list[int]()
-    backlog.add(MAX_BYTES)
+    backlog, begun = Backlog(LIMIT), list[int]()
+    backlog.add(LIMIT)
 
     def begin(number: int) -> None:
         assert backlog.wait_for_room(LARGE, PATIENCE)
-        backlog.add(MAX_BYTES)
+        backlog.add(LIMIT)
         begun.append(number)
 
     waiting = [gevent.spawn(begin, number) for number in range(3)]
     gevent.idle()
     for count in range(3):
         assert len(begun) == count
-        backlog.add(-MAX_BYTES)
+        backlog.add(-LIMIT)
         with gevent.Timeout(PATIENCE):
             while len(begun) == count:
                 gevent.sleep(0.001)

@@ -16,9 +16,9 @@ from gevent.event import Event as Signal
 from ...backoff import jitter
 from ...errors import ServiceUnavailable
 from ...tasks import lasting
+from ..backlog import Backlog
 from ..base import decode_events, stopping
 from ..outage import Outage
-from .backlog import MAX_BYTES_FOR_LARGE, Backlog
 from .blocking import Blocking
 from .follower import PAGE_BYTES, FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READER_THREADS = 3
+_MAX_BACKLOG_BYTES = 8 << 20  # how far publishers may be ahead of the followers
 _TICK_S = 1.0  # after so long without an event, a follower reads the file
 _MAX_TRIM_INTERVAL_S = 60.0
 _LONGEST_PAUSE_S = 5.0  # of a follower, between two tries to read the file
@@ -51,7 +52,7 @@ class SqliteBroker:
         self._table = LogTable(path, max_events, max_bytes, max_age)
         self._trim_interval = min(_MAX_TRIM_INTERVAL_S, max_age / 10)
         self._writer, self._readers = Blocking(1), Blocking(_READER_THREADS)
-        self._backlog = Backlog()
+        self._backlog = Backlog(_MAX_BACKLOG_BYTES)
         self._committer = GroupCommitter(
             self._table, self._write, self._on_committed, self._backlog
         )
@@ -208,6 +209,6 @@ class SqliteBroker:
             queue.position = gap.position
             return gap
         queue.end_reading(events, page.end, unread)
-        if queue.behind > MAX_BYTES_FOR_LARGE and self._wakeups:
+        if queue.behind > self._backlog.limit_for_large and self._wakeups:
             self._wakeups.notify(b"%d" % queue.behind)
         return events

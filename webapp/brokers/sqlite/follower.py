@@ -8,7 +8,7 @@ from gevent.event import Event as Signal
 
 if TYPE_CHECKING:
     from ...core.events import Event, EventId
-    from .backlog import Backlog
+    from ..backlog import Backlog
 
 PAGE_BYTES = 256 << 10  # what a follower yields at once
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...core.events import Draft, EventId
-    from .backlog import Backlog
+    from ..backlog import Backlog
     from .log_table import Appended, LogTable
     from .rows import Row
 

@@ -7,8 +7,7 @@ from time import monotonic
 from gevent.event import Event as Signal
 
 SMALL_BYTES = 32 << 10  # of one append
-MAX_BYTES = 8 << 20  # a small append waits above this
-MAX_BYTES_FOR_LARGE = 512 << 10  # a large append waits above this
+LARGE_PART = 1 / 16  # of the limit, for large appends
 _PATIENCE_S = 1.0  # after so long, a large append waits like a small one
 _REPORT_S = 0.05  # how long the report of another process counts
 
@@ -20,15 +19,18 @@ class Backlog:
     was published. Large appends wait sooner, so that they leave room for the small ones of others.
     Other processes report long backlogs of their own, and publishers wait for these, too, but only
     a second: a process may be far behind because it was stopped for a while.
+
+    :param limit: bytes above which appends wait; large ones wait above a sixteenth of it.
     """
 
-    def __init__(self) -> None:
-        self.size = 0
+    def __init__(self, limit: float) -> None:
+        self.limit, self.limit_for_large = limit, limit * LARGE_PART
+        self.size = 0.0
         self._shorter = Signal()
         self._reported = 0  # bytes, by another process
         self._reported_at = 0.0
 
-    def add(self, size: int) -> None:
+    def add(self, size: float) -> None:
         """Count more bytes, or fewer if `size` is negative."""
         self.size += size
         if size < 0:
@@ -38,7 +40,7 @@ class Backlog:
         """Note how long the backlog of another process is."""
         self._reported, self._reported_at = size, monotonic()
 
-    def has_room(self, size: int, waited: float = 0.0) -> bool:
+    def has_room(self, size: float, waited: float = 0.0) -> bool:
         """Return whether an append may begin now.
 
         :param size: bytes of the append.
@@ -50,9 +52,9 @@ class Backlog:
                 longest = max(longest, self._reported)
             else:
                 self._reported = 0
-        return longest < (MAX_BYTES_FOR_LARGE if patient and size > SMALL_BYTES else MAX_BYTES)
+        return longest < (self.limit_for_large if patient and size > SMALL_BYTES else self.limit)
 
-    def wait_for_room(self, size: int, timeout: float) -> bool:
+    def wait_for_room(self, size: float, timeout: float) -> bool:
         """Wait until an append may begin. Returns False if it may not within some seconds."""
         began, waited = monotonic(), 0.0
         while not self.has_room(size, waited):
