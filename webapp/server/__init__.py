@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checked_worker import AccessLogger
-    from .worker import StreamWorker
+    from .worker import AccessLogger, StreamWorker
 
 __all__ = ["AccessLogger", "StreamWorker"]
-
-_MODULES = {"AccessLogger": ".checked_worker", "StreamWorker": ".worker"}
 
 
 def __getattr__(name: str) -> object:
     """Import the worker when it is asked for: the configuration is imported without gevent."""
-    if name not in _MODULES:
+    if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    return getattr(import_module(_MODULES[name], __name__), name)
+    from . import worker
+
+    return getattr(worker, name)

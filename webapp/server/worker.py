@@ -7,22 +7,28 @@ for the streams to end. This one ends each stream with `hub.bye`, so that its cl
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+from urllib.parse import quote
 
 import gevent
 from gevent.event import Event as Signal
 from gevent.pool import Pool
 from gunicorn import sock as gunicorn_sock
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
+from gunicorn.workers.ggevent import GeventWorker
 
+from ..config import exposure
 from ..config.file_limit import file_limit
+from ..config.server_check import Server
 from ..errors import Misconfigured, ServiceUnavailable
-from . import patches
+from . import metrics_dir, patches
 from .acceptor import Acceptor, FixedAddress
-from .checked_worker import CheckedWorker
 from .garbage_collection import GarbageCollection
 from .middleware import ConnectionMiddleware
 from .open_connections import OpenConnections
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from ..config.settings import Settings
+    from ..errors import TidingsError
     from ..hub.hub import Hub
 
 _LOG_WAIT_S = 10  # in which a starting worker must reach its event log
@@ -42,13 +49,41 @@ _DRAIN_POLL_S = 0.02
 _NO_TIMEOUT = nullcontext()
 
 
-class StreamWorker(CheckedWorker):
+class AccessLogger(Logger):
+    """gunicorn's loggers, with one access log line for a request whatever its path decodes to."""
+
+    def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
+        """Return the values that the access log's format may name."""
+        atoms = super().atoms(resp, req, environ, request_time)
+        return {**atoms, "U": quote(atoms["U"] or "", safe="/:@!$&'()*+,;=")}
+
+
+class StreamWorker(GeventWorker):
     """A gevent worker that ends its streams before it stops."""
 
     hub: Hub
     settings: Settings
+    number: int | None = None
+    """Its number among the workers, for its metrics; `pre_fork` in conf.py sets it."""
 
     # The start
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Do in gunicorn's master what a configuration other than the hub's left out."""
+        from . import conf
+
+        if type(log) is Logger:
+            log.__class__ = AccessLogger
+        if cfg.on_starting is not conf.on_starting:
+            conf.begin(cfg)
+        conf.complete(cfg)
+
+    def __init__(self, *arguments: Any) -> None:
+        from . import conf
+
+        conf.complete(arguments[5])  # a HUP loads the configuration again
+        super().__init__(*arguments)
 
     def patch(self) -> None:
         """Patch the standard library, gevent and gunicorn."""
@@ -57,9 +92,10 @@ class StreamWorker(CheckedWorker):
         patches.apply()
 
     def load_wsgi(self) -> None:
-        """Load the app, find its hub, and let it follow the event log."""
-        super().load_wsgi()
-        app = cast("Flask", self.wsgi)
+        """Load the app, find its hub, and let it follow the event log. End the server where the
+        app must not be served.
+        """
+        app = self._load_app()
         self.hub = app.extensions["tidings"].hub
         self.settings = self.hub.settings
         limit = min(self.worker_connections, file_limit())
@@ -73,6 +109,42 @@ class StreamWorker(CheckedWorker):
         self._start_hub()
         self.garbage = GarbageCollection()
         self.garbage.begin()
+
+    def _load_app(self) -> Flask:
+        self._share_metrics()
+        Server.is_stream_worker = True
+        try:
+            super().load_wsgi()
+            app = cast("Flask", self.wsgi)
+            addresses = [sock.getsockname() for sock in self.sockets]
+            exposure.check(app.extensions["tidings"].settings, self.cfg.workers, addresses)
+        except Misconfigured as error:
+            self._abort_start(error, Arbiter.WORKER_BOOT_ERROR)
+        return app
+
+    def _share_metrics(self) -> None:
+        """Write metrics where all workers read them; if that fails, to this process's memory."""
+        try:
+            metrics_dir.ensure()
+        except OSError as error:
+            self.log.warning("This worker's metrics are not shared: %s", error)
+            metrics_dir.leave()
+            return
+        if self.number is not None:
+            # Not before: the library looks for the directory when it is imported.
+            from ..metrics import set_worker_id
+
+            set_worker_id(self.number)
+
+    def _abort_start(self, error: TidingsError, status: int | None = None) -> NoReturn:
+        """Log why the worker does not start, and end its process.
+
+        :param status: the exit status. None: one of the first workers ends the server, and one
+            that replaces another does not, because the other workers still have subscribers.
+        """
+        self.log.critical("Tidings does not start: %s", error)
+        is_first = self.age <= self.cfg.workers
+        sys.exit(status or (Arbiter.WORKER_BOOT_ERROR if is_first else 1))
 
     def _configure_logging(self) -> None:
         """Write the hub's log lines where gunicorn writes its own, in the same form."""
@@ -92,10 +164,10 @@ class StreamWorker(CheckedWorker):
                 self.hub.start()
                 break
             except Misconfigured as error:
-                self.abort_start(error)
+                self._abort_start(error)
             except ServiceUnavailable as error:
                 if time.monotonic() > until:
-                    self.abort_start(error)
+                    self._abort_start(error)
                 self.log.warning("The worker waits for the event log: %s", error)
                 gevent.sleep(_LOG_RETRY_S)
 
