@@ -52,11 +52,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     :raises Misconfigured: the settings contradict each other, or the server cannot hold streams.
     """
     check_server()
-    settings = _with_max_pipes(settings or Settings.from_env(os.environ))
+    settings = _with_file_limits(settings or Settings.from_env(os.environ))
     exposure.check(settings, 1, [])
     templates = Path(__file__).parent.parent / "templates"
     app = HubFlask(__name__, template_folder=str(templates))
-    hub = Hub(connect(settings), settings, _max_subscribers(settings))
+    hub = Hub(connect(settings), settings, settings.max_subscribers or 0)
     service = _presence(hub) if settings.auth_enabled else None
     authorizer = Authorizer(settings, service.is_revoked) if service else Authorizer(settings)
     if settings.demo:
@@ -115,12 +115,9 @@ def _presence(hub: Hub) -> Presence:
     return service
 
 
-def _max_subscribers(settings: Settings) -> int:
-    if settings.max_subscribers is not None:
-        return settings.max_subscribers
-    return file_limit() * 8 // 10
-
-
-def _with_max_pipes(settings: Settings) -> Settings:
-    most = file_limit() // 10 if settings.max_pipes is None else settings.max_pipes
-    return replace(settings, max_pipes=most)
+def _with_file_limits(settings: Settings) -> Settings:
+    """Replace each limit of open connections that is None by a part of the file limit."""
+    files = file_limit()
+    streams = files * 8 // 10 if settings.max_subscribers is None else settings.max_subscribers
+    pipes = files // 10 if settings.max_pipes is None else settings.max_pipes
+    return replace(settings, max_subscribers=streams, max_pipes=pipes)
