@@ -1,18 +1,5 @@
 """The exceptions of Tidings. Each has an HTTP status, what was wrong, and how to fix it.
 
-    TidingsError
-    ├── Misconfigured             the hub does not start
-    ├── BadRequest            400 the request asks for something the hub cannot do
-    ├── Unauthorized          401 no token, or not a valid one
-    ├── Forbidden             403 the token does not grant what the request asks for
-    ├── NotFound              404 there is no such thing, or not any more
-    ├── RequestTimeout        408 the body stopped arriving
-    ├── Conflict              409 the id is taken by an event with other content
-    ├── ContentTooLarge       413 over a limit, which the message names
-    ├── UnsupportedMediaType  415 a kind of body that the hub does not read
-    ├── TooManyRequests       429 one client has too much at once, or is too fast
-    └── ServiceUnavailable    503 the event log is unavailable, the hub is full or stopping
-
 They are raised where the failure is found. `views.error_handlers` turns them into responses.
 """
 
@@ -72,7 +59,7 @@ class Misconfigured(TidingsError):
 
 
 class BadRequest(TidingsError):
-    """The request asks for something that the hub cannot do."""
+    """The request is not valid, or asks for something that the hub cannot do."""
 
     status = 400
     title = "Bad request"
@@ -113,7 +100,7 @@ class RequestTimeout(TidingsError):
 
 
 class Conflict(TidingsError):
-    """The custom id is taken by an event with other content."""
+    """An event with other content has the id already."""
 
     status = 409
     title = "Conflict"
