@@ -47,7 +47,8 @@ class _TableAdapter(MapAdapter):
 
     def match(self, *arguments: Any, **options: Any) -> Any:
         """Return the rule of the request, and the arguments of its view."""
-        found = self.table.get((self.default_method, self.path_info))
+        # `allowed_methods` looks for another method than that of the request.
+        found = not arguments and self.table.get((self.default_method, self.path_info))
         return found or super().match(*arguments, **options)
 
 
