@@ -1,9 +1,9 @@
 # run:       the hub on http://127.0.0.1:8000
 # test:      all checks, as CI runs them
 # test-fast: three quarters of the tests, in less than a minute
-# lock:      requirements.txt and tests/requirements.txt anew; LOCK="--upgrade-package flask" says what to upgrade
-# bench:     beside other servers; BENCH="--repeat 3 --picture bench.svg" says how
-# fuzz:      inputs that nobody would think of, for FUZZ_SECONDS (300) in all; FUZZ="--only http" says which
+# lock:      write requirements.txt and tests/requirements.txt; LOCK="--upgrade-package flask" upgrades a package
+# bench:     the benchmark, with other servers; BENCH="--repeat 3 --picture bench.svg" has its options
+# fuzz:      send random and broken input for FUZZ_SECONDS (300); FUZZ="--only http" selects a fuzzer
 #
 # PYTHON=python3.12 chooses the Python. Without it, an environment that works is kept.
 ifeq ($(PYTHON),)
@@ -62,7 +62,7 @@ lock: $(LOCK_UV)
 clean:
 	rm -rf $(VENV)
 
-# The environment is made anew when it is broken, too old, or of another Python than PYTHON=.
+# Make the environment again if it is broken, too old, or has another Python than PYTHON=.
 $(VENV)/pyvenv.cfg: FORCE
 	@if $(BIN)/python -c 'import pip; $(SUPPORTED)' 2>/dev/null && { [ -z "$(CHOSEN)" ] || \
 	    [ "$$($(BIN)/python -c '$(WHICH)')" = "$$($(PYTHON) -c '$(WHICH)' 2>/dev/null)" ]; }; \
@@ -90,7 +90,7 @@ $(TEST_READY): tests/requirements.txt tests/package-lock.json $(RUN_READY)
 	! command -v npm >/dev/null || npm ci --prefix tests --silent --no-audit --no-fund
 	touch $@
 
-# It has an environment of its own: the hub's holds what the locks say, and nothing else.
+# uv has its own environment: that of the hub has only the locked packages.
 $(LOCK_UV): $(VENV)/pyvenv.cfg
 	$(BIN)/python -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet "uv==0.13.9"
