@@ -18,8 +18,8 @@ from .retry import PermanentFailure, Retry, TemporaryFailure
 _MAX_DATA_BYTES = 8 << 20  # more than a hub takes by default
 _TIMEOUT_S = 60.0
 _PATIENCE_S = 10.0
-_RETRY_HELP = "Milliseconds until clients reconnect: 100 to 3600000."
-_PATIENCE_HELP = "How long to try again while no hub answers: 10s; with --follow: never stops."
+_RETRY_HELP = "Milliseconds that clients wait before they reconnect: 100 to 3600000."
+_PATIENCE_HELP = "When to give up if the hub does not answer. Default: 10s; with --follow: never."
 _EPILOG = """\b
 Examples:
   tidings publish Hello
@@ -32,14 +32,16 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.argument("data", required=False)
-@click.option("--topic", "-t", multiple=True, help="Its topic (events); repeat it for alternates.")
-@click.option("--type", help="Its type (message), for addEventListener.")
-@click.option("--id", help="Your own id: an event with it is published only once.")
+@click.option("--topic", "-t", multiple=True, help="Its topic; repeatable. Default: events.")
+@click.option("--type", help="Its type, for addEventListener. Default: message.")
+@click.option("--id", help="Your own id, so that the event is published only once.")
 @click.option("--private", is_flag=True, help="Only for subscribers whose token grants a topic.")
 @click.option("--retry", metavar="MS", type=click.IntRange(0), help=_RETRY_HELP)
 @click.option("--follow", "-f", is_flag=True, help="Publish each line of stdin as it comes.")
 @click.option("--ndjson", is_flag=True, help="With --follow: each line is an event as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print the hub's answer as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the hub's answer, or a summary, as JSON."
+)
 @click.option("--patience", type=duration, help=_PATIENCE_HELP)
 @hub_options
 def publish(  # noqa: PLR0913 - the members of an event, and how to publish it
@@ -55,12 +57,13 @@ def publish(  # noqa: PLR0913 - the members of an event, and how to publish it
 ) -> None:
     """Publish DATA, or what stdin has, and print the event's id.
 
-    One line end at the end of stdin is left out. A hub that cannot be reached is tried again. A
-    hub that was reached and did not answer may have published: it is tried again only with --id.
+    It removes one line end at the end of stdin. If it cannot reach the hub, it tries again. If it
+    reached the hub and got no answer, the hub may have published the event. It then tries again
+    only with --id.
 
-    With --follow each line of stdin is an event, with an id of its own: no line is lost, and none
-    is published twice, when the hub restarts or an answer is lost. While the hub does not answer,
-    stdin is not read. A line that is refused is reported with its number, and left out.
+    With --follow, each line of stdin is an event with its own id. No line is lost or published
+    twice when the hub restarts. While the hub does not answer, stdin is not read. A line that the
+    hub refuses is reported with its number, and the next ones are published.
     """
     hub = RemoteHub.from_options(url, token)
     members = {

@@ -22,7 +22,7 @@ _MAX_SHOWN_CHARS = 1000
 
 def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --url and --token, which may stand before a command's name or after it."""
-    text = "Token for the hub. Default: TIDINGS_TOKEN, which other users of the machine cannot see."
+    text = "Token for the hub. Default: TIDINGS_TOKEN; unlike this option it stays secret."
     command = click.option("--token", metavar="TOKEN", help=text)(command)
     text = f"URL of the hub. Default: TIDINGS_URL, else {_DEFAULT_URL}."
     return click.option("--url", metavar="URL", help=text)(command)

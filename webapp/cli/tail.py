@@ -30,7 +30,7 @@ _RESETS = {
     "aged": "events after the cursor are no longer kept: some are missing",
     "presence": "presence events were missed: fetch the list of subscribers again",
 }
-_SILENCE_HELP = "Reconnect when no byte comes for so long; a hub sends a heartbeat every 15s."
+_SILENCE_HELP = "Reconnect when nothing comes for this long. A hub sends a heartbeat every 15s."
 _EPILOG = """\b
 Examples:
   tidings tail                         the topic events, from now on
@@ -97,9 +97,11 @@ def _flushing(chunks: Iterable[bytes]) -> Iterator[bytes]:
 @click.argument("topics", metavar="[TOPIC]...", nargs=-1)
 @click.option("--since", metavar="TIME", help="Start at an age (15m), Unix seconds, or ISO 8601.")
 @click.option("--last", metavar="N", type=click.IntRange(0), help="Start with the newest N events.")
-@click.option("--from", "cursor", metavar="ID", help="Start after this event, or at: earliest.")
+@click.option(
+    "--from", "cursor", metavar="ID", help="Start after the event with this id; earliest: all."
+)
 @click.option("--count", "-n", metavar="N", type=click.IntRange(1), help="Stop after N events.")
-@click.option("--json", "json_", is_flag=True, help="Print each event as one line of JSON.")
+@click.option("--json", "json_", is_flag=True, help="Print each event as a line of JSON.")
 @click.option("--silence", type=duration, default="45s", show_default=True, help=_SILENCE_HELP)
 @hub_options
 def tail(  # noqa: PLR0913 - where to start, and how to print
@@ -116,12 +118,12 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
 ) -> None:
     """Print the events of some topics as they are published.
 
-    Without TOPIC it is the topic events. After a lost connection or a restart of the hub it
-    reconnects by itself, and no event is lost or printed twice.
+    TOPIC is a name, *, or a URI template. Default: events. When the connection is lost or the hub
+    restarts, it reconnects, and no event is lost or printed twice.
 
-    Into a pipe it prints bare data; on a terminal also the time, topic and type; with --json all
-    that is known of an event. What the hub says itself (events that are no longer kept, a token
-    that expires) goes to stderr.
+    Into a pipe it prints bare data, and on a terminal also the time, topic and type. With --json
+    it prints id, topic, topics, type, time, private and data. What the hub says itself (events
+    that it no longer keeps, a token that expires) goes to stderr.
     """
     if cursor and re.search(r"[\0\r\n]", cursor):
         message = "--from takes the id of an event, which is one line."

@@ -15,8 +15,8 @@ from .options import duration
 from .output import escape_controls
 
 _DEFAULT_ALGORITHMS = ("HS256", "EdDSA", "ES256", "ES384", "RS256")
-_SUBSCRIBE_HELP = "Topic or pattern of private events to receive; repeatable."
-_EXPIRES_HELP = "How long it is valid, as 15m or 7d; or never."
+_SUBSCRIBE_HELP = "Topic or pattern whose private events it may receive; repeatable."
+_EXPIRES_HELP = "How long it is valid, such as 15m or 7d; or never."
 _EPILOG = """\b
 Examples:
   tidings token --publish '*' --expires never
@@ -28,11 +28,13 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.argument("text", metavar="[TOKEN]", required=False)
-@click.option("--publish", "-p", multiple=True, help="Topic or pattern to publish to; repeatable.")
+@click.option(
+    "--publish", "-p", multiple=True, help="Topic or pattern that it may publish to; repeatable."
+)
 @click.option("--subscribe", "-s", multiple=True, help=_SUBSCRIBE_HELP)
 @click.option("--expires", type=duration, default="1h", show_default=True, help=_EXPIRES_HELP)
-@click.option("--subject", help="Whom it is for: a user's id, as its claim sub.")
-@click.option("--key", type=click.File(), help="File with a secret, or a private key as PEM.")
+@click.option("--subject", help="Who uses it, such as a user's id (claim sub).")
+@click.option("--key", type=click.File(), help="File with the secret, or the private key as PEM.")
 def token(  # noqa: PLR0913, PLR0917 - the claims of a token, and its key
     text: str | None,
     publish: tuple[str, ...],
@@ -43,8 +45,11 @@ def token(  # noqa: PLR0913, PLR0917 - the claims of a token, and its key
 ) -> None:
     """Make a token, or show what TOKEN grants.
 
-    It is signed with --key, or with the shared secret in TIDINGS_JWT_KEY. Its audience and issuer
-    are those of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER.
+    It signs with --key, or with the secret in TIDINGS_JWT_KEY. The token's audience and issuer are
+    TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER, if they are set.
+
+    A pattern is *, or a URI template such as /users/{id}. With TOKEN it needs no key, and does not
+    check the signature.
     """
     try:
         settings = Settings.from_env(os.environ)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MARKS = {"ok": ("✓", "+", "green"), "bad": ("✗", "x", "red"), "left": ("–", "-", "yellow")}  # noqa: RUF001 - an en dash is as wide as the others
 _NAME_WIDTH = 17
 _LONGEST_WAIT_S = 3600.0
-_WAIT_HELP = "How long to wait for a heartbeat; a hub sends one every 15s by default."
+_WAIT_HELP = "How long to wait for a heartbeat, at most 1h. A hub sends one every 15s."
 _EPILOG = """\b
 Examples:
   tidings check https://hub.example
@@ -34,7 +34,7 @@ Examples:
 @click.argument("where", metavar="[URL]", required=False)
 @click.option("--quick", is_flag=True, help="Do not wait for a heartbeat.")
 @click.option("--wait", type=duration, default="20s", show_default=True, help=_WAIT_HELP)
-@click.option("--open", "intended_open", is_flag=True, help="Anybody is meant to publish.")
+@click.option("--open", "intended_open", is_flag=True, help="Accept that anybody may publish.")
 @click.option("--json", "as_json", is_flag=True, help="Print all results as one JSON object.")
 @hub_options
 def check(  # noqa: PLR0913 - what to check, and how to print it
@@ -49,12 +49,12 @@ def check(  # noqa: PLR0913 - what to check, and how to print it
 ) -> None:
     """Test a running hub from where its users are.
 
-    It tests whether events arrive at once (many proxies hold them back), whether subscribers can
-    resume, whether strangers can publish, and how long an event takes. It says what is wrong and
-    how to fix it; then the exit code is 1.
+    It checks whether events arrive at once (many proxies hold them back), whether subscribers can
+    resume, whether strangers can publish, and how long an event takes. If something is wrong, it
+    says how to fix it, and the exit code is 1.
 
-    It publishes to a topic of its own, tidings-check-…, and private events if the token lets it
-    receive them.
+    It publishes to a topic of its own, tidings-check-…. If the hub has a key, it needs a token for
+    tidings-check-{id}; see the second example.
     """
     hub = RemoteHub.from_options(where or url, token)
     wait_s = 0.0 if quick else min(wait, _LONGEST_WAIT_S)

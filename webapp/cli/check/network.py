@@ -66,19 +66,15 @@ class NetworkChecks:
         if not isinstance(sock, ssl.SSLSocket):
             if self.private_address:
                 return skipped("TLS", "none, and the address is not a public one")
-            return failed(
-                "TLS",
-                "none: tokens and events can be read on the way",
-                "Put Caddy, or the platform's TLS, in front and use https://.",
-            )
+            remedy = "Put Caddy, or the platform's TLS, in front and use https://."
+            return failed("TLS", "none: tokens and events can be read on the way", remedy)
         expires = (sock.getpeercert() or {}).get("notAfter", "")
         left_s = ssl.cert_time_to_seconds(str(expires)) - time.time() if expires else 0
         days = int(left_s // _DAY_S)
         detail = f"{sock.version()}, the certificate is valid for {days} days"
         # The certificates of a local authority may last for hours.
-        return judged(
-            "TLS", detail, days >= _EXPIRY_NOTICE_DAYS or self.private_address, "Renew it."
-        )
+        good = days >= _EXPIRY_NOTICE_DAYS or self.private_address
+        return judged("TLS", detail, good, "Renew it.")
 
     def _check_protocol(self, version: int) -> CheckResult:
         if version < _HTTP_1_1:
@@ -104,8 +100,7 @@ class NetworkChecks:
             with HubClient(replace(self._hub, token=None), _TIMEOUT_S) as client:
                 client.read(client.request("GET", path))
         except TemporaryFailure as failure:
-            remedy = "Its event log cannot be reached, or it is stopping."
-            return failed("/readyz", str(failure), remedy)
+            return failed("/readyz", str(failure), "Its event log is unavailable, or it stops.")
         except click.ClickException as error:
             return skipped("/readyz", f"not to be asked from here: {error.message}")
         return passed("/readyz", "its event log can be reached")

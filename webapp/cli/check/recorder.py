@@ -27,13 +27,11 @@ _JOIN_TIMEOUT_S = 15.0
 class RecordingSubscriber(threading.Thread):
     """A subscriber that records its stream until it is left as a context.
 
-    :param cursor: the id of the event after which to start.
-    :param by_query: whether to send the cursor in the query instead of the header.
+    :param query: its topic, and where to start.
+    :param cursor: the id of the event after which to start, for the header Last-Event-ID.
     """
 
-    def __init__(
-        self, hub: RemoteHub, topic: str, cursor: str | None = None, *, by_query: bool = False
-    ) -> None:
+    def __init__(self, hub: RemoteHub, query: dict[str, str], cursor: str | None = None) -> None:
         super().__init__(daemon=True)
         self.headers: HTTPMessage | None = None
         self.failure: Exception | None = None
@@ -42,10 +40,8 @@ class RecordingSubscriber(threading.Thread):
         """The time and the event, control events included; times are those of `monotonic`."""
         self.requested_at = self.last_byte_at = self.ended_at = 0.0
         self._client = HubClient(hub, _SILENCE_S)
-        self._query = [("topic", topic)]
-        self._cursor = None if by_query else cursor
-        if cursor and by_query:
-            self._query.append(("last_event_id", cursor))
+        self._query = list(query.items())
+        self._cursor = cursor
         self._socket: socket.socket | None = None
         self._changed = threading.Condition()
 

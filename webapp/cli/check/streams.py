@@ -53,8 +53,8 @@ class StreamChecks:
         self._heartbeat_wait_s = heartbeat_wait_s
         self._intended_open = intended_open
         self._network = NetworkChecks(hub)
-        self._topic = f"tidings-check-{secrets.token_hex(8)}"
-        self._fields: dict[str, str] = {"topic": self._topic}
+        self._topic = {"topic": f"tidings-check-{secrets.token_hex(8)}"}
+        self._private: dict[str, str] = {}
         self._anyone_publishes = False
 
     def run(self) -> Iterator[CheckResult]:
@@ -79,7 +79,7 @@ class StreamChecks:
         return remedy_for(self._network.server, BUFFERING)
 
     def _publish(self, client: HubClient, data: str) -> None:
-        client.publish({**self._fields, "data": data})
+        client.publish({**self._topic, **self._private, "data": data})
 
     def _check_opening(self, stream: RecordingSubscriber) -> Iterator[CheckResult]:
         """Check the head of the stream, and when its first bytes come."""
@@ -135,12 +135,12 @@ class StreamChecks:
     def _check_events(self, stream: RecordingSubscriber) -> Iterator[CheckResult]:
         """Check all that needs an event."""
         claims = unverified_claims(self._hub.token or "") or {}
-        private = granted(frozenset(selectors(claims, "subscribe")), self._topic)
+        private = granted(frozenset(selectors(claims, "subscribe")), self._topic["topic"])
         with ExitStack() as stack:
             client = stack.enter_context(HubClient(self._hub, _TIMEOUT_S))
             other = None
             if private:
-                self._fields["private"] = "on"
+                self._private = {"private": "on"}
                 other = stack.enter_context(RecordingSubscriber(self._stranger, self._topic))
             try:
                 self._publish(client, "first")
@@ -159,8 +159,11 @@ class StreamChecks:
         yield (spacing := self._check_spacing(stream, client))
         if spacing.state != "ok":
             return
-        yield self._check_resumption(stream, by_query=False)
-        yield self._check_resumption(stream, by_query=True)
+        cursor = next(event.id for _, event in stream.events if event.data == "spaced 0")
+        by_header = RecordingSubscriber(self._hub, self._topic, cursor)
+        yield _check_resumption("resume by header", by_header, "the header Last-Event-ID")
+        by_query = RecordingSubscriber(self._hub, {**self._topic, "last_event_id": cursor})
+        yield _check_resumption("resume by query", by_query, "the query")
         if stream.failure is None:
             yield self._check_latency(stream, client)
         if other is not None:
@@ -184,23 +187,6 @@ class StreamChecks:
             detail = f"{count} came within {_HELD_BACK_S:g} s, though the stream is open"
             return failed(name, detail, _ONE_LOG_REMEDY)
         return passed(name, f"{_SPACED_EVENTS} came apart, as they were published")
-
-    def _check_resumption(self, stream: RecordingSubscriber, *, by_query: bool) -> CheckResult:
-        """Check whether a subscriber that reconnects gets the events that it missed."""
-        name = "resume by query" if by_query else "resume by header"
-        cursor = next(event.id for _, event in stream.events if event.data == "spaced 0")
-        missed = [f"spaced {number}" for number in range(1, _SPACED_EVENTS)]
-        with RecordingSubscriber(self._hub, self._topic, cursor, by_query=by_query) as again:
-            again.wait_until(lambda it: len(it.data) >= len(missed), _HELD_BACK_S)
-            got = again.data[: len(missed)]
-            reset = any(event.type == "hub.reset" for _, event in again.received)
-        if got == missed:
-            return passed(name, f"{len(missed)} missed events came")
-        if reset:
-            return failed(name, "the cursor is unknown where it came to", _ONE_LOG_REMEDY)
-        lost = "the query" if by_query else "the header Last-Event-ID"
-        detail = f"{len(got)} of {len(missed)} missed events came"
-        return failed(name, detail, f"Let each proxy pass {lost}.")
 
     def _check_latency(self, stream: RecordingSubscriber, client: HubClient) -> CheckResult:
         for number in range(1, _MEASURED_EVENTS + 1):
@@ -227,6 +213,20 @@ class StreamChecks:
         remedy = "Make TIDINGS_HEARTBEAT shorter than that, or the proxy's idle limit longer"
         detail = f"the stream was cut after {silence:.1f} s of silence"
         return failed(name, detail, f"{remedy} (nginx: proxy_read_timeout).")
+
+
+def _check_resumption(name: str, subscriber: RecordingSubscriber, sent_by: str) -> CheckResult:
+    """Check whether a subscriber that starts after the first spaced event gets the others."""
+    missed = [f"spaced {number}" for number in range(1, _SPACED_EVENTS)]
+    with subscriber:
+        subscriber.wait_until(lambda it: len(it.data) >= len(missed), _HELD_BACK_S)
+    got = subscriber.data[: len(missed)]
+    if got == missed:
+        return passed(name, f"{len(missed)} missed events came")
+    if any(event.type == "hub.reset" for _, event in subscriber.received):
+        return failed(name, "the cursor is unknown where it came to", _ONE_LOG_REMEDY)
+    detail = f"{len(got)} of {len(missed)} missed events came"
+    return failed(name, detail, f"Let each proxy pass {sent_by}.")
 
 
 def _check_privacy(other: RecordingSubscriber) -> CheckResult:
