@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from http.client import HTTPResponse
     from socket import socket
+    from urllib.parse import SplitResult
 
     from .remote_hub import RemoteHub
 
@@ -49,8 +50,7 @@ class HubClient:
     ) -> None:
         self.hub = hub
         self._timeout_s = timeout_s
-        self._protocols = protocols
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection = _connection(hub.url, list(protocols))
 
     def __enter__(self) -> Self:
         return self
@@ -61,11 +61,10 @@ class HubClient:
     @property
     def connected(self) -> bool:
         """Whether it has a connection, which the hub may have closed meanwhile."""
-        return self._connection is not None and self._connection.sock is not None
+        return self._connection.sock is not None
 
     def connect(self) -> socket:
         """Connect, and return the socket. HTTPS_PROXY and NO_PROXY count."""
-        self._connection = self._new_connection()
         with self._failures(connecting=True):
             self._connection.connect()
         sock: socket = self._connection.sock
@@ -74,9 +73,7 @@ class HubClient:
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection.close()
 
     def request(
         self,
@@ -92,7 +89,6 @@ class HubClient:
         """
         if not self.connected:
             self.connect()
-        assert self._connection is not None  # noqa: S101 - as connected
         all_headers = {"User-Agent": "tidings", **(headers or {})}
         if self.hub.token:
             all_headers["Authorization"] = f"Bearer {self.hub.token}"
@@ -148,20 +144,6 @@ class HubClient:
             if not chunk:
                 return
             yield chunk
-
-    def _new_connection(self) -> http.client.HTTPConnection:
-        host, port = self.hub.url.hostname or "", self.hub.url.port
-        if self.hub.url.scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=_CONNECT_TIMEOUT_S)
-        context = ssl.create_default_context()
-        context.set_alpn_protocols(self._protocols)
-        options: dict[str, Any] = {"timeout": _CONNECT_TIMEOUT_S, "context": context}
-        proxy_host, proxy_port = _https_proxy(host)
-        if not proxy_host:
-            return http.client.HTTPSConnection(host, port, **options)
-        connection = http.client.HTTPSConnection(proxy_host, proxy_port, **options)
-        connection.set_tunnel(host, port)
-        return connection
 
     @contextmanager
     def _failures(self, *, connecting: bool = False) -> Iterator[None]:
@@ -224,6 +206,22 @@ def json_object(text: str | bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _connection(url: SplitResult, protocols: list[str]) -> http.client.HTTPConnection:
+    """Return a connection that is not connected yet."""
+    host, port = url.hostname or "", url.port
+    if url.scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=_CONNECT_TIMEOUT_S)
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(protocols)
+    options: dict[str, Any] = {"timeout": _CONNECT_TIMEOUT_S, "context": context}
+    proxy_host, proxy_port = _https_proxy(host)
+    if not proxy_host:
+        return http.client.HTTPSConnection(host, port, **options)
+    connection = http.client.HTTPSConnection(proxy_host, proxy_port, **options)
+    connection.set_tunnel(host, port)
+    return connection
 
 
 def _https_proxy(host: str) -> tuple[str | None, int | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import statistics
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -136,12 +135,11 @@ class StreamChecks:
         """Check all that needs an event."""
         claims = unverified_claims(self._hub.token or "") or {}
         private = granted(frozenset(selectors(claims, "subscribe")), self._topic["topic"])
-        with ExitStack() as stack:
-            client = stack.enter_context(HubClient(self._hub, _TIMEOUT_S))
-            other = None
-            if private:
-                self._private = {"private": "on"}
-                other = stack.enter_context(RecordingSubscriber(self._stranger, self._topic))
+        self._private = {"private": "on"} if private else {}
+        with (
+            HubClient(self._hub, _TIMEOUT_S) as client,
+            RecordingSubscriber(self._stranger, self._topic) as other,
+        ):
             try:
                 self._publish(client, "first")
                 if self._hub.token:
@@ -154,7 +152,7 @@ class StreamChecks:
                 yield failed("publishing", str(error))
 
     def _check_delivery(
-        self, stream: RecordingSubscriber, client: HubClient, other: RecordingSubscriber | None
+        self, stream: RecordingSubscriber, client: HubClient, other: RecordingSubscriber
     ) -> Iterator[CheckResult]:
         yield (spacing := self._check_spacing(stream, client))
         if spacing.state != "ok":
@@ -166,7 +164,7 @@ class StreamChecks:
         yield _check_resumption("resume by query", by_query, "the query")
         if stream.failure is None:
             yield self._check_latency(stream, client)
-        if other is not None:
+        if self._private:
             yield _check_privacy(other)
 
     def _check_spacing(self, stream: RecordingSubscriber, client: HubClient) -> CheckResult:
