@@ -21,6 +21,7 @@ HEARTBEAT = b":\n"
 
 # Not str.splitlines(), which also splits at U+2028, U+2029, NEL and others.
 _EOL_BYTES = re.compile(rb"\r\n|\r|\n")
+_MAX_RETRY_DIGITS = 1000  # int() refuses more than 4,300
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -101,7 +102,7 @@ def decode(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
         elif name == "id" and "\0" not in value:
             last_id = value
         elif name == "retry" and value.isascii() and value.isdigit():
-            retry = int(value)
+            retry = int(value[:_MAX_RETRY_DIGITS])
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:

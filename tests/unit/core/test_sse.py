@@ -113,3 +113,9 @@ def test_the_specifications_examples_are_read_as_it_says(
     raw = stream.encode()
     assert expected == list(sse.decode([raw]))
     assert expected == list(sse.decode([raw[i : i + 1] for i in range(len(raw))]))
+
+
+def test_a_retry_of_many_digits_is_read() -> None:
+    [event] = sse.decode([b"retry: " + b"9" * 5000 + b"\ndata: x\n\n"])
+    assert event.retry is not None
+    assert event.retry >= 10**999
