@@ -49,7 +49,7 @@ class MemoryPresenceStore:
         """Remove all subscribers."""
         self.heartbeat(dict.fromkeys(self._subscribers))
 
-    def subscribers(self) -> list[tuple[str, str]]:
+    def subscribers(self, text: str = "") -> list[tuple[str, str]]:  # noqa: ARG002 - not needed
         """Return all subscribers, sorted."""
         return sorted(self._subscribers.items())
 

@@ -66,8 +66,11 @@ class PresenceStore(Protocol):
     def deregister(self) -> None:
         """Remove this process's subscribers and its lease."""
 
-    def subscribers(self) -> list[tuple[str, str]]:
-        """Return the subscribers of all processes, sorted: the id and the record of each."""
+    def subscribers(self, text: str = "") -> list[tuple[str, str]]:
+        """Return the subscribers of all processes, sorted: the id and the record of each.
+
+        :param text: those whose record does not have it may be left out.
+        """
 
     def notices_after(self, number: int | None) -> Notices:
         """Return the next notices after a number: about `NOTICE_BATCH_BYTES` or one notice; none

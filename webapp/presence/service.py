@@ -93,7 +93,8 @@ class Presence(Observer):
         :raises ServiceUnavailable: the presence store cannot be reached.
         """
         found = list[tuple[str, str]]()
-        for name, record in cooperative(self._store.subscribers()):
+        text = "" if topic is None else json.dumps(topic)  # as it is in records
+        for name, record in cooperative(self._store.subscribers(text)):
             with _SKIPPING:  # a record may be damaged
                 if subscriber not in {None, name}:
                     continue

@@ -179,3 +179,39 @@ def test_a_hub_whose_clock_is_ahead_forgets_no_revocation(
     ahead = now + 31 * 86400
     presence.revoke_subject("joe", ahead, ahead - age, "#")
     assert sorted(name for name, _ in presence.subjects()) == ["joe", "mallory"]
+
+
+@each_kind
+def test_the_subscribers_of_one_topic_are_sought_page_by_page(
+    server: RedisServer, connect: Connect
+) -> None:
+    presence = connect(server.url)
+    presence.heartbeat({"mine": '{"topics": ["t 7"], "payload": null}'})
+    for start in range(0, 5000, 1000):
+        part = [
+            text
+            for n in range(start, start + 1000)
+            for text in (f"{n:04d}", f'{{"topics": ["t {n % 500}"], "payload": "{"x" * 100}"}}')
+        ]
+        server.ask("HSET", f"{PROCESSES}:other", *part)
+    server.ask("HSET", f"{PROCESSES}:other", "huge", "x" * 2_000_000)
+    server.ask("ZADD", PROCESSES, (time.time() + 1e6) * 1000, "other")
+    server.ask("CONFIG", "RESETSTAT")
+    found = presence.subscribers('"t 7"')
+    assert [name for name, _ in found] == [*(f"{n:04d}" for n in range(7, 5000, 500)), "mine"]
+    stats = server.ask("INFO", "stats")
+    assert stats["total_net_output_bytes"] < 20_000
+    assert server.ask("INFO", "commandstats")["cmdstat_hscan"]["calls"] >= 8
+    assert len(presence.subscribers()) == 5001
+
+
+def test_a_notice_that_is_too_large_is_skipped(server: RedisServer, connect: Connect) -> None:
+    presence = connect(server.url)
+    presence.broadcast("!a")
+    start = presence.notices_after(None).last_number
+    fill = "redis.call('XADD', KEYS[1], '0-*', 'lines', string.rep('x', 5000000))"
+    server.ask("EVAL", fill, 1, NOTICES)
+    presence.broadcast("!b")
+    news = presence.notices_after(start)
+    assert (news.notices, news.complete) == (["", "!b"], True)
+    assert server.ask("MEMORY", "USAGE", NOTICES, "SAMPLES", 0) < 1_000_000

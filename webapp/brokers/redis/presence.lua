@@ -4,55 +4,29 @@
 -- The subscribers of an owner have a hash of their own, so that they can be deleted at once.
 -- ARGV: a verb, and what it needs.
 --
+-- Bounds: a call that writes works as long as its changes are, and drops max_deleted subscribers or
+-- max_deleted_bytes of their records. A call that reads returns a page.
 -- What can be made again is deleted where it is of another type; what cannot be is named.
 
 local owners, notices, revoked, subjects = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 -- Bytes in one entry, and read at once; how many entries and bytes are kept.
 local batch_bytes, max_entries, max_bytes = 65536, 4096, 4194304
 local max_deleted, max_deleted_bytes = 500, 262144 -- subscribers of one call, and their records
-local page_entries = 1000 -- of a listing of revocations
-local max_total = 9007199254740992 -- from here numbers are not exact: the entry is damaged
-
-local function clock()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local function number(value) return string.format('%.0f', value) end
+local page_entries = 500 -- of a listing, about
+local max_record_bytes, max_entry_bytes = 1048576, 4194304 -- of other programs; larger ones go
 
 local function subscribers_key(owner) return owners .. ':' .. owner end
 
-local function has_type(key, expected)
-  local found = redis.call('TYPE', key).ok
-  return found == 'none' or found == expected
-end
-
-local function require_type(key, expected)
-  if not has_type(key, expected) then error({err = 'WRONGKEY ' .. key .. ' ' .. expected}) end
-end
-
--- Delete a key of another type. Returns whether it was one.
-local function delete_unless(key, expected)
-  return not has_type(key, expected) and redis.call('DEL', key) == 1
-end
-
 -- Return the total of the first entry that a command finds: the bytes of all notices up to it.
 local function total_at(command, from, to)
-  local entry = redis.call(command, notices, from, to, 'COUNT', 1)[1]
-  local total = entry and tonumber(entry[2][4])
-  return total and total >= 0 and total < max_total and total or 0
+  return total_of(redis.call(command, notices, from, to, 'COUNT', 1)[1]) or 0
 end
 
--- Return the newest position, and the oldest entry.
-local function look_at_notices()
-  local info, flat = {}, redis.call('XINFO', 'STREAM', notices)
-  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
-  return info['last-generated-id'], info['first-entry']
-end
-
--- A new stream begins at a number of the server's time: all processes see that they missed some.
+-- A new stream begins at a number of the server's time, in microseconds: there are never as many
+-- notices, so all processes see that they missed some.
 local function create_notices()
-  local position = '0-' .. number(clock())
+  local time = redis.call('TIME')
+  local position = '0-' .. number(time[1] * 1000000 + time[2])
   redis.call('XADD', notices, position, 'lines', '', 'total', '0')
   redis.call('XDEL', notices, position)
 end
@@ -71,7 +45,7 @@ local function add_entry(lines)
   local added = redis.pcall(unpack(entry))
   if type(added) == 'table' and added.err then
     -- Only where another program has added an entry, none of the hub's can follow.
-    if string.match(look_at_notices(), '^0%-') then error(added) end
+    if string.match(examine(notices), '^0%-') then error(added) end
     redis.call('DEL', notices)
     create_notices()
     redis.call(unpack(entry))
@@ -166,10 +140,20 @@ function verbs.owners()
   return redis.call('ZRANGEBYSCORE', owners, number(clock()), '+inf')
 end
 
+-- ARGV from 2: an owner, a cursor, at first 0, and a text. Returns the next cursor, 0 at the end, and
+-- some subscribers whose record has the text.
 function verbs.subscribers()
-  local key = subscribers_key(ARGV[2])
-  if not has_type(key, 'hash') then return {} end
-  return redis.call('HGETALL', key)
+  local key, rows = subscribers_key(ARGV[2]), {}
+  if not has_type(key, 'hash') then return {'0', rows} end
+  local after, flat = unpack(redis.call('HSCAN', key, ARGV[3], 'COUNT', page_entries))
+  for i = 1, #flat, 2 do
+    if #flat[i + 1] > max_record_bytes then
+      redis.pcall('HDEL', key, flat[i])
+    elseif string.find(flat[i + 1], ARGV[4], 1, true) then
+      rows[#rows + 1], rows[#rows + 2] = flat[i], flat[i + 1]
+    end
+  end
+  return {after, rows}
 end
 
 -- ARGV 2: a number, or ''. Returns the first number that is kept or false, the last one returned,
@@ -179,7 +163,7 @@ function verbs.notices_after()
   if not has_type(notices, 'stream') or redis.call('EXISTS', notices) == 0 then
     return {false, '0-0', {}}
   end
-  local last, first = look_at_notices()
+  local last, first = examine(notices)
   local newest, number_after, lines = string.match(last, '^0%-(%d+)$'), tonumber(ARGV[2]), {}
   if newest and number_after then
     if number_after > tonumber(newest) then number_after = 0 end
@@ -187,10 +171,11 @@ function verbs.notices_after()
     while size < batch_bytes and #lines < 64 do
       local found = redis.call('XRANGE', notices, '(' .. from, '+', 'COUNT', 4)
       for _, entry in ipairs(found) do
-        lines[#lines + 1] = entry[2][1] == 'lines' and entry[2][2] or ''
+        from, last = entry[1], entry[1]
+        local is_huge = is_too_large(entry, max_entry_bytes)
+        if is_huge then redis.pcall('XDEL', notices, from) end
+        lines[#lines + 1] = not is_huge and entry[2][1] == 'lines' and entry[2][2] or ''
         size = size + #lines[#lines]
-        last = entry[1]
-        from = last
       end
       if #found < 4 then break end
     end

@@ -20,7 +20,7 @@ from ..presence_base import (
 from .scripts import Script, ScriptCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from .client import RedisClient
 
@@ -60,13 +60,13 @@ class RedisPresenceStore:
         while self._write("deregister", self._owner):
             pass  # some at a time
 
-    def subscribers(self) -> list[tuple[str, str]]:
-        """Return the subscribers of all processes on all machines."""
-        found: list[tuple[str, str]] = []
+    def subscribers(self, text: str = "") -> list[tuple[str, str]]:
+        """Return the subscribers of all processes on all machines, with `text` in their records."""
+        found: dict[str, str] = {}
         for owner in self._read("owners"):
-            flat = [_text(part) for part in self._read("subscribers", _text(owner))]
-            found += zip(flat[::2], flat[1::2], strict=True)
-        return sorted(found)
+            for name, record in self._pages("subscribers", _text(owner), rest=text):
+                found[_text(name)] = _text(record)
+        return sorted(found.items())
 
     def notices_after(self, number: int | None) -> Notices:
         """Return the next notices after a number. Wait for those after them from now on."""
@@ -119,26 +119,24 @@ class RedisPresenceStore:
         """Do nothing: the broker closes the connections."""
 
     def _read_times(self, verb: str) -> list[tuple[str, float]]:
-        # Page by page: there may be a hundred thousand, and one may come twice.
-        found: dict[str, float] = {}
+        found = {_text(what): float(ms) / 1000 for what, ms in self._pages(verb)}
+        return list(found.items())
+
+    def _pages(self, *call: str, rest: str = "") -> Iterator[tuple[bytes, bytes]]:
+        # There may be a hundred thousand items, and one may come twice.
         cursor = "0"
         while True:
-            after, flat = self._read(verb, cursor)
-            found.update(_times(flat))
+            after, flat = self._read(*call, cursor, rest)
+            yield from zip(flat[::2], flat[1::2], strict=True)
             cursor = _text(after)
             if cursor == "0":
-                return list(found.items())
+                return
 
     def _write(self, verb: str, *arguments: str) -> Any:
         return self._client.call_once(ScriptCall(_SCRIPT, [verb, *arguments]))
 
     def _read(self, verb: str, *arguments: str) -> Any:
         return self._client.call(ScriptCall(_SCRIPT, [verb, *arguments]))
-
-
-def _times(flat: list[bytes]) -> list[tuple[str, float]]:
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return [(_text(what), float(ms) / 1000) for what, ms in pairs]
 
 
 def _text(value: bytes) -> str:

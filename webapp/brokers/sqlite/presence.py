@@ -98,7 +98,7 @@ class SqlitePresenceStore:
         """Remove this process's subscribers."""
         self._write(lambda db: self._drop(db, self._owner))
 
-    def subscribers(self) -> list[tuple[str, str]]:
+    def subscribers(self, text: str = "") -> list[tuple[str, str]]:  # noqa: ARG002 - not needed
         """Return the subscribers of all processes on this machine."""
         return self._read(select)
 
