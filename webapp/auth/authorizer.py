@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _SEND_ONE = "Send one as Authorization: Bearer TOKEN; `tidings token` makes one."
 _SEE_TOKEN = "Correct it; `tidings token TOKEN` shows what a token contains."  # noqa: S105 - advice
 _TYPES = {"JWT", "AT+JWT"}
+_MAX_VERIFIED = 256  # tokens, each of at most a header's length, that are not verified again
 _MAX_LISTED = 20  # topics, and topic patterns, in a refusal
 _MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
 # What each error of PyJWT means, the first that fits.
@@ -97,6 +98,7 @@ class Authorizer:
         self._subscribers_have_tokens = bool(self._subscriber_keys or self._jwks)
         self._settings = settings
         self._warned = False
+        self._verified_grants: dict[tuple[str, bool], Grant] = {}  # by token, and for publishing
         self._is_revoked = is_revoked
 
     def subscribe(self, token: str | None) -> Grant:
@@ -187,11 +189,23 @@ class Authorizer:
         if token is None:
             detail = "A token is needed, and the request has none."
             raise Unauthorized(detail, _SEND_ONE)
-        grant = self._verified(token, keys)
+        grant = self._verify_once(token, keys)
         if self._is_revoked(grant):
             detail = "The token was revoked."
             raise Unauthorized(detail, "Ask its issuer for a new one.")
         self._warn_of_long_life(grant)
+        return grant
+
+    def _verify_once(self, token: str, keys: list[Key]) -> Grant:
+        """Verify a token, or return its grant if that was done: it takes longer than a publish."""
+        known = (token, keys is self._publisher_keys)
+        grant = self._verified_grants.get(known)
+        if grant is None or (grant.expires is not None and int(grant.expires) <= time()):
+            grant = self._verified(token, keys)
+            if not self._jwks:  # which may withdraw a key
+                if len(self._verified_grants) >= _MAX_VERIFIED:
+                    self._verified_grants.clear()
+                self._verified_grants[known] = grant
         return grant
 
     def _warn_of_long_life(self, grant: Grant) -> None:

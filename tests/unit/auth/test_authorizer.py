@@ -10,9 +10,10 @@ import pytest
 
 from support.signing_keys import RSA
 from support.tokens import KEY
-from webapp.auth.authorizer import Authorizer
+from webapp.auth import authorizer as module
+from webapp.auth.authorizer import Authorizer, Grant
 from webapp.config.settings import Settings
-from webapp.errors import Unauthorized
+from webapp.errors import Forbidden, Unauthorized
 
 ALL = {"publish": ["*"]}
 OTHER = "another-key-that-is-just-as-long-as-ours"
@@ -66,3 +67,61 @@ def test_a_refusal_names_the_cause(token: str, cause: str) -> None:
         authorizer.publish(token)
     assert cause in refused.value.detail
     assert token not in str(refused.value)
+
+
+@pytest.fixture(name="decoded")
+def _decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the tokens that were verified, in order."""
+    tokens: list[str] = []
+    decode = jwt.decode
+
+    def counting(token: str, *arguments: Any, **options: Any) -> Any:
+        tokens.append(token)
+        return decode(token, *arguments, **options)
+
+    monkeypatch.setattr(jwt, "decode", counting)
+    return tokens
+
+
+def test_a_token_is_verified_once_for_each_use(decoded: list[str]) -> None:
+    authorizer, token = Authorizer(Settings(jwt_key=(KEY,))), encode()
+    assert authorizer.publish(token) is authorizer.publish(token)
+    assert authorizer.subscribe(token) is authorizer.subscribe(token)
+    assert decoded == [token, token]
+
+
+def test_a_token_of_a_publisher_stays_refused_for_subscribing() -> None:
+    authorizer = Authorizer(Settings(publisher_jwt_key=(KEY,), subscriber_jwt_key=(OTHER,)))
+    token = encode()
+    assert authorizer.publish(token)
+    with pytest.raises(Unauthorized):
+        authorizer.subscribe(token)
+
+
+def test_a_verified_token_is_verified_again_when_it_expires(
+    decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authorizer, token = Authorizer(Settings(jwt_key=(KEY,))), encode(exp=1 << 33)
+    authorizer.publish(token)
+    monkeypatch.setattr(module, "time", lambda: 1 << 33)
+    authorizer.publish(token)
+    assert decoded == [token, token]
+
+
+def test_a_verified_token_can_be_revoked() -> None:
+    revoked: list[Grant] = []
+    authorizer = Authorizer(Settings(jwt_key=(KEY,)), revoked.__contains__)
+    revoked.append(authorizer.publish(encode()))
+    with pytest.raises(Unauthorized, match="revoked"):
+        authorizer.publish(encode())
+
+
+def test_only_some_verified_tokens_are_remembered() -> None:
+    authorizer = Authorizer(Settings(jwt_key=(KEY,)))
+    for number in range(600):
+        authorizer.publish(encode(sub=str(number)))
+        with pytest.raises(Unauthorized):
+            authorizer.publish(encode(OTHER, sub=str(number)))
+    assert 0 < len(authorizer._verified_grants) <= 256
+    with pytest.raises(Forbidden):
+        authorizer.publish(encode(mercure={"subscribe": ["*"]}))
