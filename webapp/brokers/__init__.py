@@ -61,5 +61,5 @@ def connect_presence(settings: Settings, broker: Broker) -> PresenceStore:
 
 
 def _log_file(path: str) -> Path:
-    # Resolved, so that all processes agree on the files beside it, whichever link each was given.
+    # Without symbolic links, so that all processes agree on the files beside it.
     return Path(os.path.realpath(_ROOT / path[1:]))

@@ -65,13 +65,13 @@ class Broker(Protocol):
         """Return the next events after a position: about `max_bytes` of frames, or one event."""
 
     def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
-        """Return what `read` does, and the bounds of the log then or a moment later: what was
-        trimmed meanwhile is seen from them.
+        """Return what `read` does, and the bounds of the event log then or a moment later. They
+        show what was trimmed during the call.
         """
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
-        """Return the newest events before a position, in the log's order: at most `limit`, and
-        about `max_bytes` of frames, or one event.
+        """Return the newest events before a position, in the event log's order: at most `limit`,
+        and about `max_bytes` of frames, or one event.
         """
 
     def bounds(self) -> Bounds:

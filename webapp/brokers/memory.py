@@ -80,7 +80,7 @@ class MemoryBroker:
         return self.read(after, max_bytes), self.bounds()
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:  # noqa: ARG002 - it is in memory
-        """Return the newest events before a position, in the log's order."""
+        """Return the newest events before a position, in the event log's order."""
         return self._window.before(position, limit)
 
     def bounds(self) -> Bounds:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 8 << 20  # of all records of one process
-_MAX_CLIENT_SHARE = 3 / 4  # of these, for one client: one stranger leaves room for others
+_MAX_CLIENT_SHARE = 3 / 4  # of these, for one client, so that it leaves room for others
 _MAX_BATCH = 1000  # changes
 
 
@@ -26,7 +26,7 @@ class _Listed(NamedTuple):
 class Changes:
     """The changes that are to be written, and how much of the limit the listed subscribers use.
 
-    Without a limit, strangers could fill the presence store's server.
+    Without a limit, clients could fill the memory of the presence store.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Changes:
 
     def next_batch(self) -> dict[str, str | None]:
         """Remove some changes and return them: subscriber id to record, or None when it left.
-        Those who left come first: their removal must not wait for crowds that join.
+        Those who left come first: their removal must not wait until many others have joined.
         """
         batch: dict[str, str | None] = {}
         size = 0

@@ -11,17 +11,15 @@ from ..core.topics import SUBSCRIPTIONS_PATH
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..hub.subscriber import Subscriber
+
 CONTEXT = "https://mercure.rocks/"
 
 
-def subscriber_record(topics: str, payload: Any) -> str:
-    """Return the record of a subscriber.
-
-    :param topics: a JSON list of its topics and topic patterns.
-    :param payload: of its token, or None.
-    """
-    text = "null" if payload is None else _to_json(payload)
-    return f'{{"topics": {topics}, "payload": {text}}}'
+def subscriber_record(subscriber: Subscriber) -> str:
+    """Return the record of a subscriber: its topics and patterns, and the payload of its token."""
+    topics, payload = json.dumps(sorted(subscriber.selectors)), subscriber.grant.payload
+    return f'{{"topics": {topics}, "payload": {_to_json(payload)}}}'
 
 
 def subscription_documents(

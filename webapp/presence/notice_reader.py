@@ -16,10 +16,11 @@ from .documents import CONTEXT, subscription_documents
 from .revocations import REVOKE, Revocations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..brokers.presence_base import PresenceStore
     from ..hub.hub import Hub
+    from ..hub.subscriber import Subscriber
 
 DISCONNECT = "!"
 """The first character of a notice with a JSON list of subscribers whose streams are to end."""
@@ -59,9 +60,7 @@ class NoticeReader:
 
     def end_revoked(self) -> None:
         """End the streams of this process whose tokens are revoked."""
-        for subscriber in cooperative(self._hub):
-            if self._revocations.is_revoked(subscriber.grant):
-                subscriber.end("kicked")
+        self._end(lambda subscriber: self._revocations.is_revoked(subscriber.grant))
 
     def _read_all(self) -> None:
         while True:
@@ -90,7 +89,7 @@ class NoticeReader:
                     until, _, what = text.partition(" ")
                     revoked.append((what, float(until)))
         if names:
-            self._end_named(names)
+            self._end(lambda subscriber: subscriber.name in names)
         if revoked:
             self._revocations.remember(revoked)
             self.end_revoked()
@@ -114,9 +113,9 @@ class NoticeReader:
         self._event_number += 1
         return TransientEvent(self._event_number, draft)
 
-    def _end_named(self, names: set[str]) -> None:
+    def _end(self, condition: Callable[[Subscriber], bool]) -> None:
         for subscriber in cooperative(self._hub):
-            if subscriber.name in names:
+            if condition(subscriber):
                 subscriber.end("kicked")
 
     def _load_revocations(self) -> None:

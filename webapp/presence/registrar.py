@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -55,7 +54,7 @@ class Registrar:
 
     def join(self, subscriber: Subscriber) -> None:
         """Register a subscriber soon."""
-        self._changes.join(subscriber.name, subscriber.client, _record(subscriber))
+        self._changes.join(subscriber.name, subscriber.client, subscriber_record(subscriber))
         self._wake()
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -64,7 +63,7 @@ class Registrar:
         self._wake()
 
     def run(self) -> None:
-        """Write changes as they come, and renew the lease in time."""
+        """Write changes as they come, and renew the lease before it expires."""
         backoff, renew_at = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S), 0.0
         while True:
             if not self._changes:
@@ -109,9 +108,4 @@ class Registrar:
         self._changes.keep_only(batch)
         for subscriber in cooperative(self._subscribers):
             with _SKIPPING:
-                self._changes.rejoin(subscriber.name, _record(subscriber))
-
-
-def _record(subscriber: Subscriber) -> str:
-    topics = json.dumps(sorted(subscriber.selectors))
-    return subscriber_record(topics, subscriber.grant.payload)
+                self._changes.rejoin(subscriber.name, subscriber_record(subscriber))

@@ -24,6 +24,7 @@ class Blocking:
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPool(threads)
         self.stopped = False
+        """Whether all further calls are refused."""
 
     def call(self, function: Callable[..., T], *values: Any) -> T:
         """Return what a function returns in a thread, or raise what it raises.
@@ -33,10 +34,6 @@ class Blocking:
         if self.stopped:
             raise stopping()
         return self._run(function, *values)
-
-    def stop(self) -> None:
-        """Refuse all further calls."""
-        self.stopped = True
 
     def close(self, last: Callable[[], None] | None = None) -> None:
         """Refuse all further calls, run a last function, and end the threads."""

@@ -103,7 +103,7 @@ class SqliteBroker:
         return self.read(after, max_bytes), self.bounds()
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
-        """Return the newest events before a position, in the log's order."""
+        """Return the newest events before a position, in the event log's order."""
         found: list[Event] = []
         while len(found) < limit and max_bytes > 0:
             page = self._read(self._table.before, position, limit - len(found), max_bytes)
@@ -128,12 +128,11 @@ class SqliteBroker:
         return self._read(self._table.position_of, id)
 
     def close(self) -> None:
-        """End `follow`, and close the file as soon as nobody uses it."""
+        """End `follow`, and close the file when the calls that run have ended."""
         if self._closed:
             return
         self._closed = True
-        self._writer.stop()
-        self._readers.stop()
+        self._writer.stopped = self._readers.stopped = True
         if self._wakeups:
             self._wakeups.close()
         gevent.killall(self._tasks, block=False)
@@ -149,15 +148,11 @@ class SqliteBroker:
 
     def _call(self, threads: Blocking, function: Callable[..., T], *values: Any) -> T:
         result = threads.call(function, *values)
-        if not self._wakeups and not self._closed:
-            self._start_tasks()
+        if not self._wakeups and not self._closed:  # the file has its folder since the first call
+            self._wakeups = WakeupSocket(Path(f"{self._path}.wake"), self._on_wakeup)
+            self._tasks = [lasting("trim", self._trim), lasting("tick", self._tick)]
+            self._mark_all_stale()
         return result
-
-    def _start_tasks(self) -> None:
-        # Only after the first call: now the file has its folder, and may be used.
-        self._wakeups = WakeupSocket(Path(f"{self._path}.wake"), self._on_wakeup)
-        self._tasks = [lasting("trim", self._trim), lasting("tick", self._tick)]
-        self._mark_all_stale()
 
     def _on_wakeup(self, message: bytes) -> None:
         """Do what another process asks for: read the file, or wait for its followers."""

@@ -101,9 +101,9 @@ class Database:
         return None
 
     def _truncate_wal(self, db: sqlite3.Connection) -> None:
-        # SQLite starts the write-ahead log again only at a moment in which nobody reads. If there
-        # is never such a moment, have SQLite wait for the last old reader, while new ones read the
-        # file alone. A failure is retried after another commit; this transaction is committed.
+        # SQLite starts the write-ahead log again only at a moment without any read transaction. If
+        # there is never such a moment, have SQLite wait for the last old one, while new ones read
+        # the file alone. A failure is retried after another commit; this transaction is committed.
         with suppress(OSError, sqlite3.Error):
             if self._wal.stat().st_size > _MAX_WAL_BYTES:
                 db.execute(f"PRAGMA busy_timeout = {_TRUNCATE_TIMEOUT_MS}")

@@ -72,7 +72,8 @@ SELECT max(position), count(*) FROM (
   SELECT place AS position, nth, total - size AS before FROM events ORDER BY place LIMIT :rows)
 WHERE position < :too_old OR (position < :head AND (nth <= :nth OR before < :total))
 """
-# The id of a private event is not kept: nobody could tell any more who is allowed to know it.
+# The custom id of a private event is not kept, because its topics are lost: the hub could not check
+# any more who may know the id.
 _TRIM_LOG = """
 UPDATE log SET (floor, own, nth, total) = (SELECT place,
   CASE WHEN json_valid(draft) THEN iif(json_extract(draft, '$[4]'), NULL, own) END, nth, total
@@ -194,7 +195,7 @@ class LogTable:
         return NextPage(_page(end, text), bounds, known, int(unread or 0))
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> Page:
-        """Return the newest rows before a position, in the log's order, bounded likewise."""
+        """Return the newest rows before a position, in the event log's order, bounded likewise."""
         values = {"start": to_key(position), "rows": min(limit, _PAGE_ROWS), "bytes": max_bytes}
         return _page(*self._read_row(_BACKWARDS, values))
 
@@ -214,7 +215,7 @@ class LogTable:
         return None if found is None else from_key(found)
 
     def close(self) -> None:
-        """Close the file as soon as nobody uses it."""
+        """Close the file when the calls that run have ended."""
         self._database.close()
 
     def _read_row(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
@@ -272,7 +273,8 @@ def _assign_keys(
 
 def _no_more_keys() -> ServiceUnavailable:
     detail = "The newest event has the last position that the event log can have."
-    return ServiceUnavailable(detail, "Stop the hub, move the log's file away and start again.")
+    remedy = "Stop the hub, move the event log's file away, and start the hub again."
+    return ServiceUnavailable(detail, remedy)
 
 
 def _insert(db: sqlite3.Connection, rows: list[_NewRow]) -> None:
