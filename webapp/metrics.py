@@ -213,9 +213,13 @@ def _read(directory: str) -> Iterable[Metric]:
         collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]
         files = [str(path) for path in Path(directory).glob("*.db") if _has_content(path)]
         found: Iterable[Metric] = collector.merge(files)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError):
-        detail = "The files with the workers' metrics cannot be read."
-        remedy = f"Restart the hub, and let nothing delete files in {Path(directory).parent}."
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "one is damaged"
+        detail = f"The files with the workers' metrics cannot be read: {reason}."
+        remedy = (
+            "If too many files are open, raise their limit. Otherwise restart the hub, and let"
+            f" nothing delete files in {Path(directory).parent}."
+        )
         raise ServiceUnavailable(detail, remedy) from None
     return found
 
