@@ -88,6 +88,14 @@ def test_the_readme_is_short() -> None:
     assert len(PAGES["README.md"].splitlines()) <= 150
 
 
+UNCLEAR = re.compile(r"\b(for ever|anew|whoever|one that|none is|is told|hears?|heard|roster)\b")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_words_are_plain(page: str) -> None:
+    assert UNCLEAR.findall(prose(page)) == []
+
+
 # Blocks
 
 CHECKED = {"sh", "json", "yaml"}  # by the tests below, on any page
