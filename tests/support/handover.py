@@ -127,6 +127,7 @@ A, AB, EVERYTHING, NOTHING = map(frozenset[str], ("a", "ab", "*", ""))
 A_TEMPLATE, TEMPLATE, B_OR_TEMPLATE = (
     frozenset(it) for it in (("a{x}",), ("{x}",), ("b", "a{x}{y}"))
 )
+LARGE = A | {f"/{number}/{{x}}" for number in range(51)}  # a grant that is matched apart
 NAMES = {"a{x}": "a", "{x}": "*", "a{x}{y}": "a"}  # what templates match of the topics here
 DIRECT, NOW = Way(), Start()
 

@@ -35,7 +35,7 @@ REFRESH_FRACTION = 1 / 4
 class Dispatcher:
     """Takes new events from the event log to the subscribers of one process.
 
-    :param window: the newest events of the log; `follow` fills it.
+    :param window: the newest events of the event log; `follow` fills it.
     :param late: the feeds that are matched apart: they are sent a batch after all others.
     """
 
@@ -55,7 +55,7 @@ class Dispatcher:
     # Following the event log
 
     def follow(self) -> None:
-        """Read new events into the window, until the log is closed."""
+        """Read new events into the window, until the event log is closed."""
         for found in self._broker.follow(self._window.head):
             if isinstance(found, Gap):
                 while self._fanout.dispatched_up_to < self._window.head:

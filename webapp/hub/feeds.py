@@ -93,9 +93,7 @@ class Feed:
                 found = self.matcher.matches(topics[0])
             else:
                 found = _any(self.matcher, topics, pace)
-            if not found:
-                return False
-            return not event.draft.private or self.permits(event)
+            return found and (not event.draft.private or self.permits(event))
         except Exception as error:  # noqa: BLE001 - it is left out for this feed only
             skip("feed", error)
             return False

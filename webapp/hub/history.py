@@ -139,6 +139,7 @@ class History:
     ) -> tuple[EventId, str | None]:
         """Return the position to begin after, and why events before it cannot be sent, if any.
 
+        :param start: a position other than the head.
         :param feed: `last` counts the events that it matches.
         :raises Left: the reading was cancelled.
         """
@@ -146,8 +147,6 @@ class History:
             return self._position_before_last(start.last, feed, reading), None
         if start.cursor and (known := self._find_in_window(start.cursor, feed)):
             return known, None
-        if start == Start():
-            return self._window.head, None
         with self._queue.turn(reading, self._window.head):
             if start.cursor is None:
                 return self._position_before(EventId(start.since or 0, 0), reading), None

@@ -182,7 +182,7 @@ class Hub:
 
         :param client: the name under which limits count its client.
         :param envelope: whether each event's data is put into JSON that names the event's topics.
-        :param socket: the client's socket, if the server hands it over. A client that hangs up
+        :param socket: the client's socket, if the server has one. A client that hangs up
             while the event log is read is then forgotten at once.
         :raises BadRequest: its URI templates name too many variables.
         :raises ServiceUnavailable: the hub is full or stopping, or the event log is not available.

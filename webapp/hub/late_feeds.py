@@ -58,7 +58,7 @@ class LateFeeds:
             pace.checkpoint()
         left = _BATCH_S + len(batch) * _EVENT_S
         # The cheapest feeds come first, so that expensive ones do not make them late.
-        for feed in sorted(parts, key=_variables):
+        for feed in sorted(parts, key=lambda feed: feed.variables + feed.grant_variables):
             began, events = monotonic(), parts[feed]
             seen, count = _matched(feed, events, began + left)
             left -= monotonic() - began
@@ -120,10 +120,6 @@ class LateFeeds:
             self._fanout.send(feed, seen, upto, pace, {})
         feed.late_from = upto
         return upto >= self._window.head
-
-
-def _variables(feed: Feed) -> int:
-    return feed.variables + feed.grant_variables
 
 
 def _matched(feed: Feed, events: Sequence[Event], until: float) -> tuple[list[Event], int]:

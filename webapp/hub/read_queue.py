@@ -171,7 +171,9 @@ class ReadQueue:
         self._used_s[client] += TURN_S
         readings = self._waiting[client]
         oldest = self._granted % _OLDEST_FIRST_EVERY == 0
-        reading = next(iter(readings)) if oldest else max(readings, key=_position)
+        reading = (
+            next(iter(readings)) if oldest else max(readings, key=lambda reading: reading.position)
+        )
         self._remove(reading)
         if client in self._waiting:
             self._queue(client)
@@ -183,7 +185,3 @@ class ReadQueue:
         del readings[reading]
         if not readings:
             del self._waiting[reading.client], self._number[reading.client]
-
-
-def _position(reading: Reading) -> EventId:
-    return reading.position

@@ -4,8 +4,8 @@ A stream is a generator. It is *parked* while it has nothing to send; the dispat
 its socket directly, and the generator has to go on only now and then. There are two kinds of
 servers:
 
-- One that only iterates, as WSGI has it. Its socket's `wakeup` is None, or it hands no socket
-  over. `next()` then waits while the stream is parked.
+- One that only iterates, as WSGI has it. Its socket's `wakeup` is None, or there is no
+  socket. `next()` then waits while the stream is parked.
 - One that keeps parked streams itself, without a greenlet for each. Its socket has a `wakeup`.
   `next()` then returns `PARKED`, and the server keeps the suspended generator. Once the stream has
   something to do it calls `wakeup.set()`, and the server has to call `next()` soon, from a greenlet
@@ -68,8 +68,3 @@ class SubscriberSocket(Protocol):
 def never_sends(_: object, __: bytes) -> int:
     """Send nothing: the stream itself writes, where the dispatcher cannot write to its socket."""
     return 0
-
-
-def nonblocking_send(socket: SubscriberSocket | None) -> tuple[bool, Send, object]:
-    """Return how to write to a socket; to None, of a server that hands no socket over, never."""
-    return socket.nonblocking_send() if socket else (False, never_sends, None)

@@ -32,7 +32,7 @@ from ..core import control_events, sse
 from ..errors import ServiceUnavailable
 from ..scheduling import yield_to_loop
 from .read_queue import Left, Reading
-from .socket_protocol import PARKED, nonblocking_send
+from .socket_protocol import PARKED
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -102,14 +102,10 @@ class Stream(Subscriber):
         While the stream is parked this waits, or yields `PARKED` if the socket has a `wakeup`; see
         `socket_protocol`.
 
-        :param socket: the client's socket, if the server hands it over. Events then go straight
-            to it, and a disconnect ends the stream at once, not when a write fails.
+        :param socket: the client's socket, if the server has one. Events are then written to
+            it directly, and a disconnect ends the stream at once, not when a write fails.
         """
-        self._socket = socket
-        self.chunked, self.send, self.sock = nonblocking_send(socket)
-        self.wakeup, signal = socket.wakeup if socket else None, None
-        if self.wakeup is None:
-            self.wakeup = signal = Signal()
+        signal = self._attach(socket)
         # Not a context manager, which would take a hundred bytes for each parked subscriber.
         self._context.register(self)
         try:
@@ -135,6 +131,17 @@ class Stream(Subscriber):
             raise
         finally:
             self._context.unregister(self)
+
+    def _attach(self, socket: SubscriberSocket | None) -> Signal | None:
+        """Write to a socket from now on. Return what a parked stream waits for; None: it yields."""
+        self._socket = socket
+        if socket:
+            self.chunked, self.send, self.sock = socket.nonblocking_send()
+            self.wakeup = socket.wakeup
+        if self.wakeup:
+            return None
+        self.wakeup = signal = Signal()
+        return signal
 
     def _on_disconnect(self) -> None:
         self.held = None

@@ -32,6 +32,7 @@ from support.handover import (
     B_OR_TEMPLATE,
     DIRECT,
     EVERYTHING,
+    LARGE,
     NOTHING,
     NOW,
     PLENTY,
@@ -105,7 +106,7 @@ class HandOver(RuleBasedStateMachine):
         target=readers,
         way=WAYS,
         topics=st.sampled_from([A, AB, EVERYTHING, A_TEMPLATE, TEMPLATE, B_OR_TEMPLATE]),
-        granted=st.sampled_from([A, NOTHING]),
+        granted=st.sampled_from([A, LARGE, NOTHING]),
         start=STARTS,
         turns=TURNS,
     )
