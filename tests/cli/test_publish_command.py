@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cli import background, tidings
-from support.faulty_network import http_network
+from support.faulty_network import canned_server, http_network
 from support.ports import free_port
 from support.server import serving
 from support.tokens import KEY, token
@@ -270,3 +270,16 @@ def test_a_pipe_sends_every_option(server: Server, topic: str) -> None:
         ("one", "tick", 100),
         ("two", "tick", 100),
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "published"), [("200 OK", 2), ("200 OK", -1), ("200 OK", 1.0), ("503 No", -1)]
+)
+def test_a_pipe_loses_no_line_by_a_wrong_answer(status: str, published: object) -> None:
+    body = json.dumps({"published": published, "last_id": "1-1", "detail": "No."})
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with canned_server((head + body).encode()) as url:
+        options = ("publish", "--follow", "--patience", "0")
+        done = tidings(*options, stdin="one\n", TIDINGS_URL=url)
+    assert done.returncode == 1
+    assert "published 0 events, not published 1\n" in done.stderr

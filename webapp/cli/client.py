@@ -182,12 +182,12 @@ class HubClient:
         text = redact(f"{problem.get('detail', '')} {problem.get('remedy', '')}".strip())
         message = f"{self.hub.origin} answers {status}: {text or redact(response.reason) + '.'}"
         if status >= _SERVER_ERROR or status in _TEMPORARY:
-            wait, published = response.headers.get("Retry-After", ""), problem.get("published")
+            wait, published = response.headers.get("Retry-After", ""), problem.get("published", 0)
             return TemporaryFailure(
                 message,
                 wait_s=float(wait) if re.fullmatch(r"[0-9]{1,4}", wait) else 0,
                 unprocessed=status in _TEMPORARY,
-                published=published if isinstance(published, int) else 0,
+                published=max(0, published) if isinstance(published, int) else 0,
             )
         if status in _REDIRECTS:
             target = urlsplit(response.headers.get("Location", ""))

@@ -150,7 +150,7 @@ class LinePublisher:
             except TemporaryFailure as failure:
                 self._client.close()
                 self._batch_lines = max(1, self._batch_lines // 4)
-                self._count_published(failure.published)
+                self._count_published(min(failure.published, len(batch)))
                 self._retry.wait(failure)
             except PermanentFailure as failure:
                 self._drop_bad_line(failure, batch)
@@ -173,21 +173,19 @@ class LinePublisher:
 
     def _publish(self, batch: list[Line]) -> int:
         """Return how many of the lines are published."""
-        kept = self._client.connected
+        reused = self._client.connected
         try:
             response = self._post(batch)
         except TemporaryFailure:
-            if not kept:
+            if not reused:
                 raise
             response = self._post(batch)  # the hub may have closed the idle connection
-        body = self._client.read(response)
-        try:
-            answer = json_object(body) or {}
-            published, last_id = int(answer["published"]), answer["last_id"]
-        except (ValueError, KeyError, TypeError):
+        answer = json_object(self._client.read(response)) or {}
+        published = answer.get("published")
+        if not isinstance(published, int) or not 0 <= published <= len(batch):
             message = f"{self._client.hub.origin} answers, but not as a hub does."
-            raise PermanentFailure(message) from None
-        self._last_id = last_id or self._last_id
+            raise PermanentFailure(message)
+        self._last_id = answer.get("last_id") or self._last_id
         if not published:
             message = f"{self._client.hub.origin} is stopping"
             raise TemporaryFailure(message)
