@@ -299,7 +299,7 @@ def test_the_hub_knows_a_clients_own_address_and_believes_no_other(
     assert "203.0.113.9" not in box.log
 
 
-def test_a_reload_sends_readers_to_the_new_workers(box: Box) -> None:
+def test_a_reload_sends_subscribers_to_the_new_workers(box: Box) -> None:
     def bye(stream: Stream) -> str:
         return next(message.data for message in stream.rest() if message.type == "hub.bye")
 

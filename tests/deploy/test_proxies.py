@@ -52,7 +52,7 @@ def test_behind_nginx_with_http_1_0_each_event_comes_at_once(
         assert next(messages).data == "through nginx"
 
 
-def test_behind_nginx_a_reader_that_leaves_is_forgotten(
+def test_behind_nginx_a_subscriber_that_leaves_is_forgotten(
     server: Server, nginx: str, topic: str
 ) -> None:
     with httpx.stream("GET", f"{nginx}/events", params={"topic": topic}, trust_env=False) as stream:

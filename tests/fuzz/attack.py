@@ -1,7 +1,7 @@
 """Fuzzers of a live hub: broken requests, and requests that hide another one.
 
 After each of them the hub must live, have written no traceback and said nothing but HTTP. A good
-reader listens all the time and gets the good events that are published in between, and no other.
+subscriber stays connected and gets the good events that are published in between, and no other.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ WORDS = (
 
 
 class Target:
-    """A hub under attack, and what a good reader of it sees."""
+    """A hub under attack, and what a good subscriber of it sees."""
 
-    def __init__(self, server: Server, reader: Stream, topic: str, log: Path) -> None:
+    def __init__(self, server: Server, subscriber: Stream, topic: str, log: Path) -> None:
         self._server = server
-        self._reader = reader
+        self._subscriber = subscriber
         self.topic = topic
         self._log = log.open("rb")
         self._worker = server.worker
@@ -119,17 +119,17 @@ class Target:
         assert not {it for it in statuses if it >= 500} - FAILURES, (attack, said)
         self._count += 1
         if self._count % EVERY == 0:
-            self.check_reader(attack)
+            self.check_subscriber(attack)
 
-    def check_reader(self, attack: object) -> None:
-        """Publish a good event, and demand that it is the next that the good reader sees."""
+    def check_subscriber(self, attack: object) -> None:
+        """Publish a good event, and demand that it is the next that the good subscriber sees."""
         said = self._server.publish(str(self._count), topic=self.topic)
-        [message] = self._reader.messages(1)
+        [message] = self._subscriber.messages(1)
         assert (message.data, message.id) == (str(self._count), said), (attack, message)
         assert self._server.worker == self._worker
         os.kill(self._worker, 0)
-        self._reader.raw = b""
-        self._reader.ids.clear()
+        self._subscriber.raw = b""
+        self._subscriber.ids.clear()
 
 
 def is_http(said: bytes) -> bool:
@@ -168,9 +168,9 @@ def target() -> Iterator[Target]:
         log = Path(folder) / "hub" / "log"
         with (
             serving(["-b", "127.0.0.1:0"], SETTINGS, log) as server,
-            server.listen(topic=topic) as reader,
+            server.listen(topic=topic) as subscriber,
         ):
-            yield Target(server, reader, topic, log)
+            yield Target(server, subscriber, topic, log)
 
 
 def mutated(stack: ExitStack) -> Try:

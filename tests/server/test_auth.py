@@ -222,7 +222,7 @@ def test_only_a_trusted_proxy_says_that_pages_are_https(
             assert answer.status_code == status
 
 
-def test_a_reader_with_a_bad_token_is_refused_and_without_one_let_in(closed: Server) -> None:
+def test_a_subscriber_with_a_bad_token_is_refused_and_without_one_let_in(closed: Server) -> None:
     answer = closed.http.get("/events", headers=token_id("nonsense"))
     assert answer.status_code == 401
     with closed.listen() as stream:

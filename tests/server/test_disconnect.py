@@ -32,7 +32,7 @@ DRAIN = 3
 STREAMS = 500
 
 
-def reader(server: Server, topic: str, buffer: int | None = None) -> socket.socket:
+def subscriber(server: Server, topic: str, buffer: int | None = None) -> socket.socket:
     """Open a stream by hand and read its opening."""
     client = socket.socket()
     client.settimeout(PATIENCE)
@@ -79,7 +79,7 @@ def half_close(client: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("leave", [close, reset, half_close])
-def test_a_reader_that_hangs_up_is_forgotten_within_a_second(
+def test_a_subscriber_that_hangs_up_is_forgotten_within_a_second(
     server: Server, topic: str, leave: Callable[[socket.socket], None]
 ) -> None:
     def told() -> int:
@@ -87,7 +87,7 @@ def test_a_reader_that_hangs_up_is_forgotten_within_a_second(
 
     def forgotten() -> float:
         before = told()
-        with reader(server, topic) as client:
+        with subscriber(server, topic) as client:
             leave(client)
             began = time.monotonic()
             until(lambda: told() > before, "it is forgotten")
@@ -99,7 +99,7 @@ def test_a_reader_that_hangs_up_is_forgotten_within_a_second(
 def test_some_stray_bytes_are_thrown_away_and_many_end_the_stream(
     server: Server, topic: str
 ) -> None:
-    with reader(server, topic) as client:
+    with subscriber(server, topic) as client:
         client.sendall(b"x" * 1000)
         id_ = server.publish("still here", topic=topic)
         assert f"id: {id_}\n".encode() in client.recv(1000)
@@ -111,7 +111,7 @@ def test_a_stalled_subscriber_is_disconnected_and_delays_nobody(
     serve: Callable[..., Server], topic: str
 ) -> None:
     server = serve(TIDINGS_WRITE_TIMEOUT="1")
-    with reader(server, topic, buffer=4096), server.listen(topic=topic) as other:
+    with subscriber(server, topic, buffer=4096), server.listen(topic=topic) as other:
         for number in range(20):
             # It fits the other's buffers, who cannot be taken for one that does not read either.
             server.publish("x" * 100_000, topic=topic)
@@ -122,11 +122,11 @@ def test_a_stalled_subscriber_is_disconnected_and_delays_nobody(
     assert "Traceback" not in server.log
 
 
-def test_a_reader_that_reads_slowly_is_not_one_that_does_not_read(
+def test_a_subscriber_that_reads_slowly_is_not_one_that_does_not_read(
     serve: Callable[..., Server], topic: str
 ) -> None:
     server = serve(TIDINGS_WRITE_TIMEOUT="2.5")
-    with reader(server, topic, buffer=4096) as slow:
+    with subscriber(server, topic, buffer=4096) as slow:
         server.publish("x" * 1_000_000, topic=topic)
         began = time.monotonic()
         while time.monotonic() - began < 6:  # the time itself is what is tested
@@ -158,7 +158,9 @@ class Crowd:
 
     def __init__(self, server: Server, stack: ExitStack) -> None:
         self.server = server
-        self.readers = [stack.enter_context(reader(server, "crowd")) for _ in range(STREAMS)]
+        self.subscribers = [
+            stack.enter_context(subscriber(server, "crowd")) for _ in range(STREAMS)
+        ]
         listen = [need("curl"), "-sN", f"{server.url}/events?topic=crowd"]
         self.curl = stack.enter_context(subprocess.Popen(listen, stdout=subprocess.PIPE))
         assert self.curl.stdout
@@ -169,7 +171,7 @@ class Crowd:
             subprocess.Popen(feed, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         )
         self.feed("one")
-        assert b"data: one\n" in self.readers[0].recv(1000)
+        assert b"data: one\n" in self.subscribers[0].recv(1000)
         self.idle = [HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE) for _ in range(5)]
         for connection in self.idle:
             stack.callback(connection.close)
@@ -183,7 +185,7 @@ class Crowd:
 
     def check_goodbyes(self) -> None:
         waits = []
-        for client in self.readers:
+        for client in self.subscribers:
             *_, bye = sse.decode([body(rest(client))])
             assert (bye.type, json.loads(bye.data)) == ("hub.bye", {"reason": "drain"})
             waits.append(bye.retry or 0)
@@ -269,7 +271,7 @@ def test_a_subscriber_stuck_in_a_large_event_does_not_delay_the_stop(
     serve: Callable[..., Server], sig: int
 ) -> None:
     server = serve(TIDINGS_DRAIN="1")
-    with reader(server, "big", buffer=4096) as stuck, server.listen(topic="big") as other:
+    with subscriber(server, "big", buffer=4096) as stuck, server.listen(topic="big") as other:
         server.publish("x" * 1_000_000, topic="big")
         assert len(other.take(1)[0]) == 1_000_000
         began = time.monotonic()
@@ -287,7 +289,7 @@ def test_a_subscriber_stuck_in_a_large_event_does_not_delay_the_stop(
 def test_while_it_stops_there_are_no_new_streams(serve: Callable[..., Server]) -> None:
     server = serve()  # it drains for ten seconds, while somebody is there
     with ExitStack() as stack:
-        stuck = stack.enter_context(reader(server, "big", buffer=4096))
+        stuck = stack.enter_context(subscriber(server, "big", buffer=4096))
         slow = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PATIENCE))
         slow.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n")
         server.publish("x" * 1_000_000, topic="big")

@@ -72,8 +72,8 @@ def _long(url: str, serve: Callable[..., Server]) -> Server:
     for start in range(0, EVENTS, 1000):
         batch = [{"topic": "t", "data": str(n)} for n in range(start, start + 1000)]
         hub.http.post("/events", json=batch, headers=TOKEN).raise_for_status()
-    with hub.listen(topic="t", last=1) as reader:
-        while reader.take(1) != [str(EVENTS - 1)]:
+    with hub.listen(topic="t", last=1) as subscriber:
+        while subscriber.take(1) != [str(EVENTS - 1)]:
             pass  # it has not followed all of them yet
     return hub
 
@@ -92,8 +92,8 @@ def ask(stack: ExitStack, server: Server, query: str, buffer: int | None = None)
 def test_one_replay_finishes_beside_many_that_match_nothing(long: Server) -> None:
     def catch_up() -> float:
         began = time.monotonic()
-        with long.listen(topic="t", last=EVENTS // 2) as reader:
-            assert reader.take(EVENTS // 2)[-1] == str(EVENTS - 1)
+        with long.listen(topic="t", last=EVENTS // 2) as subscriber:
+            assert subscriber.take(EVENTS // 2)[-1] == str(EVENTS - 1)
         return time.monotonic() - began
 
     alone = min(catch_up() for _ in range(3))
@@ -147,16 +147,18 @@ def test_the_id_of_an_event_that_one_may_not_see_is_unknown_to_one(long: Server)
 
 def test_slow_replays_of_large_events_share_their_memory(serve: Callable[..., Server]) -> None:
     hub = serve(TIDINGS_DEMO="0", TIDINGS_WINDOW_EVENTS="1", TIDINGS_MAX_REPLAY_BYTES="8M")
-    size, readers = 1_000_000, 60
+    size, subscribers = 1_000_000, 60
     for letter in "abcdefgh":
         hub.publish(letter * size, topic="big")
     hub.publish("end", topic="big")
     before = memory(hub.worker)
     with ExitStack() as stack:
-        socks = [ask(stack, hub, "topic=big&last_event_id=earliest", SMALL) for _ in range(readers)]
+        socks = [
+            ask(stack, hub, "topic=big&last_event_id=earliest", SMALL) for _ in range(subscribers)
+        ]
         for sock in socks:
             assert sock.recv(100).startswith(b"HTTP/1.1 200")
-        until(lambda: hub.log.count("stream opened") >= readers, "all are there")
+        until(lambda: hub.log.count("stream opened") >= subscribers, "all are there")
         with hub.listen(topic="big", last_event_id="earliest") as fast:
             assert [len(data) for data in fast.take(9)] == [size] * 8 + [3]
         assert memory(hub.worker) - before < 40 << 20  # a copy for each would be 60 MB and more

@@ -44,11 +44,11 @@ SENT = {
 TYPES = {"json": "application/json", "ndjson": "application/x-ndjson"}
 
 
-@pytest.fixture(name="reader", scope="module")
-def _reader(server: Server) -> Iterator[Stream]:
-    with server.listen(topic="*") as reader:
-        assert reader.next().type == "hub.open"
-        yield reader
+@pytest.fixture(name="subscriber", scope="module")
+def _subscriber(server: Server) -> Iterator[Stream]:
+    with server.listen(topic="*") as subscriber:
+        assert subscriber.next().type == "hub.open"
+        yield subscriber
 
 
 def publish(server: Server, carrier: str, event: dict[str, str]) -> httpx.Response:
@@ -66,14 +66,14 @@ def publish(server: Server, carrier: str, event: dict[str, str]) -> httpx.Respon
     return send[carrier]()
 
 
-def read(server: Server, reader: Stream) -> tuple[list[ServerSentEvent], bytes]:
+def read(server: Server, subscriber: Stream) -> tuple[list[ServerSentEvent], bytes]:
     """Return what came before a last event of ours, and its bytes."""
-    before = len(reader.raw)
+    before = len(subscriber.raw)
     last = server.publish("the end")
     found = []
-    while (message := reader.next()).id != last:
+    while (message := subscriber.next()).id != last:
         found.append(message)
-    return found, reader.raw[before:]
+    return found, subscriber.raw[before:]
 
 
 def as_others_read(raw: bytes) -> list[str]:
@@ -86,12 +86,12 @@ def as_others_read(raw: bytes) -> list[str]:
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("name", LETTERS)
 def test_no_letter_in_any_field_makes_another_event(
-    server: Server, reader: Stream, name: str, field: str, carrier: str
+    server: Server, subscriber: Stream, name: str, field: str, carrier: str
 ) -> None:
     for text in SENT.values():
         event = {"data": "one", field: text.format(LETTERS[name])}
         answer = publish(server, carrier, event)
-        found, raw = read(server, reader)
+        found, raw = read(server, subscriber)
         if field != "data" and not (field in {"type", "topic"} and name in TEXT):
             assert answer.status_code == 400, answer.text
             assert found == []

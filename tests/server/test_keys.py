@@ -92,14 +92,14 @@ def test_both_keys_are_good_while_one_is_rotated(serve: Callable[..., Server]) -
     assert status(server, token(f"{OTHER},{KEY}", "HS256")) == 401
 
 
-def test_publishers_and_readers_may_have_keys_of_their_own(
+def test_publishers_and_subscribers_may_have_keys_of_their_own(
     serve: Callable[..., Server], topic: str
 ) -> None:
     server = serve(TIDINGS_PUBLISHER_JWT_KEY=KEY, TIDINGS_SUBSCRIBER_JWT_KEY=pem(P256))
     assert status(server, token(KEY, "HS256")) == 200
     assert status(server, token(P256, "ES256")) == 401
-    reader = {"Authorization": f"Bearer {token(P256, 'ES256')}"}
-    with server.listen(headers=reader, topic=topic) as stream:
+    subscriber = {"Authorization": f"Bearer {token(P256, 'ES256')}"}
+    with server.listen(headers=subscriber, topic=topic) as stream:
         stream.next()
         private = {"topic": topic, "data": "secret", "private": "on"}
         publisher = {"Authorization": f"Bearer {token(KEY, 'HS256')}"}
@@ -233,7 +233,7 @@ def test_published_keys_are_used_and_asked_for_once(
     assert publisher.asked == 1
 
 
-def test_without_published_keys_tokens_wait_and_public_readers_do_not(
+def test_without_published_keys_tokens_wait_and_public_subscribers_do_not(
     serve: Callable[..., Server], publisher: Publisher, topic: str
 ) -> None:
     publisher.status = 500

@@ -44,13 +44,13 @@ def test_while_a_large_body_is_read_others_are_answered(
 
     def longest() -> float:
         waits = [0.0]
-        with server.listen(topic=topic) as reader, ThreadPoolExecutor() as pool:
-            reader.next()
+        with server.listen(topic=topic) as subscriber, ThreadPoolExecutor() as pool:
+            subscriber.next()
             attacked = pool.submit(attack)
             while not attacked.done():
                 began = time.monotonic()
                 server.publish("x", topic=topic)
-                assert reader.take(1) == ["x"]
+                assert subscriber.take(1) == ["x"]
                 waits.append(time.monotonic() - began)
         assert attacked.result() in {400, 413}
         return max(waits)

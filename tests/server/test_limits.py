@@ -157,7 +157,7 @@ def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> N
     env = {"TIDINGS_DEMO": "0", "TIDINGS_HEADER_TIMEOUT": "60", "TIDINGS_BODY_TIMEOUT": "60"}
     with (
         serving(["-b", "127.0.0.1:0"], env, tmp_path / "log", limit) as server,
-        server.listen(topic="t") as reader,
+        server.listen(topic="t") as subscriber,
         ExitStack() as stack,
     ):
         worker = server.worker
@@ -166,7 +166,7 @@ def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> N
             for idle in half_requests(server, FILES, said):
                 stack.enter_context(idle)
             server.publish("on", topic="t")
-            assert reader.take(1) == ["on"]
+            assert subscriber.take(1) == ["on"]
             for path in ("/healthz", "/readyz", "/metrics"):
                 answer = server.http.get(path, headers={"Connection": "close"})
                 assert answer.status_code == 200

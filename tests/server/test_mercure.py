@@ -202,12 +202,12 @@ def test_a_heartbeat_is_a_comment_of_one_line(hub: Server, topic: str) -> None:
     with listen(hub, topic=topic) as stream:
         stream.next()
         head = stream.raw
-        reader = threading.Thread(target=stream.messages, args=(1,), daemon=True)
-        reader.start()
+        subscriber = threading.Thread(target=stream.messages, args=(1,), daemon=True)
+        subscriber.start()
         until(lambda: len(stream.raw) >= len(head) + 2, "a heartbeat came")
         assert re.fullmatch(rb"(:\n)+:?", stream.raw.removeprefix(head))
         publish(hub, topic=topic, data="x")
-        reader.join(PATIENCE)
+        subscriber.join(PATIENCE)
 
 
 # Coming back
@@ -268,8 +268,8 @@ def test_private_events_are_filtered_on_replay_too(hub: Server, topic: str) -> N
     with listen(hub, topic=topic, last_event_id=start) as anonymous:
         assert anonymous.take(1) == ["b"]
     granted = token_id(subscribe=[topic])
-    with listen(hub, topic=topic, last_event_id=start, headers=granted) as reader:
-        assert reader.take(3) == ["a", "b", "c"]
+    with listen(hub, topic=topic, last_event_id=start, headers=granted) as subscriber:
+        assert subscriber.take(3) == ["a", "b", "c"]
 
 
 # Discovery
@@ -284,7 +284,7 @@ def test_a_page_says_where_the_hub_is(hub: Server) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it asks Linux")
 @pytest.mark.slow
-def test_a_reader_starts_anywhere_in_a_long_history_at_once(
+def test_a_subscriber_starts_anywhere_in_a_long_history_at_once(
     serve: Callable[..., Server], topic: str
 ) -> None:
     hub = serve(TIDINGS_DEMO="0")

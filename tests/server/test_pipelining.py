@@ -22,11 +22,11 @@ def test_requests_of_one_connection_are_served_in_turns(server: Server) -> None:
         last = request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
         with socket.create_connection((server.host, server.port), PATIENCE) as client:
             sender = threading.Thread(target=client.sendall, args=[request * PIPELINED + last])
-            reader = threading.Thread(target=lambda: [*iter(lambda: client.recv(1 << 16), b"")])
+            subscriber = threading.Thread(target=lambda: [*iter(lambda: client.recv(1 << 16), b"")])
             sender.start()
-            reader.start()
+            subscriber.start()
             count = 0
-            while reader.is_alive():
+            while subscriber.is_alive():
                 assert server.http.get("/healthz").status_code == 200
                 count += 1
             sender.join()

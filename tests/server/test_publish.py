@@ -47,7 +47,7 @@ def as_read(text: str) -> str:
 
 @pytest.mark.parametrize("body", ["form", "multipart", "json", "raw", "ndjson"])
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_reader_gets_exactly_what_was_sent(
+def test_a_subscriber_gets_exactly_what_was_sent(
     server: Server, topic: str, text: str, body: str
 ) -> None:
     send: dict[str, Callable[[], httpx.Response]] = {
@@ -87,7 +87,7 @@ def test_httpx_sse_reads_a_live_stream_without_empty_messages(
         assert next(events).data == "two"
 
 
-def test_all_fields_reach_the_reader(server: Server, topic: str) -> None:
+def test_all_fields_reach_the_subscriber(server: Server, topic: str) -> None:
     fields = {"topic": topic, "data": "x", "type": "greeting", "id": f"id-{topic}", "retry": "5000"}
     with server.listen(topic=topic) as stream:
         assert server.http.post("/events", data=fields).text == fields["id"]
@@ -136,7 +136,9 @@ def test_a_json_array_is_published_in_its_order(server: Server, topic: str) -> N
     assert (answer["published"], answer["id"]) == (100, messages[-1].id)
 
 
-def test_an_event_reaches_readers_of_each_of_its_topics_once(server: Server, topic: str) -> None:
+def test_an_event_reaches_subscribers_of_each_of_its_topics_once(
+    server: Server, topic: str
+) -> None:
     a, b = f"{topic}/a", f"{topic}/b"
     with (
         server.listen(topic=a) as one,
@@ -239,7 +241,7 @@ def test_a_pipes_last_line_needs_no_end_and_blank_lines_are_nothing(
 
 
 def test_a_large_pipe_arrives_whole_and_in_order(server: Server, topic: str) -> None:
-    count = 5_000  # fewer than the log keeps: the reader reads when all is published
+    count = 5_000  # fewer than the log keeps: the subscriber reads when all is published
 
     def body() -> Iterator[bytes]:
         for number in range(count):

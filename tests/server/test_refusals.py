@@ -1,4 +1,4 @@
-"""Bad input: every attack is refused in words, and reaches no reader, no log and no traceback."""
+"""Bad input: each attack is refused in words, and reaches no subscriber, log or traceback."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ def part(headers: str, end: str = "\r\n--b--\r\n", kind: str = "; boundary=b") -
 @pytest.fixture(name="target", scope="module")
 def _target(serve: Callable[..., Server]) -> Iterator[Target]:
     server = serve(TIDINGS_DEMO="0", **LIMITS)
-    with server.listen(topic="*") as reader:
-        yield Target(server, reader)
+    with server.listen(topic="*") as subscriber:
+        yield Target(server, subscriber)
 
 
 @pytest.fixture(name="hasty", scope="module")
 def _hasty(serve: Callable[..., Server]) -> Iterator[Target]:
     """One that does not wait for long; who is attacked otherwise must not meet its time-outs."""
     server = serve(TIDINGS_DEMO="0", TIDINGS_HEARTBEAT="0.01", **LIMITS, **TIMEOUTS)
-    with server.listen(topic="*") as reader:
-        yield Target(server, reader)
+    with server.listen(topic="*") as subscriber:
+        yield Target(server, subscriber)
 
 
 @pytest.fixture(name="locked", scope="module")
@@ -252,12 +252,12 @@ def test_a_slow_head_is_hung_up_on_and_holds_nobody_up(hasty: Target) -> None:
 def test_a_body_in_tiny_chunks_is_refused_and_holds_nobody_up(
     target: Target, topic: str, kind: str
 ) -> None:
-    with target.server.listen(topic=topic) as reader:
-        reader.next()
+    with target.server.listen(topic=topic) as subscriber:
+        subscriber.next()
         document = target.is_revoked(chunked(kind, "1\r\nx\r\n" * 200_000), 400)
         assert document["reason"] == "chunks"
         target.server.publish("x", topic=topic)
-        reader.take(1)
+        subscriber.take(1)
 
 
 def test_a_pipe_of_many_short_lines_in_chunks_of_their_own_is_fine(
@@ -402,14 +402,14 @@ def test_a_path_writes_one_line_of_the_access_log(locked: Target) -> None:
     assert line.isprintable()
 
 
-def test_nothing_of_it_reached_a_reader_a_log_line_or_a_traceback(
+def test_nothing_of_it_reached_a_subscriber_a_log_line_or_a_traceback(
     target: Target, hasty: Target
 ) -> None:
     for each in (target, hasty):
         last = each.server.publish("the end")
-        while each.reader.next().id != last:
+        while each.subscriber.next().id != last:
             pass
-        assert MARK.encode() not in each.reader.raw
+        assert MARK.encode() not in each.subscriber.raw
         assert MARK not in each.server.log
         assert "Traceback" not in each.server.log
         assert {status for status in each.seen if status >= 500} <= {501}

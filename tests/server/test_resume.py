@@ -1,4 +1,4 @@
-"""No loss and no double across reconnects; where something is lost, the reader is told."""
+"""No loss and no double across reconnects; where something is lost, the subscriber is told."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READERS = 4
 
 
 class Survivor:
-    """A reader whose connection is cut at random bytes, and that comes back with its cursor."""
+    """A subscriber whose connection is cut at random bytes, and that comes back with its cursor."""
 
     def __init__(self, server: Server, topic: str, seed: int, by: str) -> None:
         self.server = server
@@ -199,7 +199,9 @@ def test_a_cursor_from_before_a_restart_is_told(
         assert stream.take(1) == ["kept"]
 
 
-def test_a_reader_of_a_quiet_topic_in_a_busy_log_is_not_reset(small: Server, topic: str) -> None:
+def test_a_subscriber_of_a_quiet_topic_in_a_busy_log_is_not_reset(
+    small: Server, topic: str
+) -> None:
     with small.listen(topic=topic) as stream:
         cursor = stream.next().id
         for _ in range(20):
@@ -259,7 +261,9 @@ def test_an_overtaken_subscriber_gets_a_reset_within_its_stream(small: Server, t
     assert set(gaps) <= set(told)
 
 
-def test_readers_that_come_while_events_are_published_miss_none(server: Server, topic: str) -> None:
+def test_subscribers_that_come_while_events_are_published_miss_none(
+    server: Server, topic: str
+) -> None:
     stop = threading.Event()
     forgotten = server.ended("client_left")
 

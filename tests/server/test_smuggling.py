@@ -30,8 +30,8 @@ SHAPES = {
 @pytest.fixture(name="target", scope="module")
 def _target(serve: Callable[..., Server]) -> Iterator[Target]:
     server = serve(TIDINGS_DEMO="0")
-    with server.listen(topic="*") as reader:
-        yield Target(server, reader)
+    with server.listen(topic="*") as subscriber:
+        yield Target(server, subscriber)
 
 
 def is_revoked(target: Target, attack: bytes) -> None:
@@ -110,7 +110,7 @@ def test_two_tokens_are_none(serve: Callable[..., Server]) -> None:
 
 def test_nothing_hidden_was_published_or_logged(target: Target) -> None:
     last = target.server.publish("the end")
-    while target.reader.next().id != last:
+    while target.subscriber.next().id != last:
         pass
-    assert MARK.encode() not in target.reader.raw
+    assert MARK.encode() not in target.subscriber.raw
     assert "Traceback" not in target.server.log

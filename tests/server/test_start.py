@@ -303,13 +303,13 @@ def test_flasks_development_server_streams_the_generator_way(tmp_path: Path) -> 
             client.stream("GET", "/events") as one,
             client.stream("GET", "/events") as two,
         ):
-            readers = [sse.decode(stream.iter_raw()) for stream in (one, two)]
-            assert [next(reader).type for reader in readers] == ["hub.open"] * 2
+            subscribers = [sse.decode(stream.iter_raw()) for stream in (one, two)]
+            assert [next(subscriber).type for subscriber in subscribers] == ["hub.open"] * 2
             line = json.dumps({"data": "y"}) + "\n"
             client.post("/events", data={"data": "x"})
             client.post("/events", content=line, headers={"Content-Type": "application/x-ndjson"})
-            for reader in readers:
-                assert [next(reader).data, next(reader).data] == ["x", "y"]
+            for subscriber in subscribers:
+                assert [next(subscriber).data, next(subscriber).data] == ["x", "y"]
     finally:
         server.kill()
         server.wait(PATIENCE)

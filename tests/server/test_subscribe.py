@@ -100,7 +100,7 @@ CURSORS: list[Callable[[str], dict[str, Any]]] = [
 @pytest.mark.parametrize(
     "cursor", CURSORS, ids=["header", "query", "alias", "over", "last", "empty"]
 )
-def test_a_reader_continues_after_its_cursor(
+def test_a_subscriber_continues_after_its_cursor(
     server: Server, topic: str, cursor: Callable[[str], dict[str, Any]]
 ) -> None:
     ids = history(server, topic)
@@ -114,7 +114,7 @@ def test_a_reader_continues_after_its_cursor(
         assert b"hub.reset" not in stream.raw
 
 
-def test_a_reader_continues_after_a_publishers_own_id(server: Server, topic: str) -> None:
+def test_a_subscriber_continues_after_a_publishers_own_id(server: Server, topic: str) -> None:
     for number in range(4):
         server.publish(str(number), topic=topic, id=f"{topic}-{number}")
     with server.listen(topic=topic, last_event_id=f"{topic}-1") as stream:

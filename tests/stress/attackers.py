@@ -58,10 +58,10 @@ def publish_garbage(port: int, ended: threading.Event, first: int) -> None:
             sock.recv(1000)
 
 
-def main(port: int, halves: int, readers: int, publishers: int) -> None:
+def main(port: int, halves: int, subscribers: int, publishers: int) -> None:
     raise_file_limit()
     held = []
-    for said in [*itertools.islice(itertools.cycle(HALVES), halves), *[READER] * readers]:
+    for said in [*itertools.islice(itertools.cycle(HALVES), halves), *[READER] * subscribers]:
         held.append(connect(port))
         held[-1].sendall(said)
     ended = threading.Event()

@@ -46,7 +46,7 @@ QUICK = {
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
-class Reader(threading.Thread):
+class Subscriber(threading.Thread):
     """Reads from the beginning to the event `end`, with its cursor, however often it is cut."""
 
     def __init__(self, server: Server) -> None:
@@ -120,10 +120,10 @@ def kill_a_worker(server: Server) -> None:
 
 
 def roll(server: Server) -> None:
-    """Replace all workers; returns when the first readers were sent away."""
+    """Replace all workers; returns when the first subscribers were sent away."""
     sent_away = server.ended("drain")
     server.process.send_signal(signal.SIGHUP)
-    until(lambda: server.ended("drain") > sent_away, "readers are sent away")
+    until(lambda: server.ended("drain") > sent_away, "subscribers are sent away")
 
 
 def done(publishers: list[Publisher]) -> int:
@@ -139,15 +139,19 @@ def survives(servers: list[Server], blows: list[Callable[[], None]], crowd: int 
     """Strike until the time is over, each blow at least once; then everybody must have the same,
     and all of it.
 
-    Return how often readers connected.
+    Return how often subscribers connected.
     """
     deadline, over = time.monotonic() + SECONDS, threading.Event()
     ours = cycle(servers)
-    readers = [Reader(next(ours)) for _ in range(crowd)]
+    subscribers = [Subscriber(next(ours)) for _ in range(crowd)]
     publishers = [Publisher(next(ours).url, f"p{n}", over) for n in range(PUBLISHERS)]
-    for thread in [*readers, *publishers]:
+    for thread in [*subscribers, *publishers]:
         thread.start()
-    until(lambda: all(reader.told["hub.open"] for reader in readers), "all read", 2 * PATIENCE)
+    until(
+        lambda: all(subscriber.told["hub.open"] for subscriber in subscribers),
+        "all read",
+        2 * PATIENCE,
+    )
     for number, blow in enumerate(cycle(blows)):
         await_more(publishers)
         if number >= len(blows) and time.monotonic() > deadline:
@@ -157,22 +161,22 @@ def survives(servers: list[Server], blows: list[Callable[[], None]], crowd: int 
     for publisher in publishers:
         publisher.join(2 * PATIENCE)
     publish(servers[0].http, "end")
-    for reader in readers:
-        reader.join(2 * PATIENCE)
-    check(readers, publishers)
-    return sum(reader.told["connected"] for reader in readers)
+    for subscriber in subscribers:
+        subscriber.join(2 * PATIENCE)
+    check(subscribers, publishers)
+    return sum(subscriber.told["connected"] for subscriber in subscribers)
 
 
-def check(readers: list[Reader], publishers: list[Publisher]) -> None:
-    told = sum((reader.told for reader in readers), Counter[str]())
+def check(subscribers: list[Subscriber], publishers: list[Publisher]) -> None:
+    told = sum((subscriber.told for subscriber in subscribers), Counter[str]())
     print(told, {p.name: (p.published, p.retried) for p in publishers})  # noqa: T201 - with -s
-    log = readers[0].seen
+    log = subscribers[0].seen
     assert {text: n for text, n in Counter(log).items() if n > 1} == {}
     for publisher in publishers:
         mine = [text for text in log if text.startswith(f"{publisher.name}-")]
         assert mine == [f"{publisher.name}-{n}" for n in range(publisher.published)]
-    for reader in readers:
-        assert reader.seen == log
+    for subscriber in subscribers:
+        assert subscriber.seen == log
     assert told["hub.reset"] == 0
 
 

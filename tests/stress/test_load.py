@@ -1,4 +1,4 @@
-"""Many readers, and readers that do not read: what they cost the hub and the others."""
+"""Many subscribers, and subscribers that do not read: what they cost the hub and the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import gevent.socket
 import jwt
 import pytest
 
-from support.hub import Reader, publish, subscribe
+from support.hub import Subscriber, publish, subscribe
 from support.load import publish_numbers
 from support.processes import memory
 from support.programs import need
@@ -50,7 +50,7 @@ def tell(phase, about):
         os.write(2, b"full collection in %d\\n" % os.getpid())
 
 def set_threshold(young, *rest, ours=gc.set_threshold):
-    ours(young // 50, *rest)  # as often as with fifty times as many readers
+    ours(young // 50, *rest)  # as often as with fifty times as many subscribers
 
 gc.callbacks.append(tell)
 gc.set_threshold = set_threshold
@@ -58,7 +58,7 @@ gc.set_threshold = set_threshold
 
 
 class Client:
-    """A reader of numbered events, which reads only when it is told to."""
+    """A subscriber of numbered events, which reads only when it is told to."""
 
     def __init__(self, server: Server, topic: str, buffer: int | None) -> None:
         self.sock = socket.socket()
@@ -143,7 +143,7 @@ def _crowd() -> Iterator[Crowd]:
 def _busy(
     serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, Crowd]]:
-    """A hub that tells of its full collections, and many readers of the topic `busy`."""
+    """A hub that tells of its full collections, and many subscribers of the topic `busy`."""
     raise_file_limit()
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(TELL_COLLECTIONS)
@@ -223,12 +223,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Feed]]:
 
 
 @contextmanager
-def parked(hub: Hub, readers: list[Reader]) -> Iterator[None]:
-    """All readers wait for events."""
+def parked(hub: Hub, subscribers: list[Subscriber]) -> Iterator[None]:
+    """All subscribers wait for events."""
     with gevent.Timeout(PATIENCE), ExitStack() as stack:
-        for reader in readers:
-            stack.callback(reader.leave)
-        while sum(len(feed.parked) for feed in hub._feeds) < len(readers):
+        for subscriber in subscribers:
+            stack.callback(subscriber.leave)
+        while sum(len(feed.parked) for feed in hub._feeds) < len(subscribers):
             gevent.sleep(0.001)
         yield
 
@@ -238,18 +238,18 @@ def test_a_thousand_tokens_with_the_same_rights_share_one_feed(
 ) -> None:
     authority = Authorizer(Settings(jwt_key=(KEY,)))
     topics, rights = ["a", "b/{c}"], ["x", "y"]
-    readers = []
+    subscribers = []
     for number in range(1000):
         way = 1 if number % 2 else -1  # the order in which they are named says nothing
         mercure = {"subscribe": rights[::way], "payload": {"user": number}}
         claims = {"mercure": mercure, "sub": str(number), "exp": 4_000_000_000 + number}
         grant = authority.subscribe(jwt.encode(claims, KEY, "HS256"))
-        readers.append(Reader(hub.subscribe(frozenset(topics[::way]), grant, Start())))
-    with parked(hub, readers), counted(monkeypatch) as looked_at:
+        subscribers.append(Subscriber(hub.subscribe(frozenset(topics[::way]), grant, Start())))
+    with parked(hub, subscribers), counted(monkeypatch) as looked_at:
         assert len(hub._feeds) == 1
         publish(hub, "one", topic="a")
         publish(hub, "two", topic="b/1")
-        assert all(reader.await_data(2) == ["one", "two"] for reader in readers)
+        assert all(subscriber.await_data(2) == ["one", "two"] for subscriber in subscribers)
         assert len(looked_at) == 2
     assert not list(hub._feeds)
 
@@ -257,14 +257,14 @@ def test_a_thousand_tokens_with_the_same_rights_share_one_feed(
 def test_an_event_to_one_of_thousands_of_topics_costs_one_look(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readers = [Reader(subscribe(hub, f"user/{number}")) for number in range(MANY)]
-    with parked(hub, readers), counted(monkeypatch) as looked_at:
+    subscribers = [Subscriber(subscribe(hub, f"user/{number}")) for number in range(MANY)]
+    with parked(hub, subscribers), counted(monkeypatch) as looked_at:
         publish(hub, "hello", topic="user/7")
-        assert readers[7].await_data(1) == ["hello"]
+        assert subscribers[7].await_data(1) == ["hello"]
         assert [feed.selectors for feed in looked_at] == [frozenset({"user/7"})]
         publish(hub, "nobody", topic="user/none")
         publish(hub, "end", topic="user/8")
-        assert readers[8].await_data(1) == ["end"]
+        assert subscribers[8].await_data(1) == ["end"]
         assert len(looked_at) == 2
 
 
@@ -278,9 +278,9 @@ def test_thousands_of_subscribers_cause_no_full_collection(
     assert server.log.count("full collection") == crowd.collections > 0
 
 
-@pytest.mark.parametrize(("readers", "collections"), [(0, 1), (MANY, 0)])
+@pytest.mark.parametrize(("subscribers", "collections"), [(0, 1), (MANY, 0)])
 def test_a_worker_looks_for_old_garbage_only_while_few_are_connected(
-    readers: int, collections: int
+    subscribers: int, collections: int
 ) -> None:
     garbage, found = GarbageCollection(), []
 
@@ -291,7 +291,7 @@ def test_a_worker_looks_for_old_garbage_only_while_few_are_connected(
     gc.callbacks.append(note)
     try:
         for _ in range(60):
-            garbage.tick(readers)
+            garbage.tick(subscribers)
     finally:
         gc.callbacks.remove(note)
     assert len(found) == collections

@@ -55,14 +55,14 @@ def wave(server: Server) -> Iterator[None]:
             attackers.communicate(timeout=PATIENCE + COUNT / 100)
 
 
-def latencies(server: Server, readers: list[Stream]) -> list[float]:
+def latencies(server: Server, subscribers: list[Stream]) -> list[float]:
     """Return how long each event takes from before it is published until all have read it."""
     found = []
     for number in range(SAMPLES):
         began = time.monotonic()
         server.publish(str(number), topic="good")
-        for reader in readers:
-            assert reader.take(1) == [str(number)]
+        for subscriber in subscribers:
+            assert subscriber.take(1) == [str(number)]
         found.append(time.monotonic() - began)
         time.sleep(0.01)
     return found
@@ -96,8 +96,8 @@ def test_waves_of_attackers_cost_others_little_and_leave_nothing(
             with wave(server):
                 publish_numbers(server, "noise", range(FILL), 10_000)
                 server.publish("all were given theirs", topic="good")
-                for reader in good:
-                    reader.take(1)
+                for subscriber in good:
+                    subscriber.take(1)
                 slow = latencies(server, good)
                 began = time.monotonic()
                 assert httpx.get(f"{server.url}/healthz", trust_env=False).status_code == 200

@@ -18,11 +18,11 @@ MARK = "mk7zq"  # in every bad input
 
 
 class Target:
-    """A hub under attack: it sees every answer, and a reader of `*` sees every event."""
+    """A hub under attack: it sees every answer, and a subscriber of `*` sees every event."""
 
-    def __init__(self, server: Server, reader: Any = None) -> None:
+    def __init__(self, server: Server, subscriber: Any = None) -> None:
         self.server = server
-        self.reader = reader
+        self.subscriber = subscriber
         self.seen: set[int] = set()
 
     def connect(self, request: bytes, *, waits: bool = True) -> socket.socket:

@@ -132,7 +132,7 @@ NAMES = {"a{x}": "a", "{x}": "*", "a{x}{y}": "a"}  # what templates match of the
 DIRECT, NOW = Way(), Start()
 
 
-class Reader:
+class Subscriber:
     """A client over all its connections, and the events that it is owed."""
 
     def __init__(
@@ -216,11 +216,11 @@ def draft(topics: str, data: str = "", *, private: bool = False) -> Draft:
     return Draft(topics=tuple(topics), data=data, private=private)
 
 
-def publish(hub: Hub, readers: list[Reader], *drafts: Draft) -> list[Event]:
-    """Publish; from now on the readers are owed it."""
+def publish(hub: Hub, subscribers: list[Subscriber], *drafts: Draft) -> list[Event]:
+    """Publish; from now on the subscribers are owed it."""
     events = hub.publish(drafts)
-    for reader in readers:
-        reader.owed.extend(filter(reader.matches, events))
+    for subscriber in subscribers:
+        subscriber.owed.extend(filter(subscriber.matches, events))
     return events
 
 
@@ -229,14 +229,14 @@ def beat(hub: Hub) -> None:
         hub.fanout.write(subscription.feed, subscription, _HEARTBEAT)
 
 
-def come_to_rest(readers: list[Reader], *, come_back: bool = False) -> None:
+def come_to_rest(subscribers: list[Subscriber], *, come_back: bool = False) -> None:
     """Read, and let the loop turn, until nothing moves any more."""
     still = 0
     for _ in range(PLENTY):
-        for reader in readers:
-            if reader.stream.over and come_back:
-                reader.come_back()
-        still = 0 if sum(reader.read() for reader in readers) else still + 1
+        for subscriber in subscribers:
+            if subscriber.stream.over and come_back:
+                subscriber.come_back()
+        still = 0 if sum(subscriber.read() for subscriber in subscribers) else still + 1
         gevent.idle()
         if still == 3:
             return

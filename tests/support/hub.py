@@ -40,7 +40,7 @@ def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Stream
     return hub.subscribe(frozenset(topics or ("t",)), grant, Start(**start))
 
 
-class Reader:
+class Subscriber:
     """A greenlet that reads a subscription the generator way."""
 
     def __init__(self, subscription: Stream) -> None:

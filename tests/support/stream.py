@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """A reader that sees every byte: hub.open, hub.* and heartbeats too."""
+    """A subscriber that sees every byte: hub.open, hub.* and heartbeats too."""
 
     def __init__(self, response: HTTPResponse, connection: HTTPConnection) -> None:
         self.response = response

@@ -70,7 +70,7 @@ def is_open(*pages: Page) -> None:
         met(page, "() => source.readyState === 1")
 
 
-def readers(server: Server) -> int:
+def subscribers(server: Server) -> int:
     found: int = server.http.get("/console/state").json()["readers"]
     return found
 

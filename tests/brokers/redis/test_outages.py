@@ -127,9 +127,9 @@ def test_a_pipe_publishes_nothing_twice_while_the_log_hangs(
     server: RedisServer, network: FaultyNetwork, serve: Callable[..., Server]
 ) -> None:
     hub, body = serve(REDIS_URL=network.url), b'{"data": 1}\n{"data": 2}\n'
-    with hub.listen() as reader:
+    with hub.listen() as subscriber:
         hub.publish("0")
-        reader.take(1)  # all connections are there, the follower's too
+        subscriber.take(1)  # all connections are there, the follower's too
     network.hang()
     connections = len(network._sockets)
     with ThreadPoolExecutor() as pool:

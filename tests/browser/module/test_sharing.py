@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jwt
 from playwright.sync_api import expect
 
-from support.tabs import a_token, got, is_open, listen, met, publishing, readers, tab
+from support.tabs import a_token, got, is_open, listen, met, publishing, subscribers, tab
 from support.tokens import KEY
 from support.waiting import until
 
@@ -44,7 +44,7 @@ def test_ten_tabs_have_one_connection(
     for page in tabs:
         got(page, *range(50))
         assert "error" not in str(page.evaluate("said"))
-    assert (server.left("events"), readers(server)) == (0, 1)
+    assert (server.left("events"), subscribers(server)) == (0, 1)
 
 
 def test_tabs_share_only_with_those_they_want_to_share_with(
@@ -53,7 +53,7 @@ def test_tabs_share_only_with_those_they_want_to_share_with(
     server = serve(TIDINGS_DEMO="0")
     tabs = [tab(context, server, share=share) for share in ("ann", "bob", "ann", False)]
     is_open(*tabs)
-    assert readers(server) == 3
+    assert subscribers(server) == 3
     server.publish("for all")
     for page in tabs:
         got(page, "for all")
@@ -80,7 +80,7 @@ def test_tabs_of_two_users_share_no_connection_unless_they_say_so(
     got(first, "ann")
     for page in (second, *named):
         got(page, "bob")
-    assert readers(server) == 3
+    assert subscribers(server) == 3
 
 
 def test_tabs_that_send_cookies_to_another_origin_share_no_connection(
@@ -88,7 +88,7 @@ def test_tabs_that_send_cookies_to_another_origin_share_no_connection(
 ) -> None:
     server = serve(TIDINGS_DEMO="0")
     is_open(*[tab(context, server, credentials="include") for _ in range(2)])
-    assert readers(server) == 2
+    assert subscribers(server) == 2
 
 
 def test_where_there_are_no_locks_it_has_a_connection_of_its_own(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def test_a_killed_worker_leaves_its_counts_and_takes_its_readers(
+def test_a_killed_worker_leaves_its_counts_and_takes_its_subscribers(
     serve: Callable[..., Server], topic: str
 ) -> None:
     server = serve("-w", "2", TIDINGS_JWT_KEY=KEY, TIDINGS_HEARTBEAT="0.1")
@@ -40,7 +40,7 @@ def test_a_killed_worker_leaves_its_counts_and_takes_its_readers(
         files = {path.name for path in directory.iterdir()}
         for worker in workers:
             os.kill(worker["pid"], signal.SIGKILL)
-            until(partial(is_gone, server, worker["pid"]), "its readers are gone")
+            until(partial(is_gone, server, worker["pid"]), "its subscribers are gone")
     until(lambda: len(state(server)) == 2, "two others are there")
     assert not {w["pid"] for w in state(server)} & {w["pid"] for w in workers}
     assert total(server, "streams_opened_total") == 6

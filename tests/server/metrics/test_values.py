@@ -74,7 +74,7 @@ def test_all_workers_are_counted_together(hub: Server, topic: str) -> None:
         streams = [stack.enter_context(hub.listen(topic=topic)) for _ in range(10)]
         for stream in streams:
             assert stream.next().type == "hub.open"
-        until(lambda: read(hub)["readers"] == 10, "all readers are counted")
+        until(lambda: read(hub)["readers"] == 10, "all subscribers are counted")
         post(hub, 3, topic=topic)
         for stream in streams:
             assert stream.take(3) == ["0", "1", "2"]

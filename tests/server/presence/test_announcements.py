@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import gevent
 import pytest
 
-from support.hub import Reader, make_hub
+from support.hub import Subscriber, make_hub
 from support.presence import ALL, EVENTS, PATH, bearer, list_path, next_documents, subscriber_name
 from support.waiting import PATIENCE, until
 from webapp.auth.authorizer import Grant
@@ -87,12 +87,14 @@ def announcement(number: int) -> Event:
 
 
 @pytest.mark.parametrize("steps", [(1,), (3, 1, 7), (40,)], ids=str)
-def test_a_reader_that_is_busy_is_told_each_change_once_and_in_order(steps: tuple[int]) -> None:
+def test_a_subscriber_that_is_busy_is_told_each_change_once_and_in_order(steps: tuple[int]) -> None:
     hub = make_hub()
     hub.start()
     grant = Grant(subscribe=frozenset({"*"}))
-    readers = [Reader(hub.subscribe(frozenset({EVENTS, "t"}), grant, Start())) for _ in range(3)]
-    deaf = Reader(hub.subscribe(frozenset({EVENTS, "t"}), Grant(), Start()))
+    subscribers = [
+        Subscriber(hub.subscribe(frozenset({EVENTS, "t"}), grant, Start())) for _ in range(3)
+    ]
+    deaf = Subscriber(hub.subscribe(frozenset({EVENTS, "t"}), Grant(), Start()))
     gevent.sleep(0.01)
     number = 0
     for step in steps * 20:
@@ -102,15 +104,15 @@ def test_a_reader_that_is_busy_is_told_each_change_once_and_in_order(steps: tupl
         hub.publish([Draft(topics=("t",), data=f"published {number}")])
         if number % 3 == 0:
             gevent.sleep(0)  # else they have not run since, and are not parked
-    for reader in readers:
-        data = reader.await_data(number + len(steps) * 20)
+    for subscriber in subscribers:
+        data = subscriber.await_data(number + len(steps) * 20)
         assert [it for it in data if it.isdigit()] == [str(it) for it in range(1, number + 1)]
         assert len([it for it in data if not it.isdigit()]) == len(steps) * 20
     assert not [it for it in deaf.data() if it.isdigit()]
     hub.stop()
 
 
-def test_a_reader_that_missed_changes_is_told_to_begin_anew(
+def test_a_subscriber_that_missed_changes_is_told_to_begin_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE_S", PATIENCE)
@@ -118,23 +120,23 @@ def test_a_reader_that_missed_changes_is_told_to_begin_anew(
     hub.start()
     hub.transient.window.max_events = 5
     grant = Grant(subscribe=frozenset({"*"}))
-    reader = Reader(hub.subscribe(frozenset({EVENTS}), grant, Start()))
+    subscriber = Subscriber(hub.subscribe(frozenset({EVENTS}), grant, Start()))
     with gevent.Timeout(PATIENCE):
-        while not reader.subscription.feed.parked:
+        while not subscriber.subscription.feed.parked:
             gevent.sleep(0.01)
     for number in range(1, 21):
-        hub.transient.deliver([announcement(number)])  # the reader does not run in between
+        hub.transient.deliver([announcement(number)])  # the subscriber does not run in between
     with gevent.Timeout(PATIENCE):
-        while "hub.reset" not in [it.type for it in reader.messages()]:
+        while "hub.reset" not in [it.type for it in subscriber.messages()]:
             gevent.sleep(0.01)
-    assert [(it.type, it.data) for it in reader.messages()[1:]] == [
+    assert [(it.type, it.data) for it in subscriber.messages()[1:]] == [
         ("message", "1"),
         ("hub.reset", '{"reason": "presence"}'),
     ]
     hub.transient.reset()
     with gevent.Timeout(PATIENCE):
-        while [it.type for it in reader.messages()].count("hub.reset") < 2:
+        while [it.type for it in subscriber.messages()].count("hub.reset") < 2:
             gevent.sleep(0.01)
     hub.transient.deliver([announcement(22)])
-    assert reader.await_data(2) == ["1", "22"]
+    assert subscriber.await_data(2) == ["1", "22"]
     hub.stop()

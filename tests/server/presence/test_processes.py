@@ -37,15 +37,15 @@ pytestmark = pytest.mark.slow
 START = 5  # seconds in which a worker is started on a busy machine
 
 
-def test_a_killed_workers_readers_are_gone_within_the_lease(
+def test_a_killed_workers_subscribers_are_gone_within_the_lease(
     serve: Callable[..., Server], topic: str
 ) -> None:
     lease = 1.2
     settings = {"TIDINGS_PRESENCE_LEASE": str(lease), "TIDINGS_HEARTBEAT": "60"}
     hub = serve(TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="2", **settings)
     with ExitStack() as stack:
-        readers = [stack.enter_context(hub.listen(topic=topic)) for _ in range(20)]
-        names = {subscriber_name(reader): reader for reader in readers}
+        subscribers = [stack.enter_context(hub.listen(topic=topic)) for _ in range(20)]
+        names = {subscriber_name(subscriber): subscriber for subscriber in subscribers}
         until(lambda: len(listed_on(hub, topic)) == 20, "all are listed")
         for worker in re.findall(r"Booting worker with pid: (\d+)", hub.log):
             os.kill(int(worker), signal.SIGKILL)
@@ -198,17 +198,17 @@ def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
     hub.start()
     monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 120)
     selectors = [frozenset({letter * 30}) for letter in "abcd"]
-    readers = [hub.subscribe(it, Grant(), Start()) for it in selectors]
-    for reader in readers:
-        hub.register(reader)
+    subscribers = [hub.subscribe(it, Grant(), Start()) for it in selectors]
+    for subscriber in subscribers:
+        hub.register(subscriber)
     with gevent.Timeout(PATIENCE):
         while not roster.subscribers():
             gevent.sleep(0.01)
-        assert [name for name, _ in roster.subscribers()] == [readers[0].name]
-        for reader in readers:
-            hub.unregister(reader)
-        hub.register(readers[1])
-        while [name for name, _ in roster.subscribers()] != [readers[1].name]:
+        assert [name for name, _ in roster.subscribers()] == [subscribers[0].name]
+        for subscriber in subscribers:
+            hub.unregister(subscriber)
+        hub.register(subscribers[1])
+        while [name for name, _ in roster.subscribers()] != [subscribers[1].name]:
             gevent.sleep(0.01)
     monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 400)
     many = [hub.subscribe(frozenset({letter * 30}), Grant(), Start()) for letter in "efghijk"]

@@ -58,7 +58,7 @@ RESERVED = [
 
 
 @pytest.mark.parametrize("reserved", RESERVED)
-def test_nobody_can_publish_a_made_up_reader(hub: Server, reserved: str) -> None:
+def test_nobody_can_publish_a_made_up_subscriber(hub: Server, reserved: str) -> None:
     answer = hub.http.post("/events", data={"topic": ["fine", reserved]}, headers=ALL)
     assert answer.status_code == 403
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import gevent
 import pytest
 
-from support.hub import Reader, make_hub
+from support.hub import Subscriber, make_hub
 from support.presence import ALL, PATH, bearer, list_path, listed_on, subscriber_name, token
 from support.waiting import PATIENCE, until
 from webapp.auth.authorizer import Grant
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def test_a_topics_readers_are_sent_away_by_one_call_on_every_worker(
+def test_a_topics_subscribers_are_sent_away_by_one_call_on_every_worker(
     hub: Server, topic: str
 ) -> None:
     with ExitStack() as stack:
-        readers = [stack.enter_context(hub.listen(topic=topic)) for _ in range(8)]
+        subscribers = [stack.enter_context(hub.listen(topic=topic)) for _ in range(8)]
         stays = stack.enter_context(hub.listen(topic=f"{topic}-other"))
         subscriber_name(stays)
         until(lambda: len(listed_on(hub, topic)) == 8, "all are listed")
         assert hub.http.delete(list_path(topic), headers=bearer([], ["*"])).status_code == 403
         assert hub.http.delete(list_path(topic)).status_code == 401
         assert hub.http.delete(list_path(topic), headers=ALL).status_code == 204
-        for reader in readers:
-            assert reader.rest()[-1].data == '{"reason": "kicked"}'
+        for subscriber in subscribers:
+            assert subscriber.rest()[-1].data == '{"reason": "kicked"}'
         hub.http.post("/events", data={"topic": f"{topic}-other", "data": "on"}, headers=ALL)
         assert stays.take(1) == ["on"]
         missing = hub.http.delete(list_path(topic, "urn:uuid:nobody"), headers=ALL)
@@ -99,7 +99,7 @@ def test_who_missed_the_notices_refuses_what_was_revoked_all_the_time() -> None:
     hub.start()
     joe, ann = (Grant(subject=name, issued=1.0) for name in ("joe", "ann"))
     presence.revoke(Revoked("subject", "ann", time.time()), None)
-    thief = Reader(hub.subscribe(frozenset({"t"}), joe, Start()))
+    thief = Subscriber(hub.subscribe(frozenset({"t"}), joe, Start()))
     gevent.sleep(0.01)
     roster.revoke(json.dumps(Revoked("subject", "joe", time.time())), time.time() + 60, "#")
     for _ in range(MAX_NOTICES):

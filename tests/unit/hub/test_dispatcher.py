@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from support.hub import LaggingBroker, Reader, make_hub, publish, subscribe
+from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe
 from support.waiting import PATIENCE
 from webapp.brokers.base import Gap
 from webapp.brokers.memory import MemoryBroker
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 def test_the_follower_waits_before_the_window_drops_events() -> None:
     hub = make_hub(window_events=5)
     hub.start()
-    readers = [Reader(subscribe(hub)) for _ in range(3)]
+    subscribers = [Subscriber(subscribe(hub)) for _ in range(3)]
     gevent.sleep(0.01)
     numbers = [str(n) for n in range(500)]
     publish(hub, *numbers)
-    for reader in readers:
-        assert reader.await_data(500) == numbers
-        assert "hub.reset" not in {m.type for m in reader.messages()}
-        reader.leave()
+    for subscriber in subscribers:
+        assert subscriber.await_data(500) == numbers
+        assert "hub.reset" not in {m.type for m in subscriber.messages()}
+        subscriber.leave()
     with gevent.Timeout(5):
         while len(hub.window) > 5:
             gevent.sleep(0.001)
@@ -55,7 +55,7 @@ def test_the_follower_reads_one_batch_ahead_of_the_dispatcher(
 
     hub = make_hub(Batches(1000, 1 << 20, 3600))
     hub.start()
-    reader = Reader(subscribe(hub))
+    subscriber = Subscriber(subscribe(hub))
     gevent.sleep(0.01)
     deliver = hub.dispatcher._deliver
 
@@ -70,8 +70,8 @@ def test_the_follower_reads_one_batch_ahead_of_the_dispatcher(
         gevent.sleep(0)
     assert taken == ["0"]  # it works on the second one
     released.set()
-    assert reader.await_data(9) == numbers
-    reader.leave()
+    assert subscriber.await_data(9) == numbers
+    subscriber.leave()
     hub.stop()
 
 
@@ -82,22 +82,22 @@ def test_events_that_pour_in_share_the_writes_of_long_passes(
 
     def send_for_long(batch: list[LogEvent]) -> None:
         passes.append(len(batch))
-        time.sleep(0.01)  # the loop stands still, as in a pass to a thousand readers
+        time.sleep(0.01)  # the loop stands still, as in a pass to a thousand subscribers
         send(batch)
 
     monkeypatch.setattr(hub.dispatcher, "_deliver", send_for_long)
-    reader = Reader(subscribe(hub))
+    subscriber = Subscriber(subscribe(hub))
     gevent.sleep(0.01)
     numbers = [str(n) for n in range(200)]
     for number in numbers:
         publish(hub, number)
         gevent.sleep(0)
-    assert reader.await_data(200) == numbers
+    assert subscriber.await_data(200) == numbers
     with gevent.Timeout(10):
         while sum(passes) < 200:
             gevent.sleep(0.001)
     assert len(passes) < 20
-    reader.leave()
+    subscriber.leave()
 
 
 def test_after_a_long_pass_the_dispatcher_pauses_for_a_bounded_time(

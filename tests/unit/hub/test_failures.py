@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import pytest
 
-from support.hub import Reader, alive, publish, subscribe
+from support.hub import Subscriber, alive, publish, subscribe
 from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Event
@@ -16,30 +16,30 @@ from webapp.hub.history import Start
 from webapp.hub.observer import Observer
 
 if TYPE_CHECKING:
+    from webapp.hub import subscriber as hub_subscriber
     from webapp.hub.hub import Hub
-    from webapp.hub.subscriber import Subscriber
 
 
 def test_an_unknown_socket_error_ends_only_its_own_stream(hub: Hub) -> None:
-    readers = [Reader(subscribe(hub, "t")) for _ in range(3)]
+    subscribers = [Subscriber(subscribe(hub, "t")) for _ in range(3)]
     gevent.sleep(0.01)
 
     def fail(_: object, __: bytes) -> int:
         raise RuntimeError
 
-    readers[1].subscription.send = fail
+    subscribers[1].subscription.send = fail
     publish(hub, "a", "b")
-    assert readers[0].await_data(2) == readers[2].await_data(2) == ["a", "b"]
-    readers[1].task.join(PATIENCE)
-    assert readers[1].subscription.reason == "error"
+    assert subscribers[0].await_data(2) == subscribers[2].await_data(2) == ["a", "b"]
+    subscribers[1].task.join(PATIENCE)
+    assert subscribers[1].subscription.reason == "error"
     assert alive(hub)
 
 
 def test_an_event_that_a_feed_cannot_render_is_skipped_there_only(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = Reader(subscribe(hub, "t"))
-    wrapped = Reader(hub.subscribe(frozenset({"t"}), Grant(), Start(), envelope=True))
+    plain = Subscriber(subscribe(hub, "t"))
+    wrapped = Subscriber(hub.subscribe(frozenset({"t"}), Grant(), Start(), envelope=True))
     gevent.sleep(0.01)
     form = Event.envelope_frame
 
@@ -60,7 +60,7 @@ def test_an_event_that_a_feed_cannot_render_is_skipped_there_only(
 def test_subscribers_read_what_the_dispatcher_fails_to_deliver(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, parts: str
 ) -> None:
-    readers = [Reader(subscribe(hub, it)) for it in ("t", "t", "u")]
+    subscribers = [Subscriber(subscribe(hub, it)) for it in ("t", "t", "u")]
     gevent.sleep(0.01)
     failed = []
 
@@ -75,22 +75,22 @@ def test_subscribers_read_what_the_dispatcher_fails_to_deliver(
     publish(hub, "a")
     publish(hub, "b", topic="u")
     publish(hub, "c")
-    assert readers[0].await_data(2) == readers[1].await_data(2) == ["a", "c"]
-    assert readers[2].await_data(1) == ["b"]
+    assert subscribers[0].await_data(2) == subscribers[1].await_data(2) == ["a", "c"]
+    assert subscribers[2].await_data(1) == ["b"]
     assert failed
     assert alive(hub)
 
 
 def test_an_observer_that_fails_leaves_nobody_counted(hub: Hub) -> None:
     class Failing(Observer):
-        def opened(self, subscriber: Subscriber) -> None:
+        def opened(self, subscriber: hub_subscriber.Subscriber) -> None:
             raise RuntimeError(subscriber.name)
 
         closed = opened
 
     hub.observers.insert(0, Failing())
-    reader = Reader(subscribe(hub, "t"))
+    subscriber = Subscriber(subscribe(hub, "t"))
     publish(hub, "a")
     gevent.sleep(0.01)
-    reader.leave()
+    subscriber.leave()
     assert len(hub) == 0

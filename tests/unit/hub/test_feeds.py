@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from support.hub import Reader, publish, subscribe
+from support.hub import Subscriber, publish, subscribe
 from webapp.auth.authorizer import Grant
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from webapp.hub.hub import Hub
 
 
-def test_readers_of_the_same_topics_share_one_feed(hub: Hub) -> None:
-    readers = [Reader(subscribe(hub, "a", "b")), Reader(subscribe(hub, "b", "a"))]
-    readers += [Reader(subscribe(hub, "a"))]
+def test_subscribers_of_the_same_topics_share_one_feed(hub: Hub) -> None:
+    subscribers = [Subscriber(subscribe(hub, "a", "b")), Subscriber(subscribe(hub, "b", "a"))]
+    subscribers += [Subscriber(subscribe(hub, "a"))]
     gevent.sleep(0.01)
     assert len(hub._feeds) == 2
-    for reader in readers:
-        reader.leave()
+    for subscriber in subscribers:
+        subscriber.leave()
 
 
 def test_feeds_that_see_the_same_topics_share_an_envelope() -> None:
@@ -44,18 +44,18 @@ def test_feeds_that_see_the_same_topics_share_an_envelope() -> None:
     assert (partly["topic"], partly["topics"]) == ("b", ["b"])
 
 
-def test_readers_with_and_without_envelopes_have_a_feed_each(hub: Hub) -> None:
+def test_subscribers_with_and_without_envelopes_have_a_feed_each(hub: Hub) -> None:
     grant, topics = Grant(), frozenset({"t"})
-    readers = [
-        Reader(hub.subscribe(topics, grant, Start(), envelope=it)) for it in (True, True, False)
+    subscribers = [
+        Subscriber(hub.subscribe(topics, grant, Start(), envelope=it)) for it in (True, True, False)
     ]
     gevent.sleep(0.01)
     assert len(hub._feeds) == 2
     [event] = publish(hub, "x")
     about = f'"time":{event.position.ms},"private":false,"data":"x"'
     text = f'{{"id":"{event.id}","topic":"t","topics":["t"],"type":null,{about}}}'
-    assert [reader.await_data(1) for reader in readers[:2]] == [[text], [text]]
-    assert readers[2].await_data(1) == ["x"]
-    for reader in readers:
-        reader.leave()
+    assert [subscriber.await_data(1) for subscriber in subscribers[:2]] == [[text], [text]]
+    assert subscribers[2].await_data(1) == ["x"]
+    for subscriber in subscribers:
+        subscriber.leave()
     assert not list(hub._feeds)

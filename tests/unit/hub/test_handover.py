@@ -1,4 +1,4 @@
-"""The hand-over in any order of steps: each reader gets what it asked for, in order and once.
+"""The hand-over in any order of steps: each subscriber gets what it asked for, in order and once.
 
 To search for longer, elsewhere each time, and for the shortest way to what is found:
 `HANDOVER_EXAMPLES=5000 python -m pytest tests/unit/hub/test_handover.py -o faulthandler_timeout=0`.
@@ -38,8 +38,8 @@ from support.handover import (
     PLENTY,
     TEMPLATE,
     A,
-    Reader,
     Stream,
+    Subscriber,
     Way,
     beat,
     come_to_rest,
@@ -76,13 +76,13 @@ TURNS = st.sampled_from([t for n in range(4) for t in product((gevent.sleep, pol
 
 
 class HandOver(RuleBasedStateMachine):
-    """Readers and publishers of one hub, and a loop that turns only when it is let."""
+    """Subscribers and publishers of one hub, and a loop that turns only when it is let."""
 
-    readers: Bundle[Reader] = Bundle("readers")
+    subscribers: Bundle[Subscriber] = Bundle("subscribers")
     pause: ClassVar[Turns] = ()  # what the loop does whenever work gives way
 
     @initialize(
-        target=readers,
+        target=subscribers,
         window=st.sampled_from([1, 4, 20, 100]),
         history=st.sampled_from([0, PLENTY]),
         ways=st.lists(WAYS, min_size=2, max_size=5),
@@ -98,12 +98,12 @@ class HandOver(RuleBasedStateMachine):
         self.renewal = gevent.spawn(self.hub.fanout.refresh_cursors)
         self.log: list[Event] = []
         self.checked = 0
-        self.all: list[Reader] = []
+        self.all: list[Subscriber] = []
         return multiple(*[self.join(way, A, A, NOW, ()) for way in ways])
 
     @precondition(lambda self: len(self.all) < 8)
     @rule(
-        target=readers,
+        target=subscribers,
         way=WAYS,
         topics=st.sampled_from([A, AB, EVERYTHING, A_TEMPLATE, TEMPLATE, B_OR_TEMPLATE]),
         granted=st.sampled_from([A, LARGE, NOTHING]),
@@ -112,14 +112,14 @@ class HandOver(RuleBasedStateMachine):
     )
     def join(
         self, way: Way, topics: frozenset[str], granted: frozenset[str], start: Start, turns: Turns
-    ) -> Reader:
-        reader = Reader(self.hub, way, topics, granted, start)
-        reader.owed.extend(
-            e for e in self.log if e.position > reader.position and reader.matches(e)
+    ) -> Subscriber:
+        subscriber = Subscriber(self.hub, way, topics, granted, start)
+        subscriber.owed.extend(
+            e for e in self.log if e.position > subscriber.position and subscriber.matches(e)
         )
-        self.all.append(reader)
+        self.all.append(subscriber)
         self.turn(turns)
-        return reader
+        return subscriber
 
     @rule(topics=st.sampled_from(["a", "b", "ab"]), private=st.booleans(), sizes=SIZES, turns=TURNS)
     def publish(self, topics: str, private: bool, sizes: tuple[int, ...], turns: Turns) -> None:  # noqa: FBT001
@@ -127,9 +127,9 @@ class HandOver(RuleBasedStateMachine):
         self.log += publish(self.hub, self.all, *[draft(topics, d, private=private) for d in data])
         self.turn(turns)
 
-    @rule(reader=readers, size=st.sampled_from([1, 50, 3000, ALL]), turns=TURNS)
-    def read(self, reader: Reader, size: int, turns: Turns) -> None:
-        reader.read(size)
+    @rule(subscriber=subscribers, size=st.sampled_from([1, 50, 3000, ALL]), turns=TURNS)
+    def read(self, subscriber: Subscriber, size: int, turns: Turns) -> None:
+        subscriber.read(size)
         self.turn(turns)
 
     @rule(renew=st.booleans(), turns=TURNS)
@@ -140,22 +140,22 @@ class HandOver(RuleBasedStateMachine):
             self.renewal = gevent.spawn(self.hub.fanout.refresh_cursors)
         self.turn(turns)
 
-    @rule(reader=readers, how=st.sampled_from(["kicked", "killed", "hung up"]), turns=TURNS)
-    def cut(self, reader: Reader, how: str, turns: Turns) -> None:
+    @rule(subscriber=subscribers, how=st.sampled_from(["kicked", "killed", "hung up"]), turns=TURNS)
+    def cut(self, subscriber: Subscriber, how: str, turns: Turns) -> None:
         if how == "kicked":
-            reader.stream.subscription.end("kicked")
+            subscriber.stream.subscription.end("kicked")
         else:
             if how == "killed":
-                reader.stream.task.kill(block=False)
-            reader.come_back()
+                subscriber.stream.task.kill(block=False)
+            subscriber.come_back()
         self.turn(turns)
 
     def turn(self, turns: Turns) -> None:
         for turn in turns:
             turn(0)
-            for reader in self.all:
-                if reader.way.fast:
-                    reader.read()
+            for subscriber in self.all:
+                if subscriber.way.fast:
+                    subscriber.read()
 
     def teardown(self) -> None:
         try:
@@ -172,23 +172,25 @@ class HandOver(RuleBasedStateMachine):
         gevent.idle()  # whoever does not read holds nobody up
         assert not self.log or self.hub.fanout.dispatched_up_to == self.log[-1].position
         come_to_rest(self.all, come_back=True)
-        for reader in self.all:
-            assert not reader.owed
-            assert not reader.torn
-            assert reader.position >= self.hub.window.floor  # it may come back at any time
-            assert all(stream.task.dead for stream in reader.streams[:-1] if stream.way.direct)
+        for subscriber in self.all:
+            assert not subscriber.owed
+            assert not subscriber.torn
+            assert subscriber.position >= self.hub.window.floor  # it may come back at any time
+            assert all(stream.task.dead for stream in subscriber.streams[:-1] if stream.way.direct)
         assert all(feed.late_from is None for feed in self.hub._feeds)
         assert all(feed.parked <= self.hub._subscribers for feed in self.hub._feeds)
-        assert all(reader.parked == (reader in reader.feed.parked) for reader in self.hub)
+        assert all(
+            subscriber.parked == (subscriber in subscriber.feed.parked) for subscriber in self.hub
+        )
 
     def everybody_leaves(self) -> None:
         self.join(DIRECT, A, NOTHING, NOW, ())  # who is just coming, too
         self.hub.drain()
         come_to_rest(self.all)
-        for reader in self.all:
-            assert reader.names[-1] == b"hub.bye"
-            assert reader.position == self.hub.window.head
-            assert all(stream.task.successful() for stream in reader.streams)
+        for subscriber in self.all:
+            assert subscriber.names[-1] == b"hub.bye"
+            assert subscriber.position == self.hub.window.head
+            assert all(stream.task.successful() for stream in subscriber.streams)
         assert not self.hub.failed
         assert not self.hub._subscribers
         assert not list(self.hub._feeds)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from support.hub import LaggingBroker, Reader, make_hub, publish, subscribe
+from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe
 from support.waiting import one_of_three
 from webapp.brokers.base import Gap
 from webapp.brokers.memory import MemoryBroker
@@ -26,13 +26,13 @@ def test_a_cursor_ahead_of_this_process_needs_no_reset() -> None:
     events = publish(hub, "a", "b", "c")
     gevent.sleep(0)
     assert hub.window.head < events[0].position
-    reader = Reader(subscribe(hub, cursor=events[1].id))
+    subscriber = Subscriber(subscribe(hub, cursor=events[1].id))
     gevent.sleep(0.01)
     broker.released.set()
-    assert reader.await_data(1) == ["c"]
-    assert [m.type for m in reader.messages()] == ["hub.open", "message"]
-    assert reader.messages()[0].id == events[1].id
-    reader.leave()
+    assert subscriber.await_data(1) == ["c"]
+    assert [m.type for m in subscriber.messages()] == ["hub.open", "message"]
+    assert subscriber.messages()[0].id == events[1].id
+    subscriber.leave()
     hub.stop()
 
 
@@ -58,12 +58,12 @@ def test_a_thousand_resuming_subscribers_do_not_read_the_event_log() -> None:
     hub = make_hub(broker)  # of the process that was deployed
     hub.start()
     cursors = [str(events[50].position), events[50].id]
-    readers = [Reader(subscribe(hub, cursor=cursors[n % 2])) for n in range(1000)]
-    for reader in readers:
-        assert reader.await_data(49) == [str(n) for n in range(51, 100)]
+    subscribers = [Subscriber(subscribe(hub, cursor=cursors[n % 2])) for n in range(1000)]
+    for subscriber in subscribers:
+        assert subscriber.await_data(49) == [str(n) for n in range(51, 100)]
     assert broker.asked == 0
-    for reader in readers:
-        reader.leave()
+    for subscriber in subscribers:
+        subscriber.leave()
     hub.stop()
 
 
@@ -75,11 +75,11 @@ def test_the_newest_of_a_rare_topic_do_not_scan_the_whole_log() -> None:
     with gevent.Timeout(10):
         while hub.window.head < newest.position:
             gevent.sleep(0.001)
-    readers = [Reader(subscribe(hub, "rare", last=last)) for last in (1, 2)]
+    subscribers = [Subscriber(subscribe(hub, "rare", last=last)) for last in (1, 2)]
     publish(hub, "now", topic="rare")
-    for reader in readers:
-        assert reader.await_data(2) == ["lately", "now"]
-        reader.leave()
+    for subscriber in subscribers:
+        assert subscriber.await_data(2) == ["lately", "now"]
+        subscriber.leave()
     hub.stop()
 
 
@@ -105,21 +105,21 @@ def test_catch_up_reads_are_limited_and_share_failures() -> None:
 
 
 def reads_in_vain() -> int:
-    """Let many readers catch up with a log that is away for a while."""
+    """Let many subscribers catch up with a log that is away for a while."""
     broker = SlowBroker(10_000, 1 << 30, 3600)
     broker.append([Draft(topics=("t",), data=str(n)) for n in range(100)])
     hub = make_hub(broker, window_events=10, heartbeat=0.5)
     streams = [subscribe(hub, cursor="earliest") for _ in range(50)]
     broker.away = True
-    readers = [Reader(stream) for stream in streams]
+    subscribers = [Subscriber(stream) for stream in streams]
     with gevent.Timeout(10):
-        while not all(sse.HEARTBEAT in reader.raw for reader in readers):
+        while not all(sse.HEARTBEAT in subscriber.raw for subscriber in subscribers):
             gevent.sleep(0.001)
     reads = broker.reads
     broker.away = False
-    for reader in readers:
-        assert reader.await_data(100) == [str(n) for n in range(100)]
-        reader.leave()
+    for subscriber in subscribers:
+        assert subscriber.await_data(100) == [str(n) for n in range(100)]
+        subscriber.leave()
     assert broker.most == 2
     hub.stop()
     return reads
@@ -128,15 +128,15 @@ def reads_in_vain() -> int:
 def test_a_long_replay_without_matches_sends_marks() -> None:
     hub = make_hub(SlowBroker(10_000, 1 << 30, 3600), window_events=100, heartbeat=0.02)
     events = publish(hub, *map(str, range(9000)))
-    reader = Reader(subscribe(hub, "rare", cursor="earliest"))
+    subscriber = Subscriber(subscribe(hub, "rare", cursor="earliest"))
     with gevent.Timeout(10):
-        while reader.subscription not in reader.subscription.feed.parked:
+        while subscriber.subscription not in subscriber.subscription.feed.parked:
             gevent.sleep(0.001)
-    marks = [EventId.parse(m.id) for m in reader.messages() if m.type == "hub.mark"]
+    marks = [EventId.parse(m.id) for m in subscriber.messages() if m.type == "hub.mark"]
     assert marks == sorted(set(marks))  # type: ignore[type-var] # all are places
     assert marks
     assert any(event.position == marks[0] for event in events)
-    reader.leave()
+    subscriber.leave()
     hub.stop()
 
 
@@ -150,38 +150,38 @@ class TornBroker(MemoryBroker):
             yield Gap(events[-1].position, "unknown") if torn else events
 
 
-def test_every_reader_is_told_of_a_gap_in_the_log_and_goes_on_after_it() -> None:
+def test_every_subscriber_is_told_of_a_gap_in_the_log_and_goes_on_after_it() -> None:
     hub = make_hub(TornBroker(10_000, 1 << 20, 3600))
     hub.start()
-    readers = [Reader(subscribe(hub)) for _ in range(3)]
+    subscribers = [Subscriber(subscribe(hub)) for _ in range(3)]
     gevent.sleep(0)
     publish(hub, "before")
-    for reader in readers:
-        reader.await_data(1)
+    for subscriber in subscribers:
+        subscriber.await_data(1)
     [torn] = publish(hub, "torn")
     gevent.sleep(0.01)
     publish(hub, "after")
-    for reader in readers:
-        reader.await_data(2)
-        messages = [(m.type, m.data) for m in reader.messages()[1:]]
+    for subscriber in subscribers:
+        subscriber.await_data(2)
+        messages = [(m.type, m.data) for m in subscriber.messages()[1:]]
         reset = ("hub.reset", '{"reason": "unknown"}')
         assert messages == [("message", "before"), reset, ("message", "after")]
-        assert reader.messages()[2].id == str(torn.position)
-        reader.leave()
+        assert subscriber.messages()[2].id == str(torn.position)
+        subscriber.leave()
     hub.stop()
 
 
 def test_heartbeats_advance_the_cursor_past_unmatched_events() -> None:
     hub = make_hub(window_events=4, history_events=4, heartbeat=0.01)
-    reader = Reader(subscribe(hub, "quiet"))
+    subscriber = Subscriber(subscribe(hub, "quiet"))
     for _ in range(30):
         publish(hub, "unseen", "unseen", topic="busy")
         gevent.sleep(0.005)
     publish(hub, "seen", topic="quiet")
-    assert reader.await_data(1) == ["seen"]
-    assert sse.HEARTBEAT in reader.raw
-    assert "hub.reset" not in {m.type for m in reader.messages()}
-    reader.leave()
+    assert subscriber.await_data(1) == ["seen"]
+    assert sse.HEARTBEAT in subscriber.raw
+    assert "hub.reset" not in {m.type for m in subscriber.messages()}
+    subscriber.leave()
     hub.stop()
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.hub import Reader, make_hub, publish, subscribe
+from support.hub import Subscriber, make_hub, publish, subscribe
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Draft, EventId
 from webapp.hub.history import Start
@@ -49,32 +49,32 @@ def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
 def test_private_events_reach_only_those_granted_live_and_on_replay(hub: Hub) -> None:
     publish(hub, "old", private=True)
     publish(hub, "public")
-    granted = Reader(subscribe(hub, granted="t", cursor="earliest"))
-    stranger = Reader(subscribe(hub, granted="other", cursor="earliest"))
+    granted = Subscriber(subscribe(hub, granted="t", cursor="earliest"))
+    stranger = Subscriber(subscribe(hub, granted="other", cursor="earliest"))
     publish(hub, "new", private=True)
     publish(hub, "end")
     assert granted.await_data(4) == ["old", "public", "new", "end"]
     assert stranger.await_data(2) == ["public", "end"]
-    for reader in (granted, stranger):
-        reader.leave()
+    for subscriber in (granted, stranger):
+        subscriber.leave()
 
 
 def test_a_control_frame_never_carries_the_own_id_of_an_event(hub: Hub) -> None:
     hub.publish([Draft(topics=("t",), id="secret", private=True)])
     gevent.sleep(0.01)
-    reader = Reader(subscribe(hub))
+    subscriber = Subscriber(subscribe(hub))
     gevent.sleep(0.01)
-    reader.subscription.end("kicked")
-    reader.task.join(10)
-    assert [m.type for m in reader.messages()] == ["hub.open", "hub.bye"]
-    assert b"secret" not in b"".join(reader.raw)
+    subscriber.subscription.end("kicked")
+    subscriber.task.join(10)
+    assert [m.type for m in subscriber.messages()] == ["hub.open", "hub.bye"]
+    assert b"secret" not in b"".join(subscriber.raw)
 
 
 def test_a_token_that_ends_ends_the_stream(hub: Hub) -> None:
     grant = Grant(subscribe=frozenset({"t"}), expires=1.0)
-    reader = Reader(hub.subscribe(frozenset({"t"}), grant, Start()))
-    reader.task.join(10)
-    assert json.loads(reader.messages()[-1].data) == {"reason": "token_expired"}
+    subscriber = Subscriber(hub.subscribe(frozenset({"t"}), grant, Start()))
+    subscriber.task.join(10)
+    assert json.loads(subscriber.messages()[-1].data) == {"reason": "token_expired"}
 
 
 STEPS = st.lists(
@@ -83,39 +83,41 @@ STEPS = st.lists(
 
 
 class Life:
-    """A reader over all its connections."""
+    """A subscriber over all its connections."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self.readers = [Reader(subscribe(hub, cursor="earliest"))]
+        self.subscribers = [Subscriber(subscribe(hub, cursor="earliest"))]
 
     def cut(self) -> None:
-        self.readers[-1].task.kill()
+        self.subscribers[-1].task.kill()
 
     def resume(self) -> None:
         self.cut()
-        ids = [m.id for reader in self.readers for m in reader.messages()]
-        self.readers.append(Reader(subscribe(self.hub, cursor=ids[-1] if ids else "earliest")))
+        ids = [m.id for subscriber in self.subscribers for m in subscriber.messages()]
+        self.subscribers.append(
+            Subscriber(subscribe(self.hub, cursor=ids[-1] if ids else "earliest"))
+        )
 
     def check(self, published: list[str]) -> None:
-        if self.readers[-1].task.dead:
+        if self.subscribers[-1].task.dead:
             self.resume()
         with gevent.Timeout(10):
             while len(self.data()) < len(published):
                 gevent.sleep(0)
         gevent.sleep(0.001)
         assert self.data() == published
-        types = {m.type for reader in self.readers for m in reader.messages()}
+        types = {m.type for subscriber in self.subscribers for m in subscriber.messages()}
         assert types <= {"hub.open", "message", "hub.mark"}
-        self.readers[-1].leave()
+        self.subscribers[-1].leave()
 
     def data(self) -> list[str]:
-        return [data for reader in self.readers for data in reader.data()]
+        return [data for subscriber in self.subscribers for data in subscriber.data()]
 
 
 @settings(max_examples=100, deadline=None)
 @given(STEPS, st.integers(1, 30))
-def test_however_steps_interleave_every_reader_gets_the_sequence(
+def test_however_steps_interleave_every_subscriber_gets_the_sequence(
     steps: list[str], window: int
 ) -> None:
     hub = make_hub(window_events=window, history_events=1000)

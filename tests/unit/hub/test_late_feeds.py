@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import pytest
 
-from support.hub import Reader, make_hub, publish, subscribe
+from support.hub import Subscriber, make_hub, publish, subscribe
 from webapp import scheduling
 from webapp.auth.authorizer import Grant
 from webapp.brokers.base import Gap
@@ -32,12 +32,12 @@ def _small() -> Iterator[Hub]:
     hub.stop()
 
 
-def parked(hub: Hub, *topics: str) -> Reader:
-    reader = Reader(subscribe(hub, *topics))
+def parked(hub: Hub, *topics: str) -> Subscriber:
+    subscriber = Subscriber(subscribe(hub, *topics))
     with gevent.Timeout(10):
-        while not reader.subscription.parked:
+        while not subscriber.subscription.parked:
             gevent.sleep(0.001)
-    return reader
+    return subscriber
 
 
 def until_on_time(hub: Hub) -> None:
@@ -49,7 +49,7 @@ def until_on_time(hub: Hub) -> None:
 def test_who_names_a_topic_is_sent_an_event_before_any_template_is_matched(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readers = [parked(hub, *TEMPLATES, f"/{number}") for number in range(3)]
+    subscribers = [parked(hub, *TEMPLATES, f"/{number}") for number in range(3)]
     exact = parked(hub, "t")
     matched: list[bool] = []
     match = uri_template.matches_rest
@@ -63,13 +63,13 @@ def test_who_names_a_topic_is_sent_an_event_before_any_template_is_matched(
     hub.publish([Draft(topics=(*topics, "t", "/u/0"), data="many")])
     assert exact.await_data(1) == ["many"]
     assert all(matched)
-    for reader in readers:
-        assert reader.await_data(1) == ["many"]
+    for subscriber in subscribers:
+        assert subscriber.await_data(1) == ["many"]
     until_on_time(hub)
     assert publish(hub, "next", topic="/x/y")
-    for reader in readers:
-        assert reader.await_data(2) == ["many", "next"]
-        reader.leave()
+    for subscriber in subscribers:
+        assert subscriber.await_data(2) == ["many", "next"]
+        subscriber.leave()
     exact.leave()
 
 
@@ -77,8 +77,8 @@ def test_an_event_is_sent_before_the_templates_of_a_large_grant_are_matched(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grant = frozenset(f"/{{a}}/{{b*}}{'~' * number}" for number in range(26))
-    dear = Reader(hub.subscribe(frozenset({"*"}), Grant(subscribe=grant), Start()))
-    exact = Reader(subscribe(hub, "t", granted="t"))
+    dear = Subscriber(hub.subscribe(frozenset({"*"}), Grant(subscribe=grant), Start()))
+    exact = Subscriber(subscribe(hub, "t", granted="t"))
     with gevent.Timeout(10):
         while not (dear.subscription.parked and exact.subscription.parked):
             gevent.sleep(0.001)
@@ -120,7 +120,7 @@ def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(small: 
 def test_a_late_feed_that_the_window_has_left_behind_reads_the_log(
     small: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = parked(small, "{a}")
+    subscriber = parked(small, "{a}")
     late = small._tasks[-2]
     late.kill()
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
@@ -131,35 +131,35 @@ def test_a_late_feed_that_the_window_has_left_behind_reads_the_log(
             gevent.sleep(0.001)
         while small.fanout.dispatched_up_to < last.position:
             gevent.sleep(0.001)
-    assert reader.data() == []
+    assert subscriber.data() == []
     task = gevent.spawn(small.late_feeds.run)
-    assert reader.await_data(50) == numbers
+    assert subscriber.await_data(50) == numbers
     until_on_time(small)
     task.kill()
-    reader.leave()
+    subscriber.leave()
 
 
 def test_after_a_gap_in_the_log_no_feed_is_late(
     small: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = parked(small, "{a}")
+    subscriber = parked(small, "{a}")
     small._tasks[-2].kill()
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
     publish(small, "x")
     with gevent.Timeout(10):
-        while not reader.subscription.feed.late_from:
+        while not subscriber.subscription.feed.late_from:
             gevent.sleep(0.001)
     small.dispatcher._jump_gap(Gap(EventId(1, 0), "unknown"))
-    assert reader.subscription.feed.late_from is None
+    assert subscriber.subscription.feed.late_from is None
     assert not small.late_feeds._since
     with gevent.Timeout(10):
-        while "hub.reset" not in {message.type for message in reader.messages()}:
+        while "hub.reset" not in {message.type for message in subscriber.messages()}:
             gevent.sleep(0.001)
-    reader.leave()
+    subscriber.leave()
 
 
 def test_an_error_makes_no_feed_late_for_ever(small: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = parked(small, "{a}")
+    subscriber = parked(small, "{a}")
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
     after = small.window.after
 
@@ -172,9 +172,9 @@ def test_an_error_makes_no_feed_late_for_ever(small: Hub, monkeypatch: pytest.Mo
     monkeypatch.setattr("webapp.hub.late_feeds._PAGE_BYTES", 77)
     monkeypatch.setattr(small.window, "after", broken)
     publish(small, "x", "y")
-    assert reader.await_data(2) == ["x", "y"]
+    assert subscriber.await_data(2) == ["x", "y"]
     until_on_time(small)
-    reader.leave()
+    subscriber.leave()
 
 
 def test_a_topic_is_matched_against_the_templates_that_begin_as_it_does() -> None:

@@ -14,8 +14,8 @@ from support.handover import (
     EVERYTHING,
     PLENTY,
     A,
-    Reader,
     Stream,
+    Subscriber,
     Way,
     beat,
     come_to_rest,
@@ -51,7 +51,7 @@ def _hub() -> Iterator[Hub]:
     hub.stop()
 
 
-def test_a_reader_parks_in_the_breath_in_which_it_found_nothing_more(
+def test_a_subscriber_parks_in_the_breath_in_which_it_found_nothing_more(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gevent.killall(hub._tasks)
@@ -63,46 +63,46 @@ def test_a_reader_parks_in_the_breath_in_which_it_found_nothing_more(
         return found
 
     def deliver() -> None:  # what the follower and the dispatcher do
-        events = publish(hub, [reader], draft("a"))
+        events = publish(hub, [subscriber], draft("a"))
         hub.window.append(events)
         hub.dispatcher._deliver(events)
         hub.fanout.dispatched_up_to = events[-1].position
 
     monkeypatch.setattr(hub.history, "look", look_before_an_event)
-    reader = Reader(hub)
-    come_to_rest([reader])
+    subscriber = Subscriber(hub)
+    come_to_rest([subscriber])
     assert hub.window
-    assert not reader.owed
+    assert not subscriber.owed
 
 
-def test_a_reader_that_parks_within_the_next_batch_is_given_its_rest(hub: Hub) -> None:
+def test_a_subscriber_that_parks_within_the_next_batch_is_given_its_rest(hub: Hub) -> None:
     gevent.killall(hub._tasks)
     batch = hub.publish([draft("a"), draft("a")])
     hub.window.append(batch[:1])
-    reader = Reader(hub)
-    reader.owed.append(batch[1])
-    come_to_rest([reader])
+    subscriber = Subscriber(hub)
+    subscriber.owed.append(batch[1])
+    come_to_rest([subscriber])
     hub.window.append(batch[1:])
     hub.dispatcher._deliver(batch)
-    assert reader.read()
-    assert not reader.owed
+    assert subscriber.read()
+    assert not subscriber.owed
     hub.dispatcher._deliver(batch)
-    hub.fanout.dispatched_up_to = reader.position
+    hub.fanout.dispatched_up_to = subscriber.position
     for _ in range(2):
         hub.fanout.refresh_cursors()
-    assert not reader.read()  # it has all and knows the newest place
+    assert not subscriber.read()  # it has all and knows the newest place
 
 
-def test_what_fits_its_buffer_does_not_wake_a_reader(hub: Hub) -> None:
-    reader = Reader(hub)
-    come_to_rest([reader])
-    publish(hub, [reader], *[draft("a")] * 3)
+def test_what_fits_its_buffer_does_not_wake_a_subscriber(hub: Hub) -> None:
+    subscriber = Subscriber(hub)
+    come_to_rest([subscriber])
+    publish(hub, [subscriber], *[draft("a")] * 3)
     for _ in range(30):
         gevent.sleep(0)
-        subscription = reader.stream.subscription
+        subscription = subscriber.stream.subscription
         assert subscription in subscription.feed.parked
-    assert reader.read()
-    assert not reader.owed
+    assert subscriber.read()
+    assert not subscriber.owed
 
 
 def test_a_subscriber_that_ends_while_catching_up_gets_its_position(
@@ -111,22 +111,22 @@ def test_a_subscriber_that_ends_while_catching_up_gets_its_position(
     monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 1)
     hub.publish([draft("b")] * 8)
     gevent.idle()
-    reader = Reader(hub, start=Start(cursor="earliest"))
-    subscription = reader.stream.subscription
-    while subscription.cursor == reader.position:
+    subscriber = Subscriber(hub, start=Start(cursor="earliest"))
+    subscription = subscriber.stream.subscription
+    while subscription.cursor == subscriber.position:
         gevent.sleep(0)
     subscription.end("kicked")
     subscription.end("drain")
-    come_to_rest([reader])
+    come_to_rest([subscriber])
     assert subscription.reason == "kicked"
-    assert reader.position < hub.window.head
+    assert subscriber.position < hub.window.head
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_half_a_window_that_a_reader_does_not_see_is_worth_a_mark(
+def test_half_a_window_that_a_subscriber_does_not_see_is_worth_a_mark(
     hub: Hub, *, direct: bool
 ) -> None:
-    quiet, busy = Reader(hub, Way(direct=direct)), Reader(hub, topics=EVERYTHING)
+    quiet, busy = Subscriber(hub, Way(direct=direct)), Subscriber(hub, topics=EVERYTHING)
     both = [quiet, busy]
     come_to_rest(both)
     positions = []
@@ -146,31 +146,31 @@ def test_half_a_window_that_a_reader_does_not_see_is_worth_a_mark(
     assert b"hub.reset" not in quiet.names
 
 
-def test_no_mark_is_older_than_what_its_reader_was_told_meanwhile(
+def test_no_mark_is_older_than_what_its_subscriber_was_told_meanwhile(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readers = [Reader(hub), Reader(hub)]
-    come_to_rest(readers)
+    subscribers = [Subscriber(hub), Subscriber(hub)]
+    come_to_rest(subscribers)
 
     def meanwhile(_: TimeSlice) -> None:
         monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", lambda _: None)
-        publish(hub, readers, draft("a"))
-        publish(hub, readers, *[draft("b")] * 4)
+        publish(hub, subscribers, draft("a"))
+        publish(hub, subscribers, *[draft("b")] * 4)
         gevent.idle()
 
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
     hub.fanout.refresh_cursors()
-    come_to_rest(readers)
-    assert not any(reader.owed for reader in readers)
+    come_to_rest(subscribers)
+    assert not any(subscriber.owed for subscriber in subscribers)
 
 
 def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readers = [Reader(hub), Reader(hub)]
-    come_to_rest(readers)
-    publish(hub, readers, *[draft("b")] * 8)
-    come_to_rest(readers)
+    subscribers = [Subscriber(hub), Subscriber(hub)]
+    come_to_rest(subscribers)
+    publish(hub, subscribers, *[draft("b")] * 8)
+    come_to_rest(subscribers)
 
     def meanwhile(_: TimeSlice) -> None:
         monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", lambda _: None)
@@ -179,25 +179,25 @@ def test_no_mark_is_of_a_log_that_was_lost_meanwhile(
 
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", meanwhile)
     hub.fanout.refresh_cursors()
-    for reader in readers:
-        assert reader.stream.read(ALL)
-        assert reader.stream.raw.count(b"hub.reset") == 1
-        assert b"hub.mark" not in reader.stream.raw.split(b"hub.reset")[1]
+    for subscriber in subscribers:
+        assert subscriber.stream.read(ALL)
+        assert subscriber.stream.raw.count(b"hub.reset") == 1
+        assert b"hub.mark" not in subscriber.stream.raw.split(b"hub.reset")[1]
 
 
 def test_a_subscriber_cut_before_its_reset_gets_it_on_return(hub: Hub) -> None:
-    reader = Reader(hub)
-    come_to_rest([reader])
-    reader.stream.hang_up()
-    publish(hub, [reader], *[draft("a")] * 20)
-    reader.come_back()
+    subscriber = Subscriber(hub)
+    come_to_rest([subscriber])
+    subscriber.stream.hang_up()
+    publish(hub, [subscriber], *[draft("a")] * 20)
+    subscriber.come_back()
     gevent.idle()
-    while reader.names[1:] != [b"hub.open"]:
-        reader.read(1)
-    reader.come_back()
-    come_to_rest([reader])
-    assert b"hub.reset" in reader.names
-    assert not reader.owed
+    while subscriber.names[1:] != [b"hub.open"]:
+        subscriber.read(1)
+    subscriber.come_back()
+    come_to_rest([subscriber])
+    assert b"hub.reset" in subscriber.names
+    assert not subscriber.owed
 
 
 def turns(done: Callable[[], bool]) -> int:
@@ -212,23 +212,25 @@ def turns(done: Callable[[], bool]) -> int:
 def test_work_on_many_lets_the_loop_turn_at_each_of_them(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readers = [Reader(hub, topics=topics) for topics in (A, AB, EVERYTHING) for _ in range(4)]
-    come_to_rest(readers)
+    subscribers = [
+        Subscriber(hub, topics=topics) for topics in (A, AB, EVERYTHING) for _ in range(4)
+    ]
+    come_to_rest(subscribers)
     monkeypatch.setattr("webapp.scheduling._SLICE_S", -1)
-    *_, last = publish(hub, readers, *[draft("a")] * 5)
+    *_, last = publish(hub, subscribers, *[draft("a")] * 5)
     assert turns(lambda: hub.fanout.dispatched_up_to == last.position) >= 5 * 3 + 12
     assert turns(gevent.spawn(hub.fanout.refresh_cursors).ready) >= 12
 
 
 @pytest.mark.parametrize(("slice_", "page"), [(-1, ALL), (PLENTY, 1)])
-def test_a_reader_that_catches_up_lets_the_loop_turn(
+def test_a_subscriber_that_catches_up_lets_the_loop_turn(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, slice_: float, page: int
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE_S", slice_)
     monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", page)
     hub.publish([draft("b")] * 8)
     gevent.idle()
-    subscription = Reader(hub, start=Start(cursor="earliest")).stream.subscription
+    subscription = Subscriber(hub, start=Start(cursor="earliest")).stream.subscription
     assert turns(lambda: subscription in subscription.feed.parked) >= 8
 
 
@@ -287,24 +289,24 @@ def _full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def test_what_could_not_be_written_and_is_not_kept_is_read_again(full: Hub) -> None:
-    reader = Reader(full, Way(direct=False))  # nothing is written to its socket
-    come_to_rest([reader])
+    subscriber = Subscriber(full, Way(direct=False))  # nothing is written to its socket
+    come_to_rest([subscriber])
     for _ in range(3):
-        publish(full, [reader], *[draft("a")] * 3, draft("b"))
-        come_to_rest([reader])
-        assert not reader.owed
+        publish(full, [subscriber], *[draft("a")] * 3, draft("b"))
+        come_to_rest([subscriber])
+        assert not subscriber.owed
     assert full.history.replays.sending_bytes == 0
 
 
 def test_a_stream_is_cut_off_whose_rest_there_is_no_memory_for(full: Hub) -> None:
-    reader = Reader(full)
-    come_to_rest([reader])
-    publish(full, [reader], draft("a", "x" * 300_000))
-    subscriber, task = reader.stream.subscription, reader.stream.task
-    assert turns(lambda: task.dead) < PLENTY
-    assert subscriber.reason == "too_slow"
+    subscriber = Subscriber(full)
+    come_to_rest([subscriber])
+    publish(full, [subscriber], draft("a", "x" * 300_000))
+    cut = subscriber.stream
+    assert turns(lambda: cut.task.dead) < PLENTY
+    assert cut.subscription.reason == "too_slow"
     assert full.history.replays.sending_bytes == 0
-    reader.come_back()
-    come_to_rest([reader])
-    assert not reader.owed
-    assert not reader.torn
+    subscriber.come_back()
+    come_to_rest([subscriber])
+    assert not subscriber.owed
+    assert not subscriber.torn

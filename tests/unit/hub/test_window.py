@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.events import event
-from support.hub import Reader, make_hub, publish, subscribe
+from support.hub import Subscriber, make_hub, publish, subscribe
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.window import Window
 
@@ -46,15 +46,15 @@ def test_a_window_counts_the_memory_of_many_topics() -> None:
 def test_what_is_too_old_is_in_no_window_either() -> None:
     hub = make_hub(history_age=0.4, heartbeat=0.05)
     publish(hub, "old")
-    reader = Reader(subscribe(hub, "quiet"))
+    subscriber = Subscriber(subscribe(hub, "quiet"))
     gevent.sleep(0.01)
     assert len(hub.window) == 1
     with gevent.Timeout(10):
         while len(hub.window):
             gevent.sleep(0.01)
-    late = Reader(subscribe(hub, last=5))
+    late = Subscriber(subscribe(hub, last=5))
     gevent.sleep(0.05)
     assert late.data() == []
-    for each in (reader, late):
+    for each in (subscriber, late):
         each.leave()
     hub.stop()

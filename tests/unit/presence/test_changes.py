@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from support import hostile_input
 from support.hostile_input import LONG, WATCHED
-from support.hub import Reader, alive, publish, subscribe
+from support.hub import Subscriber, alive, publish, subscribe
 from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.brokers.memory_presence import MemoryPresenceStore
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from webapp.hub.hub import Hub
 
 
-def watch(hub: Hub) -> Reader:
+def watch(hub: Hub) -> Subscriber:
     grant = Grant(subscribe=frozenset({"*"}))
-    return Reader(hub.subscribe(frozenset({WATCHED}), grant, Start()))
+    return Subscriber(hub.subscribe(frozenset({WATCHED}), grant, Start()))
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -49,13 +49,13 @@ def test_one_hub_survives_every_notice_and_claim(
     sub: str,
     payload: Any,
 ) -> None:
-    watcher, guests = watch(hub), list[Reader]()
+    watcher, guests = watch(hub), list[Subscriber]()
     for notice in told:
         roster.broadcast(notice)
     grant = Grant(subject=sub, payload=payload, token_id=sub)
     with suppress(BadRequest):  # too many variables
-        guests.append(Reader(hub.subscribe(frozenset(topics), grant, Start())))
-    good = Reader(subscribe(hub, "good"))
+        guests.append(Subscriber(hub.subscribe(frozenset(topics), grant, Start())))
+    good = Subscriber(subscribe(hub, "good"))
     gevent.sleep(0.001)
     publish(hub, "one", "two", topic="good")
     assert good.await_data(2) == ["one", "two"]
@@ -63,8 +63,8 @@ def test_one_hub_survives_every_notice_and_claim(
         while good.subscription.name not in "".join(watcher.data()):
             gevent.sleep(0.001)
     hub.flush_metrics()
-    for reader in (watcher, good, *guests):
-        reader.leave()
+    for subscriber in (watcher, good, *guests):
+        subscriber.leave()
     assert alive(hub)
 
 
@@ -72,7 +72,7 @@ def test_what_is_told_of_a_subscriber_is_json_whatever_its_token_holds(hub: Hub)
     watcher = watch(hub)
     gevent.sleep(0.01)
     payload = {"a": [float("nan"), 1], "b": "\ud83d"}
-    guest = Reader(hub.subscribe(frozenset({LONG}), Grant(payload=payload), Start()))
+    guest = Subscriber(hub.subscribe(frozenset({LONG}), Grant(payload=payload), Start()))
     with gevent.Timeout(PATIENCE):
         while guest.subscription.name not in "".join(watcher.data()):
             gevent.sleep(0.001)
@@ -174,7 +174,7 @@ def test_the_first_change_after_some_were_missed_is_told(
     with gevent.Timeout(PATIENCE):
         while "hub.reset" not in [it.type for it in watcher.messages()]:
             gevent.sleep(0.001)
-    guest = Reader(subscribe(hub, "t"))
+    guest = Subscriber(subscribe(hub, "t"))
     with gevent.Timeout(PATIENCE):
         while guest.subscription.name not in "".join(watcher.data()):
             gevent.sleep(0.001)
