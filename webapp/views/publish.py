@@ -85,10 +85,9 @@ class _Publisher:
 
     def __init__(self, request: Request, services: Services, query: forms.Fields) -> None:
         self._services = services
-        self._settings = settings = services.settings
-        if not settings.auth_enabled:
-            check_publisher(request, settings)
-        self._token = token_from_request(request, query, settings.publish_origins)
+        if not services.settings.auth_enabled:
+            check_publisher(request, services.settings)
+        self._token = token_from_request(request, query, services.settings.publish_origins)
         self._grant = services.authorizer.publish(self._token)
         self.name = self._grant.token_id or client(request.remote_addr)
         """Under which limits count it: its token, or its address if tokens are not checked."""
@@ -99,7 +98,7 @@ class _Publisher:
         :param count: 0 only looks whether one could be published now.
         :raises TooManyRequests: they are more than the rate allows now.
         """
-        if not self._settings.publish_rate:
+        if not self._services.settings.publish_rate:
             return
         if wait := self._services.publish_rate.take(self.name, count):
             detail = "You publish faster than TIDINGS_PUBLISH_RATE allows one client."
@@ -113,13 +112,15 @@ class _Publisher:
         return self._services.hub.publish(found)
 
     def append_from_pipe(self, found: list[Draft]) -> list[Event]:
-        """Append events of a pipe, which waits where it is too fast. Its token is checked again,
-        because it can expire while the pipe is open.
+        """Append events of a pipe. It waits until the rate allows them, or the hub stops. Its token
+        is checked again, because it can expire while the pipe is open.
         """
+        hub, rate = self._services.hub, self._services.publish_rate
         self._grant = self._services.authorizer.publish(self._token)
         self._check(found)
-        self._throttle(len(found))
-        return self._services.hub.publish(found)
+        while (wait := rate.take(self.name, len(found))) and not hub.draining:
+            sleep(min(wait, 1.0))
+        return hub.publish(found)
 
     def check_idle(self) -> None:
         """Check the token of a pipe that sends nothing; the key's server may be unavailable then.
@@ -131,15 +132,7 @@ class _Publisher:
 
     def _check(self, found: list[Draft]) -> None:
         self._services.authorizer.check_topics(self._grant, found)
-        _check_sizes(found, self._settings)
-
-    def _throttle(self, count: int) -> None:
-        """Wait until the rate allows the events; when the hub stops, do not wait any more."""
-        if not self._settings.publish_rate:
-            return
-        rate, name = self._services.publish_rate, self.name
-        while (wait := rate.take(name, count)) and not self._services.hub.draining:
-            sleep(min(wait, 1.0))
+        _check_sizes(found, self._services.settings)
 
 
 def _check_sizes(found: list[Draft], settings: Settings) -> None:

@@ -55,8 +55,11 @@ class SubscribeQuery(NamedTuple):
             _envelope(first.get("envelope", "0")),
             token_from_request(request, args),
         )
-        if "CONTENT_LENGTH" in request.environ:  # `content_length` looks through all headers
-            _refuse_large_body(request.content_length)
+        # `content_length` looks through all headers.
+        if "CONTENT_LENGTH" in request.environ and (request.content_length or 0) > _MAX_BODY_BYTES:
+            detail = f"The GET request has a body of more than {_MAX_BODY_BYTES} bytes."
+            remedy = "Send no body; put the topics into the URL."
+            raise ContentTooLarge(detail, remedy, reason="body_bytes")
         return query
 
 
@@ -129,10 +132,3 @@ def _unix_time(text: str) -> float:
     # percent-encoded, arrives as a space.
     moment = dt.datetime.fromisoformat("" if text.isdigit() else re.sub(r"(T.*) ", r"\1+", text))
     return moment.replace(tzinfo=moment.tzinfo or dt.UTC).timestamp()
-
-
-def _refuse_large_body(length: int | None) -> None:
-    if length and length > _MAX_BODY_BYTES:
-        detail = f"The GET request has a body of more than {_MAX_BODY_BYTES} bytes."
-        remedy = "Send no body; put the topics into the URL."
-        raise ContentTooLarge(detail, remedy, reason="body_bytes")
