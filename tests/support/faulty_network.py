@@ -89,20 +89,21 @@ class FaultyNetwork:
 
 
 @contextmanager
-def canned_server(answer: bytes) -> Iterator[str]:
-    """A server that gives one client an answer, whatever it asks; yield its URL."""
+def canned_server(*answers: bytes) -> Iterator[str]:
+    """A server that gives each client, in turn, an answer, whatever it asks; yield its URL."""
 
-    def answer_one() -> None:
+    def answer_each() -> None:
         with suppress(OSError):
-            client, _ = listener.accept()
-            with client:
-                client.recv(1 << 16)
-                client.sendall(answer)
-                client.recv(1)  # until it leaves
+            for answer in answers:
+                client, _ = listener.accept()
+                with client:
+                    client.recv(1 << 16)
+                    client.sendall(answer)
+                    client.recv(1)  # until it leaves
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE)
-        thread = threading.Thread(target=answer_one)
+        thread = threading.Thread(target=answer_each)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread.join(PATIENCE)

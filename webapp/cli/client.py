@@ -184,7 +184,7 @@ class HubClient:
         if status >= _SERVER_ERROR or status in _TEMPORARY:
             wait, published = response.headers.get("Retry-After", ""), problem.get("published", 0)
             return TemporaryFailure(
-                message,
+                message.removesuffix("."),  # what is printed continues
                 wait_s=float(wait) if re.fullmatch(r"[0-9]{1,4}", wait) else 0,
                 unprocessed=status in _TEMPORARY,
                 published=max(0, published) if isinstance(published, int) else 0,
