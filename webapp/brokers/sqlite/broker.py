@@ -20,7 +20,7 @@ from ..backlog import Backlog
 from ..base import decode_events, stopping
 from ..outage import Outage
 from .blocking import Blocking
-from .follower import PAGE_BYTES, FollowerQueue, frame_bytes
+from .follower import FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
 from .log_table import LogTable
 from .rows import decode_row
@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 _READER_THREADS = 3
 _MAX_BACKLOG_BYTES = 8 << 20  # how far publishers may be ahead of the followers
+_READ_BYTES = 1 << 20  # what a follower reads at once: a busy loop delays each read by a while
 _TICK_S = 1.0  # after so long without an event, a follower reads the file
 _MAX_TRIM_INTERVAL_S = 60.0
 _LONGEST_PAUSE_S = 5.0  # of a follower, between two tries to read the file
@@ -193,7 +194,7 @@ class SqliteBroker:
         """Return what follows in the file. If it cannot be read, wait a little."""
         queue.begin_reading()
         try:
-            page, bounds, known, unread = self._read(self._table.after, queue.position, PAGE_BYTES)
+            page, bounds, known, unread = self._read(self._table.after, queue.position, _READ_BYTES)
             events = decode_events(page.rows, decode_row)
         except Exception as error:  # noqa: BLE001 - whatever the file contains
             gevent.sleep(outage.pause_after(error))

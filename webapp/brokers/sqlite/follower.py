@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ...core.events import Event, EventId
     from ..backlog import Backlog
 
-PAGE_BYTES = 256 << 10  # what a follower yields at once
+PAGE_BYTES = 256 << 10  # what a follower yields at once of what its process committed
 
 
 class FollowerQueue:
