@@ -46,6 +46,17 @@ def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
     assert not hub._feeds.matched_apart
 
 
+def test_one_stream_is_let_in_per_turn_of_the_loop(hub: Hub) -> None:
+    turns: list[int] = []
+
+    def come() -> None:
+        subscribe(hub)
+        turns.append(gevent.get_hub().loop.iteration)
+
+    gevent.joinall([gevent.spawn(come) for _ in range(10)])
+    assert len(set(turns)) == 10
+
+
 def test_private_events_reach_only_those_granted_live_and_on_replay(hub: Hub) -> None:
     publish(hub, "old", private=True)
     publish(hub, "public")
