@@ -166,11 +166,11 @@ def test_an_envelope_says_what_the_event_is_and_holds_its_data(
         assert replayed.messages(1) == [message]
     with server.listen(path, topic=topics[1], envelope=1, last=1) as last:
         assert last.messages(1) == [message]
-    told = json.loads(message.data)
-    moment = told.pop("time")
+    found = json.loads(message.data)
+    moment = found.pop("time")
     assert abs(time.time() - moment / 1000) < PATIENCE
     about = {"topic": topic, "topics": topics, "type": "news", "private": False}
-    assert told == {"id": fields["id"], **about, "data": data}
+    assert found == {"id": fields["id"], **about, "data": data}
     assert message._replace(data="") == other._replace(data="")
     assert other.data == 'a\n"é\u2028'
 

@@ -17,7 +17,7 @@ MAY_IMPORT_GEVENT = (
     "scheduling",
     "tasks",
     "auth.jwks",
-    "views.health",
+    "views.log_probe",
     "app",
 )
 

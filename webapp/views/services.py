@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from flask.globals import request_ctx
 
 from ..errors import NotFound
+from .log_probe import LogProbe
 from .quotas import PipeQuota, UnfinishedQuota
 from .rate_limit import Rate
 
@@ -36,6 +37,7 @@ class Services:
         self.hub = hub
         self.authorizer = authorizer
         self.presence = presence
+        self.log_probe = LogProbe(hub.broker)
         self.publish_rate = Rate(settings.publish_rate)
         self.pipes = PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher)
         self.unfinished_bodies = UnfinishedQuota(settings.max_body_bytes)
