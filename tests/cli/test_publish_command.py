@@ -230,7 +230,7 @@ def test_stdin_is_not_read_while_the_hub_is_down() -> None:
                 stuck_since = time.monotonic()
         assert written < 1 << 20
         pipe.process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)  # it tries a last time, unless it is told again
+        until(lambda: pipe.err.count("trying again") == 2, "it tries a last time")
         assert pipe.end(signal.SIGTERM) == 130
         assert re.search(r"published 0 events, not published \d+\n$", pipe.err)
 
