@@ -47,6 +47,10 @@ class Lead:
         else:
             self._backlog.add(-counted)
 
+    def report(self, size: int) -> None:
+        """Note how many bytes the follower of some process is behind."""
+        self._backlog.report(size)
+
     def followed(self, position: EventId) -> None:
         """Note up to which position the follower has read."""
         self._position = position

@@ -130,6 +130,7 @@ def test_what_another_version_appends_and_trims_is_seen(
         ("HSET", IDS, "#ahead", "damaged"),
         ("HSET", IDS, "#ahead", "99999999999999999999999 1-1"),
         ("HSET", IDS, "#deleted", "damaged"),
+        ("HSET", IDS, "#backlog", "damaged"),
         ("HSET", IDS, "#sweep", "99999999999999999999999"),
     ],
 )

@@ -97,6 +97,7 @@ class RedisBroker:
                 continue
             outage.over()
             at_head = page.end >= page.bounds.head
+            self._lead.report(page.backlog)
             if not page.known:
                 gap = page.bounds.gap_after(after)
                 after = gap.position
@@ -187,6 +188,7 @@ class _Page(NamedTuple):
     lines: list[bytes]  # `<position> <draft>`
     total: int  # entries of the whole event log
     deleted: int  # entries that were too large; then the page may end early
+    backlog: int  # bytes that the follower of some process has yet to read
 
     @property
     def events(self) -> list[Event]:
@@ -194,7 +196,7 @@ class _Page(NamedTuple):
 
 
 def _page(position: EventId, answer: Any) -> _Page:
-    stored_floor, first, last, known, text, total, deleted = answer
+    stored_floor, first, last, known, text, total, deleted, backlog = answer
     head = _position(last)
     floor = _before(_position(first)) if first else head
     if stored_floor:
@@ -204,7 +206,8 @@ def _page(position: EventId, answer: Any) -> _Page:
     end = _position(lines[-1].partition(b" ")[0]) if lines else position
     if deleted:
         logger.warning(_DELETED, deleted)
-    return _Page(bounds, bool(known) or position in bounds, end, lines, total, deleted)
+    known = bool(known) or position in bounds
+    return _Page(bounds, known, end, lines, total, deleted, int(backlog))
 
 
 def _decode_line(line: bytes) -> tuple[EventId, str]:

@@ -7,6 +7,7 @@
 -- and the bytes that it is asked for, or one entry; other calls copy a few entries.
 
 local max_lines, max_count = 2048, 32 -- entries of one page, and of one command
+local long_backlog, report_ms = 262144, 100 -- bytes, and how long a report of them counts
 
 local function is_kept(position)
   return log.first and not is_before(position, log.first) and not is_before(log.head, position)
@@ -27,7 +28,7 @@ end
 
 -- If the queue was lost, ids remain that it does not name. Look for them, some at a time.
 local function forget_unqueued()
-  if redis.call('HLEN', ids) - 5 <= redis.call('LLEN', queue) then return end
+  if redis.call('HLEN', ids) - 6 <= redis.call('LLEN', queue) then return end
   local cursor = string.match(redis.call('HGET', ids, '#sweep') or '', '^%d+$')
   if not cursor or #cursor > 15 then cursor = '0' end
   local found = redis.call('HSCAN', ids, cursor, 'COUNT', 100)
@@ -104,7 +105,7 @@ end
 -- Return '<position> <draft>' for each entry that a command finds from a position to an edge. They
 -- are read one at a time until their size is known: the server serves nobody else meanwhile.
 local function page(command, from, edge, limit, bytes)
-  local lines, size, together = {}, 0, 1
+  local lines, size, together, last = {}, 0, 1, nil
   limit = math.min(limit, max_lines)
   while #lines < limit and size < bytes do
     -- Beyond its ends, XRANGE may refuse, and XREVRANGE would walk through the whole stream.
@@ -113,19 +114,19 @@ local function page(command, from, edge, limit, bytes)
     local count = math.min(together, limit - #lines)
     local entries = redis.call(command, stream, '(' .. from, edge, 'COUNT', count)
     for _, entry in ipairs(entries) do
-      if is_too_large(entry, max_foreign_bytes) and delete(entry) then return lines end
+      if is_too_large(entry, max_foreign_bytes) and delete(entry) then return lines, last end
       local text = entry[2][1] == 'draft' and entry[2][2] or ''
       if string.find(text, '\n', 1, true) then text = '' end
-      from = entry[1]
+      from, last = entry[1], entry
       lines[#lines + 1] = from .. ' ' .. text
       size = size + #lines[#lines] + 1
-      if size >= bytes then return lines end
+      if size >= bytes then return lines, last end
     end
     if #entries < count then break end
     local fitting = math.floor((bytes - size) * #lines / size)
     together = math.max(1, math.min(2 * together, max_count, fitting))
   end
-  return lines
+  return lines, last
 end
 
 -- Trim when nothing is published, too, so that old events expire. The hub leaves a master that became
@@ -153,13 +154,26 @@ function verbs.make_room()
   return length - log.length
 end
 
+-- Return how many bytes some follower has yet to read; this one, or one that said so just now.
+local function backlog(last_entry)
+  local total, now = total_of(last_entry), clock()
+  local bytes = total and log.total - total or 0
+  if bytes > long_backlog then
+    redis.pcall('HSET', ids, '#backlog', number(now) .. ' ' .. number(bytes))
+    return bytes
+  end
+  local at, reported = string.match(redis.call('HGET', ids, '#backlog') or '', '^(%d+) (%d+)$')
+  return at and math.abs(now - at) <= report_ms and tonumber(reported) or 0
+end
+
 -- ARGV from 5: the arguments of `page`, and 'check' to look for the position. Returns the floor or
 -- false, the first position or false, the head, whether the stream has the position, the lines, the
--- number of entries, and how many were deleted: then the lines may end early.
+-- number of entries, how many were deleted: then the lines may end early; and, for 'check', how many
+-- bytes a follower is behind.
 function verbs.read()
   maintain()
   local position = ARGV[6]
-  local lines = page(ARGV[5], position, ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]))
+  local lines, last = page(ARGV[5], position, ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]))
   local known, count = position == log.head or ARGV[10] == 'check' and entry_at(position), deleted
   if count > 0 then
     deleted = 0
@@ -168,7 +182,7 @@ function verbs.read()
   end
   return {
     log.floor, log.first or false, log.head, known and 1 or 0, table.concat(lines, '\n'),
-    log.length, count,
+    log.length, count, ARGV[10] == 'check' and number(backlog(last)) or '0',
   }
 end
 
