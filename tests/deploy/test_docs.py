@@ -26,7 +26,7 @@ from support.doc_pages import (
 )
 from support.programs import need
 from support.project import ROOT
-from webapp.auth import claims, jwks
+from webapp.auth import authorizer, claims, jwks
 from webapp.brokers import presence_base
 from webapp.cli import main
 from webapp.config.settings import PREFIX, Settings
@@ -231,6 +231,7 @@ LIMITS = {
     "URI templates among them": claims.MAX_TEMPLATES,
     "`sub`": claims.MAX_TEXT_CHARS,
     "`mercure.payload`": claims.MAX_PAYLOAD_BYTES >> 10,
+    "verified tokens that a worker remembers": authorizer._MAX_VERIFIED,
     "requests of one worker that wait for a JWKS": jwks.MAX_WAITING_REQUESTS,
     "keys of a JWKS": jwks.MAX_KEYS,
 }
