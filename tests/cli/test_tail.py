@@ -8,15 +8,14 @@ import pty
 import re
 import signal
 import subprocess
-import threading
 import time
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.cli import COMMAND, background, tidings
+from support.event_stream import event_stream
 from support.faulty_network import http_network
 from support.ports import free_port
 from support.project import ROOT, environment
@@ -25,43 +24,13 @@ from support.tokens import KEY, authorization, token
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from support.cli import Running
     from support.server import Server
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def event_stream(*events: str) -> Iterator[tuple[str, list[str]]]:
-    """Send each client the same events, and end its stream.
-
-    Yield the URL, and the cursors of the requests so far.
-    """
-    body = "\n\n".join([*events, ""]).encode()
-    cursors: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            cursors.append(self.headers.get("Last-Event-ID", "").encode("latin-1").decode())
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", cursors
-        finally:
-            server.shutdown()
-            thread.join(PATIENCE)
 
 
 def ready(server: Server, command: Running, topic: str) -> None:
