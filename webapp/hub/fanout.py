@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ..brokers.base import Gap
     from ..core.events import Event, EventId
     from ..metrics import Metrics
-    from .feeds import Feed, FeedIndex
+    from .feed_index import FeedIndex
+    from .feeds import Feed
     from .replays import Replays
     from .subscriber import Subscriber
 

@@ -4,7 +4,6 @@ once for all of them.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -13,10 +12,9 @@ from ..core import sse
 from ..core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, Selectors, granted, may_grant
 from ..scheduling import cooperative
 from ..tasks import skip
-from .head_index import HeadIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from ..core.events import Event, EventId
     from ..scheduling import TimeSlice
@@ -157,72 +155,6 @@ class Feed:
     def forget_unmatched(self) -> None:
         """Forget which events do not match: the event log was replaced."""
         self._unmatched = None
-
-
-class FeedIndex:
-    """The feeds that have subscribers, by their topics: how many feeds there are costs nothing."""
-
-    def __init__(self) -> None:
-        self._feeds: dict[tuple[frozenset[str], frozenset[str], bool], Feed] = {}
-        self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
-        self._everything: set[Feed] = set()
-        self.matched_apart = HeadIndex[Feed]()
-        """Those that are sent an event after all others."""
-        self.presence_feeds: set[Feed] = set()
-        """Those whose subscribers may see subscription events."""
-
-    def __iter__(self) -> Iterator[Feed]:
-        return iter(self._feeds.values())
-
-    def __len__(self) -> int:
-        return len(self._feeds)
-
-    def get(self, selectors: frozenset[str], grant: frozenset[str], *, envelope: bool) -> Feed:
-        """Return the feed with these parameters, or a new one that is not in the index yet."""
-        found = self._feeds.get((selectors, grant, envelope))
-        return found or Feed(selectors, grant, envelope=envelope)
-
-    def acquire(self, feed: Feed) -> Feed:
-        """Count a subscriber of a feed; `release` must follow.
-
-        :returns: the feed to use: one with the same parameters, if it is in the index already.
-        """
-        feed = self._feeds.setdefault((feed.selectors, feed.granted, feed.envelope), feed)
-        feed.subscriber_count += 1
-        if feed.matched_apart:
-            self.matched_apart.add(feed, feed.heads)
-        else:
-            for feeds in self._indexes(feed):
-                feeds.add(feed)
-        if feed.wants_presence:
-            self.presence_feeds.add(feed)
-        return feed
-
-    def release(self, feed: Feed) -> None:
-        """Count a subscriber less; the feed is dropped with its last one."""
-        feed.subscriber_count -= 1
-        if feed.subscriber_count:
-            return
-        del self._feeds[feed.selectors, feed.granted, feed.envelope]
-        self.presence_feeds.discard(feed)
-        if feed.matched_apart:
-            self.matched_apart.discard(feed, feed.heads)
-            return
-        for feeds in self._indexes(feed):
-            feeds.discard(feed)
-        for text in feed.matcher.exact:
-            if text in self._exact and not self._exact[text]:
-                del self._exact[text]
-
-    def candidates(self, topics: Iterable[str]) -> set[Feed]:
-        """Return the feeds that may match an event with some topics, but for those that are matched
-        apart.
-        """
-        return self._everything.union(*(self._exact.get(topic, ()) for topic in topics))
-
-    def _indexes(self, feed: Feed) -> list[set[Feed]]:
-        found = [self._exact[topic] for topic in feed.matcher.exact]
-        return [*found, self._everything] if EVERYTHING in feed.selectors else found
 
 
 def _any(selectors: Selectors, topics: tuple[str, ...], pace: TimeSlice | None) -> bool:

@@ -18,7 +18,7 @@ from ..scheduling import OnePerTurn, TimeSlice, sleep
 from ..tasks import Skipping, lasting
 from .dispatcher import REFRESH_FRACTION, Dispatcher
 from .fanout import FanOut
-from .feeds import FeedIndex
+from .feed_index import FeedIndex
 from .history import History, Start
 from .late_feeds import LateFeeds
 from .quota import StreamQuota

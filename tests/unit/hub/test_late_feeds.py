@@ -13,7 +13,8 @@ from webapp.auth.authorizer import Grant
 from webapp.brokers.base import Gap
 from webapp.core import uri_template
 from webapp.core.events import Draft, EventId
-from webapp.hub.feeds import Feed, FeedIndex
+from webapp.hub.feed_index import FeedIndex
+from webapp.hub.feeds import Feed
 from webapp.hub.history import Start
 
 if TYPE_CHECKING:
