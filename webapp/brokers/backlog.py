@@ -7,7 +7,7 @@ from time import monotonic
 from gevent.event import Event as Signal
 
 SMALL_BYTES = 32 << 10  # of one append
-LARGE_PART = 1 / 16  # of the limit, for large appends
+_LARGE_PART = 16  # large appends have a sixteenth of the limit
 _PATIENCE_S = 1.0  # after so long, a large append waits like a small one
 _REPORT_S = 0.05  # how long the report of another process counts
 
@@ -23,14 +23,14 @@ class Backlog:
     :param limit: bytes above which appends wait; large ones wait above a sixteenth of it.
     """
 
-    def __init__(self, limit: float) -> None:
-        self.limit, self.limit_for_large = limit, limit * LARGE_PART
-        self.size = 0.0
+    def __init__(self, limit: int) -> None:
+        self.limit, self.limit_for_large = limit, max(1, limit // _LARGE_PART)
+        self.size = 0
         self._shorter = Signal()
         self._reported = 0  # bytes, by another process
         self._reported_at = 0.0
 
-    def add(self, size: float) -> None:
+    def add(self, size: int) -> None:
         """Count more bytes, or fewer if `size` is negative."""
         self.size += size
         if size < 0:
@@ -40,7 +40,7 @@ class Backlog:
         """Note how long the backlog of another process is."""
         self._reported, self._reported_at = size, monotonic()
 
-    def has_room(self, size: float, waited: float = 0.0) -> bool:
+    def has_room(self, size: int, waited: float = 0.0) -> bool:
         """Return whether an append may begin now.
 
         :param size: bytes of the append.
@@ -54,7 +54,7 @@ class Backlog:
                 self._reported = 0
         return longest < (self.limit_for_large if patient and size > SMALL_BYTES else self.limit)
 
-    def wait_for_room(self, size: float, timeout: float) -> bool:
+    def wait_for_room(self, size: int, timeout: float) -> bool:
         """Wait until an append may begin. Returns False if it may not within some seconds."""
         began, waited = monotonic(), 0.0
         while not self.has_room(size, waited):

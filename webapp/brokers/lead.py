@@ -11,7 +11,7 @@ from .base import too_fast
 if TYPE_CHECKING:
     from ..core.events import EventId
 
-_PART = 1 / 4  # of what the event log keeps
+_PART = 4  # a quarter of what the event log keeps
 _TIMEOUT_S = 10.0  # how long a publisher waits
 
 
@@ -24,9 +24,9 @@ class Lead:
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
-        self._least = max_bytes / max_events  # bytes that an event counts, so that it bounds both
-        self._backlog = Backlog(max_bytes * _PART)
-        self._batches: deque[tuple[EventId, float]] = deque()  # not yet read by the follower
+        self._least = max_bytes // max_events  # bytes that an event counts, so that it bounds both
+        self._backlog = Backlog(max(1, max_bytes // _PART))
+        self._batches: deque[tuple[EventId, int]] = deque()  # not yet read by the follower
         self._position: EventId | None = None  # of the follower, once there is one
 
     def begin(self, events: int, size: int) -> None:

@@ -25,6 +25,10 @@ def test_large_appends_wait_sooner_than_small_ones() -> None:
     assert not backlog.has_room(SMALL_BYTES)
 
 
+def test_an_append_never_waits_for_an_empty_backlog() -> None:
+    assert Backlog(1).has_room(LARGE)
+
+
 def test_a_large_append_that_has_waited_long_waits_like_a_small_one() -> None:
     backlog = Backlog(LIMIT)
     backlog.add(LIMIT - 1)
