@@ -1,4 +1,4 @@
-"""What every roster promises, asked of each kind in processes of their own."""
+"""What every store promises, asked of each kind in processes of their own."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LEASE = 1.5  # seconds
 
 
 def test_who_came_is_listed_and_who_left_is_not_and_both_are_noticed(connect: Connect) -> None:
-    roster = connect()
-    assert roster.heartbeat({}) in {True, False}
-    start = roster.notices_after(None).last_number
-    assert roster.heartbeat({"one": "about one", "two": "about ü"})
-    assert roster.subscribers() == [("one", "about one"), ("two", "about ü")]
-    assert roster.heartbeat({"one": None, "nobody": None, "three": "about three"})
-    assert roster.subscribers() == [("three", "about three"), ("two", "about ü")]
-    news = roster.notices_after(start)
+    store = connect()
+    assert store.heartbeat({}) in {True, False}
+    start = store.notices_after(None).last_number
+    assert store.heartbeat({"one": "about one", "two": "about ü"})
+    assert store.subscribers() == [("one", "about one"), ("two", "about ü")]
+    assert store.heartbeat({"one": None, "nobody": None, "three": "about three"})
+    assert store.subscribers() == [("three", "about three"), ("two", "about ü")]
+    news = store.notices_after(start)
     assert news.complete
     assert sorted(news.notices) == [
         "+one about one",
@@ -36,44 +36,44 @@ def test_who_came_is_listed_and_who_left_is_not_and_both_are_noticed(connect: Co
         "+two about ü",
         "-one about one",
     ]
-    assert roster.notices_after(news.last_number) == ([], news.last_number, True)
-    roster.deregister()
-    assert roster.subscribers() == []
-    assert sorted(roster.notices_after(news.last_number).notices) == [
+    assert store.notices_after(news.last_number) == ([], news.last_number, True)
+    store.deregister()
+    assert store.subscribers() == []
+    assert sorted(store.notices_after(news.last_number).notices) == [
         "-three about three",
         "-two about ü",
     ]
 
 
-def test_notices_are_told_in_order_and_who_missed_some_is_told_so(connect: Connect) -> None:
-    roster = connect()
-    start = roster.notices_after(None).last_number
+def test_notices_come_in_order_and_missed_ones_are_reported(connect: Connect) -> None:
+    store = connect()
+    start = store.notices_after(None).last_number
     for number in range(10):
-        roster.broadcast(f"!{number}")
+        store.broadcast(f"!{number}")
     first, upto = list[str](), start
     while len(first) < 10:
-        news = roster.notices_after(upto)
+        news = store.notices_after(upto)
         assert news.complete
         first, upto = first + news.notices, news.last_number
     assert first == [f"!{number}" for number in range(10)]
     long = "x" * 400_000
     for _ in range(20):
-        roster.broadcast(f"!{long}")
-    assert not roster.notices_after(upto).complete
-    assert not roster.notices_after(upto + 1_000_000).complete  # of another roster
+        store.broadcast(f"!{long}")
+    assert not store.notices_after(upto).complete
+    assert not store.notices_after(upto + 1_000_000).complete  # of another store
 
 
 def test_what_is_revoked_is_remembered_until_its_time(connect: Connect) -> None:
-    roster = connect()
-    start, soon = roster.notices_after(None).last_number, time.time() + 0.3
-    roster.revoke("long", soon + 3600, "#long")
-    roster.revoke("soon", soon, "#soon")  # the next one forgets it
+    store = connect()
+    start, soon = store.notices_after(None).last_number, time.time() + 0.3
+    store.revoke("long", soon + 3600, "#long")
+    store.revoke("soon", soon, "#soon")  # the next one forgets it
     ends = {"soon": soon, "long": soon + 3600}
-    assert dict(roster.revoked()) == pytest.approx(ends, rel=0, abs=0.001)
-    assert roster.notices_after(start).notices == ["#long", "#soon"]
+    assert dict(store.revoked()) == pytest.approx(ends, rel=0, abs=0.001)
+    assert store.notices_after(start).notices == ["#long", "#soon"]
     until(lambda: time.time() > soon + 0.001, "it has ended")  # servers round to milliseconds
-    roster.revoke("more", soon + 3600, "#more")
-    assert [what for what, _ in sorted(roster.revoked())] == ["long", "more"]
+    store.revoke("more", soon + 3600, "#more")
+    assert [what for what, _ in sorted(store.revoked())] == ["long", "more"]
 
 
 def test_a_subject_is_remembered_once_by_its_latest_time(connect: Connect, url: str) -> None:
@@ -82,8 +82,8 @@ def test_a_subject_is_remembered_once_by_its_latest_time(connect: Connect, url: 
     now = time.time()
     start = one.notices_after(None).last_number
     for number in range(20):
-        for roster in (one, other):
-            roster.revoke_subject("jö\n", now + number, 0.0, f"#{number}")
+        for store in (one, other):
+            store.revoke_subject("jö\n", now + number, 0.0, f"#{number}")
     other.revoke_subject("jö\n", now - 5, 0.0, "#before")  # by a clock that is behind
     one.revoke_subject("ann", now - 60, 0.0, "#ann")
     found = dict(other.subjects())
@@ -98,35 +98,35 @@ def test_a_subject_that_is_known_may_be_revoked_where_no_other_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(f"webapp.brokers.{kind}.MAX_REVOKED", 3)
-    roster = (
+    store = (
         SqlitePresenceStore(tmp_path / "file", 15) if "sqlite" in kind else MemoryPresenceStore()
     )
     now = time.time()
     for number in range(3):
-        roster.revoke_subject(str(number), now, 0.0, "#")
-        roster.revoke(f"token {number}", now + 60, "#")
+        store.revoke_subject(str(number), now, 0.0, "#")
+        store.revoke(f"token {number}", now + 60, "#")
     for number in range(3):
-        roster.revoke_subject(str(number), now + 1, 0.0, "#")
-        roster.revoke(f"token {number}", now + 60, "#")
+        store.revoke_subject(str(number), now + 1, 0.0, "#")
+        store.revoke(f"token {number}", now + 60, "#")
     with pytest.raises(ServiceUnavailable, match="TIDINGS_MAX_TOKEN_AGE"):
-        roster.revoke_subject("3", now, 0.0, "#")
+        store.revoke_subject("3", now, 0.0, "#")
     with pytest.raises(ServiceUnavailable, match="Rotate the key"):
-        roster.revoke("token 3", now + 60, "#")
-    roster.revoke_subject("3", now + 3, now + 2, "#")  # the others are forgotten
-    assert [name for name, _ in roster.subjects()] == ["3"]
-    roster.close()
+        store.revoke("token 3", now + 60, "#")
+    store.revoke_subject("3", now + 3, now + 2, "#")  # the others are forgotten
+    assert [name for name, _ in store.subjects()] == ["3"]
+    store.close()
 
 
 @pytest.mark.parametrize("url", ["sqlite", "redis", "valkey"], indirect=True)
 def test_what_a_hub_of_before_has_revoked_is_obeyed_and_takes_no_room(connect: Connect) -> None:
-    roster, now = connect(), time.time()
+    store, now = connect(), time.time()
     for name in ("joe", 'a "quoted", ü'):
         for at in (now - 9, now - 3):  # it wrote each of them down for ever
-            roster.revoke(json.dumps(["subject", name, at]), now + 1e9, "#")
-    roster.revoke(json.dumps(["token", "abc", now]), now + 60, "#")
+            store.revoke(json.dumps(["subject", name, at]), now + 1e9, "#")
+    store.revoke(json.dumps(["token", "abc", now]), now + 60, "#")
     expected = {"joe": now - 3, 'a "quoted", ü': now - 3}
-    assert dict(roster.subjects()) == pytest.approx(expected, rel=0, abs=0.001)
-    assert [json.loads(what)[:2] for what, _ in roster.revoked()] == [["token", "abc"]]
+    assert dict(store.subjects()) == pytest.approx(expected, rel=0, abs=0.001)
+    assert [json.loads(what)[:2] for what, _ in store.revoked()] == [["token", "abc"]]
 
 
 @pytest.mark.parametrize("url", ["sqlite", "redis", "valkey"], indirect=True)
@@ -155,18 +155,18 @@ def test_a_killed_processes_subscribers_end_with_its_lease(
     assert living.heartbeat({}) is True  # it drops the other
     assert living.subscribers() == [("ours", "about ours")]
     assert living.notices_after(start).notices == ["-theirs about theirs"]
-    assert dying.heartbeat({}) is False  # it was away for too long, and is told so
+    assert dying.heartbeat({}) is False  # its lease had ended
     assert living.subscribers() == [("ours", "about ours")]
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_roster_whose_file_is_taken_away_is_begun_anew(connect: Connect, url: str) -> None:
-    roster = connect()
-    roster.heartbeat({})
+def test_a_store_whose_file_is_taken_away_is_begun_anew(connect: Connect, url: str) -> None:
+    store = connect()
+    store.heartbeat({})
     [file] = Path(url.removeprefix("sqlite:///")).parent.glob("*-readers")
     lost = file.rename(file.with_name("lost"))
-    assert roster.heartbeat({"one": "about one"}) is False  # another file was made
-    assert roster.subscribers() == [("one", "about one")]
+    assert store.heartbeat({"one": "about one"}) is False  # another file was made
+    assert store.subscribers() == [("one", "about one")]
     assert lost.exists()
 
 

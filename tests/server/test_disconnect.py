@@ -82,15 +82,15 @@ def half_close(client: socket.socket) -> None:
 def test_a_subscriber_that_hangs_up_is_forgotten_within_a_second(
     server: Server, topic: str, leave: Callable[[socket.socket], None]
 ) -> None:
-    def told() -> int:
+    def logged() -> int:
         return len(re.findall(rf"reason=client_left .*topics={re.escape(topic)}\n", server.log))
 
     def forgotten() -> float:
-        before = told()
+        before = logged()
         with subscriber(server, topic) as client:
             leave(client)
             began = time.monotonic()
-            until(lambda: told() > before, "it is forgotten")
+            until(lambda: logged() > before, "it is forgotten")
             return time.monotonic() - began
 
     assert one_of_three(forgotten, lambda seconds: seconds < 1) < 1

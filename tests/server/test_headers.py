@@ -1,4 +1,4 @@
-"""What browsers are told: how to take an answer, what a page may do, which origins may read."""
+"""Headers for browsers: how to read a response, what a page may do, which origins may read."""
 
 from __future__ import annotations
 

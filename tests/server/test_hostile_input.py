@@ -53,12 +53,12 @@ class Pair:
         """Let items come; then all is as it was."""
         for item in items:
             hostile_input.strike(self.hubs, self._write, item)
-        told = [f"told {next(numbers)}" for _ in self.hubs]
-        for hub, text in zip(self.hubs, told, strict=True):
+        sent = [f"sent {next(numbers)}" for _ in self.hubs]
+        for hub, text in zip(self.hubs, sent, strict=True):
             answer = hub.http.post("/events", data={"topic": "good", "data": text}, headers=AUTH)
             assert answer.status_code == 200, answer.text
         for stream in self._good:
-            assert [_next(stream, "told ") for _ in told] == told
+            assert [_next(stream, "sent ") for _ in sent] == sent
         topic = f"here {next(numbers)}"
         with self.hubs[0].listen(topic=topic):
             for stream in self._watchers:
@@ -75,7 +75,7 @@ class Pair:
         return [it["topic"] for it in listing["subscriptions"]] == [topic]
 
     def _await(self, stream: Stream, topic: str, *, active: bool) -> None:
-        """Await that a watcher is told of a topic, or that it missed some and finds it listed."""
+        """Await a topic: the watcher gets an event about it, or missed some and finds it listed."""
         while True:
             message = stream.next()
             if message.type == "hub.reset":

@@ -424,8 +424,8 @@ def test_an_expiring_token_is_announced_and_a_fresh_one_resumes(
         publish("1")
         messages = stream.rest()
     assert sorted(m.type for m in messages[:2]) == ["hub.expiring", "message"]
-    [told] = [json.loads(m.data) for m in messages if m.type == "hub.expiring"]
-    assert told == {"expires": ends}
+    [expiring] = [json.loads(m.data) for m in messages if m.type == "hub.expiring"]
+    assert expiring == {"expires": ends}
     assert json.loads(messages[-1].data) == {"reason": "token_expired"}
     publish("2")
     with server.listen(headers=token_id, topic=topic, last_event_id=messages[-1].id) as stream:

@@ -55,10 +55,10 @@ def test_each_address_has_its_own_share_of_the_streams(limited: Server, topic: s
         assert refused.status_code == 429
         assert refused.headers["Retry-After"] == "1"
         assert refused.json()["reason"] == "too_many"
-        told = limited.http.get(url, headers=mine | STREAM)
-        assert told.status_code == 200
+        answer = limited.http.get(url, headers=mine | STREAM)
+        assert answer.status_code == 200
         assert re.fullmatch(
-            r'event: hub.bye\nretry: \d+\ndata: {"reason": "too_many"}\n\n', told.text
+            r'event: hub.bye\nretry: \d+\ndata: {"reason": "too_many"}\n\n', answer.text
         )
         limited.http.post(url, content="to all", headers=by("192.0.2.3"))
         assert other.take(1) == ["to all"]
@@ -76,7 +76,7 @@ def test_the_access_log_names_the_clients_own_address(limited: Server) -> None:
     until(lambda: '192.0.2.77 "GET /nowhere" 404' in limited.log, "the line is written")
 
 
-def test_who_publishes_too_fast_is_told_when_to_go_on_and_others_go_on(
+def test_who_publishes_too_fast_gets_retry_after_and_others_go_on(
     limited: Server, topic: str
 ) -> None:
     def publish(address: str, count: int = 1) -> Any:
@@ -92,7 +92,7 @@ def test_who_publishes_too_fast_is_told_when_to_go_on_and_others_go_on(
     assert (refused.status_code, refused.json()["reason"]) == (429, "rate")
     assert refused.headers["Retry-After"] == "1"
     assert publish("192.0.2.11", RATE).status_code == 200
-    time.sleep(1)  # as it was told
+    time.sleep(1)  # as Retry-After says
     assert publish("192.0.2.10", 1).status_code == 200
 
 

@@ -248,9 +248,7 @@ def test_the_header_wins_and_earliest_is_all_that_is_kept(hub: Server, topic: st
         assert stream.take(3) == ["a", "b", "c"]
 
 
-def test_an_unknown_id_is_told_in_the_stream_and_leaks_no_private_id(
-    hub: Server, topic: str
-) -> None:
+def test_an_unknown_id_gets_a_reset_and_leaks_no_private_id(hub: Server, topic: str) -> None:
     secret = publish(hub, topic=topic, data="x", private="on", id=f"secret-{topic}")
     for cursor in ("unknown", ""):
         with listen(hub, topic=topic, last_event_id=cursor) as stream:

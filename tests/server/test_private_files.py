@@ -55,7 +55,7 @@ def test_all_that_is_made_is_for_the_hubs_user_only(tmp_path: Path, umask: str) 
     (tmp_path / "named" / "t.db").symlink_to(tmp_path / "real" / "deep.db")
     env = {
         "TIDINGS_BROKER_URL": f"sqlite:///{tmp_path}/named/t.db",
-        "TIDINGS_JWT_KEY": KEY,  # so that there is a roster
+        "TIDINGS_JWT_KEY": KEY,  # so that there is a store
     }
     (tmp_path / "log").touch()
     shell = ["sh", "-c", f'umask {umask}; exec "$@"', "sh"]

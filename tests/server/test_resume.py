@@ -1,4 +1,4 @@
-"""No loss and no double across reconnects; where something is lost, the subscriber is told."""
+"""No loss and no double across reconnects; where something is lost, the subscriber gets a reset."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_what_is_older_than_the_window_is_read_from_the_log(small: Server, topic
 @pytest.mark.parametrize(
     "cursor", ["never-heard-of", "99999999999999-0", "ü", "1-1x", "urn:uuid:1"]
 )
-def test_an_unknown_cursor_is_told_and_goes_on_from_the_head(
+def test_an_unknown_cursor_gets_a_reset_and_starts_at_the_head(
     server: Server, topic: str, cursor: str
 ) -> None:
     head = fill(server, topic, 3)[-1]
@@ -187,7 +187,7 @@ def test_a_place_between_two_events_is_of_another_log(server: Server, topic: str
         assert json.loads(stream.next().data) == {"reason": "unknown"}
 
 
-def test_a_cursor_from_before_a_restart_is_told(
+def test_a_cursor_from_before_a_restart_gets_a_reset(
     serve: Callable[..., Server], server: Server, topic: str
 ) -> None:
     old = server.publish("lost with the process", topic=topic)
@@ -248,17 +248,17 @@ def test_an_overtaken_subscriber_gets_a_reset_within_its_stream(small: Server, t
             ]
             small.http.post("/events", json=big).raise_for_status()
         numbers: list[int] = []
-        told = []
+        resets = []
         while not numbers or numbers[-1] != 19_999:
             message = stream.next()
             if message.type == "hub.reset":
-                told.append(len(numbers))
+                resets.append(len(numbers))
             elif message.type == "message":
                 numbers.append(int(message.data.split()[0]))
     gaps = [i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1]
     assert numbers[0] == 0
     assert gaps
-    assert set(gaps) <= set(told)
+    assert set(gaps) <= set(resets)
 
 
 def test_subscribers_that_come_while_events_are_published_miss_none(

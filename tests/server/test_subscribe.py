@@ -242,7 +242,7 @@ def test_a_stream_ends_at_its_maximal_age_with_a_goodbye(
     assert [m.type for m in messages] == ["hub.open", "message", "hub.bye"]
     assert json.loads(messages[-1].data) == {"reason": "max_age"}
     assert messages[-1].id == position
-    until(lambda: server.ended("max_age") == 1, "the reason is told")
+    until(lambda: server.ended("max_age") == 1, "the reason is counted")
 
 
 def test_head_answers_the_headers_and_registers_nobody(serve: Callable[..., Server]) -> None:

@@ -1,7 +1,7 @@
 """A wave of attackers in a process of their own: `attackers.py PORT HALVES READERS PUBLISHERS`.
 
 HALVES connections send half a request, READERS subscribe and never read, and PUBLISHERS send
-garbage, one request after another. It says when all are there, and goes on until it is told to end.
+garbage, one request after another. It says when all are there, and continues until it is stopped.
 """
 
 from __future__ import annotations

@@ -52,13 +52,13 @@ class Subscriber(threading.Thread):
     def __init__(self, server: Server) -> None:
         super().__init__(daemon=True)
         self.seen: list[str] = []
-        self.told: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
         self._address = server.host, server.port
         self._cursor = "earliest"
 
     def run(self) -> None:
         while self.seen[-1:] != ["end"]:
-            self.told["connected"] += 1
+            self.received["connected"] += 1
             with suppress(OSError, HTTPException):
                 self._read()
             time.sleep(random.uniform(0, 0.2))
@@ -71,7 +71,7 @@ class Subscriber(threading.Thread):
         for message in sse.decode(chunks):
             self._cursor = message.id or self._cursor
             if message.type.startswith("hub."):
-                self.told[message.type] += 1
+                self.received[message.type] += 1
             else:
                 self.seen.append(message.data)
 
@@ -148,7 +148,7 @@ def survives(servers: list[Server], blows: list[Callable[[], None]], crowd: int 
     for thread in [*subscribers, *publishers]:
         thread.start()
     until(
-        lambda: all(subscriber.told["hub.open"] for subscriber in subscribers),
+        lambda: all(subscriber.received["hub.open"] for subscriber in subscribers),
         "all read",
         2 * PATIENCE,
     )
@@ -164,12 +164,12 @@ def survives(servers: list[Server], blows: list[Callable[[], None]], crowd: int 
     for subscriber in subscribers:
         subscriber.join(2 * PATIENCE)
     check(subscribers, publishers)
-    return sum(subscriber.told["connected"] for subscriber in subscribers)
+    return sum(subscriber.received["connected"] for subscriber in subscribers)
 
 
 def check(subscribers: list[Subscriber], publishers: list[Publisher]) -> None:
-    told = sum((subscriber.told for subscriber in subscribers), Counter[str]())
-    print(told, {p.name: (p.published, p.retried) for p in publishers})  # noqa: T201 - with -s
+    received = sum((subscriber.received for subscriber in subscribers), Counter[str]())
+    print(received, {p.name: (p.published, p.retried) for p in publishers})  # noqa: T201 - with -s
     log = subscribers[0].seen
     assert {text: n for text, n in Counter(log).items() if n > 1} == {}
     for publisher in publishers:
@@ -177,7 +177,7 @@ def check(subscribers: list[Subscriber], publishers: list[Publisher]) -> None:
         assert mine == [f"{publisher.name}-{n}" for n in range(publisher.published)]
     for subscriber in subscribers:
         assert subscriber.seen == log
-    assert told["hub.reset"] == 0
+    assert received["hub.reset"] == 0
 
 
 def test_on_one_machine_everybody_ends_with_the_published_sequence(

@@ -58,7 +58,7 @@ gc.set_threshold = set_threshold
 
 
 class Client:
-    """A subscriber of numbered events, which reads only when it is told to."""
+    """A subscriber of numbered events, which reads only when the test says so."""
 
     def __init__(self, server: Server, topic: str, buffer: int | None) -> None:
         self.sock = socket.socket()
@@ -159,8 +159,8 @@ def _busy(
 def kernel_memory(server: Server, clients: list[Client]) -> list[int]:
     """Return the bytes that the hub's end of each client's connection takes in the kernel."""
     ss = [need("ss"), "-HOtmn", "sport", "=", f":{server.port}"]
-    told = subprocess.run(ss, capture_output=True, text=True, check=True).stdout
-    sizes = {int(port): int(r) + int(w) for port, r, w in SOCKET.findall(told)}
+    output = subprocess.run(ss, capture_output=True, text=True, check=True).stdout
+    sizes = {int(port): int(r) + int(w) for port, r, w in SOCKET.findall(output)}
     return [sizes[client.sock.getsockname()[1]] for client in clients]
 
 
@@ -302,11 +302,11 @@ def test_work_in_time_slices_lets_ready_sockets_run(
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE_S", -1)
     ours, theirs = gevent.socket.socketpair()
-    pace, heard = TimeSlice(), []
+    pace, received = TimeSlice(), []
 
     def listen() -> None:
         while data := theirs.recv(1):
-            heard.append(data)
+            received.append(data)
 
     listener = gevent.spawn(listen)
     gevent.sleep(0)
@@ -314,7 +314,7 @@ def test_work_in_time_slices_lets_ready_sockets_run(
         ours.send(b"x")
         pace.checkpoint()
         pace.checkpoint()
-        assert len(heard) == number + 1
+        assert len(received) == number + 1
     ours.close()
     listener.join(PATIENCE)
     theirs.close()

@@ -33,7 +33,7 @@ PATIENCE = 15  # seconds
 
 
 class BrokerProcess:
-    """A process with one broker, and the roster beside it.
+    """A process with one broker, and the presence store beside it.
 
     :param settings: as in the environment: `TIDINGS_BROKER_URL` and limits.
     """
@@ -129,7 +129,7 @@ def _serve(orders: socket.socket) -> None:
 
     settings = Settings.from_env(os.environ)
     broker = connect(settings)
-    roster = connect_presence(settings, broker)
+    store = connect_presence(settings, broker)
     file = orders.makefile("rb")
 
     answering = RLock()
@@ -145,14 +145,14 @@ def _serve(orders: socket.socket) -> None:
                 for found in broker.follow(*args):
                     answer(None, found, None)
             else:
-                asked = broker if hasattr(broker, method) else roster
+                asked = broker if hasattr(broker, method) else store
                 answer(number, getattr(asked, method)(*args), None)
         except TidingsError as error:
             answer(number, None, (type(error), error.detail, error.remedy, error.extra))
 
     while order := _load(file):
         gevent.spawn(call, *order)
-    roster.close()
+    store.close()
     broker.close()
 
 

@@ -27,7 +27,7 @@ def curl_output(command: str, **env: str) -> str:
 def curl_until(command: str, wanted: str, **env: str) -> str:
     """Run a curl that goes on for ever, until it has printed what is wanted."""
     need("curl")
-    told = ""
+    output = ""
     with subprocess.Popen(
         [*shell(), f"exec {command} -sS --max-time {PATIENCE}"],
         env={**os.environ, **env},
@@ -35,12 +35,12 @@ def curl_until(command: str, wanted: str, **env: str) -> str:
         text=True,
     ) as curl:
         assert curl.stdout
-        while wanted not in told:
+        while wanted not in output:
             line = curl.stdout.readline()
-            assert line, f"it ended after {told!r}"
-            told += line
+            assert line, f"it ended after {output!r}"
+            output += line
         curl.kill()
-    return told
+    return output
 
 
 def shell() -> list[str]:

@@ -172,7 +172,9 @@ def test_a_key_of_another_type_is_named_and_nothing_is_written(
     assert log.append(drafts("b"))
 
 
-def test_a_log_that_is_deleted_alone_is_told_as_lost(server: RedisServer, connect: Connect) -> None:
+def test_a_log_that_is_deleted_alone_is_reported_as_lost(
+    server: RedisServer, connect: Connect
+) -> None:
     log = connect()
     old = [log.append(drafts(str(n)))[0] for n in range(10)]
     server.ask("DEL", LOG)
@@ -184,7 +186,7 @@ def test_a_log_that_is_deleted_alone_is_told_as_lost(server: RedisServer, connec
     assert contents(next_events(follower, 1)) == ["new"]
 
 
-def test_a_log_that_another_version_began_again_is_told_as_lost(
+def test_a_log_that_another_version_began_again_is_reported_as_lost(
     server: RedisServer, connect: Connect
 ) -> None:
     log = connect()

@@ -57,7 +57,7 @@ def test_a_restart_with_persistence_loses_nothing(run: Run, connect: Connect) ->
 
 
 @each_kind
-def test_a_restart_without_persistence_is_told(server: RedisServer, connect: Connect) -> None:
+def test_a_restart_without_persistence_is_reported(server: RedisServer, connect: Connect) -> None:
     log = connect(server.url)
     follower = log.follow(log.bounds().head)
     [old] = published(log, "a")
@@ -72,7 +72,7 @@ def test_a_restart_without_persistence_is_told(server: RedisServer, connect: Con
     assert contents(next_events(follower, 1)) == ["a"]
 
 
-def test_a_log_that_is_erased_under_its_followers_is_told(
+def test_a_log_that_is_erased_under_its_followers_is_reported(
     server: RedisServer, connect: Connect
 ) -> None:
     log = connect(server.url)
@@ -146,7 +146,7 @@ def test_a_pipe_publishes_nothing_twice_while_the_log_hangs(
     until(lambda: server.ask("XLEN", "{tidings}:log") == 3, "what was sent is there")
 
 
-def test_who_comes_while_the_log_is_away_is_told_to_come_back(
+def test_who_subscribes_during_an_outage_gets_an_unavailable_bye(
     server: RedisServer, serve: Callable[..., Server]
 ) -> None:
     hub, there = serve(REDIS_URL=server.url), "an id of a publisher's own"
@@ -171,7 +171,7 @@ def test_a_server_that_is_paused_is_waited_for(server: RedisServer, connect: Con
 
 
 @each_kind
-def test_what_a_failover_loses_is_told(
+def test_what_a_failover_loses_is_reported(
     run: Run, server: RedisServer, network: FaultyNetwork, connect: Connect
 ) -> None:
     replica = run(*IN_MEMORY)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.redis_server import Run
 
 
-def test_a_follower_that_was_overtaken_is_told(
+def test_an_overtaken_follower_gets_a_gap(
     server: RedisServer, network: FaultyNetwork, connect: Connect
 ) -> None:
     log = connect(network.url, HISTORY_EVENTS=100)

@@ -29,7 +29,7 @@ _APPEND_BYTES = _EVENTS * _EVENT_BYTES
 
 
 class Follower:
-    """Follows a log, one batch whenever it is told to."""
+    """Follows a log, one batch whenever the test says so."""
 
     def __init__(self, log: SqliteBroker) -> None:
         self._log = log

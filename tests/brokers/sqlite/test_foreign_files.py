@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_written_is_refused(
             connect(view / "log.db").bounds()
 
 
-def test_a_damaged_file_is_told(connect: Connect, path: Path) -> None:
+def test_a_damaged_file_is_reported(connect: Connect, path: Path) -> None:
     log = connect()
     log.append(drafts(*number_texts(100)))
     log.stop()

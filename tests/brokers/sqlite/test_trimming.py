@@ -112,7 +112,7 @@ def test_the_own_id_at_the_floor_is_a_place_and_no_obstacle(connect: Connect) ->
     assert log.append(drafts("other", id="two"))[0].position > positions[2]
 
 
-def test_a_follower_that_was_overtaken_is_told(connect: Connect) -> None:
+def test_an_overtaken_follower_gets_a_gap(connect: Connect) -> None:
     here, there = connect(HISTORY_EVENTS=100), connect(HISTORY_EVENTS=100)
     follower = there.follow(there.bounds().head)
     here.append(drafts("seen"))
@@ -128,7 +128,7 @@ def test_a_follower_that_was_overtaken_is_told(connect: Connect) -> None:
     assert contents(next_events(follower, 100))[-1] == "99"
 
 
-def test_a_follower_of_another_log_is_told(connect: Connect) -> None:
+def test_a_follower_of_another_log_gets_a_gap(connect: Connect) -> None:
     log = connect()
     [event] = log.append(drafts("a"))
     follower = log.follow(EventId(event.position.ms + 60_000, 0))

@@ -49,7 +49,7 @@ def test_the_bells_of_the_dead_are_taken_away(connect: Connect, path: Path) -> N
     assert len(list(bells.iterdir())) == 1
 
 
-def test_a_bell_that_was_hung_just_now_is_heard(
+def test_a_wakeup_socket_opened_just_now_is_woken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -86,7 +86,7 @@ def test_it_survives_a_restart_of_the_hub_without_loss_or_double(
             assert "hub.reset " not in page.evaluate("said")
 
 
-def test_all_tabs_are_told_that_events_were_missed(
+def test_all_tabs_get_the_reset_when_events_were_missed(
     context: BrowserContext, hub: Server, topic: str
 ) -> None:
     query = f"?topic={topic}&last_event_id=1-1"

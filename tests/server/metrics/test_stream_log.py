@@ -28,8 +28,8 @@ def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(hub: Server, top
         position = stream.next().id
         post(hub, 2, topic=topic)
         stream.take(2)
-    [opened] = until(lambda: lines(hub, "opened", topic), "the opening is told")
-    [ended] = until(lambda: lines(hub, "ended", topic), "the end is told")
+    [opened] = until(lambda: lines(hub, "opened", topic), "the opening is logged")
+    [ended] = until(lambda: lines(hub, "ended", topic), "the end is logged")
     who = "client=127.0.0.1 sub=Ann%20Other%0A[2026]%20x%3D1"
     assert opened == f"stream opened: {who} topics={topic} from={position}"
     assert re.fullmatch(
@@ -52,7 +52,7 @@ def test_names_from_clients_are_bounded_and_forge_no_line(
     names = [topic, f'{topic}-a b,"c" reason=drain', *(f"{topic}-{'x' * 500}{n}" for n in range(8))]
     with hub.listen(topic=names) as stream:
         assert json.loads(stream.next().data)["topics"] == sorted(names)
-    [ended] = until(lambda: lines(hub, "ended", topic), "the end is told")
+    [ended] = until(lambda: lines(hub, "ended", topic), "the end is logged")
     assert f",{topic}-a%20b%2C%22c%22%20reason%3Ddrain," in ended
     assert ended.endswith(" more_topics=5")
     assert ended.count("reason=") == 1

@@ -78,8 +78,8 @@ def test_all_workers_are_counted_together(hub: Server, topic: str) -> None:
         post(hub, 3, topic=topic)
         for stream in streams:
             assert stream.take(3) == ["0", "1", "2"]
-        handed = before.get(("tidings_fanout_seconds_count", ""), 0) + 2
-        until(lambda: total(hub, "fanout_seconds_count") == handed, "both workers have them")
+        passes = before.get(("tidings_fanout_seconds_count", ""), 0) + 2
+        until(lambda: total(hub, "fanout_seconds_count") == passes, "both workers have them")
         with hub.listen(topic=topic, last=2) as late:
             assert late.take(2) == ["1", "2"]
             until(lambda: total(hub, "readers") == 11, "the one that replays is counted")

@@ -27,18 +27,18 @@ pytestmark = pytest.mark.slow
 def test_only_granted_subscribers_see_who_comes_and_goes(hub: Server, topic: str) -> None:
     about = list_path(topic) + "{/subscriber}"
     with (
-        hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,
+        hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as watcher,
         hub.listen(topic=[EVENTS, topic]) as anonymous,
         hub.listen(headers=bearer(subscribe=["x", about + "x"]), topic=[about, topic]) as other,
     ):
-        names = [subscriber_name(told), subscriber_name(anonymous), subscriber_name(other)]
-        seen = next_documents(told, 3, topic)
+        names = [subscriber_name(watcher), subscriber_name(anonymous), subscriber_name(other)]
+        seen = next_documents(watcher, 3, topic)
         assert {it["subscriber"] for it in seen} == set(names)
         assert all(it["active"] for it in seen)
         with hub.listen(headers=bearer(payload=["p"]), topic=topic) as guest:
             subscriber = subscriber_name(guest)
-            [came] = next_documents(told, 1, topic)
-        [left] = next_documents(told, 1, topic)
+            [came] = next_documents(watcher, 1, topic)
+        [left] = next_documents(watcher, 1, topic)
         expected = {
             "@context": "https://mercure.rocks/",
             "id": list_path(topic, subscriber),
@@ -51,7 +51,7 @@ def test_only_granted_subscribers_see_who_comes_and_goes(hub: Server, topic: str
         assert left == {**expected, "active": False}
         hub.http.post("/events", data={"topic": topic, "data": "last"}, headers=ALL)
         assert anonymous.take(1) == other.take(1) == ["last"]
-        until(lambda: told.take(1) == ["last"], "it is told that, too")
+        until(lambda: watcher.take(1) == ["last"], "the watcher gets that, too")
 
 
 def test_such_an_event_has_no_id_and_does_not_move_the_cursor(hub: Server, topic: str) -> None:
@@ -64,13 +64,15 @@ def test_such_an_event_has_no_id_and_does_not_move_the_cursor(hub: Server, topic
         assert b"\nid:" not in frame
 
 
-def test_who_asks_for_envelopes_is_told_in_one_too_which_has_no_id(hub: Server, topic: str) -> None:
+def test_a_stream_with_envelopes_gets_presence_in_one_without_an_id(
+    hub: Server, topic: str
+) -> None:
     asked = {"topic": list_path(topic) + "{/subscriber}", "envelope": "1"}
-    with hub.listen(f"/events?{urlencode(asked)}", bearer(subscribe=[EVENTS])) as told:
-        position = told.next().id
+    with hub.listen(f"/events?{urlencode(asked)}", bearer(subscribe=[EVENTS])) as watcher:
+        position = watcher.next().id
         with hub.listen(topic=topic) as guest:
             subscriber = subscriber_name(guest)
-            [came] = told.messages(1)
+            [came] = watcher.messages(1)
     envelope = json.loads(came.data)
     about = json.loads(envelope["data"])
     assert (about["subscriber"], about["active"], came.id) == (subscriber, True, position)
@@ -87,7 +89,7 @@ def announcement(number: int) -> Event:
 
 
 @pytest.mark.parametrize("steps", [(1,), (3, 1, 7), (40,)], ids=str)
-def test_a_subscriber_that_is_busy_is_told_each_change_once_and_in_order(steps: tuple[int]) -> None:
+def test_a_busy_subscriber_gets_each_change_once_and_in_order(steps: tuple[int]) -> None:
     hub = make_hub()
     hub.start()
     grant = Grant(subscribe=frozenset({"*"}))
@@ -112,7 +114,7 @@ def test_a_subscriber_that_is_busy_is_told_each_change_once_and_in_order(steps: 
     hub.stop()
 
 
-def test_a_subscriber_that_missed_changes_is_told_to_begin_anew(
+def test_a_subscriber_that_missed_changes_gets_a_reset(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE_S", PATIENCE)

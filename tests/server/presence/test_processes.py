@@ -92,20 +92,20 @@ def test_on_many_machines_it_is_the_same(
         settings = {"TIDINGS_JWT_KEY": KEY, "REDIS_URL": log.url}
         settings["TIDINGS_PRESENCE_LEASE"] = str(lease)
         here, there = serve(**settings), serve(**settings)
-        with there.listen(headers=ALL, topic=list_path(topic) + "{/subscriber}") as told:
-            subscriber_name(told)
+        with there.listen(headers=ALL, topic=list_path(topic) + "{/subscriber}") as watcher:
+            subscriber_name(watcher)
 
             def kicked() -> float:
                 with here.listen(headers=bearer(sub="joe"), topic=topic) as guest:
                     subscriber = subscriber_name(guest)
-                    assert next_documents(told, 1)[0]["subscriber"] == subscriber
+                    assert next_documents(watcher, 1)[0]["subscriber"] == subscriber
                     assert [it["subscriber"] for it in listed_on(there, topic)] == [subscriber]
                     began = time.monotonic()
                     gone = there.http.delete(list_path(topic, subscriber), headers=ALL)
                     assert gone.status_code == 204
                     byes = [it.data for it in guest.rest() if it.type == "hub.bye"]
                     assert byes == ['{"reason": "kicked"}']
-                    assert next_documents(told, 1)[0]["active"] is False
+                    assert next_documents(watcher, 1)[0]["active"] is False
                     return time.monotonic() - began
 
             assert one_of_three(kicked, lambda seconds: seconds < 2) < 2
@@ -121,10 +121,10 @@ def test_on_many_machines_it_is_the_same(
             )
             with here.listen(topic=topic) as another:
                 subscriber = subscriber_name(another)
-                assert next_documents(told, 1)[0]["subscriber"] == subscriber
+                assert next_documents(watcher, 1)[0]["subscriber"] == subscriber
                 os.kill(here.worker, signal.SIGKILL)
                 killed = time.monotonic()
-                [gone] = next_documents(told, 1)
+                [gone] = next_documents(watcher, 1)
                 assert (gone["subscriber"], gone["active"]) == (subscriber, False)
                 assert time.monotonic() - killed < lease + START
         # A worker that starts later knows, too.
@@ -132,7 +132,7 @@ def test_on_many_machines_it_is_the_same(
         assert here.http.post("/events", data={"data": "x"}, headers=joe).status_code == 401
 
 
-def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:
+def test_a_hub_whose_store_was_away_at_its_start_starts_later() -> None:
     hub = make_hub()
 
     class Late(MemoryPresenceStore):
@@ -156,18 +156,18 @@ def test_a_hub_whose_roster_was_away_at_its_start_starts_later() -> None:
 
 
 def test_a_process_whose_lease_ended_registers_its_subscribers_again() -> None:
-    hub, roster = make_hub(jwt_key=(KEY,)), Forgetful()
-    hub.observers.append(Presence(hub, roster, lease=0.6))
+    hub, store = make_hub(jwt_key=(KEY,)), Forgetful()
+    hub.observers.append(Presence(hub, store, lease=0.6))
     hub.start()
     for name in ("a", "b", "c"):
         hub.register(hub.subscribe(frozenset({name}), Grant(), Start()))
     with gevent.Timeout(PATIENCE):
-        while len(roster.subscribers()) < 3:
+        while len(store.subscribers()) < 3:
             gevent.sleep(0.01)
-        roster.forget()
-        while len(roster.subscribers()) < 3:
+        store.forget()
+        while len(store.subscribers()) < 3:
             gevent.sleep(0.01)
-    notices = roster.notices_after(0).notices
+    notices = store.notices_after(0).notices
     assert len(notices) == 6
     assert len(set(notices)) == 3
     hub.stop()
@@ -193,8 +193,8 @@ class Forgetful(MemoryPresenceStore):
 def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hub, roster = make_hub(jwt_key=(KEY,)), MemoryPresenceStore()
-    hub.observers.append(Presence(hub, roster, lease=15))
+    hub, store = make_hub(jwt_key=(KEY,)), MemoryPresenceStore()
+    hub.observers.append(Presence(hub, store, lease=15))
     hub.start()
     monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 120)
     selectors = [frozenset({letter * 30}) for letter in "abcd"]
@@ -202,13 +202,13 @@ def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
     for subscriber in subscribers:
         hub.register(subscriber)
     with gevent.Timeout(PATIENCE):
-        while not roster.subscribers():
+        while not store.subscribers():
             gevent.sleep(0.01)
-        assert [name for name, _ in roster.subscribers()] == [subscribers[0].name]
+        assert [name for name, _ in store.subscribers()] == [subscribers[0].name]
         for subscriber in subscribers:
             hub.unregister(subscriber)
         hub.register(subscribers[1])
-        while [name for name, _ in roster.subscribers()] != [subscribers[1].name]:
+        while [name for name, _ in store.subscribers()] != [subscribers[1].name]:
             gevent.sleep(0.01)
     monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 400)
     many = [hub.subscribe(frozenset({letter * 30}), Grant(), Start()) for letter in "efghijk"]

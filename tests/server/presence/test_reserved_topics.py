@@ -22,10 +22,10 @@ def test_a_pattern_that_was_meant_for_rooms_grants_nothing_of_the_hub(
     tenant = bearer(TENANT, TENANT)
     with (
         hub.listen(headers=tenant, topic=["{+all}", topic]) as stream,
-        hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as told,
+        hub.listen(headers=bearer(subscribe=[EVENTS]), topic=[EVENTS, topic]) as watcher,
     ):
         subscriber_name(stream)
-        next_documents(told, 1)
+        next_documents(watcher, 1)
         for method, of_the_hub in (
             ("GET", PATH),
             ("GET", list_path(topic)),

@@ -93,23 +93,23 @@ def test_what_cannot_be_revoked_is_refused_with_a_reason(hub: Server) -> None:
 
 
 def test_who_missed_the_notices_refuses_what_was_revoked_all_the_time() -> None:
-    hub, roster = make_hub(), Unread()
-    presence = Presence(hub, roster, lease=0.6)
+    hub, store = make_hub(), Unread()
+    presence = Presence(hub, store, lease=0.6)
     hub.observers.append(presence)
     hub.start()
     joe, ann = (Grant(subject=name, issued=1.0) for name in ("joe", "ann"))
     presence.revoke(Revoked("subject", "ann", time.time()), None)
     thief = Subscriber(hub.subscribe(frozenset({"t"}), joe, Start()))
     gevent.sleep(0.01)
-    roster.revoke(json.dumps(Revoked("subject", "joe", time.time())), time.time() + 60, "#")
+    store.revoke(json.dumps(Revoked("subject", "joe", time.time())), time.time() + 60, "#")
     for _ in range(MAX_NOTICES):
-        roster.broadcast("![]")
-    roster.away = True
+        store.broadcast("![]")
+    store.away = True
     with gevent.Timeout(PATIENCE):
-        while not roster.asked:
+        while not store.asked:
             gevent.sleep(0.01)
         assert presence.is_revoked(ann)  # as before
-        roster.away = False
+        store.away = False
         thief.task.join()
     assert thief.messages()[-1].data == '{"reason": "kicked"}'
     assert presence.is_revoked(ann)
@@ -150,18 +150,18 @@ def test_a_revoked_token_is_refused_whatever_its_issuers_clock(
 
 
 def test_a_revocation_of_a_subject_is_one_row_and_ends() -> None:
-    roster, day = MemoryPresenceStore(), 86400
-    presence, now = Presence(make_hub(), roster, lease=15), time.time()
+    store, day = MemoryPresenceStore(), 86400
+    presence, now = Presence(make_hub(), store, lease=15), time.time()
     for at in (now - 29 * day, now - 1, now - 2):
         presence.revoke(Revoked("subject", "joe", at), None)
-    roster.revoke_subject("ann", now - 31 * day, 0.0, "#")
-    assert roster.subjects() == [("joe", now - 1), ("ann", now - 31 * day)]
-    early = Revocations(roster, 30 * day)
+    store.revoke_subject("ann", now - 31 * day, 0.0, "#")
+    assert store.subjects() == [("joe", now - 1), ("ann", now - 31 * day)]
+    early = Revocations(store, 30 * day)
     early.load()
     assert not early.is_revoked(Grant(subject="ann"))  # it is over
     presence.revoke(Revoked("subject", "eve", now), None)
-    assert roster.subjects() == [("joe", now - 1), ("eve", now)]
-    other = Revocations(roster, 30 * day)
+    assert store.subjects() == [("joe", now - 1), ("eve", now)]
+    other = Revocations(store, 30 * day)
     other.load()
     for one in (presence, other):
         assert one.is_revoked(Grant(subject="joe", issued=now - 1))
@@ -170,10 +170,10 @@ def test_a_revocation_of_a_subject_is_one_row_and_ends() -> None:
 
 
 def test_revocations_that_a_hub_of_before_wrote_down_for_ever_end_too() -> None:
-    roster, now = MemoryPresenceStore(), time.time()
+    store, now = MemoryPresenceStore(), time.time()
     for name, at in (("joe", now - 10), ("ann", now - 86400)):
-        roster.revoke(json.dumps(["subject", name, at]), now + 1e9, "#")
-    revocations = Revocations(roster, 3600)
+        store.revoke(json.dumps(["subject", name, at]), now + 1e9, "#")
+    revocations = Revocations(store, 3600)
     revocations.load()
     assert revocations.is_revoked(Grant(subject="joe", issued=now - 11))
     assert not revocations.is_revoked(Grant(subject="ann", issued=now - 86401))

@@ -140,7 +140,7 @@ def test_publishers_faster_than_the_follower_wait_or_are_refused(
     hub.stop()
 
 
-def test_a_follower_that_always_fails_is_told_and_not_silent(
+def test_a_follower_that_always_fails_is_reported(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webapp.tasks._LONGEST_PAUSE_S", 0.001)

@@ -39,8 +39,8 @@ def test_feeds_that_see_the_same_topics_share_an_envelope() -> None:
     *plain, one, same, part = [feed.render([event], made) for feed in feeds]
     assert set(plain) == {event.frame}
     assert (one, list(made.values())) == (same, [one])
-    [told, partly] = [json.loads(next(sse.decode([frame])).data) for frame in (one, part)]
-    assert (told["topic"], told["topics"]) == ("a", ["a", "b"])
+    [whole, partly] = [json.loads(next(sse.decode([frame])).data) for frame in (one, part)]
+    assert (whole["topic"], whole["topics"]) == ("a", ["a", "b"])
     assert (partly["topic"], partly["topics"]) == ("b", ["b"])
 
 

@@ -141,7 +141,7 @@ def test_a_long_replay_without_matches_sends_marks() -> None:
 
 
 class TornBroker(MemoryBroker):
-    """A log that loses its end where it is told to."""
+    """A log that loses its end where the test says so."""
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         for events in super().follow(after):
@@ -150,7 +150,7 @@ class TornBroker(MemoryBroker):
             yield Gap(events[-1].position, "unknown") if torn else events
 
 
-def test_every_subscriber_is_told_of_a_gap_in_the_log_and_goes_on_after_it() -> None:
+def test_every_subscriber_gets_a_reset_at_a_gap_and_continues_after_it() -> None:
     hub = make_hub(TornBroker(10_000, 1 << 20, 3600))
     hub.start()
     subscribers = [Subscriber(subscribe(hub)) for _ in range(3)]

@@ -146,7 +146,7 @@ def test_half_a_window_that_a_subscriber_does_not_see_is_worth_a_mark(
     assert b"hub.reset" not in quiet.names
 
 
-def test_no_mark_is_older_than_what_its_subscriber_was_told_meanwhile(
+def test_no_mark_is_older_than_what_its_subscriber_got_meanwhile(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscribers = [Subscriber(hub), Subscriber(hub)]

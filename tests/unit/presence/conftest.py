@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from webapp.hub.hub import Hub
 
 
-@pytest.fixture(name="roster")
-def _roster() -> MemoryPresenceStore:
+@pytest.fixture(name="store")
+def _store() -> MemoryPresenceStore:
     return MemoryPresenceStore()
 
 
 @pytest.fixture(name="hub")
-def _hub(roster: MemoryPresenceStore) -> Iterator[Hub]:
+def _hub(store: MemoryPresenceStore) -> Iterator[Hub]:
     hub = make_hub(jwt_key=(KEY,))
-    hub.observers.append(Presence(hub, roster, lease=0.6))
+    hub.observers.append(Presence(hub, store, lease=0.6))
     hub.start()
     yield hub
     hub.stop()

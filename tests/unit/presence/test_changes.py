@@ -43,15 +43,15 @@ def watch(hub: Hub) -> Subscriber:
 )
 def test_one_hub_survives_every_notice_and_claim(
     hub: Hub,
-    roster: MemoryPresenceStore,
-    told: list[str],
+    store: MemoryPresenceStore,
+    notices: list[str],
     topics: list[str],
     sub: str,
     payload: Any,
 ) -> None:
     watcher, guests = watch(hub), list[Subscriber]()
-    for notice in told:
-        roster.broadcast(notice)
+    for notice in notices:
+        store.broadcast(notice)
     grant = Grant(subject=sub, payload=payload, token_id=sub)
     with suppress(BadRequest):  # too many variables
         guests.append(Subscriber(hub.subscribe(frozenset(topics), grant, Start())))
@@ -68,7 +68,7 @@ def test_one_hub_survives_every_notice_and_claim(
     assert alive(hub)
 
 
-def test_what_is_told_of_a_subscriber_is_json_whatever_its_token_holds(hub: Hub) -> None:
+def test_an_announcement_is_json_whatever_the_token_holds(hub: Hub) -> None:
     watcher = watch(hub)
     gevent.sleep(0.01)
     payload = {"a": [float("nan"), 1], "b": "\ud83d"}
@@ -76,15 +76,15 @@ def test_what_is_told_of_a_subscriber_is_json_whatever_its_token_holds(hub: Hub)
     with gevent.Timeout(PATIENCE):
         while guest.subscription.name not in "".join(watcher.data()):
             gevent.sleep(0.001)
-    told = json.loads(watcher.data()[-1], parse_constant=pytest.fail)
-    assert told["id"].startswith(hostile_input.path_of(LONG))
-    assert told["payload"] == {"a": [None, 1], "b": "\ud83d"}
+    announced = json.loads(watcher.data()[-1], parse_constant=pytest.fail)
+    assert announced["id"].startswith(hostile_input.path_of(LONG))
+    assert announced["payload"] == {"a": [None, 1], "b": "\ud83d"}
     guest.leave()
     watcher.leave()
     assert alive(hub)
 
 
-def test_many_announcements_are_handed_over_in_parts_while_others_run(
+def test_many_announcements_are_delivered_in_parts_while_others_run(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE_S", 0.0002)
@@ -108,7 +108,7 @@ def test_many_announcements_are_handed_over_in_parts_while_others_run(
     monkeypatch.setattr(hub.fanout, "write", noted)
     made = (
         TransientEvent(number, HubDraft(topics=(topic,), data="x" * 200, private=True))
-        for number in range(1000, 6000)  # after what presence told itself
+        for number in range(1000, 6000)  # after those of presence itself
     )
     hub.transient.deliver(made)
     other.kill()
@@ -149,28 +149,28 @@ def test_one_address_leaves_room_for_others() -> None:
 
 
 def test_notices_are_read_in_parts_and_none_is_lost() -> None:
-    roster = MemoryPresenceStore()
-    told = [f"{sign}{number} {'x' * 3000}" for number in range(100) for sign in (JOINED, LEFT)]
-    for notice in told:
-        roster.broadcast(notice)
+    store = MemoryPresenceStore()
+    notices = [f"{sign}{number} {'x' * 3000}" for number in range(100) for sign in (JOINED, LEFT)]
+    for notice in notices:
+        store.broadcast(notice)
     found, upto, parts = list[str](), 0, 0
-    while (news := roster.notices_after(upto)).notices:
+    while (news := store.notices_after(upto)).notices:
         assert news.complete
         assert sum(map(len, news.notices)) < 100 << 10
         found, upto, parts = found + news.notices, news.last_number, parts + 1
-    assert found == told
+    assert found == notices
     assert parts > 5
 
 
-def test_the_first_change_after_some_were_missed_is_told(
-    hub: Hub, roster: MemoryPresenceStore
+def test_the_first_change_after_missed_ones_is_announced(
+    hub: Hub, store: MemoryPresenceStore
 ) -> None:
     watcher = watch(hub)
     with gevent.Timeout(PATIENCE):
         while not watcher.data():
             gevent.sleep(0.001)
     for _ in range(MAX_NOTICES + 1):
-        roster.broadcast("![]")
+        store.broadcast("![]")
     with gevent.Timeout(PATIENCE):
         while "hub.reset" not in [it.type for it in watcher.messages()]:
             gevent.sleep(0.001)
@@ -181,10 +181,10 @@ def test_the_first_change_after_some_were_missed_is_told(
 
 
 def test_a_damaged_row_of_a_subscriber_is_listed_for_no_topic(
-    hub: Hub, roster: MemoryPresenceStore
+    hub: Hub, store: MemoryPresenceStore
 ) -> None:
-    roster.heartbeat({"a": "{", "b": '{"topics": ["t"], "payload": null}'})
-    presence = Presence(hub, roster, lease=0.6)
+    store.heartbeat({"a": "{", "b": '{"topics": ["t"], "payload": null}'})
+    presence = Presence(hub, store, lease=0.6)
     assert [name for name, _ in presence.subscribers("t")] == ["b"]
 
 
