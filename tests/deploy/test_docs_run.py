@@ -14,6 +14,7 @@ import jwt
 import pytest
 from playwright.sync_api import expect
 
+from support.browser import show
 from support.cli import COMMAND
 from support.curl import curl_output, curl_until, shell
 from support.doc_pages import blocks, section, shell_lines
@@ -224,10 +225,3 @@ def test_its_listener_reloads_after_a_reset(server: Server, page: Page) -> None:
 
 
 RESET = "<script>const source = new EventSource('/events?last_event_id=gone');"
-
-
-def show(page: Page, hub: Server, html: str) -> None:
-    """Open a page of the hub's own origin."""
-    html = f"<!doctype html><meta charset=utf-8>{html}".replace("http://localhost:8000", hub.url)
-    page.route(f"{hub.url}/page", lambda it: it.fulfill(body=html, content_type="text/html"))
-    page.goto(f"{hub.url}/page")

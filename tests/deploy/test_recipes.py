@@ -19,6 +19,7 @@ from flask import Flask, render_template
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
+from support.browser import show
 from support.cli import COMMAND
 from support.doc_pages import blocks
 from support.ports import free_port
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from support.server import Server
 
-MERCURE_PATH = "https://hub.example"
+HUB_URL = "https://hub.example"
 EVERYTHING = token(publish=["*"])
 APP = free_port()
 
@@ -76,13 +77,6 @@ def module(code: str, **names: Any) -> dict[str, Any]:
     """Run a block of Python with these names; return what it has then."""
     exec(compile(code, "a guide", "exec"), names)
     return names
-
-
-def show(page: Page, hub: Server, html: str) -> None:
-    """Open a page of the hub's own origin."""
-    html = f"<!doctype html><meta charset=utf-8>{html.replace(MERCURE_PATH, hub.url)}"
-    page.route(f"{hub.url}/page", lambda route: route.fulfill(body=html, content_type="text/html"))
-    page.goto(f"{hub.url}/page")
 
 
 def test_publish_from_a_shell_and_from_cron(hub: Server, env: dict[str, str]) -> None:
@@ -189,7 +183,7 @@ def _template(hub: Server, tmp_path: Path) -> Callable[[str], Flask]:
     def template(html: str) -> Flask:
         at_localhost = hub.url.replace("127.0.0.1", "localhost")  # one site with the app
         (tmp_path / "templates").mkdir()
-        (tmp_path / "templates" / "page.html").write_text(html.replace(MERCURE_PATH, at_localhost))
+        (tmp_path / "templates" / "page.html").write_text(html.replace(HUB_URL, at_localhost))
         return Flask("shop", root_path=str(tmp_path))
 
     return template
@@ -238,7 +232,7 @@ def test_a_live_dashboard(hub: Server, env: dict[str, str], page: Page, tmp_path
     html, sh = blocks("guides/dashboard.md", "A live dashboard", "html", "sh")
     with hub.listen(topic="load") as stream, shell(sh.replace("5", "0.1"), env, tmp_path):
         [first] = stream.take(1)
-    show(page, hub, html)
+    show(page, hub, html, HUB_URL)
     expect(page.get_by_role("status")).to_have_text(re.compile(r"^\d+(\.\d+)?$"))
     assert json.loads(first)["load"] >= 0
 
@@ -249,7 +243,7 @@ def test_an_answer_of_a_language_model_survives_a_reload(
     [python] = blocks("guides/llm-streaming.md", "Publish the words", "python")
     [html] = blocks("guides/llm-streaming.md", "Show the answer", "html")
     monkeypatch.setenv("TIDINGS_TOKEN", EVERYTHING)
-    names = module(python.replace(MERCURE_PATH, hub.url))
+    names = module(python.replace(HUB_URL, hub.url))
     further = [threading.Event() for _ in range(2)]
 
     def words() -> Iterator[str]:
@@ -262,7 +256,7 @@ def test_an_answer_of_a_language_model_survives_a_reload(
     model = threading.Thread(target=names["publish_answer"], args=(42, words()))
     model.start()
     answer = page.locator("#answer")
-    show(page, hub, html)
+    show(page, hub, html, HUB_URL)
     expect(answer).to_have_text("One ordered")
     page.reload()
     expect(answer).to_have_text("One ordered")
@@ -281,7 +275,7 @@ def test_an_answer_goes_on_when_the_hub_restarts(
     [python] = blocks("guides/llm-streaming.md", "Publish the words", "python")
     monkeypatch.setenv("TIDINGS_TOKEN", EVERYTHING)
     hub = serve(TIDINGS_JWT_KEY=KEY)
-    publish_answer = module(python.replace(MERCURE_PATH, hub.url))["publish_answer"]
+    publish_answer = module(python.replace(HUB_URL, hub.url))["publish_answer"]
     further = threading.Event()
 
     def words() -> Iterator[str]:
@@ -309,7 +303,7 @@ def test_a_log_in_a_browser(hub: Server, env: dict[str, str], page: Page, tmp_pa
     log.write_text("begun\n")
     with shell(sh, env, tmp_path), hub.listen(topic="log", last_event_id="earliest") as stream:
         assert stream.take(1) == ["begun"]
-        show(page, hub, html)
+        show(page, hub, html, HUB_URL)
         with log.open("a") as file:
             file.write("<b>two</b>\nthree\n")
         expect(page.locator("#log")).to_have_text("begun\n<b>two</b>\nthree\n")
@@ -319,7 +313,7 @@ def test_htmx(hub: Server, env: dict[str, str], page: Page) -> None:
     html, sh = blocks("guides/htmx-turbo.md", "htmx", "html", "sh")
     scripts = Path(django_htmx.__file__).parent / "static" / "django_htmx"
     parts = ("htmx-2.min.js", "ext/hx-sse-2.min.js")
-    show(page, hub, library(*(scripts / part for part in parts)) + html)
+    show(page, hub, library(*(scripts / part for part in parts)) + html, HUB_URL)
     run(sh, env)
     expect(page.locator("b")).to_have_text("Hello")
     run(sh.replace("Hello", "Again"), env)
@@ -331,7 +325,7 @@ def test_turbo(hub: Server, env: dict[str, str], page: Page) -> None:
     turbo = ROOT / "tests/node_modules/@hotwired/turbo/dist/turbo.es2017-umd.js"
     need("npm")
     assert turbo.exists(), "make test installs it"
-    show(page, hub, library(turbo) + html)
+    show(page, hub, library(turbo) + html, HUB_URL)
     source = "document.querySelector('turbo-stream-source')?.streamSource"
     page.wait_for_function(f"{source}?.readyState === 1")
     run(sh, env)

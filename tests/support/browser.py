@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
+    from support.server import Server
+
 expect.set_options(timeout=PATIENCE * 1000)
 
 # Without these Chromium looks for its maker's hosts at every start.
@@ -55,3 +57,13 @@ def _page(chromium: Browser) -> Iterator[Page]:
     context.close()
     refused = ("Failed to load", "CORS policy")  # by the hub, as a test may want it
     assert [text for text in complaints if not any(it in text for it in refused)] == []
+
+
+def show(page: Page, server: Server, html: str, url: str = "http://localhost:8000") -> None:
+    """Open a page of the hub's own origin.
+
+    :param url: how the page names the hub.
+    """
+    body = f"<!doctype html><meta charset=utf-8>{html.replace(url, server.url)}"
+    page.route(f"{server.url}/page", lambda it: it.fulfill(body=body, content_type="text/html"))
+    page.goto(f"{server.url}/page")
