@@ -175,3 +175,28 @@ def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> N
         before = cpu(worker)
         time.sleep(0.5)
         assert cpu(worker) - before < 0.25  # it does not spin
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it fills buffers of Linux")
+def test_with_no_files_left_those_who_do_not_read_make_room(tmp_path: Path) -> None:
+    requests = b"GET /static/live.png HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50
+    limit = ["sh", "-c", f'ulimit -n {FILES} && exec "$0" "$@"']
+    with (
+        serving(["-b", "127.0.0.1:0"], {"TIDINGS_DEMO": "0"}, tmp_path / "log", limit) as server,
+        server.listen(topic="t") as subscriber,
+        ExitStack() as stack,
+    ):
+        for _ in range(FILES):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((server.host, server.port))
+            with suppress(OSError):
+                client.sendall(requests)
+        for path in ("/healthz", "/readyz", "/static/live.png"):
+            answer = server.http.get(path, headers={"Connection": "close"})
+            assert answer.status_code == 200
+        metrics = server.http.get("/metrics", headers={"Connection": "close"}).text
+        assert 'tidings_refused_total{reason="connections"}' in metrics
+        server.publish("on", topic="t")
+        assert subscriber.take(1) == ["on"]
+        assert "Traceback" not in server.log

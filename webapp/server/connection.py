@@ -43,8 +43,8 @@ class ClientConnection(SocketWriter):
     """A client's socket, from its first byte until it is closed.
 
     :param keepalive_s: seconds for which it may wait for its client's next request.
-    :param waiters: holds this connection while it waits for its client to send something, the one
-        that waits for the longest time first.
+    :param waiters: holds this connection while it waits for its client to send something or to
+        read a response, the one that waits for the longest time first. Streams are not among them.
     :param pipes: the same for a pipe that waits for its next line.
     """
 
@@ -54,6 +54,7 @@ class ClientConnection(SocketWriter):
     __slots__ = (
         "_check",
         "_evicted",
+        "_is_stream",
         "_keepalive_s",
         "_last_yield",
         "_linger",
@@ -84,6 +85,7 @@ class ClientConnection(SocketWriter):
         self._request: Any = None
         self._linger = False
         self._evicted = False
+        self._is_stream = False
         self._stopping = False
         self._last_yield = monotonic()
         self._phase = OPENED
@@ -128,10 +130,13 @@ class ClientConnection(SocketWriter):
         self._enter(STREAMING_BODY)
         self._check = check
 
-    def begin_response(self) -> None:
+    def begin_response(self, *, is_stream: bool) -> None:
         """The response begins. If the request's body was not read to its end, the connection is
         closed afterwards, because what is left of the body must not be parsed as a request.
+
+        :param is_stream: whether it stays when the worker has no files left.
         """
+        self._is_stream = is_stream
         reader = self._request.body.reader
         chunked = isinstance(reader, ChunkedReader)
         if reader.parser is not None if chunked else reader.length:
@@ -187,7 +192,11 @@ class ClientConnection(SocketWriter):
     def close(self) -> None:
         """Close. Where the client may still be sending, let it read the response first."""
         if self._linger and not self._evicted:  # the client of an evicted pipe sends nothing
-            util.close_graceful(self._sock, timeout=_CLOSE_TIMEOUT_S)
+            self._waiters[self] = None
+            try:
+                util.close_graceful(self._sock, timeout=_CLOSE_TIMEOUT_S)
+            finally:
+                self._waiters.pop(self, None)
         else:
             self._sock.close()
 
@@ -201,6 +210,17 @@ class ClientConnection(SocketWriter):
             self._sock.shutdown(how)
         except OSError:
             logger.debug("the client had disconnected already")
+
+    # Writing
+
+    def _send_some(self, data: memoryview) -> int:
+        if self._is_stream:
+            return super()._send_some(data)
+        self._waiters[self] = None
+        try:
+            return super()._send_some(data)
+        finally:
+            self._waiters.pop(self, None)
 
     # Reading
 

@@ -19,9 +19,9 @@ _FREED_AT_ONCE = 64  # connections, where the system has no more files
 class OpenConnections:
     """The connections of a worker.
 
-    Where files run out, those that have waited for the longest time for their clients to send
-    something end first: before a request, within a header or body; then silent pipes. Streams and
-    requests that are being served stay.
+    Where files run out, those that have waited for the longest time for their clients end first:
+    before a request, within a header or body, or for a response to be read; then silent pipes.
+    Streams and requests that are being served stay.
 
     :param limit: how many a worker can have.
     :param keepalive_s: seconds for which one may wait for its next request.

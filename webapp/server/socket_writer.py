@@ -96,7 +96,7 @@ class SocketWriter:
         since, left_then = monotonic(), unread + len(rest)
         while rest:
             try:
-                rest = rest[self._sock.send(rest) :]
+                rest = rest[self._send_some(rest) :]
                 unread = self._unread_bytes()
             except TimeoutError:
                 # The kernel reports room only when there is much: a slow client may have read.
@@ -108,6 +108,11 @@ class SocketWriter:
                 if left_then - left < seconds * self._settings.min_send_rate:
                     raise _too_slow()
                 since, left_then = monotonic(), left
+
+    def _send_some(self, data: memoryview) -> int:
+        """Wait until the socket's buffer has room; return how many bytes it took."""
+        sent: int = self._sock.send(data)
+        return sent
 
     def _unread_bytes(self) -> int:
         """Return how many of the bytes that were sent the client has not acknowledged yet."""

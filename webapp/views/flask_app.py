@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -125,6 +126,11 @@ class HubFlask(Flask):
     def send_static_file(self, filename: str) -> Response:
         """Return a file, which pages of other origins may import: `tidings.js`."""
         response = super().send_static_file(filename)
+        # At once: a client that reads slowly would keep the file open, beside its connection.
+        file: Any = response.response
+        with closing(file):
+            response.response = [b"".join(file)]
+        response.direct_passthrough = False
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         return response
 
