@@ -8,8 +8,12 @@ from gevent.event import Event as Signal
 
 SMALL_BYTES = 32 << 10  # of one append
 _LARGE_PART = 16  # large appends have a sixteenth of the limit
-_PATIENCE_S = 1.0  # after so long, a large append waits like a small one
+_PATIENCE_S = 1.0  # after which one large append waits like a small one
 _REPORT_S = 0.05  # how long the report of another process counts
+_SMALL_RECENCY_S = 1.0  # since a small append, in which large ones take turns with small ones
+_LARGE_TURN_S = 0.1  # in which large appends may begin
+_REST = 1.5  # how long large appends then rest, times the turn until it was followed
+_MAX_REST_S = 0.5
 
 
 class Backlog:
@@ -17,6 +21,8 @@ class Backlog:
 
     Publishers wait while it is long: otherwise subscribers would get each event seconds after it
     was published. Large appends wait sooner, so that they leave room for the small ones of others.
+    While there are small ones, the large ones also take turns with them: after each turn of large
+    appends, none begins for longer than the turn took. So most small ones meet no large one.
     Other processes report long backlogs of their own, and publishers wait for these, too, but only
     a second: a process may be far behind because it was stopped for a while.
 
@@ -29,11 +35,19 @@ class Backlog:
         self._shorter = Signal()
         self._reported = 0  # bytes, by another process
         self._reported_at = 0.0
+        self._small_at = -_SMALL_RECENCY_S  # when the latest small append began
+        self._large_at = 0.0  # when the latest large one began
+        self._turn_at: float | None = None  # when the turn of large appends began
+        self._rest_until = 0.0
 
     def add(self, size: int) -> None:
         """Count more bytes, or fewer if `size` is negative."""
         self.size += size
         if size < 0:
+            if self._turn_at is not None and self.size < SMALL_BYTES:
+                now = monotonic()
+                self._rest_until = now + min(_REST * (now - self._turn_at), _MAX_REST_S)
+                self._turn_at = None
             self._shorter.set()
 
     def report(self, size: int) -> None:
@@ -46,13 +60,35 @@ class Backlog:
         :param size: bytes of the append.
         :param waited: seconds for which it has waited.
         """
-        patient, longest = waited < _PATIENCE_S, self.size
-        if self._reported and patient:
-            if monotonic() - self._reported_at < _REPORT_S:
-                longest = max(longest, self._reported)
-            else:
-                self._reported = 0
-        return longest < (self.limit_for_large if patient and size > SMALL_BYTES else self.limit)
+        now = monotonic()
+        longest = self.size if waited >= _PATIENCE_S else self._longest(now)
+        if size <= SMALL_BYTES:
+            self._small_at = now
+            return longest < self.limit
+        patient = min(waited, now - self._large_at) < _PATIENCE_S
+        if longest >= (self.limit_for_large if patient else self.limit):
+            return False
+        if patient and not self._is_turn_of_large(now):
+            return False
+        self._large_at = now
+        if self._turn_at is None:
+            self._turn_at = now
+        return True
+
+    def _longest(self, now: float) -> int:
+        if self._reported and now - self._reported_at >= _REPORT_S:
+            self._reported = 0
+        return max(self.size, self._reported)
+
+    def _is_turn_of_large(self, now: float) -> bool:
+        if now - self._small_at >= _SMALL_RECENCY_S:
+            return True
+        if self._turn_at is None:
+            return now >= self._rest_until
+        if self.size < SMALL_BYTES:  # what began was not appended
+            self._turn_at = None
+            return True
+        return now - self._turn_at < _LARGE_TURN_S
 
     def wait_for_room(self, size: int, timeout: float) -> bool:
         """Wait until an append may begin. Returns False if it may not within some seconds."""

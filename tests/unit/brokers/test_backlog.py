@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import gevent
+import pytest
 
 from support.waiting import PATIENCE
 from webapp.brokers.backlog import SMALL_BYTES, Backlog
 
-if TYPE_CHECKING:
-    import pytest
-
 LARGE, LIMIT, LIMIT_FOR_LARGE = SMALL_BYTES + 1, 16_000, 1000
+MANY = 1 << 30
+
+
+class Clock:
+    now = 1000.0
+
+
+@pytest.fixture(name="clock")
+def _clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time that the backlog reads."""
+    clock = Clock()
+    monkeypatch.setattr("webapp.brokers.backlog.monotonic", lambda: clock.now)
+    return clock
 
 
 def test_large_appends_wait_sooner_than_small_ones() -> None:
@@ -36,6 +45,63 @@ def test_a_large_append_that_has_waited_long_waits_like_a_small_one() -> None:
     assert backlog.has_room(LARGE, waited=2)
     backlog.add(1)
     assert not backlog.has_room(LARGE, waited=2)
+
+
+def test_only_one_large_append_a_second_waits_like_a_small_one() -> None:
+    backlog = Backlog(LIMIT)
+    backlog.add(LIMIT_FOR_LARGE)
+    assert backlog.has_room(LARGE, waited=2)
+    assert not backlog.has_room(LARGE, waited=2)
+
+
+def test_large_appends_rest_for_longer_than_their_turn_while_there_are_small_ones(
+    clock: Clock,
+) -> None:
+    backlog = Backlog(MANY)
+    assert backlog.has_room(SMALL_BYTES)
+    assert backlog.has_room(LARGE)
+    backlog.add(LARGE)
+    clock.now += 0.05
+    assert backlog.has_room(LARGE)
+    backlog.add(LARGE)
+    clock.now += 0.15
+    assert not backlog.has_room(LARGE)  # the turn is over
+    backlog.add(-2 * LARGE)
+    clock.now += 0.25
+    assert not backlog.has_room(LARGE)  # the rest is not
+    assert backlog.has_room(SMALL_BYTES)
+    clock.now += 0.1
+    assert backlog.has_room(LARGE)
+
+
+def test_large_appends_do_not_rest_without_small_ones(clock: Clock) -> None:
+    backlog = Backlog(MANY)
+    for _ in range(3):
+        assert backlog.has_room(LARGE)
+        backlog.add(LARGE)
+        clock.now += 10
+        assert backlog.has_room(LARGE)
+        backlog.add(-LARGE)
+
+
+def test_a_large_append_that_failed_begins_no_turn(clock: Clock) -> None:
+    backlog = Backlog(MANY)
+    backlog.has_room(SMALL_BYTES)
+    assert backlog.has_room(LARGE)
+    clock.now += 0.5
+    assert backlog.has_room(LARGE)
+
+
+def test_a_rest_is_bounded(clock: Clock) -> None:
+    backlog = Backlog(MANY)
+    assert backlog.has_room(LARGE)
+    backlog.add(LARGE)
+    clock.now += 60
+    backlog.add(-LARGE)
+    backlog.has_room(SMALL_BYTES)
+    assert not backlog.has_room(LARGE)
+    clock.now += 0.5
+    assert backlog.has_room(LARGE)
 
 
 def test_an_append_waits_for_other_processes_too_but_not_long(
