@@ -7,7 +7,7 @@ finds nothing: what the hub and its subscribers leave behind has no reference cy
 - never looks at the objects that were there when it began to serve;
 - looks at young objects as usual;
 - looks at all objects once a minute, and only while few connections are open;
-- returns freed memory to the system after many connections have ended.
+- returns freed memory to the system then, and after many connections have ended.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class GarbageCollection:
         if self._ticks >= _FULL_COLLECTION_TICKS and connections < _FEW_CONNECTIONS:
             self._ticks = 0
             gc.collect()
+            return_free_memory()
         ended = self._peak_connections - connections
         if connections >= self._connections and ended >= _ENDED_CONNECTIONS:
             self._peak_connections = connections

@@ -27,3 +27,15 @@ def test_a_worker_returns_memory_once_after_many_connections_have_ended(
     for number in connections:
         garbage.tick(number)
     assert len(calls) == returns
+
+
+@pytest.mark.parametrize(("connections", "returns"), [(0, 1), (500, 0)])
+def test_a_worker_with_few_connections_returns_memory_once_a_minute(
+    connections: int, returns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = list[None]()
+    monkeypatch.setattr(garbage_collection, "return_free_memory", lambda: calls.append(None))
+    garbage = GarbageCollection()
+    for _ in range(60):
+        garbage.tick(connections)
+    assert len(calls) == returns
