@@ -34,9 +34,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from support import proxies
-from support.cli import check, succeeded, tidings
+from support.cli import check, succeeded
 from support.doc_pages import blocks, section
-from support.ports import free_port
 from support.project import ROOT, environment, installed
 from support.stream import Stream
 from support.tokens import KEY, token
@@ -52,8 +51,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 BOX = [
+    *blocks("deploy/systemd.md", "The socket", "ini"),
     *blocks("deploy/systemd.md", "The unit", "ini"),
-    *blocks("deploy/systemd.md", "The settings", "env"),
+    *blocks("deploy/systemd.md", "The settings", "env", "sh")[:1],
     *blocks("deploy/reverse-proxy.md", "Caddy", "caddy"),
     *blocks("deploy/reverse-proxy.md", "nginx", "nginx"),
 ]
@@ -82,14 +82,15 @@ def _unit(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = installed(tmp_path_factory.mktemp("srv"))
     (folder / "env").write_text("")
     gunicorn = Path(sys.executable).with_name("gunicorn")
-    text = BOX[0].replace("/srv/tidings/.venv/bin/gunicorn", str(gunicorn))
+    text = BOX[1].replace("/srv/tidings/.venv/bin/gunicorn", str(gunicorn))
     text = text.replace("/etc/tidings.env", str(folder / "env"))
     return text.replace("/srv/tidings", str(folder))
 
 
-def test_systemd_has_nothing_to_say_about_the_unit(unit: str, tmp_path: Path) -> None:
+def test_systemd_has_nothing_to_say_about_the_units(unit: str, tmp_path: Path) -> None:
     path = tmp_path / "tidings.service"
     path.write_text(unit)
+    path.with_suffix(".socket").write_text(BOX[0])
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd is not installed")
     done = subprocess.run(
@@ -98,25 +99,44 @@ def test_systemd_has_nothing_to_say_about_the_unit(unit: str, tmp_path: Path) ->
     assert done.stdout + done.stderr == ""
 
 
+# What systemd does with the socket whose number is the first argument: the program gets it as 3.
+PASS_SOCKET = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 class Box:
-    """A hub that is run as the unit says."""
+    """A hub that is run as the units say."""
 
     def __init__(self, unit: str, folder: Path) -> None:
-        parser = Unit()
-        parser.read_string(unit)
-        self.service = parser["Service"]
-        self.port = free_port()
+        units = Unit()
+        units.read_string(BOX[0])
+        units.read_string(unit)
+        self.service = units["Service"]
+        host = units["Socket"]["ListenStream"].partition(":")[0]
+        self.socket = socket.create_server((host, 0))
+        self.port = self.socket.getsockname()[1]
+        self.folder = folder
         self.log_path = folder / "log"
-        env = variables(BOX[1]) | {"TIDINGS_HEARTBEAT": "0.5", "NOTIFY_SOCKET": str(folder / "n")}
+        self.start()
+
+    def start(self) -> None:
+        """As `systemctl start` does, with the socket that is open already."""
+        env = variables(BOX[2]) | {"TIDINGS_HEARTBEAT": "0.5"}
+        env["NOTIFY_SOCKET"] = str(self.folder / "notify")
         env["TIDINGS_BROKER_URL"] = env["TIDINGS_BROKER_URL"].replace(
-            "/var/lib/tidings", str(folder)
+            "/var/lib/tidings", str(self.folder)
         )
-        command = [*shlex.split(self.service["ExecStart"]), "--access-logfile", "-"]
-        command += ["-b", f"127.0.0.1:{self.port}"]
+        command = [sys.executable, "-c", PASS_SOCKET, str(self.socket.fileno())]
+        command += [*shlex.split(self.service["ExecStart"]), "--access-logfile", "-"]
         with (
-            self.log_path.open("wb") as log,
+            self.log_path.open("ab") as log,
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified,
         ):
+            Path(env["NOTIFY_SOCKET"]).unlink(missing_ok=True)
             notified.bind(env["NOTIFY_SOCKET"])
             notified.settimeout(PATIENCE)
             self.process = subprocess.Popen(
@@ -125,19 +145,14 @@ class Box:
                 env=environment(env),
                 stdout=log,
                 stderr=log,
+                pass_fds=[self.socket.fileno()],
                 start_new_session=True,
             )
             assert b"READY=1" in notified.recv(1000)  # Type=notify
-        until(lambda: proxies.answers(self.port), "it serves")
 
     @property
     def log(self) -> str:
         return self.log_path.read_text()
-
-    def reload(self) -> None:
-        """As `systemctl reload` does."""
-        command = self.service["ExecReload"].replace("$MAINPID", str(self.process.pid))
-        subprocess.run(shlex.split(command), check=True)
 
     def stop(self) -> None:
         """As `systemctl stop` does with KillMode=mixed; systemd would not have killed it."""
@@ -154,6 +169,7 @@ def _box(unit: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     box = Box(unit, tmp_path_factory.mktemp("box"))
     yield box
     box.stop()
+    box.socket.close()
 
 
 class Edge:
@@ -224,7 +240,7 @@ def plain(config: str) -> str:
 @contextmanager
 def nginx(box: Box, folder: Path) -> Iterator[Edge]:
     chain, private = certificate(folder)
-    site = plain(BOX[3]).replace("listen 443", "listen 127.0.0.1:{port}")
+    site = plain(BOX[4]).replace("listen 443", "listen 127.0.0.1:{port}")
     site = site.replace("/etc/letsencrypt/live/hub.example/fullchain.pem", str(chain))
     site = site.replace("/etc/letsencrypt/live/hub.example/privkey.pem", str(private))
     site = site.replace("hub.example", "localhost").replace("127.0.0.1:8000", "127.0.0.1:{hub}")
@@ -236,7 +252,7 @@ def nginx(box: Box, folder: Path) -> Iterator[Edge]:
 
 @contextmanager
 def caddy(box: Box, folder: Path) -> Iterator[Edge]:
-    site = plain(BOX[2]).replace("127.0.0.1:8000", "127.0.0.1:{hub}")
+    site = plain(BOX[3]).replace("127.0.0.1:8000", "127.0.0.1:{hub}")
     site = site.replace("hub.example", "localhost:{port}")
     with proxies.caddy(folder, box.port, site) as (port, authority):
         yield Edge(port, authority)
@@ -299,23 +315,20 @@ def test_the_hub_knows_a_clients_own_address_and_believes_no_other(
     assert "203.0.113.9" not in box.log
 
 
-def test_a_reload_sends_subscribers_to_the_new_workers(box: Box) -> None:
-    def bye(stream: Stream) -> str:
-        return next(message.data for message in stream.rest() if message.type == "hub.bye")
-
-    connection = HTTPConnection("127.0.0.1", box.port, timeout=PATIENCE)
-    connection.request("GET", "/events")
-    stream = Stream(connection.getresponse(), connection)
+def test_a_restart_ends_streams_and_refuses_no_connection(box: Box) -> None:
+    before = HTTPConnection("127.0.0.1", box.port, timeout=PATIENCE)
+    before.request("GET", "/events")
+    stream = Stream(before.getresponse(), before)
     stream.next()
-    box.reload()
-    assert json.loads(bye(stream))["reason"] == "drain"
+    box.stop()
+    [bye] = [message.data for message in stream.rest() if message.type == "hub.bye"]
+    assert json.loads(bye)["reason"] == "drain"
     stream.close()
-    until(lambda: "✓ latency" in checked(box), "it serves again")
-
-
-def checked(box: Box) -> str:
-    where, env = f"127.0.0.1:{box.port}", {"TIDINGS_TOKEN": EVERYTHING}
-    return tidings("check", where, "--quick", **env).stdout
+    between = HTTPConnection("127.0.0.1", box.port, timeout=PATIENCE)
+    between.request("GET", "/readyz")  # and no hub is there yet
+    box.start()
+    assert between.getresponse().status == 200
+    between.close()
 
 
 def accepted(env: dict[str, str]) -> Settings:

@@ -144,6 +144,8 @@ SHELL_LINES = {
     "TIDINGS_WAVE=": "test_resources, with fewer",
     "FUZZ_SECONDS=": "test_fuzz, for less long",
     "awk ": "test_recipes",
+    "cd ": "needs root: the folder is in /srv",
+    "chmod ": "needs root: the file is in /etc",
     "curl ": "test_docs_run",
     "done": "test_recipes, test_docs_run",
     "eval ": "cli/test_token, as the shell does",
@@ -163,6 +165,7 @@ SHELL_LINES = {
     "tail -F ": "tests/cli, test_recipes",
     "tidings ": "tests/cli",
     ".venv/bin/tidings ": "tests/cli",
+    "useradd ": "needs root",
     "while ": "test_recipes, test_docs_run",
 }
 
