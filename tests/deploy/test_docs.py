@@ -17,6 +17,7 @@ import yaml
 from support.doc_pages import (
     NOT_RUN,
     PAGES,
+    blocks,
     every_block,
     headings,
     prose,
@@ -244,6 +245,32 @@ LIMITS = {
 def test_it_has_the_limit_of_the_code(what: str) -> None:
     [cell] = re.findall(rf"^\| {what} \| (.*) \|$", PAGES["docs/reference/limits.md"], re.MULTILINE)
     assert re.search(r"\d[\d,]*(?<!,)", cell)[0] == f"{LIMITS[what]:,}"  # type: ignore[index]
+
+
+REASON = re.compile(
+    r"""(?<!"hub\.reset",\ )reason(?::\ str)?\ ?=\ ?"(\w+)"|refused\.add\(1,\ "(\w+)"\)""",
+    re.VERBOSE,
+)
+
+
+def test_it_lists_the_reasons_of_all_refusals() -> None:
+    code = [path.read_text() for path in sorted(ROOT.glob("webapp/**/*.py"))]
+    used = {name for text in code for pair in REASON.findall(text) for name in pair if name}
+    table = section("operate/metrics.md", "Reasons of refusals")
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == used
+
+
+def test_its_example_of_a_check_has_lines_that_the_command_prints() -> None:
+    [_, example, _] = blocks("reference/cli.md", "tidings check", "sh", "text", "sh")
+    printed = texts()
+    for line in example.splitlines():
+        name, text = (
+            re.split(r" {2,}", line[2:].strip(), maxsplit=1) if line[0] != " " else ("", line)
+        )
+        fixed = [part.strip(" ,→") for part in re.split(r"[\d.,]+|https?://", text)]
+        assert name in printed, line
+        assert [part for part in fixed if part not in printed] == [], line
 
 
 def texts() -> str:

@@ -79,7 +79,9 @@ def test_its_first_key_makes_a_token_that_publishes(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
     need("openssl")
-    key, token, publish = blocks("quickstart.md", "Make a first key and token", "sh", "sh", "sh")
+    key, token, publish, private = blocks(
+        "quickstart.md", "Make a first key and token", *4 * ["sh"]
+    )
     run_in(tmp_path, key.replace("make run\n", ""))
     hub = serve(TIDINGS_JWT_KEY=(tmp_path / "jwt.key").read_text())
     command = tmp_path / ".venv/bin/tidings"
@@ -88,12 +90,18 @@ def test_its_first_key_makes_a_token_that_publishes(
     command.chmod(0o755)
     with hub.listen() as stream:
         here = f"{token}{publish}".replace("localhost:8000", f"localhost:{hub.port}")
+        printed = run_in(tmp_path, f"{here}{private}", TIDINGS_URL=hub.url)
+        assert printed.splitlines()[-1] == "for token holders"
         run_in(tmp_path, here, TIDINGS_URL=hub.url)
-        assert stream.take(2) == ["hello", "hello with a token"]
+        assert stream.take(4) == 2 * ["hello", "hello with a token"]
 
 
-def run_in(folder: Path, code: str, **env: str) -> None:
-    subprocess.run([*shell(), f"set -e\n{code}"], cwd=folder, env=environment(env), check=True)
+def run_in(folder: Path, code: str, **env: str) -> str:
+    command = [*shell(), f"set -e\n{code}"]
+    done = subprocess.run(
+        command, cwd=folder, env=environment(env), stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout
 
 
 # curl
