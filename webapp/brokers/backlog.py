@@ -1,4 +1,7 @@
-"""How many bytes the publishers of one process are ahead of its followers."""
+"""Decide when a publisher may append, by the bytes that this process has yet to read or deliver.
+
+The broker for SQLite counts these bytes itself, and `Lead` counts them for Redis.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""How far the publishers of one process may be ahead of its follower in a server's event log."""
+"""Make publishers to Redis wait while the follower of their process is far behind them.
+
+`Lead` knows which appended batches the follower has not read yet. Its `Backlog` counts their bytes,
+and decides when the next append may begin.
+"""
 
 from __future__ import annotations
 

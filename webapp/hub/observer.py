@@ -1,4 +1,7 @@
-"""What else takes part in the life of a hub and of its streams."""
+"""The methods that a hub calls when it starts and stops, and when a stream opens or ends.
+
+Presence, the log lines about streams, and the demo use them.
+"""
 
 from __future__ import annotations
 

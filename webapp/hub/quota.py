@@ -1,4 +1,4 @@
-"""How many streams are open, in all and for each client."""
+"""Limit the open streams of a process, in all and for each client."""
 
 from __future__ import annotations
 

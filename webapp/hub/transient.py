@@ -1,7 +1,7 @@
-"""Transient events: those about presence. They are in no event log, and each is sent once.
+"""Deliver transient events, which are the presence events: no event log has them.
 
-A window keeps the newest of them for subscribers that are busy with older events. A subscriber
-that missed more than the window holds gets `hub.reset` with the reason `presence`.
+Each is sent once. A window keeps the newest for subscribers that are busy with older events. A
+subscriber that missed more than the window holds gets `hub.reset` with the reason `presence`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a form, JSON or raw body to the drafts that it publishes."""
+"""Parse the form, JSON or raw body of a request into drafts, the events to publish."""
 
 from __future__ import annotations
 

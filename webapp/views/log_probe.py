@@ -1,4 +1,4 @@
-"""Whether the event log answers."""
+"""Ask whether the event log answers, for /readyz, /metrics and the console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the views of one app share; an app has its own, so that a process can hold several."""
+"""The hub, the authorizer, presence and the quotas of an app, which its views share.
+
+Each app has its own, so that a process can hold several.
+"""
 
 from __future__ import annotations
 
