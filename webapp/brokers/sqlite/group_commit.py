@@ -1,7 +1,8 @@
 """Commits what publishers append to an event log in a file. An answer means committed.
 
-One thread commits. Appends that arrive meanwhile share its next transaction (group commit). A
-small append that finds the thread idle is committed directly on the event loop.
+One thread commits. Appends that arrive meanwhile share its next transaction (group commit), small
+ones with small ones. A small append that finds the thread idle is committed directly on the event
+loop.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PUBLISH_TIMEOUT_S = 20  # longer than three of SQLite's own time-outs
-_BATCH_BYTES, _BATCH_ROWS = 2 << 20, 1000  # in one transaction, or one append if it has more
+# What one transaction appends, or one append if that is more: of small ones, and of large ones.
+_SMALL_BATCH_BYTES, _SMALL_BATCH_ROWS = 2 << 20, 1000
+_LARGE_BATCH_BYTES, _LARGE_BATCH_ROWS = 256 << 10, 250
 _LINGER_S = 1.0  # how long an idle greenlet waits: to start another costs a third of a commit
 
 
@@ -64,7 +67,8 @@ class GroupCommitter:
         self._table, self._run, self._on_committed = table, run, on_committed
         self._backlog = backlog
         self._inline = InlineCommitPolicy()
-        self._pending: deque[PendingAppend] = deque()
+        self._small, self._large = deque[PendingAppend](), deque[PendingAppend]()
+        self._is_small_turn = False
         self._has_pending = Signal()
         self._greenlet: gevent.Greenlet[[], None] | None = None
         self._in_thread = False  # a commit runs there now
@@ -87,7 +91,7 @@ class GroupCommitter:
 
     def _try_inline(self, rows: list[Row], size: int) -> Appended | None:
         """Commit on the event loop. Returns None if the thread has to do it."""
-        if self._in_thread or self._pending or not self._inline.allows(len(rows), size):
+        if self._in_thread or self._has_any() or not self._inline.allows(len(rows), size):
             return None
         if not self._backlog.has_room(size):
             return None
@@ -95,14 +99,18 @@ class GroupCommitter:
 
     def _enqueue(self, pending: PendingAppend) -> None:
         self._backlog.add(pending.size)
-        self._pending.append(pending)
+        is_small = self._inline.is_small(len(pending.rows), pending.size)
+        (self._small if is_small else self._large).append(pending)
         self._has_pending.set()
         # It runs only while there is something to commit. After a failure there is a new one.
         if not self._greenlet:
             self._greenlet = gevent.spawn(self._commit_all)
 
+    def _has_any(self) -> bool:
+        return bool(self._small or self._large)
+
     def _commit_all(self) -> None:
-        while self._pending or self._has_pending.wait(_LINGER_S) or self._pending:
+        while self._has_any() or self._has_pending.wait(_LINGER_S) or self._has_any():
             self._has_pending.clear()
             self._in_thread = True
             batch = self._next_batch()
@@ -130,9 +138,17 @@ class GroupCommitter:
                 pending.result.set(found)
 
     def _next_batch(self) -> list[PendingAppend]:
+        """Return what the next transaction appends: small appends or large ones, in turns where
+        both wait. So a small one never waits for all large ones, and these do not starve.
+        """
         batch, rows, size = [], 0, 0
-        while self._pending and rows < _BATCH_ROWS and size < _BATCH_BYTES:
-            pending = self._pending.popleft()
+        self._is_small_turn = bool(self._small) and not (self._is_small_turn and self._large)
+        if self._is_small_turn:
+            queue, most_rows, most_bytes = self._small, _SMALL_BATCH_ROWS, _SMALL_BATCH_BYTES
+        else:
+            queue, most_rows, most_bytes = self._large, _LARGE_BATCH_ROWS, _LARGE_BATCH_BYTES
+        while queue and rows < most_rows and size < most_bytes:
+            pending = queue.popleft()
             batch.append(pending)
             rows += len(pending.rows)
             size += pending.size

@@ -40,12 +40,16 @@ class InlineCommitPolicy:
         self._turn = 0
         self._paused_until = 0.0
 
+    def is_small(self, rows: int, size: int) -> bool:
+        """Return whether a commit takes little time."""
+        return rows <= self.MAX_ROWS and size <= self.MAX_BYTES
+
     def allows(self, rows: int, size: int) -> bool:
         """Return whether to commit inline.
 
         :param size: bytes of the rows.
         """
-        if rows > self.MAX_ROWS or size > self.MAX_BYTES:
+        if not self.is_small(rows, size):
             return False
         self._turn = (self._turn + 1) % self.CYCLE
         return self._turn >= self.IN_THREAD and monotonic() >= self._paused_until
