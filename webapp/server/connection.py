@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_USER_TIMEOUT_FACTOR = 4  # write time-outs, after which the kernel gives up a silent peer
 _READ_SLICE_S = 0.002  # a client that sends without a pause yields to the loop after it
 _CHECK_INTERVAL_S = 2  # between two checks of a silent pipe's token
-_SEND_BUFFER_BYTES = 128 << 10  # what the kernel may hold for a subscriber that does not read
 _BODY_TIMEOUTS = 10  # body time-outs in which all of a body must arrive
 _CLOSE_TIMEOUT_S = 1.0  # for the client to read its response before the connection is closed
 
@@ -90,17 +88,6 @@ class ClientConnection(SocketWriter):
         self._last_yield = monotonic()
         self._phase = OPENED
         self._phase_began = self._last_yield
-        self._set_socket_options()
-
-    def _set_socket_options(self) -> None:
-        if self._raw.family in {socket.AF_INET, socket.AF_INET6}:
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-                # Detect dead peers: heartbeats alone fit into the send buffer for minutes. It is
-                # several write time-outs, because the kernel also counts a closed receive window.
-                timeout_ms = round(self._settings.write_timeout * _USER_TIMEOUT_FACTOR * 1000)
-                self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
-            self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

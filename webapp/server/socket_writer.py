@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import socket
 import termios
 from array import array
 from time import monotonic
@@ -14,6 +15,9 @@ from ..hub.socket_protocol import never_sends
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..hub.socket_protocol import Send
+
+_USER_TIMEOUT_FACTOR = 4  # write time-outs, after which the kernel gives up a silent peer
+_SEND_BUFFER_BYTES = 128 << 10  # what the kernel may hold for a subscriber that does not read
 
 
 class SocketWriter:
@@ -44,6 +48,17 @@ class SocketWriter:
         """A response's header, which is sent with the first bytes of its body. Empty: the next
         write is the header. None: no header is held back.
         """
+        self._set_socket_options()
+
+    def _set_socket_options(self) -> None:
+        if self._raw.family in {socket.AF_INET, socket.AF_INET6}:
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+                # Detect dead peers: heartbeats alone fit into the send buffer for minutes. It is
+                # several write time-outs, because the kernel also counts a closed receive window.
+                timeout_ms = round(self._settings.write_timeout * _USER_TIMEOUT_FACTOR * 1000)
+                self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+            self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all of `data`. Each step must make progress within the write time-out, over which
