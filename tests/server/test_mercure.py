@@ -21,6 +21,7 @@ from mercure_publisher import (  # type: ignore[import-untyped]
     MercurePublishError,
 )
 
+from support.browser import show
 from support.ports import free_port
 from support.processes import cpu
 from support.programs import need
@@ -415,7 +416,7 @@ def test_chromiums_eventsource_reads_private_events_with_the_cookie(
     token = token_id(subscribe=[topic])["Authorization"][7:]
     context.add_cookies([{"name": "mercureAuthorization", "value": token, "url": hub.url}])
     page = context.new_page()
-    page.goto(hub.url)
+    show(page, hub, "")
     page.evaluate(
         """url => new Promise(opened => {
             window.seen = [];

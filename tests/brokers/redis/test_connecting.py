@@ -115,7 +115,10 @@ def test_a_refusal_says_what_to_do(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--cluster-enabled", "yes"), "Redis Cluster.*not in a cluster"),
+        (
+            ("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+            "Redis Cluster.*not in a cluster",
+        ),
         (("--rename-command", "EVALSHA", ""), "does not have a command.*Use Redis 7 or Valkey"),
         (("--rename-command", "XADD", ""), "does not have a command.*Use Redis 7 or Valkey"),
     ],
