@@ -60,7 +60,7 @@ class Hub:
         self.metrics = Metrics()
         self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
         self._subscribers: set[Stream] = set()
-        self._openings = OnePerTurn()  # events are delivered between two streams that open
+        self._turns = OnePerTurn()  # events are delivered between streams that open or end
         self._readings: set[Reading] = set()  # for streams that are not open yet
         self._feeds = FeedIndex()
         self._tasks: list[gevent.Greenlet[[], None]] = []
@@ -86,6 +86,7 @@ class Hub:
             settings,
             self.register,
             self.unregister,
+            self._turns,
         )
 
     def start(self) -> None:
@@ -189,7 +190,7 @@ class Hub:
         :raises TooManyRequests: the client has as many streams as it may.
         """
         self.start()
-        self._openings.wait()
+        self._turns.wait()
         if self.draining:
             detail = "The hub is stopping."
             raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")

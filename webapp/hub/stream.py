@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.events import Event, EventId
     from ..metrics import Metrics
+    from ..scheduling import OnePerTurn
     from .fanout import FanOut
     from .feeds import Feed
     from .history import History
@@ -64,6 +65,8 @@ class StreamContext:
     register: Callable[[Stream], None]
     """Counts a stream that opens; `unregister` must follow, whatever happens."""
     unregister: Callable[[Stream], None]
+    turns: OnePerTurn
+    """Thousands of streams may end at once: events are delivered between two of them."""
 
 
 class Stream(Subscriber):
@@ -124,6 +127,7 @@ class Stream(Subscriber):
                             signal.clear()
                         if frame := self._unpark():
                             yield frame
+            self._context.turns.wait()
             if self.reason not in _WITHOUT_BYE:
                 yield self._bye_event(self.reason)
         except (GeneratorExit, BrokenPipeError):

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.hub import Subscriber, make_hub, publish, subscribe
+from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Draft, EventId
 from webapp.hub.history import Start
 
 if TYPE_CHECKING:
     from webapp.hub.hub import Hub
+    from webapp.hub.stream import Stream
 
 
 def test_all_parts_of_a_hub_are_there_before_it_starts() -> None:
@@ -55,6 +57,24 @@ def test_one_stream_is_let_in_per_turn_of_the_loop(hub: Hub) -> None:
 
     gevent.joinall([gevent.spawn(come) for _ in range(10)])
     assert len(set(turns)) == 10
+
+
+def test_one_stream_ends_per_turn_of_the_loop(hub: Hub) -> None:
+    turns = list[int]()
+
+    def read(stream: Stream) -> None:
+        list(stream.frames())
+        turns.append(gevent.get_hub().loop.iteration)
+
+    streams = [subscribe(hub) for _ in range(10)]
+    tasks = [gevent.spawn(read, stream) for stream in streams]
+    with gevent.Timeout(PATIENCE):
+        while not all(stream.parked for stream in streams):
+            gevent.sleep(0.001)
+    for stream in streams:
+        stream.end("client_left")
+    gevent.joinall(tasks, raise_error=True)
+    assert len(set(turns)) == len(turns) == 10
 
 
 def test_private_events_reach_only_those_granted_live_and_on_replay(hub: Hub) -> None:
