@@ -78,16 +78,19 @@ def half_close(client: socket.socket) -> None:
     client.shutdown(socket.SHUT_WR)
 
 
+@pytest.mark.parametrize("unread", [0, 1_000_000])
 @pytest.mark.parametrize("leave", [close, reset, half_close])
 def test_a_subscriber_that_hangs_up_is_forgotten_within_a_second(
-    server: Server, topic: str, leave: Callable[[socket.socket], None]
+    server: Server, topic: str, leave: Callable[[socket.socket], None], unread: int
 ) -> None:
     def logged() -> int:
         return len(re.findall(rf"reason=client_left .*topics={re.escape(topic)}\n", server.log))
 
     def forgotten() -> float:
         before = logged()
-        with subscriber(server, topic) as client:
+        with subscriber(server, topic, buffer=4096) as client:
+            if unread:
+                server.publish("x" * unread, topic=topic)
             leave(client)
             began = time.monotonic()
             until(lambda: logged() > before, "it is forgotten")

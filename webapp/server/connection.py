@@ -7,8 +7,8 @@ header for an idle keep-alive, and notices only at the next write that a client 
 from __future__ import annotations
 
 import errno
-import logging
 import socket
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..hub.socket_protocol import Wakeup
     from .phase import Phase
-
-logger = logging.getLogger(__name__)
 
 _READ_SLICE_S = 0.002  # a client that sends without a pause yields to the loop after it
 _CHECK_INTERVAL_S = 2  # between two checks of a silent pipe's token
@@ -152,6 +150,8 @@ class ClientConnection(SocketWriter):
 
     def _report_hangup(self, hung_up: Callable[[], None], error: int) -> None:
         self.write_timed_out = error == errno.ETIMEDOUT
+        if self._waits_to_send:  # for a client that only closed its own side, too
+            self.abort()
         hung_up()
 
     def stop_reading(self) -> None:
@@ -193,10 +193,8 @@ class ClientConnection(SocketWriter):
             self._phase_began = monotonic()
 
     def _shutdown(self, how: int) -> None:
-        try:
+        with suppress(OSError):  # the client had disconnected already
             self._sock.shutdown(how)
-        except OSError:
-            logger.debug("the client had disconnected already")
 
     # Writing
 

@@ -34,11 +34,13 @@ class SocketWriter:
         "_raw",
         "_settings",
         "_sock",
+        "_waits_to_send",
         "write_timed_out",
     )
 
     def __init__(self, sock: Any, settings: Settings) -> None:
         self.write_timed_out = False
+        self._waits_to_send = False
         self._sock = sock
         self._raw = sock._sock  # noqa: SLF001 - gevent's own send and recv would wait
         self._plain = not hasattr(sock, "cipher")  # below TLS there are only its records
@@ -75,7 +77,9 @@ class SocketWriter:
         try:
             rest = self._send_nowait(data)
             if rest:
+                self._waits_to_send = True
                 self._send_waiting(memoryview(rest))
+                self._waits_to_send = False
         except OSError as error:
             self.write_timed_out = self.write_timed_out or error.errno == errno.ETIMEDOUT
             message = "the client disconnected, or does not read"
