@@ -13,7 +13,8 @@ SMALL_BYTES = 32 << 10  # of one append
 _LARGE_PART = 16  # large appends have a sixteenth of the limit
 _PATIENCE_S = 1.0  # after which one large append waits like a small one
 _REPORT_S = 0.05  # how long the report of another process counts
-_SMALL_RECENCY_S = 1.0  # since a small append, in which large ones take turns with small ones
+_SINGLE_BYTES = 4 << 10  # of an append that is hardly a part of a pipe's many
+_SINGLE_RECENCY_S = 1.0  # after two such appends, in which large ones take turns with them
 _LARGE_TURN_S = 0.1  # in which large appends may begin
 _REST = 1.5  # how long large appends then rest, times the turn until it was followed
 _MAX_REST_S = 0.5
@@ -24,8 +25,8 @@ class Backlog:
 
     Publishers wait while it is long: otherwise subscribers would get each event seconds after it
     was published. Large appends wait sooner, so that they leave room for the small ones of others.
-    While there are small ones, the large ones also take turns with them: after each turn of large
-    appends, none begins for longer than the turn took. So most small ones meet no large one.
+    While there are single events, the large ones also take turns with them: after each turn of
+    large appends, none begins for longer than the turn took. So most single events meet none.
     Other processes report long backlogs of their own, and publishers wait for these, too, but only
     a second: a process may be far behind because it was stopped for a while.
 
@@ -38,7 +39,8 @@ class Backlog:
         self._shorter = Signal()
         self._reported = 0  # bytes, by another process
         self._reported_at = 0.0
-        self._small_at = -_SMALL_RECENCY_S  # when the latest small append began
+        self._single_at = -_SINGLE_RECENCY_S  # when the latest append of a single event began
+        self._single_before_at = -_SINGLE_RECENCY_S  # and the one before it
         self._large_at = 0.0  # when the latest large one began
         self._turn_at: float | None = None  # when the turn of large appends began
         self._rest_until = 0.0
@@ -66,7 +68,8 @@ class Backlog:
         now = monotonic()
         longest = self.size if waited >= _PATIENCE_S else self._longest(now)
         if size <= SMALL_BYTES:
-            self._small_at = now
+            if size <= _SINGLE_BYTES:
+                self._single_before_at, self._single_at = self._single_at, now
             return longest < self.limit
         patient = min(waited, now - self._large_at) < _PATIENCE_S
         if longest >= (self.limit_for_large if patient else self.limit):
@@ -84,7 +87,7 @@ class Backlog:
         return max(self.size, self._reported)
 
     def _is_turn_of_large(self, now: float) -> bool:
-        if now - self._small_at >= _SMALL_RECENCY_S:
+        if now - self._single_before_at >= _SINGLE_RECENCY_S:
             return True
         if self._turn_at is None:
             return now >= self._rest_until
@@ -100,6 +103,7 @@ class Backlog:
             if waited > timeout:
                 return False
             self._shorter.clear()
-            self._shorter.wait(_REPORT_S)
+            rest = self._rest_until - began - waited
+            self._shorter.wait(min(rest, _REPORT_S) if rest > 0 else _REPORT_S)
             waited = monotonic() - began
         return True

@@ -9,6 +9,7 @@ from support.waiting import PATIENCE
 from webapp.brokers.backlog import SMALL_BYTES, Backlog
 
 LARGE, LIMIT, LIMIT_FOR_LARGE = SMALL_BYTES + 1, 16_000, 1000
+SINGLE = 1000
 MANY = 1 << 30
 
 
@@ -54,11 +55,11 @@ def test_only_one_large_append_a_second_waits_like_a_small_one() -> None:
     assert not backlog.has_room(LARGE, waited=2)
 
 
-def test_large_appends_rest_for_longer_than_their_turn_while_there_are_small_ones(
+def test_large_appends_rest_for_longer_than_their_turn_while_there_are_single_events(
     clock: Clock,
 ) -> None:
     backlog = Backlog(MANY)
-    assert backlog.has_room(SMALL_BYTES)
+    assert all(backlog.has_room(SINGLE) for _ in range(2))
     assert backlog.has_room(LARGE)
     backlog.add(LARGE)
     clock.now += 0.05
@@ -74,9 +75,10 @@ def test_large_appends_rest_for_longer_than_their_turn_while_there_are_small_one
     assert backlog.has_room(LARGE)
 
 
-def test_large_appends_do_not_rest_without_small_ones(clock: Clock) -> None:
+def test_large_appends_do_not_rest_without_single_events(clock: Clock) -> None:
     backlog = Backlog(MANY)
     for _ in range(3):
+        assert backlog.has_room(SINGLE)
         assert backlog.has_room(LARGE)
         backlog.add(LARGE)
         clock.now += 10
@@ -86,7 +88,7 @@ def test_large_appends_do_not_rest_without_small_ones(clock: Clock) -> None:
 
 def test_a_large_append_that_failed_begins_no_turn(clock: Clock) -> None:
     backlog = Backlog(MANY)
-    backlog.has_room(SMALL_BYTES)
+    assert all(backlog.has_room(SINGLE) for _ in range(2))
     assert backlog.has_room(LARGE)
     clock.now += 0.5
     assert backlog.has_room(LARGE)
@@ -98,7 +100,7 @@ def test_a_rest_is_bounded(clock: Clock) -> None:
     backlog.add(LARGE)
     clock.now += 60
     backlog.add(-LARGE)
-    backlog.has_room(SMALL_BYTES)
+    assert all(backlog.has_room(SINGLE) for _ in range(2))
     assert not backlog.has_room(LARGE)
     clock.now += 0.5
     assert backlog.has_room(LARGE)
