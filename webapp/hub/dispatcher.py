@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BATCH_BYTES = 64 << 10  # delivered together
+_MAX_AHEAD_BYTES = 64 << 10  # not delivered, when the follower reads on
 _SHORT_PASS_S = 0.001  # delivery to a few subscribers; a longer one is followed by a pause
 _PAUSE_FACTOR = 3  # times as long as the pass took
 _LONGEST_PAUSE_S = 0.025
@@ -49,6 +50,7 @@ class Dispatcher:
         self._metrics = metrics
         self._events_arrived, self._batch_sent = Signal(), Signal()
         self._arrival_times: deque[tuple[EventId, float]] = deque()  # of events up to a position
+        self._ahead_bytes = 0  # of events in the window that are not delivered
         self._pass_ended = self._pass_seconds = 0.0
         self._replaced = 0.0  # the fraction of the window that is newer than the last refresh
 
@@ -64,14 +66,21 @@ class Dispatcher:
                 continue
             before = self._window.head
             self._window.append(found)
+            self._ahead_bytes += sum([event.wire_bytes for event in found])
             self._arrival_times.append((self._window.head, monotonic()))
             self._events_arrived.set()
             # The window never drops what a parked subscriber has not been sent.
             self._window.trim(self._fanout.dispatched_up_to)
-            # The rest is not read yet: then the broker knows how far behind this process is.
-            while self._window.over_limit or self._fanout.dispatched_up_to < before:
+            while self._window.over_limit or self._is_far_ahead(before):
                 self._await_batch()
                 self._window.trim(self._fanout.dispatched_up_to)
+
+    def _is_far_ahead(self, before: EventId) -> bool:
+        """Whether to read no more now: then the broker knows how far behind this process is.
+
+        :param before: the position before the latest events.
+        """
+        return self._ahead_bytes > _MAX_AHEAD_BYTES and self._fanout.dispatched_up_to < before
 
     def _await_batch(self) -> None:
         self._batch_sent.clear()
@@ -85,6 +94,7 @@ class Dispatcher:
             self._late.clear()
             self._window.clear(gap.position)
             self._arrival_times.clear()
+            self._ahead_bytes = 0
             self._fanout.jump_gap(gap)
 
     # Delivering batches
@@ -121,6 +131,7 @@ class Dispatcher:
             skip("dispatch", error)
             self._fanout.leave_to_streams(list(self._fanout.feeds), batch[-1].position)
         self._fanout.dispatched_up_to = batch[-1].position
+        self._ahead_bytes -= sum([event.wire_bytes for event in batch])
         self._batch_sent.set()
         self._pass_ended = monotonic()
         self._pass_seconds = self._pass_ended - began
