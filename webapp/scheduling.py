@@ -34,27 +34,43 @@ def sleep(seconds: float) -> None:
     gevent.sleep(seconds)
 
 
-class OnePerTurn:
-    """Lets one greenlet pass in each turn of the event loop; the others wait in order."""
+class Turns:
+    """Lets greenlets pass in each turn of the event loop; the others wait in order.
 
-    def __init__(self) -> None:
-        self._last_turn: int | None = None  # the loop's, in which a greenlet passed
+    :param slice_s: seconds of a turn in which they pass; at least one passes in each turn.
+    """
+
+    def __init__(self, slice_s: float = _SLICE_S) -> None:
+        self.slice_s = slice_s
+        self._turn: int | None = None  # the loop's, in which a greenlet passed
+        self._turn_began = 0.0
         self._waiting: deque[Signal] = deque()
 
     def wait(self) -> None:
-        """Wait for a turn in which no other greenlet passes. The present one may be it."""
-        if self._waiting or gevent.get_hub().loop.iteration == self._last_turn:
-            self.pause()
-        self._last_turn = gevent.get_hub().loop.iteration
+        """Wait for a turn with time left. The present one may be it."""
+        if self._waiting or not self._has_time():
+            self._wait_in_line(pause=False)
 
     def pause(self) -> None:
-        """Wait for a later turn in which no other greenlet passes."""
+        """Wait for a later turn."""
+        self._wait_in_line(pause=True)
+
+    def _has_time(self) -> bool:
+        turn = gevent.get_hub().loop.iteration
+        if turn == self._turn:
+            return monotonic() - self._turn_began < self.slice_s
+        self._turn, self._turn_began = turn, monotonic()
+        return True
+
+    def _wait_in_line(self, *, pause: bool) -> None:
         signal = Signal()
         self._waiting.append(signal)
         try:
             if self._waiting[0] is not signal:
                 signal.wait()
-            yield_to_loop()
+            while pause or not self._has_time():
+                yield_to_loop()
+                pause = False
         finally:
             first = self._waiting[0] is signal
             self._waiting.remove(signal)
@@ -110,7 +126,7 @@ class RequestSlice(TimeSlice):
         request_turns.pause()
 
 
-request_turns = OnePerTurn()
+request_turns = Turns(0)
 
 
 def cooperative(items: Iterable[T], pace: TimeSlice | None = None) -> Iterator[T]:

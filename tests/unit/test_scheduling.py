@@ -16,7 +16,7 @@ from webapp.auth.authorizer import Authorizer, Grant
 from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest, ContentTooLarge, Forbidden
-from webapp.scheduling import OnePerTurn, RequestSlice, cooperative
+from webapp.scheduling import RequestSlice, cooperative
 from webapp.views import json_values, ndjson, publish
 from webapp.views.ndjson import NdjsonPublisher
 
@@ -149,7 +149,7 @@ def test_no_topic_or_type_holds_what_cannot_be_seen() -> None:
 
 
 def test_one_greenlet_passes_in_each_turn_of_the_loop_in_order() -> None:
-    turns, passed = OnePerTurn(), list[tuple[int, int]]()
+    turns, passed = scheduling.Turns(0), list[tuple[int, int]]()
 
     def enter(number: int) -> None:
         turns.wait()
@@ -162,6 +162,21 @@ def test_one_greenlet_passes_in_each_turn_of_the_loop_in_order() -> None:
     enter(20)
     enter(21)
     assert passed[20][0] < passed[21][0]
+
+
+def test_greenlets_pass_in_one_turn_of_the_loop_while_its_time_lasts() -> None:
+    turns, passed = scheduling.Turns(10), list[int]()
+
+    def enter() -> None:
+        turns.wait()
+        passed.append(gevent.get_hub().loop.iteration)
+
+    gevent.joinall([gevent.spawn(enter) for _ in range(20)])
+    assert len(set(passed)) == 1
+    turns.slice_s = 0
+    gevent.joinall([gevent.spawn(enter) for _ in range(20)])
+    turns.slice_s = 10
+    assert len(set(passed)) == 21
 
 
 def test_of_many_requests_one_works_in_each_turn_of_the_loop(
@@ -181,7 +196,7 @@ def test_of_many_requests_one_works_in_each_turn_of_the_loop(
 
 
 def test_who_is_killed_while_it_waits_does_not_keep_the_others() -> None:
-    turns = OnePerTurn()
+    turns = scheduling.Turns(0)
     waiting = [gevent.spawn(turns.pause) for _ in range(4)]
     gevent.sleep(0)
     gevent.killall([waiting[0], waiting[2]])

@@ -14,7 +14,7 @@ from ..core.events import EventId
 from ..core.window import Window
 from ..errors import BadRequest, ServiceUnavailable, TidingsError
 from ..metrics import Metrics
-from ..scheduling import OnePerTurn, TimeSlice, sleep
+from ..scheduling import TimeSlice, Turns, sleep
 from ..tasks import Skipping, lasting
 from .dispatcher import REFRESH_FRACTION, Dispatcher
 from .fanout import FanOut
@@ -60,7 +60,7 @@ class Hub:
         self.metrics = Metrics()
         self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
         self._subscribers: set[Stream] = set()
-        self._turns = OnePerTurn()  # events are delivered between streams that open or end
+        self._turns = Turns()  # of streams that open or end: events are delivered between
         self._readings: set[Reading] = set()  # for streams that are not open yet
         self._feeds = FeedIndex()
         self._tasks: list[gevent.Greenlet[[], None]] = []

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.events import Event, EventId
     from ..metrics import Metrics
-    from ..scheduling import OnePerTurn
+    from ..scheduling import Turns
     from .fanout import FanOut
     from .feeds import Feed
     from .history import History
@@ -65,7 +65,7 @@ class StreamContext:
     register: Callable[[Stream], None]
     """Counts a stream that opens; `unregister` must follow, whatever happens."""
     unregister: Callable[[Stream], None]
-    turns: OnePerTurn
+    turns: Turns
     """Thousands of streams may end at once: events are delivered between two of them."""
 
 

@@ -40,9 +40,10 @@ class Acceptor(StreamServer):
     :param options: gevent's.
     """
 
-    # In one turn of the event loop. More would be served together, before any event is delivered. A
-    # busy worker leaves the next connection to the other workers.
-    max_accept = 1
+    # In one turn of the event loop. More would be served together, before any event is delivered,
+    # while fewer would have the loop look for I/O as often. A busy worker leaves the next ones to
+    # the other workers.
+    max_accept = 4
 
     def __init__(
         self,

@@ -48,8 +48,9 @@ def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
     assert not hub._feeds.matched_apart
 
 
-def test_one_stream_is_let_in_per_turn_of_the_loop(hub: Hub) -> None:
+def test_streams_that_open_together_let_the_loop_run_between_them(hub: Hub) -> None:
     turns: list[int] = []
+    hub._turns.slice_s = 0
 
     def come() -> None:
         subscribe(hub)
@@ -59,8 +60,9 @@ def test_one_stream_is_let_in_per_turn_of_the_loop(hub: Hub) -> None:
     assert len(set(turns)) == 10
 
 
-def test_one_stream_ends_per_turn_of_the_loop(hub: Hub) -> None:
+def test_streams_that_end_together_let_the_loop_run_between_them(hub: Hub) -> None:
     turns = list[int]()
+    hub._turns.slice_s = 0
 
     def read(stream: Stream) -> None:
         list(stream.frames())

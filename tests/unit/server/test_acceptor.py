@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from webapp.server.acceptor import Acceptor
 
 
-def test_one_connection_is_accepted_in_each_turn_of_the_loop() -> None:
+def test_a_few_connections_are_accepted_in_each_turn_of_the_loop() -> None:
     turns: list[int] = []
 
     def handle(client: socket.socket, _: Any) -> None:
@@ -30,4 +31,4 @@ def test_one_connection_is_accepted_in_each_turn_of_the_loop() -> None:
         with gevent.Timeout(10):
             while len(turns) < 20:
                 gevent.sleep(0.001)
-    assert len(set(turns)) == 20
+    assert max(Counter(turns).values()) == Acceptor.max_accept < 20
