@@ -114,7 +114,8 @@ class Running:
 def background(*arguments: str, **env: str) -> Iterator[Running]:
     """Run it beside the test."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        # A shell's background jobs, such as the tests may be, ignore SIGINT.
+        ["env", "--default-signal=INT", *COMMAND, *arguments],
         cwd=ROOT,
         env=environment(env),
         stdin=subprocess.PIPE,

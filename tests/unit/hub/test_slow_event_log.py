@@ -60,6 +60,7 @@ def test_to_look_back_takes_as_many_events_a_turn_as_its_time_allows(
 def test_a_count_that_would_take_long_is_not_begun(
     slow: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("webapp.hub.history._COUNTING_S", PATIENCE)
     topics = [[str(number)] for number in range(9)] + [list(map(str, range(600)))]
     events = slow.publish([Draft(topics=tuple(it)) for it in topics])
     until_read(slow, events)
@@ -177,6 +178,7 @@ def test_more_than_the_log_keeps_begins_at_its_floor_without_a_look(slow: Hub) -
 
 
 def test_a_count_that_takes_long_is_given_up(slow: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webapp.hub.history._COUNTING_S", PATIENCE)
     events = publish(slow, "a", "b")
     gevent.sleep(0.01)
     feed = Feed(frozenset({"t"}), NOBODY, envelope=False)
