@@ -13,8 +13,7 @@ SMALL_BYTES = 32 << 10  # of one append
 _LARGE_PART = 16  # large appends have a sixteenth of the limit
 _PATIENCE_S = 1.0  # after which one large append waits like a small one
 _REPORT_S = 0.05  # how long the report of another process counts
-_SINGLE_BYTES = 4 << 10  # of an append that is hardly a part of a pipe's many
-_SINGLE_RECENCY_S = 1.0  # after two such appends, in which large ones take turns with them
+_SINGLE_RECENCY_S = 1.0  # after two single events, in which large appends take turns with them
 _LARGE_TURN_S = 0.1  # in which large appends may begin
 _REST = 1.5  # how long large appends then rest, times the turn until it was followed
 _MAX_REST_S = 0.5
@@ -25,8 +24,9 @@ class Backlog:
 
     Publishers wait while it is long: otherwise subscribers would get each event seconds after it
     was published. Large appends wait sooner, so that they leave room for the small ones of others.
-    While there are single events, the large ones also take turns with them: after each turn of
-    large appends, none begins for longer than the turn took. So most single events meet none.
+    While single events come, the large appends also take turns with them: after each turn of large
+    appends, none begins for longer than the turn took. So most single events wait for none. Small
+    appends of several events do not count as single: a pipe sends some among its large ones.
     Other processes report long backlogs of their own, and publishers wait for these, too, but only
     a second: a process may be far behind because it was stopped for a while.
 
@@ -59,16 +59,17 @@ class Backlog:
         """Note how long the backlog of another process is."""
         self._reported, self._reported_at = size, monotonic()
 
-    def has_room(self, size: int, waited: float = 0.0) -> bool:
+    def has_room(self, events: int, size: int, waited: float = 0.0) -> bool:
         """Return whether an append may begin now.
 
-        :param size: bytes of the append.
+        :param events: how many events it appends.
+        :param size: their bytes.
         :param waited: seconds for which it has waited.
         """
         now = monotonic()
         longest = self.size if waited >= _PATIENCE_S else self._longest(now)
         if size <= SMALL_BYTES:
-            if size <= _SINGLE_BYTES:
+            if events == 1:
                 self._single_before_at, self._single_at = self._single_at, now
             return longest < self.limit
         patient = min(waited, now - self._large_at) < _PATIENCE_S
@@ -96,10 +97,10 @@ class Backlog:
             return True
         return now - self._turn_at < _LARGE_TURN_S
 
-    def wait_for_room(self, size: int, timeout: float) -> bool:
+    def wait_for_room(self, events: int, size: int, timeout: float) -> bool:
         """Wait until an append may begin. Returns False if it may not within some seconds."""
         began, waited = monotonic(), 0.0
-        while not self.has_room(size, waited):
+        while not self.has_room(events, size, waited):
             if waited > timeout:
                 return False
             self._shorter.clear()

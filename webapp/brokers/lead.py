@@ -39,12 +39,12 @@ class Lead:
         :raises ServiceUnavailable: the follower did not catch up.
         """
         counted = max(size, events * self._least)
-        if self._position and not self._backlog.wait_for_room(counted, _TIMEOUT_S):
+        if self._position and not self._backlog.wait_for_room(events, counted, _TIMEOUT_S):
             raise too_fast()
         self._backlog.add(counted)
 
     def end(self, last: EventId | None, events: int, size: int) -> None:
-        """Note the position of a batch's last event; None: the batch may not be appended."""
+        """Note the position of a batch's last event; None: it may not be in the event log."""
         counted = max(size, events * self._least)
         if self._position and last and last > self._position:
             self._batches.append((last, counted))

@@ -82,7 +82,7 @@ def test_publishers_are_never_further_ahead_than_the_bound(logs: list[SqliteBrok
     with gevent.Timeout(PATIENCE):
         while not all(publisher.dead for publisher in publishers):
             gevent.sleep(0.001)
-            if not log._backlog.has_room(_APPEND_BYTES):
+            if not log._backlog.has_room(9, _APPEND_BYTES):
                 follower.read()
     gevent.joinall(publishers, raise_error=True)
     follower.read_all()
@@ -104,7 +104,7 @@ def test_a_small_event_passes_large_ones_that_wait(
     large = drafts(*["x" * _EVENT_BYTES] * _EVENTS)
     publishers = [gevent.spawn(log.append, large) for _ in range(8)]
     with gevent.Timeout(PATIENCE):
-        while log._backlog.has_room(_APPEND_BYTES):
+        while log._backlog.has_room(9, _APPEND_BYTES):
             gevent.sleep(0.001)
         log.append(drafts("small"))
     assert not all(publisher.dead for publisher in publishers)
@@ -123,7 +123,7 @@ def test_publishers_wait_for_a_follower_of_another_process(
     for _ in range(3):
         here.append(drafts(*["x" * _EVENT_BYTES] * _EVENTS))
     with gevent.Timeout(PATIENCE):
-        while here._backlog.has_room(_APPEND_BYTES):  # until the other one has reported it
+        while here._backlog.has_room(9, _APPEND_BYTES):  # until the other one has reported it
             follower.read()
             gevent.sleep(0.001)
     assert here._backlog.size == 0

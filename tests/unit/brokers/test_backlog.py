@@ -9,7 +9,6 @@ from support.waiting import PATIENCE
 from webapp.brokers.backlog import SMALL_BYTES, Backlog
 
 LARGE, LIMIT, LIMIT_FOR_LARGE = SMALL_BYTES + 1, 16_000, 1000
-SINGLE = 1000
 MANY = 1 << 30
 
 
@@ -27,83 +26,84 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_large_appends_wait_sooner_than_small_ones() -> None:
     backlog = Backlog(LIMIT)
-    assert backlog.has_room(LARGE)
+    assert backlog.has_room(9, LARGE)
     backlog.add(LIMIT_FOR_LARGE)
-    assert not backlog.has_room(LARGE)
-    assert backlog.has_room(SMALL_BYTES)
+    assert not backlog.has_room(9, LARGE)
+    assert backlog.has_room(9, SMALL_BYTES)
     backlog.add(LIMIT - LIMIT_FOR_LARGE)
-    assert not backlog.has_room(SMALL_BYTES)
+    assert not backlog.has_room(9, SMALL_BYTES)
 
 
 def test_an_append_never_waits_for_an_empty_backlog() -> None:
-    assert Backlog(1).has_room(LARGE)
+    assert Backlog(1).has_room(9, LARGE)
 
 
 def test_a_large_append_that_has_waited_long_waits_like_a_small_one() -> None:
     backlog = Backlog(LIMIT)
     backlog.add(LIMIT - 1)
-    assert not backlog.has_room(LARGE, waited=0.5)
-    assert backlog.has_room(LARGE, waited=2)
+    assert not backlog.has_room(9, LARGE, waited=0.5)
+    assert backlog.has_room(9, LARGE, waited=2)
     backlog.add(1)
-    assert not backlog.has_room(LARGE, waited=2)
+    assert not backlog.has_room(9, LARGE, waited=2)
 
 
 def test_only_one_large_append_a_second_waits_like_a_small_one() -> None:
     backlog = Backlog(LIMIT)
     backlog.add(LIMIT_FOR_LARGE)
-    assert backlog.has_room(LARGE, waited=2)
-    assert not backlog.has_room(LARGE, waited=2)
+    assert backlog.has_room(9, LARGE, waited=2)
+    assert not backlog.has_room(9, LARGE, waited=2)
 
 
 def test_large_appends_rest_for_longer_than_their_turn_while_there_are_single_events(
     clock: Clock,
 ) -> None:
     backlog = Backlog(MANY)
-    assert all(backlog.has_room(SINGLE) for _ in range(2))
-    assert backlog.has_room(LARGE)
+    assert all(backlog.has_room(1, SMALL_BYTES) for _ in range(2))
+    assert backlog.has_room(9, LARGE)
     backlog.add(LARGE)
     clock.now += 0.05
-    assert backlog.has_room(LARGE)
+    assert backlog.has_room(9, LARGE)
     backlog.add(LARGE)
     clock.now += 0.15
-    assert not backlog.has_room(LARGE)  # the turn is over
+    assert not backlog.has_room(9, LARGE)  # the turn is over
     backlog.add(-2 * LARGE)
     clock.now += 0.25
-    assert not backlog.has_room(LARGE)  # the rest is not
-    assert backlog.has_room(SMALL_BYTES)
+    assert not backlog.has_room(9, LARGE)  # the rest is not
+    assert backlog.has_room(9, SMALL_BYTES)
     clock.now += 0.1
-    assert backlog.has_room(LARGE)
+    assert backlog.has_room(9, LARGE)
 
 
 def test_large_appends_do_not_rest_without_single_events(clock: Clock) -> None:
     backlog = Backlog(MANY)
+    assert backlog.has_room(1, SMALL_BYTES)
     for _ in range(3):
-        assert backlog.has_room(SINGLE)
-        assert backlog.has_room(LARGE)
+        assert backlog.has_room(9, SMALL_BYTES)
+        assert backlog.has_room(9, LARGE)
         backlog.add(LARGE)
         clock.now += 10
-        assert backlog.has_room(LARGE)
+        assert backlog.has_room(9, LARGE)
         backlog.add(-LARGE)
 
 
 def test_a_large_append_that_failed_begins_no_turn(clock: Clock) -> None:
     backlog = Backlog(MANY)
-    assert all(backlog.has_room(SINGLE) for _ in range(2))
-    assert backlog.has_room(LARGE)
+    assert all(backlog.has_room(1, SMALL_BYTES) for _ in range(2))
+    assert backlog.has_room(9, LARGE)
     clock.now += 0.5
-    assert backlog.has_room(LARGE)
+    assert backlog.has_room(9, LARGE)
 
 
 def test_a_rest_is_bounded(clock: Clock) -> None:
     backlog = Backlog(MANY)
-    assert backlog.has_room(LARGE)
+    assert backlog.has_room(9, LARGE)
     backlog.add(LARGE)
     clock.now += 60
     backlog.add(-LARGE)
-    assert all(backlog.has_room(SINGLE) for _ in range(2))
-    assert not backlog.has_room(LARGE)
+    assert all(backlog.has_room(1, SMALL_BYTES) for _ in range(2))
+    assert not backlog.has_room(9, LARGE)
     clock.now += 0.5
-    assert backlog.has_room(LARGE)
+    assert backlog.has_room(9, LARGE)
 
 
 def test_an_append_waits_for_other_processes_too_but_not_long(
@@ -112,11 +112,11 @@ def test_an_append_waits_for_other_processes_too_but_not_long(
     backlog = Backlog(LIMIT)
     backlog.report(LIMIT_FOR_LARGE)
     monkeypatch.setattr("webapp.brokers.backlog._REPORT_S", PATIENCE)
-    assert not backlog.has_room(LARGE)
-    assert backlog.has_room(SMALL_BYTES)
-    assert backlog.has_room(LARGE, waited=2)
+    assert not backlog.has_room(9, LARGE)
+    assert backlog.has_room(9, SMALL_BYTES)
+    assert backlog.has_room(9, LARGE, waited=2)
     monkeypatch.setattr("webapp.brokers.backlog._REPORT_S", 0)
-    assert backlog.has_room(LARGE)
+    assert backlog.has_room(9, LARGE)
 
 
 def test_appends_that_wait_begin_one_after_the_other() -> None:
@@ -124,7 +124,7 @@ def test_appends_that_wait_begin_one_after_the_other() -> None:
     backlog.add(LIMIT)
 
     def begin(number: int) -> None:
-        assert backlog.wait_for_room(LARGE, PATIENCE)
+        assert backlog.wait_for_room(9, LARGE, PATIENCE)
         backlog.add(LIMIT)
         begun.append(number)
 
@@ -137,4 +137,4 @@ def test_appends_that_wait_begin_one_after_the_other() -> None:
             while len(begun) == count:
                 gevent.sleep(0.001)
     gevent.joinall(waiting, raise_error=True)
-    assert not backlog.wait_for_room(LARGE, 0)
+    assert not backlog.wait_for_room(9, LARGE, 0)

@@ -80,7 +80,7 @@ class GroupCommitter:
         if appended := self._try_inline(rows, size):
             return _or_conflict(self._events_by_append([drafts], appended)[0])
         until = monotonic() + _PUBLISH_TIMEOUT_S
-        if not self._backlog.wait_for_room(size, _PUBLISH_TIMEOUT_S):
+        if not self._backlog.wait_for_room(len(rows), size, _PUBLISH_TIMEOUT_S):
             raise _overdue() if self._in_thread else too_fast()
         pending = PendingAppend(drafts, rows, size, AsyncResult())
         self._enqueue(pending)
@@ -93,7 +93,7 @@ class GroupCommitter:
         """Commit on the event loop. Returns None if the thread has to do it."""
         if self._in_thread or self._has_any() or not self._inline.allows(len(rows), size):
             return None
-        if not self._backlog.has_room(size):
+        if not self._backlog.has_room(len(rows), size):
             return None
         return self._inline.observe(self._table.try_append, rows)
 
