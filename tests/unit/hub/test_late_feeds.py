@@ -47,11 +47,8 @@ def until_on_time(hub: Hub) -> None:
             gevent.sleep(0.001)
 
 
-def test_who_names_a_topic_is_sent_an_event_before_any_template_is_matched(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subscribers = [parked(hub, *TEMPLATES, f"/{number}") for number in range(3)]
-    exact = parked(hub, "t")
+def note_matches(monkeypatch: pytest.MonkeyPatch, exact: Subscriber) -> list[bool]:
+    """Note for each match of a template from now on whether `exact` has an event by then."""
     matched: list[bool] = []
     match = uri_template.matches_rest
 
@@ -60,6 +57,15 @@ def test_who_names_a_topic_is_sent_an_event_before_any_template_is_matched(
         return match(*about)
 
     monkeypatch.setattr("webapp.core.uri_template.matches_rest", matches_rest)
+    return matched
+
+
+def test_a_subscriber_of_a_topic_is_sent_an_event_before_any_template_is_matched(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribers = [parked(hub, *TEMPLATES, f"/{number}") for number in range(3)]
+    exact = parked(hub, "t")
+    matched = note_matches(monkeypatch, exact)
     topics = [f"/u/{number}/{'~' * (number % 25)}" for number in range(200)]
     hub.publish([Draft(topics=(*topics, "t", "/u/0"), data="many")])
     assert exact.await_data(1) == ["many"]
@@ -83,14 +89,7 @@ def test_an_event_is_sent_before_the_templates_of_a_large_grant_are_matched(
     with gevent.Timeout(10):
         while not (dear.subscription.parked and exact.subscription.parked):
             gevent.sleep(0.001)
-    matched: list[bool] = []
-    match = uri_template.matches_rest
-
-    def matches_rest(*about: Any) -> bool:
-        matched.append(bool(exact.data()))
-        return match(*about)
-
-    monkeypatch.setattr("webapp.core.uri_template.matches_rest", matches_rest)
+    matched = note_matches(monkeypatch, exact)
     topics = tuple(f"/u/{number}/{'~' * (number % 25)}" for number in range(20))
     hub.publish([Draft(topics=(*topics, "t", "/u/0"), data="many", private=True)])
     assert dear.await_data(1) == exact.await_data(1) == ["many"]
