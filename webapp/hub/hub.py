@@ -60,7 +60,7 @@ class Hub:
         self.metrics = Metrics()
         self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
         self._subscribers: set[Stream] = set()
-        self._turns = Turns()  # of streams that open or end: events are delivered between
+        self._turns = Turns()  # in which streams open and end; events are delivered between two
         self._readings: set[Reading] = set()  # for streams that are not open yet
         self._feeds = FeedIndex()
         self._tasks: list[gevent.Greenlet[[], None]] = []
