@@ -35,6 +35,7 @@ def received(client: socket.socket, ending: bytes) -> bytes:
 
 
 def test_the_first_bytes_are_the_retry_and_the_open_event(server: Server, topic: str) -> None:
+    before = time.time() * 1000 - 1
     with server.listen(topic=[topic, "b"]) as stream:
         opening = stream.next()
     assert stream.raw.startswith(b"retry: ")
@@ -43,6 +44,8 @@ def test_the_first_bytes_are_the_retry_and_the_open_event(server: Server, topic:
     about = json.loads(opening.data)
     assert about["topics"] == sorted([topic, "b"])
     assert about["replay"] == 0
+    assert about["heartbeat"] == 15
+    assert before <= about["now"] <= time.time() * 1000 + 1
     assert about["server"].startswith("tidings/")
     assert opening.id == stream.headers["Last-Event-ID"]
 

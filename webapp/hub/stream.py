@@ -249,6 +249,8 @@ class Stream(Subscriber):
         fields: dict[str, object] = {
             "topics": sorted(self.selectors),
             "replay": self._context.history.count(self.feed, self.cursor),
+            "heartbeat": self._context.settings.heartbeat,
+            "now": round(time.time() * 1000),
         }
         if self.name:
             fields["subscriber"] = self.name
