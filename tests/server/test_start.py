@@ -17,9 +17,9 @@ import httpx
 import jwt
 import pytest
 
-from support.ports import free_port
+from support.ports import free_port, has_ipv6
 from support.project import ROOT, environment, installed
-from support.server import running
+from support.server import running, serving
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
 from webapp.config.parsers import duration
@@ -37,6 +37,9 @@ pytestmark = pytest.mark.slow
 MEMORY = {"TIDINGS_BROKER_URL": "memory://"}
 REFUSALS = {
     "a platform's port without a key": ({"PORT": "5000"}, [], "openssl rand -hex 32"),
+    "a port where a bind is meant": ({"PORT": "5000"}, [], "set TIDINGS_BIND=127.0.0.1:5000"),
+    "an address of another machine": ({"TIDINGS_BIND": "192.0.2.1:0"}, [], "TIDINGS_BIND=127"),
+    "a bind for all by a setting": ({"TIDINGS_BIND": "0.0.0.0:0"}, [], "TIDINGS_JWT_KEY"),
     "a bind for all without a key": ({}, ["-b", "0.0.0.0:0"], "TIDINGS_JWT_KEY"),
     "two binds, one for all": ({}, ["-b", "127.0.0.1:0", "-b", "[::]:0"], "TIDINGS_JWT_KEY"),
     "a weak key": ({"TIDINGS_JWT_KEY": "short"}, [], "32 bytes"),
@@ -123,22 +126,6 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         Settings.from_env({"TIDINGS_MAX_AGE": text})
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("PORT", "Did you mean PORT?"),
-        ("WORKERS", "Did you mean WEB_CONCURRENCY?"),
-        ("JWT_SECRET", "Did you mean TIDINGS_JWT_KEY?"),
-        ("HISTORY_EVENT", "Did you mean TIDINGS_HISTORY_EVENTS?"),
-        ("SERVICE_HOST", "Leave it out."),
-    ],
-)
-def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(name: str, meant: str) -> None:
-    with pytest.raises(Misconfigured) as refused:
-        Settings.from_env({f"TIDINGS_{name}": "1"})
-    assert refused.value.remedy.startswith(meant)
-
-
 def test_a_refusal_repeats_a_value_but_never_a_secret() -> None:
     with pytest.raises(Misconfigured, match="TIDINGS_RETRY='soon\\\\x1b' is not valid"):
         Settings.from_env({"TIDINGS_RETRY": "soon\x1b"})
@@ -183,8 +170,38 @@ def test_sizes_and_origins_are_read() -> None:
 def test_the_demo_is_only_for_a_hub_that_nothing_was_configured_for() -> None:
     assert Settings.from_env({"PATH": "/bin"}).demo
     assert not Settings.from_env({"TIDINGS_RETRY": "1"}).demo
+    assert not Settings.from_env({"TIDINGS_CORS_ORIGINS": "https://a.example"}).demo
     assert not Settings.from_env({"PORT": "80"}).demo
     assert Settings.from_env({"TIDINGS_DEMO": "1", "PORT": "80"}).demo
+    first_steps = {"TIDINGS_BIND": "127.0.0.1:8123", "TIDINGS_CORS_ORIGINS": "null"}
+    assert Settings.from_env(first_steps).demo
+
+
+def test_the_command_line_counts_before_the_setting_and_the_setting_before_the_port(
+    tmp_path: Path,
+) -> None:
+    setting, option = free_port(), free_port()
+    env = {"TIDINGS_BIND": f"127.0.0.1:{setting}", "PORT": "1", "TIDINGS_JWT_KEY": KEY}
+    with serving([], env, tmp_path / "log") as server:
+        assert server.port == setting
+    with serving(["-b", f"127.0.0.1:{option}"], env, tmp_path / "log") as server:
+        assert server.port == option
+
+
+def test_it_starts_with_what_kubernetes_sets_for_services_of_its_name(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(TIDINGS_SERVICE_HOST="10.0.0.1", TIDINGS_PORT="tcp://10.0.0.1:8000")
+    assert "the demo publishes" in server.log  # nothing is configured
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="needs ::1")
+def test_an_ipv6_address_is_logged_in_brackets(tmp_path: Path) -> None:
+    log, port = tmp_path / "log", free_port()
+    with running([], {"TIDINGS_BIND": f"[::1]:{port}"}, log):
+        until(lambda: answers(f"http://[::1]:{port}/readyz"), "it serves")
+    assert f"Tidings is at http://[::1]:{port} (" in log.read_text()
+    assert f"http://::1:{port}" not in log.read_text()
 
 
 def test_a_hub_opened_on_purpose_says_so(serve: Callable[..., Server]) -> None:
@@ -219,7 +236,9 @@ class Platform:
                 stderr=out,
                 start_new_session=True,
             )
-        until(lambda: answers(f"{self.url}/readyz"), "the platform sees it ready")
+        for host in ("127.0.0.1", *(["[::1]"] if has_ipv6() else [])):
+            url = f"http://{host}:{self.port}/readyz"
+            until(lambda url=url: answers(url), "the platform sees it ready")  # type: ignore[misc]
 
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)

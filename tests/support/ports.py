@@ -31,3 +31,12 @@ def free_port() -> int:
         port = next(PORTS)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def has_ipv6() -> bool:
+    """Whether this machine can be reached at ::1."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True

@@ -73,6 +73,21 @@ def port(text: str) -> int:
     return number
 
 
+_ADDRESS = re.compile(r"unix:.+ | ([\w.-]+ | \[[0-9a-fA-F:.]+\]) : ([0-9]{1,5})", re.VERBOSE)
+
+
+def bind(text: str) -> tuple[str, ...]:
+    """Return addresses to listen on: `HOST:PORT`, `[IPv6]:PORT` or `unix:PATH`."""
+    found = tuple(part.strip() for part in text.split(","))
+    matches = [_ADDRESS.fullmatch(part) for part in found]
+    _require(
+        all(match and int(match[2] or 0) <= _MAX_PORT for match in matches),
+        "an address such as 127.0.0.1:8123, 0.0.0.0:8000, [::]:8000 or unix:/run/tidings.sock, or"
+        " several, separated by commas",
+    )
+    return found
+
+
 def rate(text: str) -> float:
     """Return events a second; 0: no limit."""
     expected = "a number of events a second, or 0 for no limit"

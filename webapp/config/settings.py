@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from ..errors import Misconfigured
-from . import parsers
+from . import parsers, setting_names
+from .setting_names import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-PREFIX = "TIDINGS_"
 _CLI_VARIABLES = {"TIDINGS_URL", "TIDINGS_TOKEN"}  # of the command `tidings`
 _REDIS_URL_REF = "$REDIS_URL"
 # Where the event log is in memory, it is smaller by default: small Redis plans have 25 MB.
@@ -25,14 +24,6 @@ _BROKER_DEFAULTS: dict[str, dict[str, int]] = {
 }
 _SECRET = {parsers.keys, parsers.broker_url, parsers.url}  # a refusal does not repeat their text
 _MAX_ECHO_CHARS = 40
-_MIN_SIMILARITY = 0.7  # of a name that is suggested for an unknown one, from 0 to 1
-_OFTEN_MEANT = {
-    "PORT": "PORT",
-    "REDIS_URL": "REDIS_URL",
-    "SECRET": "TIDINGS_JWT_KEY",
-    "JWT_SECRET": "TIDINGS_JWT_KEY",
-    "WORKERS": "WEB_CONCURRENCY",
-}
 
 
 def _setting(default: Any, parse: Callable[[str], Any]) -> Any:
@@ -135,6 +126,8 @@ class Settings:
     """Seconds in which a stopping worker ends its streams."""
     demo: bool = _setting(default=False, parse=parsers.boolean)
     """Whether `Event 0`, `Event 1`, … are published while somebody is subscribed to `events`."""
+    bind: tuple[str, ...] = _setting((), parsers.bind)
+    """Addresses to listen on, such as `127.0.0.1:8123`. By default `PORT` decides."""
     port: int | None = None
     """The platform's PORT; None: only this machine can reach the hub."""
     web_concurrency: int = 1
@@ -150,24 +143,21 @@ class Settings:
         values: dict[str, Any] = {}
         for name, text in environ.items():
             if name.startswith(PREFIX) and name not in _CLI_VARIABLES:
+                if setting_names.is_injected(name, text):
+                    continue
                 if name not in names:
-                    raise _unknown(name, list(names))
+                    raise setting_names.unknown(name, names, environ)
                 meant = _expanded(name, text, environ)
                 values[names[name].name] = _read(name, meant, names[name].metadata["parse"])
         if PREFIX + "BROKER_URL" not in environ and (url := environ.get("REDIS_URL")):
             values["broker_url"] = _read("REDIS_URL", url, parsers.broker_url)
         platform = _platform(environ)
-        values.setdefault("demo", not values and not platform)
+        values.setdefault("demo", not platform and all(map(_leaves_demo_on, values.items())))
         values.setdefault("trusted_proxies", int("port" in platform))
         scheme = urlsplit(values.get("broker_url", cls.broker_url)).scheme
         settings = cls(**{**_BROKER_DEFAULTS.get(scheme, {}), **values}, **platform)
         settings.check_consistency()
         return settings
-
-    @property
-    def bind(self) -> str:
-        """The address to listen on: the platform's port on all addresses, else loopback."""
-        return "127.0.0.1:8000" if self.port is None else f"0.0.0.0:{self.port}"
 
     @property
     def publisher_keys(self) -> tuple[str, ...]:
@@ -224,7 +214,16 @@ class Settings:
         if reachable and self.loopback_only:
             detail = "Others can reach this hub, and without a key everybody could publish."
             remedy = f"For a key, {parsers.KEY_HINT}; to run without one, set TIDINGS_OPEN=1."
+            if self.port is not None:
+                local = f"TIDINGS_BIND=127.0.0.1:{self.port}"
+                remedy += f" For this machine only, set {local} instead of PORT."
             raise Misconfigured(detail, remedy)
+
+
+def _leaves_demo_on(setting: tuple[str, Any]) -> bool:
+    """Whether a setting only chooses an address, or lets a page from a file subscribe."""
+    name, value = setting
+    return name == "bind" or (name, value) == ("cors_origins", ("null",))
 
 
 def _platform(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -255,12 +254,3 @@ def _expanded(name: str, text: str, environ: Mapping[str, str]) -> str:
         detail = f"{name} begins with {_REDIS_URL_REF}, and there is no REDIS_URL."
         raise Misconfigured(detail, "Add a Redis to the app, or leave the setting out.")
     return text.replace(_REDIS_URL_REF, environ[_REDIS_URL_REF[1:]], 1)
-
-
-def _unknown(name: str, known: list[str]) -> Misconfigured:
-    bare = name.removeprefix(PREFIX)
-    similar = {it.removeprefix(PREFIX): it for it in known} | _OFTEN_MEANT
-    near = difflib.get_close_matches(bare, similar, n=1, cutoff=_MIN_SIMILARITY)
-    remedy = f"Did you mean {similar[near[0]]}?" if near else "Leave it out."
-    detail = f"{name} is not a setting of Tidings."
-    return Misconfigured(detail, f"{remedy} All settings are in docs/reference/settings.md.")

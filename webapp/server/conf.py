@@ -15,14 +15,14 @@ from ..config import exposure
 from ..config.file_limit import raise_file_limit
 from ..config.settings import Settings
 from ..config.startup import or_end, startup_message
-from . import metrics_dir
+from . import listen_addresses, metrics_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 settings = or_end(Settings.from_env, os.environ)
 
-bind = settings.bind
+bind = listen_addresses.chosen(settings)
 workers = settings.web_concurrency
 worker_class = "webapp.server.StreamWorker"
 # With a full pool /healthz would hang. The hub refuses streams long before.
@@ -81,6 +81,8 @@ def _combined(ours: Callable[..., None], theirs: Callable[..., Any]) -> Callable
 def on_starting(server: Any) -> None:
     """Refuse to start rather than lie, whatever the command line says."""
     begin(server.cfg)
+    if not listen_addresses.are_inherited():
+        or_end(listen_addresses.await_free, server.cfg, settings, server.log)
 
 
 def begin(cfg: Any) -> None:
