@@ -34,7 +34,7 @@ from webapp.config.setting_names import PREFIX
 from webapp.config.settings import Settings
 from webapp.core import events
 from webapp.presence import changes
-from webapp.views import drafts, forms, json_values, multipart, quotas, subscribe_query
+from webapp.views import cursors, drafts, forms, json_values, multipart, quotas, subscribe_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,6 +230,7 @@ LIMITS = {
     "fields of a form or query": forms._MAX_FIELDS,
     "unfinished bodies and pipe lines of one worker, together": quotas.MAX_UNFINISHED,
     "topics of a stream": subscribe_query.MAX_SELECTORS,
+    "cursors of a query": cursors.MAX_CURSORS,
     "subscribers that a worker lists in presence": changes.MAX_BYTES >> 20,
     "revoked tokens": presence_base.MAX_REVOKED,
     "revoked subjects": presence_base.MAX_REVOKED,

@@ -95,7 +95,7 @@ def test_control_characters_are_refused(
         target.is_revoked(carrier(**{field: text}), 400)
 
 
-IDS = ("a" * 129, "é", "earliest", "#x", "123-4", f"{'1' * 21}-4", " x", "x ")
+IDS = ("a" * 129, "é", "earliest", "null", "undefined", "#x", "123-4", f"{'1' * 21}-4", " x", "x ")
 RETRIES = ("x", "-1", "1e3", "1.5", "9" * 5000, "\u0661", True)
 TOPICS = ("", "a" * 1025, [f"t{n}" for n in range(1001)], [f"t{n}" for n in range(10_000)])
 VALUES = {"id": IDS, "retry": RETRIES, "type": ("hub.x", "a" * 1025), "topic": TOPICS}

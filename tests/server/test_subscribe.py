@@ -90,19 +90,37 @@ def history(server: Server, topic: str, count: int = 5) -> list[str]:
     return ids
 
 
-CURSORS: list[Callable[[str], dict[str, Any]]] = [
-    lambda id_: {"headers": {"Last-Event-ID": id_}},
-    lambda id_: {"last_event_id": id_},
-    lambda id_: {"lastEventID": id_},
-    lambda id_: {"headers": {"Last-Event-ID": id_}, "last_event_id": "earliest"},
-    lambda id_: {"headers": {"Last-Event-ID": id_}, "last": 1},
-    lambda id_: {"headers": {"Last-Event-ID": ""}, "last_event_id": id_},
-]
+CURSORS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "header": lambda id_: {"headers": {"Last-Event-ID": id_}},
+    "header over query": lambda id_: {
+        "headers": {"Last-Event-ID": id_},
+        "last_event_id": "earliest",
+    },
+    "header over last": lambda id_: {"headers": {"Last-Event-ID": id_}, "last": 1},
+    "empty header": lambda id_: {"headers": {"Last-Event-ID": ""}, "last_event_id": id_},
+    "null header": lambda id_: {"headers": {"Last-Event-ID": "null"}, "last_event_id": id_},
+    "Mercure's header": lambda id_: {
+        "headers": {"Last-Event-ID": " undefined ", "Mercure-Last-Event-ID": id_}
+    },
+    "white space": lambda id_: {"last_event_id": f" \t{id_}\t "},
+    "the highest": lambda id_: {"last_event_id": ["earliest", id_, "earliest"]},
+    "the highest of two names": lambda id_: {"lastEventId": id_, "last_event_id": "earliest"},
+    "the only known one": lambda id_: {"last_event_id": ["unknown", "null", id_, "99-99"]},
+}
 
 
-@pytest.mark.parametrize(
-    "cursor", CURSORS, ids=["header", "query", "alias", "over", "last", "empty"]
-)
+def in_query(name: str) -> Callable[[str], dict[str, Any]]:
+    return lambda id_: {name: id_}
+
+
+for spelling in (
+    *("last_event_id", "lastEventID", "lastEventId", "Last-Event-ID", "last-event-id"),
+    *("LastEventId", "LASTEVENTID", "evs_last_event_id", "Mercure-Last-Event-ID"),
+):
+    CURSORS[spelling] = in_query(spelling)
+
+
+@pytest.mark.parametrize("cursor", CURSORS.values(), ids=CURSORS)
 def test_a_subscriber_continues_after_its_cursor(
     server: Server, topic: str, cursor: Callable[[str], dict[str, Any]]
 ) -> None:
@@ -115,6 +133,38 @@ def test_a_subscriber_continues_after_its_cursor(
         assert [(m.data, m.id) for m in stream.messages(2)] == [("3", ids[3]), ("4", ids[4])]
         assert stream.take(1) == ["5"]
         assert b"hub.reset" not in stream.raw
+
+
+@pytest.mark.parametrize("none", ["", " ", "null", "undefined", " null\t"], ids=repr)
+def test_a_variable_that_is_not_set_is_no_cursor(server: Server, topic: str, none: str) -> None:
+    ids = history(server, topic)
+    with server.listen(topic=topic, last_event_id=none) as stream:
+        assert stream.next().id == ids[-1]
+    with server.listen(topic=topic, last_event_id=none, last=2) as stream:
+        assert stream.take(2) == ["3", "4"]
+        assert b"hub.reset" not in stream.raw
+
+
+@pytest.mark.parametrize(
+    ("cursors", "status"),
+    [(["x"] * 8, 200), (["x"] * 9, 400), (["x" * 129], 400), (["a\nb"], 400), (["x", "\0"], 400)],
+    ids=["8", "9", "long", "line feed", "second"],
+)
+def test_a_query_has_eight_short_cursors_at_most(
+    server: Server, cursors: list[str], status: int
+) -> None:
+    with server.http.stream("GET", "/events", params={"last_event_id": cursors}) as answer:
+        assert answer.status_code == status
+
+
+def test_of_unknown_cursors_the_stream_begins_at_the_lowest_position(
+    server: Server, topic: str
+) -> None:
+    history(server, topic)
+    with server.listen(topic=topic, last_event_id=["unknown", "1-0"]) as stream:
+        stream.next()
+        assert json.loads(stream.next().data) == {"reason": "aged"}
+        assert stream.take(5) == list("01234")
 
 
 def test_a_subscriber_continues_after_a_publishers_own_id(server: Server, topic: str) -> None:

@@ -20,7 +20,7 @@ RETRY_BOUNDS_MS = (100, 3_600_000)  # clients must not all come back at once, no
 _POSITION = re.compile(r"(\d{1,20})-(\d{1,20})")
 # No space at either end: a client sends the id back in a header, which loses such spaces.
 CUSTOM_ID = r"[!-~](?:[ -~]*[!-~])?"
-RESERVED_ID = r"earliest|#.*|[0-9]+-[0-9]+"
+RESERVED_ID = r"earliest|null|undefined|#.*|[0-9]+-[0-9]+"
 
 # The control and formatting characters of Unicode 17 (categories Cc and Cf). A lookup of each
 # character in Python's own tables is too slow: a thousand topics would block the hub.
@@ -214,7 +214,5 @@ def _check_custom_id(value: str) -> None:
         )
         raise BadRequest(detail, "Choose such an id, or leave it out: the hub assigns one then.")
     if re.fullmatch(RESERVED_ID, value):
-        detail = (
-            "This id is reserved: earliest, #… and <digits>-<digits> have a meaning of their own."
-        )
+        detail = "This id is reserved: as a cursor it would have another meaning."
         raise BadRequest(detail, "Add a prefix, such as my-.")

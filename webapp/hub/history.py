@@ -39,6 +39,8 @@ class Start(NamedTuple):
     cursor: str | None = None
     last: int | None = None
     since: int | None = None  # Unix milliseconds
+    other_cursors: tuple[str, ...] = ()
+    """Further cursors: of all that the hub knows, that with the highest position counts."""
 
 
 class Found(NamedTuple):
@@ -143,16 +145,26 @@ class History:
         :param feed: `last` counts the events that it matches.
         :raises Left: the reading was cancelled.
         """
-        if start.cursor is None and start.last is not None:
-            return self._position_before_last(start.last, feed, reading), None
-        if start.cursor and (known := self._find_in_window(start.cursor, feed)):
+        if start.cursor is None:
+            if start.last is not None:
+                return self._position_before_last(start.last, feed, reading), None
+            with self._queue.turn(reading, self._window.head):
+                return self._position_before(EventId(start.since or 0, 0), reading), None
+        cursors = (start.cursor, *start.other_cursors)
+        found = [self._resolve_cursor(it, feed, reading) for it in cursors]
+        known = [it for it in found if it[1] is None]
+        # If none is known, the lowest position leaves out the fewest events.
+        return max(known) if known else min(found)
+
+    def _resolve_cursor(
+        self, cursor: str, feed: Feed, reading: Reading
+    ) -> tuple[EventId, str | None]:
+        if known := self._find_in_window(cursor, feed):
             return known, None
         with self._queue.turn(reading, self._window.head):
-            if start.cursor is None:
-                return self._position_before(EventId(start.since or 0, 0), reading), None
-            if start.cursor == "earliest":
+            if cursor == "earliest":
                 return self._ask(reading.asked, self._broker.bounds).floor, None
-            return self._resolve_cursor(start.cursor, feed, reading)
+            return self._find_in_log(cursor, feed, reading)
 
     def _find_in_window(self, cursor: str, feed: Feed) -> EventId | None:
         event = self._window.find(cursor)
@@ -160,9 +172,7 @@ class History:
             return None
         return self._window.position_of(cursor)
 
-    def _resolve_cursor(
-        self, cursor: str, feed: Feed, reading: Reading
-    ) -> tuple[EventId, str | None]:
+    def _find_in_log(self, cursor: str, feed: Feed, reading: Reading) -> tuple[EventId, str | None]:
         """Return the position of a cursor. If it names an event that the subscriber must not see,
         the answer is that for an unknown one: ids of private events cannot be guessed.
         """

@@ -26,10 +26,11 @@ from ..core.events import (
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..core.version import __version__
 from .credentials import COOKIE
+from .cursors import CURSOR, MAX_CURSOR
 from .drafts import MAX_BATCH, MAX_DIGITS
 from .health import PROTECTED
 from .services import current_services
-from .subscribe_query import CURSOR, MAX_CURSOR, MAX_LAST, MAX_SELECTORS
+from .subscribe_query import MAX_LAST, MAX_SELECTORS
 
 if TYPE_CHECKING:
     from ..config.settings import Settings

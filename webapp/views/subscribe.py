@@ -21,6 +21,7 @@ from .subscribe_query import SubscribeQuery
 if TYPE_CHECKING:
     from flask import Request
 
+    from ..hub.history import Start
     from ..hub.stream import Stream
     from .services import Services
 
@@ -55,20 +56,19 @@ def subscribe(default_topic: str | None) -> Response:
         )
     except (ServiceUnavailable, TooManyRequests) as error:
         return _bye_or_error(error, services, request)
-    frames, headers = stream.frames(socket), _headers(stream, query.start.cursor, default_topic)
+    frames, headers = stream.frames(socket), _headers(stream, query.start, default_topic)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
     return PreparedResponse(stream_with_context(frames), headers=headers)
 
 
-def _headers(
-    stream: Stream, cursor: str | None, default_topic: str | None
-) -> list[tuple[str, str]]:
+def _headers(stream: Stream, start: Start, default_topic: str | None) -> list[tuple[str, str]]:
     """Return the headers of a stream: as with Mercure, the cursor if the stream continues there."""
-    start = cursor if cursor and not stream.reset_reason else str(stream.cursor)
-    headers = [*_HEADERS, ("Last-Event-ID", start)]
+    continues = start.cursor and not start.other_cursors and not stream.reset_reason
+    position = (continues and start.cursor) or str(stream.cursor)
+    headers = [*_HEADERS, ("Last-Event-ID", position)]
     if default_topic is None:
-        headers.append(("Mercure-Last-Event-ID", start))
+        headers.append(("Mercure-Last-Event-ID", position))
     return headers
 
 

@@ -14,14 +14,13 @@ from ..hub.history import Start
 from ..hub.socket_protocol import MAX_STRAY_BYTES
 from . import forms
 from .credentials import token_from_request
+from .cursors import cursors
 
 if TYPE_CHECKING:
     from flask import Request
 
 MAX_SELECTORS = 100
-MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
 MAX_LAST = 999_999_999
-CURSOR = r"[^\x00-\x1f\x7f]*"
 _MAX_BODY_BYTES = MAX_STRAY_BYTES  # a body is not read, and more would be taken for a new request
 _MAX_TIME_CHARS = 40
 
@@ -51,7 +50,7 @@ class SubscribeQuery(NamedTuple):
         first = forms.first_values(args)
         query = cls(
             _selectors(args.get("topic", []) + args.get("match", []), default_topic),
-            _start(request, first),
+            _start(request, args, first),
             _envelope(first.get("envelope", "0")),
             token_from_request(request, args),
         )
@@ -86,17 +85,10 @@ def _envelope(text: str) -> bool:
     return text == "1"
 
 
-def _start(request: Request, args: dict[str, str]) -> Start:
+def _start(request: Request, args: forms.Fields, first: dict[str, str]) -> Start:
     """Return where the stream begins. A cursor counts first: a client that reconnects sends one."""
-    get = request.environ.get  # a header costs ten times as much
-    cursor = get("HTTP_LAST_EVENT_ID") or get("HTTP_MERCURE_LAST_EVENT_ID")
-    encoding = "latin-1"  # PEP 3333
-    if not cursor:
-        cursor, encoding = args.get("last_event_id") or args.get("lastEventID"), "utf-8"
-    if cursor and (len(cursor.encode(encoding)) > MAX_CURSOR or not re.fullmatch(CURSOR, cursor)):
-        detail = f"A cursor has at most {MAX_CURSOR} bytes and no control characters."
-        raise BadRequest(detail, "Send the id of the last event you saw, or leave it out.")
-    return Start(cursor or None, _last(args.get("last")), _since(args.get("since")))
+    cursor, *others = cursors(request, args) or (None,)
+    return Start(cursor, _last(first.get("last")), _since(first.get("since")), tuple(others))
 
 
 def _last(text: str | None) -> int | None:

@@ -1,0 +1,56 @@
+"""Where a client wants to continue: the cursors in its headers and its query."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ..errors import BadRequest
+
+if TYPE_CHECKING:
+    from flask import Request
+
+    from .forms import Fields
+
+MAX_CURSORS = 8  # in a query
+MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
+CURSOR = r"[^\x00-\x1f\x7f]*"
+_HEADERS = ("HTTP_LAST_EVENT_ID", "HTTP_MERCURE_LAST_EVENT_ID")
+# As Mercure, its drafts, EventSource polyfills (lastEventId) and hx-sse write it.
+_NAME = re.compile(r"((evs|mercure)[-_]?)?last[-_]?event[-_]?id", re.IGNORECASE)
+_SPACE = " \t"  # as in HTTP; \xa0 may be a part of a character, because a header is not decoded
+_NO_CURSOR = frozenset({"", "null", "undefined"})  # as a script writes a variable that is not set
+
+
+def is_cursor(name: str) -> bool:
+    """Return whether a parameter of a query is a cursor, in any spelling."""
+    return _NAME.fullmatch(name) is not None
+
+
+def cursors(request: Request, query: Fields) -> tuple[str, ...]:
+    """Return a request's cursors: that of a header, else those of its query.
+
+    :raises BadRequest: one is not valid, or there are too many.
+    """
+    for name in _HEADERS:
+        # `Request.headers` costs ten times as much.
+        if text := request.environ.get(name):
+            cursor = _checked(text, "latin-1")  # PEP 3333
+            if cursor not in _NO_CURSOR:
+                return (cursor,)
+    if not query:
+        return ()
+    texts = [text for name, values in query.items() if is_cursor(name) for text in values]
+    if len(texts) > MAX_CURSORS:
+        detail = f"A query has at most {MAX_CURSORS} cursors; this one has {len(texts)}."
+        raise BadRequest(detail, "Send one last_event_id.")
+    found = (_checked(text, "utf-8") for text in texts)
+    return tuple(cursor for cursor in dict.fromkeys(found) if cursor not in _NO_CURSOR)
+
+
+def _checked(text: str, encoding: str) -> str:
+    cursor = text.strip(_SPACE)
+    if len(cursor.encode(encoding)) > MAX_CURSOR or not re.fullmatch(CURSOR, cursor):
+        detail = f"A cursor has at most {MAX_CURSOR} bytes and no control characters."
+        raise BadRequest(detail, "Send the id of the last event you saw, or leave it out.")
+    return cursor
