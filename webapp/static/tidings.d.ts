@@ -15,7 +15,10 @@
  *   (2 seconds by default), doubled at each failure up to 30 s, with jitter; after `hub.bye`, exactly
  *   after `retry`; at once when the network is back. Only status 204 ends it.
  * - The last event id is sent as `last_event_id` in the query and, to the same origin, as the header
- *   Last-Event-ID, so it works with any server of text/event-stream.
+ *   Last-Event-ID, so it works with any server of text/event-stream. `control=1` in the query asks a
+ *   hub for its `hub.*` events.
+ * - It also works in workers: dedicated, shared and service workers. Node can import it, and without
+ *   a page it needs an absolute URL.
  */
 
 /*
@@ -50,15 +53,18 @@ export interface Options {
    */
   share?: boolean | string;
   /**
-   * Reconnect after this many milliseconds without a byte. 45,000 by default: three heartbeats of
-   * the hub. Ignored if the server sends no heartbeats.
+   * Reconnect after this many milliseconds without a byte. By default after three heartbeats, which
+   * the hub announces in `hub.open`, but at least 5,000; 45,000 without an announcement. Ignored if
+   * the server sends no heartbeats.
    */
   silence?: number;
   /**
-   * Return a token, which is sent as `Authorization: Bearer`. Called before each connection. After
-   * `hub.expiring` it connects again in time, with a fresh token and from the last event id.
+   * Return a token, which is sent as `Authorization: Bearer`; without one nothing is sent. Called
+   * before each connection. After `hub.expiring` it is called when half of the token's time is over,
+   * by the hub's clock, and again later if it returns the same token. With another token it connects
+   * again, from the last event id.
    */
-  token?: () => Promise<string | undefined>;
+  token?: () => Promise<string | null | undefined> | string | null | undefined;
   /** As for `fetch`, as are all other options: `"include"` sends cookies to another origin. */
   credentials?: RequestCredentials;
 }
@@ -67,7 +73,7 @@ export interface Options {
 export interface Failure {
   /** The HTTP status, if the server answered without a stream. */
   status?: number;
-  /** What was wrong: from the hub's problem document (RFC 9457), or from the browser. */
+  /** What was wrong: from the hub's problem document (RFC 9457), the browser, or a wrong Content-Type. */
   detail?: string;
   /** How to fix it, from the hub's problem document. */
   remedy?: string;
@@ -83,7 +89,10 @@ export class Tidings extends EventTarget {
   /** The id of the last event: where the next connection continues. */
   readonly lastEventId: string;
   onopen: ((event: MessageEvent) => unknown) | null | undefined;
-  /** For published events without a type. Use `addEventListener` for a type, and for `hub.*`. */
+  /**
+   * For published events without a type. Use `addEventListener` for a type, and for `hub.*`. Events
+   * published with the type `open` or `error` have the type `event:open` or `event:error` here.
+   */
   onmessage: ((event: MessageEvent<string>) => unknown) | null | undefined;
   onerror: ((event: MessageEvent<Failure>) => unknown) | null | undefined;
   addEventListener(

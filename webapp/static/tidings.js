@@ -1,11 +1,20 @@
 // An EventSource that tabs share and that never gives up: see tidings.d.ts.
 
+const { document, location, navigator } = globalThis; // of which a worker or Node lacks some
+// Of several Content-Types the last one counts. A parameter may have a comma in quotes.
+const EVENT_STREAM = /(?:^|,)\s*text\/event-stream\s*(?:;(?:[^",]|"[^"]*")*)?$/i;
+const DEFAULT_SILENCE = 45000; // ms
+
 export class Tidings extends EventTarget {
   #options;
   #closing = new AbortController();
   #request;
   #hasHeartbeats;
+  #silence;
   #lastByteTime;
+  #clockOffset; // from performance.now() to the hub's time, ms
+  #token; // of this connection
+  #renewedToken; // for the next one
   #retry = 2000; // ms
   #failures = 0;
   #endPause;
@@ -15,6 +24,7 @@ export class Tidings extends EventTarget {
   #isLeader;
   #term = 0; // each leader's is higher
   #silentTicks;
+  #tickTimer;
   #recentIds = new Set();
   #repeatableIds = new Set();
   #pending; // by id
@@ -22,21 +32,23 @@ export class Tidings extends EventTarget {
 
   constructor(url, options = {}) {
     super();
-    const { lastEventId = "", silence = 45000, token, ...init } = options;
+    const { lastEventId = "", silence, token, ...init } = options;
     const { share = !token && init.credentials !== "include" } = init;
-    const { href, origin } = new URL(url, document.baseURI);
+    const { href, origin } = new URL(url, document?.baseURI ?? location?.href);
     this.url = href;
     this.readyState = 0;
     this.lastEventId = lastEventId;
+    this.#silence = silence || DEFAULT_SILENCE; // ms
     this.#options = { silence, token, init, origin };
-    this.#lockName = share && navigator.locks && `Tidings ${share} ${href}`;
+    this.#lockName = share && navigator?.locks && `Tidings ${share} ${href}`;
     for (const type of ["open", "message", "error"]) {
       this.addEventListener(type, (event) => this["on" + type]?.(event));
     }
+    const listen = (type, listener) => globalThis.addEventListener?.(type, listener, this.#closing);
     // A page in the back/forward cache must hold nothing.
-    addEventListener("pagehide", () => this.#leave(), this.#closing);
-    addEventListener("pageshow", () => this.#session ?? this.#join(), this.#closing);
-    addEventListener("online", () => this.#disconnect(), this.#closing);
+    listen("pagehide", () => this.#leave());
+    listen("pageshow", () => this.#session ?? this.#join());
+    listen("online", () => this.#disconnect());
     this.#tick();
     this.#join();
   }
@@ -44,6 +56,7 @@ export class Tidings extends EventTarget {
   close = () => {
     this.readyState = 2;
     this.#closing.abort();
+    clearTimeout(this.#tickTimer);
     this.#leave();
   };
 
@@ -55,12 +68,11 @@ export class Tidings extends EventTarget {
   }
 
   #tick() {
-    if (this.readyState === 2) return;
-    const { silence } = this.#options;
-    setTimeout(() => this.#tick(), silence / 4);
+    const silence = this.#silence;
+    this.#tickTimer = setTimeout(() => this.#tick(), Math.min(silence, DEFAULT_SILENCE) / 4);
     if (this.#request) {
       if (this.#hasHeartbeats && Date.now() - this.#lastByteTime > silence) this.#request.abort();
-    } else if (this.#channel && !this.#isLeader && !document.hidden) {
+    } else if (this.#channel && !this.#isLeader && !document?.hidden) {
       if (++this.#silentTicks > 1) this.#channel.postMessage(0);
       if (this.#silentTicks > 3) this.#join({ steal: true }); // from a suspended leader
     }
@@ -94,21 +106,28 @@ export class Tidings extends EventTarget {
   }
 
   async #stream(request) {
-    const { token, init, origin } = this.#options;
+    const { init, origin } = this.#options;
     const url = new URL(this.url);
+    url.searchParams.set("control", 1);
     const headers = { Accept: "text/event-stream" };
-    if (token) headers.Authorization = `Bearer ${await token()}`;
+    this.#token = this.#renewedToken ?? (await this.#askToken());
+    this.#renewedToken = undefined;
+    if (this.#token) headers.Authorization = `Bearer ${this.#token}`;
     const { lastEventId } = this;
     if (lastEventId) {
       url.searchParams.set("last_event_id", lastEventId);
       // To another origin it costs a preflight.
-      if (origin === location.origin) headers["Last-Event-ID"] = lastEventId;
+      if (origin === location?.origin) headers["Last-Event-ID"] = lastEventId;
     }
     this.#lastByteTime = Date.now();
     const { signal } = request;
     const response = await fetch(url, { cache: "no-store", ...init, headers, signal });
-    if (response.status !== 200 || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
-      return { status: response.status, ...(await response.json().catch(() => {})) };
+    const { status } = response;
+    if (status !== 200) return { status, ...(await response.json().catch(() => {})) };
+    const type = response.headers.get("Content-Type") ?? "missing";
+    if (!EVENT_STREAM.test(type)) {
+      response.body?.cancel();
+      return { status, detail: `The Content-Type is ${type}, not text/event-stream.` };
     }
     this.#setState(1);
     this.#settle();
@@ -129,13 +148,33 @@ export class Tidings extends EventTarget {
         this.#hasHeartbeats ||= type.startsWith("hub.");
         bye = type === "hub.bye";
         if (!bye) this.#failures = 0;
-        if (type === "hub.expiring" && this.#options.token) {
-          setTimeout(() => request.abort(), JSON.parse(data).expires * 500 - Date.now() / 2);
-        }
+        if (type === "hub.open") this.#learn(JSON.parse(data));
+        if (type === "hub.expiring") this.#renewToken(JSON.parse(data), request);
       }
       this.#report(events);
       this.#deliver(events);
       if (events[0]) this.#settle();
+    }
+  }
+
+  #learn({ heartbeat, now = Date.now() }) {
+    this.#clockOffset = now - performance.now();
+    if (heartbeat && !this.#options.silence) this.#silence = Math.max(5000, heartbeat * 3000);
+  }
+
+  async #askToken() {
+    return this.#options.token?.();
+  }
+
+  // It reconnects only for another token: the application may have stored this one.
+  async #renewToken({ expires }, request) {
+    while (!request.signal.aborted && this.#token) {
+      const left = expires * 1000 - this.#clockOffset - performance.now();
+      await new Promise((resolve) => setTimeout(resolve, Math.max(5000, left / 2)));
+      const token = !request.signal.aborted && (await this.#askToken().catch(() => {}));
+      if (!token || token === this.#token || request.signal.aborted) continue;
+      this.#renewedToken = token;
+      request.abort();
     }
   }
 
@@ -157,7 +196,9 @@ export class Tidings extends EventTarget {
       else if (name === "data") parts.data = (parts.data ?? "") + "\n" + value;
       else if (name === "event") parts.type = value;
       else if (name === "id" && !value.includes("\0")) parts.id = value;
-      else if (name === "retry" && /^\d+$/.test(value)) this.#retry = +value;
+      else if (name === "retry" && /^\d+$/.test(value)) {
+        this.#retry = Math.min(Math.max(value, 100), 3600000); // the hub's own bounds
+      }
     }
     return events;
   }
@@ -176,7 +217,9 @@ export class Tidings extends EventTarget {
       }
       const { lastEventId } = this;
       const init = { data, lastEventId, origin: this.#options.origin };
-      if (data !== undefined) this.dispatchEvent(new MessageEvent(type, init));
+      // Not to those who listen to the connection.
+      const name = type === "open" || type === "error" ? "event:" + type : type;
+      if (data !== undefined) this.dispatchEvent(new MessageEvent(name, init));
       if (this.#pending?.has(id)) return this.#caughtUp(id);
     }
   }
@@ -197,7 +240,7 @@ export class Tidings extends EventTarget {
     };
     try {
       this.#silentTicks = 0;
-      if (this.lastEventId || /[?&](last|since)/.test(this.url)) {
+      if (this.lastEventId || /[?&](last|latest|since)/.test(this.url)) {
         this.#pending = new Map();
         this.#recentIds.clear();
       }

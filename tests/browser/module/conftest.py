@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.plain_server import plain_server
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Page
 
+    from support.plain_server import Plain
     from support.server import Server
 
 
@@ -29,3 +32,18 @@ def _context(chromium: Browser) -> Iterator[BrowserContext]:
 def _hub(serve: Callable[..., Server]) -> Server:
     """A hub that is quick to say that it is there, and to have others back."""
     return serve(TIDINGS_DEMO="0", TIDINGS_HEARTBEAT="0.2", TIDINGS_RETRY="0.1")
+
+
+@pytest.fixture(name="plain")
+def _plain() -> Iterator[tuple[str, type[Plain]]]:
+    with plain_server() as server:
+        yield server
+
+
+@pytest.fixture(name="beside")
+def _beside(context: BrowserContext, plain: tuple[str, type[Plain]]) -> tuple[Page, type[Plain]]:
+    """A page of a server that is no hub, which also has the module, as /tidings.js."""
+    url, handler = plain
+    page = context.new_page()
+    page.goto(url)
+    return page, handler

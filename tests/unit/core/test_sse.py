@@ -11,6 +11,7 @@ from httpx_sse._decoders import SSEDecoder, SSELineDecoder
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from support.event_stream_cases import CASES
 from webapp.core import sse
 from webapp.core.sse import ServerSentEvent
 
@@ -113,6 +114,15 @@ def test_the_specifications_examples_are_read_as_it_says(
     raw = stream.encode()
     assert expected == list(sse.decode([raw]))
     assert expected == list(sse.decode([raw[i : i + 1] for i in range(len(raw))]))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_byte_is_read_as_the_standard_says(name: str) -> None:
+    stream, expected = CASES[name]
+    raw = stream.encode() if isinstance(stream, str) else stream
+    for step in (1, 2, 1000):
+        found = sse.decode([raw[i : i + step] for i in range(0, len(raw), step)])
+        assert [(event.type, event.data, event.id) for event in found] == expected
 
 
 def test_a_retry_of_many_digits_is_read() -> None:
