@@ -141,6 +141,7 @@ def test_its_yaml_is_yaml(block: Block) -> None:
 
 # How a line of shell may begin, and which test runs such a line.
 SHELL_LINES = {
+    "SCRIPT_NAME=": "test_sub_path",
     "TIDINGS_BIND=": "test_docs_run",
     "TIDINGS_CORS_ORIGINS=": "test_docs_run",
     "TIDINGS_WAVE=": "test_resources, with fewer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,10 @@ from ..core import sse
 from .request_body import RequestBody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from .connection import ClientConnection
 
 Environ = dict[str, Any]
+WSGIApp = Callable[[Environ, Any], Iterable[bytes]]
 
 _STREAM = ("Content-Type", sse.CONTENT_TYPE)
 _KEPT_FOR_A_STREAM = (
@@ -39,7 +39,7 @@ class ConnectionMiddleware:
         a hang-up looks like any other record.
     """
 
-    def __init__(self, app: Callable[[Environ, Any], Iterable[bytes]], *, direct: bool) -> None:
+    def __init__(self, app: WSGIApp, *, direct: bool) -> None:
         self._app = app
         self._direct = direct
 
@@ -69,6 +69,26 @@ class StreamResponse(wsgi.Response):
         """Return the header's first lines, without `Connection`."""
         lines: list[str] = super().default_headers()
         return [line for line in lines if not line.startswith("Connection:")]
+
+
+def below(app: WSGIApp, prefix: str) -> WSGIApp:
+    """Return an app that answers below a path, too, because a proxy passes that path on. Health
+    checks do not come through the proxy, so it answers without the path as before.
+
+    :param prefix: the path, such as `/hub`.
+    """
+
+    def app_below(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == prefix:  # the URLs in a page are relative to `/hub/`
+            location = f"{prefix}/?{environ['QUERY_STRING']}".removesuffix("?")
+            start_response("308 Permanent Redirect", [("Location", location)])
+            return [b""]
+        if path.startswith(f"{prefix}/"):
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = prefix, path[len(prefix) :]
+        return app(environ, start_response)
+
+    return app_below
 
 
 def _begin_response(

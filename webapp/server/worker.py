@@ -7,6 +7,7 @@ for the streams to end. This one ends each stream with `hub.bye`, so that its cl
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from contextlib import nullcontext
@@ -30,7 +31,7 @@ from ..errors import Misconfigured, ServiceUnavailable
 from . import metrics_dir, patches
 from .acceptor import Acceptor, FixedAddress
 from .garbage_collection import GarbageCollection
-from .middleware import ConnectionMiddleware
+from .middleware import ConnectionMiddleware, below
 from .open_connections import OpenConnections
 from .parse_errors import error_response
 
@@ -105,7 +106,10 @@ class StreamWorker(GeventWorker):
         self._configure_logging()
         self.cfg.set("limit_request_field_size", self.settings.max_header_bytes)
         patches.cache_settings(self.cfg)
-        self.wsgi = ConnectionMiddleware(app, direct=not self.cfg.is_ssl)  # type: ignore[assignment] # environ is a dict (PEP 3333)
+        # gunicorn would refuse all other paths.
+        prefix = os.environ.pop("SCRIPT_NAME", "").strip("/")
+        served = below(app, f"/{prefix}") if prefix else app
+        self.wsgi = ConnectionMiddleware(served, direct=not self.cfg.is_ssl)  # type: ignore[assignment] # environ is a dict (PEP 3333)
         self._start_hub()
         self.garbage = GarbageCollection()
         self.garbage.begin()

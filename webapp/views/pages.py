@@ -16,7 +16,9 @@ mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("text/plain", ".ts")
 
 _HEADERS = {
-    "Link": f'<{MERCURE_PATH}>; rel="mercure"',  # discovery, as Mercure specifies it
+    # Discovery, as Mercure specifies it. Relative, as all URLs of the pages are: a proxy may serve
+    # the hub below a path.
+    "Link": f'<{MERCURE_PATH.lstrip("/")}>; rel="mercure"',
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
         " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
