@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
 from gevent.event import Event as Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -138,3 +138,11 @@ def cooperative(items: Iterable[T], pace: TimeSlice | None = None) -> Iterator[T
     for item in items:
         yield item
         pace.checkpoint()
+
+
+def map_cooperatively(
+    function: Callable[..., T], first: Sequence[Any], *others: Sequence[Any]
+) -> list[T]:
+    """Return what a function makes of each item, with a checkpoint after each if there are more."""
+    results = map(function, first, *others)
+    return list(results if len(first) == 1 else cooperative(results))

@@ -94,17 +94,23 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def decode_events(rows: Iterable[T], decode: Callable[[T], tuple[EventId, str]]) -> list[Event]:
+def decode_event(position: EventId, text: str) -> Event:
+    """Return a stored event.
+
+    :param text: of its draft, as `Draft.to_json` makes it.
+    :raises ValueError: it is damaged; or `BadRequest`.
+    """
+    return Event(position, Draft.from_json(text))
+
+
+def decode_events(rows: Iterable[T], decode: Callable[[T], Event]) -> list[Event]:
     """Return the events of stored rows. A damaged row is counted and left out, so that subscribers
     get all others.
-
-    :param decode: returns a row's position and text.
     """
     events = list[Event]()
     for row in cooperative(rows):
         with _SKIPPING:
-            position, text = decode(row)
-            events.append(Event(position, Draft.from_json(text)))
+            events.append(decode(row))
     return events
 
 

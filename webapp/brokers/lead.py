@@ -46,10 +46,14 @@ class Lead:
     def end(self, last: EventId | None, events: int, size: int) -> None:
         """Note the position of a batch's last event; None: it may not be in the event log."""
         counted = max(size, events * self._least)
-        if self._position and last and last > self._position:
+        if last and self.is_unread(last):
             self._batches.append((last, counted))
         else:
             self._backlog.add(-counted)
+
+    def is_unread(self, position: EventId) -> bool:
+        """Whether there is a follower that has not read up to a position."""
+        return self._position is not None and self._position < position
 
     def report(self, size: int) -> None:
         """Note how many bytes the follower of some process is behind."""

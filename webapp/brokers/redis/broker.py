@@ -13,13 +13,15 @@ position that the page was read from. A head that is further on would prove noth
 from __future__ import annotations
 
 import logging
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gevent.event import Event as Signal
 
 from ...core.events import Draft, Event, EventId
 from ...errors import ContentTooLarge
-from ..base import Bounds, Gap, conflict, decode_events
+from ...scheduling import map_cooperatively
+from ..base import Bounds, Gap, conflict, decode_event, decode_events
 from ..lead import Lead
 from ..outage import Outage
 from .client import RedisClient
@@ -52,6 +54,7 @@ class RedisBroker:
         self.client = RedisClient(url, make_room=self._script("make_room"))
         self._max_events, self._max_bytes = max_events // 2, max_bytes // 2  # of one request
         self._lead = Lead(max_events, max_bytes)
+        self._own: dict[bytes, Event] = {}  # by position; not yet read by the follower
         self._closed = Signal()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -61,7 +64,7 @@ class RedisBroker:
 
         :raises ContentTooLarge: they would trim half of the event log.
         """
-        texts = [text for draft in drafts for text in (draft.id or "", draft.to_json())]
+        texts = map_cooperatively(Draft.to_json, drafts)
         size = sum(map(len, texts))
         if len(drafts) > 1 and (len(drafts) > self._max_events or size > self._max_bytes):
             detail = "The events of one request would take more than half of the event log."
@@ -72,13 +75,19 @@ class RedisBroker:
         self._lead.begin(len(drafts), size)
         positions: list[EventId] = []
         try:
-            answer = self.client.call_once(self._script("append", *texts))
+            ids = [draft.id or "" for draft in drafts]
+            arguments = chain.from_iterable(zip(ids, texts, strict=True))
+            answer = self.client.call_once(self._script("append", *arguments))
             if answer is None:
                 raise conflict()
             positions = [_position(text) for text in answer]
+            events = map_cooperatively(Event, positions, drafts)
         finally:
             self._lead.end(max(positions, default=None), len(drafts), size)
-        return list(map(Event, positions, drafts))
+        for name, event in zip(answer, events, strict=True):
+            if self._lead.is_unread(event.position):
+                self._own[name] = event
+        return events
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
         """Yield the events after a position, in order, until the broker is closed."""
@@ -101,10 +110,11 @@ class RedisBroker:
             if not page.known:
                 gap = page.bounds.gap_after(after)
                 after = gap.position
+                self._own.clear()
                 yield gap
             elif page.lines:
                 after = page.end
-                if events := page.events:
+                if events := decode_events(page.lines, self._take_or_decode):
                     yield events
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
@@ -154,6 +164,10 @@ class RedisBroker:
         """Close the connections; `follow` ends."""
         self._closed.set()
         self.client.close()
+
+    def _take_or_decode(self, line: bytes) -> Event:
+        # What this process appended need not be decoded.
+        return self._own.pop(line.partition(b" ")[0], None) or _decode_line(line)
 
     def _script(self, verb: str, *arguments: str) -> ScriptCall:
         return ScriptCall(_SCRIPT, [verb, *self._limits, *arguments])
@@ -210,9 +224,9 @@ def _page(position: EventId, answer: Any) -> _Page:
     return _Page(bounds, known, end, lines, total, deleted, int(backlog))
 
 
-def _decode_line(line: bytes) -> tuple[EventId, str]:
+def _decode_line(line: bytes) -> Event:
     position, _, text = line.partition(b" ")
-    return _position(position), text.decode()
+    return decode_event(_position(position), text.decode())
 
 
 def _position(text: bytes) -> EventId:

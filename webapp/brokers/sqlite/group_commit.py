@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import gevent
 from gevent.event import AsyncResult
@@ -17,7 +17,7 @@ from gevent.event import Event as Signal
 
 from ...core.events import Event
 from ...errors import ServiceUnavailable, TidingsError
-from ...scheduling import cooperative
+from ...scheduling import map_cooperatively
 from ...tasks import skip
 from ..base import conflict, too_fast
 from .inline_commit import InlineCommitPolicy
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ..backlog import Backlog
     from .log_table import Appended, LogTable
     from .rows import Row
-
-T = TypeVar("T")
 
 _PUBLISH_TIMEOUT_S = 20  # longer than three of SQLite's own time-outs
 # What one transaction appends, or one append if that is more: of small ones, and of large ones.
@@ -75,7 +73,7 @@ class GroupCommitter:
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Append all drafts, or none; see `Broker.append`."""
-        rows = _map(encode_row, drafts)
+        rows = map_cooperatively(encode_row, drafts)
         size = sum([row.size for row in rows])
         if appended := self._try_inline(rows, size):
             return _or_conflict(self._events_by_append([drafts], appended)[0])
@@ -162,7 +160,7 @@ class GroupCommitter:
         new: list[Event] = []
         head = appended.after
         for drafts, positions in zip(appends, appended.positions, strict=True):
-            events = None if positions is None else _map(Event, positions, drafts)
+            events = None if positions is None else map_cooperatively(Event, positions, drafts)
             found.append(events)
             for event in events or ():
                 if event.position > head:
@@ -170,11 +168,6 @@ class GroupCommitter:
                     head = event.position
         self._on_committed(appended.after, new, appended.over_limit)
         return found
-
-
-def _map(function: Callable[..., T], first: Sequence[Any], *others: Sequence[Any]) -> list[T]:
-    results = map(function, first, *others)
-    return list(results if len(first) == 1 else cooperative(results))
 
 
 def _fail(batch: list[PendingAppend], error: Exception) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.events import EventId
+from ..base import decode_event
 
 if TYPE_CHECKING:
-    from ...core.events import Draft
+    from ...core.events import Draft, Event
 
 SEQ_BITS = 20
 LAST_KEY = (1 << 63) - 1
@@ -32,13 +33,13 @@ def encode_row(draft: Draft) -> Row:
     return Row(draft.id, text, len(text.encode()) + _ROW_BYTES)
 
 
-def decode_row(line: str) -> tuple[EventId, str]:
-    """Return the position and the text of a row of a page.
+def decode_row(line: str) -> Event:
+    """Return the event of a row of a page.
 
     :raises ValueError: the row is damaged.
     """
     key, _, text = line.partition(" ")
-    return from_key(int(key)), text
+    return decode_event(from_key(int(key)), text)
 
 
 def to_key(position: EventId) -> int:

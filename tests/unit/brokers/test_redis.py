@@ -1,0 +1,64 @@
+"""What the broker for Redis does with the server's answers; tests/brokers has real servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from webapp.brokers.redis.broker import RedisBroker
+from webapp.core.events import Draft, EventId
+
+DRAFTS = [Draft(topics=("t",), data=text) for text in "abc"]
+
+
+class Server:
+    """Appends at the positions 1-1, 1-2, … and returns all that follows a position."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def call_once(self, call: Any) -> list[bytes]:
+        positions = []
+        for text in call.arguments[5::2]:
+            positions.append(b"1-%d" % (len(self.lines) + 1))
+            self.lines.append(positions[-1] + b" " + text.encode())
+        return positions
+
+    def blocking_reader(self, _: str) -> Server:
+        return self
+
+    def call(self, call: Any, _: str | None) -> list[Any]:
+        after = EventId.parse(call.arguments[5])
+        assert after
+        lines, head = self.lines[after.seq :], b"1-%d" % len(self.lines)
+        return [b"1-0", b"1-1", head, 1, b"\n".join(lines), len(self.lines), 0, b"0"]
+
+
+@pytest.fixture(name="server")
+def _server() -> Server:
+    return Server()
+
+
+@pytest.fixture(name="log")
+def _log(server: Server) -> RedisBroker:
+    log = RedisBroker("redis://127.0.0.1:1", 100, 1 << 20, 60)
+    log.client = server  # type: ignore[assignment]
+    return log
+
+
+def test_a_follower_does_not_decode_what_its_process_appended(log: RedisBroker) -> None:
+    log.append(DRAFTS[:1])
+    follower = log.follow(EventId(1, 0))
+    [before_it] = next(follower)  # type: ignore[misc]
+    assert before_it.draft == DRAFTS[0]
+    appended = log.append(DRAFTS[1:])
+    assert [id(event) for event in next(follower)] == list(map(id, appended))
+    assert not log._own
+
+
+def test_a_follower_decodes_what_another_process_appended(log: RedisBroker, server: Server) -> None:
+    server.lines = [b"1-1 " + DRAFTS[0].to_json().encode()]
+    follower = log.follow(EventId(1, 0))
+    [event] = next(follower)  # type: ignore[misc]
+    assert event.draft == DRAFTS[0]
