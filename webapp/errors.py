@@ -67,20 +67,45 @@ class BadRequest(TidingsError):
 
 
 class Unauthorized(TidingsError):
-    """The request needs a token and has none, or one that is not valid."""
+    """The request needs a token and has none, or one that is not valid.
+
+    :param why: `expired`, `revoked` or `invalid`; None: the request has no token.
+    """
 
     status = 401
     title = "Unauthorized"
     reason = "unauthorized"
-    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="tidings"'})
+
+    def __init__(self, detail: str, remedy: str, *, why: str | None = "invalid") -> None:
+        super().__init__(detail, remedy)
+        self.why = why
+        self.headers = _challenge("invalid_token" if why else None, detail)
 
 
 class Forbidden(TidingsError):
-    """The token is valid but does not grant what the request asks for."""
+    """The hub does not permit what the request asks for."""
 
     status = 403
     title = "Forbidden"
     reason = "forbidden"
+
+
+class InsufficientScope(Forbidden):
+    """The token is valid but does not grant what the request asks for."""
+
+    def __init__(self, detail: str, remedy: str, **extra: Any) -> None:
+        super().__init__(detail, remedy, **extra)
+        self.headers = _challenge("insufficient_scope", detail)
+
+
+def _challenge(error: str | None, description: str) -> dict[str, str]:
+    """Return the header that says why a token was refused (RFC 6750, section 3)."""
+    challenge = 'Bearer realm="tidings"'
+    if error:
+        plain = description.replace('"', "'").replace("\\", "/")
+        text = plain.encode("ascii", "replace").decode()
+        challenge += f', error="{error}", error_description="{text}"'
+    return {"WWW-Authenticate": challenge}
 
 
 class NotFound(TidingsError):

@@ -68,7 +68,7 @@ def follow(settings: Settings, events: int, _: int) -> float:
     for _ in range(0, events, AT_ONCE):
         broker.append([DRAFT] * AT_ONCE)
     head, hub = broker.bounds().head, Hub(Behind(broker), settings, 0)
-    reader = hub.subscribe(frozenset({"other"}), Authorizer(settings).subscribe(None), Start())
+    reader = hub.subscribe(frozenset({"other"}), Authorizer(settings).subscribe(()), Start())
     gevent.spawn(list, reader.frames())
     began = monotonic()
     while hub.fanout.dispatched_up_to < head:

@@ -76,7 +76,7 @@ REFUSED = {
     "no algorithm": (lambda: token_id(none_algorithm()), 401),
     "expired": (lambda: token_id(encode(mercure=ALL, exp=time.time() - 60)), 401),
     "not yet valid": (lambda: token_id(encode(mercure=ALL, nbf=time.time() + 600)), 401),
-    "without the claim": (lambda: token_id(encode(sub="me")), 401),
+    "without the claim": (lambda: token_id(encode(sub="me")), 403),
     "a claim of another form": (lambda: token_id(encode(mercure={"publish": "*"})), 401),
     "of a grant that is a list": (lambda: token_id(encode(mercure=["*"])), 401),
     "half a surrogate pair": (lambda: token_id(by_hand('"sub": "ann \\ud83d"')), 401),
@@ -84,7 +84,7 @@ REFUSED = {
     "one in the payload": (lambda: token_id(encode(mercure=ALL | {"payload": ["\ud83d"]})), 401),
     "infinity in the payload": (lambda: token_id(encode(mercure=ALL | {"payload": inf})), 401),
     "a payload that is nested": (lambda: token_id(encode(mercure=ALL | {"payload": nested})), 401),
-    "a subject that is a number": (lambda: token_id(by_hand('"sub": 7')), 401),
+    "half a subject": (lambda: token_id(by_hand('"sub": 7.5')), 401),
     "a long subject": (lambda: token_id(encode(mercure=ALL, sub="x" * 1025)), 401),
     "an end that is text": (lambda: token_id(encode(mercure=ALL, exp="4000000000")), 401),
     "a beginning that is infinite": (lambda: token_id(by_hand('"iat": 1e999')), 401),
@@ -118,7 +118,10 @@ def test_a_publisher_without_the_right_token_is_refused(
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["remedy"]
-    assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+    error = {401: 'error="invalid_token"', 403: 'error="insufficient_scope"'}[status]
+    challenge, scheme = answer.headers["WWW-Authenticate"], sent.get("Authorization", "")
+    assert challenge.startswith('Bearer realm="tidings"')
+    assert (error in challenge) == scheme.startswith("Bearer")  # RFC 6750, section 3.1
     token = sent.get("Authorization", "").partition(" ")[2]
     assert not token or token not in answer.text + closed.log
 
@@ -222,6 +225,50 @@ def test_only_a_trusted_proxy_says_that_pages_are_https(
             assert answer.status_code == status
 
 
+VALID = encode(mercure=ALL)
+STALE = encode(mercure=ALL, exp=1)
+COOKIE = "mercureAuthorization"
+PASSED_OVER = {
+    "no token": ({}, "none", None),
+    "an empty header": ({"Authorization": ""}, "none", None),
+    "a proxy's password": ({"Authorization": "Basic eDp5"}, "none", None),
+    "a password and a cookie": (
+        {"Authorization": "Basic eDp5", "Cookie": f"{COOKIE}={VALID}"},
+        "used",
+        None,
+    ),
+    "a token": ({"Authorization": f"bearer {VALID}"}, "used", None),
+    "an empty cookie": ({"Cookie": f"{COOKIE}="}, "none", None),
+    "an expired cookie": ({"Cookie": f"{COOKIE}={STALE}"}, "ignored", "expired"),
+    "a cookie that is no token": ({"Cookie": f"{COOKIE}=deleted"}, "ignored", "invalid"),
+    "an expired cookie first": ({"Cookie": f"{COOKIE}={STALE}; {COOKIE}={VALID}"}, "used", None),
+    "an expired cookie second": ({"Cookie": f"{COOKIE}={VALID}; {COOKIE}={STALE}"}, "used", None),
+    "an empty cookie first": ({"Cookie": f"{COOKIE}=; {COOKIE}={VALID}"}, "used", None),
+    "a token without the claim": (token_id(encode(sub="ann")), "used", None),
+    "a subject that is a number": (token_id(by_hand('"sub": 7')), "used", None),
+}
+
+
+@pytest.mark.parametrize(("headers", "use", "why"), PASSED_OVER.values(), ids=PASSED_OVER)
+def test_the_first_event_says_whether_the_token_was_used(
+    closed: Server, headers: dict[str, str], use: str, why: str | None
+) -> None:
+    with closed.listen(headers=headers) as stream:
+        opened = json.loads(stream.next().data)
+    assert (opened["token"], opened.get("why")) == (use, why)
+
+
+def test_without_a_key_no_token_is_used(server: Server) -> None:
+    with server.listen(headers=token_id("nonsense")) as stream:
+        assert json.loads(stream.next().data)["token"] == "none"
+
+
+def test_only_so_many_cookies_are_tried(closed: Server) -> None:
+    cookies = "; ".join([f"{COOKIE}=x"] * 8 + [f"{COOKIE}={VALID}"])
+    with closed.listen(headers={"Cookie": cookies}) as stream:
+        assert json.loads(stream.next().data)["token"] == "ignored"
+
+
 def test_a_subscriber_with_a_bad_token_is_refused_and_without_one_let_in(closed: Server) -> None:
     answer = closed.http.get("/events", headers=token_id("nonsense"))
     assert answer.status_code == 401
@@ -231,7 +278,10 @@ def test_a_subscriber_with_a_bad_token_is_refused_and_without_one_let_in(closed:
 
 def test_with_anonymous_off_nobody_reads_without_a_token(serve: Callable[..., Server]) -> None:
     server = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS="0")
-    assert server.http.get("/events").status_code == 401
+    stale = {"Cookie": f"{COOKIE}={STALE}"}
+    for headers in ({}, stale, {"Authorization": "Basic eDp5"}):
+        assert server.http.get("/events", headers=headers).status_code == 401
+    assert server.http.get("/events", headers=token_id(encode(sub="me"))).status_code == 403
     with server.listen(headers=token_id(encode(mercure={}))) as stream:
         assert stream.next().type == "hub.open"
 

@@ -243,7 +243,7 @@ def test_a_thousand_tokens_with_the_same_rights_share_one_feed(
         way = 1 if number % 2 else -1  # the order in which they are named says nothing
         mercure = {"subscribe": rights[::way], "payload": {"user": number}}
         claims = {"mercure": mercure, "sub": str(number), "exp": 4_000_000_000 + number}
-        grant = authority.subscribe(jwt.encode(claims, KEY, "HS256"))
+        grant = authority.subscribe((jwt.encode(claims, KEY, "HS256"),))
         subscribers.append(Subscriber(hub.subscribe(frozenset(topics[::way]), grant, Start())))
     with parked(hub, subscribers), counted(monkeypatch) as looked_at:
         assert len(hub._feeds) == 1

@@ -7,24 +7,21 @@ signed with one of the hub's keys.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from time import time
 from typing import TYPE_CHECKING, Any
 
-import jwt
-from jwt.exceptions import InvalidJTIError, InvalidSubjectError
-
-from ..core.topics import EVERYTHING, MAX_ENCODINGS, MERCURE_PATH, decoded, granted, is_reserved
-from ..errors import Forbidden, Unauthorized
+from ..core.topics import EVERYTHING, granted, is_reserved
+from ..errors import Forbidden, InsufficientScope, ServiceUnavailable, Unauthorized
 from ..scheduling import RequestSlice
 from .claims import read
 from .jwks import JwksClient
 from .keys import load_keys
+from .refusals import not_granted, reserved
+from .tokens import SEND_ONE, header, signed_claims, token_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from ..config.settings import Settings
     from ..core.events import Draft
@@ -32,29 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SEND_ONE = "Send one as Authorization: Bearer TOKEN; `tidings token` makes one."
-_SEE_TOKEN = "Correct it; `tidings token TOKEN` shows what a token contains."  # noqa: S105 - advice
-_TYPES = {"JWT", "AT+JWT"}
+_PUBLISH, _SUBSCRIBE = "mercure.publish", "mercure.subscribe"
 _MAX_VERIFIED = 256  # tokens, each of at most a header's length, that are not verified again
-_MAX_LISTED = 20  # topics, and topic patterns, in a refusal
-_MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
-# What each error of PyJWT means, the first that fits.
-_CAUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
-    (jwt.ExpiredSignatureError, "The token has expired.", "Send a fresh one."),
-    (
-        jwt.ImmatureSignatureError,
-        "The token is not valid yet.",
-        "Send it later, or correct the clock of the machine that made it.",
-    ),
-    (
-        (jwt.InvalidAudienceError, jwt.InvalidIssuerError, jwt.MissingRequiredClaimError),
-        "The token is for another hub, or by another issuer.",
-        "Make one with the aud and iss of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER.",
-    ),
-    (InvalidSubjectError, "The token's sub is not a string.", _SEE_TOKEN),
-    (InvalidJTIError, "The token's jti is not a string.", _SEE_TOKEN),
-    (Exception, "The token's exp or nbf is not a number, or its payload not JSON.", _SEE_TOKEN),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +44,9 @@ class Grant:
     :param subject: whose token it is (`sub`).
     :param token_id: a hash that identifies the token; it cannot be used as one.
     :param payload: JSON about its bearer, for those who may see presence (`mercure.payload`).
+    :param has_claim: whether the token has the claim `mercure` at all.
+    :param ignored: why the token that the request has counts as none; None: it has none, or a valid
+        one.
     """
 
     publish: frozenset[str] | None = None
@@ -77,10 +56,19 @@ class Grant:
     subject: str | None = None
     token_id: str | None = None
     payload: Any = None
+    has_claim: bool = False
+    ignored: str | None = None
+
+    def token_use(self) -> dict[str, str]:
+        """Return what `hub.open` says about the token of the request."""
+        if self.ignored:
+            return {"token": "ignored", "why": self.ignored}
+        return {"token": "used" if self.token_id else "none"}
 
 
 ANONYMOUS = Grant()
 """The grant of a subscriber without a token."""
+_IGNORED = {why: Grant(ignored=why) for why in ("expired", "revoked", "invalid")}
 _NO_KEY = Grant(publish=frozenset({EVERYTHING}))  # of each publisher, where the hub has no key
 
 
@@ -101,15 +89,29 @@ class Authorizer:
         self._verified_grants: dict[tuple[str, bool], Grant] = {}  # by token, and for publishing
         self._is_revoked = is_revoked
 
-    def subscribe(self, token: str | None) -> Grant:
+    def subscribe(self, tokens: tuple[str, ...], *, in_cookies: bool = False) -> Grant:
         """Return the grant of a subscriber.
 
-        :raises Unauthorized: the token is not valid, or missing where one is needed.
+        :param tokens: all that it sent; any valid one counts.
+        :param in_cookies: whether a browser has sent them by itself. Where no token is needed, the
+            subscriber then counts as one without a token if none is valid.
+        :raises Unauthorized: no token is valid, or it is missing where one is needed.
+        :raises InsufficientScope: it has no claim `mercure`, and subscribing needs it.
         :raises ServiceUnavailable: its key is not available at the moment.
         """
-        if not self._subscribers_have_tokens or (token is None and self._settings.anonymous):
+        anonymous = self._settings.anonymous
+        if not self._subscribers_have_tokens or (not tokens and anonymous):
             return ANONYMOUS
-        return self._grant(token, self._subscriber_keys)
+        try:
+            grant = self._grant(tokens, self._subscriber_keys)
+        except Unauthorized as error:
+            if not in_cookies or not anonymous:
+                raise
+            return _IGNORED[error.why or "invalid"]
+        if not grant.has_claim and not anonymous:  # a token for another purpose
+            detail = "The token has no claim mercure, and this hub lets nobody in without it."
+            raise InsufficientScope(detail, 'Use a token with "mercure": {}, or with more in it.')
+        return grant
 
     def check_topics(self, grant: Grant, drafts: list[Draft]) -> None:
         """Refuse drafts unless publishing to every topic of each is granted. It yields to the loop.
@@ -127,15 +129,13 @@ class Authorizer:
                 if topic in checked:
                     continue
                 if is_reserved(topic):
-                    raise _reserved(topic)
+                    raise reserved(topic)
                 if not everything and not granted(selectors, topic):
-                    detail = "The token does not grant publishing to every topic of the event."
-                    remedy = 'Use a token whose mercure.publish matches them, such as ["*"].'
-                    raise _not_granted(detail, remedy, draft.topics, selectors)
+                    raise not_granted(_PUBLISH, draft.topics, selectors)
                 checked.add(topic)
                 time_slice.checkpoint()
 
-    def publish(self, token: str | None) -> Grant:
+    def publish(self, tokens: tuple[str, ...]) -> Grant:
         """Return the grant of a publisher; its `publish` is not None.
 
         :raises Unauthorized: the token is missing or not valid.
@@ -144,13 +144,13 @@ class Authorizer:
         """
         if not self._enabled:
             return _NO_KEY
-        grant = self._grant(token, self._publisher_keys)
+        grant = self._grant(tokens, self._publisher_keys)
         if grant.publish is None:
-            detail = "The token grants no publishing."
-            raise Forbidden(detail, 'Use a token with mercure.publish, such as ["*"].')
+            detail = "The token has no mercure.publish: it grants no publishing."
+            raise InsufficientScope(detail, 'Use a token with mercure.publish, such as ["*"].')
         return grant
 
-    def require_read(self, token: str | None, path: str) -> None:
+    def require_read(self, tokens: tuple[str, ...], path: str) -> None:
         """Refuse a client that may not read a path about the hub itself. Without a key, all may.
 
         :raises Unauthorized: the token is missing or not valid.
@@ -159,24 +159,20 @@ class Authorizer:
         """
         if not self._enabled:
             return
-        grant = self._grant(token, self._subscriber_keys or self._publisher_keys).subscribe
-        if not granted(grant, path):
-            detail = "The token does not grant reading this."
-            remedy = f'Use a token whose mercure.subscribe contains "{path}" or "*".'
-            raise _not_granted(detail, remedy, [path], grant)
+        selectors = self._grant(tokens, self._subscriber_keys or self._publisher_keys).subscribe
+        if not granted(selectors, path):
+            raise not_granted(_SUBSCRIBE, [path], selectors, own_path=True)
 
-    def require_write(self, token: str | None, path: str) -> None:
+    def require_write(self, tokens: tuple[str, ...], path: str) -> None:
         """Refuse a client that may not change what is at a path of the hub itself.
 
         :raises Unauthorized: the token is missing or not valid.
         :raises Forbidden: its `mercure.publish` does not grant the path.
         :raises ServiceUnavailable: its key is not available at the moment.
         """
-        selectors = self.publish(token).publish or frozenset()
+        selectors = self.publish(tokens).publish or frozenset()
         if not granted(selectors, path):
-            detail = "The token does not grant changing this."
-            remedy = f'Use a token whose mercure.publish contains "{path}" or "*".'
-            raise _not_granted(detail, remedy, [path], selectors)
+            raise not_granted(_PUBLISH, [path], selectors, own_path=True)
 
     def decode(self, token: str) -> Grant:
         """Return the grant of a token that is to be revoked. Any key of the hub may have signed it.
@@ -185,14 +181,25 @@ class Authorizer:
         """
         return self._verified(token, [*self._publisher_keys, *self._subscriber_keys])
 
-    def _grant(self, token: str | None, keys: list[Key]) -> Grant:
-        if token is None:
+    def _grant(self, tokens: tuple[str, ...], keys: list[Key]) -> Grant:
+        """Return the grant of the first valid token."""
+        if not tokens:
             detail = "A token is needed, and the request has none."
-            raise Unauthorized(detail, _SEND_ONE)
+            raise Unauthorized(detail, SEND_ONE, why=None)
+        errors: list[Unauthorized | ServiceUnavailable] = []
+        for token in tokens:
+            try:
+                return self._current(token, keys)
+            except (Unauthorized, ServiceUnavailable) as error:
+                errors.append(error)
+        raise max(errors, key=lambda it: it.status)  # one whose key is unavailable may be valid
+
+    def _current(self, token: str, keys: list[Key]) -> Grant:
+        """Return the grant of a token that is valid and was not revoked."""
         grant = self._verify_once(token, keys)
         if self._is_revoked(grant):
-            detail = "The token was revoked."
-            raise Unauthorized(detail, "Ask its issuer for a new one.")
+            detail = "The token was revoked: by itself, or with all tokens of its sub."
+            raise Unauthorized(detail, "Ask its issuer for a new one.", why="revoked")
         self._warn_of_long_life(grant)
         return grant
 
@@ -220,71 +227,12 @@ class Authorizer:
             )
 
     def _verified(self, token: str, keys: list[Key]) -> Grant:
-        try:
-            return Grant(**read(self._claims(token, keys)), token_id=token_id(token))
-        except _MALFORMED as error:
-            causes = (
-                (detail, remedy) for kind, detail, remedy in _CAUSES if isinstance(error, kind)
-            )
-            raise Unauthorized(*next(causes)) from None
-
-    def _claims(self, token: str, keys: list[Key]) -> dict[str, Any]:
-        """Return the claims of a token that one of the keys has signed."""
-        header = _header(token)
-        algorithm, fits = header.get("alg"), False
-        audience = self._settings.jwt_audience
-        for key in self._candidates(header.get("kid"), keys):
-            if isinstance(algorithm, str) and algorithm in key.algorithms:
-                fits = True
-                with suppress(jwt.InvalidSignatureError):
-                    return jwt.decode(
-                        token,
-                        key.value,
-                        algorithms=[algorithm],
-                        audience=audience,
-                        issuer=self._settings.jwt_issuer,
-                        options={"verify_iat": False, "verify_aud": audience is not None},
-                    )
-        detail = "None of the hub's keys for this request has signed the token."
-        if not fits:
-            detail = "None of the hub's keys for this request fits the token's alg and kid."
-        raise Unauthorized(detail, "Sign it with the key of the hub, as `tidings token` does.")
+        found = header(token)
+        candidates = self._candidates(found.get("kid"), keys)
+        claims = signed_claims(token, found.get("alg"), candidates, self._settings)
+        return Grant(**read(claims), token_id=token_id(token))
 
     def _candidates(self, id: str | None, keys: list[Key]) -> Iterator[Key]:
         yield from keys
         if self._jwks:
             yield from self._jwks.keys_for(id)
-
-
-def _header(token: str) -> dict[str, Any]:
-    try:
-        header = jwt.get_unverified_header(token)
-    except _MALFORMED:
-        detail = "The token is not a JWT, or its header is not valid."
-        raise Unauthorized(detail, _SEND_ONE) from None
-    kind = header.get("typ", "JWT")
-    if not isinstance(kind, str) or kind.upper() not in _TYPES:
-        detail = "The typ in the token's header is not JWT."
-        raise Unauthorized(detail, "Send an access token, and not one for another purpose.")
-    return header
-
-
-def _not_granted(
-    detail: str, remedy: str, topics: Iterable[str], grant: frozenset[str]
-) -> Forbidden:
-    asked, granted = sorted(topics)[:_MAX_LISTED], sorted(grant)[:_MAX_LISTED]
-    return Forbidden(detail, remedy, asked=asked, granted=granted)
-
-
-def _reserved(topic: str) -> Forbidden:
-    if decoded(topic) is None:
-        detail = f"A topic is percent-encoded more than {MAX_ENCODINGS} times over."
-        return Forbidden(detail, "Encode it once, or not at all.")
-    return Forbidden(f"The topics below {MERCURE_PATH} are the hub's own.", "Choose another topic.")
-
-
-def token_id(token: str) -> str:
-    """Return an id of a token: a hash of its header and payload. The signature is left out because
-    the same one can be encoded in several ways.
-    """
-    return blake2b(token.rpartition(".")[0].encode(), digest_size=16).hexdigest()

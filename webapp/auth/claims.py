@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+from time import time
 from typing import Any, NoReturn
 
 from ..core.uri_template import Template
@@ -19,26 +19,46 @@ MAX_DEPTH = 32
 """Levels of lists and objects in a payload."""
 MAX_PAYLOAD_BYTES = 16 << 10
 """Bytes of a payload as JSON: presence repeats it for each subscription."""
+LEEWAY_S = 30
+"""Seconds by which `nbf` may be ahead of the hub's clock."""
+_LAST_TIME_S = 10**11  # Unix seconds in the year 5138; more are milliseconds
 
 
 def read(claims: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a grant.
 
-    :raises Unauthorized: a claim is missing, has the wrong type or is too large. The detail says
-        which.
+    :raises Unauthorized: the token has expired or is not valid yet; or a claim has the wrong type
+        or is too large. The detail says which.
     """
+    expires = _valid_until(claims)
     mercure = claims.get("mercure", claims.get("https://mercure.rocks/"))
-    if not isinstance(mercure, dict):
-        _refuse("The token has no claim mercure that is an object.")
-    publish, subscribe = mercure.get("publish"), mercure.get("subscribe")
+    if mercure is not None and not isinstance(mercure, dict):
+        _refuse("The token's mercure is not an object.")
+    lists = mercure or {}
+    publish, subscribe = lists.get("publish"), lists.get("subscribe")
     return {
+        "has_claim": mercure is not None,
         "publish": None if publish is None else _selectors("publish", publish),
         "subscribe": frozenset() if subscribe is None else _selectors("subscribe", subscribe),
-        "expires": _timestamp("exp", claims.get("exp")),
-        "issued": _timestamp("iat", claims.get("iat")),
-        "subject": _subject(claims.get("sub")),
-        "payload": _payload(mercure.get("payload")),
+        "expires": expires,
+        "issued": _timestamp("iat", claims),
+        "subject": _subject(claims),
+        "payload": _payload(lists.get("payload")),
     }
+
+
+def _valid_until(claims: dict[str, Any]) -> float | None:
+    """Return when the token expires, None: never. It must be valid now."""
+    now, begins, expires = time(), _timestamp("nbf", claims), _timestamp("exp", claims)
+    if expires is not None and int(expires) <= now:
+        detail = f"The token has expired: its exp was {round(now - expires):,} s ago."
+        raise Unauthorized(detail, "Send a fresh one.", why="expired")
+    if begins is not None and int(begins) > now + LEEWAY_S:
+        ahead = f"{round(begins - now):,} s ahead of the hub's clock"
+        detail = f"The token is not valid yet: its nbf is {ahead}."
+        remedy = "Send it later, or correct the clock of the machine that made it."
+        raise Unauthorized(detail, remedy)
+    return expires
 
 
 def _selectors(name: str, claim: object) -> frozenset[str]:
@@ -58,27 +78,30 @@ def _is_template(text: str) -> bool:
     return "{" in text and Template.parse(text) is not None
 
 
-def _timestamp(name: str, claim: object) -> float | None:
-    if claim is None:
+def _timestamp(name: str, claims: dict[str, Any]) -> float | None:
+    if name not in claims:
         return None
-    if isinstance(claim, bool) or not isinstance(claim, int | float):
+    seconds = claims[name]
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         _refuse(f"The token's {name} is not a number.")
-    try:
-        seconds = float(claim)
-    except OverflowError:
-        seconds = math.inf
-    if not math.isfinite(seconds):
-        _refuse(f"The token's {name} is not a time.")
-    return seconds
+    # A comparison with NaN is false.
+    if not -_LAST_TIME_S < seconds < _LAST_TIME_S:
+        limit = "a time before the year 5000; it counts seconds, not milliseconds"
+        _refuse(f"The token's {name} is not {limit}.")
+    return float(seconds)
 
 
-def _subject(claim: object) -> str | None:
-    if claim is None:
+def _subject(claims: dict[str, Any]) -> str | None:
+    if "sub" not in claims:
         return None
-    if not isinstance(claim, str) or len(claim) > MAX_TEXT_CHARS:
-        _refuse(f"The token's sub is not a string of at most {MAX_TEXT_CHARS:,} characters.")
-    _check_text("sub", claim)
-    return claim
+    subject = claims["sub"]
+    if isinstance(subject, int | float) and not isinstance(subject, bool) and subject % 1 == 0:
+        subject = str(int(subject))  # the number of a row in the user's database
+    if not isinstance(subject, str) or len(subject) > MAX_TEXT_CHARS:
+        limit = f"a string of at most {MAX_TEXT_CHARS:,} characters, or a whole number"
+        _refuse(f"The token's sub is not {limit}.")
+    _check_text("sub", subject)
+    return subject
 
 
 def _payload(claim: object) -> object:

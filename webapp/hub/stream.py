@@ -251,6 +251,7 @@ class Stream(Subscriber):
             "replay": self._context.history.count(self.feed, self.cursor),
             "heartbeat": self._context.settings.heartbeat,
             "now": round(time.time() * 1000),
+            **self.grant.token_use(),
         }
         if self.name:
             fields["subscriber"] = self.name

@@ -58,6 +58,8 @@ def _description(subscriber: Subscriber) -> str:
     more = f" more_topics={len(topics) - _MAX_TOPICS}" if len(topics) > _MAX_TOPICS else ""
     sub = subscriber.grant.subject
     subject = f" sub={_safe(sub)}" if sub else ""
+    if subscriber.grant.ignored:
+        subject = f" ignored_token={subscriber.grant.ignored}"
     return f"client={_safe(subscriber.client) or '-'}{subject} topics={names}{more}"
 
 

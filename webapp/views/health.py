@@ -11,7 +11,7 @@ from ..core.version import __version__
 from ..errors import ServiceUnavailable
 from ..metrics import CONTENT_TYPE, build_metric, log_metrics
 from . import forms
-from .credentials import token_from_request
+from .credentials import tokens_of
 from .services import current_services
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def console_state() -> Response:
 
 
 def _authorize() -> None:
-    token = token_from_request(request, forms.query(request))
-    current_services().authorizer.require_read(token, request.path)
+    tokens = tokens_of(request, forms.query(request)).texts
+    current_services().authorizer.require_read(tokens, request.path)
 
 
 def _bounds() -> Bounds | None:

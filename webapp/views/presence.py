@@ -14,8 +14,8 @@ from urllib.parse import unquote
 
 from flask import Blueprint, Response, request
 
-from ..auth.authorizer import token_id
 from ..auth.claims import MAX_TEXT_CHARS
+from ..auth.tokens import token_id
 from ..core.topics import MERCURE_PATH, SUBSCRIPTIONS_PATH
 from ..errors import BadRequest, NotFound, Unauthorized
 from ..presence.documents import CONTEXT, subscription_documents
@@ -24,7 +24,7 @@ from ..scheduling import RequestSlice, cooperative
 from ..tasks import Skipping
 from . import bodies, forms
 from .client_address import client
-from .credentials import token_from_request
+from .credentials import tokens_of
 from .services import Services, current_services
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def subscriptions(**_: str) -> Response:
     services = current_services()
     services.require_presence()
     path, topic, subscriber = _parse_path()
-    services.authorizer.require_read(_token(services), path)
+    services.authorizer.require_read(_tokens(services), path)
     rows = _rows(services, topic, subscriber)
     digest = blake2b(path.encode(errors="replace"), digest_size=16)
     for row in cooperative(rows, RequestSlice()):
@@ -73,7 +73,7 @@ def disconnect(**_: str) -> Response:
     services = current_services()
     presence = services.require_presence()
     path, topic, subscriber = _parse_path()
-    services.authorizer.require_write(_token(services), path)
+    services.authorizer.require_write(_tokens(services), path)
     names = {name for name, _ in _rows(services, topic, subscriber)}
     presence.disconnect(sorted(names))
     return Response(status=204)
@@ -84,7 +84,7 @@ def revoke() -> Response:
     """Revoke a token, or all tokens that a subject has had until now, and end their streams."""
     services = current_services()
     presence = services.require_presence()
-    services.authorizer.require_write(_token(services), REVOCATIONS)
+    services.authorizer.require_write(_tokens(services), REVOCATIONS)
     sender = client(request.remote_addr)
     body = bodies.read(request, _MAX_BODY_BYTES, services.unfinished_bodies, sender)
     form = forms.first_values(forms.read(request, body))
@@ -104,8 +104,9 @@ def revoke() -> Response:
     return Response(status=204)
 
 
-def _token(services: Services) -> str | None:
-    return token_from_request(request, forms.query(request), services.settings.publish_origins)
+def _tokens(services: Services) -> tuple[str, ...]:
+    query, origins = forms.query(request), services.settings.publish_origins
+    return tokens_of(request, query, origins).texts
 
 
 def _token_expiry(services: Services, token: str) -> float | None:

@@ -14,7 +14,7 @@ from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyR
 from ..scheduling import RequestSlice, cooperative, sleep
 from . import bodies, drafts, forms, ndjson
 from .client_address import client
-from .credentials import token_from_request
+from .credentials import tokens_of
 from .flask_app import PreparedResponse
 from .origins import check_publisher
 from .services import current
@@ -87,8 +87,8 @@ class _Publisher:
         self._services = services
         if not services.settings.auth_enabled:
             check_publisher(request, services.settings)
-        self._token = token_from_request(request, query, services.settings.publish_origins)
-        self._grant = services.authorizer.publish(self._token)
+        self._tokens = tokens_of(request, query, services.settings.publish_origins).texts
+        self._grant = services.authorizer.publish(self._tokens)
         self.name = self._grant.token_id or client(request.remote_addr)
         """Under which limits count it: its token, or its address if tokens are not checked."""
 
@@ -116,7 +116,7 @@ class _Publisher:
         is checked again, because it can expire while the pipe is open.
         """
         hub, rate = self._services.hub, self._services.publish_rate
-        self._grant = self._services.authorizer.publish(self._token)
+        self._grant = self._services.authorizer.publish(self._tokens)
         self._check(found)
         while (wait := rate.take(self.name, len(found))) and not hub.draining:
             sleep(min(wait, 1.0))
@@ -128,7 +128,7 @@ class _Publisher:
         :raises Unauthorized: the token has expired or was revoked.
         """
         with suppress(ServiceUnavailable):
-            self._services.authorizer.publish(self._token)
+            self._services.authorizer.publish(self._tokens)
 
     def _check(self, found: list[Draft]) -> None:
         self._services.authorizer.check_topics(self._grant, found)

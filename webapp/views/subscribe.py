@@ -43,7 +43,8 @@ def subscribe(default_topic: str | None) -> Response:
     query = SubscribeQuery.parse(request, default_topic)
     socket = request.environ.get("tidings.connection")
     try:
-        grant = services.authorizer.subscribe(query.token)
+        tokens, in_cookies = query.tokens
+        grant = services.authorizer.subscribe(tokens, in_cookies=in_cookies)
         if request.method == "HEAD":
             return Response(headers=_HEADERS)
         stream = services.hub.subscribe(

@@ -13,7 +13,7 @@ from ..errors import BadRequest, ContentTooLarge
 from ..hub.history import Start
 from ..hub.socket_protocol import MAX_STRAY_BYTES
 from . import forms
-from .credentials import token_from_request
+from .credentials import Tokens, tokens_of
 from .cursors import cursors
 
 if TYPE_CHECKING:
@@ -31,12 +31,13 @@ class SubscribeQuery(NamedTuple):
     :param selectors: the topics and patterns that it asks for.
     :param start: where its stream begins.
     :param envelope: whether each event's data is JSON that names the event's topics.
+    :param tokens: the tokens that it sends.
     """
 
     selectors: frozenset[str]
     start: Start
     envelope: bool
-    token: str | None
+    tokens: Tokens
 
     @classmethod
     def parse(cls, request: Request, default_topic: str | None) -> Self:
@@ -52,7 +53,7 @@ class SubscribeQuery(NamedTuple):
             _selectors(args.get("topic", []) + args.get("match", []), default_topic),
             _start(request, args, first),
             _envelope(first.get("envelope", "0")),
-            token_from_request(request, args),
+            tokens_of(request, args),
         )
         # `content_length` looks through all headers.
         if "CONTENT_LENGTH" in request.environ and (request.content_length or 0) > _MAX_BODY_BYTES:

@@ -1,0 +1,130 @@
+"""Verify one token: its header, its signature, and only then its claims.
+
+A refusal names a claim only after the signature was right. Otherwise it would say what is in tokens
+of others.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import jwt
+from jwt.exceptions import InvalidJTIError
+
+from ..errors import Unauthorized
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..config.settings import Settings
+    from .keys import Key
+
+SEND_ONE = "Send one as Authorization: Bearer TOKEN; `tidings token` makes one."
+_SEE_TOKEN = "Correct it; `tidings token TOKEN` shows what a token contains."  # noqa: S105 - advice
+_TYPES = {"JWT", "AT+JWT"}
+MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
+"""What reading a token may raise."""
+# `claims` checks these. PyJWT checks the audience, the issuer and the jti.
+_NOT_BY_PYJWT = dict.fromkeys(("verify_iat", "verify_exp", "verify_nbf", "verify_sub"), False)
+# What each error of PyJWT means, the first that fits.
+_CAUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
+    (
+        jwt.InvalidIssuerError,
+        "The token's iss is not TIDINGS_JWT_ISSUER: it is by another issuer.",
+        "Make one with that iss, or correct the setting.",
+    ),
+    (
+        jwt.InvalidAudienceError,
+        "The token's aud does not contain TIDINGS_JWT_AUDIENCE: it is for another hub.",
+        "Make one with that aud, or correct the setting.",
+    ),
+    (
+        jwt.MissingRequiredClaimError,
+        "The token has no {claim}, which this hub needs.",
+        "Make one with the aud and iss of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER.",
+    ),
+    (InvalidJTIError, "The token's jti is not a string.", _SEE_TOKEN),
+    (Exception, "The token's payload is not a JSON object.", _SEE_TOKEN),
+)
+
+
+def header(token: str) -> dict[str, Any]:
+    """Return the header of a token.
+
+    :raises Unauthorized: it is not that of a JWT. The detail says which member is wrong.
+    """
+    try:
+        found = jwt.get_unverified_header(token)
+    except MALFORMED:
+        raise _not_a_jwt(token) from None
+    kind = found.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.upper() not in _TYPES:
+        detail = "The typ in the token's header is not JWT."
+        raise Unauthorized(detail, "Send an access token, and not one for another purpose.")
+    return found
+
+
+def _not_a_jwt(token: str) -> Unauthorized:
+    if token in {"", "undefined", "null", "None"}:  # the variable of a client that has none yet
+        detail = f"The request sends {token or 'nothing'} in place of a token."
+        return Unauthorized(detail, "Send a token, or no Authorization header.")
+    with suppress(*MALFORMED):
+        found = json.loads(jwt.utils.base64url_decode(token.partition(".")[0]))
+        if isinstance(found, dict):
+            for name in ("kid", "crit"):
+                if name in found:
+                    detail = f"The {name} in the token's header is not usable here."
+                    return Unauthorized(detail, "Make a token whose kid is text, without crit.")
+    return Unauthorized("The token is not a JWT, or its header is not valid.", SEND_ONE)
+
+
+def signed_claims(token: str, algorithm: Any, keys: Iterable[Key], settings: Settings) -> Any:
+    """Return the claims of a token that one of the keys has signed.
+
+    :param algorithm: the one that the token's header names.
+    :raises Unauthorized: none has, or the token is for another hub.
+    """
+    fits = False
+    for key in keys:
+        if isinstance(algorithm, str) and algorithm in key.algorithms:
+            fits = True
+            with suppress(jwt.InvalidSignatureError):
+                return _decoded(token, settings, key=key.value, algorithms=[algorithm])
+    detail = "None of the hub's keys for this request has signed the token."
+    if not fits:
+        detail = "None of the hub's keys for this request fits the token's alg and kid."
+    raise Unauthorized(detail, "Sign it with the key of the hub, as `tidings token` does.")
+
+
+def unsigned_claims(token: str, settings: Settings) -> Any:
+    """Return the claims of a token whose signature is not checked: to explain it, not to trust it.
+
+    :raises Unauthorized: it is for another hub, or not a token.
+    """
+    header(token)
+    return _decoded(token, settings, options={"verify_signature": False, "verify_jti": True})
+
+
+def _decoded(token: str, settings: Settings, **how: Any) -> Any:
+    audience, issuer = settings.jwt_audience, settings.jwt_issuer
+    checks = {"verify_aud": audience is not None, "verify_iss": issuer is not None}
+    how["options"] = {**_NOT_BY_PYJWT, **checks, **how.get("options", {})}
+    try:
+        return jwt.decode(token, audience=audience, issuer=issuer, **how)
+    except jwt.InvalidSignatureError:
+        raise
+    except MALFORMED as error:
+        causes = ((detail, remedy) for kind, detail, remedy in _CAUSES if isinstance(error, kind))
+        detail, remedy = next(causes)
+        claim = getattr(error, "claim", "")
+        raise Unauthorized(detail.format(claim=claim), remedy) from None
+
+
+def token_id(token: str) -> str:
+    """Return an id of a token: a hash of its header and payload. The signature is left out because
+    the same one can be encoded in several ways.
+    """
+    return blake2b(token.rpartition(".")[0].encode(), digest_size=16).hexdigest()
