@@ -163,9 +163,16 @@ class TooManyRequests(TidingsError):
 
 
 class ServiceUnavailable(TidingsError):
-    """The event log is unavailable, or the hub is full or stopping. Trying again later may help."""
+    """The event log is unavailable, or the hub is full or stopping. Trying again later may help.
+
+    :param wait: seconds after which the client may try again, for Retry-After.
+    """
 
     status = 503
     title = "Service unavailable"
     reason = "unavailable"
-    headers = MappingProxyType({"Retry-After": "5"})
+    headers = {"Retry-After": "5"}  # noqa: RUF012 - the type is that of the base class
+
+    def __init__(self, detail: str, remedy: str, *, wait: int = 5, **extra: Any) -> None:
+        super().__init__(detail, remedy, **extra)
+        self.headers = {"Retry-After": str(wait)}

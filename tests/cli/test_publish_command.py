@@ -273,6 +273,19 @@ def test_a_pipe_sends_every_option(server: Server, topic: str) -> None:
     ]
 
 
+def test_a_pipe_sends_only_the_rest_after_the_hub_has_stopped() -> None:
+    answers = [("503 Service Unavailable", 2), ("200 OK", 1)]
+    texts = []
+    for status, published in answers:
+        body = json.dumps({"published": published, "last_id": "1-1", "detail": "The hub stops."})
+        texts.append(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}")
+    with canned_server(*map(str.encode, texts)) as url:
+        done = tidings("publish", "--follow", stdin="one\ntwo\nthree\n", TIDINGS_URL=url)
+    assert done.returncode == 0
+    assert "The hub stops; trying again\n" in done.stderr
+    assert done.stderr.endswith("published 3 events\n")
+
+
 @pytest.mark.parametrize(
     ("status", "published"), [("200 OK", 2), ("200 OK", -1), ("200 OK", 1.0), ("503 No", -1)]
 )

@@ -99,13 +99,14 @@ def test_who_publishes_too_fast_gets_retry_after_and_others_go_on(
 def test_a_pipe_that_is_too_fast_is_slowed_down(limited: Server, topic: str) -> None:
     lines, others = f'{{"topic":"{topic}"}}\n' * 2 * RATE, by("192.0.2.21")
     began = time.monotonic()
-    assert piped(limited, lines, "0\r\n\r\n", address="192.0.2.20")["published"] == 2 * RATE
+    status, found = piped(limited, lines, "0\r\n\r\n", address="192.0.2.20")
+    assert (status, found["published"]) == (200, 2 * RATE)
     assert time.monotonic() - began > 0.9  # a second's worth at once, then one by one
     assert limited.http.post("/events", content="x", headers=others).status_code == 200
 
 
-def piped(server: Server, lines: str, end: str = "", *, address: str) -> Any:
-    """Send a pipe, in one piece that no pause can part, and return the answer."""
+def piped(server: Server, lines: str, end: str = "", *, address: str) -> tuple[int, Any]:
+    """Send a pipe, in one piece that no pause can part, and return the status and the answer."""
     head = "POST /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
     head += "Content-Type: application/x-ndjson\r\nConnection: close\r\n"
     head += f"X-Forwarded-For: {address}\r\n"
@@ -114,13 +115,14 @@ def piped(server: Server, lines: str, end: str = "", *, address: str) -> Any:
         said = b""
         while piece := pipe.recv(1 << 16):
             said += piece
-    assert said.startswith(b"HTTP/1.1 200 ")
-    return json.loads(said.partition(b"\r\n\r\n")[2])
+    return int(said.split(b" ")[1]), json.loads(said.partition(b"\r\n\r\n")[2])
 
 
 def test_a_pipe_that_is_quiet_for_too_long_gets_its_answer(limited: Server, topic: str) -> None:
-    found = piped(limited, f'{{"topic":"{topic}"}}\n', address="192.0.2.22")
-    assert found["published"] == 1
+    lines = f'{{"topic":"{topic}"}}\n{{"topic":'  # the second one is not complete
+    status, found = piped(limited, lines, address="192.0.2.22")
+    assert (status, found["reason"], found["published"]) == (408, "pipe_idle", 1)
+    assert found["last_id"]
 
 
 def test_no_refusal_is_a_traceback(limited: Server) -> None:

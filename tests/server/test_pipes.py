@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import time
 from contextlib import ExitStack, closing
@@ -131,6 +132,20 @@ def test_a_silent_pipe_ends_when_its_token_is_revoked(
     assert answer.status_code == 204
     status, document = pipe.answer()
     assert (status, document["published"]) == (401, 1)
+
+
+def test_a_pipe_that_ends_because_the_hub_stops_is_told_to_send_the_rest(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(TIDINGS_DEMO="0")
+    with closing(NdjsonPublisher(server)) as pipe:
+        until(lambda: published(server) == 1, "the first line is published")
+        server.process.send_signal(signal.SIGHUP)
+        status, document = pipe.answer()
+    assert (status, document["reason"], document["published"]) == (503, "drain", 1)
+    assert "through a new pipe" in document["remedy"]
+    with server.listen(last_event_id="earliest") as stream:
+        assert stream.messages(1)[0].id == document["last_id"]
 
 
 def test_silent_pipes_close_when_no_files_are_left(

@@ -33,6 +33,7 @@ _READ_SLICE_S = 0.002  # a client that sends without a pause yields to the loop 
 _CHECK_INTERVAL_S = 2  # between two checks of a silent pipe's token
 _BODY_TIMEOUTS = 10  # body time-outs in which all of a body must arrive
 _CLOSE_TIMEOUT_S = 1.0  # for the client to read its response before the connection is closed
+_SEND_THE_REST = "Send what follows the last published line through a new pipe."
 
 
 class ClientConnection(SocketWriter):
@@ -162,11 +163,6 @@ class ClientConnection(SocketWriter):
         if self._phase.ends_at_stop:
             self._shutdown(socket.SHUT_RD)
 
-    @property
-    def cut_by_server(self) -> bool:
-        """Whether a pipe was ended by the hub and not by its client."""
-        return self._stopping and self._phase is STREAMING_BODY
-
     def evict(self) -> None:
         """End a pipe that waits for its next line with a response: its file is needed."""
         self._evicted = True
@@ -214,10 +210,11 @@ class ClientConnection(SocketWriter):
         header, or where nothing more is read.
 
         :raises RequestTimeout: the body stopped arriving.
-        :raises ServiceUnavailable: the file of this pipe is needed.
+        :raises ServiceUnavailable: the hub stops, or the file of this pipe is needed.
         :raises TidingsError: the client may not continue its pipe.
         """
         phase = self._phase
+        self._check_pipe()
         if phase is CLOSING or (self._stopping and phase.ends_at_stop):
             return b""
         try:
@@ -226,21 +223,24 @@ class ClientConnection(SocketWriter):
             return self._on_timeout()
         except OSError:  # gevent also raises it in a wait that `_shutdown` ends
             data = b""
-        if self._evicted:
-            detail = "The hub has no files left, and this pipe was silent for the longest time."
-            remedy = "Send what follows the last published line through a new one."
-            raise ServiceUnavailable(detail, remedy, reason="connections")
-        if self._stopping and phase is STREAMING_BODY:
-            return b""
+        self._check_pipe()
         if data and phase.between_requests:
             self._enter(HEADER)
         return data
 
+    def _check_pipe(self) -> None:
+        """Raise why the hub ends this pipe, if it does; its response is an error."""
+        if self._evicted:
+            detail = "The hub has no files left, and this pipe was silent for the longest time."
+            raise ServiceUnavailable(detail, _SEND_THE_REST, reason="connections")
+        if self._stopping and self._phase is STREAMING_BODY:
+            detail = "The hub stops before the end of this pipe."
+            raise ServiceUnavailable(detail, _SEND_THE_REST, wait=1, reason="drain")
+
     def _on_timeout(self) -> bytes:
         if self._phase is STREAMING_BODY:
-            self.timeout_reason = "pipe_idle"
-            self._stopping = True  # the response says how many events were published
-            return b""
+            detail = "The pipe sent nothing for TIDINGS_PIPE_IDLE."
+            raise RequestTimeout(detail, _SEND_THE_REST, reason="pipe_idle") from None
         phase, self._phase = self._phase, CLOSING  # late bytes must not begin a request
         if phase is BODY:
             detail = "The body stopped arriving."

@@ -23,8 +23,6 @@ class RequestBody:
     """
 
     def __init__(self, body: Any, connection: ClientConnection, length: str | None) -> None:
-        self.cut_by_server = False
-        """Whether the hub ended the body, and not its client."""
         self._body = body
         self._connection = connection
         self.length = self._left = int(length) if length is not None else None
@@ -48,13 +46,14 @@ class RequestBody:
         return data
 
     def iter_chunks(self, check: Callable[[], object]) -> Iterator[bytes]:
-        """Yield the body as it arrives, until its end or until the hub stops.
+        """Yield the body as it arrives, until its end.
 
         gunicorn's own `read` and `readline` would wait for as many bytes as they were asked for.
 
         :param check: called now and then while nothing arrives; what it raises ends the body.
         :raises BadRequest: the body broke off.
-        :raises ServiceUnavailable: the connection's file is needed.
+        :raises RequestTimeout: nothing arrived for too long.
+        :raises ServiceUnavailable: the hub stops, or the connection's file is needed.
         """
         self._connection.mark_streaming(check)
         reader = self._body.reader
@@ -67,9 +66,7 @@ class RequestBody:
         except http_errors.LimitRequestHeaders:
             raise _trailers_too_long() from None
         except (OSError, http_errors.ParseException):
-            self.cut_by_server = self._connection.cut_by_server
-            if not self.cut_by_server:
-                raise _broken() from None
+            raise _broken() from None
 
     def _iter_sized(self, reader: Any) -> Iterator[bytes]:
         while reader.length:

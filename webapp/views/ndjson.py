@@ -110,8 +110,7 @@ def lines(
             raise ContentTooLarge(detail, "Send smaller events, one a line.", reason="body_bytes")
         hold(len(rest) if len(rest) > bodies.SMALL_BYTES else 0)
         request_turns.pause()  # reading from a pipe that is always full never waits
-    if not getattr(request.environ["wsgi.input"], "cut_by_server", False):
-        yield [bytes(rest)]
+    yield [bytes(rest)]
 
 
 def _chunks(request: Request, check: Callable[[], object]) -> Iterator[bytes]:
