@@ -37,6 +37,7 @@ from support import proxies
 from support.cli import check, succeeded
 from support.doc_pages import blocks, section
 from support.project import ROOT, environment, installed
+from support.server import serving
 from support.stream import Stream
 from support.tokens import KEY, token
 from support.waiting import PATIENCE, until
@@ -424,6 +425,41 @@ def test_railway_can_read_its_file(server: Server) -> None:
     settings = accepted({**variables(env), "REDIS_URL": "redis://redis.railway.internal:6379"})
     assert settings.drain + GOODBYE < deploy["drainingSeconds"]
     assert settings.max_age < 15 * 60
+
+
+def test_kubernetes_is_given_what_fits_it() -> None:
+    [text] = blocks("deploy/kubernetes.md", "The pod", "yaml")
+    pod = yaml.safe_load(text)["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    env = {it["name"]: it.get("value", KEY) for it in container["env"]}
+    settings = accepted(env)
+    assert pod["terminationGracePeriodSeconds"] > settings.drain + GOODBYE
+    assert settings.port == container["ports"][0]["containerPort"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    mounts = {it["mountPath"] for it in container["volumeMounts"]}
+    assert str(Path(settings.broker_url.removeprefix("sqlite:///")).parent) in mounts
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] == settings.port
+        assert container[probe]["httpGet"]["path"] in {"/readyz", "/healthz"}
+    [image] = blocks("deploy/kubernetes.md", "The image", "dockerfile")
+    assert shlex.join(json.loads(image.partition("CMD ")[2])) == START
+
+
+# Python's search for a folder for temporary files finds none, as with a read-only root.
+READ_ONLY = """
+import runpy, sys, tempfile
+sys.argv = sys.argv[3:]
+tempfile._candidate_tempdir_list = lambda: ["/proc"]
+runpy.run_module("gunicorn", run_name="__main__")
+"""
+
+
+def test_it_serves_where_only_its_folder_can_be_written(tmp_path: Path) -> None:
+    env = {"TIDINGS_BROKER_URL": f"sqlite:///{tmp_path}/log.db"}
+    prefix = [sys.executable, "-c", READ_ONLY]
+    with serving(["-b", "127.0.0.1:0"], env, tmp_path / "log", prefix) as server:
+        server.publish("x")
+        assert server.http.get("/metrics").status_code == 200
 
 
 def test_cloud_run_is_given_what_fits_it() -> None:

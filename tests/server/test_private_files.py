@@ -89,7 +89,7 @@ def test_a_fifo_among_the_metrics_directories_stops_no_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(metrics_dir.VARIABLE, "")
-    monkeypatch.setattr(metrics_dir, "_MEMORY", tmp_path)
+    monkeypatch.setattr(metrics_dir, "MEMORY", tmp_path)
     os.mkfifo(tmp_path / "tidings-metrics-fifo")
     (tmp_path / "target").mkdir()
     (tmp_path / "tidings-metrics-link").symlink_to(tmp_path / "target")

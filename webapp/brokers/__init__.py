@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from gevent import monkey
 
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
     from .presence_base import PresenceStore
     from .redis.broker import RedisBroker
 
-_ROOT = Path(__file__).parent.parent.parent
+_REDIS = ("redis:", "rediss:")
 
 
 def connect(settings: Settings) -> Broker:
@@ -32,12 +29,11 @@ def connect(settings: Settings) -> Broker:
         remedy = "Begin with `from gevent import monkey; monkey.patch_all()`, as wsgi.py does."
         raise Misconfigured(detail, remedy)
     limits = (settings.history_events, settings.history_bytes, settings.history_age)
-    url = urlsplit(settings.broker_url)
-    if url.scheme == "sqlite":
+    if path := settings.log_file:
         from .sqlite.broker import SqliteBroker
 
-        return SqliteBroker(_log_file(url.path), *limits)
-    if url.scheme in {"redis", "rediss"}:
+        return SqliteBroker(path, *limits)
+    if settings.broker_url.startswith(_REDIS):
         from .redis.broker import RedisBroker
 
         return RedisBroker(settings.broker_url, *limits)
@@ -47,19 +43,12 @@ def connect(settings: Settings) -> Broker:
 def connect_presence(settings: Settings, broker: Broker) -> PresenceStore:
     """Return the presence store beside a broker."""
     lease = settings.presence_lease
-    url = urlsplit(settings.broker_url)
-    if url.scheme == "sqlite":
+    if path := settings.log_file:
         from .sqlite.presence import SqlitePresenceStore
 
-        path = _log_file(url.path)
         return SqlitePresenceStore(path.with_name(f"{path.name}-readers"), lease)
-    if url.scheme in {"redis", "rediss"}:
+    if settings.broker_url.startswith(_REDIS):
         from .redis.presence import RedisPresenceStore
 
         return RedisPresenceStore(cast("RedisBroker", broker).client, lease)
     return MemoryPresenceStore()
-
-
-def _log_file(path: str) -> Path:
-    # Without symbolic links, so that all processes agree on the files beside it.
-    return Path(os.path.realpath(_ROOT / path[1:]))

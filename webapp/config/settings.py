@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -14,6 +16,7 @@ from .setting_names import PREFIX
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_ROOT = Path(__file__).parent.parent.parent  # where a relative path begins
 _CLI_VARIABLES = {"TIDINGS_URL", "TIDINGS_TOKEN"}  # of the command `tidings`
 _REDIS_URL_REF = "$REDIS_URL"
 # Where the event log is in memory, it is smaller by default: small Redis plans have 25 MB.
@@ -178,6 +181,14 @@ class Settings:
     def loopback_only(self) -> bool:
         """Whether only this machine may reach the hub, because it has no key."""
         return not self.auth_enabled and not self.open
+
+    @property
+    def log_file(self) -> Path | None:
+        """The file of the event log, without symbolic links, so that all processes agree on the
+        files beside it; None: it is elsewhere.
+        """
+        scheme, _, path = self.broker_url.partition(":///")
+        return Path(os.path.realpath(_ROOT / path)) if scheme == "sqlite" else None
 
     @property
     def broker_label(self) -> str:

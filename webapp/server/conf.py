@@ -15,7 +15,7 @@ from ..config import exposure
 from ..config.file_limit import raise_file_limit
 from ..config.settings import Settings
 from ..config.startup import or_end, startup_message
-from . import listen_addresses, metrics_dir
+from . import listen_addresses, metrics_dir, temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +88,7 @@ def on_starting(server: Any) -> None:
 def begin(cfg: Any) -> None:
     """Do in the master what must be done once, before there is a worker."""
     or_end(exposure.check, settings, cfg.workers, [])
+    or_end(temporary_folder.choose, settings)
     try:
         metrics_dir.create()
     except OSError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..private_files import open_folder
+from .temporary_folder import MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +29,6 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 _PREFIX = "tidings-metrics-"
 _NEEDED_BYTES = 16 << 20  # for about a hundred workers
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
 def create() -> None:
@@ -36,7 +36,7 @@ def create() -> None:
 
     :raises OSError: no folder can be made.
     """
-    base = _MEMORY if _has_room(_MEMORY) else Path(tempfile.gettempdir())
+    base = MEMORY if _has_room(MEMORY) else Path(tempfile.gettempdir())
     for old in base.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # another user's, or in use
             lock = _lock(old)

@@ -85,7 +85,7 @@ def test_two_that_begin_at_once_do_not_take_each_others_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(metrics_dir.VARIABLE, "")
-    monkeypatch.setattr(metrics_dir, "_MEMORY", tmp_path)
+    monkeypatch.setattr(metrics_dir, "MEMORY", tmp_path)
     made, make = list[str](), tempfile.mkdtemp
 
     def begin_another_first(**how: Any) -> str:
