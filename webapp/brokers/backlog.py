@@ -6,17 +6,38 @@ The broker for SQLite counts these bytes itself, and `Lead` counts them for Redi
 from __future__ import annotations
 
 from time import monotonic
+from typing import Protocol
 
 from gevent.event import Event as Signal
+from gevent.lock import Semaphore
 
 SMALL_BYTES = 32 << 10  # of one append
 _LARGE_PART = 16  # large appends have a sixteenth of the limit
-_PATIENCE_S = 1.0  # after which one large append waits like a small one
+PATIENCE_S = 1.0  # after which one large append waits like a small one
 _REPORT_S = 0.05  # how long the report of another process counts
 _SINGLE_RECENCY_S = 1.0  # after two single events, in which large appends take turns with them
 _LARGE_TURN_S = 0.1  # in which large appends may begin
 _REST = 1.5  # how long large appends then rest, times the turn until it was followed
 _MAX_REST_S = 0.5
+_ANNOUNCE_S = 0.25  # between two announcements
+
+
+class SharedTurn(Protocol):
+    """The turn of large appends among all processes that share an event log."""
+
+    def take(self, size: int, waited: float, *, beside_singles: bool) -> bool:
+        """Return whether this process may append a large request now. It has the turn until `end`,
+        or for a second or two if it dies or hangs.
+
+        :param waited: seconds for which the append has waited.
+        :param beside_singles: whether single events come, here or to another process.
+        """
+
+    def end(self, rest: float) -> None:
+        """Let nobody have the turn for some seconds, and then anybody."""
+
+    def announce_singles(self) -> None:
+        """Let the other processes know that single events come to this one."""
 
 
 class Backlog:
@@ -27,13 +48,16 @@ class Backlog:
     While single events come, the large appends also take turns with them: after each turn of large
     appends, none begins for longer than the turn took. So most single events wait for none. Small
     appends of several events do not count as single: a pipe sends some among its large ones.
-    Other processes report long backlogs of their own, and publishers wait for these, too, but only
-    a second: a process may be far behind because it was stopped for a while.
+    All processes share the turns. Other processes report long backlogs of their own, and publishers
+    wait for these, too, but only a second: a process may be far behind because it was stopped for a
+    while.
 
     :param limit: bytes above which appends wait; large ones wait above a sixteenth of it.
+    :param turn: that of all processes; None: there is only this one.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, turn: SharedTurn | None = None) -> None:
+        self._shared_turn = turn
         self.limit, self.limit_for_large = limit, max(1, limit // _LARGE_PART)
         self.size = 0
         self._shorter = Signal()
@@ -41,23 +65,48 @@ class Backlog:
         self._reported_at = 0.0
         self._single_at = -_SINGLE_RECENCY_S  # when the latest append of a single event began
         self._single_before_at = -_SINGLE_RECENCY_S  # and the one before it
+        self._singles_elsewhere_at = -_SINGLE_RECENCY_S
+        self._announced_at = 0.0
+        self._large_line = Semaphore(1)  # in which large appends wait
         self._large_at = 0.0  # when the latest large one began
         self._turn_at: float | None = None  # when the turn of large appends began
         self._rest_until = 0.0
+
+    def begin(self, size: int) -> None:
+        """Count the bytes of an append that begins."""
+        self.size += size
+        if size > SMALL_BYTES:
+            self._large_at = monotonic()
+            if self._turn_at is None:
+                self._turn_at = self._large_at
 
     def add(self, size: int) -> None:
         """Count more bytes, or fewer if `size` is negative."""
         self.size += size
         if size < 0:
             if self._turn_at is not None and self.size < SMALL_BYTES:
-                now = monotonic()
-                self._rest_until = now + min(_REST * (now - self._turn_at), _MAX_REST_S)
-                self._turn_at = None
+                self._end_turn(self._turn_at)
             self._shorter.set()
+
+    def _end_turn(self, began: float) -> None:
+        now = monotonic()
+        rest = min(_REST * (now - began), _MAX_REST_S)
+        self._rest_until, self._turn_at = now + rest, None
+        if self._shared_turn:
+            self._shared_turn.end(rest if self._is_beside_singles(now) else 0.0)
 
     def report(self, size: int) -> None:
         """Note how long the backlog of another process is."""
         self._reported, self._reported_at = size, monotonic()
+
+    def note_singles_elsewhere(self) -> None:
+        """Note that single events come to another process."""
+        self._singles_elsewhere_at = monotonic()
+
+    @property
+    def has_singles(self) -> bool:
+        """Whether single events come to this process regularly."""
+        return monotonic() - self._single_before_at < _SINGLE_RECENCY_S
 
     def has_room(self, events: int, size: int, waited: float = 0.0) -> bool:
         """Return whether an append may begin now.
@@ -67,20 +116,22 @@ class Backlog:
         :param waited: seconds for which it has waited.
         """
         now = monotonic()
-        longest = self.size if waited >= _PATIENCE_S else self._longest(now)
+        longest = self.size if waited >= PATIENCE_S else self._longest(now)
         if size <= SMALL_BYTES:
             if events == 1:
-                self._single_before_at, self._single_at = self._single_at, now
+                self._note_single(now)
             return longest < self.limit
-        patient = min(waited, now - self._large_at) < _PATIENCE_S
+        patient = min(waited, now - self._large_at) < PATIENCE_S
         if longest >= (self.limit_for_large if patient else self.limit):
             return False
-        if patient and not self._is_turn_of_large(now):
-            return False
-        self._large_at = now
-        if self._turn_at is None:
-            self._turn_at = now
-        return True
+        return not patient or self._is_turn_of_large(now)
+
+    def _note_single(self, now: float) -> None:
+        self._single_before_at, self._single_at = self._single_at, now
+        if now - self._announced_at >= _ANNOUNCE_S and self._shared_turn:
+            self._announced_at = now
+            if now - self._single_before_at < _SINGLE_RECENCY_S:
+                self._shared_turn.announce_singles()
 
     def _longest(self, now: float) -> int:
         if self._reported and now - self._reported_at >= _REPORT_S:
@@ -88,19 +139,32 @@ class Backlog:
         return max(self.size, self._reported)
 
     def _is_turn_of_large(self, now: float) -> bool:
-        if now - self._single_before_at >= _SINGLE_RECENCY_S:
+        if not self._is_beside_singles(now):
             return True
         if self._turn_at is None:
             return now >= self._rest_until
-        if self.size < SMALL_BYTES:  # what began was not appended
-            self._turn_at = None
-            return True
         return now - self._turn_at < _LARGE_TURN_S
 
+    def _is_beside_singles(self, now: float) -> bool:
+        return now - max(self._single_before_at, self._singles_elsewhere_at) < _SINGLE_RECENCY_S
+
     def wait_for_room(self, events: int, size: int, timeout: float) -> bool:
-        """Wait until an append may begin. Returns False if it may not within some seconds."""
-        began, waited = monotonic(), 0.0
-        while not self.has_room(events, size, waited):
+        """Wait until an append may begin; `begin` must follow at once. Returns False if it may
+        not begin within some seconds.
+        """
+        began = monotonic()
+        if size <= SMALL_BYTES:
+            return self._wait(events, size, began, timeout)
+        if not self._large_line.acquire(timeout=timeout):
+            return False
+        try:
+            return self._wait(events, size, began, timeout)
+        finally:
+            self._large_line.release()
+
+    def _wait(self, events: int, size: int, began: float, timeout: float) -> bool:
+        waited = monotonic() - began
+        while not (self.has_room(events, size, waited) and self._may_share(size, waited)):
             if waited > timeout:
                 return False
             self._shorter.clear()
@@ -108,3 +172,10 @@ class Backlog:
             self._shorter.wait(min(rest, _REPORT_S) if rest > 0 else _REPORT_S)
             waited = monotonic() - began
         return True
+
+    def _may_share(self, size: int, waited: float) -> bool:
+        """Return whether an append that has room here may begin beside those of other processes."""
+        if size <= SMALL_BYTES or self._turn_at is not None or not self._shared_turn:
+            return True
+        beside_singles = self._is_beside_singles(monotonic())
+        return self._shared_turn.take(size, waited, beside_singles=beside_singles)

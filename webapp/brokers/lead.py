@@ -41,7 +41,7 @@ class Lead:
         counted = max(size, events * self._least)
         if self._position and not self._backlog.wait_for_room(events, counted, _TIMEOUT_S):
             raise too_fast()
-        self._backlog.add(counted)
+        self._backlog.begin(counted)
 
     def end(self, last: EventId | None, events: int, size: int) -> None:
         """Note the position of a batch's last event; None: it may not be in the event log."""

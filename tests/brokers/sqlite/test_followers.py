@@ -98,7 +98,7 @@ def test_publishers_are_never_further_ahead_than_the_bound(logs: list[SqliteBrok
 def test_a_small_event_passes_large_ones_that_wait(
     logs: list[SqliteBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.brokers.backlog._PATIENCE_S", PATIENCE)
+    monkeypatch.setattr("webapp.brokers.backlog.PATIENCE_S", PATIENCE)
     log, _ = logs
     follower = Follower(log)
     large = drafts(*["x" * _EVENT_BYTES] * _EVENTS)
@@ -116,7 +116,7 @@ def test_a_small_event_passes_large_ones_that_wait(
 def test_publishers_wait_for_a_follower_of_another_process(
     logs: list[SqliteBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.brokers.backlog._PATIENCE_S", PATIENCE)
+    monkeypatch.setattr("webapp.brokers.backlog.PATIENCE_S", PATIENCE)
     monkeypatch.setattr("webapp.brokers.backlog._REPORT_S", PATIENCE)
     here, there = logs
     follower = Follower(there)

@@ -47,10 +47,12 @@ def test_a_large_append_that_has_waited_long_waits_like_a_small_one() -> None:
     assert not backlog.has_room(9, LARGE, waited=2)
 
 
-def test_only_one_large_append_a_second_waits_like_a_small_one() -> None:
-    backlog = Backlog(LIMIT)
-    backlog.add(LIMIT_FOR_LARGE)
+def test_only_one_large_append_a_second_waits_like_a_small_one(clock: Clock) -> None:
+    backlog = Backlog(MANY)
+    backlog.add(backlog.limit_for_large)
+    clock.now += 2
     assert backlog.has_room(9, LARGE, waited=2)
+    backlog.begin(LARGE)
     assert not backlog.has_room(9, LARGE, waited=2)
 
 
@@ -60,10 +62,10 @@ def test_large_appends_rest_for_longer_than_their_turn_while_there_are_single_ev
     backlog = Backlog(MANY)
     assert all(backlog.has_room(1, SMALL_BYTES) for _ in range(2))
     assert backlog.has_room(9, LARGE)
-    backlog.add(LARGE)
+    backlog.begin(LARGE)
     clock.now += 0.05
     assert backlog.has_room(9, LARGE)
-    backlog.add(LARGE)
+    backlog.begin(LARGE)
     clock.now += 0.15
     assert not backlog.has_room(9, LARGE)  # the turn is over
     backlog.add(-2 * LARGE)
@@ -80,7 +82,7 @@ def test_large_appends_do_not_rest_without_single_events(clock: Clock) -> None:
     for _ in range(3):
         assert backlog.has_room(9, SMALL_BYTES)
         assert backlog.has_room(9, LARGE)
-        backlog.add(LARGE)
+        backlog.begin(LARGE)
         clock.now += 10
         assert backlog.has_room(9, LARGE)
         backlog.add(-LARGE)
@@ -97,7 +99,7 @@ def test_a_large_append_that_failed_begins_no_turn(clock: Clock) -> None:
 def test_a_rest_is_bounded(clock: Clock) -> None:
     backlog = Backlog(MANY)
     assert backlog.has_room(9, LARGE)
-    backlog.add(LARGE)
+    backlog.begin(LARGE)
     clock.now += 60
     backlog.add(-LARGE)
     assert all(backlog.has_room(1, SMALL_BYTES) for _ in range(2))
@@ -125,7 +127,7 @@ def test_appends_that_wait_begin_one_after_the_other() -> None:
 
     def begin(number: int) -> None:
         assert backlog.wait_for_room(9, LARGE, PATIENCE)
-        backlog.add(LIMIT)
+        backlog.begin(LIMIT)
         begun.append(number)
 
     waiting = [gevent.spawn(begin, number) for number in range(3)]
@@ -138,3 +140,58 @@ def test_appends_that_wait_begin_one_after_the_other() -> None:
                 gevent.sleep(0.001)
     gevent.joinall(waiting, raise_error=True)
     assert not backlog.wait_for_room(9, LARGE, 0)
+
+
+class Turn:
+    """The turn of all processes, as one of them sees it."""
+
+    def __init__(self) -> None:
+        self.free = True
+        self.calls: list[object] = []
+
+    def take(self, _: int, __: float, *, beside_singles: bool) -> bool:
+        self.calls.append(beside_singles)
+        return self.free
+
+    def end(self, rest: float) -> None:
+        self.calls.append(rest)
+
+    def announce_singles(self) -> None:
+        self.calls.append("singles")
+
+
+def test_a_large_append_waits_for_the_turn_of_all_processes() -> None:
+    turn = Turn()
+    backlog = Backlog(MANY, turn)
+    assert backlog.wait_for_room(9, SMALL_BYTES, 0)
+    assert not turn.calls
+    turn.free = False
+    assert not backlog.wait_for_room(9, LARGE, 0)
+    turn.free = True
+    assert backlog.wait_for_room(9, LARGE, 0)
+    backlog.begin(LARGE)
+    turn.free = False
+    assert backlog.wait_for_room(9, LARGE, 0)  # it has the turn
+    assert turn.calls[-1] is False
+
+
+def test_a_turn_ends_with_a_rest_for_all_processes_while_there_are_single_events(
+    clock: Clock,
+) -> None:
+    turn = Turn()
+    backlog = Backlog(MANY, turn)
+    for rest in (0.0, 0.15):
+        backlog.begin(LARGE)
+        clock.now += 0.1
+        backlog.add(-LARGE)
+        assert turn.calls[-1] == pytest.approx(rest)
+        backlog.note_singles_elsewhere()
+
+
+def test_regular_single_events_are_announced_a_few_times_a_second(clock: Clock) -> None:
+    turn = Turn()
+    backlog = Backlog(MANY, turn)
+    for _ in range(10):
+        clock.now += 0.1
+        assert backlog.has_room(1, SMALL_BYTES)
+    assert 2 <= len(turn.calls) <= 4

@@ -24,6 +24,7 @@ from .follower import FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
 from .log_table import LogTable
 from .rows import decode_row
+from .turn import SINGLES, SqliteTurn
 from .wakeup import WakeupSocket
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class SqliteBroker:
         self._table = LogTable(path, max_events, max_bytes, max_age)
         self._trim_interval = min(_MAX_TRIM_INTERVAL_S, max_age / 10)
         self._writer, self._readers = Blocking(1), Blocking(_READER_THREADS)
-        self._backlog = Backlog(_MAX_BACKLOG_BYTES)
+        self._turn = SqliteTurn()
+        self._backlog = Backlog(_MAX_BACKLOG_BYTES, self._turn)
         self._committer = GroupCommitter(
             self._table, self._write, self._on_committed, self._backlog
         )
@@ -151,14 +153,19 @@ class SqliteBroker:
         result = threads.call(function, *values)
         if not self._wakeups and not self._closed:  # the file has its folder since the first call
             self._wakeups = WakeupSocket(Path(f"{self._path}.wake"), self._on_wakeup)
+            self._turn.wakeups = self._wakeups
             self._tasks = [lasting("trim", self._trim), lasting("tick", self._tick)]
             self._mark_all_stale()
         return result
 
     def _on_wakeup(self, message: bytes) -> None:
-        """Do what another process asks for: read the file, or wait for its followers."""
+        """Do what another process asks for: read the file, or wait for its followers or for the
+        single events that come to it.
+        """
         if message.isdigit():
             self._backlog.report(int(message))
+        elif message == SINGLES:
+            self._backlog.note_singles_elsewhere()
         else:
             self._mark_all_stale()
 

@@ -96,7 +96,7 @@ class GroupCommitter:
         return self._inline.observe(self._table.try_append, rows)
 
     def _enqueue(self, pending: PendingAppend) -> None:
-        self._backlog.add(pending.size)
+        self._backlog.begin(pending.size)
         is_small = self._inline.is_small(len(pending.rows), pending.size)
         (self._small if is_small else self._large).append(pending)
         self._has_pending.set()

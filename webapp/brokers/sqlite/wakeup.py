@@ -1,12 +1,13 @@
 """Wakes the other processes on this machine after a commit, by Unix datagrams.
 
 Each process has a socket in a folder beside the event log. A datagram says that there is something
-to read, or how many bytes its sender has yet to read. A lost one costs a little time: followers
-also look by themselves.
+to read, how many bytes its sender has yet to read, or that single events come to it. A lost one
+costs a little time: followers also look by themselves.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
@@ -55,6 +56,24 @@ class WakeupSocket:
         with suppress(OSError):  # no descriptor may be free to list them: they look by themselves
             for name in self._list_others():
                 self._notify_one(name, message)
+
+    def try_lock(self) -> bool:
+        """Lock the folder, unless another process has. Where that is impossible, act as if it was
+        done.
+        """
+        if self._directory < 0:
+            return True
+        with suppress(OSError):
+            try:
+                fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def unlock(self) -> None:
+        """Unlock the folder; closing the socket does so, too."""
+        if self._directory >= 0:
+            fcntl.flock(self._directory, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Remove the socket."""
