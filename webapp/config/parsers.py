@@ -6,6 +6,7 @@ Durations are seconds, or `15s`, `5m`, `2h`, `7d`; sizes are bytes, or `64K`, `1
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 KEY_HINT = "make one with `openssl rand -hex 32` and set it as TIDINGS_JWT_KEY"
@@ -16,6 +17,11 @@ ALGORITHMS = {
 _KEY_BYTES = 32  # RFC 7518, section 3.2: as long as the hash of HS256
 _MIN_DISTINCT_CHARS = 8  # of a secret
 _PUBLISHED_KEYS = {"!ChangeThisMercureHubJWTSecretKey!", "!ChangeMe!"}  # Mercure's documentation
+# Not each text that begins with a slash: base64 may.
+_PATH = re.compile(
+    r"(\.{0,2}|~\w*)/(app|data|dev|etc|home|mnt|opt|root|run|secrets?|srv|tmp|usr|var)/.*"
+    r"|(\.{1,2}|~\w*)/.*|file:.*|[A-Za-z]:\\.*"
+)
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----")
 _SECONDS_OF_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES_OF_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -23,6 +29,20 @@ _HEADER_BYTES = (1 << 10, 256 << 10)  # the smallest and the largest limit
 _MAX_PORT = 65535
 _ON, _OFF = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
+
+
+def plain(text: str) -> str:
+    """Return the text of any setting without the white space around it.
+
+    :raises ValueError: it has a byte order mark or quotes, or is not UTF-8. A shell removes quotes;
+        Docker's env files and many forms of platforms do not.
+    """
+    text = text.strip()
+    _require(not text.startswith("\ufeff"), "the same without the byte order mark (BOM) before it")
+    quoted = len(text) > 1 and text[0] in "\"'" and text[0] == text[-1]
+    _require(not quoted, "the same without the quotes around it")
+    _require(text.isascii() or text.encode(errors="replace").decode() == text, "text in UTF-8")
+    return text
 
 
 def duration(text: str) -> float:
@@ -138,6 +158,8 @@ def keys(text: str) -> tuple[str, ...]:
     """Return shared secrets, or public keys as PEM. There may be several, so that one can be
     rotated.
     """
+    _require(not _is_path(text), "the key itself; the path of a file goes into the …_FILE setting")
+    _require(not text.startswith(("$(", "${")), "the key itself; no shell has replaced this text")
     if text.startswith("-----BEGIN "):
         # Some platforms store a line feed as the two characters \n.
         blocks = _PEM.findall(text.replace("\\n", "\n"))
@@ -152,6 +174,10 @@ def keys(text: str) -> tuple[str, ...]:
         f"a secret of {_KEY_BYTES} bytes or more that nobody can guess; {KEY_HINT}",
     )
     return found
+
+
+def _is_path(text: str) -> bool:
+    return bool(_PATH.fullmatch(text)) or (text.startswith("/") and Path(text).exists())
 
 
 def _is_guessable(key: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from ..errors import Misconfigured
-from . import parsers, setting_names
+from . import parsers, secret_files, setting_names
 from .setting_names import PREFIX
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _BROKER_DEFAULTS: dict[str, dict[str, int]] = {
     "redis": {"history_events": 100_000, "history_bytes": 16 << 20},
     "rediss": {"history_events": 100_000, "history_bytes": 16 << 20},
 }
+_IN_FILES = {parsers.keys, parsers.broker_url}  # of the settings that may be in a file
 _SECRET = {parsers.keys, parsers.broker_url, parsers.url}  # a refusal does not repeat their text
 _MAX_ECHO_CHARS = 40
 
@@ -143,13 +144,16 @@ class Settings:
         :raises Misconfigured: a setting is unknown, not valid, or contradicts another.
         """
         names = {PREFIX + f.name.upper(): f for f in fields(cls) if "parse" in f.metadata}
+        in_files = [name for name, it in names.items() if it.metadata["parse"] in _IN_FILES]
+        environ = {**environ, **secret_files.read(environ, in_files)}
+        files = [name + secret_files.SUFFIX for name in in_files]
         values: dict[str, Any] = {}
         for name, text in environ.items():
-            if name.startswith(PREFIX) and name not in _CLI_VARIABLES:
+            if name.startswith(PREFIX) and name not in {*_CLI_VARIABLES, *files}:
                 if setting_names.is_injected(name, text):
                     continue
                 if name not in names:
-                    raise setting_names.unknown(name, names, environ)
+                    raise setting_names.unknown(name, [*names, *files], environ)
                 meant = _expanded(name, text, environ)
                 values[names[name].name] = _read(name, meant, names[name].metadata["parse"])
         if PREFIX + "BROKER_URL" not in environ and (url := environ.get("REDIS_URL")):
@@ -248,7 +252,7 @@ def _platform(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _read(name: str, text: str, parse: Callable[[str], Any]) -> Any:
     try:
-        return parse(text.strip())
+        return parse(parsers.plain(text))
     except ValueError as error:
         value = "" if parse in _SECRET else f"={ascii(text)[:_MAX_ECHO_CHARS]}"
         detail = f"{name}{value} is not valid."
