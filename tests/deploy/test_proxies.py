@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from support import proxies
+from support.presence import ALL, PATH, listed_on
+from support.tokens import KEY
 from support.waiting import PATIENCE, until
 from webapp.core import sse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser
@@ -58,6 +61,47 @@ def test_behind_nginx_a_subscriber_that_leaves_is_forgotten(
     with httpx.stream("GET", f"{nginx}/events", params={"topic": topic}, trust_env=False) as stream:
         next(stream.iter_raw())
     until(lambda: server.left(topic), "it is forgotten")
+
+
+DECODING = """server {{ listen 127.0.0.1:{port}; location / {{
+  proxy_pass http://127.0.0.1:{hub}/; proxy_set_header Host localhost;
+}} }}"""
+TOPICS = [
+    "news",
+    "/news",
+    "/users/7",
+    "/users/",
+    "//a//b",
+    "https://e.example/a?b#c",
+    "100%2F",
+    "ü x",
+]
+
+
+@pytest.mark.parametrize("proxy", ["nginx", "nginx that decodes", "caddy"])
+def test_each_subscription_that_is_listed_can_be_read_and_ended(
+    serve: Callable[..., Server], tmp_path: Path, proxy: str
+) -> None:
+    hub = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_BROKER_URL="memory://")
+    with ExitStack() as stack:
+        if proxy == "caddy":
+            port, _ = stack.enter_context(proxies.caddy(tmp_path, hub.port))
+            url = f"https://localhost:{port}"
+        else:
+            site = DECODING if "decodes" in proxy else OLD
+            port = stack.enter_context(proxies.nginx(tmp_path, site, hub.port))
+            url = f"http://127.0.0.1:{port}"
+        client = httpx.Client(base_url=url, headers=ALL, trust_env=False, verify=False)
+        stack.enter_context(client)
+        streams = {it: stack.enter_context(hub.listen(topic=it)) for it in TOPICS}
+        until(lambda: len(listed_on(hub)) == len(TOPICS), "all are listed")
+        for subscription in client.get(PATH).json()["subscriptions"]:
+            path, topic = subscription["id"], subscription["topic"]
+            one = client.get(path)
+            assert one.status_code == 200, topic
+            assert one.json()["id"] == path
+            assert client.delete(path).status_code == 204
+            assert streams[topic].rest()[-1].data == '{"reason": "kicked"}'
 
 
 MANY = """<script>

@@ -34,7 +34,7 @@ def subscription_documents(
         if only not in {None, topic}:
             continue
         yield {
-            "id": f"{SUBSCRIPTIONS_PATH}/{_quoted(topic)}/{_quoted(name)}",
+            "id": subscription_path(topic, name),
             "type": "Subscription",
             "topic": topic,
             "subscriber": name,
@@ -51,5 +51,9 @@ def _to_json(payload: Any) -> str:
         return json.dumps(json.loads(json.dumps(payload), parse_constant=lambda _: None))
 
 
-def _quoted(text: str) -> str:
-    return quote(text, safe="", errors="replace")
+def subscription_path(*parts: str | None) -> str:
+    """Return the path of all subscriptions, of those of a topic, or of those of a topic and a
+    subscriber.
+    """
+    texts = (quote(part, safe="", errors="replace") for part in parts if part is not None)
+    return "/".join([SUBSCRIPTIONS_PATH, *texts])

@@ -1,7 +1,7 @@
 """List who is connected, as Mercure's subscription API does; disconnect subscribers.
 
 Listing needs a token that grants subscribing to the path, disconnecting one that grants publishing
-to it. A path is written like the topics below it: each part is percent-encoded.
+to it. The path that counts is that of `SubscriptionPath`, however the request writes it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 from hashlib import blake2b
 from time import time
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from flask import Blueprint, Response, request
 
@@ -26,38 +25,45 @@ from . import bodies, forms
 from .client_address import client
 from .credentials import tokens_of
 from .services import Services, current_services
+from .subscription_path import PartConverter, SubscriptionPath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from flask.blueprints import BlueprintSetupState
+
+    from ..presence.service import Presence
 
 REVOCATIONS = f"{MERCURE_PATH}/revocations"
 _MAX_BODY_BYTES = 64 << 10
 _PART_BYTES = 64 << 10  # of a listing, sent at once
-_MAX_PARTS = 2  # of a path: a topic and a subscriber
 _SKIPPING = Skipping("presence")
 
 bp = Blueprint("presence", __name__)
 
 
+@bp.record
+def _add_converter(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["tidings_part"] = PartConverter
+
+
 @bp.get(SUBSCRIPTIONS_PATH)
-@bp.get(f"{SUBSCRIPTIONS_PATH}/<path:topic>")
-@bp.get(f"{SUBSCRIPTIONS_PATH}/<path:topic>/<subscriber>")
+@bp.get(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>")
+@bp.get(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>/<subscriber>")
 def subscriptions(**_: str) -> Response:
     """Return all subscriptions, those of a topic, or one."""
     services = current_services()
-    services.require_presence()
-    path, topic, subscriber = _parse_path()
-    services.authorizer.require_read(_tokens(services), path)
-    rows = _rows(services, topic, subscriber)
-    digest = blake2b(path.encode(errors="replace"), digest_size=16)
+    last_event_id = _last_event_id(services)
+    path, rows = _find(services, services.authorizer.require_read)
+    digest = blake2b(f"{path} {last_event_id}".encode(errors="replace"), digest_size=16)
     for row in cooperative(rows, RequestSlice()):
         digest.update(json.dumps(row).encode())
-    head = {"@context": CONTEXT, "lastEventID": str(services.hub.head())}
-    if subscriber is not None:
-        document = next(subscription_documents(*rows[0], topic, active=True))
+    head = {"@context": CONTEXT, "lastEventID": last_event_id}
+    if path.subscriber is not None:
+        document = next(subscription_documents(*rows[0], path.topic, active=True))
         body: str | Iterator[str] = json.dumps(head | document)
     else:
-        body = _listing(head | {"id": path, "type": "Subscriptions"}, rows, topic)
+        body = _listing(head | {"id": str(path), "type": "Subscriptions"}, rows, path.topic)
     response = Response(body, mimetype="application/ld+json")
     response.headers["Cache-Control"] = "no-cache"
     response.set_etag(digest.hexdigest())
@@ -66,16 +72,13 @@ def subscriptions(**_: str) -> Response:
 
 
 @bp.delete(SUBSCRIPTIONS_PATH)
-@bp.delete(f"{SUBSCRIPTIONS_PATH}/<path:topic>")
-@bp.delete(f"{SUBSCRIPTIONS_PATH}/<path:topic>/<subscriber>")
+@bp.delete(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>")
+@bp.delete(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>/<subscriber>")
 def disconnect(**_: str) -> Response:
     """Disconnect the subscribers whose subscriptions a GET would list."""
     services = current_services()
-    presence = services.require_presence()
-    path, topic, subscriber = _parse_path()
-    services.authorizer.require_write(_tokens(services), path)
-    names = {name for name, _ in _rows(services, topic, subscriber)}
-    presence.disconnect(sorted(names))
+    rows = _find(services, services.authorizer.require_write)[1]
+    services.require_presence().disconnect(sorted({name for name, _ in rows}))
     return Response(status=204)
 
 
@@ -118,13 +121,45 @@ def _token_expiry(services: Services, token: str) -> float | None:
         raise NotFound(detail, remedy) from None
 
 
-def _rows(services: Services, topic: str | None, subscriber: str | None) -> list[tuple[str, str]]:
-    """Return the names and records of subscribers."""
-    rows = services.require_presence().subscribers(topic, subscriber)
-    if subscriber is not None and not rows:
+def _last_event_id(services: Services) -> str:
+    """Return the cursor with which a stream misses nothing after a listing."""
+    hub = services.hub
+    head = hub.head()
+    return str(head) if len(hub.window) or hub.broker.count() else "earliest"
+
+
+def _find(
+    services: Services, authorize: Callable[[tuple[str, ...], str], None]
+) -> tuple[SubscriptionPath, list[tuple[str, str]]]:
+    """Return what the request's path names, and the names and records of its subscribers.
+
+    :param authorize: refuses tokens that do not grant a path.
+    """
+    presence, tokens = services.require_presence(), _tokens(services)
+    environ = request.environ  # not the decoded path: it has the slashes of topics
+    path = SubscriptionPath.parse(
+        environ.get("RAW_URI") or environ.get("REQUEST_URI", request.path)
+    )
+    # A path that was decoded may be of several topics, so it needs a grant of all subscriptions.
+    authorize(tokens, SUBSCRIPTIONS_PATH if path.decoded else str(path))
+    rows = presence.subscribers(path.topic, path.subscriber)
+    if not rows and (path.decoded or path.subscriber):
+        path = _before_proxy(path, presence)
+        rows = presence.subscribers(path.topic, path.subscriber)
+    authorize(tokens, str(path))
+    return path, rows
+
+
+def _before_proxy(path: SubscriptionPath, presence: Presence) -> SubscriptionPath:
+    """Return the path that a proxy has changed, if there is exactly one that it can have been."""
+    topics = set[str]()
+    for _, record in cooperative(presence.subscribers(None, path.subscriber), RequestSlice()):
+        with _SKIPPING:  # it may be damaged
+            topics.update(filter(path.may_be_of, json.loads(record)["topics"]))
+    if len(topics) != 1:
         detail = "There is no such subscription, or it has ended."
-        raise NotFound(detail, f"See the list at {SUBSCRIPTIONS_PATH}.")
-    return rows
+        raise NotFound(detail, f"See the list at {SUBSCRIPTIONS_PATH}, and send its ids unchanged.")
+    return SubscriptionPath(topics.pop(), path.subscriber)
 
 
 def _listing(head: dict[str, str], rows: list[tuple[str, str]], topic: str | None) -> Iterator[str]:
@@ -141,16 +176,3 @@ def _listing(head: dict[str, str], rows: list[tuple[str, str]], topic: str | Non
             yield "".join(part)
             part, size = [], 0
     yield "".join([*part, "]}"])
-
-
-def _parse_path() -> tuple[str, str | None, str | None]:
-    """Return the path as it was sent, and the topic and subscriber in it."""
-    # Not the decoded path: a slash in a topic would look like one of the path.
-    raw = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI", request.path)
-    _, plain, below = raw.partition("?")[0].partition(SUBSCRIPTIONS_PATH)
-    first, *parts = map(unquote, below.split("/"))
-    if not plain or first or len(parts) > _MAX_PARTS or not all(parts):
-        detail = "The path has at most a topic and a subscriber, each percent-encoded."
-        raise NotFound(detail, f"See the list at {SUBSCRIPTIONS_PATH}, which has their paths.")
-    topic, subscriber = [*parts, None, None][:_MAX_PARTS]
-    return SUBSCRIPTIONS_PATH + below, topic, subscriber

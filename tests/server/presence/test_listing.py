@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+import gevent
 import pytest
 from flask import Flask
 
 from support.hub import make_hub
 from support.presence import ALL, EVENTS, PATH, bearer, list_path, listed_on, subscriber_name
 from support.tokens import KEY
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from webapp.auth.authorizer import Authorizer
 from webapp.brokers.memory_presence import MemoryPresenceStore
 from webapp.core.events import Draft
@@ -71,6 +73,50 @@ def test_a_listing_is_sent_again_only_when_it_has_changed(hub: Server, topic: st
             assert hub.http.get(list_path(topic), headers=same).status_code == 200
 
 
+def test_a_listing_is_sent_again_when_its_cursor_has_changed(hub: Server) -> None:
+    first = hub.http.get(PATH, headers=ALL)
+    same = {**ALL, "If-None-Match": first.headers["ETag"]}
+    assert hub.http.get(PATH, headers=same).status_code == 304
+    published = hub.http.post("/events", data={"data": "x"}, headers=ALL).text.strip()
+
+    def newest() -> bool:
+        answer = hub.http.get(PATH, headers=same)
+        return answer.status_code == 200 and bool(answer.json()["lastEventID"] == published)
+
+    until(newest, "it names the event")
+
+
+def test_a_decoded_path_names_the_only_topic_that_it_can_be_of(hub: Server, topic: str) -> None:
+    one, other = f"/{topic}/a/", f"/{topic}//a"
+    with hub.listen(topic=one) as stream:
+        subscriber = subscriber_name(stream)
+        until(lambda: listed_on(hub, one), "it is listed")
+        decoded = f"{PATH}/{quote(topic)}/a"
+        for path in (decoded, f"{decoded}/{subscriber}", f"{PATH}//{quote(topic)}//a//"):
+            for headers in (ALL, bearer([], [EVENTS])):
+                assert hub.http.get(path, headers=headers).json()[
+                    "topic" if "urn" in path else "id"
+                ]
+            narrow = bearer([], [list_path(one), list_path(topic, "a") + "{/subscriber}"])
+            assert hub.http.get(path, headers=narrow).status_code == 403
+            assert hub.http.delete(path, headers=bearer([], ["*"])).status_code == 403
+        assert hub.http.get(decoded, headers=ALL).json()["id"] == list_path(one)
+        with hub.listen(topic=other):
+            until(lambda: listed_on(hub, other), "both are listed")
+            assert hub.http.get(decoded, headers=ALL).status_code == 404
+            assert hub.http.delete(decoded, headers=ALL).status_code == 404
+            assert hub.http.get(f"{decoded}/{subscriber}", headers=ALL).json()["topic"] == one
+
+
+def test_a_grant_counts_however_a_path_is_written(hub: Server, topic: str) -> None:
+    with hub.listen(topic=topic) as stream:
+        subscriber = subscriber_name(stream)
+        until(lambda: listed_on(hub, topic), "it is listed")
+        granted = bearer([list_path(topic, subscriber)], [])
+        plain = f"{PATH}/{quote(topic)}/{subscriber}"
+        assert hub.http.delete(plain, headers=granted).status_code == 204
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -98,13 +144,18 @@ def test_without_a_key_there_is_no_presence(server: Server) -> None:
         assert "subscriber" not in json.loads(stream.next().data)
 
 
-def test_before_the_first_stream_the_list_is_empty_and_names_the_newest_event() -> None:
+def test_before_the_first_stream_the_list_is_empty_and_names_where_to_begin() -> None:
     hub = make_hub(jwt_key=(KEY,))
     service = Presence(hub, MemoryPresenceStore(), lease=15)
     app = Flask("not started")
     app.extensions["tidings"] = Services(hub, Authorizer(hub.settings), service)
     app.register_blueprint(presence.bp)
+    empty = app.test_client().get(PATH, headers=ALL)
+    assert json.loads(empty.get_data())["lastEventID"] == "earliest"
     [event] = hub.broker.append([Draft(topics=("t",))])
+    with gevent.Timeout(PATIENCE):
+        while hub.head() != event.position:
+            gevent.sleep(0.01)
     answer = app.test_client().get(PATH, headers=ALL)
     assert answer.status_code == 200
     found = json.loads(answer.get_data())
