@@ -132,6 +132,14 @@ class Conflict(TidingsError):
     reason = "conflict"
 
 
+class Gone(TidingsError):
+    """Events after the request's cursor cannot be sent."""
+
+    status = 410
+    title = "Gone"
+    reason = "unknown"
+
+
 class ContentTooLarge(TidingsError):
     """Something is over a limit. The detail names the limit and its setting."""
 

@@ -58,7 +58,7 @@ def test_each_address_has_its_own_share_of_the_streams(limited: Server, topic: s
         answer = limited.http.get(url, headers=mine | STREAM)
         assert answer.status_code == 200
         assert re.fullmatch(
-            r'event: hub.bye\nretry: \d+\ndata: {"reason": "too_many"}\n\n', answer.text
+            r'retry: \d+\nevent: hub.bye\ndata: {"reason": "too_many"}\n\n', answer.text
         )
         limited.http.post(url, content="to all", headers=by("192.0.2.3"))
         assert other.take(1) == ["to all"]

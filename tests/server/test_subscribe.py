@@ -209,8 +209,8 @@ def test_an_envelope_says_what_the_event_is_and_holds_its_data(
     topics = [topic, f"{topic}-alternate"]
     before = server.publish("before", topic=topic)
     with (
-        server.listen(path, topic=topics[1], envelope=1) as live,
-        server.listen(path, topic=topics[1]) as plain,
+        server.listen(path, topic=topics[1], envelope=1, control=1) as live,
+        server.listen(path, topic=topics[1], control=1) as plain,
     ):
         assert plain.next().type == live.next().type == "hub.open"
         server.publish(data, topic=topics, **fields)

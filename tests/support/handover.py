@@ -21,6 +21,7 @@ from webapp.auth.authorizer import Grant
 from webapp.core import sse
 from webapp.core.events import Draft, EventId
 from webapp.core.sse import Payload
+from webapp.hub.feeds import Form
 from webapp.hub.history import Start
 from webapp.server.connection import ClientConnection
 
@@ -32,7 +33,12 @@ ALL = 1 << 16
 _HEARTBEAT = Payload(sse.HEARTBEAT)
 PLENTY = 1000  # rounds in which all must come to rest, and more events than a search publishes
 FRAME = re.compile(
-    rb":\n|(?:retry: \d+\n)?(?:event: (hub\.\w+)\n)?(?:id: (\d+-\d+)\n)?data: (.*)\n\n"
+    rb":\n|(?:retry: \d+\n)?(?:event: (?P<name>hub\.\w+)\n)?"
+    rb"(?:id: (?P<id>\d+-\d+)\n)?data: (?P<data>.*)\n\n"
+)
+FIRST_FIELDS = re.compile(rb"retry: \d+\nid: \d+-\d+\n")
+FRAME_WITHOUT_CONTROL = re.compile(
+    rb":\n|(?P<name>retry): \d+\n|id: (?P<id>\d+-\d+)\ndata: (?P<data>.*)\n\n"
 )
 
 
@@ -48,6 +54,7 @@ class Way(NamedTuple):
     chunked: bool = True
     fast: bool = True  # the client reads all that comes; else only what a rule lets it
     envelope: bool = False
+    control: bool = True
 
 
 class Stream:
@@ -60,7 +67,8 @@ class Stream:
     ) -> None:
         self.way = way
         grant = Grant(subscribe=granted)
-        self.subscription = hub.subscribe(topics, grant, start, envelope=way.envelope)
+        form = Form(way.envelope, way.control)
+        self.subscription = hub.subscribe(topics, grant, start, form=form)
         self.position = self.subscription.cursor
         self.raw = b""
         self.over = False
@@ -145,13 +153,15 @@ class Subscriber:
     ) -> None:
         self.way = way
         self.owed: deque[Event] = deque()
-        self.names: list[bytes] = []  # of all frames; events have none
+        self.names: list[bytes] = []  # of all frames; events have none, `retry:` alone is one
         self.marks: list[EventId] = []
         self.torn = False  # whether only a part of a frame has arrived
         self.streams: list[Stream] = []
         self._hub, self._topics, self._granted = hub, topics, granted
+        self._start = start
         self._connect(start)
-        self.position = self.stream.position  # the newest id that it knows
+        # The newest id that it knows.
+        self.position = self._begun_at = self.stream.position
 
     @property
     def stream(self) -> Stream:
@@ -161,9 +171,32 @@ class Subscriber:
         self.streams.append(Stream(self._hub, self.way, self._topics, self._granted, start))
         self._parsed = self._events = 0
 
+    @property
+    def last_name(self) -> bytes:
+        """The name of the frame that ends a stream."""
+        return b"hub.bye" if self.way.control else b"retry"
+
     def come_back(self) -> None:
         self.stream.hang_up()
+        if not self.way.control and self.position == self._begun_at:
+            self._begin_again()
+            return
         self._connect(Start(cursor=str(self.position)))
+        if not self.way.control and self.stream.subscription.reset_reason:  # a header says so
+            self._miss(self.stream.position)
+
+    def _begin_again(self) -> None:
+        """Connect as at first: it has been sent no id that counts."""
+        self._connect(self._start)
+        broker = self._hub.broker
+        self.position = self._begun_at = self.stream.position
+        events = broker.before(broker.bounds().head.next(0), PLENTY, PLENTY << 20)
+        self.owed = deque(e for e in events if e.position > self.position and self.matches(e))
+
+    def _miss(self, position: EventId) -> None:
+        assert position <= self._hub.broker.bounds().floor
+        while self.owed and self.owed[0].position <= position:
+            self.owed.popleft()
 
     def matches(self, event: Event) -> bool:
         topics = set(event.draft.topics)
@@ -176,14 +209,19 @@ class Subscriber:
         if not self.stream.read(size):
             return False
         body = self.stream.body()
-        while frame := FRAME.match(body, self._parsed):
+        if not self.way.control and not self._parsed and (first := FIRST_FIELDS.match(body)):
+            self._parsed = first.end()
+        pattern = FRAME if self.way.control or not self._parsed else FRAME_WITHOUT_CONTROL
+        while frame := pattern.match(body, self._parsed):
             self._parsed = frame.end()
-            name, position, data = frame.groups()
+            name, position, data = frame["name"] or b"", frame["id"] or b"", frame["data"]
             if data is not None:
-                self._take(name or b"", EventId.parse((position or b"").decode()), data.decode())
+                self._take(name, EventId.parse(position.decode()), data.decode())
+            elif name:
+                self.names.append(name)
         self.torn = len(body) > self._parsed
         if self.stream.over:
-            assert (self.names[-1], self.torn) == (b"hub.bye", False)
+            assert (self.names[-1], self.torn) == (self.last_name, False)
             assert self._events == self.stream.subscription.events_sent
         return True
 
@@ -204,9 +242,7 @@ class Subscriber:
             assert position > self.position
             self.marks.append(position)
         elif name == b"hub.reset":
-            assert position <= self._hub.broker.bounds().floor
-            while self.owed and self.owed[0].position <= position:
-                self.owed.popleft()
+            self._miss(position)
         else:
             assert name in {b"hub.open", b"hub.bye"}
         self.position = position

@@ -117,7 +117,7 @@ class HubClient:
     def subscribe(
         self, query: Query, cursor: str | None = None, accept_encoding: str = "identity"
     ) -> HTTPResponse:
-        """Open a stream, and return the response, which `chunks` reads.
+        """Open a stream with control events, and return the response, which `chunks` reads.
 
         :param cursor: the id of the last event that was seen.
         """
@@ -125,7 +125,7 @@ class HubClient:
         headers |= {"Accept-Encoding": accept_encoding, "Cache-Control": "no-cache"}
         if cursor:
             headers["Last-Event-ID"] = cursor.encode("utf-8", "surrogateescape")
-        path = f"{self.hub.url.path}?{urlencode(query)}"
+        path = f"{self.hub.url.path}?{urlencode([*query, ('control', '1')])}"
         response = self.request("GET", path, headers=headers)
         if response.status != HTTPStatus.OK:
             self.read(response)

@@ -32,7 +32,7 @@ def open_event(
     :param reset_reason: why events before the position cannot be sent; None: none are missing.
     :param retry_s: the reconnection time in seconds, before jitter.
     """
-    retry = b"retry: %d\n" % jittered_retry_ms(retry_s)
+    retry = retry_field(retry_s)
     fields = {**fields, "server": f"tidings/{__version__}"}
     if reset_reason is None:
         return retry + control_event("hub.open", fields, position)
@@ -47,12 +47,23 @@ def bye_event(reason: str, position: EventId, retry_s: float, spread_s: float) -
     :param retry_s: the reconnection time in seconds, before jitter.
     :param spread_s: seconds over which clients that are disconnected together come back.
     """
-    retry_ms = jittered_retry_ms(retry_s) + round(jitter(0, spread_s) * 1000)
-    return b"retry: %d\n" % retry_ms + control_event("hub.bye", {"reason": reason}, position)
+    return retry_field(retry_s, spread_s) + control_event("hub.bye", {"reason": reason}, position)
 
 
-def jittered_retry_ms(seconds: float) -> int:
-    """Return 100 to 150 % of a reconnection time, in milliseconds: clients that were disconnected
-    together do not come back together.
+def first_fields(position: EventId, retry_s: float) -> bytes:
+    """Return the first bytes of a stream without control events. No blank line follows: the fields
+    belong to the first event, and a client that reads every event sees nothing of the hub's own.
+
+    :param retry_s: the reconnection time in seconds, before jitter.
     """
-    return round(seconds * 1000 * jitter(1, 1.5))
+    return retry_field(retry_s) + b"id: %b\n" % str(position).encode()
+
+
+def retry_field(retry_s: float, spread_s: float = 0) -> bytes:
+    """Return a line with the reconnection time, which clients obey without a blank line, too.
+
+    :param retry_s: the reconnection time in seconds, before jitter.
+    :param spread_s: seconds over which clients that are disconnected together come back.
+    """
+    # 100 to 150 %: clients that were disconnected together do not come back together.
+    return b"retry: %d\n" % round((retry_s * jitter(1, 1.5) + jitter(0, spread_s)) * 1000)

@@ -176,6 +176,8 @@ class FanOut:
     def _refresh_feed(
         self, feed: Feed, position: EventId, before: EventId, pace: TimeSlice
     ) -> None:
+        if not feed.form.control:
+            return
         mark = Payload(sse.encode("{}", type="hub.mark", id=str(position)))
         for subscriber in list(feed.parked):
             if subscriber.last_id_sent < min(before, self.stale_before):

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from ..core.topics import EVERYTHING
-from .feeds import Feed
+from .feeds import Feed, Form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ class FeedIndex:
     """The feeds that have subscribers."""
 
     def __init__(self) -> None:
-        self._feeds: dict[tuple[frozenset[str], frozenset[str], bool], Feed] = {}
+        self._feeds: dict[tuple[frozenset[str], frozenset[str], Form], Feed] = {}
         self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
         self._everything: set[Feed] = set()
         self.matched_apart = _HeadIndex()
@@ -32,17 +32,17 @@ class FeedIndex:
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def get(self, selectors: frozenset[str], grant: frozenset[str], *, envelope: bool) -> Feed:
+    def get(self, selectors: frozenset[str], grant: frozenset[str], form: Form) -> Feed:
         """Return the feed with these parameters, or a new one that is not in the index yet."""
-        found = self._feeds.get((selectors, grant, envelope))
-        return found or Feed(selectors, grant, envelope=envelope)
+        found = self._feeds.get((selectors, grant, form))
+        return found or Feed(selectors, grant, form)
 
     def acquire(self, feed: Feed) -> Feed:
         """Count a subscriber of a feed; `release` must follow.
 
         :returns: the feed to use: one with the same parameters, if it is in the index already.
         """
-        feed = self._feeds.setdefault((feed.selectors, feed.granted, feed.envelope), feed)
+        feed = self._feeds.setdefault((feed.selectors, feed.granted, feed.form), feed)
         feed.subscriber_count += 1
         if feed.subscriber_count > 1:
             return feed
@@ -60,7 +60,7 @@ class FeedIndex:
         feed.subscriber_count -= 1
         if feed.subscriber_count:
             return
-        del self._feeds[feed.selectors, feed.granted, feed.envelope]
+        del self._feeds[feed.selectors, feed.granted, feed.form]
         self.presence_feeds.discard(feed)
         if feed.matched_apart:
             self.matched_apart.discard(feed)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core import sse
 from ..core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, Selectors, granted, may_grant
@@ -24,18 +24,33 @@ if TYPE_CHECKING:
 _MAX_GRANT_VARIABLES = 50  # of a grant that is matched before others are sent an event
 
 
+class Form(NamedTuple):
+    """In which form a subscriber is sent events.
+
+    :param envelope: whether each event's data is put into JSON that names its topics.
+    :param control: whether control events are sent.
+    """
+
+    envelope: bool = False
+    control: bool = True
+
+
+PLAIN = Form()
+
+
 class Feed:
     """The subscribers with the same selectors, the same grant, and the same form of events.
 
     :param selectors: which topics they asked for.
     :param grant: of which topics they may see private events.
-    :param envelope: whether each event's data is put into JSON that names its topics.
     """
 
-    def __init__(self, selectors: frozenset[str], grant: frozenset[str], *, envelope: bool) -> None:
+    def __init__(
+        self, selectors: frozenset[str], grant: frozenset[str], form: Form = PLAIN
+    ) -> None:
         self.selectors = selectors
         self.granted = grant
-        self.envelope = envelope
+        self.form = form
         self.matcher = Selectors(selectors)
         self.grant_variables = sum(it.count("{") + it.count(",") for it in grant if "{" in it)
         """How many variables the URI templates of its grant name, at most."""
@@ -114,7 +129,7 @@ class Feed:
         :param envelope_cache: envelopes that other feeds made of the same events; new ones are
             added.
         """
-        if not self.envelope:
+        if not self.form.envelope:
             return b"".join(event.frame for event in events)
         return b"".join(self._envelope(event, envelope_cache) for event in events)
 

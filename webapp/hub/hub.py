@@ -19,6 +19,7 @@ from ..tasks import Skipping, lasting
 from .dispatcher import REFRESH_FRACTION, Dispatcher
 from .fanout import FanOut
 from .feed_index import FeedIndex
+from .feeds import PLAIN
 from .history import History, Start
 from .late_feeds import LateFeeds
 from .quota import StreamQuota
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ..brokers.base import Broker
     from ..config.settings import Settings
     from ..core.events import Draft, Event
-    from .feeds import Feed
+    from .feeds import Feed, Form
     from .observer import Observer
     from .socket_protocol import SubscriberSocket
 
@@ -175,14 +176,13 @@ class Hub:
         start: Start,
         client: str = "",
         *,
-        envelope: bool = False,
+        form: Form = PLAIN,
         socket: SubscriberSocket | None = None,
     ) -> Stream:
         """Return a stream, which opens when its frames are iterated. All that can be refused is
         refused here.
 
         :param client: the name under which limits count its client.
-        :param envelope: whether each event's data is put into JSON that names the event's topics.
         :param socket: the client's socket, if the server has one. A client that hangs up
             while the event log is read is then forgotten at once.
         :raises BadRequest: its URI templates name too many variables.
@@ -195,7 +195,7 @@ class Hub:
             detail = "The hub is stopping."
             raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")
         self.quota.check(client)
-        feed = self._feeds.get(selectors, grant.subscribe, envelope=envelope)
+        feed = self._feeds.get(selectors, grant.subscribe, form)
         self._check_variables(feed)
         if start == Start():
             position, reset_reason = self.window.head, None

@@ -90,7 +90,7 @@ class Replays:
         return Replay(self, client, [*parts, feed.render(small, {})])
 
     def _frame(self, feed: Feed, event: Event) -> Frame:
-        shape = event.position, feed.visible_topics(event) if feed.envelope else None
+        shape = event.position, feed.visible_topics(event) if feed.form.envelope else None
         frame = self._shared.get(shape)
         if frame is None:
             frame = Frame(feed.render([event], {}), self._free_shared)

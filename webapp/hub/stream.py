@@ -11,6 +11,9 @@
 - ENDING: `reason` is set. `hub.bye` is sent, unless the client left or was cut off. From any state,
   a write that fails ends the stream at once.
 
+A stream without control events sends `retry:` and `id:` instead of `hub.open`, and `retry:` instead
+of `hub.bye`. It cannot say that events are missing, so it then ends.
+
 The stream parks in the method that found nothing more to read (`_read_on`, `_reached_head`).
 Nothing between the two may yield to the event loop: an event that was published meanwhile would
 never be sent.
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 _RETRY_INTERVAL_S = 5  # between two reads of an unavailable event log at most, jittered
 _WITHOUT_BYE = frozenset({"client_left", "too_slow", "error"})
+_OF_MANY_STREAMS = frozenset({"drain", "gap"})  # their clients come back one after another
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,7 @@ class Stream(Subscriber):
         if gap := self.gap or found.gap:
             self.gap = None
             self.cursor = self.last_id_sent = gap.position
-            return [self._control_event("hub.reset", reason=gap.reason)]
+            return self._reset(gap.reason)
         self.cursor = found.upto
         if not found.more:
             return self._reached_head()
@@ -194,7 +198,7 @@ class Stream(Subscriber):
         if self._context.transient.misses(self, self.feed):
             # This may yield to the loop, and then the head may have moved.
             return self._missed_transient()
-        if self.last_id_sent < self._context.fanout.stale_before:
+        if self.feed.form.control and self.last_id_sent < self._context.fanout.stale_before:
             return [self._mark()]
         if self.reason is None:
             self._park()
@@ -218,7 +222,7 @@ class Stream(Subscriber):
     def _missed_transient(self) -> Iterable[bytes]:
         missed = self._context.transient.next_missed(self, self.feed)
         if missed is None:
-            return [self._control_event("hub.reset", reason="presence")]
+            return self._reset("presence")
         return [missed] if missed else ()
 
     def _wait_for_log(self, reading: Reading) -> bytes:
@@ -246,31 +250,46 @@ class Stream(Subscriber):
     # Control events
 
     def _open_event(self) -> bytes:
+        settings = self._context.settings
+        if not self.feed.form.control:
+            return control_events.first_fields(self.cursor, settings.retry)
         fields: dict[str, object] = {
             "topics": sorted(self.selectors),
             "replay": self._context.history.count(self.feed, self.cursor),
-            "heartbeat": self._context.settings.heartbeat,
+            "heartbeat": settings.heartbeat,
             "now": round(time.time() * 1000),
             **self.grant.token_use(),
         }
         if self.name:
             fields["subscriber"] = self.name
-        retry = self._context.settings.retry
-        return control_events.open_event(fields, self.cursor, self.reset_reason, retry)
+        return control_events.open_event(fields, self.cursor, self.reset_reason, settings.retry)
 
     def _bye_event(self, reason: str | None) -> bytes:
         settings = self._context.settings
-        spread = settings.drain if reason == "drain" else 0
+        spread = settings.drain if reason in _OF_MANY_STREAMS else 0
+        if not self.feed.form.control:
+            return control_events.retry_field(settings.retry, spread)
         return control_events.bye_event(reason or "", self.cursor, settings.retry, spread)
 
     def _expiry_warning(self) -> bytes:
         if not self.deadlines.warning_due or self.grant.expires is None:
             return b""
         self.deadlines.warning_due = False
+        if not self.feed.form.control:
+            return b""
         self.last_id_sent = self.cursor
         return self._control_event("hub.expiring", expires=round(self.grant.expires))
 
+    def _reset(self, reason: str) -> Iterable[bytes]:
+        """Say that events are missing, or end the stream."""
+        if self.feed.form.control:
+            return [self._control_event("hub.reset", reason=reason)]
+        self.end("gap")
+        return ()
+
     def _mark(self) -> bytes:
+        if not self.feed.form.control:
+            return sse.HEARTBEAT
         self.last_id_sent = self.cursor
         return self._control_event("hub.mark")
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, stream_with_context
 from flask.globals import request_ctx
 
-from ..backoff import jitter
 from ..core import sse
-from ..core.control_events import jittered_retry_ms
+from ..core.control_events import retry_field
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
-from ..errors import ServiceUnavailable, TooManyRequests
+from ..errors import Gone, ServiceUnavailable, TooManyRequests
 from .client_address import client
 from .flask_app import PreparedResponse
 from .services import current
@@ -52,11 +51,15 @@ def subscribe(default_topic: str | None) -> Response:
             grant,
             query.start,
             client(request.remote_addr),
-            envelope=query.envelope,
+            form=query.form,
             socket=socket,
         )
     except (ServiceUnavailable, TooManyRequests) as error:
-        return _bye_or_error(error, services, request)
+        if query.form.control or default_topic is None:
+            return _bye_or_error(error, services, request, control=query.form.control)
+        raise
+    if stream.reset_reason and default_topic and not query.form.control:
+        raise _gone(stream.reset_reason)
     frames, headers = stream.frames(socket), _headers(stream, query.start, default_topic)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
@@ -67,14 +70,27 @@ def _headers(stream: Stream, start: Start, default_topic: str | None) -> list[tu
     """Return the headers of a stream: as with Mercure, the cursor if the stream continues there."""
     continues = start.cursor and not start.other_cursors and not stream.reset_reason
     position = (continues and start.cursor) or str(stream.cursor)
+    if stream.reset_reason and default_topic is None:
+        position = "earliest"  # so Mercure says that it does not know the cursor
     headers = [*_HEADERS, ("Last-Event-ID", position)]
     if default_topic is None:
         headers.append(("Mercure-Last-Event-ID", position))
     return headers
 
 
+def _gone(reset_reason: str) -> Gone:
+    remedy = "Subscribe without a cursor, and load your state again."
+    if reset_reason == "aged":
+        return Gone("Events after the cursor are no longer kept.", remedy, reason="aged")
+    return Gone("The hub does not know the cursor.", remedy, reason=reset_reason)
+
+
 def _bye_or_error(
-    error: ServiceUnavailable | TooManyRequests, services: Services, request: Request
+    error: ServiceUnavailable | TooManyRequests,
+    services: Services,
+    request: Request,
+    *,
+    control: bool,
 ) -> Response:
     """Answer an EventSource with a stream that ends and says when to return: after any status but
     200 it would never reconnect. Raise the error for all other clients.
@@ -84,7 +100,6 @@ def _bye_or_error(
     reason, settings = error.reason, services.settings
     services.hub.metrics.refused.add(1, reason)
     within = settings.drain if reason == "drain" else _RETURN_WITHIN_S
-    retry = jittered_retry_ms(settings.retry + jitter(0, within))
     # Without an id, which would move the cursor of a subscriber that was sent no event.
-    bye = sse.encode(json.dumps({"reason": reason}), type="hub.bye", retry=retry)
-    return Response([bye], headers=_HEADERS)
+    bye = sse.encode(json.dumps({"reason": reason}), type="hub.bye") if control else b""
+    return Response([retry_field(settings.retry, within) + bye], headers=_HEADERS)

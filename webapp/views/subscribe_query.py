@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from ..config.parsers import duration
 from ..core.events import check_name
 from ..errors import BadRequest, ContentTooLarge
+from ..hub.feeds import Form
 from ..hub.history import Start
 from ..hub.socket_protocol import MAX_STRAY_BYTES
 from . import forms
@@ -23,6 +24,7 @@ MAX_SELECTORS = 100
 MAX_LAST = 999_999_999
 _MAX_BODY_BYTES = MAX_STRAY_BYTES  # a body is not read, and more would be taken for a new request
 _MAX_TIME_CHARS = 40
+_FLAGS = frozenset({"0", "1"})
 
 
 class SubscribeQuery(NamedTuple):
@@ -30,13 +32,13 @@ class SubscribeQuery(NamedTuple):
 
     :param selectors: the topics and patterns that it asks for.
     :param start: where its stream begins.
-    :param envelope: whether each event's data is JSON that names the event's topics.
+    :param form: in which form it is sent events.
     :param tokens: the tokens that it sends.
     """
 
     selectors: frozenset[str]
     start: Start
-    envelope: bool
+    form: Form
     tokens: Tokens
 
     @classmethod
@@ -52,7 +54,7 @@ class SubscribeQuery(NamedTuple):
         query = cls(
             _selectors(args.get("topic", []) + args.get("match", []), default_topic),
             _start(request, args, first),
-            _envelope(first.get("envelope", "0")),
+            _form(first, "0" if default_topic is None else "1"),
             tokens_of(request, args),
         )
         # `content_length` looks through all headers.
@@ -77,13 +79,21 @@ def _selectors(texts: list[str], default_topic: str | None) -> frozenset[str]:
     return frozenset(texts or [default_topic or ""])
 
 
-def _envelope(text: str) -> bool:
-    if text not in {"0", "1"}:
+def _form(args: dict[str, str], default_control: str) -> Form:
+    """Return the form of events.
+
+    :param default_control: used where the request does not say whether to send control events.
+    """
+    envelope, control = args.get("envelope", "0"), args.get("control", default_control)
+    if envelope not in _FLAGS:
         detail = "The parameter envelope must be 1 or 0."
-        raise BadRequest(
-            detail, "Send envelope=1 to get each event as JSON with its topics, or leave it out."
-        )
-    return text == "1"
+        remedy = "Send envelope=1 to get each event as JSON with its topics, or leave it out."
+        raise BadRequest(detail, remedy)
+    if control not in _FLAGS:
+        detail = "The parameter control must be 1 or 0."
+        remedy = "Send control=1 to get the events hub.* of the hub itself, or control=0."
+        raise BadRequest(detail, remedy)
+    return Form(envelope == "1", control == "1")
 
 
 def _start(request: Request, args: forms.Fields, first: dict[str, str]) -> Start:

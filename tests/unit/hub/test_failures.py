@@ -12,6 +12,7 @@ from support.hub import Subscriber, alive, publish, subscribe
 from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Event
+from webapp.hub.feeds import Form
 from webapp.hub.history import Start
 from webapp.hub.observer import Observer
 
@@ -39,14 +40,15 @@ def test_an_event_that_a_feed_cannot_render_is_skipped_there_only(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = Subscriber(subscribe(hub, "t"))
-    wrapped = Subscriber(hub.subscribe(frozenset({"t"}), Grant(), Start(), envelope=True))
+    form = Form(envelope=True)
+    wrapped = Subscriber(hub.subscribe(frozenset({"t"}), Grant(), Start(), form=form))
     gevent.sleep(0.01)
-    form = Event.envelope_frame
+    envelope_frame = Event.envelope_frame
 
     def fail(event: Event, topics: tuple[str, ...]) -> bytes:
         if event.draft.data == "bad":
             raise RuntimeError
-        return form(event, topics)
+        return envelope_frame(event, topics)
 
     monkeypatch.setattr(Event, "envelope_frame", fail)
     publish(hub, "a", "bad", "b")

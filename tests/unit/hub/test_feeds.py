@@ -11,7 +11,7 @@ from support.hub import Subscriber, publish, subscribe
 from webapp.auth.authorizer import Grant
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
-from webapp.hub.feeds import Feed
+from webapp.hub.feeds import PLAIN, Feed, Form
 from webapp.hub.history import Start
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def test_feeds_that_see_the_same_topics_share_an_envelope() -> None:
     event, nobody = Event(EventId(1, 0), draft), frozenset[str]()
     made: dict[EventId, bytes] = {}
     feeds = [
-        Feed(frozenset({"*"}), granted, envelope=envelope)
+        Feed(frozenset({"*"}), granted, Form(envelope=envelope))
         for envelope in (False, True)
         for granted in (nobody | {"*"}, nobody | {"a", "b"}, nobody | {"b", "other"})
     ]
@@ -44,18 +44,17 @@ def test_feeds_that_see_the_same_topics_share_an_envelope() -> None:
     assert (partly["topic"], partly["topics"]) == ("b", ["b"])
 
 
-def test_subscribers_with_and_without_envelopes_have_a_feed_each(hub: Hub) -> None:
+def test_each_form_of_events_has_a_feed(hub: Hub) -> None:
     grant, topics = Grant(), frozenset({"t"})
-    subscribers = [
-        Subscriber(hub.subscribe(topics, grant, Start(), envelope=it)) for it in (True, True, False)
-    ]
+    forms = [Form(envelope=True), Form(envelope=True), PLAIN, Form(control=False)]
+    subscribers = [Subscriber(hub.subscribe(topics, grant, Start(), form=it)) for it in forms]
     gevent.sleep(0.01)
-    assert len(hub._feeds) == 2
+    assert len(hub._feeds) == 3
     [event] = publish(hub, "x")
     about = f'"time":{event.position.ms},"private":false,"data":"x"'
     text = f'{{"id":"{event.id}","topic":"t","topics":["t"],"type":null,{about}}}'
     assert [subscriber.await_data(1) for subscriber in subscribers[:2]] == [[text], [text]]
-    assert subscribers[2].await_data(1) == ["x"]
+    assert [subscriber.await_data(1) for subscriber in subscribers[2:]] == [["x"], ["x"]]
     for subscriber in subscribers:
         subscriber.leave()
     assert not list(hub._feeds)

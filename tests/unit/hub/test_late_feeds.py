@@ -181,10 +181,10 @@ def test_a_topic_is_matched_against_the_templates_that_begin_as_it_does() -> Non
     index, feeds = FeedIndex(), []
     for number in range(500):
         texts = frozenset({f"/users/{number}/{{+rest}}", f"/exact/{number}"})
-        feeds.append(index.acquire(Feed(texts, frozenset(), envelope=False)))
+        feeds.append(index.acquire(Feed(texts, frozenset())))
     long = "/" + "x" * 99
-    other = index.acquire(Feed(frozenset({long + "{a}"}), frozenset(), envelope=False))
-    wide = index.acquire(Feed(frozenset({"{a}", "*"}), frozenset(), envelope=False))
+    other = index.acquire(Feed(frozenset({long + "{a}"}), frozenset()))
+    wide = index.acquire(Feed(frozenset({"{a}", "*"}), frozenset()))
     candidates = index.matched_apart.candidates
     assert candidates(["/users/7/x"]) == {feeds[7]}
     assert candidates(["/exact/8", "none", "/users/7/"]) == {feeds[7], feeds[8]}
@@ -200,7 +200,7 @@ def test_a_template_whose_last_literal_is_not_there_is_not_matched_part_by_part(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("webapp.core.uri_template.matches_rest", pytest.fail)
-    feed = Feed(frozenset({"{+a}{/b*}~7!"}), frozenset(), envelope=False)
+    feed = Feed(frozenset({"{+a}{/b*}~7!"}), frozenset())
     event = publish(make_hub(), "x", topic="/users/~8!")[0]
     assert not feed.matches(event)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def test_matching_many_topics_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE_S", -1)
-    feed = Feed(frozenset({"{a}/{b}"}), NOBODY, envelope=False)
+    feed = Feed(frozenset({"{a}/{b}"}), NOBODY)
     event = Event(EventId(1, 0), Draft(topics=tuple(map(str, range(100)))))
     turns = 0
 

@@ -9,14 +9,14 @@ from support.hub import NOBODY
 from webapp.core.events import Draft, Event, EventId
 from webapp.free_memory import return_free_memory
 from webapp.hub import replays as replays_module
-from webapp.hub.feeds import Feed
+from webapp.hub.feeds import Feed, Form
 from webapp.hub.replays import PIECE_BYTES, Replays
 
 
 @pytest.mark.parametrize("envelope", [False, True])
 def test_a_large_event_is_encoded_once_and_goes_out_in_pieces(*, envelope: bool) -> None:
     replays = Replays(1 << 30, lambda: None)
-    feed = Feed(frozenset({"t"}), NOBODY, envelope=envelope)
+    feed = Feed(frozenset({"t"}), NOBODY, Form(envelope=envelope))
     small = Event(EventId(9, 0), Draft(topics=("t",), data="small"))
     made = [replays.replay("a", feed, [large(1), small]) for _ in range(20)]
     assert replays.sending_bytes < 2 * made[0].size + 20 * 2 * PIECE_BYTES

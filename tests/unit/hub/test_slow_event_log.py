@@ -31,7 +31,7 @@ def test_a_turn_ends_in_time_and_the_next_one_goes_on(
     events = publish(slow, *"abcde")
     until_read(slow, events)
     monkeypatch.setattr("webapp.hub.history.TURN_S", -1)
-    feed, reading = Feed(frozenset({"t"}), NOBODY, envelope=False), Reading("a")
+    feed, reading = Feed(frozenset({"t"}), NOBODY), Reading("a")
     found, upto = [], slow.window.floor
     for event in events:
         look = slow.history.look(feed, reading, upto)
@@ -51,7 +51,7 @@ def test_to_look_back_takes_as_many_events_a_turn_as_its_time_allows(
     monkeypatch.setattr("webapp.hub.history.TURN_S", 1e9)
     monkeypatch.setattr("webapp.hub.history._SCAN_EVENTS", 10)
     granted = slow.history._queue._granted
-    feed = Feed(frozenset({"t"}), NOBODY, envelope=False)
+    feed = Feed(frozenset({"t"}), NOBODY)
     start = slow.history.resolve_start(Start(last=900), feed, Reading("a"))[0]
     assert start == events[98].position
     assert slow.history._queue._granted - granted <= 3
@@ -64,7 +64,7 @@ def test_a_count_that_would_take_long_is_not_begun(
     topics = [[str(number)] for number in range(9)] + [list(map(str, range(600)))]
     events = slow.publish([Draft(topics=tuple(it)) for it in topics])
     until_read(slow, events)
-    one, two = (Feed(frozenset({it}), NOBODY, envelope=False) for it in ("{a}", "{a}{b}"))
+    one, two = (Feed(frozenset({it}), NOBODY) for it in ("{a}", "{a}{b}"))
     assert slow.history.count(one, slow.window.floor) == 10
     monkeypatch.setattr(two, "matches", lambda _: pytest.fail("it is matched"))
     assert slow.history.count(two, slow.window.floor) is None
@@ -144,7 +144,7 @@ def test_the_id_of_a_private_event_not_yet_dispatched_is_unknown(slow: Hub) -> N
     until_read(slow, first)
     slow.broker.answer.set()  # type: ignore[attr-defined]
     slow.broker.append([Draft(topics=("t",), id="secret", private=True)])
-    feed = Feed(frozenset({"t"}), NOBODY, envelope=False)
+    feed = Feed(frozenset({"t"}), NOBODY)
     assert slow.window.head == first[0].position
     assert slow.history.resolve_start(Start(cursor="secret"), feed, Reading("a"))[1] == "unknown"
 
@@ -181,7 +181,7 @@ def test_a_count_that_takes_long_is_given_up(slow: Hub, monkeypatch: pytest.Monk
     monkeypatch.setattr("webapp.hub.history._COUNTING_S", PATIENCE)
     events = publish(slow, "a", "b")
     gevent.sleep(0.01)
-    feed = Feed(frozenset({"t"}), NOBODY, envelope=False)
+    feed = Feed(frozenset({"t"}), NOBODY)
     before = EventId(events[0].position.ms, -1)
     slow.window.floor = min(slow.window.floor, before)
     assert slow.history.count(feed, before) == 2
