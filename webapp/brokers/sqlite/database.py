@@ -7,6 +7,7 @@ there. Only when the machine itself loses power, the last commits may be missing
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 from collections import deque
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ...errors import TidingsError
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _APPLICATION, _VERSION = 0x54494449, 2  # the values of `PRAGMA application_id`, `user_version`
 _BUSY_TIMEOUT_S = 5.0  # how long to wait for another process's transaction
@@ -58,6 +61,7 @@ class Database:
         self._idle: deque[PooledConnection] = deque()
         self._impatient: PooledConnection | None = None  # for `try_write`
         self._opened = self._closed = False
+        self._without_wal: tuple[int, int] | None = None  # the file that could not be set to WAL
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -197,8 +201,25 @@ class Database:
             problem = "SQLITE_READONLY"
         if problem:
             raise self._failure(problem)
+        self._restore_wal(db)
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {_KEPT_WAL_BYTES}")
+
+    def _restore_wal(self, db: sqlite3.Connection) -> None:
+        """Set the file to WAL mode again: a copy that was restored may be in another one."""
+        [(mode,)] = db.execute("PRAGMA journal_mode")
+        if mode == "wal" or self._without_wal == _identity(self.path):
+            return
+        with _exclusive(self.path.parent):
+            try:
+                [(mode,)] = db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorname != "SQLITE_BUSY":
+                    raise
+        if mode != "wal":
+            self._without_wal = _identity(self.path)
+            message = "%s stays in journal mode %s, and not WAL, so publishing is slower."
+            logger.warning(message, self.path, mode)
 
     def _create_schema(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode = WAL")

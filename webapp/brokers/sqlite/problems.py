@@ -32,6 +32,10 @@ _PROBLEMS = {
         "The event log's file is not an SQLite database.",
         "Set TIDINGS_BROKER_URL to another file.",
     ),
+    "SQLITE_IOERR_SHM": (
+        "The event log's file is on a file system without shared memory, which SQLite needs.",
+        "Set TIDINGS_BROKER_URL to a file on a disk of this machine, or to a Redis.",
+    ),
     "special": (
         "The event log's path names a folder, a FIFO, a device or a link to nothing.",
         "Set TIDINGS_BROKER_URL to the path of a file. The file need not exist.",
@@ -57,6 +61,8 @@ _PROBLEMS = {
         "Stop the hub, move the file away, and start the hub again.",
     ),
 }
+# Not SQLITE_IOERR_SHMSIZE, which a full disk causes.
+_NO_SHARED_MEMORY = {"SQLITE_IOERR_SHMLOCK", "SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_SHMOPEN"}
 # These do not pass by themselves: a hub whose event log was never available does not start.
 _PERMANENT = set(_PROBLEMS) - {"SQLITE_BUSY", "SQLITE_FULL"}
 
@@ -68,7 +74,10 @@ def failure(problem: str, content: str, new_file: Path | None) -> TidingsError:
     :param content: what the file stores, such as `event log`.
     :param new_file: the path of a file that was never usable; None: it was.
     """
-    problem = "_".join(problem.split("_")[:2])  # SQLITE_IOERR_WRITE is one of SQLITE_IOERR
+    if problem in _NO_SHARED_MEMORY:
+        problem = "SQLITE_IOERR_SHM"
+    else:
+        problem = "_".join(problem.split("_")[:2])  # SQLITE_IOERR_WRITE is one of SQLITE_IOERR
     detail, remedy = _PROBLEMS.get(problem) or (
         f"The event log's file cannot be used ({problem}).",
         "Check its disk; the hub continues as soon as it can.",
