@@ -22,9 +22,12 @@ from support.project import ROOT, environment, installed
 from support.server import running, serving
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
+from webapp.brokers.sqlite import log_table
+from webapp.brokers.sqlite.rows import encode_row
 from webapp.config.parsers import duration
 from webapp.config.settings import Settings
 from webapp.core import sse
+from webapp.core.events import Draft
 from webapp.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -202,6 +205,21 @@ def test_an_ipv6_address_is_logged_in_brackets(tmp_path: Path) -> None:
         until(lambda: answers(f"http://[::1]:{port}/readyz"), "it serves")
     assert f"Tidings is at http://[::1]:{port} (" in log.read_text()
     assert f"http://::1:{port}" not in log.read_text()
+
+
+def test_a_clock_that_is_far_behind_the_newest_event_is_warned_of(
+    serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.db"
+    monkeypatch.setattr(log_table, "now", lambda: round((time.time() + 1000.5 * 3600) * 1000))
+    table = log_table.LogTable(path, 10, 1 << 20, 3600)
+    table.append([[encode_row(Draft(topics=("t",), data="of the future"))]])
+    table.close()
+    ahead = serve(TIDINGS_BROKER_URL=f"sqlite:///{path}")
+    until(lambda: "is 1000 hours newer than this machine's clock" in ahead.log, "it warns")
+    with ahead.listen(topic="t", last=1) as stream:
+        ahead.publish("after it", topic="t")
+        assert stream.take(2) == ["of the future", "after it"]
 
 
 def test_a_hub_opened_on_purpose_says_so(serve: Callable[..., Server]) -> None:

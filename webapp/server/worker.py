@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _LOG_WAIT_S = 10  # in which a starting worker must reach its event log
 _LOG_RETRY_S = 1
+_MAX_CLOCK_ERROR_S = 3600
 _TICK_S = 1.0
 _ABORT_S = 1  # for connections to end after they were aborted
 _DRAIN_POLL_S = 0.02
@@ -111,6 +112,7 @@ class StreamWorker(GeventWorker):
         served = below(app, f"/{prefix}") if prefix else app
         self.wsgi = ConnectionMiddleware(served, direct=not self.cfg.is_ssl)  # type: ignore[assignment] # environ is a dict (PEP 3333)
         self._start_hub()
+        self._check_clock()
         self.garbage = GarbageCollection()
         self.garbage.begin()
 
@@ -174,6 +176,13 @@ class StreamWorker(GeventWorker):
                     self._abort_start(error)
                 self.log.warning("The worker waits for the event log: %s", error)
                 gevent.sleep(_LOG_RETRY_S)
+
+    def _check_clock(self) -> None:
+        """Warn of events of the future: ages, `since` and trimming go by the clock."""
+        ahead_s = self.hub.window.head.ms / 1000 - time.time()
+        if ahead_s > _MAX_CLOCK_ERROR_S:
+            message = "The newest event is %.0f hours newer than this machine's clock. Correct it."
+            self.log.warning(message, ahead_s / 3600)
 
     def init_signals(self) -> None:
         """Prepare to be woken from `run`."""
