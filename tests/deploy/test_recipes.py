@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import django_htmx
 import pytest
+import yaml
 from flask import Flask, render_template
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
@@ -25,7 +27,7 @@ from support.doc_pages import blocks
 from support.ports import free_port
 from support.programs import need
 from support.project import ROOT, environment
-from support.tokens import KEY, token
+from support.tokens import KEY, authorization, token
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -295,6 +297,62 @@ def test_an_answer_goes_on_when_the_hub_restarts(
     with hub.listen(topic="/answers/42", last_event_id=cursor) as stream:
         assert stream.take(2) == [" log.", ""]
     model.join(PATIENCE)
+
+
+FORM = "application/x-www-form-urlencoded"
+# As the services write them: Alertmanager in one line that ends, GitHub in one of two ways, Stripe
+# with indents, CloudEvents with fields that events have too.
+WEBHOOKS = {
+    "Alertmanager": (
+        "application/json",
+        b'{"receiver":"tidings","alerts":[],"version":"4","groupKey":"{}:{a=\\"Down\\"}"}\n',
+    ),
+    "GitHub": (
+        "application/json",
+        b'{"zen":"Speak like a human.","hook_id":7,"hook":{"type":"Repository","id":7}}',
+    ),
+    "GitHub, form": (FORM, b"payload=%7B%22zen%22%3A%22Keep+it+logically+awesome.%22%7D"),
+    "Stripe": (
+        "application/json; charset=utf-8",
+        '{\n  "id": "evt_1",\n  "data": {"name": "Zoë"},\n  "type": "charge.succeeded"\n}'.encode(),
+    ),
+    "CloudEvents": (
+        "application/cloudevents+json; charset=UTF-8",
+        b'{"specversion":"1.0","id":"1","source":"/a","type":"com.example.a","data":{"b":1}}',
+    ),
+    "CloudEvents, batch": (
+        "application/cloudevents-batch+json",
+        b'[{"specversion":"1.0","id":"1","source":"/a","type":"a","data_base64":"AA=="}]',
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "body"), WEBHOOKS.values(), ids=WEBHOOKS)
+def test_a_webhook_arrives_byte_for_byte(hub: Server, kind: str, body: bytes) -> None:
+    [url, sh] = blocks("guides/webhooks.md", "Make a URL for the service", "text", "sh")
+    topic = shlex.split(sh)[3]
+    to = url.strip().removeprefix(HUB_URL).replace("TOKEN", token(publish=[topic]))
+    granted = authorization(token(subscribe=[topic]))
+    with hub.listen(topic=topic, headers=granted) as stream, hub.listen(topic="*") as stranger:
+        answer = hub.http.post(to, content=body, headers={"Content-Type": kind})
+        assert answer.status_code == 200, answer.text
+        [message] = stream.messages(1)
+        assert (message.data.encode(), message.id) == (body, answer.text.strip())
+        assert message.type == "message"
+        hub.http.post("/events", data={"data": "end"}, headers=authorization(EVERYTHING))
+        assert stranger.take(1) == ["end"]
+
+
+def test_alertmanagers_receiver_publishes(hub: Server) -> None:
+    [text] = blocks("guides/webhooks.md", "Alertmanager", "yaml")
+    [config] = yaml.safe_load(text)["receivers"][0]["webhook_configs"]
+    assert config["http_config"]["authorization"] == {"credentials": "TOKEN"}
+    kind, body = WEBHOOKS["Alertmanager"]
+    headers = {"Content-Type": kind, **authorization(EVERYTHING)}
+    with hub.listen(topic="/hooks/alerts") as stream:
+        to = config["url"].removeprefix(HUB_URL)
+        assert hub.http.post(to, content=body, headers=headers).status_code == 200
+        assert stream.take(1) == [body.decode()]
 
 
 def test_a_log_in_a_browser(hub: Server, env: dict[str, str], page: Page, tmp_path: Path) -> None:

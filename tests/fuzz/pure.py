@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jwt
+from flask import Request
 
 from material import SURROGATES, cut, mutate, text
 from webapp.auth.authorizer import Authorizer
@@ -20,7 +21,7 @@ from webapp.core.sse import ServerSentEvent
 from webapp.core.topics import Selectors
 from webapp.errors import TidingsError
 from webapp.views import json_values
-from webapp.views.drafts import from_value
+from webapp.views.drafts import DraftParser
 
 if TYPE_CHECKING:
     import random
@@ -109,7 +110,10 @@ def drafts(rng: random.Random) -> str:
     line = json.dumps(event(rng)).encode()
     if rng.random() < 0.3:
         line = mutate(rng, line, WORDS)
-    draft = attempt(lambda: from_value(json_values.one(line), rng.choice(["events", None])))
+    request = Request({"CONTENT_TYPE": "application/x-ndjson"})
+    query = rng.choice([{}, {"topic": ["t"]}, {"private": ["1"], "type": ["x"]}])
+    parser = DraftParser(request, query, rng.choice(["events", None]))
+    draft = attempt(lambda: parser.from_value(json_values.one(line)))
     if isinstance(draft, TidingsError):
         assert draft.status == 400, line
         return "refused"

@@ -145,13 +145,26 @@ def says_enough(case: Case[Any]) -> bool:
     query, strict = case.query or {}, "mercure" in case.path
     if case.method != "POST":
         return bool(query.get("topic") or query.get("match")) or not strict
-    if isinstance(case.body, NotSet) or case.media_type == "text/plain":
+    if contradicts_itself(case):
+        return False
+    raw = case.media_type == "text/plain" or query.get("raw") in {1, "1"}
+    if isinstance(case.body, NotSet) or raw:
         return bool(query.get("topic") or (not strict and isinstance(case.body, str) and case.body))
     return True
 
 
 def has_control_events(case: Case[Any]) -> bool:
     return str((case.query or {}).get("control", int("mercure" not in case.path))) == "1"
+
+
+def contradicts_itself(case: Case[Any]) -> bool:
+    """Whether the query and the body have the same field, or the id is that of several events."""
+    query, body = case.query or {}, case.body
+    if isinstance(body, NotSet):
+        return False
+    events = body if isinstance(body, list) else [body]
+    names = {name.partition("[")[0] for it in events if isinstance(it, dict) for name in it}
+    return "data" in query or bool(names & query.keys()) or ("id" in query and len(events) > 1)
 
 
 def attack(server: Server, found: dict[str, Any], path: str, mode: Mode, **headers: str) -> None:

@@ -90,7 +90,7 @@ def test_httpx_sse_reads_a_live_stream_without_empty_messages(
 def test_all_fields_reach_the_subscriber(server: Server, topic: str) -> None:
     fields = {"topic": topic, "data": "x", "type": "greeting", "id": f"id-{topic}", "retry": "5000"}
     with server.listen(topic=topic) as stream:
-        assert server.http.post("/events", data=fields).text == fields["id"]
+        assert server.http.post("/events", data=fields).text == f"{fields['id']}\n"
         [message] = stream.messages(1)
     assert message == ("x", "greeting", fields["id"], 5000)
 
@@ -157,7 +157,7 @@ def test_an_event_reaches_subscribers_of_each_of_its_topics_once(
 def test_the_answer_is_the_id_as_text_and_json_where_asked(server: Server, topic: str) -> None:
     plain = server.http.post("/events", data={"topic": topic, "data": "x"})
     assert plain.headers["Content-Type"].startswith("text/plain")
-    assert re.fullmatch(r"\d+-\d+", plain.text)
+    assert re.fullmatch(r"\d+-\d+\n", plain.text)
     asked = server.http.post(
         "/events", data={"topic": topic}, headers={"Accept": "application/json"}
     )

@@ -189,7 +189,7 @@ def test_json_that_is_sent_as_a_form_is_refused_with_the_header_to_add(
 
 
 def test_a_refusal_is_text_that_people_can_read(target: Target) -> None:
-    _, said = target.attack(post(FORM, "x=1"))
+    _, said = target.attack(post(FORM, "hello"))
     assert "Send data=…" in said.decode()
 
 

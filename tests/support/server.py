@@ -69,7 +69,7 @@ class Server:
         """Publish a form and return the event's id."""
         answer = self.http.post("/events", data={"data": data, **fields})
         assert answer.status_code == 200, answer.text
-        return answer.text
+        return answer.text.removesuffix("\n")
 
     def ended(self, reason: str) -> int:
         """How many streams ended for a reason, as the log says."""

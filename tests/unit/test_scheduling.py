@@ -106,6 +106,10 @@ def test_a_text_of_too_many_values_is_refused(text: str) -> None:
         json_values.one(text.encode())
 
 
+def to_draft(value: json_values.Value) -> Draft:
+    return Draft(topics=("t",), data=value[0]["data"])
+
+
 def test_lines_that_fail_one_by_one_let_others_run(turns: Turns) -> None:
     def refuse(drafts: list[Draft]) -> Any:
         if len(drafts) > 1 or drafts[0].data == "bad":
@@ -114,7 +118,7 @@ def test_lines_that_fail_one_by_one_let_others_run(turns: Turns) -> None:
         return [SimpleNamespace(id="1")]
 
     lines = [b'{"data": "good"}'] * TOPICS + [b'{"data": "bad"}']
-    pipe = NdjsonPublisher(refuse, "t", len(lines))
+    pipe = NdjsonPublisher(refuse, to_draft, len(lines))
     with pytest.raises(Forbidden) as raised:
         pipe.publish_lines(lines)
     assert (pipe.published, raised.value.extra["line"]) == (TOPICS, TOPICS + 1)
@@ -130,7 +134,7 @@ def test_a_flood_of_line_feeds_is_taken_apart_a_little_at_a_time(turns: Turns) -
     lots = list(ndjson.lines(request, 1000, bool, lambda _: None))
     assert sum(map(len, lots)) == (1 << 20) + 1
     assert max(map(len, lots)) <= 64 << 10
-    NdjsonPublisher(lambda _: [], "t", 500).publish_lines(lots[0])
+    NdjsonPublisher(lambda _: [], to_draft, 500).publish_lines(lots[0])
     assert turns.count >= len(lots[0])
 
 

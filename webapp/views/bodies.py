@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, ContentTooLarge, UnsupportedMediaType
@@ -72,6 +73,9 @@ def text(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError as error:
+        if body.startswith((BOM_UTF16_BE, BOM_UTF16_LE)):
+            detail = "The body begins with the byte order mark of UTF-16."
+            raise BadRequest(detail, "Convert it to UTF-8, for example with iconv.") from None
         detail = f"The body is not UTF-8: byte {error.start} is invalid."
         raise BadRequest(detail, "Send UTF-8; encode other data, for example as base64.") from None
 

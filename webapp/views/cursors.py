@@ -17,19 +17,16 @@ MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
 CURSOR = r"[^\x00-\x1f\x7f]*"
 _HEADERS = ("HTTP_LAST_EVENT_ID", "HTTP_MERCURE_LAST_EVENT_ID")
 # As Mercure, its drafts, EventSource polyfills (lastEventId) and hx-sse write it.
-_NAME = re.compile(r"((evs|mercure)[-_]?)?last[-_]?event[-_]?id", re.IGNORECASE)
+ALIAS = r"(?i:((evs|mercure)[-_]?)?last[-_]?event[-_]?id)"
+"""Other names of the parameter `last_event_id`."""
 _SPACE = " \t"  # as in HTTP; \xa0 may be a part of a character, because a header is not decoded
 _NO_CURSOR = frozenset({"", "null", "undefined"})  # as a script writes a variable that is not set
-
-
-def is_cursor(name: str) -> bool:
-    """Return whether a parameter of a query is a cursor, in any spelling."""
-    return _NAME.fullmatch(name) is not None
 
 
 def cursors(request: Request, query: Fields) -> tuple[str, ...]:
     """Return a request's cursors: that of a header, else those of its query.
 
+    :param query: its parameters, those with an alias under their names.
     :raises BadRequest: one is not valid, or there are too many.
     """
     for name in _HEADERS:
@@ -38,9 +35,7 @@ def cursors(request: Request, query: Fields) -> tuple[str, ...]:
             cursor = _checked(text, "latin-1")  # PEP 3333
             if cursor not in _NO_CURSOR:
                 return (cursor,)
-    if not query:
-        return ()
-    texts = [text for name, values in query.items() if is_cursor(name) for text in values]
+    texts = query.get("last_event_id", [])
     if len(texts) > MAX_CURSORS:
         detail = f"A query has at most {MAX_CURSORS} cursors; this one has {len(texts)}."
         raise BadRequest(detail, "Send one last_event_id.")

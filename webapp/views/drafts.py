@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..core.events import Draft
 from ..errors import BadRequest
 from ..scheduling import RequestSlice, cooperative
 from . import bodies, forms, json_values
+from .field_names import TOPIC_LIST, FieldNames
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flask import Request
 
     from .forms import Fields
@@ -20,85 +23,174 @@ MAX_BATCH = 10_000  # events in one JSON array
 MAX_DIGITS = 20  # of a number in a form
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _KNOWN = frozenset(_FIELDS)
-_FIELD_LIST = ", ".join(_FIELDS)
-_ALIASES = {"event": "type", "name": "type", "channel": "topic"} | dict.fromkeys(
-    ("body", "content", "message", "payload", "text", "value"), "data"
+_LATER = ("ttl", "end")
+_ALIASES = {"topic": TOPIC_LIST}
+_ADVICE = ", and put all other values into data; or add raw=1 to the URL to publish the whole body."
+_EVENT = FieldNames("An event has no field", _FIELDS, _ADVICE, _ALIASES, _LATER)
+_URL = FieldNames(
+    "There is no parameter", (*_FIELDS, "raw", "authorization"), ".", _ALIASES, _LATER
 )
+_JSON, _NDJSON = "application/json", "application/x-ndjson"
 _FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 _NO = {"0", "false", "off", "no"}  # values of `private`; with Mercure any value means private
-_MAX_SHOWN = 40  # characters of an unknown field's name in an error
 
 
-def parse(request: Request, body: bytes, query: Fields, default_topic: str | None) -> list[Draft]:
-    """Return what a body publishes, all of it valid.
+class DraftParser:
+    """Parses the body of one request into drafts. What its URL says holds for all of them.
 
-    :param query: the parameters of the URL, which describe a raw body.
-    :param default_topic: of events that name no topic; None: they must name one.
-    :raises BadRequest: the body, or an event in it, is not valid.
-    :raises ContentTooLarge: the array has more than `MAX_BATCH` events.
-    :raises UnsupportedMediaType: a form holds a file or another encoding.
+    :param request: its content type says how to read the body, unless the URL has `raw=1`.
+    :param query: the parameters of the URL.
+    :param default_topic: of events that name no topic. None: they must name one, and their unknown
+        fields are ignored, as Mercure does.
+    :raises BadRequest: a parameter has no valid value, or a name that looks like another.
     """
-    kind = request.mimetype
-    if kind == "application/json":
-        values = json_values.several(body, MAX_BATCH)
-        return [from_value(value, default_topic) for value in cooperative(values, RequestSlice())]
-    if kind in _FORMS:
+
+    def __init__(self, request: Request, query: Fields, default_topic: str | None) -> None:
+        self._kind = request.mimetype
+        self._default_topic = default_topic
+        self._url = query
+        if not query.keys() <= _KNOWN:
+            self._read_url(_URL.settle(query))
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether the body is NDJSON."""
+        return self._kind == _NDJSON
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether each line of the body can be published as it arrives."""
+        return self._kind == _NDJSON and self._url.keys().isdisjoint(("data", "id"))
+
+    def parse(self, request: Request, body: bytes) -> list[Draft]:
+        """Return what a body publishes, all of it valid.
+
+        :raises BadRequest: the body, or an event in it, is not valid.
+        :raises ContentTooLarge: the array has more than `MAX_BATCH` events.
+        :raises UnsupportedMediaType: a form holds a file or another encoding.
+        """
+        if "data" in self._url:
+            if body:
+                detail = "The URL has the field data, and the request has a body."
+                raise BadRequest(detail, "Send the data in one of them only.")
+            return [self._from_fields({})]
+        if self._kind not in {_JSON, _NDJSON}:
+            return [self._from_fields(self._fields(request, body))]
+        values = self._values(body)
+        if len(values) > 1 and "id" in self._url:
+            raise _id_of_several()
+        return [self.from_value(value) for value in cooperative(values, RequestSlice())]
+
+    def from_value(self, value: Value) -> Draft:
+        """Return the draft that a JSON object describes.
+
+        :raises BadRequest: it is not an object, or a field is unknown or has no valid value.
+        """
+        item, large = value
+        if not isinstance(item, dict):
+            detail = "An event must be a JSON object."
+            raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
+        if not item.keys() <= _KNOWN:
+            _EVENT.check(item, strict=self._default_topic is not None)
+        if self._url:
+            self._refuse_both(item)
+            item = item | self._url_members
+        return Draft(
+            topics=_topics(item.get("topic"), self._default_topic),
+            data=_data(item.get("data", ""), large=large),
+            type=_string("type", item.get("type")) or None,
+            id=_string("id", item.get("id")) or None,
+            private=_private(item.get("private", False)),
+            retry=_retry(item.get("retry")),
+        )
+
+    def _read_url(self, query: Fields) -> None:
+        self._url = {name: query[name] for name in _FIELDS if name in query}
+        if query.get("raw") and forms.flag("raw", query["raw"][0]):
+            self._kind = ""
+
+    @cached_property
+    def _url_members(self) -> dict[str, object]:
+        """The fields of the URL as those of a JSON object."""
+        members: dict[str, object] = dict(_single(self._url))
+        if "topic" in members:
+            members["topic"] = self._url["topic"]
+        if "private" in members:
+            members["private"] = _is_private(self._url["private"][0])
+        return members
+
+    def _values(self, body: bytes) -> list[Value]:
+        if self._kind == _JSON:
+            return json_values.several(body, MAX_BATCH)
+        line = body.strip()
+        if b"\n" in line:
+            raise _id_of_several()
+        return [json_values.one(line)]
+
+    def _fields(self, request: Request, body: bytes) -> Fields:
+        """Return the fields of a form, or the body as the data."""
+        if self._kind not in _FORMS:
+            return {"data": [bodies.text(body)]} if body else {}
         fields = forms.read(request, body)
-    else:
-        fields = query
-        if body:
-            fields["data"] = [bodies.text(body)]
-    found = {name: fields[name][0] for name in _FIELDS if name in fields}
-    if not found:
-        raise _no_fields(body)
-    draft = Draft(
-        topics=tuple(dict.fromkeys(fields.get("topic", ()))) or _default(default_topic),
-        data=found.get("data", ""),
-        type=found.get("type") or None,
-        id=found.get("id") or None,
-        private=found.get("private", "no").lower() not in _NO,
-        retry=_retry(found.get("retry")),
-    )
-    return [draft]
+        if not fields.keys() <= _KNOWN:
+            if body.lstrip()[:1] in {b"{", b"["}:
+                detail = "The body looks like JSON, but its Content-Type is that of a form."
+                raise BadRequest(detail, "Add the header Content-Type: application/json.")
+            if b"=" not in body:
+                raise _no_fields()  # it is some text
+            fields = _EVENT.settle(fields, strict=self._default_topic is not None)
+        return fields
+
+    def _from_fields(self, fields: Fields) -> Draft:
+        if self._url:
+            self._refuse_both(fields)
+            fields = fields | self._url
+        found = _single(fields)
+        if not found:
+            raise _no_fields()
+        return Draft(
+            topics=tuple(dict.fromkeys(fields.get("topic", ()))) or _default(self._default_topic),
+            data=found.get("data", ""),
+            type=found.get("type") or None,
+            id=found.get("id") or None,
+            private=_is_private(found.get("private", "no")),
+            retry=_retry(found.get("retry")),
+        )
+
+    def _refuse_both(self, fields: Iterable[str]) -> None:
+        """Refuse fields of an event that are in the URL too."""
+        if self._url.keys().isdisjoint(fields):
+            return
+        name = next(name for name in fields if name in self._url)
+        detail = f'The field "{name}" is in the URL and in the body.'
+        raise BadRequest(detail, "Send it in one of them only.")
 
 
-def from_value(value: Value, default_topic: str | None) -> Draft:
-    """Return the draft that a JSON object describes.
-
-    :raises BadRequest: it is not an object, or a field is unknown or has no valid value.
-    """
-    item, large = value
-    if not isinstance(item, dict):
-        detail = "An event must be a JSON object."
-        raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
-    if not item.keys() <= _KNOWN:
-        raise _unknown_field(next(name for name in item if name not in _KNOWN))
-    return Draft(
-        topics=_topics(item.get("topic"), default_topic),
-        data=_data(item.get("data", ""), large=large),
-        type=_string("type", item.get("type")) or None,
-        id=_string("id", item.get("id")) or None,
-        private=_private(item.get("private", False)),
-        retry=_retry(item.get("retry")),
-    )
-
-
-def _no_fields(body: bytes) -> BadRequest:
-    if body.lstrip()[:1] in {b"{", b"["}:
-        detail = "The body looks like JSON, but its Content-Type is that of a form."
-        return BadRequest(detail, "Add the header Content-Type: application/json.")
-    detail = f"The request has none of the fields {_FIELD_LIST}."
+def _no_fields() -> BadRequest:
+    detail = f"The request has none of the fields {', '.join(_FIELDS)}."
     return BadRequest(detail, "Send data=…, as in curl -d data=hello, or set a Content-Type.")
 
 
-def _unknown_field(name: str) -> BadRequest:
-    """Name the field, cut and without what a terminal would interpret, and the one that is near."""
-    name = name[:_MAX_SHOWN]
-    near = _ALIASES.get(name.lower()) or next(iter(get_close_matches(name.lower(), _FIELDS, 1)), "")
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
-    guess = f'Did you mean "{near}"? ' if near else ""
-    detail = f'An event has no field "{shown}".'
-    return BadRequest(detail, f"{guess}Use {_FIELD_LIST}, and put all other values into data.")
+def _id_of_several() -> BadRequest:
+    detail = "The URL has an id, and the body has more than one event."
+    return BadRequest(detail, "Put an id of its own into each event.")
+
+
+def _single(fields: Fields) -> dict[str, str]:
+    """Return the first value of each field of an event.
+
+    :raises BadRequest: a field other than the topic has several values.
+    """
+    if sum(map(len, fields.values())) > len(fields):
+        for name in _KNOWN - {"topic"}:
+            if len(fields.get(name, ())) > 1:
+                detail = f'The field "{name}" occurs more than once.'
+                raise BadRequest(detail, "Send it once. Only topic may be repeated.")
+    return {name: fields[name][0] for name in _FIELDS if name in fields}
+
+
+def _is_private(text: str) -> bool:
+    return text.lower() not in _NO
 
 
 def _default(topic: str | None) -> tuple[str]:

@@ -6,6 +6,7 @@ in a thread it still takes most of the loop's time, because it holds the GIL.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -39,12 +40,24 @@ def first_values(fields: Fields) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items()}
 
 
+def flag(name: str, text: str) -> bool:
+    """Return the value of a parameter that is on or off.
+
+    :raises BadRequest: it is neither 1 nor 0.
+    """
+    if text not in {"0", "1"}:
+        detail = f"The parameter {name} must be 1 or 0."
+        raise BadRequest(detail, f"Send {name}=1 to turn it on, or leave it out.")
+    return text == "1"
+
+
 def read(request: Request, body: bytes) -> Fields:
     """Return the fields of a form.
 
     :raises BadRequest: it is malformed, not UTF-8, or has too many fields.
     :raises UnsupportedMediaType: it holds a file, or text in another encoding.
     """
+    body = body.removeprefix(BOM_UTF8)  # which would belong to the first name or boundary
     if request.mimetype != "multipart/form-data":
         return _parse_pairs(body, "form")
     bodies.text(body)  # refuses what is not UTF-8 before it is parsed
@@ -74,6 +87,8 @@ def _parse_pairs(text: bytes, what: str) -> Fields:
             (_unquote(name, time_slice), _unquote(it, time_slice)) for name, _, it in pairs
         )
     except UnicodeDecodeError:
+        if what == "form":
+            bodies.text(text)  # names the byte, unless it is percent-encoded
         detail = f"The {what} is not UTF-8."
         raise BadRequest(detail, "Encode it as UTF-8 before you percent-encode it.") from None
 

@@ -33,13 +33,13 @@ _LARGE_CHARS = 16 << 10  # a longer text takes more than a few milliseconds
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def one(body: bytes) -> Value:
-    """Return the value of a JSON text.
+def one(line: bytes) -> Value:
+    """Return the value of a line of JSON.
 
     :raises BadRequest: it is not JSON.
     :raises ContentTooLarge: it has more than `MAX_VALUES` values.
     """
-    return _one(_text(body))
+    return _one(_text(line), "line")
 
 
 def several(body: bytes, most: int) -> list[Value]:
@@ -51,8 +51,8 @@ def several(body: bytes, most: int) -> list[Value]:
     source = _text(body)
     start = _after_space(source, 0)
     if source[start : start + 1] != "[":
-        return [_one(source)]
-    found = _read(lambda: list(islice(_items(source, start + 1), most + 1)))
+        return [_one(source, "body")]
+    found = _read(lambda: list(islice(_items(source, start + 1), most + 1)), "body")
     if not found:
         detail = "The JSON array is empty."
         raise BadRequest(detail, f"Send 1 to {most} events in it.", reason="batch")
@@ -75,14 +75,14 @@ def written(value: Value) -> str:
     return "".join(cooperative(_ENCODER.iterencode(item), RequestSlice()))
 
 
-def _one(source: str) -> Value:
+def _one(source: str, what: str) -> Value:
     large = len(source) > _LARGE_CHARS
     decoder = _cooperative_decoder() if large else _DECODER
-    return _read(lambda: decoder.decode(source)), large
+    return _read(lambda: decoder.decode(source), what), large
 
 
 def _text(body: bytes) -> str:
-    source = text(body)
+    source = text(body).removeprefix("\ufeff")  # a byte order mark (RFC 8259, section 8.1)
     if len(source) > MAX_VALUES and _has_too_many_values(source):
         detail = f"The JSON has more than {MAX_VALUES} values."
         remedy = "Split it into several requests, or send such data as one string."
@@ -90,12 +90,20 @@ def _text(body: bytes) -> str:
     return source
 
 
-def _read(parse: Callable[[], T]) -> T:
+def _read(parse: Callable[[], T], what: str) -> T:
+    """Return what `parse` returns.
+
+    :param what: what the text is: a `body`, or a `line` of one.
+    :raises BadRequest: it is not JSON.
+    """
     try:
         return parse()
     except json.JSONDecodeError as error:
-        detail = f"The body is not JSON: line {error.lineno}, column {error.colno}."
+        line = f"line {error.lineno}, " if what == "body" else ""
+        detail = f"The {what} is not JSON: {line}column {error.colno}."
         remedy = 'Send a JSON object like {"data": "hello"}.'
+        if "\0" in error.doc[:4]:
+            remedy = "Send it as UTF-8; it looks like UTF-16 or UTF-32."
     except (ValueError, RecursionError):
         detail = "The JSON has a number that is too long, or is nested too deeply."
         remedy = "Send such a number as a string, and flatten the nesting."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError
 from ..scheduling import RequestSlice, cooperative, request_turns
-from . import bodies, drafts, json_values
+from . import bodies, json_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from flask import Request
 
     from ..core.events import Draft, Event
+    from .json_values import Value
 
 _CHUNK_BYTES = 64 << 10  # of a body, split at once: each byte may be a line
 
@@ -23,20 +25,21 @@ class NdjsonPublisher:
     """Publishes the lines of one pipe. Lines before a bad one stay published and are counted.
 
     :param append: appends drafts to the event log, all of them or none.
+    :param to_draft: makes a draft of the JSON value of a line.
     :param at_once: how many lines are published together.
     """
 
     def __init__(
         self,
         append: Callable[[list[Draft]], list[Event]],
-        default_topic: str | None,
+        to_draft: Callable[[Value], Draft],
         at_once: int,
     ) -> None:
         self.line = 0  # the number of the last line that was parsed
         self.published = 0
         self.last_id: str | None = None
         self._append = append
-        self._default_topic = default_topic
+        self._to_draft = to_draft
         self._at_once = at_once
 
     def publish_lines(self, found: list[bytes]) -> None:
@@ -57,9 +60,8 @@ class NdjsonPublisher:
         for line in cooperative(found, RequestSlice()):
             self.line += 1
             try:
-                if line.strip():
-                    draft = drafts.from_value(json_values.one(line), self._default_topic)
-                    numbered.append((self.line, draft))
+                if line.removeprefix(BOM_UTF8).strip():
+                    numbered.append((self.line, self._to_draft(json_values.one(line))))
             except TidingsError as error:
                 error.extra["line"] = self.line
                 return numbered, error

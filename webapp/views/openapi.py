@@ -1,8 +1,8 @@
 """Serve the OpenAPI document of this hub, with the bounds and errors of the code.
 
 `templates/openapi.json` describes the routes; this module adds what many of them share. Two things
-OpenAPI 3.1 cannot express and the template says in words: that `match` can replace `topic`, and
-that an NDJSON body, described as a list, has one event a line.
+OpenAPI 3.1 cannot express and the template says in words: that `match` and `topic[]` can replace
+`topic`, and that an NDJSON body, described as a list, has one event a line.
 """
 
 from __future__ import annotations

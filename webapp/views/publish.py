@@ -41,26 +41,30 @@ def publish(default_topic: str | None) -> ResponseReturnValue:
     request, services = current()
     query = forms.query(request)
     publisher = _Publisher(request, services, query)
-    if request.mimetype == "application/x-ndjson":
-        return _publish_lines(publisher, request, services, default_topic)
+    parser = drafts.DraftParser(request, query, default_topic)
+    if parser.is_pipe:
+        return _publish_lines(publisher, parser, request, services)
     publisher.check_rate()
     bodies.check_encoding(request)
     limit, quota = services.settings.max_body_bytes, services.unfinished_bodies
     body = bodies.read(request, limit, quota, publisher.name)
-    found = drafts.parse(request, body, query, default_topic)
-    ids = [event.id for event in publisher.append(found)]
-    if not _wants_json(request):
-        return PreparedResponse("\n".join(ids), content_type="text/plain; charset=utf-8")
-    return jsonify(id=ids[-1], ids=ids, published=len(ids))
+    ids = [event.id for event in publisher.append(parser.parse(request, body))]
+    if parser.has_lines:
+        return jsonify(published=len(ids), last_id=ids[-1])
+    if _wants_json(request):
+        return jsonify(id=ids[-1], ids=ids, published=len(ids))
+    # On Mercure's path the body is the id alone, because Mercure's libraries return it as it is.
+    end = "\n" if default_topic else ""
+    return PreparedResponse("\n".join(ids) + end, content_type="text/plain; charset=utf-8")
 
 
 def _publish_lines(
-    publisher: _Publisher, request: Request, services: Services, default_topic: str | None
+    publisher: _Publisher, parser: drafts.DraftParser, request: Request, services: Services
 ) -> ResponseReturnValue:
     """Publish each line of an NDJSON body as it arrives, until the body ends."""
     bodies.check_encoding(request)
     at_once = int(min(_MAX_LINES_AT_ONCE, services.publish_rate.burst))
-    pipe = ndjson.NdjsonPublisher(publisher.append_from_pipe, default_topic, at_once)
+    pipe = ndjson.NdjsonPublisher(publisher.append_from_pipe, parser.from_value, at_once)
     max_line = services.settings.max_body_bytes
     try:
         with (

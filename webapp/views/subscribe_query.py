@@ -15,16 +15,22 @@ from ..hub.history import Start
 from ..hub.socket_protocol import MAX_STRAY_BYTES
 from . import forms
 from .credentials import Tokens, tokens_of
-from .cursors import cursors
+from .cursors import ALIAS, cursors
+from .field_names import TOPIC_LIST, FieldNames
 
 if TYPE_CHECKING:
     from flask import Request
 
 MAX_SELECTORS = 100
 MAX_LAST = 999_999_999
+_PARAMETERS = FieldNames(
+    "There is no parameter",
+    ("topic", "match", "last_event_id", "last", "since", "envelope", "control", "authorization"),
+    ".",
+    {"topic": TOPIC_LIST, "last_event_id": ALIAS},
+)
 _MAX_BODY_BYTES = MAX_STRAY_BYTES  # a body is not read, and more would be taken for a new request
 _MAX_TIME_CHARS = 40
-_FLAGS = frozenset({"0", "1"})
 
 
 class SubscribeQuery(NamedTuple):
@@ -49,7 +55,7 @@ class SubscribeQuery(NamedTuple):
         :raises BadRequest: a parameter is missing or has no valid value.
         :raises ContentTooLarge: the request has a body that cannot be ignored.
         """
-        args = forms.query(request)
+        args = _PARAMETERS.settle(forms.query(request))
         first = forms.first_values(args)
         query = cls(
             _selectors(args.get("topic", []) + args.get("match", []), default_topic),
@@ -85,15 +91,7 @@ def _form(args: dict[str, str], default_control: str) -> Form:
     :param default_control: used where the request does not say whether to send control events.
     """
     envelope, control = args.get("envelope", "0"), args.get("control", default_control)
-    if envelope not in _FLAGS:
-        detail = "The parameter envelope must be 1 or 0."
-        remedy = "Send envelope=1 to get each event as JSON with its topics, or leave it out."
-        raise BadRequest(detail, remedy)
-    if control not in _FLAGS:
-        detail = "The parameter control must be 1 or 0."
-        remedy = "Send control=1 to get the events hub.* of the hub itself, or control=0."
-        raise BadRequest(detail, remedy)
-    return Form(envelope == "1", control == "1")
+    return Form(forms.flag("envelope", envelope), forms.flag("control", control))
 
 
 def _start(request: Request, args: forms.Fields, first: dict[str, str]) -> Start:
