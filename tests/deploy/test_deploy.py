@@ -168,6 +168,10 @@ class Box:
 @pytest.fixture(name="box", scope="module")
 def _box(unit: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     box = Box(unit, tmp_path_factory.mktemp("box"))
+    first = HTTPConnection("127.0.0.1", box.port, timeout=PATIENCE)
+    first.request("GET", "/readyz")  # nginx would not wait for the first worker for so long
+    assert first.getresponse().status == 200
+    first.close()
     yield box
     box.stop()
     box.socket.close()
@@ -314,6 +318,11 @@ def test_the_hub_knows_a_clients_own_address_and_believes_no_other(
     edge.publish(topic, "x", source="127.0.0.2", **{"X-Forwarded-For": "203.0.113.9"})
     until(lambda: box.log.count('127.0.0.2 "POST /events" 200') > before, "it is in the log")
     assert "203.0.113.9" not in box.log
+
+
+def test_the_hubs_own_page_publishes_with_its_cookie(edge: Edge, topic: str) -> None:
+    page = {"Cookie": f"mercureAuthorization={EVERYTHING}", "Origin": edge.url, "Authorization": ""}
+    edge.publish(topic, "x", **page)
 
 
 def test_a_restart_ends_streams_and_refuses_no_connection(box: Box) -> None:

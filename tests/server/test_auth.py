@@ -14,7 +14,7 @@ import pytest
 
 from support.tokens import KEY
 from support.waiting import until
-from webapp.hub import stream_log
+from webapp.core.escaping import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,9 @@ def token_id(token: str) -> dict[str, str]:
 
 
 ALL = {"publish": ["*"], "subscribe": ["*"]}
+VALID = encode(mercure=ALL)
+STALE = encode(mercure=ALL, exp=1)
+COOKIE = "mercureAuthorization"
 LONG = "another-key-that-is-just-as-long-as-ours-and-longer-for-all-the-hashes"
 
 
@@ -134,7 +137,7 @@ def test_no_name_of_a_subject_breaks_a_line_of_the_log(closed: Server, topic: st
     [line] = [it for it in closed.log.splitlines() if "stream ended" in it and topic in it]
     assert "sub=ann%0D%0Astream%20ended:" in line
     assert line.isprintable()
-    assert stream_log._safe("ann \ud83d") == "ann%20?"
+    assert escaped("ann \ud83d") == "ann%20?"
 
 
 def test_a_template_in_a_grant_covers_its_topics(closed: Server) -> None:
@@ -209,25 +212,54 @@ def test_a_query_and_a_cookie_carry_a_token_too(closed: Server) -> None:
         assert answer.status_code == status, origin
 
 
-@pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("127.0.0.2", 403)])
-def test_only_a_trusted_proxy_says_that_pages_are_https(
-    closed: Server, address: str, status: int
-) -> None:
-    headers = {
-        "Cookie": f"mercureAuthorization={encode(mercure=ALL)}",
-        "Origin": closed.url.replace("http:", "https:"),
-        "X-Forwarded-Proto": "https",
-    }
+@pytest.fixture(name="proxied", scope="module")
+def _proxied(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_TRUSTED_PROXIES="1")
+
+
+def publish_by_cookie(
+    hub: Server, origin: str, address: str = "127.0.0.1", **headers: str
+) -> httpx.Response:
+    cookie = {"Cookie": f"{COOKIE}={VALID}", "Origin": origin}
     way = httpx.HTTPTransport(local_address=address)
-    with httpx.Client(base_url=closed.url, transport=way, trust_env=False) as client:
-        for _ in range(2):  # on one connection
-            answer = client.post("/events", data={"data": "x"}, headers=headers)
-            assert answer.status_code == status
+    with httpx.Client(base_url=hub.url, transport=way, trust_env=False) as client:
+        return client.post("/events", data={"data": "x"}, headers=cookie | headers)
 
 
-VALID = encode(mercure=ALL)
-STALE = encode(mercure=ALL, exp=1)
-COOKIE = "mercureAuthorization"
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+def test_proxies_are_believed_about_https_if_they_are_trusted(
+    closed: Server, proxied: Server, address: str
+) -> None:
+    for hub, status in ((closed, 403), (proxied, 200)):
+        origin, forwarded = hub.url.replace("http:", "https:"), {"X-Forwarded-Proto": "https"}
+        assert publish_by_cookie(hub, origin, address, **forwarded).status_code == status
+
+
+def test_a_page_that_may_not_publish_is_told_both_origins(proxied: Server) -> None:
+    own, host = proxied.url, proxied.url.partition("//")[2]
+    name, _, port = host.partition(":")
+    for origin, sent, hint in (
+        ("https://evil.example", {}, "TIDINGS_PUBLISH_ORIGINS"),
+        (own.replace("http:", "https:"), {}, "X-Forwarded-Proto"),
+        (own, {"Host": name}, "$http_host"),
+        ("https://evil.example, <b>", {}, "TIDINGS_PUBLISH_ORIGINS"),
+    ):
+        answer = publish_by_cookie(proxied, origin, **sent)
+        document = answer.json()
+        assert answer.status_code == 403
+        assert f"Pages of {escaped(origin)} may not publish with a cookie" in document["detail"]
+        assert f"those of http://{sent.get('Host', host)} may" in document["detail"]
+        assert hint in document["remedy"]
+        assert "WWW-Authenticate" not in answer.headers
+    assert publish_by_cookie(proxied, f"http://{name}", Host=f"{name}:80").status_code == 200
+    assert publish_by_cookie(proxied, f"https://{name}:{port}").status_code == 403
+
+
+def test_a_cookie_without_an_origin_is_told_so(proxied: Server) -> None:
+    answer = proxied.http.post("/events", data={"data": "x"}, headers={"Cookie": f"{COOKIE}=x"})
+    assert "Origin" in answer.json()["detail"]
+
+
 PASSED_OVER = {
     "no token": ({}, "none", None),
     "an empty header": ({"Authorization": ""}, "none", None),

@@ -114,6 +114,31 @@ def test_an_allowed_origin_may_read_with_its_cookies(
     assert "Origin" in headers["Vary"]
 
 
+def preflight(server: Server, method: str, headers: str) -> httpx.Headers:
+    asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers}
+    return get(server, "OPTIONS", "/events", Origin=ALLOWED, **asked)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_an_allowed_origin_may_send_headers_of_other_tools(listed: Server, method: str) -> None:
+    sent = "baggage, datastar-request, sentry-trace, traceparent, X-Requested-With"
+    headers = preflight(listed, method, sent)
+    assert headers["Access-Control-Allow-Headers"] == ", ".join(sorted(sent.split(", ")))
+    assert method in headers["Access-Control-Allow-Methods"]
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-Host", "x-forwarded-proto", "Forwarded", "a b"])
+def test_no_page_sends_the_headers_of_a_proxy(listed: Server, name: str) -> None:
+    headers = preflight(listed, "POST", f"Authorization, {name}")
+    assert headers["Access-Control-Allow-Headers"] == "Authorization"
+
+
+def test_an_allowed_origin_reads_the_headers_that_it_needs(listed: Server) -> None:
+    exposed = get(listed, "GET", "/healthz", Origin=ALLOWED)["Access-Control-Expose-Headers"]
+    needed = {"Retry-After", "ETag", "WWW-Authenticate", "Link", "Last-Event-ID"}
+    assert needed <= set(exposed.split(", "))
+
+
 @pytest.mark.parametrize("path", ["/events", "/events?last=x", "/", "/nowhere"])
 @pytest.mark.parametrize("origin", STRANGERS)
 def test_no_other_origin_may(listed: Server, server: Server, origin: str, path: str) -> None:

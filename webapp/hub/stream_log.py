@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
 from time import monotonic, time
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
+from ..core.escaping import escaped
 from .observer import Observer
 
 if TYPE_CHECKING:
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_TOPICS = 5  # named in a line; more are counted
-_MAX_NAME_CHARS = 100
-_UNQUOTED = "/:@{}*!$&()+;?#[]~'"  # beside letters and digits; no space, no comma
 
 
 class StreamLog(Observer):
@@ -54,17 +51,10 @@ def _description(subscriber: Subscriber) -> str:
     characters, whatever the client sent.
     """
     topics = sorted(subscriber.selectors)
-    names = ",".join([_safe(topic) for topic in topics[:_MAX_TOPICS]])
+    names = ",".join([escaped(topic) for topic in topics[:_MAX_TOPICS]])
     more = f" more_topics={len(topics) - _MAX_TOPICS}" if len(topics) > _MAX_TOPICS else ""
     sub = subscriber.grant.subject
-    subject = f" sub={_safe(sub)}" if sub else ""
+    subject = f" sub={escaped(sub)}" if sub else ""
     if subscriber.grant.ignored:
         subject = f" ignored_token={subscriber.grant.ignored}"
-    return f"client={_safe(subscriber.client) or '-'}{subject} topics={names}{more}"
-
-
-@lru_cache(maxsize=256)
-def _safe(text: str) -> str:
-    # A claim of a token may hold half a surrogate pair.
-    short = text if len(text) <= _MAX_NAME_CHARS else f"{text[:_MAX_NAME_CHARS]}…"
-    return quote(short, safe=_UNQUOTED, errors="replace")
+    return f"client={escaped(subscriber.client) or '-'}{subject} topics={names}{more}"

@@ -41,6 +41,8 @@ max_requests = 0
 control_socket_disable = True
 # A client that sends SCRIPT_NAME would move the app; no proxy needs to send it.
 forwarder_headers = ""
+# gunicorn believes each client of this machine. The app believes TIDINGS_TRUSTED_PROXIES.
+secure_scheme_headers: dict[str, str] = {}
 # Static files are small, and are sent within the worker's write time-out.
 sendfile = False
 logger_class = "webapp.server.AccessLogger"

@@ -1,4 +1,4 @@
-"""Which client a request comes from."""
+"""Which client a request comes from, and by which scheme, behind proxies."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_SCHEMES = {"http", "https"}
 _IPV6_NETWORK_BITS = 64  # one customer has at least such a network (RFC 6177)
 
 
 def behind(app: Callable[..., Any], proxies: int) -> Callable[..., Any]:
-    """Return a WSGI app that sees its clients' addresses instead of its proxies'.
+    """Return a WSGI app that sees its clients' addresses and scheme instead of its proxies'.
 
     Like Werkzeug's ProxyFix, but an entry may have a port, and an entry that is not an address is
     ignored: it would get into the access log.
@@ -22,6 +23,12 @@ def behind(app: Callable[..., Any], proxies: int) -> Callable[..., Any]:
     """
 
     def with_address(environ: dict[str, Any], start_response: Any) -> Any:
+        if "HTTP_X_FORWARDED_PROTO" in environ:
+            # Most proxies write one entry in place of those before it.
+            schemes = environ["HTTP_X_FORWARDED_PROTO"].split(",")
+            scheme = schemes[-min(proxies, len(schemes))].strip().lower()
+            if scheme in _SCHEMES:
+                environ["wsgi.url_scheme"] = scheme
         entries = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
         if len(entries) >= proxies and (found := _address(entries[-proxies].strip())):
             environ["REMOTE_ADDR"] = found

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask_cors import CORS
 
+from ..core.escaping import escaped
 from ..errors import Forbidden
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ _CURSOR_HEADERS = ("Last-Event-ID", "Mercure-Last-Event-ID")
 _PREFLIGHT_AGE_S = 86400
 _FOREIGN_SITES = {"cross-site", "same-site"}  # Sec-Fetch-Site, from a page of another origin
 _DEFAULT_PORTS = {80, 443}
-_REMEDY = "Add the page's origin, such as https://example.com, to TIDINGS_PUBLISH_ORIGINS."
+_BY_COOKIE, _WITHOUT_KEY = "with a cookie", "to this hub, which has no key"
+# All but those that proxies write: a page could pretend to be of the hub's own origin.
+_ALLOWED_HEADERS = r"(?!x-forwarded-|forwarded\Z)[a-z0-9!#$%&'*+.^_`|~-]{1,100}\Z"
+_EXPOSED_HEADERS = ["Allow", "ETag", "Link", "Retry-After", "WWW-Authenticate", *_CURSOR_HEADERS]
 
 
 def allow_reading(app: Flask, origins: tuple[str, ...]) -> None:
@@ -33,9 +37,9 @@ def allow_reading(app: Flask, origins: tuple[str, ...]) -> None:
     CORS(
         app,
         origins=_patterns(origins),
-        allow_headers=["Authorization", "Cache-Control", "Content-Type", *_CURSOR_HEADERS],
-        expose_headers=["Link", *_CURSOR_HEADERS],
-        methods=["GET", "HEAD", "POST", "OPTIONS"],
+        allow_headers=[_ALLOWED_HEADERS],
+        expose_headers=_EXPOSED_HEADERS,
+        methods=["GET", "HEAD", "POST", "DELETE", "OPTIONS"],
         supports_credentials="*" not in origins,
         send_wildcard=False,
         max_age=_PREFLIGHT_AGE_S,
@@ -64,10 +68,33 @@ def check_cookie(request: Request, allowed: Iterable[str]) -> None:
     :raises Forbidden: the origin is neither the hub's own nor allowed.
     """
     # Not `request.host_url`: it raises for a Host that is no domain name.
-    own = f"{request.scheme}://{request.environ.get('HTTP_HOST', '')}"
-    if request.headers.get("Origin", "none") not in {own, *allowed}:
-        detail = "Pages of this origin may not publish with a cookie."
-        raise Forbidden(detail, _REMEDY)
+    host = request.environ.get("HTTP_HOST", "")
+    own, origin = f"{request.scheme}://{host}", request.headers.get("Origin")
+    if origin is None:
+        detail = "A request with a cookie publishes only if it has an Origin, as browsers send it."
+        raise Forbidden(detail, "Send the token in the header Authorization: Bearer TOKEN.")
+    if origin not in {own, *allowed} and not _is_same(origin, own):
+        raise _other_page(_BY_COOKIE, origin, own)
+
+
+def _is_same(origin: str, own: str) -> bool:
+    """Return whether both have one scheme and host, and one port or no port."""
+    page, hub = _host_and_port(origin), _host_and_port(own)
+    return page is not None and page == hub and origin.partition(":")[0] == own.partition(":")[0]
+
+
+def _other_page(how: str, origin: str, own: str) -> Forbidden:
+    """Return the refusal of a page, with both origins and the most likely mistake."""
+    detail = f"Pages of {escaped(origin)} may not publish {how}; those of {escaped(own)} may."
+    remedy = "Add the page's origin, such as https://example.com, to TIDINGS_PUBLISH_ORIGINS."
+    page, hub = _host_and_port(origin), _host_and_port(own)
+    if page and hub and page == hub:
+        proxy = "set TIDINGS_TRUSTED_PROXIES, and let the proxy send X-Forwarded-Proto"
+    elif page and hub and page[0] == hub[0]:
+        proxy = "let it pass Host on with its port: in nginx, $http_host instead of $host"
+    else:
+        return Forbidden(detail, remedy)
+    return Forbidden(detail, f"If the page is the hub's own, behind a proxy, {proxy}. {remedy}")
 
 
 def check_publisher(request: Request, settings: Settings) -> None:
@@ -83,8 +110,8 @@ def check_publisher(request: Request, settings: Settings) -> None:
     else:
         foreign = origin not in settings.publish_origins and not _is_own(origin, request, settings)
     if foreign:
-        detail = "Pages of other origins may not publish to this hub, which has no key."
-        raise Forbidden(detail, _REMEDY)
+        own = f"{request.scheme}://{environ.get('HTTP_HOST', '')}"
+        raise _other_page(_WITHOUT_KEY, origin or "other origins", own)
 
 
 def _is_own(origin: str, request: Request, settings: Settings) -> bool:

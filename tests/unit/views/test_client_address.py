@@ -36,6 +36,29 @@ def test_a_clients_address_is_counted_from_the_right(
 
 
 @pytest.mark.parametrize(
+    ("proxies", "header", "scheme"),
+    [
+        (1, None, "http"),
+        (1, "https", "https"),
+        (1, "HTTPS ", "https"),
+        (1, "https, http", "http"),
+        (2, "https, http", "https"),
+        (2, "https", "https"),  # the last proxy replaced what the first one wrote
+        (1, "wss", "http"),
+        (1, "https,", "http"),
+    ],
+)
+def test_the_scheme_is_counted_from_the_right(
+    proxies: int, header: str | None, scheme: str
+) -> None:
+    environ = {"REMOTE_ADDR": "10.0.0.1", "wsgi.url_scheme": "http"}
+    if header is not None:
+        environ["HTTP_X_FORWARDED_PROTO"] = header
+    behind(lambda environ, _: environ, proxies)(environ, None)
+    assert environ["wsgi.url_scheme"] == scheme
+
+
+@pytest.mark.parametrize(
     ("one", "other", "same"),
     [
         ("192.0.2.7", "192.0.2.8", False),
