@@ -19,7 +19,7 @@ import pytest
 
 from support.ports import free_port, has_ipv6
 from support.project import ROOT, environment, installed
-from support.server import running, serving
+from support.server import running
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
 from webapp.brokers.sqlite import log_table
@@ -117,13 +117,22 @@ def test_it_refuses_sockets_that_gevent_has_not_patched() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("15", 15), ("1.5s", 1.5), ("5m", 300), ("2h", 7200), ("7d", 604800)]
+    ("text", "seconds"),
+    [
+        ("15", 15),
+        ("1.5s", 1.5),
+        ("5m", 300),
+        ("2h", 7200),
+        ("7d", 604800),
+        ("1w", 604800),
+        ("500ms", 0.5),
+    ],
 )
 def test_a_duration_is_read(text: str, seconds: float) -> None:
     assert duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "-1", "1w", "1 h", "1e3", "٣", "inf", "nan"])
+@pytest.mark.parametrize("text", ["", "s", "-1", "1y", "1 h", "1e3", "٣", "inf", "nan"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(Misconfigured, match="15s, 5m, 2h, 7d"):
         Settings.from_env({"TIDINGS_MAX_AGE": text})
@@ -164,9 +173,10 @@ def test_no_setting_lets_any_page_publish(text: str) -> None:
 
 def test_sizes_and_origins_are_read() -> None:
     settings = Settings.from_env(
-        {"TIDINGS_MAX_EVENT_BYTES": "64K", "TIDINGS_CORS_ORIGINS": "https://A.example:443, null"}
+        {"TIDINGS_MAX_EVENT_BYTES": "64K", "TIDINGS_CORS_ORIGINS": "https://A.example:443/, null"}
     )
     assert settings.max_event_bytes == 65536
+    assert Settings.from_env({"TIDINGS_HISTORY_BYTES": "2gb"}).history_bytes == 2 << 30
     assert settings.cors_origins == ("https://a.example", "null")
 
 
@@ -180,15 +190,11 @@ def test_the_demo_is_only_for_a_hub_that_nothing_was_configured_for() -> None:
     assert Settings.from_env(first_steps).demo
 
 
-def test_the_command_line_counts_before_the_setting_and_the_setting_before_the_port(
-    tmp_path: Path,
-) -> None:
-    setting, option = free_port(), free_port()
-    env = {"TIDINGS_BIND": f"127.0.0.1:{setting}", "PORT": "1", "TIDINGS_JWT_KEY": KEY}
-    with serving([], env, tmp_path / "log") as server:
-        assert server.port == setting
-    with serving(["-b", f"127.0.0.1:{option}"], env, tmp_path / "log") as server:
-        assert server.port == option
+def test_the_command_line_counts_before_the_setting_and_the_port() -> None:
+    env = environment({"TIDINGS_BIND": "127.0.0.1:81", "PORT": "80", "TIDINGS_JWT_KEY": KEY})
+    command = [sys.executable, "-m", "gunicorn", "--print-config", "-b", "127.0.0.1:82", "wsgi:app"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert re.search(r"^bind += \['127\.0\.0\.1:82'\]$", done.stdout, re.MULTILINE)
 
 
 def test_it_starts_with_what_kubernetes_sets_for_services_of_its_name(

@@ -1,6 +1,7 @@
 """Parse the text of a setting. The message of each ValueError completes "Set it to …".
 
-Durations are seconds, or `15s`, `5m`, `2h`, `7d`; sizes are bytes, or `64K`, `1M`, `1G`.
+Durations are seconds, or `500ms`, `15s`, `5m`, `2h`, `7d`, `1w`; sizes are bytes, or `64K`, `1M`,
+`1G`, where `1MB` is the same as `1M`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _PATH = re.compile(
     r"|(\.{1,2}|~\w*)/.*|file:.*|[A-Za-z]:\\.*"
 )
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----")
-_SECONDS_OF_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECONDS_OF_UNIT = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES_OF_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _HEADER_BYTES = (1 << 10, 256 << 10)  # the smallest and the largest limit
 _MAX_PORT = 65535
@@ -46,12 +47,12 @@ def plain(text: str) -> str:
 
 
 def duration(text: str) -> float:
-    """Return seconds from `15`, `15s`, `5m`, `2h` or `7d`.
+    """Return seconds from `15`, `500ms`, `15s`, `5m`, `2h`, `7d` or `1w`.
 
     :raises ValueError: the text is not a duration.
     """
     expected = "a duration: seconds, or like 15s, 5m, 2h, 7d"
-    match = _match(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", text, expected)
+    match = _match(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|[smhdw]?)", text, expected)
     return float(match[1]) * _SECONDS_OF_UNIT[match[2]]
 
 
@@ -64,8 +65,8 @@ def positive_duration(text: str) -> float:
 def byte_size(text: str) -> int:
     """Return bytes from `65536`, `64K`, `1M` or `1G`, more than 0."""
     expected = "a size above 0: bytes, or like 64K, 1M, 1G"
-    match = _match(r"([0-9]{1,12})([KMG]?)", text.upper(), expected)
-    _require(size := int(match[1]) * _BYTES_OF_UNIT[match[2]], expected)
+    match = _match(r"([0-9]{1,12})(?:([KMG])B?)?", text.upper(), expected)
+    _require(size := int(match[1]) * _BYTES_OF_UNIT[match[2] or ""], expected)
     return size
 
 
@@ -149,7 +150,7 @@ def named_origins(text: str) -> tuple[str, ...]:
 
 
 def _normalized_origins(text: str) -> tuple[str, ...]:
-    parts = [part.lower() for part in re.split(r"[,\s]+", text) if part]
+    parts = [part.lower().removesuffix("/") for part in re.split(r"[,\s]+", text) if part]
     # Browsers leave the default port out.
     return tuple(re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", part) for part in parts)
 

@@ -127,7 +127,7 @@ def _unix_time(text: str) -> float:
     """
     if re.fullmatch(r"[0-9]{1,11}(\.[0-9]{1,6})?", text):
         return float(text)
-    if re.fullmatch(r"[0-9.]+[smhd]", text):
+    if re.fullmatch(r"[0-9.]+(ms|[smhdw])", text):
         return time.time() - duration(text)
     # fromisoformat would read digits alone as a date. The + of a time zone, if it was not
     # percent-encoded, arrives as a space.
