@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING
 
 from gevent.event import Event as Signal
@@ -29,6 +29,9 @@ _MAX_AHEAD_BYTES = 64 << 10  # not delivered, when the follower reads on
 _SHORT_PASS_S = 0.001  # delivery to a few subscribers; a longer one is followed by a pause
 _PAUSE_FACTOR = 3  # times as long as the pass took
 _LONGEST_PAUSE_S = 0.025
+_GATHER_S = 0.002  # between two small batches that would follow each other closely
+_GATHER_BYTES = 16 << 10  # of a small batch
+_BUSY_SHARE = 0.5  # of the time since the last batch: if this thread ran for more, CPU is short
 REFRESH_FRACTION = 1 / 4
 """Cursors are refreshed when this fraction of the window was replaced, or of its age has passed."""
 
@@ -52,6 +55,7 @@ class Dispatcher:
         self._arrival_times: deque[tuple[EventId, float]] = deque()  # of events up to a position
         self._ahead_bytes = 0  # of events in the window that are not delivered
         self._pass_ended = self._pass_seconds = 0.0
+        self._read_at = self._read_cpu = 0.0  # when the latest batch was read: by two clocks
         self._replaced = 0.0  # the fraction of the window that is newer than the last refresh
 
     # Following the event log
@@ -66,7 +70,8 @@ class Dispatcher:
                 continue
             before = self._window.head
             self._window.append(found)
-            self._ahead_bytes += sum([event.wire_bytes for event in found])
+            size = sum([event.wire_bytes for event in found])
+            self._ahead_bytes += size
             self._arrival_times.append((self._window.head, monotonic()))
             self._events_arrived.set()
             # The window never drops what a parked subscriber has not been sent.
@@ -74,6 +79,18 @@ class Dispatcher:
             while self._window.over_limit or self._is_far_ahead(before):
                 self._await_batch()
                 self._window.trim(self._fanout.dispatched_up_to)
+            if size < _GATHER_BYTES:
+                self._gather()
+
+    def _gather(self) -> None:
+        """Let more events come for the next batch if batches come fast and CPU is short: to read
+        and deliver a batch of one event costs a third of a publish.
+        """
+        now, cpu = monotonic(), thread_time()
+        elapsed, ran = now - self._read_at, cpu - self._read_cpu
+        self._read_at, self._read_cpu = now, cpu
+        if elapsed < 2 * _GATHER_S and ran > elapsed * _BUSY_SHARE:
+            sleep(_GATHER_S)
 
     def _is_far_ahead(self, before: EventId) -> bool:
         """Whether to read no more now: then the broker knows how far behind this process is.

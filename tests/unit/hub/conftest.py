@@ -11,6 +11,7 @@ from support.handover import PLENTY, poll
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loop does when work gives way, and for how long, is for a test to say."""
     monkeypatch.setattr("webapp.hub.dispatcher._SHORT_PASS_S", PLENTY)
+    monkeypatch.setattr("webapp.hub.dispatcher._GATHER_BYTES", 0)
     monkeypatch.setattr("webapp.scheduling._SLICE_S", PLENTY)
     monkeypatch.setattr("webapp.scheduling.yield_to_loop", poll)
     monkeypatch.setattr("webapp.hub.stream.yield_to_loop", poll)

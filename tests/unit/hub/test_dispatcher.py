@@ -117,6 +117,47 @@ def test_after_a_long_pass_the_dispatcher_pauses_for_a_bounded_time(
     assert none == 0
 
 
+def test_events_that_come_one_by_one_are_read_together_while_cpu_is_short(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.hub.dispatcher.thread_time", time.monotonic)  # it always runs
+    monkeypatch.setattr("webapp.hub.dispatcher._GATHER_S", 0.05)
+    deliver, passes = hub.dispatcher._deliver, list[int]()
+
+    def count(batch: list[LogEvent]) -> None:
+        passes.append(len(batch))
+        deliver(batch)
+
+    monkeypatch.setattr(hub.dispatcher, "_deliver", count)
+    subscriber = Subscriber(subscribe(hub))
+    gevent.sleep(0.01)
+    numbers = [str(n) for n in range(50)]
+    for number in numbers:
+        publish(hub, number)
+        gevent.idle()
+    assert subscriber.await_data(50) == numbers
+    assert passes[0] == 1  # nothing waits after a silence
+    assert len(passes) < 25
+    subscriber.leave()
+
+
+def test_events_are_gathered_only_if_batches_come_fast_and_cpu_is_short(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr("webapp.hub.dispatcher.sleep", pauses.append)
+    now, cpu = 100.0, 10.0
+    monkeypatch.setattr("webapp.hub.dispatcher.monotonic", lambda: now)
+    monkeypatch.setattr("webapp.hub.dispatcher.thread_time", lambda: cpu)
+    gathered = []
+    for elapsed, ran in ((9, 9), (0.001, 0.0009), (0.001, 0.0001), (0.02, 0.02)):
+        now, cpu, before = now + elapsed, cpu + ran, len(pauses)
+        hub.dispatcher._gather()
+        gathered.append(len(pauses) > before)
+    assert gathered == [False, True, False, False]
+    assert max(pauses) <= 0.002
+
+
 def test_publishers_faster_than_the_follower_wait_or_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
