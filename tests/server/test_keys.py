@@ -22,6 +22,7 @@ from support.tokens import KEY
 from support.waiting import PATIENCE, until
 from webapp.auth import jwks
 from webapp.config import parsers
+from webapp.core.version import __version__
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ class Publisher(ThreadingHTTPServer):
         self.status = 200
         self.raw = b""  # sent instead of an answer
         self.asked = 0
+        self.headers: Any = {}  # of the last request
 
     def publish(self, *private: tuple[str, Any]) -> None:
         self.body = json.dumps({"keys": [jwk(*named) for named in private]}).encode()
@@ -184,6 +186,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked += 1
+        self.server.headers = self.headers
         if self.server.raw:
             self.wfile.write(self.server.raw)
             return
@@ -263,6 +266,53 @@ TROUBLE = {
     "a redirect to itself": b"HTTP/1.1 302 x\r\nLocation: /jwks.json\r\n\r\n",
     "a redirect to nowhere": b"HTTP/1.1 302 x\r\nLocation: http://[\r\n\r\n",
 }
+
+
+def test_a_url_is_asked_by_name_and_for_a_jwks(publisher: Publisher) -> None:
+    publisher.raw = b"HTTP/1.1 302 x\r\nLocation: /other.json\r\n\r\n"
+    with pytest.raises(ServiceUnavailable):
+        jwks.JwksClient(publisher.url, ()).keys_for("one")
+    assert publisher.asked > 1
+    assert publisher.headers["User-Agent"] == f"Tidings/{__version__}"
+    assert publisher.headers["Accept"] == "application/jwk-set+json, application/json"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "what"),
+    [
+        ("Content-Type: text/html\r\n", "<html>\n\x1b[2J", r"not JSON: text/html, beginning with"),
+        ("", "", "not JSON: no Content-Type, beginning with"),
+        ("Content-Type: application/json\r\n", '{"keys": 7}', "JSON without a list keys"),
+        ("Content-Type: application/json\r\n", "[]", "JSON without a list keys"),
+    ],
+)
+def test_the_log_says_what_an_answer_is_that_is_no_jwks(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture, head: str, body: str, what: str
+) -> None:
+    publisher.raw = f"HTTP/1.1 200 OK\r\n{head}\r\n{body}".encode()
+    with pytest.raises(ServiceUnavailable):
+        jwks.JwksClient(publisher.url, ()).keys_for("one")
+    [record] = caplog.records
+    assert what in record.getMessage()
+    assert record.getMessage().isprintable()
+
+
+def test_keys_that_are_not_used_are_logged_once(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("webapp.auth.jwks.time", clock)
+    many = [jwk("one", RSA)] * 100 + [jwk("last", ED)]
+    publisher.body = json.dumps({"keys": many}).encode()
+    published = jwks.JwksClient(publisher.url, ())
+    for _ in range(2):
+        assert published.keys_for("last") == []
+        clock.now += 11
+    [record] = caplog.records
+    assert "has 101 keys, and the hub uses 100" in record.getMessage()
+    publisher.publish(("one", RSA), ("secret", KEY))
+    assert published.keys_for("last") == []
+    assert "has 2 keys, and the hub uses 1" in caplog.records[-1].getMessage()
 
 
 @pytest.mark.parametrize("raw", TROUBLE.values(), ids=TROUBLE)

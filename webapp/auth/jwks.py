@@ -14,6 +14,7 @@ from urllib.request import HTTPRedirectHandler, build_opener
 import gevent
 import jwt
 
+from ..core.version import __version__
 from ..errors import ServiceUnavailable
 from .keys import Key, algorithms_of
 
@@ -33,6 +34,7 @@ _READ_TIMEOUT_S = 5.0
 _MAX_BYTES = 1 << 20
 _MAX_AGE_S = 300  # for which fetched keys are used without another fetch
 _MIN_PAUSE_S = 10  # between two fetches
+_MAX_ECHO_CHARS = 40  # of an answer that is not a JWKS
 _LOG_PAUSE_S = 60  # between two log lines about the same kind of failure
 
 
@@ -52,6 +54,7 @@ class JwksClient:
         self._fetching = threading.Lock()
         self._waiting = 0
         self._logged: dict[str, float] = {}
+        self._logged_counts = (0, 0)
 
     def keys_for(self, id: str | None) -> list[Key]:
         """Return the keys with an id, or all of them for a token that names none.
@@ -105,8 +108,10 @@ class JwksClient:
     def _refresh(self) -> None:
         self._last_failed = True
         try:
-            found = [self._key(entry) for entry in fetch(self._url)]
+            entries = fetch(self._url)
+            found = map(self._key, entries[:MAX_KEYS])
             self._keys = [key for key in found if key and key.algorithms]
+            self._log_unused(len(entries), len(self._keys))
         except Exception as error:  # noqa: BLE001 - no answer of the server may break a request
             self._log(error)
         else:
@@ -120,7 +125,18 @@ class JwksClient:
         kind, now = type(error).__name__, time.monotonic()
         if now - self._logged.get(kind, float("-inf")) > _LOG_PAUSE_S:
             self._logged[kind] = now
-            logger.warning("no keys from TIDINGS_JWKS_URL: %s: %s", kind, error)
+            plain = ascii(str(error))[1:-1]  # it may repeat what the server sent
+            logger.warning("no keys from TIDINGS_JWKS_URL: %s: %s", kind, plain)
+
+    def _log_unused(self, count: int, used: int) -> None:
+        """Log once that not all keys are used."""
+        if count > used and (count, used) != self._logged_counts:
+            self._logged_counts = (count, used)
+            logger.warning(
+                "TIDINGS_JWKS_URL has %d keys, and the hub uses %d: of the first %d, those for"
+                " signatures of a type that it accepts",
+                *(count, used, MAX_KEYS),
+            )
 
     def _key(self, entry: Any) -> Key | None:
         """Return the key of an entry; None: it is of an unknown type or form."""
@@ -159,19 +175,25 @@ def fetch(url: str) -> list[Any]:
     if len(body) > _MAX_BYTES:
         message = f"it is over {_MAX_BYTES:,} bytes"
         raise ValueError(message)
-    return _entries(body)
+    return _entries(body, answer.headers.get("Content-Type"))
 
 
-def _entries(body: bytes) -> list[Any]:
+def _entries(body: bytes, kind: str | None) -> list[Any]:
+    """Return the list `keys` of a JWKS.
+
+    :param kind: its Content-Type.
+    """
+    what = "JSON without a list keys"
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        document = None
+        document, what = None, "not JSON"
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list):
-        message = "the answer is not a JWKS"
+        begin = body[:_MAX_ECHO_CHARS].decode(errors="replace")
+        message = f"the answer is {what}: {kind or 'no Content-Type'}, beginning with {begin!r}"
         raise ValueError(message)  # noqa: TRY004 - the type of a part of the document
-    return keys[:MAX_KEYS]
+    return keys
 
 
 class _SameOriginRedirects(HTTPRedirectHandler):
@@ -201,3 +223,8 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 _opener = build_opener(_SameOriginRedirects)
+# Some firewalls refuse the name of Python's library, and some servers ask for a kind of answer.
+_opener.addheaders = [
+    ("User-Agent", f"Tidings/{__version__}"),
+    ("Accept", "application/jwk-set+json, application/json"),
+]
