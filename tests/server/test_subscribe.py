@@ -389,3 +389,10 @@ def test_a_preflight_allows_the_headers_that_clients_send(cors: Server, name: st
 def test_health_and_readiness(server: Server) -> None:
     assert server.http.get("/healthz").text == "ok\n"
     assert server.http.get("/readyz").text == "ready\n"
+
+
+def test_a_page_whose_browser_hides_its_events_is_logged(server: Server, topic: str) -> None:
+    origin = {"Origin": "https://unreadable.example"}
+    with server.listen(topic=topic, headers=origin) as stream:
+        stream.next()
+        assert "Pages of the origin 'https://unreadable.example' cannot read" in server.log

@@ -108,13 +108,14 @@ def check_publisher(request: Request, settings: Settings) -> None:
     if origin is None:
         foreign = environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN_SITES
     else:
-        foreign = origin not in settings.publish_origins and not _is_own(origin, request, settings)
+        foreign = origin not in settings.publish_origins and not is_own(origin, request, settings)
     if foreign:
         own = f"{request.scheme}://{environ.get('HTTP_HOST', '')}"
         raise _other_page(_WITHOUT_KEY, origin or "other origins", own)
 
 
-def _is_own(origin: str, request: Request, settings: Settings) -> bool:
+def is_own(origin: str, request: Request, settings: Settings) -> bool:
+    """Return whether an origin is that of the hub's own pages."""
     # The scheme is not compared: behind a proxy that ends TLS it differs.
     hosts = [request.environ.get("HTTP_HOST", "")]
     if settings.trusted_proxies:  # a page of another origin cannot send this without a preflight

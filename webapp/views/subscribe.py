@@ -16,6 +16,7 @@ from .client_address import client
 from .flask_app import PreparedResponse
 from .services import current
 from .subscribe_query import SubscribeQuery
+from .unreadable_origins import log_unreadable
 
 if TYPE_CHECKING:
     from flask import Request
@@ -60,6 +61,7 @@ def subscribe(default_topic: str | None) -> Response:
         raise
     if stream.reset_reason and default_topic and not query.form.control:
         raise _gone(stream.reset_reason)
+    log_unreadable(request, services.settings)
     frames, headers = stream.frames(socket), _headers(stream, query.start, default_topic)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
