@@ -56,6 +56,8 @@ class Target:
         assert b"Content-Type: application/problem+json" in headers
         assert b"Cache-Control: no-store" in headers
         assert document["status"] == status
+        assert body.endswith(b"}\n")
+        assert b"\\u" not in body
         assert all(document[member] for member in ("title", "detail", "remedy"))
         assert MARK.encode() not in said
         return document

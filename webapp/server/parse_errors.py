@@ -42,7 +42,8 @@ def error_response(error: http_errors.ParseException, max_header_bytes: int) -> 
         status, detail, remedy = _headers_too_long(max_header_bytes)
     else:
         status, detail, remedy = PROBLEMS.get(type(error), _NOT_HTTP)
-    body = json.dumps(problem(status, status.phrase, detail, remedy)).encode()
+    text = json.dumps(problem(status, status.phrase, detail, remedy), ensure_ascii=False) + "\n"
+    body = text.encode()
     header = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
         f"Content-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n"

@@ -24,6 +24,7 @@ from ..tasks import Skipping
 from . import bodies, forms
 from .client_address import client
 from .credentials import tokens_of
+from .field_names import FieldNames
 from .services import Services, current_services
 from .subscription_path import PartConverter, SubscriptionPath
 
@@ -38,6 +39,13 @@ REVOCATIONS = f"{MERCURE_PATH}/revocations"
 _MAX_BODY_BYTES = 64 << 10
 _PART_BYTES = 64 << 10  # of a listing, sent at once
 _SKIPPING = Skipping("presence")
+_DISCONNECT_QUERY = FieldNames(
+    "There is no parameter",
+    ("authorization",),
+    "; the path names the topic and the subscriber to disconnect.",
+    {},
+)
+_REVOCATION = FieldNames("A revocation has no field", ("token", "subject"), ".", {})
 
 bp = Blueprint("presence", __name__)
 
@@ -78,6 +86,7 @@ def disconnect(**_: str) -> Response:
     """Disconnect the subscribers whose subscriptions a GET would list."""
     services = current_services()
     rows = _find(services, services.authorizer.require_write)[1]
+    _DISCONNECT_QUERY.check(forms.query(request), strict=True)
     services.require_presence().disconnect(sorted({name for name, _ in rows}))
     return Response(status=204)
 
@@ -90,10 +99,11 @@ def revoke() -> Response:
     services.authorizer.require_write(_tokens(services), REVOCATIONS)
     sender = client(request.remote_addr)
     body = bodies.read(request, _MAX_BODY_BYTES, services.unfinished_bodies, sender)
-    form = forms.first_values(forms.read(request, body))
-    token, subject = form.get("token"), form.get("subject")
-    if bool(token) == bool(subject):
-        detail = "The form must have either the field token or the field subject."
+    form = _REVOCATION.settle(forms.read(request, body), strict=True)
+    tokens, subjects = (list(filter(None, form.get(it, ()))) for it in ("token", "subject"))
+    token, subject = next(iter(tokens), None), next(iter(subjects), None)
+    if len(tokens) + len(subjects) != 1:
+        detail = "The form must have either one field token or one field subject."
         remedy = "Send token to revoke one token, or subject to revoke all tokens of a subject."
         raise BadRequest(detail, remedy)
     if token:

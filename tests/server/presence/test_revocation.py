@@ -177,3 +177,26 @@ def test_revocations_that_a_hub_of_before_wrote_down_for_ever_end_too() -> None:
     revocations.load()
     assert revocations.is_revoked(Grant(subject="joe", issued=now - 11))
     assert not revocations.is_revoked(Grant(subject="ann", issued=now - 86401))
+
+
+@pytest.mark.parametrize("name", ["topic", "topics", "subscriber", "utm_source"])
+def test_a_parameter_does_not_disconnect_everybody(hub: Server, topic: str, name: str) -> None:
+    with hub.listen(topic=topic) as stream:
+        subscriber_name(stream)
+        answer = hub.http.delete(PATH, params={name: topic}, headers=ALL)
+        assert answer.status_code == 400
+        assert f'There is no parameter "{name}".' in answer.json()["detail"]
+        hub.http.post("/events", data={"topic": topic, "data": "on"}, headers=ALL)
+        assert stream.take(1) == ["on"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"subject": ["a", "b"]}, {"token": "x", "subject": "a"}, {"subject": "a", "Token": "x"}, {}],
+    ids=str,
+)
+def test_a_revocation_is_of_one_token_or_one_subject(
+    hub: Server, form: dict[str, str | list[str]]
+) -> None:
+    answer = hub.http.post("/.well-known/mercure/revocations", data=form, headers=ALL)
+    assert answer.status_code == 400
