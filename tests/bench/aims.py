@@ -41,7 +41,7 @@ AIMS = [
     Aim("B: latency at 99 %, to nchan", "B p99", 1.15, "nchan", "B p99"),
     to("nchan", "C: deliveries per second", "C speed", 20),
     Aim("C in SQLite, to nchan", "C sqlite speed", 12, "nchan", "C speed", least=True),
-    Aim("D: bytes per waiting reader", "D memory", 18_000),
+    Aim("D: bytes per waiting reader", "D memory", 6_000),
     to("naive", "D: connects per CPU-second", "D connects", 1.3),
     Aim("D: % of a core while idle", "D idle share", 3),
     Aim("E: events, to an empty view", "E accepted", 0.8, *EMPTY, least=True),

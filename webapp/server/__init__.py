@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .worker import AccessLogger, StreamWorker
+    from .access_logger import AccessLogger
+    from .worker import StreamWorker
 
 __all__ = ["AccessLogger", "StreamWorker"]
 
+_MODULES = {"AccessLogger": ".access_logger", "StreamWorker": ".worker"}
+
 
 def __getattr__(name: str) -> object:
-    """Import the worker when it is asked for: the configuration is imported without gevent."""
-    if name not in __all__:
+    """Import a class when it is asked for: the configuration is imported without gevent."""
+    if name not in _MODULES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from . import worker
-
-    return getattr(worker, name)
+    return getattr(import_module(_MODULES[name], __name__), name)

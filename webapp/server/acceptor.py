@@ -35,6 +35,8 @@ class AcceptLater(GreenletExit):
 class Acceptor(StreamServer):
     """A listening socket of gevent's.
 
+    :param is_full: whether to accept no more connections; `accept_again` must be called once there
+        is room.
     :param free_files: called where a connection cannot be accepted because the process, or the
         system, has no files left; ends some connections that are waiting.
     :param options: gevent's.
@@ -49,12 +51,22 @@ class Acceptor(StreamServer):
         self,
         listener: Any,
         handle: Callable[..., None],
+        is_full: Callable[[], bool],
         free_files: Callable[[], None],
         **options: Any,
     ) -> None:
         super().__init__(listener, handle, **options)
+        vars(self)["full"] = is_full  # as gevent does where connections are served by a pool
         self._free_files = free_files
         self._logged_at = float("-inf")
+
+    def accept_again(self) -> None:
+        """Accept connections; nothing changes where they are accepted already."""
+        if self.started:
+            self.start_accepting()
+
+    def do_close(self, *_: Any) -> None:
+        """Leave the connection open when its greenlet ends: it may be parked."""
 
     def do_read(self) -> Any:
         """Accept a connection.

@@ -6,10 +6,7 @@ header for an idle keep-alive, and notices only at the next write that a client 
 
 from __future__ import annotations
 
-import errno
 import socket
-from contextlib import suppress
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +16,7 @@ from gunicorn.http.body import ChunkedReader
 from ..errors import RequestTimeout, ServiceUnavailable
 from ..scheduling import yield_to_loop
 from .hangup import HangupWatcher
-from .phase import BODY, CLOSING, HEADER, IDLE, OPENED, STREAMING_BODY
+from .phase import BODY, CLOSING, HEADER, IDLE, OPENED, STREAM, STREAMING_BODY
 from .socket_writer import SocketWriter
 
 if TYPE_CHECKING:
@@ -45,13 +42,9 @@ class ClientConnection(SocketWriter):
     :param pipes: the same for a pipe that waits for its next line.
     """
 
-    wakeup: Wakeup | None = None  # gunicorn only iterates: it does not keep parked streams
-
-    # There may be thousands.
     __slots__ = (
         "_check",
         "_evicted",
-        "_is_stream",
         "_keepalive_s",
         "_last_yield",
         "_linger",
@@ -60,8 +53,13 @@ class ClientConnection(SocketWriter):
         "_pipes",
         "_request",
         "_stopping",
+        "_unread",
         "_waiters",
+        "is_stream",
+        "listener",
+        "parked",
         "timeout_reason",
+        "wakeup",
     )
 
     def __init__(
@@ -75,6 +73,13 @@ class ClientConnection(SocketWriter):
         super().__init__(sock, settings)
         self.timeout_reason = ""
         """Which time-out ended it without a response that says so; empty: none."""
+        self.listener: Any = None  # which accepted it
+        self.is_stream = False
+        """Whether its last response is a stream, which stays when the worker has no files left."""
+        self.parked = False
+        """Whether its stream goes on in another greenlet: this one must not close it."""
+        self.wakeup: Wakeup | None = None
+        self._unread = b""
         self._keepalive_s = keepalive_s
         self._waiters = waiters
         self._pipes = pipes
@@ -82,7 +87,6 @@ class ClientConnection(SocketWriter):
         self._request: Any = None
         self._linger = False
         self._evicted = False
-        self._is_stream = False
         self._stopping = False
         self._last_yield = monotonic()
         self._phase = OPENED
@@ -119,10 +123,8 @@ class ClientConnection(SocketWriter):
     def begin_response(self, *, is_stream: bool) -> None:
         """The response begins. If the request's body was not read to its end, the connection is
         closed afterwards, because what is left of the body must not be parsed as a request.
-
-        :param is_stream: whether it stays when the worker has no files left.
         """
-        self._is_stream = is_stream
+        self.is_stream = is_stream
         reader = self._request.body.reader
         chunked = isinstance(reader, ChunkedReader)
         if reader.parser is not None if chunked else reader.length:
@@ -145,15 +147,12 @@ class ClientConnection(SocketWriter):
 
     def on_hangup(self, hung_up: Callable[[], None]) -> HangupWatcher:
         """Call `hung_up` once the client closes its side, or sends more than a few bytes."""
-        # What arrives meanwhile is thrown away, and may have been the first part of a request.
-        self._enter(CLOSING)
-        return HangupWatcher(self._raw, partial(self._report_hangup, hung_up))
+        self._enter(STREAM)
+        return HangupWatcher(self, self._sock, hung_up)
 
-    def _report_hangup(self, hung_up: Callable[[], None], error: int) -> None:
-        self.write_timed_out = error == errno.ETIMEDOUT
-        if self._waits_to_send:  # for a client that only closed its own side, too
-            self.abort()
-        hung_up()
+    def read_no_more(self) -> None:
+        """See `WatchedConnection`."""
+        self._enter(CLOSING)
 
     def stop_reading(self) -> None:
         """The worker stops: end a wait for a next request, and a pipe. A request that has begun
@@ -168,12 +167,12 @@ class ClientConnection(SocketWriter):
         self._evicted = True
         self._shutdown(socket.SHUT_RD)
 
-    def abort(self) -> None:
-        """End the connection, also in the middle of a write."""
-        self._shutdown(socket.SHUT_RDWR)
-
     def close(self) -> None:
-        """Close. Where the client may still be sending, let it read the response first."""
+        """Close, unless it is parked. Where the client may still be sending, let it read the
+        response first.
+        """
+        if self.parked:
+            return
         if self._linger and not self._evicted:  # the client of an evicted pipe sends nothing
             self._waiters[self] = None
             try:
@@ -188,14 +187,10 @@ class ClientConnection(SocketWriter):
             self._phase = phase
             self._phase_began = monotonic()
 
-    def _shutdown(self, how: int) -> None:
-        with suppress(OSError):  # the client had disconnected already
-            self._sock.shutdown(how)
-
     # Writing
 
     def _send_some(self, data: memoryview) -> int:
-        if self._is_stream:
+        if self.is_stream:
             return super()._send_some(data)
         self._waiters[self] = None
         try:
@@ -205,6 +200,10 @@ class ClientConnection(SocketWriter):
 
     # Reading
 
+    def unread(self, data: bytes) -> None:
+        """Let bytes that were received already be received again."""
+        self._unread = data
+
     def recv(self, size: int) -> bytes:
         """Receive some bytes; return none where the client disconnected, was too slow with its
         header, or where nothing more is read.
@@ -213,6 +212,9 @@ class ClientConnection(SocketWriter):
         :raises ServiceUnavailable: the hub stops, or the file of this pipe is needed.
         :raises TidingsError: the client may not continue its pipe.
         """
+        if self._unread:
+            data, self._unread = self._unread, b""
+            return data
         phase = self._phase
         self._check_pipe()
         if phase is CLOSING or (self._stopping and phase.ends_at_stop):

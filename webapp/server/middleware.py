@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gunicorn.http import errors as http_errors
 from gunicorn.http import wsgi
 
 from ..core import sse
 from .request_body import RequestBody
+from .stream_driver import StreamDriver
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .connection import ClientConnection
+    from .stream_driver import ResumeQueue
 
 Environ = dict[str, Any]
 WSGIApp = Callable[[Environ, Any], Iterable[bytes]]
 
 _STREAM = ("Content-Type", sse.CONTENT_TYPE)
 _KEPT_FOR_A_STREAM = (
-    "wsgi.file_wrapper",
     "REQUEST_METHOD",
     "RAW_URI",
     "PATH_INFO",
@@ -35,16 +38,18 @@ _KEPT_FOR_A_STREAM = (
 class ConnectionMiddleware:
     """Calls the app with the request's `ClientConnection` and a `RequestBody` in the environ.
 
+    :param queue: continues parked streams.
     :param direct: whether the app may write to the connection itself. Below TLS it may not: there
         a hang-up looks like any other record.
     """
 
-    def __init__(self, app: WSGIApp, *, direct: bool) -> None:
+    def __init__(self, app: WSGIApp, queue: ResumeQueue, *, direct: bool) -> None:
         self._app = app
+        self._queue = queue
         self._direct = direct
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        """Serve a request.
+        """Serve a request. Return the body of its response, or the driver of a stream.
 
         :raises ParseException: its framing, or its Host, is not what HTTP requires.
         """
@@ -59,7 +64,16 @@ class ConnectionMiddleware:
             environ["tidings.connection"] = connection
         length = environ.get("CONTENT_LENGTH")
         environ["wsgi.input"] = RequestBody(environ["wsgi.input"], connection, length)
-        return self._app(environ, partial(_begin_response, connection, environ, start_response))
+        begin = partial(_begin_response, connection, environ, start_response)
+        body = self._app(environ, begin)
+        if not connection.is_stream:
+            return body
+        driver = StreamDriver(
+            connection, cast("Iterator[bytes]", body), start_response.__self__, environ, self._queue
+        )
+        if self._direct:
+            connection.wakeup = driver
+        return driver  # type: ignore[return-value] # the worker iterates it
 
 
 class StreamResponse(wsgi.Response):

@@ -10,6 +10,7 @@ from .connection import ClientConnection
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..metric_buffers import BufferedCounter
+    from .acceptor import Acceptor
 
 _SPARE_PERCENT = 10  # of the limit: silent connections end where fewer files are free
 _MIN_SPARE_FILES = 64  # the same for small limits: the process itself needs some
@@ -31,6 +32,9 @@ class OpenConnections:
     def __init__(
         self, settings: Settings, limit: int, keepalive_s: float, refused: BufferedCounter
     ) -> None:
+        self.acceptors: list[Acceptor] = []
+        """They accept connections again once there are fewer than the limit."""
+        self._limit = limit
         self._settings = settings
         self._keepalive_s = keepalive_s
         self._full = limit - max(limit * _SPARE_PERCENT // 100, min(_MIN_SPARE_FILES, limit // 4))
@@ -42,6 +46,10 @@ class OpenConnections:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def is_full(self) -> bool:
+        """Whether no more can be accepted."""
+        return len(self._open) >= self._limit
 
     def add(self, sock: Any) -> ClientConnection:
         """Take in a socket that was accepted; `discard` must follow."""
@@ -55,7 +63,11 @@ class OpenConnections:
 
     def discard(self, connection: ClientConnection) -> None:
         """Forget a connection that was closed."""
+        was_full = self.is_full()
         self._open.discard(connection)
+        if was_full:
+            for acceptor in self.acceptors:
+                acceptor.accept_again()
         if connection.timeout_reason:
             self._refused.add(1, connection.timeout_reason)
 

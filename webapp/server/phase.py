@@ -20,5 +20,6 @@ OPENED = Phase("no byte of the first request has arrived", between_requests=True
 HEADER = Phase("a request's header is arriving")
 BODY = Phase("the request is being served: its body may be arriving, or its response has begun")
 STREAMING_BODY = Phase("the body is a pipe, which may be silent for hours", ends_at_stop=True)
+STREAM = Phase("the response is a stream, which may be parked")
 IDLE = Phase("no byte of the next request has arrived", between_requests=True, ends_at_stop=True)
 CLOSING = Phase("nothing is read any more, and the connection closes after the response")

@@ -7,6 +7,7 @@ import fcntl
 import socket
 import termios
 from array import array
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,28 @@ class SocketWriter:
         """Return whether the body is chunked, what sends what fits without waiting, and to what."""
         # The class's function: a bound method would be one more object for each subscriber.
         return self._chunked, type(self._raw).send if self._plain else never_sends, self._raw
+
+    @property
+    def peer_address(self) -> Any:
+        """The client's address; empty where it has disconnected."""
+        try:
+            return self._raw.getpeername()
+        except OSError:
+            return ()
+
+    def note_hangup(self, error: int) -> None:
+        """See `WatchedConnection`."""
+        self.write_timed_out = error == errno.ETIMEDOUT
+        if self._waits_to_send:  # for a client that only closed its own side, too
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection, also in the middle of a write."""
+        self._shutdown(socket.SHUT_RDWR)
+
+    def _shutdown(self, how: int) -> None:
+        with suppress(OSError):  # the client had disconnected already
+            self._raw.shutdown(how)  # gevent's own would search for a greenlet that waits
 
     def _send_held_header(self) -> None:
         """Send the header of a response that had no body."""

@@ -13,11 +13,9 @@ import time
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
-from urllib.parse import quote
 
 import gevent
 from gevent.event import Event as Signal
-from gevent.pool import Pool
 from gunicorn import sock as gunicorn_sock
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
@@ -30,10 +28,12 @@ from ..config.server_check import Server
 from ..errors import Misconfigured, ServiceUnavailable
 from . import metrics_dir, patches
 from .acceptor import Acceptor, FixedAddress
+from .access_logger import AccessLogger
 from .garbage_collection import GarbageCollection
 from .middleware import ConnectionMiddleware, below
 from .open_connections import OpenConnections
 from .parse_errors import error_response
+from .stream_driver import ResumeQueue, StreamDriver
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -49,15 +49,6 @@ _TICK_S = 1.0
 _ABORT_S = 1  # for connections to end after they were aborted
 _DRAIN_POLL_S = 0.02
 _NO_TIMEOUT = nullcontext()
-
-
-class AccessLogger(Logger):
-    """gunicorn's loggers, with one access log line for a request whatever its path decodes to."""
-
-    def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
-        """Return the values that the access log's format may name."""
-        atoms = super().atoms(resp, req, environ, request_time)
-        return {**atoms, "U": quote(atoms["U"] or "", safe="/:@!$&'()*+,;=")}
 
 
 class StreamWorker(GeventWorker):
@@ -110,7 +101,8 @@ class StreamWorker(GeventWorker):
         # gunicorn would refuse all other paths.
         prefix = os.environ.pop("SCRIPT_NAME", "").strip("/")
         served = below(app, f"/{prefix}") if prefix else app
-        self.wsgi = ConnectionMiddleware(served, direct=not self.cfg.is_ssl)  # type: ignore[assignment] # environ is a dict (PEP 3333)
+        queue, direct = ResumeQueue(self._resume), not self.cfg.is_ssl
+        self.wsgi = ConnectionMiddleware(served, queue, direct=direct)  # type: ignore[assignment] # environ is a dict (PEP 3333)
         self._start_hub()
         self._check_clock()
         self.garbage = GarbageCollection()
@@ -205,19 +197,62 @@ class StreamWorker(GeventWorker):
 
     def _acceptor(self, listener: Any) -> Acceptor:
         listener.setblocking(1)
-        options: dict[str, Any] = {"spawn": Pool(self.worker_connections)}
+        options: dict[str, Any] = {}
         if self.cfg.is_ssl:
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
         handle = partial(self.handle, FixedAddress(listener.getsockname()))
-        return Acceptor(listener, handle, self.connections.free_files, **options)
+        connections = self.connections
+        acceptor = Acceptor(
+            listener, handle, connections.is_full, connections.free_files, **options
+        )
+        connections.acceptors.append(acceptor)
+        return acceptor
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Serve one connection."""
-        connection: Any = self.connections.add(client)
+        """Serve a new connection."""
+        connection = self.connections.add(client)
+        connection.listener = listener
+        self._serve(connection, addr)
+
+    def _serve(self, connection: Any, addr: Any) -> None:
+        """Serve a connection until it is closed, or its stream parks."""
         try:
-            super().handle(listener, connection, addr)
+            super().handle(connection.listener, connection, addr)
         finally:
-            self.connections.discard(connection)
+            if not connection.parked:
+                self.connections.discard(connection)
+
+    def is_already_handled(self, respiter: Any) -> bool:
+        """Send a stream until it parks or ends; gunicorn sends all other responses.
+
+        :raises StopIteration: gunicorn has nothing more to do with the connection.
+        """
+        if not isinstance(respiter, StreamDriver):
+            return False
+        ended = respiter.run(self)
+        if ended and respiter.reusable:
+            return True
+        respiter.connection.parked = not ended
+        raise StopIteration
+
+    def _resume(self, driver: StreamDriver) -> None:
+        """Go on with a stream that was parked, and then with its connection."""
+        connection = driver.connection
+        connection.parked = reusable = False
+        try:
+            connection.parked = not driver.run(self)
+            reusable = driver.reusable
+        except OSError as error:
+            self.log.debug("A stream's client disconnected: %s", error)
+        except Exception:
+            self.log.exception("A stream ended by an error.")
+        finally:
+            if not connection.parked and not reusable:
+                connection.close()
+                self.connections.discard(connection)
+        if reusable and not connection.parked:
+            connection.begin_request()
+            self._serve(connection, connection.peer_address)
 
     def timeout_ctx(self) -> Any:
         """Return a context without a time-out: a `ClientConnection` has its own."""
@@ -230,7 +265,8 @@ class StreamWorker(GeventWorker):
         try:
             return super().handle_request(listener_name, req, sock, addr)
         finally:
-            sock.begin_request()
+            if not sock.parked:
+                sock.begin_request()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what gunicorn refuses itself with a problem document, as the app does."""

@@ -25,7 +25,9 @@ def test_a_few_connections_are_accepted_in_each_turn_of_the_loop() -> None:
         listener.settimeout(0)
         for _ in range(20):
             stack.enter_context(socket.create_connection(listener.getsockname()))
-        acceptor = Acceptor(listener, handle, lambda: pytest.fail("there are files left"))
+        acceptor = Acceptor(
+            listener, handle, lambda: False, lambda: pytest.fail("there are files left")
+        )
         acceptor.start()
         stack.callback(acceptor.stop)
         with gevent.Timeout(10):

@@ -1,0 +1,95 @@
+"""Parked streams have no greenlet, and their connections are as usable as others."""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.waiting import PATIENCE, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.server import Server
+
+STREAM = b"GET /events?topic=parked HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture(name="short", scope="module")
+def _short(serve: Callable[..., Server]) -> Server:
+    """A hub that ends each stream after a second, and writes an access log."""
+    return serve("--access-logfile", "-", TIDINGS_MAX_AGE="1s", TIDINGS_BROKER_URL="memory://")
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[socket.socket]:
+    with socket.create_connection((server.host, server.port), PATIENCE) as client:
+        yield client
+
+
+def read_until(client: socket.socket, end: bytes) -> bytes:
+    data = b""
+    while not data.endswith(end):
+        more = client.recv(1 << 16)
+        assert more, f"the hub closed after {data!r}"
+        data += more
+    return data
+
+
+def test_a_request_may_follow_a_stream_that_ended(short: Server) -> None:
+    with connected(short) as client:
+        for _ in range(2):
+            client.sendall(STREAM)
+            assert b"hub.bye" in read_until(client, b"0\r\n\r\n")
+        client.sendall(HEALTH)
+        assert read_until(client, b"ok\n").startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_that_was_sent_behind_the_one_of_a_stream_is_served(short: Server) -> None:
+    with connected(short) as client:
+        client.sendall(STREAM + HEALTH)
+        assert b"hub.bye" in read_until(client, b"ok\n")
+
+
+def test_a_request_that_is_sent_during_a_stream_is_not_served(short: Server) -> None:
+    with connected(short) as client:
+        client.sendall(STREAM)
+        read_until(client, b'"tidings/0.1.0"}\n\n\r\n')
+        client.sendall(HEALTH)
+        assert b"hub.bye" in read_until(client, b"0\r\n\r\n")
+        assert not client.recv(100)
+
+
+def test_the_access_log_has_a_stream_once_it_has_ended(short: Server) -> None:
+    line = re.compile(r'"GET /events" 200 \d+ (\d+\.\d+)s')
+    before = len(line.findall(short.log))
+    with short.listen(topic="logged") as stream:
+        assert len(line.findall(short.log)) == before
+        assert stream.rest()[-1].type == "hub.bye"
+    until(lambda: len(line.findall(short.log)) > before, "the line is there")
+    assert float(line.findall(short.log)[-1]) > 0.5
+
+
+def test_a_full_worker_accepts_again_when_a_parked_stream_ends(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve("--worker-connections", "4", TIDINGS_BROKER_URL="memory://")
+    server.http.close()
+    with ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(connected(server))
+            client.sendall(STREAM)
+            assert b"hub.open" in read_until(client, b"}\n\n\r\n")
+        late = stack.enter_context(connected(server))
+        late.sendall(HEALTH)
+        late.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            late.recv(100)
+        client.close()
+        late.settimeout(PATIENCE)
+        assert read_until(late, b"ok\n")
