@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .access_logger import AccessLogger
+    from .loggers import AccessLogger
     from .worker import StreamWorker
 
 __all__ = ["AccessLogger", "StreamWorker"]
 
-_MODULES = {"AccessLogger": ".access_logger", "StreamWorker": ".worker"}
+_MODULES = {"AccessLogger": ".loggers", "StreamWorker": ".worker"}
 
 
 def __getattr__(name: str) -> object:

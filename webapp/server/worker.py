@@ -6,7 +6,6 @@ for the streams to end. This one ends each stream with `hub.bye`, so that its cl
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -26,9 +25,8 @@ from ..config import exposure
 from ..config.file_limit import file_limit
 from ..config.server_check import Server
 from ..errors import Misconfigured, ServiceUnavailable
-from . import metrics_dir, patches
+from . import loggers, metrics_dir, patches
 from .acceptor import Acceptor, FixedAddress
-from .access_logger import AccessLogger
 from .garbage_collection import GarbageCollection
 from .middleware import ConnectionMiddleware, below
 from .open_connections import OpenConnections
@@ -67,7 +65,7 @@ class StreamWorker(GeventWorker):
         from . import conf
 
         if type(log) is Logger:
-            log.__class__ = AccessLogger
+            log.__class__ = loggers.AccessLogger
         if cfg.on_starting is not conf.on_starting:
             conf.begin(cfg)
         conf.complete(cfg)
@@ -95,7 +93,7 @@ class StreamWorker(GeventWorker):
         self.connections = OpenConnections(
             self.settings, limit, self.cfg.keepalive, self.hub.metrics.refused
         )
-        self._configure_logging()
+        loggers.log_as_gunicorn(self.log.error_log)
         self.cfg.set("limit_request_field_size", self.settings.max_header_bytes)
         patches.cache_settings(self.cfg)
         # gunicorn would refuse all other paths.
@@ -143,15 +141,6 @@ class StreamWorker(GeventWorker):
         self.log.critical("Tidings does not start: %s", error)
         is_first = self.age <= self.cfg.workers
         sys.exit(status or (Arbiter.WORKER_BOOT_ERROR if is_first else 1))
-
-    def _configure_logging(self) -> None:
-        """Write the hub's log lines where gunicorn writes its own, in the same form."""
-        ours, gunicorns = logging.getLogger("webapp"), self.log.error_log
-        ours.handlers = gunicorns.handlers
-        ours.setLevel(gunicorns.level)
-        # No format of ours shows a thread. gevent makes one, of 490 bytes, for each greenlet that
-        # logs a line.
-        logging.logThreads = logging.logMultiprocessing = False
 
     def _start_hub(self) -> None:
         """Let the hub follow its event log; end the process where there is none."""

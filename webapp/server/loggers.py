@@ -1,7 +1,8 @@
-"""gunicorn's loggers, whose access log cannot be forged by a request."""
+"""The loggers of a worker: gunicorn's, and the hub's own, which writes as gunicorn does."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from urllib.parse import quote
 
@@ -15,3 +16,13 @@ class AccessLogger(Logger):
         """Return the values that the access log's format may name."""
         atoms = super().atoms(resp, req, environ, request_time)
         return {**atoms, "U": quote(atoms["U"] or "", safe="/:@!$&'()*+,;=")}
+
+
+def log_as_gunicorn(error_log: logging.Logger) -> None:
+    """Write the hub's log lines where gunicorn writes its own, in the same form."""
+    ours = logging.getLogger("webapp")
+    ours.handlers = error_log.handlers
+    ours.setLevel(error_log.level)
+    # No format of ours shows a thread. gevent makes one, of 490 bytes, for each greenlet that logs
+    # a line.
+    logging.logThreads = logging.logMultiprocessing = False
