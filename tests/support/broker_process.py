@@ -115,7 +115,7 @@ def broker_processes() -> Iterator[Callable[..., BrokerProcess]]:
 def _load(file: BinaryIO) -> Any:
     try:
         return pickle.load(file)
-    except (EOFError, OSError, ValueError):
+    except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # the process has ended
         return None
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 LOG, IDS, QUEUE = "{tidings}:log", "{tidings}:ids", "{tidings}:queue"
+FOLLOWERS = "{tidings}:followers"
 PERSISTENT = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 STATED = 10  # seconds: within these an append answers, whatever the server does
 

@@ -14,6 +14,7 @@ from .base import too_fast
 
 if TYPE_CHECKING:
     from ..core.events import EventId
+    from .backlog import SharedTurn
 
 _PART = 4  # a quarter of what the event log keeps
 _TIMEOUT_S = 10.0  # how long a publisher waits
@@ -25,11 +26,12 @@ class Lead:
 
     :param max_events: how many events the event log keeps.
     :param max_bytes: how many bytes of them.
+    :param turn: that of all processes.
     """
 
-    def __init__(self, max_events: int, max_bytes: int) -> None:
+    def __init__(self, max_events: int, max_bytes: int, turn: SharedTurn) -> None:
         self._least = max_bytes // max_events  # bytes that an event counts, so that it bounds both
-        self._backlog = Backlog(max(1, max_bytes // _PART))
+        self.backlog = Backlog(max(1, max_bytes // _PART), turn)
         self._batches: deque[tuple[EventId, int]] = deque()  # not yet read by the follower
         self._position: EventId | None = None  # of the follower, once there is one
 
@@ -39,9 +41,9 @@ class Lead:
         :raises ServiceUnavailable: the follower did not catch up.
         """
         counted = max(size, events * self._least)
-        if self._position and not self._backlog.wait_for_room(events, counted, _TIMEOUT_S):
+        if self._position and not self.backlog.wait_for_room(events, counted, _TIMEOUT_S):
             raise too_fast()
-        self._backlog.begin(counted)
+        self.backlog.begin(counted)
 
     def end(self, last: EventId | None, events: int, size: int) -> None:
         """Note the position of a batch's last event; None: it may not be in the event log."""
@@ -49,18 +51,14 @@ class Lead:
         if last and self.is_unread(last):
             self._batches.append((last, counted))
         else:
-            self._backlog.add(-counted)
+            self.backlog.add(-counted)
 
     def is_unread(self, position: EventId) -> bool:
         """Whether there is a follower that has not read up to a position."""
         return self._position is not None and self._position < position
 
-    def report(self, size: int) -> None:
-        """Note how many bytes the follower of some process is behind."""
-        self._backlog.report(size)
-
     def followed(self, position: EventId) -> None:
         """Note up to which position the follower has read."""
         self._position = position
         while self._batches and self._batches[0][0] <= position:
-            self._backlog.add(-self._batches.popleft()[1])
+            self.backlog.add(-self._batches.popleft()[1])

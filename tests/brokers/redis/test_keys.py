@@ -9,7 +9,7 @@ import pytest
 
 from support.broker_process import broker_processes
 from support.events import MANY, contents, drafts, next_events
-from support.redis_log import IDS, LOG, QUEUE
+from support.redis_log import FOLLOWERS, IDS, LOG, QUEUE
 from support.redis_server import IN_MEMORY, RedisServer, running_redis
 from webapp.brokers.base import Gap
 from webapp.core.events import EventId
@@ -130,7 +130,17 @@ def test_what_another_version_appends_and_trims_is_seen(
         ("HSET", IDS, "#ahead", "damaged"),
         ("HSET", IDS, "#ahead", "99999999999999999999999 1-1"),
         ("HSET", IDS, "#deleted", "damaged"),
-        ("HSET", IDS, "#backlog", "damaged"),
+        (
+            "HSET",
+            FOLLOWERS,
+            "#turn",
+            "damaged",
+            "other",
+            "damaged",
+            "more",
+            "1 99999999999999999 1",
+        ),
+        ("SET", FOLLOWERS, "x"),
         ("HSET", IDS, "#sweep", "99999999999999999999999"),
     ],
 )

@@ -32,7 +32,7 @@ class Server:
         after = EventId.parse(call.arguments[5])
         assert after
         lines, head = self.lines[after.seq :], b"1-%d" % len(self.lines)
-        return [b"1-0", b"1-1", head, 1, b"\n".join(lines), len(self.lines), 0, b"0"]
+        return [b"1-0", b"1-1", head, 1, b"\n".join(lines), len(self.lines), 0, b"-1", 0]
 
 
 @pytest.fixture(name="server")

@@ -1,8 +1,9 @@
 """The event log of many machines: one stream in Redis or Valkey.
 
-Two more keys lie beside it in the same slot: a hash from custom ids to positions, and a queue of
-these ids, which are removed with their events. Whatever must be atomic is one call of a script
-(log.lua). The server assigns the positions, so all processes see one order.
+Three more keys lie beside it in the same slot: a hash from custom ids to positions, a queue of
+these ids, which are removed with their events, and what the followers say of themselves. Whatever
+must be atomic is one call of a script (log.lua). The server assigns the positions, so all processes
+see one order.
 
 A new event log begins at a position of the server's time. So a cursor from before the event log was
 erased lies below its floor. Other losses, after a failover to a replica that lagged or because the
@@ -26,6 +27,7 @@ from ..lead import Lead
 from ..outage import Outage
 from .client import RedisClient
 from .scripts import Script, ScriptCall
+from .turn import RedisTurn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,11 +35,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STREAM = "{tidings}:log"
-_KEYS = (_STREAM, "{tidings}:ids", "{tidings}:queue")
-_SCRIPT = Script(("common.lua", "stream.lua", "log.lua"), _KEYS)
+_KEYS = (_STREAM, "{tidings}:ids", "{tidings}:queue", "{tidings}:followers")
+_SCRIPT = Script(("common.lua", "stream.lua", "followers.lua", "log.lua"), _KEYS)
 _LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
 _PAGE_BYTES = 256 << 10
 _NO_LIMIT = 1 << 30  # events
+_CHECK = "check"
 _LAST = EventId(2**64 - 1, 2**64 - 1)  # the last position that Redis can store
 _DELETED = "entries of another program in the event log were too large and were deleted: %d"
 
@@ -53,7 +56,9 @@ class RedisBroker:
         self._limits = (str(max_events), str(round(max_age * 1000)), str(max_bytes))
         self.client = RedisClient(url, make_room=self._script("make_room"))
         self._max_events, self._max_bytes = max_events // 2, max_bytes // 2  # of one request
-        self._lead = Lead(max_events, max_bytes)
+        self._turn = RedisTurn(self._call, max_events, max_bytes)
+        self._lead = Lead(max_events, max_bytes, self._turn)
+        self._turn.backlog = self._lead.backlog
         self._own: dict[bytes, Event] = {}  # by position; not yet read by the follower
         self._closed = Signal()
 
@@ -95,7 +100,7 @@ class RedisBroker:
         at_head = False  # on a new connection, look for a gap before waiting for events
         while not self._closed.is_set():
             self._lead.followed(after)
-            call = self._read_script(after, check=True)
+            call = self._read_script(after, check=(_CHECK, *self._turn.report()))
             try:
                 page = _page(after, reader.call(call, str(after) if at_head else None))
             except Exception as error:  # noqa: BLE001 - whatever the stream contains
@@ -106,7 +111,7 @@ class RedisBroker:
                 continue
             outage.over()
             at_head = page.end >= page.bounds.head
-            self._lead.report(page.backlog)
+            self._turn.followed(page.size, page.unread, beside_singles=page.beside_singles)
             if not page.known:
                 gap = page.bounds.gap_after(after)
                 after = gap.position
@@ -155,15 +160,18 @@ class RedisBroker:
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""
         if position := EventId.parse(id):
-            known = max(position) < 2**64 and self._read(position, limit=0, check=True).known
+            known = max(position) < 2**64 and self._read(position, limit=0, check=(_CHECK,)).known
             return position if known else None
-        found = self.client.call(self._script("position_of", id))
+        found = self._call("position_of", id)
         return _position(found) if found else None
 
     def close(self) -> None:
         """Close the connections; `follow` ends."""
         self._closed.set()
         self.client.close()
+
+    def _call(self, verb: str, *arguments: str) -> Any:
+        return self.client.call(self._script(verb, *arguments))
 
     def _take_or_decode(self, line: bytes) -> Event:
         # What this process appended need not be decoded.
@@ -186,11 +194,11 @@ class RedisBroker:
         *,
         limit: int = _NO_LIMIT,
         max_bytes: int = _PAGE_BYTES,
-        check: bool = False,  # whether the event log has the position
+        check: tuple[str, ...] = (),  # whether the event log has the position; then a report
     ) -> ScriptCall:
         edge = "+" if command == "XRANGE" else "-"
-        limits = (str(limit), str(max_bytes), "check" if check else "")
-        return self._script("read", command, str(position), edge, *limits)
+        limits = str(limit), str(max_bytes)
+        return self._script("read", command, str(position), edge, *limits, *check)
 
 
 class _Page(NamedTuple):
@@ -200,9 +208,11 @@ class _Page(NamedTuple):
     known: bool  # the event log has the position that the page was read from
     end: EventId  # the last position of the page, or the one that it was read from
     lines: list[bytes]  # `<position> <draft>`
+    size: int  # bytes of the lines
     total: int  # entries of the whole event log
     deleted: int  # entries that were too large; then the page may end early
-    backlog: int  # bytes that the follower of some process has yet to read
+    unread: int  # bytes, by the slowest follower; -1: nothing was reported
+    beside_singles: bool  # single events come to another process
 
     @property
     def events(self) -> list[Event]:
@@ -210,7 +220,7 @@ class _Page(NamedTuple):
 
 
 def _page(position: EventId, answer: Any) -> _Page:
-    stored_floor, first, last, known, text, total, deleted, backlog = answer
+    stored_floor, first, last, known, text, total, deleted, unread, beside_singles = answer
     head = _position(last)
     floor = _before(_position(first)) if first else head
     if stored_floor:
@@ -221,7 +231,8 @@ def _page(position: EventId, answer: Any) -> _Page:
     if deleted:
         logger.warning(_DELETED, deleted)
     known = bool(known) or position in bounds
-    return _Page(bounds, known, end, lines, total, deleted, int(backlog))
+    others = int(unread), bool(beside_singles)
+    return _Page(bounds, known, end, lines, len(text), total, deleted, *others)
 
 
 def _decode_line(line: bytes) -> Event:

@@ -1,13 +1,12 @@
 -- The event log. What must be atomic is one call, and a server has all of this script or nothing.
 -- KEYS: the stream; a hash from custom id to position; a queue of '<position> <custom id>', oldest
--- first.
+-- first; what the followers say of themselves.
 -- ARGV: a verb, how many events to keep, how long (ms), how many bytes, and what the verb needs.
 --
 -- Bounds: `append` does a bounded number of commands for each draft. `read` copies max_lines entries
 -- and the bytes that it is asked for, or one entry; other calls copy a few entries.
 
 local max_lines, max_count = 2048, 32 -- entries of one page, and of one command
-local long_backlog, report_ms = 262144, 100 -- bytes, and how long a report of them counts
 
 local function is_kept(position)
   return log.first and not is_before(position, log.first) and not is_before(log.head, position)
@@ -154,22 +153,12 @@ function verbs.make_room()
   return length - log.length
 end
 
--- Return how many bytes some follower has yet to read; this one, or one that said so just now.
-local function backlog(last_entry)
-  local total, now = total_of(last_entry), clock()
-  local bytes = total and log.total - total or 0
-  if bytes > long_backlog then
-    redis.pcall('HSET', ids, '#backlog', number(now) .. ' ' .. number(bytes))
-    return bytes
-  end
-  local at, reported = string.match(redis.call('HGET', ids, '#backlog') or '', '^(%d+) (%d+)$')
-  return at and math.abs(now - at) <= report_ms and tonumber(reported) or 0
-end
-
--- ARGV from 5: the arguments of `page`, and 'check' to look for the position. Returns the floor or
--- false, the first position or false, the head, whether the stream has the position, the lines, the
--- number of entries, how many were deleted: then the lines may end early; and, for 'check', how many
--- bytes a follower is behind.
+-- ARGV from 5: the arguments of `page`, 'check' to look for the position, and what a follower has to
+-- report if the lines have some bytes: its process, whether single events come to it, and how many
+-- bytes. Returns the floor or false, the first position or false, the head, whether the stream has
+-- the position, the lines, the number of entries, how many were deleted: then the lines may end early;
+-- and how many bytes the slowest follower has yet to read, -1 without a report, and whether single
+-- events come to another process.
 function verbs.read()
   maintain()
   local position = ARGV[6]
@@ -180,10 +169,29 @@ function verbs.read()
     look_at_first()
     pcall(save)
   end
+  local unread, beside_singles = -1, 0
+  local text = table.concat(lines, '\n')
+  if ARGV[11] and #text >= tonumber(ARGV[13]) then
+    local now, total = clock(), last and total_of(last) or position == log.head and log.total
+    note_follower(ARGV[11], total, ARGV[12], now)
+    unread, beside_singles = look_at_followers(ARGV[11], now)
+  end
   return {
-    log.floor, log.first or false, log.head, known and 1 or 0, table.concat(lines, '\n'),
-    log.length, count, ARGV[10] == 'check' and number(backlog(last)) or '0',
+    log.floor, log.first or false, log.head, known and 1 or 0, text,
+    log.length, count, number(unread), beside_singles,
   }
+end
+
+-- ARGV from 5: a process, for how long it gets the turn (ms), and how many bytes the followers may
+-- have yet to read. Returns whether it got it.
+function verbs.take_turn()
+  load()
+  return take_turn(ARGV[5], ARGV[6], ARGV[7])
+end
+
+-- ARGV from 5: a process, and for how long nobody shall have the turn (ms).
+function verbs.end_turn()
+  end_turn(ARGV[5], ARGV[6])
 end
 
 -- ARGV 5: a custom id. Returns its position, or false.

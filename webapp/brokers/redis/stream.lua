@@ -8,7 +8,6 @@
 --   #ahead    '<time> <position>': the head at a time (ms) at which it was after the server's clock
 --   #sweep    a cursor over the custom ids
 --   #deleted  how many entries were too large, until a hub has read that
---   #backlog  '<time> <bytes>': how far some follower was behind at a time (ms)
 --
 -- Each trimmed entry costs one command at most, and about as many bytes are trimmed as were added.
 
