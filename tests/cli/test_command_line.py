@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cli import COMMAND, tidings, within_test
-from support.doc_pages import shell_lines
+from support.doc_pages import PAGES, every_block, shell_lines
+from support.faulty_network import canned_server
 from support.project import ROOT, environment
+from webapp.cli.proxy import Proxy, https_proxy
 from webapp.config.settings import Settings
 from webapp.core.version import __version__
 
@@ -96,15 +98,33 @@ def test_closed_or_full_standard_streams_do_not_crash_it(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [("publish", "\udcff"), ("publish", "x", "-t", "\udcff"), ("tail", "\udcff")]
-)
-def test_arguments_that_are_not_utf_8_are_refused(
-    server: Server, arguments: tuple[str, ...]
-) -> None:
-    done = within_test(*arguments, TIDINGS_URL=server.url)
-    assert done.exit_code == 2
-    assert "not UTF-8" in done.stderr
+WITH_BYTE = """
+BYTE ; publish BYTE ; publish x --topic BYTE ; publish x --type BYTE ; publish x --id BYTE
+publish x --retry BYTE ; publish x --patience BYTE ; publish --follow --topic BYTE
+publish --follow --ndjson --type BYTE ; publish x --url BYTE ; publish x --token BYTE
+tail BYTE ; tail --from BYTE ; tail --since BYTE ; tail --last BYTE ; tail --count BYTE
+tail --silence BYTE ; token BYTE ; token -p BYTE ; token -s BYTE ; token -p x --expires BYTE
+token -p x --subject BYTE ; token -p x --key BYTE ; check BYTE ; check --wait BYTE
+--url BYTE tail ; --token BYTE tail ; tail --BYTE
+"""
+
+
+def test_arguments_that_are_not_utf_8_are_refused_with_one_line() -> None:
+    for command in re.split(r"[;\n]", WITH_BYTE.strip()):
+        words = [word.replace("BYTE", "caf\udce9") for word in command.split()]
+        done = within_test(*words, TIDINGS_URL="http://127.0.0.1:1")
+        assert done.exit_code == 2, command
+        assert re.fullmatch(r"Error: Argument \d has the byte 0xE9\. .*\n", done.stderr), command
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C", "POSIX"])
+def test_bytes_are_refused_in_each_locale(locale: str) -> None:
+    env = environment({"LC_ALL": locale})
+    done = subprocess.run(
+        [*COMMAND, "publish", b"caf\xe9"], cwd=ROOT, env=env, capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(rb"Error: Argument 2 has the byte 0xE9\. .*\n", done.stderr)
 
 
 def test_a_cursor_of_two_lines_is_refused() -> None:
@@ -113,11 +133,64 @@ def test_a_cursor_of_two_lines_is_refused() -> None:
     assert "one line" in done.stderr
 
 
-def test_a_wrong_proxy_is_refused() -> None:
-    url = {"TIDINGS_URL": "https://hub.example", "NO_PROXY": ""}
-    done = within_test("publish", "x", HTTPS_PROXY="http://proxy.example:port", **url)
+HTTPS_HUB = {"TIDINGS_URL": "https://hub.example", "NO_PROXY": ""}
+
+
+@pytest.mark.parametrize(
+    ("proxy", "why"),
+    [
+        ("http://me:secret@proxy.example:port", "is not the URL of a proxy"),
+        ("http://", "is not the URL of a proxy"),
+        ("http://caf\udce9", "is not the URL of a proxy"),
+        ("https://me:secret@proxy.example", "begins with https://, which is not supported"),
+        ("socks5://me:secret@proxy.example:1080", "begins with socks5://, which is not"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_refused_without_its_secrets(proxy: str, why: str) -> None:
+    done = within_test("publish", "x", HTTPS_PROXY=proxy, **HTTPS_HUB)
     assert done.exit_code == 2
-    assert "HTTPS_PROXY is not the URL of a proxy" in done.stderr
+    assert f"HTTPS_PROXY {why}" in done.stderr
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "sent"),
+    [
+        ("http://proxy.example:3128", 3128, {}),
+        ("proxy.example", 80, {}),
+        ("http://me:p%40ss%C3%A9@proxy.example", 80, {"Proxy-Authorization": "Basic bWU6cEBzc8Op"}),
+    ],
+)
+def test_it_logs_in_at_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, url: str, port: int, sent: dict[str, str]
+) -> None:
+    monkeypatch.setenv("https_proxy", url)
+    monkeypatch.setenv("no_proxy", "")
+    assert https_proxy("hub.example") == Proxy("proxy.example", port, sent)
+    monkeypatch.setenv("no_proxy", "hub.example")
+    assert https_proxy("hub.example") is None
+
+
+def test_it_does_not_try_again_what_a_proxy_refuses() -> None:
+    with canned_server(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n") as proxy:
+        done = within_test("tail", https_proxy=proxy, **HTTPS_HUB)
+    assert done.exit_code == 1
+    assert "The proxy of HTTPS_PROXY answers 407" in done.stderr
+
+
+def test_a_redirect_to_an_invalid_url_is_reported() -> None:
+    with canned_server(
+        b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n"
+    ) as url:
+        done = within_test("tail", TIDINGS_URL=url)
+    assert done.exit_code == 1
+    assert "It is at an invalid URL now." in done.stderr
+
+
+def test_each_page_with_a_command_says_where_the_command_is() -> None:
+    command = re.compile(r"(^|\| |\()tidings ", re.MULTILINE)
+    for page in {block.page for block in every_block() if command.search(block.code)}:
+        assert re.search(r"cli\.md|shell\.md|The `tidings` command", PAGES[page]), page
 
 
 def test_options_before_a_command_and_the_environment_name_the_hub() -> None:

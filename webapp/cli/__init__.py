@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from .tail import tail
 from .token import token
 
 _INTERRUPTED = 130
+_UNDECODABLE = re.compile("[\ud800-\udfff]")  # how Python reads bytes that are not UTF-8
 _EPILOG = """\b
 Exit codes:
   0    done
@@ -39,6 +41,18 @@ Shell completion:
 
 
 class _Main(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments that are not UTF-8, for all commands."""
+        for number, text in enumerate(args, 1):
+            if found := _UNDECODABLE.search(text):
+                byte = ord(found[0]) & 0xFF
+                message = (
+                    f"Argument {number} has the byte 0x{byte:02X}. Arguments must be UTF-8, "
+                    "as all events and topics are."
+                )
+                raise click.UsageError(message)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn the end of its output, and Ctrl-C, into exit codes."""
         for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -48,9 +62,6 @@ class _Main(click.Group):
             sys.stdout.reconfigure(errors="backslashreplace")  # not each encoding has all
         try:
             return super().invoke(ctx)
-        except UnicodeEncodeError:
-            message = "The arguments are not UTF-8, which all events and topics are."
-            raise click.UsageError(message) from None
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
         except BrokenPipeError:  # as in `tidings tail | head`

@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-import click
-
+from .proxy import https_proxy
 from .retry import PermanentFailure, TemporaryFailure
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S = 10.0
 _CHUNK_BYTES = 64 << 10
 _MAX_BODY_BYTES = 1 << 20  # of a response that is not a stream
+_PROXY_REFUSAL = re.compile(r"Tunnel connection failed: (4\d\d.*)", re.DOTALL)
 _REDIRECTS = range(300, 400)
 _TEMPORARY = {408, 425, 429}  # statuses of requests that were not processed
 _SERVER_ERROR = 500  # and all above are temporary too
@@ -51,6 +50,7 @@ class HubClient:
         self.hub = hub
         self._timeout_s = timeout_s
         self._connection = _connection(hub.url, list(protocols))
+        self._socket: socket | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -67,9 +67,15 @@ class HubClient:
         """Connect, and return the socket. HTTPS_PROXY and NO_PROXY count."""
         with self._failures(connecting=True):
             self._connection.connect()
-        sock: socket = self._connection.sock
+        self._socket = sock = self._connection.sock
         sock.settimeout(self._timeout_s)
         return sock
+
+    def allow_silence(self, timeout_s: float) -> None:
+        """Change the seconds without a byte, for the connection that there is too."""
+        self._timeout_s = timeout_s
+        if self._socket is not None:
+            self._socket.settimeout(timeout_s)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -124,7 +130,7 @@ class HubClient:
         headers: dict[str, str | bytes] = {"Accept": "text/event-stream"}
         headers |= {"Accept-Encoding": accept_encoding, "Cache-Control": "no-cache"}
         if cursor:
-            headers["Last-Event-ID"] = cursor.encode("utf-8", "surrogateescape")
+            headers["Last-Event-ID"] = cursor.encode()
         path = f"{self.hub.url.path}?{urlencode([*query, ('control', '1')])}"
         response = self.request("GET", path, headers=headers)
         if response.status != HTTPStatus.OK:
@@ -170,6 +176,9 @@ class HubClient:
             why = " has closed the connection"
         elif isinstance(error, http.client.BadStatusLine):
             return PermanentFailure(f"{origin} does not speak HTTP; is it https://?")
+        elif refused := _PROXY_REFUSAL.fullmatch(str(error)):
+            message = f"The proxy of HTTPS_PROXY answers {self.hub.redact(refused[1])}."
+            return PermanentFailure(f"{message} Its URL can be http://USER:PASSWORD@HOST:PORT.")
         else:
             text = getattr(error, "strerror", None) or self.hub.redact(str(error))
             why = f": {text or type(error).__name__}"
@@ -190,13 +199,21 @@ class HubClient:
                 published=max(0, published) if isinstance(published, int) else 0,
             )
         if status in _REDIRECTS:
-            target = urlsplit(response.headers.get("Location", ""))
-            message += f" It is at {redact(f'{target.scheme}://{target.netloc}{target.path}')} now."
+            message += f" It is at {redact(_without_query(response.headers['Location']))} now."
         elif not problem:
             message += " Is there a hub?"
         elif status == HTTPStatus.UNAUTHORIZED:
             message += " For this command that is --token or TIDINGS_TOKEN."
         return PermanentFailure(message, status, problem)
+
+
+def _without_query(location: str | None) -> str:
+    """Return the target of a redirect without what may be secret."""
+    try:
+        target = urlsplit(location or "")
+    except ValueError:
+        return "an invalid URL"
+    return target._replace(query="", fragment="").geturl()
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:
@@ -216,21 +233,9 @@ def _connection(url: SplitResult, protocols: list[str]) -> http.client.HTTPConne
     context = ssl.create_default_context()
     context.set_alpn_protocols(protocols)
     options: dict[str, Any] = {"timeout": _CONNECT_TIMEOUT_S, "context": context}
-    proxy_host, proxy_port = _https_proxy(host)
-    if not proxy_host:
+    proxy = https_proxy(host)
+    if proxy is None:
         return http.client.HTTPSConnection(host, port, **options)
-    connection = http.client.HTTPSConnection(proxy_host, proxy_port, **options)
-    connection.set_tunnel(host, port)
+    connection = http.client.HTTPSConnection(proxy.host, proxy.port, **options)
+    connection.set_tunnel(host, port, proxy.headers)
     return connection
-
-
-def _https_proxy(host: str) -> tuple[str | None, int | None]:
-    """Return the host and port of the proxy for a host; None: there is no proxy."""
-    url = "" if proxy_bypass(host) else getproxies().get("https", "")
-    try:
-        proxy = urlsplit(url if "//" in url else f"//{url}")  # like curl, which needs no scheme
-        address = proxy.hostname, proxy.port
-    except ValueError:
-        message = "HTTPS_PROXY is not the URL of a proxy, such as http://proxy.example:3128."
-        raise click.UsageError(message) from None
-    return address
