@@ -56,6 +56,17 @@ def test_it_publishes_stdin(server: Server, topic: str) -> None:
             done = tidings("publish", "-t", topic, stdin=stdin, TIDINGS_URL=server.url)
             assert done.returncode == 0
         assert stream.take(4) == ["one", "two", "three\n\nlines\n", ""]
+        for options, data in (
+            ([], b"\xef\xbb\xbfa mark"),
+            (["--follow"], b"\xef\xbb\xbfline 1\nline 2\n"),
+            (["--follow", "--ndjson"], b'\xef\xbb\xbf{"data": "json"}\n'),
+        ):
+            tidings("publish", "-t", topic, *options, stdin=data, TIDINGS_URL=server.url)
+        assert stream.take(4) == ["a mark", "line 1", "line 2", "json"]
+    wide = "x\n".encode("utf-16")
+    done = tidings("publish", "--follow", stdin=wide, TIDINGS_URL=server.url)
+    assert done.returncode == 1
+    assert "The input is UTF-16." in done.stderr
     done = tidings("publish", "-t", topic, stdin=b"\xff", TIDINGS_URL=server.url)
     assert done.returncode == 1
     assert "iconv" in done.stderr

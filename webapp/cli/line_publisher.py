@@ -8,6 +8,7 @@ Each line has an id, so that a line that is sent twice is published once.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import secrets
@@ -124,6 +125,8 @@ class LinePublisher:
 
     def _event(self, number: int, text: bytes) -> bytes | None:
         """Return a line as JSON, or None if there is nothing to publish."""
+        if number == 1:
+            text = _without_bom(text)
         if not self._ndjson:
             event = {**self._members, "data": text.decode("utf-8", "replace")}
         elif not text.strip():
@@ -216,6 +219,14 @@ class LinePublisher:
         else:
             self._refuse(batch[0][0], failure.message)
             del self._unsent[:1]
+
+
+def _without_bom(text: bytes) -> bytes:
+    """Return the first line without a byte order mark."""
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        message = "The input is UTF-16. Convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8."
+        raise PermanentFailure(message)
+    return text.removeprefix(codecs.BOM_UTF8)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

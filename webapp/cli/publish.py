@@ -116,7 +116,7 @@ def _read_stdin() -> str:
         message = "The data are larger than a hub takes; publish a link to them."
         raise PermanentFailure(message)
     try:
-        text = body.decode()
+        text = body.decode("utf-8-sig")  # some editors and shells put a byte order mark first
     except UnicodeDecodeError:
         message = "The data are not UTF-8, which all events are; convert them, as with iconv."
         raise PermanentFailure(message) from None
