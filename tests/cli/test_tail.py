@@ -8,20 +8,28 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
-from support.cli import COMMAND, background, tidings
+from support.cli import COMMAND, background, tidings, within_test
 from support.event_stream import event_stream
 from support.faulty_network import http_network
+from support.plain_server import plain_server
 from support.ports import free_port
 from support.project import ROOT, environment
 from support.server import serving
 from support.tokens import KEY, authorization, token
 from support.waiting import PATIENCE, until
+from webapp.cli.client import HubClient
+from webapp.cli.output import Progress
+from webapp.cli.remote_hub import RemoteHub
+from webapp.cli.tail import ReconnectingSubscriber
+from webapp.core.sse import ServerSentEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,6 +134,62 @@ def test_it_reconnects_after_a_silence(serve: Callable[..., Server], topic: str)
             until(lambda: "no byte for 0.5 s" in command.err, "it is noticed")
             road.resume()
             until(lambda: command.lines == ["one", "two"], "it comes once")
+
+
+def opening(**fields: object) -> str:
+    return f"retry: 100\nevent: hub.open\ndata: {json.dumps(fields)}"
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "silence_s"),
+    [(15, 45), (60, 180), (1, 5), (1e9, 86400), (0, 45), (None, 45), ("x", 45)],
+)
+def test_it_waits_for_three_heartbeats_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch, heartbeat: object, silence_s: float
+) -> None:
+    allowed = list[float]()
+    monkeypatch.setattr(HubClient, "allow_silence", lambda _, seconds: allowed.append(seconds))
+    with event_stream(opening(heartbeat=heartbeat), "data: x") as (url, _):
+        assert within_test("tail", "-n", "1", TIDINGS_URL=url).stdout == "x\n"
+        assert within_test("tail", "-n", "1", "--silence", "9", TIDINGS_URL=url).stdout == "x\n"
+    assert allowed == [silence_s]
+
+
+def test_it_reconnects_when_the_heartbeats_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["webapp.cli.tail"], "_SHORTEST_SILENCE_S", 0.2)
+    with plain_server() as (url, server):
+        server.parts[:] = [f"{opening(heartbeat=0.01)}\n\n".encode()]
+        hub = RemoteHub(urlsplit(f"{url}/stream"))
+        events = ReconnectingSubscriber(hub, [], None, None).events()
+        assert [next(events).type for _ in range(2)] == ["hub.open"] * 2
+        assert server.asked == [("/stream?control=1", None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--last", "5"], "nothing yet; waiting for events\n"),
+        (["--since", "1h"], "nothing yet; waiting for events\n"),
+        (["--from", "earliest"], "nothing yet; waiting for events\n"),
+        (["--last", "0"], ""),
+        ([], ""),
+    ],
+)
+def test_it_reports_that_there_is_nothing_yet(options: list[str], said: str) -> None:
+    with event_stream(opening(replay=0), "data: x") as (url, _):
+        done = within_test("tail", "-n", "2", *options, TIDINGS_URL=url)
+    assert (done.stdout, done.stderr) == ("x\nx\n", said)
+
+
+def test_events_that_cannot_be_counted_may_be_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("webapp.cli.output._QUIET_S", 0.01)
+    progress = Progress(expects_events=True)
+    progress.begin(None)
+    until(lambda: "nothing yet" in capsys.readouterr().err, "it says so")
+    progress.step(ServerSentEvent("new", id=f"{time.time() * 1000 + 1000:.0f}-0"))
+    assert capsys.readouterr().err == ""
 
 
 def test_it_ends_quietly_when_its_pipe_is_closed(server: Server, topic: str) -> None:

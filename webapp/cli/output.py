@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,7 @@ _ENVELOPE_MEMBERS = {"id", "topic", "topics", "type", "data"}
 _SPACES = {"\n": "\n  ", "\t": "\t"}  # how they are printed
 _LONG_REPLAY_EVENTS = 200  # a shorter one is not reported
 _REPORT_INTERVAL_S = 0.2
+_QUIET_S = 2.0  # of a hub that could not count the events, until there seem to be none
 
 
 def envelope_of(event: ServerSentEvent) -> dict[str, Any] | None:
@@ -79,9 +81,15 @@ def wants_colors() -> bool:
 
 
 class Progress:
-    """Reports on stderr how far a long replay is."""
+    """Reports on stderr how far a long replay is, and that there is nothing yet.
 
-    def __init__(self) -> None:
+    :param expects_events: whether the start was chosen, so that there may be old events.
+    """
+
+    def __init__(self, *, expects_events: bool) -> None:
+        self._expects_events = expects_events
+        self._nothing_yet = Timer(_QUIET_S, _report_nothing)
+        self._nothing_yet.daemon = True
         self._expected: float = 0  # events of the replay; infinity: not counted; 0: no replay
         self._seen = 0
         self._began = self._reported = 0.0
@@ -91,9 +99,13 @@ class Progress:
     def begin(self, replay: object) -> None:
         """Take the number of events that will be replayed; None: too many to count."""
         self._seen, self._began = 0, time.time()
+        if self._expects_events and replay == 0:
+            _report_nothing()
+        elif self._expects_events and replay is None:
+            self._nothing_yet.start()
+        self._expects_events = False
         if replay is None:
             self._expected = float("inf")
-            click.echo("replaying events, too many to be counted at once", err=True)
         elif isinstance(replay, int) and replay >= _LONG_REPLAY_EVENTS:
             self._expected = replay
             click.echo(f"replaying {replay:,} events", err=True)
@@ -102,11 +114,18 @@ class Progress:
 
     def step(self, event: ServerSentEvent) -> None:
         """Count an event."""
+        self._nothing_yet.cancel()
         if not self._expected:
             return
-        self._seen += 1
         now, published_at = time.time(), _published_at(event)
-        if self._seen >= self._expected or (published_at or 0) >= self._began:
+        is_new = (published_at or 0) >= self._began
+        if self._expected == float("inf") and not self._seen:
+            if is_new:
+                self._expected = 0
+                return
+            click.echo("replaying events, too many to be counted at once", err=True)
+        self._seen += 1
+        if self._seen >= self._expected or is_new:
             end = "\r" if self._shows_counter else ""
             took = now - self._began
             click.echo(f"{end}replayed {self._seen:,} events in {took:.1f} s", err=True)
@@ -117,6 +136,10 @@ class Progress:
             if self._expected == float("inf"):
                 progress = time.strftime("up to %Y-%m-%d %H:%M:%S", time.localtime(published_at))
             click.echo(f"\r{self._seen:,} {progress}", err=True, nl=False)
+
+
+def _report_nothing() -> None:
+    click.echo("nothing yet; waiting for events", err=True)
 
 
 def _published_at(event: ServerSentEvent) -> float | None:

@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from ..core.sse import ServerSentEvent
 
 _RECONNECT_S = 2.0  # until the hub sends `retry:`
+_DEFAULT_SILENCE_S = 45.0  # until the hub says how often it sends a heartbeat
+_SHORTEST_SILENCE_S = 5.0  # from a heartbeat
 _LONGEST_SILENCE_S = 86400.0
+_HEARTBEATS = 3  # without a byte, after which a connection counts as dead
 _START_PARAMETERS = {"last", "since"}
 _ROUTINE_ENDS = {"max_age", "drain"}
 _RESETS = {
     "aged": "events after the cursor are no longer kept: some are missing",
     "presence": "presence events were missed: fetch the list of subscribers again",
 }
-_SILENCE_HELP = "Reconnect when nothing comes for this long. A hub sends a heartbeat every 15s."
+_SILENCE_HELP = "Reconnect when nothing comes for this long. Default: three heartbeats of the hub."
 _EPILOG = """\b
 Examples:
   tidings tail                         the topic events, from now on
@@ -45,11 +48,16 @@ class ReconnectingSubscriber:
 
     :param query: the topics, and where to start.
     :param cursor: the id of the event after which to start; None: where `query` says.
-    :param silence_s: seconds without a byte after which the connection counts as dead.
+    :param silence_s: seconds without a byte after which the connection counts as dead; None: three
+        heartbeats of the hub.
     """
 
     def __init__(
-        self, hub: RemoteHub, query: list[tuple[str, str]], cursor: str | None, silence_s: float
+        self,
+        hub: RemoteHub,
+        query: list[tuple[str, str]],
+        cursor: str | None,
+        silence_s: float | None,
     ) -> None:
         self._hub = hub
         self._query = query
@@ -71,9 +79,11 @@ class ReconnectingSubscriber:
                 self._retry.wait(failure)
 
     def _events_of_one_stream(self) -> Iterator[ServerSentEvent]:
-        with HubClient(self._hub, self._silence_s) as client:
+        with HubClient(self._hub, self._silence_s or _DEFAULT_SILENCE_S) as client:
             response = client.subscribe(self._query, self._cursor)
             for event in sse.decode(_flushing(client.chunks(response))):
+                if event.type == "hub.open" and self._silence_s is None:
+                    client.allow_silence(_silence_of(event))
                 if event.retry is not None:
                     low, high = RETRY_BOUNDS_MS
                     self._retry.first_s = min(max(event.retry, low), high) / 1000
@@ -83,6 +93,14 @@ class ReconnectingSubscriber:
                     self._query = [it for it in self._query if it[0] not in _START_PARAMETERS]
                 self._retry.reset()
                 yield event
+
+
+def _silence_of(opening: ServerSentEvent) -> float:
+    """Return after how many seconds without a byte a hub's connection counts as dead."""
+    heartbeat = (json_object(opening.data) or {}).get("heartbeat")
+    if not isinstance(heartbeat, int | float) or not heartbeat > 0:
+        return _DEFAULT_SILENCE_S
+    return min(max(_SHORTEST_SILENCE_S, _HEARTBEATS * heartbeat), _LONGEST_SILENCE_S)
 
 
 def _flushing(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -102,7 +120,7 @@ def _flushing(chunks: Iterable[bytes]) -> Iterator[bytes]:
 )
 @click.option("--count", "-n", metavar="N", type=click.IntRange(1), help="Stop after N events.")
 @click.option("--json", "json_", is_flag=True, help="Print each event as a line of JSON.")
-@click.option("--silence", type=duration, default="45s", show_default=True, help=_SILENCE_HELP)
+@click.option("--silence", type=duration, help=_SILENCE_HELP)
 @hub_options
 def tail(  # noqa: PLR0913 - where to start, and how to print
     topics: tuple[str, ...],
@@ -114,7 +132,7 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     cursor: str | None,
     count: int | None,
     json_: bool,
-    silence: float,
+    silence: float | None,
 ) -> None:
     """Print the events of some topics as they are published.
 
@@ -133,10 +151,11 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     if json_ or sys.stdout.isatty():
         query.append(("envelope", "1"))
     hub = RemoteHub.from_options(url, token)
-    subscriber = ReconnectingSubscriber(
-        hub, query, cursor, min(silence or _LONGEST_SILENCE_S, _LONGEST_SILENCE_S)
-    )
-    format_event, progress = _formatter(topics, json_=json_), Progress()
+    if silence is not None:
+        silence = min(silence or _LONGEST_SILENCE_S, _LONGEST_SILENCE_S)
+    subscriber = ReconnectingSubscriber(hub, query, cursor, silence)
+    format_event = _formatter(topics, json_=json_)
+    progress = Progress(expects_events=bool(cursor or since or last))
     printed = 0
     for event in subscriber.events():
         if event.type.startswith("hub."):
