@@ -77,7 +77,9 @@ def _is_own_host(host: str) -> bool:
 
 
 def _on_tidings_error(error: TidingsError) -> Response:
-    current_services().hub.metrics.refused.add(1, error.reason)
+    services = current_services()
+    services.hub.metrics.refused.add(1, error.reason)
+    services.refusal_log.note(error, request)
     return _respond(error.problem(), error.headers)
 
 

@@ -13,6 +13,7 @@ from ..errors import NotFound
 from .log_probe import LogProbe
 from .quotas import PipeQuota, UnfinishedQuota
 from .rate_limit import Rate
+from .refusal_log import RefusalLog
 
 if TYPE_CHECKING:
     from flask import Request
@@ -41,6 +42,7 @@ class Services:
         self.authorizer = authorizer
         self.presence = presence
         self.log_probe = LogProbe(hub.broker)
+        self.refusal_log = RefusalLog()
         self.publish_rate = Rate(settings.publish_rate)
         self.pipes = PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher)
         self.unfinished_bodies = UnfinishedQuota(settings.max_body_bytes)
