@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import time
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Misconfigured
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config.settings import Settings
 
 _LOOPBACK = "127.0.0.1:8000"
@@ -49,18 +54,20 @@ def await_free(cfg: Any, settings: Settings, log: Any) -> None:
     """
     for address in cfg.address:
         if isinstance(address, tuple) and not cfg.reuse_port:
-            _await_one(address, settings, log)
+            _await_one(partial(_listen, address), _text(address), settings, log)
+        elif isinstance(address, str) and not address.startswith("\0"):
+            _await_one(partial(_check_path, Path(address)), f"unix:{address}", settings, log)
 
 
-def _await_one(address: tuple[str, int], settings: Settings, log: Any) -> None:
+def _await_one(probe: Callable[[], None], address: str, settings: Settings, log: Any) -> None:
     for number in range(1, _TRIES + 1):
         try:
-            _listen(address)
+            probe()
         except OSError as error:
             if number == _TRIES or error.errno != errno.EADDRINUSE:
                 raise _refusal(address, settings, error) from None
             if number == 1:
-                log.info("%s is in use. The hub waits until it is free.", _text(address))
+                log.info("%s is in use. The hub waits until it is free.", address)
             time.sleep(_RETRY_S)
         else:
             return
@@ -75,13 +82,27 @@ def _listen(address: tuple[str, int]) -> None:
         sock.listen(1)
 
 
-def _refusal(address: tuple[str, int], settings: Settings, error: OSError) -> Misconfigured:
+def _check_path(path: Path) -> None:
+    """Raise an OSError if gunicorn could not make a socket there, or would take another server's:
+    it replaces whatever socket it finds.
+    """
+    with closing(socket.socket(socket.AF_UNIX)) as sock, suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise OSError(errno.EEXIST, "There is a file that is not a socket")
+        if sock.connect_ex(str(path)) == 0:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        code = errno.EACCES if path.parent.is_dir() else errno.ENOENT
+        raise OSError(code, os.strerror(code))
+
+
+def _refusal(address: str, settings: Settings, error: OSError) -> Misconfigured:
     if error.errno == errno.EADDRINUSE:
-        detail = f"Another program listens on {_text(address)} already."
+        detail = f"Another program listens on {address} already."
     else:
-        detail = f"The hub cannot listen on {_text(address)}: {error.strerror}."
+        detail = f"The hub cannot listen on {address}: {error.strerror}."
     if settings.port is not None and not settings.bind:
-        return Misconfigured(detail, "Set PORT to another port, or end the other program.")
+        return Misconfigured(detail, "Set PORT to another port.")
     remedy = "To choose another address, set TIDINGS_BIND, such as TIDINGS_BIND=127.0.0.1:8123."
     return Misconfigured(detail, remedy)
 

@@ -6,7 +6,7 @@ import logging
 import socket
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,9 @@ from webapp.config.settings import Settings
 from webapp.errors import Misconfigured
 from webapp.server import listen_addresses
 from webapp.server.listen_addresses import await_free, chosen
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(name="taken")
@@ -55,7 +58,32 @@ def test_it_waits_for_an_address_that_becomes_free(
 
 def test_addresses_that_others_may_share_are_not_tried(taken: Any) -> None:
     wait(Settings(), taken, reuse_port=True)
-    wait(Settings(), 3, "/run/tidings.sock", ("127.0.0.1", 0))
+    wait(Settings(), 3, "\0abstract", ("127.0.0.1", 0))
+
+
+def test_a_path_where_no_socket_can_be_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for path, why in {
+        file: "not a socket",
+        tmp_path / "missing" / "socket": "No such file or directory",
+    }.items():
+        with pytest.raises(Misconfigured, match=f"cannot listen on unix:{path}: .*{why}"):
+            wait(Settings(), str(path))
+    assert file.is_file()
+
+
+def test_a_socket_of_another_server_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen_addresses, "_RETRY_S", 0)
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(Misconfigured, match="Another program listens on unix:"):
+            wait(Settings(), str(path))
+    wait(Settings(), str(path))  # its server has ended without removing it
 
 
 def test_the_platforms_port_is_open_for_ipv6_where_that_includes_ipv4(
