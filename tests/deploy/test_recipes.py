@@ -13,6 +13,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import django_htmx
 import pytest
@@ -269,6 +270,50 @@ def test_an_answer_of_a_language_model_survives_a_reload(
     model.join(PATIENCE)
     page.reload()
     expect(answer).to_have_text("One ordered log. The end.")
+
+
+def test_an_old_answer_comes_from_the_app(hub: Server, page: Page) -> None:
+    [html] = blocks("guides/llm-streaming.md", "Show the answer", "html")
+    page.route("**/answers/42", lambda it: it.fulfill(body="An old answer."))
+    show(page, hub, html.replace("answer-42", "answer-41"), HUB_URL)
+    expect(page.locator("#answer")).to_have_text("An old answer.")
+
+
+NATIVE = """<ul id="news"></ul><script>
+  const source = new EventSource("http://localhost:8000/events?topic=news");
+  source.onmessage = ({ data }) => document.getElementById("news").append(data);
+  %s
+</script>"""
+COUNT = """navigation.addEventListener("navigate", () => {
+  sessionStorage.reloads = +(sessionStorage.reloads || 0) + 1;
+})"""
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reloads"),
+    [("null", 0), ("undefined", 0), ("", 0), ("0", 1), ("1-0", 1), ("answer-41", 1)],
+)
+@pytest.mark.parametrize("client", ["EventSource", "tidings.js"])
+def test_a_page_with_a_lost_cursor_is_reloaded_once_at_most(
+    hub: Server, page: Page, topic: str, client: str, cursor: str, reloads: int
+) -> None:
+    if client == "tidings.js":
+        [html] = blocks("guides/browser-client.md", "Use it like an EventSource", "html")
+        page.route("**/token", lambda it: it.fulfill(body=EVERYTHING))
+    else:
+        html = NATIVE % blocks("guides/subscribe.md", "Handle control events", "js")[0]
+    topic = quote(topic)
+    page.add_init_script(COUNT)
+    show(page, hub, html.replace("topic=news", f"topic={topic}&last_event_id={cursor}"))
+    how = ["navigate", "reload"][reloads]
+    page.wait_for_function(f"performance.getEntriesByType('navigation')[0].type === '{how}'")
+
+    def seen() -> bool:
+        hub.http.post("/events", data={"topic": unquote(topic), "data": "x"}, headers=BEARER)
+        return "x" in (page.locator("#news").text_content() or "")
+
+    until(seen, "the page receives an event, and hub.reset came before it")
+    assert page.evaluate("+(sessionStorage.reloads || 0)") == reloads
 
 
 def test_an_answer_goes_on_when_the_hub_restarts(
