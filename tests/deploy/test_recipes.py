@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ APP = free_port()
 
 @pytest.fixture(name="hub", scope="module")
 def _hub(serve: Callable[..., Server]) -> Server:
-    return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_CORS_ORIGINS=f"http://localhost:{APP}")
+    origins = f"http://localhost:{APP}"
+    return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_CORS_ORIGINS=origins, TIDINGS_RETRY="0.1")
 
 
 @pytest.fixture(name="env")
@@ -192,43 +194,51 @@ def _template(hub: Server, tmp_path: Path) -> Callable[[str], Flask]:
     return template
 
 
-def test_notify_a_user(
+@pytest.fixture(name="notified")
+def _notified(
     env: dict[str, str],
     page: Page,
     template: Callable[[str], Flask],
     monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., None]:
+    """Run a recipe: its page shows what is published to its user, and nothing else."""
+    monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
+
+    def notified(python: str, html: str, seconds: int) -> None:
+        app = template(html.replace("5_000", "50"))
+        if '"/"' not in python:
+            app.add_url_rule("/", view_func=lambda: render_template("page.html", user=7))
+        module(python.replace("3600", str(seconds)), app=app, user_id=lambda: 7)
+        with shop(app) as url:
+            with page.expect_response(re.compile("/events")) as answer:
+                page.goto(url)
+            assert answer.value.status == 200
+            expired = time.time() + seconds
+            until(
+                lambda: seconds > PATIENCE or time.time() > expired, "the first token has expired"
+            )
+            publish_mail(env)
+            expect(page.get_by_role("listitem")).to_have_text(["You have mail, 7"])
+
+    return notified
+
+
+@pytest.mark.parametrize("seconds", [3600, 2])
+def test_notify_a_user_for_longer_than_a_token_lives(
+    notified: Callable[..., None], seconds: int
 ) -> None:
     python, html, _ = blocks("guides/notifications.md", "With tidings.js", "python", "html", "sh")
-    monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
-    app = template(html)
-    app.add_url_rule("/", view_func=lambda: render_template("page.html", user=7))
-    module(python, app=app, user_id=lambda: 7)
-    with shop(app) as url:
-        with page.expect_response(re.compile("/events")) as answer:
-            page.goto(url)
-        assert answer.value.status == 200
-        publish_mail(env)
-        expect(page.get_by_role("listitem")).to_have_text(["You have mail, 7"])
+    notified(python, html, seconds)
 
 
-def test_notify_a_user_by_a_cookie(
-    env: dict[str, str],
-    page: Page,
-    template: Callable[[str], Flask],
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("seconds", [3600, 2])
+def test_notify_a_user_for_longer_than_a_cookies_token_lives(
+    notified: Callable[..., None], seconds: int
 ) -> None:
     python, html = blocks(
         "guides/notifications.md", "With a cookie and EventSource", "python", "html"
     )
-    monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
-    app = template(html)
-    module(python, app=app, user_id=lambda: 7)
-    with shop(app) as url:
-        with page.expect_response(re.compile("/events")) as answer:
-            page.goto(url)
-        assert answer.value.status == 200
-        publish_mail(env)
-        expect(page.get_by_role("listitem")).to_have_text(["You have mail, 7"])
+    notified(python, html, seconds)
 
 
 def test_a_live_dashboard(hub: Server, env: dict[str, str], page: Page, tmp_path: Path) -> None:
