@@ -138,6 +138,20 @@ def test_a_flood_of_line_feeds_is_taken_apart_a_little_at_a_time(turns: Turns) -
     assert turns.count >= len(lots[0])
 
 
+def test_lines_are_published_together_in_equal_parts() -> None:
+    parts = list[int]()
+
+    def append(drafts: list[Draft]) -> Any:
+        parts.append(len(drafts))
+        return [SimpleNamespace(id="1")] * len(drafts)
+
+    pipe = NdjsonPublisher(append, to_draft, 500)
+    for count in (0, 1, 500, 501, 1001):
+        pipe.publish_lines([b'{"data": "x"}'] * count)
+    # A rest of one event would count as a single event, for which other pipes wait.
+    assert parts == [1, 500, 251, 250, 334, 334, 333]
+
+
 def test_no_topic_or_type_holds_what_cannot_be_seen() -> None:
     refused = set()
     for letter in map(chr, range(sys.maxunicode + 1)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from itertools import takewhile
+from math import ceil
 from typing import TYPE_CHECKING
 
 from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError
@@ -47,8 +48,11 @@ class NdjsonPublisher:
 
         :raises TidingsError: a line cannot be published; the problem document has its number.
         """
-        for start in range(0, len(found), self._at_once):
-            numbered, failure = self._parse(found[start : start + self._at_once])
+        # In equal parts: a rest of one event would count as a single one, for which pipes wait.
+        parts = max(1, ceil(len(found) / self._at_once))
+        length = max(1, ceil(len(found) / parts))
+        for start in range(0, len(found), length):
+            numbered, failure = self._parse(found[start : start + length])
             if numbered:
                 self._publish(numbered)
             if failure:
