@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import termios
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import errors as http_errors
 from gunicorn.http.body import ChunkedReader
 
 from ..errors import BadRequest, ContentTooLarge
-from .request_bounds import MAX_TRAILERS_BYTES
+from .request_bounds import MAX_READ_BYTES, MAX_TRAILERS_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .connection import ClientConnection
+
+_READY_BYTES = 4 << 10  # that are received and not read: enough for a piece, whatever frames it
 
 
 class RequestBody:
@@ -46,7 +51,7 @@ class RequestBody:
         return data
 
     def iter_chunks(self, check: Callable[[], object]) -> Iterator[bytes]:
-        """Yield the body as it arrives, until its end.
+        """Yield the body as it arrives, until its end. Pieces that are there already are joined.
 
         gunicorn's own `read` and `readline` would wait for as many bytes as they were asked for.
 
@@ -59,14 +64,35 @@ class RequestBody:
         reader = self._body.reader
         try:
             if isinstance(reader, ChunkedReader):
-                yield from reader.parser or ()
+                yield from self._join(reader.parser or ())
                 reader.parser = None
             else:
-                yield from self._iter_sized(reader)
+                yield from self._join(self._iter_sized(reader))
         except http_errors.LimitRequestHeaders:
             raise _trailers_too_long() from None
         except (OSError, http_errors.ParseException):
             raise _broken() from None
+
+    def _join(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the same bytes in fewer pieces, without waiting for any."""
+        joined = b""
+        for piece in pieces:
+            if len(joined) + len(piece) > MAX_READ_BYTES and joined:
+                yield joined
+                joined = b""
+            joined += piece
+            if self._ready_bytes() < _READY_BYTES:
+                yield joined
+                joined = b""
+        if joined:
+            yield joined
+
+    def _ready_bytes(self) -> int:
+        """Return how many bytes the kernel has received that were not read."""
+        count = array("i", [0])
+        if not hasattr(self._connection, "cipher"):  # with TLS, they may be a part of a record
+            fcntl.ioctl(self._connection.fileno(), termios.FIONREAD, count)
+        return count[0]
 
     def _iter_sized(self, reader: Any) -> Iterator[bytes]:
         while reader.length:
