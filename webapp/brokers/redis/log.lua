@@ -61,8 +61,8 @@ end
 local function add(id, text)
   log.total = log.total + #text + 64 + (id ~= '' and 2 * #id + 160 or 0)
   if log.total >= max_total then log.total, log.first_total = 1, 0 end
-  local total = number(log.total)
-  local position = redis.call('XADD', stream, '*', 'draft', text, 'total', total)
+  -- The server writes a number of this size exactly, and faster than string.format.
+  local position = redis.call('XADD', stream, '*', 'draft', text, 'total', log.total)
   if not log.first then log.first, log.first_total = position, log.total end
   log.head, log.length = position, log.length + 1
   if id ~= '' then
