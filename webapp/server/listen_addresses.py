@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
 
 _LOOPBACK = "127.0.0.1:8000"
+_PROBE_TIMEOUT_S = 1.0
 _TRIES, _RETRY_S = 5, 1.0  # as gunicorn does: the hub that was there before may be stopping
 
 
@@ -31,15 +32,16 @@ def chosen(settings: Settings) -> list[str]:
 
 
 def _any_host() -> str:
-    """Return the name of all addresses: a socket of IPv6 accepts IPv4, too, unless the system says
-    otherwise.
-    """
+    """Return the name of all addresses: those of IPv6 too, if such a socket accepts IPv4 here."""
     try:
         with closing(socket.socket(socket.AF_INET6)) as sock:
-            only_ipv6 = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-    except OSError:  # there is no IPv6
-        only_ipv6 = True
-    return "0.0.0.0" if only_ipv6 else "[::]"  # noqa: S104 - it is refused without a key
+            sock.bind(("::", 0))
+            sock.listen(1)
+            address = ("127.0.0.1", sock.getsockname()[1])
+            socket.create_connection(address, _PROBE_TIMEOUT_S).close()
+    except OSError:
+        return "0.0.0.0"  # noqa: S104 - it is refused without a key
+    return "[::]"
 
 
 def are_inherited() -> bool:

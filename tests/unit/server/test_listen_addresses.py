@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.ports import has_ipv6
 from webapp.config.settings import Settings
 from webapp.errors import Misconfigured
 from webapp.server import listen_addresses
@@ -91,12 +92,12 @@ def test_the_platforms_port_is_open_for_ipv6_where_that_includes_ipv4(
 ) -> None:
     assert chosen(Settings()) == ["127.0.0.1:8000"]
     assert chosen(Settings(port=80, bind=("127.0.0.1:81",))) == ["127.0.0.1:81"]
-    assert chosen(Settings(port=80))[0] in {"0.0.0.0:80", "[::]:80"}
-    monkeypatch.setattr(socket.socket, "getsockopt", lambda *_: 1)  # IPv6 only
+    assert chosen(Settings(port=80)) == ["[::]:80" if has_ipv6() else "0.0.0.0:80"]
+    monkeypatch.setattr(socket, "create_connection", refused)  # as if it accepted IPv6 only
     assert chosen(Settings(port=80)) == ["0.0.0.0:80"]
-    monkeypatch.setattr(socket, "socket", no_ipv6)
+    monkeypatch.setattr(socket, "socket", refused)  # as if there were no IPv6
     assert chosen(Settings(port=80)) == ["0.0.0.0:80"]
 
 
-def no_ipv6(*_: object) -> None:
+def refused(*_: object, **__: object) -> None:
     raise OSError
