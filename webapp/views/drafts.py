@@ -23,7 +23,8 @@ MAX_BATCH = 10_000  # events in one JSON array
 MAX_DIGITS = 20  # of a number in a form
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _KNOWN = frozenset(_FIELDS)
-_LATER = ("ttl", "end")
+_SINGLE = _KNOWN - {"topic"}
+_LATER = ("ttl", "end")  # fields that a later version will have
 _ALIASES = {"topic": TOPIC_LIST}
 _ADVICE = ", and put all other values into data; or add raw=1 to the URL to publish the whole body."
 _EVENT = FieldNames("An event has no field", _FIELDS, _ADVICE, _ALIASES, _LATER)
@@ -145,9 +146,9 @@ class DraftParser:
         if self._url:
             self._refuse_both(fields)
             fields = fields | self._url
-        found = _single(fields)
-        if not found:
+        if _KNOWN.isdisjoint(fields):
             raise _no_fields()
+        found = _single(fields)
         return Draft(
             topics=tuple(dict.fromkeys(fields.get("topic", ()))) or _default(self._default_topic),
             data=found.get("data", ""),
@@ -168,7 +169,7 @@ class DraftParser:
 
 def _no_fields() -> BadRequest:
     detail = f"The request has none of the fields {', '.join(_FIELDS)}."
-    return BadRequest(detail, "Send data=…, as in curl -d data=hello, or set a Content-Type.")
+    return BadRequest(detail, "Send data=…, as in curl -d data=hello; or Content-Type: text/plain.")
 
 
 def _id_of_several() -> BadRequest:
@@ -177,16 +178,17 @@ def _id_of_several() -> BadRequest:
 
 
 def _single(fields: Fields) -> dict[str, str]:
-    """Return the first value of each field of an event.
+    """Return the first value of each field.
 
     :raises BadRequest: a field other than the topic has several values.
     """
-    if sum(map(len, fields.values())) > len(fields):
-        for name in _KNOWN - {"topic"}:
-            if len(fields.get(name, ())) > 1:
-                detail = f'The field "{name}" occurs more than once.'
-                raise BadRequest(detail, "Send it once. Only topic may be repeated.")
-    return {name: fields[name][0] for name in _FIELDS if name in fields}
+    found = {}
+    for name, values in fields.items():
+        if len(values) > 1 and name in _SINGLE:
+            detail = f'The field "{name}" occurs more than once.'
+            raise BadRequest(detail, "Send it once. Only topic may be repeated.")
+        found[name] = values[0]
+    return found
 
 
 def _is_private(text: str) -> bool:
@@ -207,7 +209,7 @@ def _topics(value: object, default_topic: str | None) -> tuple[str, ...]:
         return _default(default_topic)
     topics = value if isinstance(value, list) else [value]
     if not all(isinstance(topic, str) for topic in topics):
-        detail = "The topic must be a string or a list of strings."
+        detail = "The field topic must be a string or a list of strings."
         raise BadRequest(detail, 'Send "topic": "news" or "topic": ["news", "sport"].')
     return tuple(dict.fromkeys(topics))
 
@@ -227,8 +229,8 @@ def _data(value: object, *, large: bool) -> str:
 
 def _string(name: str, value: object) -> str | None:
     if value is not None and not isinstance(value, str):
-        detail = f"The {name} must be a string."
-        raise BadRequest(detail, f"Send {name} as a JSON string.")
+        detail = f"The field {name} must be a string."
+        raise BadRequest(detail, "Send it as a JSON string.")
     return value
 
 
@@ -248,5 +250,5 @@ def _retry(value: object) -> int | None:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    detail = 'Invalid "retry" parameter.'
-    raise BadRequest(detail, "Send a whole number of milliseconds, such as 3000.")
+    detail = "The field retry must be a whole number of milliseconds."
+    raise BadRequest(detail, "Send it like 3000.")

@@ -137,6 +137,11 @@ def test_any_other_unknown_field_of_a_body_is_refused_except_on_mercures_path(
     assert parse(body(data="x"), utm="1", topic="t") == [Draft(topics=("t",), data="x")]
 
 
+def test_a_form_without_any_field_of_an_event_is_refused_on_mercures_path_too() -> None:
+    assert "The request has none of the fields" in refusal(form(utm="1"), None)
+    assert "The request has none of the fields" in refusal((FORM, b"hello"), None, topic="t")
+
+
 @pytest.mark.parametrize("name", ["topic[]", "topic[0]", "topic[17]"])
 def test_a_list_of_topics_may_be_written_as_php_does(name: str) -> None:
     expected = [Draft(topics=("/users/7",), data="x")]
