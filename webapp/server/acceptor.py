@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gevent import GreenletExit
 from gevent.server import StreamServer
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_STEP_BACK_S = 0.0025  # in which other workers can accept a connection first
 _LOG_INTERVAL_S = 60  # between two lines about it
 
 
@@ -32,13 +33,23 @@ class AcceptLater(GreenletExit):
     """Makes gevent accept nothing for a moment, 10 ms at first, and report nothing."""
 
 
+class Connections(Protocol):
+    """The connections of a worker, as far as they decide whether it accepts more."""
+
+    def is_full(self) -> bool:
+        """Whether no more can be accepted."""
+
+    def is_ahead(self) -> bool:
+        """Whether other workers should accept first, because they have fewer."""
+
+    def free_files(self) -> None:
+        """End some that are waiting: the process, or the system, has no files left."""
+
+
 class Acceptor(StreamServer):
     """A listening socket of gevent's.
 
-    :param is_full: whether to accept no more connections; `accept_again` must be called once there
-        is room.
-    :param free_files: called where a connection cannot be accepted because the process, or the
-        system, has no files left; ends some connections that are waiting.
+    :param connections: those that it accepted. `accept_again` must be called once there is room.
     :param options: gevent's.
     """
 
@@ -51,14 +62,36 @@ class Acceptor(StreamServer):
         self,
         listener: Any,
         handle: Callable[..., None],
-        is_full: Callable[[], bool],
-        free_files: Callable[[], None],
+        connections: Connections,
         **options: Any,
     ) -> None:
         super().__init__(listener, handle, **options)
-        vars(self)["full"] = is_full  # as gevent does where connections are served by a pool
-        self._free_files = free_files
+        self._connections = connections
+        self._step_back_timer = self.loop.timer(_STEP_BACK_S)
+        self._turn_of_return = -2  # of the event loop
         self._logged_at = float("-inf")
+
+    def full(self) -> bool:
+        """Whether to accept no connection now; gevent asks before each one."""
+        if self._connections.is_full():
+            return True
+        # One that is still there after a step back is accepted. The next turn of the loop finds it.
+        if self.loop.iteration <= self._turn_of_return + 1 or not self._connections.is_ahead():
+            self._turn_of_return = -2
+            return False
+        self._step_back_timer.close()  # libev would start it with the time that it has left: none
+        self._step_back_timer = self.loop.timer(_STEP_BACK_S)
+        self._step_back_timer.start(self._return)
+        return True
+
+    def _return(self) -> None:
+        self._turn_of_return = self.loop.iteration
+        self.accept_again()
+
+    def close(self) -> None:
+        """Accept nothing any more."""
+        self._step_back_timer.close()
+        super().close()
 
     def accept_again(self) -> None:
         """Accept connections; nothing changes where they are accepted already."""
@@ -80,7 +113,7 @@ class Acceptor(StreamServer):
                 raise
             if error.errno in _OUT_OF_FILES:
                 self._log(error)
-                self._free_files()
+                self._connections.free_files()
             else:
                 skip("accept", error)
             raise AcceptLater from None

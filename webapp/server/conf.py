@@ -15,7 +15,7 @@ from ..config import exposure
 from ..config.file_limit import raise_file_limit
 from ..config.settings import Settings
 from ..config.startup import or_end, startup_message
-from . import listen_addresses, metrics_dir, temporary_folder
+from . import listen_addresses, metrics_dir, stream_counts, temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,8 +115,9 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Remove the gauges of a worker that ended; its counters stay."""
+    """Remove the gauges and the stream count of a worker that ended; its counters stay."""
     metrics_dir.discard_worker(worker.number)
+    stream_counts.discard_worker(worker.number)
 
 
 def on_exit(_server: Any) -> None:

@@ -55,6 +55,7 @@ class ClientConnection(SocketWriter):
         "_stopping",
         "_unread",
         "_waiters",
+        "is_counted",
         "is_stream",
         "listener",
         "parked",
@@ -73,9 +74,8 @@ class ClientConnection(SocketWriter):
         super().__init__(sock, settings)
         self.timeout_reason = ""
         """Which time-out ended it without a response that says so; empty: none."""
-        self.listener: Any = None  # which accepted it
-        self.is_stream = False
-        """Whether its last response is a stream, which stays when the worker has no files left."""
+        self.listener: Any = None
+        self.is_counted = self.is_stream = False
         self.parked = False
         """Whether its stream goes on in another greenlet: this one must not close it."""
         self.wakeup: Wakeup | None = None

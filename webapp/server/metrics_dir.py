@@ -16,7 +16,7 @@ import tempfile
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..private_files import open_folder
 from .temporary_folder import MEMORY
@@ -70,6 +70,24 @@ def ensure() -> None:
                 _lock(folder, fcntl.LOCK_SH)
             folder.stat()
             return
+
+
+def share(number: int | None, log: Any) -> None:
+    """Write this worker's metrics where all workers read them; if that fails, to its memory.
+
+    :param number: the worker's. None: its metrics are those of its process.
+    """
+    try:
+        ensure()
+    except OSError as error:
+        log.warning("This worker's metrics are not shared: %s", error)
+        leave()
+        return
+    if number is not None:
+        # Not before: the library looks for the directory when it is imported.
+        from ..metrics import set_worker_id
+
+        set_worker_id(number)
 
 
 def leave() -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..metric_buffers import BufferedCounter
     from .acceptor import Acceptor
+    from .stream_counts import StreamCounts
 
 _SPARE_PERCENT = 10  # of the limit: silent connections end where fewer files are free
 _MIN_SPARE_FILES = 64  # the same for small limits: the process itself needs some
@@ -26,11 +27,17 @@ class OpenConnections:
 
     :param limit: how many a worker can have.
     :param keepalive_s: seconds for which one may wait for its next request.
+    :param counts: how many of them are streams.
     :param refused: counts, by reason, the connections that are ended without a response.
     """
 
     def __init__(
-        self, settings: Settings, limit: int, keepalive_s: float, refused: BufferedCounter
+        self,
+        settings: Settings,
+        limit: int,
+        keepalive_s: float,
+        counts: StreamCounts,
+        refused: BufferedCounter,
     ) -> None:
         self.acceptors: list[Acceptor] = []
         """They accept connections again once there are fewer than the limit."""
@@ -38,6 +45,7 @@ class OpenConnections:
         self._settings = settings
         self._keepalive_s = keepalive_s
         self._full = limit - max(limit * _SPARE_PERCENT // 100, min(_MIN_SPARE_FILES, limit // 4))
+        self.counts = counts
         self._refused = refused
         self._open = set[ClientConnection]()
         # Ordered: the first has waited for the longest time.
@@ -51,12 +59,17 @@ class OpenConnections:
         """Whether no more can be accepted."""
         return len(self._open) >= self._limit
 
+    def is_ahead(self) -> bool:
+        """Whether other workers should accept first, because they have fewer streams."""
+        return self.counts.is_ahead()
+
     def add(self, sock: Any) -> ClientConnection:
         """Take in a socket that was accepted; `discard` must follow."""
         connection = ClientConnection(
             sock, self._settings, self._keepalive_s, self._waiters, self._pipes
         )
         self._open.add(connection)
+        self.counts.count(connection, is_stream=True)
         if len(self._open) > self._full:
             self.free_files(1)
         return connection
@@ -65,6 +78,7 @@ class OpenConnections:
         """Forget a connection that was closed."""
         was_full = self.is_full()
         self._open.discard(connection)
+        self.counts.count(connection, is_stream=False)
         if was_full:
             for acceptor in self.acceptors:
                 acceptor.accept_again()

@@ -31,6 +31,7 @@ from .garbage_collection import GarbageCollection
 from .middleware import ConnectionMiddleware, below
 from .open_connections import OpenConnections
 from .parse_errors import error_response
+from .stream_counts import StreamCounts
 from .stream_driver import ResumeQueue, StreamDriver
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..errors import TidingsError
     from ..hub.hub import Hub
+    from .connection import ClientConnection
 
 _LOG_WAIT_S = 10  # in which a starting worker must reach its event log
 _LOG_RETRY_S = 1
@@ -90,8 +92,9 @@ class StreamWorker(GeventWorker):
         self.hub = app.extensions["tidings"].hub
         self.settings = self.hub.settings
         limit = min(self.worker_connections, file_limit())
+        counts = StreamCounts(self.number)
         self.connections = OpenConnections(
-            self.settings, limit, self.cfg.keepalive, self.hub.metrics.refused
+            self.settings, limit, self.cfg.keepalive, counts, self.hub.metrics.refused
         )
         loggers.log_as_gunicorn(self.log.error_log)
         self.cfg.set("limit_request_field_size", self.settings.max_header_bytes)
@@ -107,7 +110,7 @@ class StreamWorker(GeventWorker):
         self.garbage.begin()
 
     def _load_app(self) -> Flask:
-        self._share_metrics()
+        metrics_dir.share(self.number, self.log)
         Server.is_stream_worker = True
         try:
             super().load_wsgi()
@@ -117,20 +120,6 @@ class StreamWorker(GeventWorker):
         except Misconfigured as error:
             self._abort_start(error, Arbiter.WORKER_BOOT_ERROR)
         return app
-
-    def _share_metrics(self) -> None:
-        """Write metrics where all workers read them; if that fails, to this process's memory."""
-        try:
-            metrics_dir.ensure()
-        except OSError as error:
-            self.log.warning("This worker's metrics are not shared: %s", error)
-            metrics_dir.leave()
-            return
-        if self.number is not None:
-            # Not before: the library looks for the directory when it is imported.
-            from ..metrics import set_worker_id
-
-            set_worker_id(self.number)
 
     def _abort_start(self, error: TidingsError, status: int | None = None) -> NoReturn:
         """Log why the worker does not start, and end its process.
@@ -175,6 +164,7 @@ class StreamWorker(GeventWorker):
     def run(self) -> None:
         """Serve until a signal says to stop, then drain."""
         acceptors = [self._acceptor(listener) for listener in self.sockets]
+        self.connections.counts.join()
         for acceptor in acceptors:
             acceptor.start()
         while self.alive:
@@ -191,9 +181,7 @@ class StreamWorker(GeventWorker):
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
         handle = partial(self.handle, FixedAddress(listener.getsockname()))
         connections = self.connections
-        acceptor = Acceptor(
-            listener, handle, connections.is_full, connections.free_files, **options
-        )
+        acceptor = Acceptor(listener, handle, connections, **options)
         connections.acceptors.append(acceptor)
         return acceptor
 
@@ -218,6 +206,7 @@ class StreamWorker(GeventWorker):
         """
         if not isinstance(respiter, StreamDriver):
             return False
+        self.connections.counts.count(respiter.connection, is_stream=True)
         ended = respiter.run(self)
         if ended and respiter.reusable:
             return True
@@ -240,7 +229,7 @@ class StreamWorker(GeventWorker):
                 connection.close()
                 self.connections.discard(connection)
         if reusable and not connection.parked:
-            connection.begin_request()
+            self._await_request(connection)
             self._serve(connection, connection.peer_address)
 
     def timeout_ctx(self) -> Any:
@@ -255,7 +244,12 @@ class StreamWorker(GeventWorker):
             return super().handle_request(listener_name, req, sock, addr)
         finally:
             if not sock.parked:
-                sock.begin_request()
+                self._await_request(sock)
+
+    def _await_request(self, connection: ClientConnection) -> None:
+        connection.begin_request()
+        if connection.is_counted:
+            self.connections.counts.count(connection, is_stream=False)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what gunicorn refuses itself with a problem document, as the app does."""
@@ -284,6 +278,7 @@ class StreamWorker(GeventWorker):
         until = time.monotonic() + self.settings.drain
         for acceptor in acceptors:
             acceptor.close()
+        self.connections.counts.leave()
         self.hub.drain()
         self.connections.stop_reading()
         self._await_connections(until)

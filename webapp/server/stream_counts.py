@@ -1,0 +1,61 @@
+"""How many streams each worker has, in memory that the workers of a server share.
+
+Linux wakes all workers for a new connection, and the first one that accepts it has it. That is
+often the same one. So a worker that has more streams than another one lets the others be first.
+"""
+
+from __future__ import annotations
+
+from mmap import mmap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .connection import ClientConnection
+
+_MAX_WORKERS = 64  # others share no streams
+_ABSENT = 0xFFFFFFFF  # in place of the count of a worker that accepts no connections
+_TOLERATED_FRACTION = 20  # of the least count, by which another one may be larger: 5 %
+
+# gunicorn's master imports this before it forks, so that all workers have the same memory.
+_counts = memoryview(mmap(-1, 4 * _MAX_WORKERS)).cast("I")
+_counts[:] = memoryview(b"\xff" * 4 * _MAX_WORKERS).cast("I")
+
+
+def discard_worker(number: int) -> None:
+    """Forget a worker that ended."""
+    if number < _MAX_WORKERS:
+        _counts[number] = _ABSENT
+
+
+class StreamCounts:
+    """The count of this worker, beside those of the others. A connection counts as a stream from
+    the start: it may become one. It does not count any more once it has another response.
+
+    :param number: of the worker. None: it shares no streams.
+    """
+
+    def __init__(self, number: int | None) -> None:
+        shares = number is not None and number < _MAX_WORKERS
+        self._counts = _counts if shares else memoryview(bytearray(4)).cast("I")
+        self._number = number if shares and number is not None else 0
+
+    def join(self) -> None:
+        """Accept connections from now on."""
+        self._counts[self._number] = 0
+
+    def count(self, connection: ClientConnection, *, is_stream: bool) -> None:
+        """Count a connection, or count it no more."""
+        if connection.is_counted != is_stream:
+            connection.is_counted = is_stream
+            count = self._counts[self._number]
+            if count != _ABSENT:
+                self._counts[self._number] = count + (1 if is_stream else -1)
+
+    def is_ahead(self) -> bool:
+        """Whether another worker has so many streams less that it should accept first."""
+        least = min(self._counts)
+        return self._counts[self._number] > least + least // _TOLERATED_FRACTION
+
+    def leave(self) -> None:
+        """Accept no more connections."""
+        self._counts[self._number] = _ABSENT
