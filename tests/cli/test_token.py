@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
@@ -16,7 +16,6 @@ from support.tokens import KEY, authorization
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import Any
 
     from support.server import Server
 
@@ -85,6 +84,69 @@ def test_a_bad_key_file_is_not_replaced_by_the_secret(
     done = within_test(*arguments, TIDINGS_JWT_KEY=KEY)
     assert (done.exit_code, done.stdout) == (1, "")
     assert remedy in done.stderr
+
+
+def made(key: str = KEY, **claims: Any) -> str:
+    return jwt.encode({"mercure": {"publish": ["news"]}, **claims}, key)
+
+
+OTHER = "another-key-that-is-just-as-long-as-ours"
+KEYED = {"TIDINGS_JWT_KEY": KEY}
+REFUSED = {
+    "another key": (made(OTHER), KEYED, "None of the hub's keys for this request has signed"),
+    "another key and expired": (made(OTHER, exp=1), KEYED, "None of the hub's keys"),
+    "expired": (made(exp=1), KEYED, "The token has expired: its exp"),
+    "expired, no key": (made(exp=1), {}, "The token has expired: its exp"),
+    "a jti": (made(jti=7), KEYED, "The token's jti is not a string"),
+    "a jti, no key": (made(jti=7), {}, "The token's jti is not a string"),
+    "no list": (made(mercure={"publish": "*"}), {}, "The token's mercure.publish is not a list"),
+    "another hub": (made(), {**KEYED, "TIDINGS_JWT_AUDIENCE": "hub"}, "The token has no aud"),
+    "another hub, no key": (made(), {"TIDINGS_JWT_AUDIENCE": "hub"}, "The token has no aud"),
+    "no claim": (jwt.encode({}, KEY), {**KEYED, "TIDINGS_ANONYMOUS": "0"}, "no claim mercure"),
+    "a publisher's": (
+        made(),
+        {"TIDINGS_PUBLISHER_JWT_KEY": KEY, "TIDINGS_SUBSCRIBER_JWT_KEY": OTHER},
+        "for subscribing: None of the hub's keys",
+    ),
+}
+
+
+@pytest.mark.parametrize(("token", "env", "why"), REFUSED.values(), ids=REFUSED)
+def test_it_says_what_a_hub_would_refuse(token: str, env: dict[str, str], why: str) -> None:
+    shown = within_test("token", token, **env)
+    assert shown.exit_code == 1
+    [line] = [it for it in shown.output.splitlines() if it.startswith("refused         ")]
+    assert why in line
+
+
+@pytest.mark.parametrize(
+    ("token", "env", "signature"),
+    [
+        (made(), KEYED, "HS256, checked"),
+        (made(sub="7"), {}, "HS256, not checked without TIDINGS_JWT_KEY"),
+        (jwt.encode({"mercure": {"subscribe": ["news"]}}, KEY), KEYED, "HS256, checked"),
+        (made(), {"TIDINGS_JWKS_URL": "http://127.0.0.1:1/"}, "HS256, not checked, as TIDINGS_JW"),
+    ],
+)
+def test_it_checks_the_signature_if_it_can(token: str, env: dict[str, str], signature: str) -> None:
+    shown = within_test("token", token, **env)
+    assert shown.exit_code == 0
+    assert f"signed with     {signature}" in shown.output
+    assert "refused" not in shown.output
+
+
+@pytest.mark.parametrize(
+    ("head", "payload", "why"),
+    [
+        ('{"alg": "HS256", "kid": 7}', "{}", "The kid in the token's header"),
+        ('{"alg": "HS256"}', "[" * 100_000, "The token's payload is not a JSON object"),
+    ],
+)
+def test_what_is_no_token_is_named(head: str, payload: str, why: str) -> None:
+    parts = [jwt.utils.base64url_encode(it.encode()).decode() for it in (head, payload)]
+    shown = within_test("token", ".".join([*parts, "eA"]))
+    assert shown.exit_code == 1
+    assert why in shown.stderr
 
 
 def test_a_foreign_token_cannot_control_the_terminal() -> None:

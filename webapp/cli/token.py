@@ -48,16 +48,19 @@ def token(  # noqa: PLR0913, PLR0917 - the claims of a token, and its key
     It signs with --key, or with the secret in TIDINGS_JWT_KEY. The token's audience and issuer are
     TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER, if they are set.
 
-    A pattern is *, or a URI template such as /users/{id}. With TOKEN it needs no key, and does not
-    check the signature.
+    A pattern is *, or a URI template such as /users/{id}.
+
+    With TOKEN it also says why a hub with the settings of the environment would refuse TOKEN, and
+    then exits with 1. It checks the signature if the key is among the settings.
     """
     try:
         settings = Settings.from_env(os.environ)
     except Misconfigured as error:
         raise click.ClickException(str(error)) from None
     if text:
-        click.echo(_explained(text))
-        return
+        explanation, is_refused = _explained(text, settings)
+        click.echo(explanation)
+        click.get_current_context().exit(int(is_refused))
     if not publish and not subscribe:
         message = "A token grants something: say --publish or --subscribe, such as --publish '*'."
         raise click.UsageError(message)
@@ -96,34 +99,39 @@ def _read(key: TextIO) -> str:
         raise click.ClickException(message) from None
 
 
-def _explained(text: str) -> str:
-    """Return what a token grants, in words and as JSON."""
+def _explained(text: str, settings: Settings) -> tuple[str, bool]:
+    """Return what a token grants, in words and as JSON, and whether a hub would refuse it."""
     import jwt
 
-    claims = unverified_claims(text)
+    from ..auth.verdict import verdict
+
+    claims, (signature, refusals) = unverified_claims(text), verdict(text, settings)
     if claims is None:
-        message = "This is not a JWT, as tokens are."
-        raise click.ClickException(message)
+        raise click.ClickException("This is not a token. " + " ".join(refusals))
     algorithm = jwt.get_unverified_header(text).get("alg")
     publish, subscribe = (selectors(claims, name) for name in ("publish", "subscribe"))
     lines = [
-        f"signed with     {algorithm}, not checked here",
+        f"signed with     {algorithm}, {signature}",
         f"may publish to  {', '.join(publish) or 'nothing'}",
         f"may read        {', '.join(subscribe) or 'nothing'} (private events)",
         f"ends            {expiry(claims)}",
     ]
+    lines += [f"refused         {why}" for why in refusals]
     if not publish and not subscribe:
         lines.append("It grants nothing: its claim `mercure` lists no topics.")
-    return "\n".join([*map(escape_controls, lines), json.dumps(claims, indent=2)])
+    shown = "\n".join([*map(escape_controls, lines), json.dumps(claims, indent=2)])
+    return shown, bool(refusals)
 
 
 def unverified_claims(text: str) -> dict[str, Any] | None:
     """Return the claims of a token without checking its signature; None: it is not a JWT."""
     import jwt
 
+    from ..auth.tokens import MALFORMED
+
     try:
         return jwt.decode(text, options={"verify_signature": False})
-    except jwt.InvalidTokenError:
+    except MALFORMED:
         return None
 
 
