@@ -295,6 +295,13 @@ def test_without_a_key_no_token_is_used(server: Server) -> None:
         assert json.loads(stream.next().data)["token"] == "none"
 
 
+@pytest.mark.parametrize(("size", "status"), [(11_900, 200), (13_000, 431)])
+def test_a_token_of_sixteen_kilobytes_passes(closed: Server, size: int, status: int) -> None:
+    token = encode(mercure={"subscribe": ["news"]}, padding="x" * size)  # a third longer in base64
+    with closed.http.stream("GET", "/events", headers=token_id(token)) as answer:
+        assert answer.status_code == status
+
+
 def test_only_so_many_cookies_are_tried(closed: Server) -> None:
     cookies = "; ".join([f"{COOKIE}=x"] * 8 + [f"{COOKIE}={VALID}"])
     with closed.listen(headers={"Cookie": cookies}) as stream:

@@ -18,6 +18,7 @@ from webapp.auth.claims import LEEWAY_S
 from webapp.config.settings import Settings
 from webapp.core.events import Draft
 from webapp.errors import Forbidden, InsufficientScope, ServiceUnavailable, Unauthorized
+from webapp.presence.revocations import Revoked
 
 ALL = {"publish": ["*"]}
 OTHER = "another-key-that-is-just-as-long-as-ours"
@@ -130,6 +131,13 @@ def test_a_token_for_another_hub_is_told_which_claim_says_so(
 def test_a_subject_may_be_a_whole_number(number: str, subject: str) -> None:
     token = signed(f'{{"mercure": {{"publish": ["*"]}}, "sub": {number}}}')
     assert Authorizer(Settings(jwt_key=(KEY,))).publish((token,)).subject == subject
+
+
+def test_a_subject_that_is_a_number_is_revoked_by_its_text() -> None:
+    token = signed('{"mercure": {"publish": ["*"]}, "iat": 1, "sub": 7}')
+    authorizer = Authorizer(Settings(jwt_key=(KEY,)), Revoked("subject", "7", 2.0).matches)
+    with pytest.raises(Unauthorized, match="revoked"):
+        authorizer.publish((token,))
 
 
 def test_a_clock_that_is_thirty_seconds_ahead_makes_valid_tokens() -> None:
