@@ -183,8 +183,7 @@ class Hub:
         refused here.
 
         :param client: the name under which limits count its client.
-        :param socket: the client's socket, if the server has one. A client that hangs up
-            while the event log is read is then forgotten at once.
+        :param socket: the client's; it notices a hang-up while the event log is read.
         :raises BadRequest: its URI templates name too many variables.
         :raises ServiceUnavailable: the hub is full or stopping, or the event log is not available.
         :raises TooManyRequests: the client has as many streams as it may.
@@ -202,6 +201,7 @@ class Hub:
         else:
             position, reset_reason = self._resolve_start(start, feed, client, socket)
         stream = Stream(self._context, feed, grant, position, reset_reason)
+        stream.transient_position = self.transient.begin(feed, start)
         stream.client = client
         return stream
 

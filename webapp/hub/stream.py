@@ -97,7 +97,6 @@ class Stream(Subscriber):
         super().__init__(feed.selectors, grant, position, context.settings.max_age)
         self.feed = feed
         self.reset_reason = reset_reason
-        self.transient_position = context.transient.head
         self.name = f"urn:uuid:{uuid4()}" if context.settings.auth_enabled else ""
         self._context = context
         self._socket: SubscriberSocket | None = None

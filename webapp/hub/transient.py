@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from .fanout import FanOut
     from .feeds import Feed
+    from .history import Start
     from .subscriber import Subscriber
 
 _WINDOW_EVENTS, _WINDOW_BYTES = 10_000, 8 << 20
 _BATCH_BYTES = 64 << 10  # matched and delivered together
 _PAGE_BYTES = 64 << 10  # of missed events, read at once
+_BEFORE_ALL = EventId(-1, 0)
 
 
 class TransientEvents:
@@ -41,6 +43,13 @@ class TransientEvents:
     def wanted(self) -> bool:
         """Whether any subscriber may see transient events."""
         return bool(self._fanout.feeds.presence_feeds)
+
+    def begin(self, feed: Feed, start: Start) -> EventId:
+        """Return the position of the last transient event that a new subscriber knows of. One that
+        continues after a cursor may have missed some: it gets a reset. Without control events, the
+        headers of its stream say so instead.
+        """
+        return _BEFORE_ALL if start.cursor and feed.form.control else self.head
 
     def deliver(self, events: Iterable[Event]) -> None:
         """Send events to the parked subscribers that may see them; the others look for them before

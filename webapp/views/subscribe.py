@@ -72,7 +72,8 @@ def _headers(stream: Stream, start: Start, default_topic: str | None) -> list[tu
     """Return the headers of a stream: as with Mercure, the cursor if the stream continues there."""
     continues = start.cursor and not start.other_cursors and not stream.reset_reason
     position = (continues and start.cursor) or str(stream.cursor)
-    if stream.reset_reason and default_topic is None:
+    missed_presence = start.cursor and stream.feed.wants_presence and not stream.feed.form.control
+    if missed_presence or (stream.reset_reason and default_topic is None):
         position = "earliest"  # so Mercure says that it does not know the cursor
     headers = [*_HEADERS, ("Last-Event-ID", position)]
     if default_topic is None:

@@ -81,6 +81,36 @@ def test_a_stream_with_envelopes_gets_presence_in_one_without_an_id(
     assert abs(envelope["time"] / 1000 - time.time()) < PATIENCE
 
 
+def test_a_watcher_that_continues_after_a_cursor_lists_again(hub: Server, topic: str) -> None:
+    listed = hub.http.get(PATH, headers=ALL).json()["lastEventID"]
+    for cursor in (listed, "earliest"):
+        watched = f"{topic}-{cursor}"
+        about = list_path(watched) + "{/subscriber}"
+        with hub.listen(headers=ALL, topic=about, last_event_id=cursor) as watcher:
+            assert [watcher.next().type for _ in range(2)] == ["hub.open", "hub.reset"]
+            assert b'{"reason": "presence"}' in watcher.raw
+            with hub.listen(topic=watched) as guest:
+                name = subscriber_name(guest)
+                assert next_documents(watcher, 1)[0]["subscriber"] == name
+            assert watcher.raw.count(b"hub.reset") == 1
+
+
+@pytest.mark.parametrize("path", ["/events", "/.well-known/mercure"])
+def test_without_control_events_a_header_says_that_presence_was_missed(
+    hub: Server, topic: str, path: str
+) -> None:
+    cursor = hub.http.post("/events", data={"topic": topic, "data": "x"}, headers=ALL).text.strip()
+    until(lambda: hub.http.get(PATH, headers=ALL).json()["lastEventID"] >= cursor, "it is read")
+    quiet = f"{topic}-quiet"
+    for topics, expected in (([EVENTS, quiet], "earliest"), ([quiet], cursor)):
+        query = urlencode({"topic": topics, "control": 0, "last_event_id": cursor}, doseq=True)
+        with hub.listen(f"{path}?{query}", ALL) as stream:
+            assert stream.headers["Last-Event-ID"] == expected
+            hub.http.post("/events", data={"topic": quiet, "data": "y"}, headers=ALL)
+            while stream.take(1) != ["y"]:  # it may be sent presence events before
+                pass
+
+
 def announcement(number: int) -> Event:
     topics = (f"{PATH}/t/{number}",)
     event = Event(EventId(0, number), Draft(topics=topics, data=str(number), private=True))
