@@ -167,6 +167,7 @@ SHELL_LINES = {
     "systemctl ": "test_deploy, as systemd does",
     "tail -F ": "tests/cli, test_recipes",
     "tidings ": "tests/cli",
+    ".venv/bin/flask ": "test_recipes",
     ".venv/bin/tidings ": "tests/cli",
     "useradd ": "needs root",
     "while ": "test_recipes, test_docs_run",

@@ -7,11 +7,12 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -239,6 +240,30 @@ def test_notify_a_user_for_longer_than_a_cookies_token_lives(
         "guides/notifications.md", "With a cookie and EventSource", "python", "html"
     )
     notified(python, html, seconds)
+
+
+def test_the_browser_clients_complete_example(
+    hub: Server, env: dict[str, str], page: Page, tmp_path: Path
+) -> None:
+    python, start, publish = blocks(
+        "guides/browser-client.md", "A complete example", "python", "sh", "sh"
+    )
+    (tmp_path / "news.py").write_text(python.replace("http://localhost:8000", hub.url))
+    start = start.replace("$(openssl rand -hex 32)", KEY).replace("make run", "true")
+    start = start.replace(".venv/bin/flask", f"{sys.executable} -m flask")
+    publish = publish.replace(".venv/bin/", "")
+    with shell(start.replace("run &", f"run --port {APP}"), env, tmp_path):
+        until(lambda: answers(APP), "the app answers")
+        page.goto(f"http://localhost:{APP}")
+        expect(page.get_by_role("status")).to_have_text("Connected.")
+        run(publish, {**env, "TIDINGS_JWT_KEY": KEY})
+        expect(page.get_by_role("listitem")).to_have_text(["Hello"])
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("localhost", port)):
+        return True
+    return False
 
 
 def test_a_live_dashboard(hub: Server, env: dict[str, str], page: Page, tmp_path: Path) -> None:
