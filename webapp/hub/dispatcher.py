@@ -79,7 +79,7 @@ class Dispatcher:
             while self._window.over_limit or self._is_far_ahead(before):
                 self._await_batch()
                 self._window.trim(self._fanout.dispatched_up_to)
-            if size < _GATHER_BYTES:
+            if size < _GATHER_BYTES and self._pass_seconds < _SHORT_PASS_S:
                 self._gather()
 
     def _gather(self) -> None:

@@ -122,6 +122,7 @@ def test_events_that_come_one_by_one_are_read_together_while_cpu_is_short(
 ) -> None:
     monkeypatch.setattr("webapp.hub.dispatcher.thread_time", time.monotonic)  # it always runs
     monkeypatch.setattr("webapp.hub.dispatcher._GATHER_S", 0.05)
+    monkeypatch.setattr("webapp.hub.dispatcher._SHORT_PASS_S", PATIENCE)
     deliver, passes = hub.dispatcher._deliver, list[int]()
 
     def count(batch: list[LogEvent]) -> None:
