@@ -1,0 +1,96 @@
+"""The pages, `tidings.js` and the native EventSource in Firefox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.event_stream_cases import CASES
+from support.firefox import firefox
+from support.plain_server import plain_server
+from support.ports import free_port
+from support.server import serving
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.firefox import Firefox
+    from support.server import Server
+
+pytestmark = pytest.mark.browser
+
+SUBSCRIBE = """async () => {
+  const { Tidings } = await import("/static/tidings.js");
+  window.got = {};
+  window.sources = [new EventSource("/events"), new Tidings("/events"), new Tidings("/events")];
+  sources.forEach((source, number) => {
+    got[number] = [];
+    source.onmessage = ({ data }) => got[number].push(data);
+  });
+}"""
+READ = """() => import("/tidings.js").then(({ Tidings }) => new Promise((resolve) => {
+  const got = [];
+  const source = new Tidings("/stream?end", { share: false });
+  for (const type of ["message", "test"]) {
+    source.addEventListener(type, ({ data, lastEventId }) => got.push([type, data, lastEventId]));
+  }
+  source.onerror = () => {
+    source.close();
+    resolve(got);
+  };
+}))"""
+
+
+@pytest.fixture(name="tab", scope="module")
+def _tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    with firefox(tmp_path_factory.mktemp("firefox")) as tab:
+        yield tab
+
+
+def test_sources_survive_a_restart_of_the_hub_without_loss_or_double(
+    tab: Firefox, tmp_path: Path
+) -> None:
+    env = {"TIDINGS_BROKER_URL": f"sqlite:///{tmp_path}/log.db", "TIDINGS_RETRY": "0.1"}
+    env |= {"TIDINGS_DEMO": "0", "TIDINGS_DRAIN": "1"}
+    bind = ["-b", f"127.0.0.1:{free_port()}"]
+    with serving(bind, env, tmp_path / "first" / "log") as server:
+        tab.goto(f"{server.url}/healthz")
+        tab.evaluate(SUBSCRIBE)
+        until(lambda: tab.evaluate("() => sources.every((it) => it.readyState === 1)"), "open")
+        server.publish("before")
+        until(lambda: tab.evaluate("() => Object.values(got).every((it) => it.length)"), "got")
+        server.stop()
+    with serving(bind, env, tmp_path / "second" / "log") as again:
+        again.publish("meanwhile")
+        until(lambda: tab.evaluate("() => sources.every((it) => it.readyState === 1)"), "open")
+        again.publish("after")
+        wanted = ["before", "meanwhile", "after"]
+        until(lambda: all(len(it) >= 3 for it in tab.evaluate("() => got").values()), "got")
+        assert tab.evaluate("() => got") == {"0": wanted, "1": wanted, "2": wanted}
+
+
+def test_the_pages_show_what_is_published(tab: Firefox, server: Server) -> None:
+    for path, begin in (
+        ("/", "() => null"),
+        ("/console", "() => document.querySelector('form')?.requestSubmit()"),
+    ):
+        tab.goto(f"{server.url}{path}")
+        tab.evaluate(begin)
+        text = f"for Firefox at {path}"
+
+        def is_shown(text: str = text) -> bool:
+            server.publish(text)
+            return bool(tab.evaluate("(text) => document.body.innerText.includes(text)", text))
+
+        until(is_shown, f"{path} shows it")
+
+
+def test_the_module_reads_each_byte_as_the_standard_says(tab: Firefox) -> None:
+    with plain_server() as (url, plain):
+        tab.goto(url)
+        for name, (stream, expected) in CASES.items():
+            plain.parts[:] = [stream.encode() if isinstance(stream, str) else stream]
+            assert [tuple(event) for event in tab.evaluate(READ)] == expected, name
