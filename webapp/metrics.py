@@ -44,7 +44,16 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client reads it
 _SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _EVENTS_BUCKETS = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
-_END_REASONS = ("client_left", "drain", "error", "kicked", "max_age", "token_expired", "too_slow")
+_END_REASONS = (
+    "client_left",
+    "drain",
+    "error",
+    "gap",
+    "kicked",
+    "max_age",
+    "token_expired",
+    "too_slow",
+)
 _SERVER_FAULTS = ("connections", "full", "internal", "unavailable")  # of all reasons to refuse
 _MEMORY_FILE = Path("/proc/self/statm")
 
@@ -87,6 +96,9 @@ class Metrics:
         )
         self.replay_events = self._histogram(
             "replay_events", "Events sent to a subscriber until it had caught up.", _EVENTS_BUCKETS
+        )
+        self.stuck_clients = self._counter(
+            "stuck_clients", "Times that a client came back five times to the same event."
         )
         self._skipped = self._counter(
             "skipped_items", "Items that a task skipped after an error.", TASKS, "task"

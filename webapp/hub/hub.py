@@ -19,13 +19,14 @@ from ..tasks import Skipping, lasting
 from .dispatcher import REFRESH_FRACTION, Dispatcher
 from .fanout import FanOut
 from .feed_index import FeedIndex
-from .feeds import PLAIN
+from .feeds import PLAIN, Feed, Form
 from .history import History, Start
 from .late_feeds import LateFeeds
 from .quota import StreamQuota
 from .read_queue import Left, Reading
 from .stream import Stream, StreamContext
 from .stream_log import StreamLog
+from .stuck_clients import StuckClients
 from .transient import TransientEvents
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from ..brokers.base import Broker
     from ..config.settings import Settings
     from ..core.events import Draft, Event
-    from .feeds import Feed, Form
     from .observer import Observer
     from .socket_protocol import SubscriberSocket
 
@@ -57,7 +57,6 @@ class Hub:
         self.draining = False
         self.failed = False
         """Whether this process has to be replaced, because the hub cannot go on."""
-        self.observers: list[Observer] = [StreamLog()]
         self.metrics = Metrics()
         self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
         self._subscribers: set[Stream] = set()
@@ -70,6 +69,7 @@ class Hub:
         limit = min(settings.window_events, settings.history_events)
         limit_bytes = min(settings.window_bytes, settings.history_bytes)
         self.window = Window(EventId(0, 0), limit, limit_bytes)
+        self.observers: list[Observer] = [StreamLog(), StuckClients(self.window, self.metrics)]
         self.history = History(self.window, broker, settings.max_replay_bytes)
         self.fanout = FanOut(
             self._feeds, self._subscribers, self.history.replays, self.metrics, self.window.head
