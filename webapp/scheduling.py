@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
@@ -146,3 +147,31 @@ def map_cooperatively(
     """Return what a function makes of each item, with a checkpoint after each if there are more."""
     results = map(function, first, *others)
     return list(results if len(first) == 1 else cooperative(results))
+
+
+class ThreadLoad:
+    """Which share of the time a thread ran, or waited for a CPU that others had. The rest of the
+    time it had nothing to do. On other systems than Linux, the waits do not count.
+    """
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        self._marks: deque[tuple[float, float]] = deque([(0.0, 0.0)] * 2, maxlen=2)
+
+    def share(self) -> float:
+        """Return the share, from 0 to 1, since the call before the last one. All calls must come
+        from the same thread.
+        """
+        now, busy = monotonic(), self._busy_seconds()
+        began, busy_then = self._marks[0]
+        self._marks.append((now, busy))
+        return min(1.0, (busy - busy_then) / (now - began)) if now > began else 0.0
+
+    def _busy_seconds(self) -> float:
+        try:
+            if self._file is None:
+                self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+            ran, waited, _ = os.pread(self._file, 100, 0).split()
+        except OSError:
+            return thread_time()
+        return (int(ran) + int(waited)) / 1e9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import unicodedata
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from webapp.auth.authorizer import Authorizer, Grant
 from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest, ContentTooLarge, Forbidden
-from webapp.scheduling import RequestSlice, cooperative
+from webapp.scheduling import RequestSlice, ThreadLoad, cooperative
 from webapp.views import json_values, ndjson, publish
 from webapp.views.ndjson import NdjsonPublisher
 
@@ -220,3 +221,32 @@ def test_who_is_killed_while_it_waits_does_not_keep_the_others() -> None:
     gevent.killall([waiting[0], waiting[2]])
     gevent.joinall(waiting, timeout=10)
     assert all(it.dead for it in waiting)
+
+
+def test_the_load_of_a_thread_is_what_it_ran_since_the_call_before_the_last() -> None:
+    load = ThreadLoad()
+    load.share()
+    time.sleep(0.05)
+    idle = load.share()
+    until = time.monotonic() + 0.1
+    while time.monotonic() < until:
+        pass
+    half, busy = load.share(), load.share()
+    assert idle < half < busy
+    assert busy > 0.9
+    load.share()
+    time.sleep(0.05)
+    load.share()
+    assert load.share() < 0.5
+
+
+def test_the_load_of_a_thread_is_known_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("os.open", fail)
+    load = ThreadLoad()
+    load.share()
+    time.sleep(0.05)
+    load.share()
+    assert load.share() < 0.9

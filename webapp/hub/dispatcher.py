@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gevent.event import Event as Signal
 
 from ..brokers.base import Gap
-from ..scheduling import TimeSlice, sleep
+from ..scheduling import ThreadLoad, TimeSlice, sleep
 from ..tasks import skip
 
 if TYPE_CHECKING:
@@ -26,9 +26,10 @@ logger = logging.getLogger(__name__)
 
 _BATCH_BYTES = 64 << 10  # delivered together
 _MAX_AHEAD_BYTES = 64 << 10  # not delivered, when the follower reads on
-_SHORT_PASS_S = 0.001  # delivery to a few subscribers; a longer one is followed by a pause
+_SHORT_PASS_S = 0.001  # delivery to a few subscribers; a longer one may be followed by a pause
 _PAUSE_FACTOR = 3  # times as long as the pass took
 _LONGEST_PAUSE_S = 0.025
+_SHORT_OF_CPU = 0.9  # of the time of the last two passes, with what came between them
 _GATHER_S = 0.002  # between two small batches that would follow each other closely
 _GATHER_BYTES = 16 << 10  # of a small batch
 _BUSY_SHARE = 0.5  # of the time since the last batch: if this thread ran for more, CPU is short
@@ -55,6 +56,7 @@ class Dispatcher:
         self._arrival_times: deque[tuple[EventId, float]] = deque()  # of events up to a position
         self._ahead_bytes = 0  # of events in the window that are not delivered
         self._pass_ended = self._pass_seconds = 0.0
+        self._load = ThreadLoad()
         self._read_at = self._read_cpu = 0.0  # when the latest batch was read: by two clocks
         self._replaced = 0.0  # the fraction of the window that is newer than the last refresh
 
@@ -130,8 +132,10 @@ class Dispatcher:
             self._events_arrived.clear()
 
     def _pause(self) -> None:
-        """Pause after a long pass: more events then go out in one write, and publishers run."""
-        if self._pass_seconds >= _SHORT_PASS_S:
+        """Pause after a long pass if CPU is short, also for other processes: more events then go
+        out in one write, and publishers run.
+        """
+        if self._pass_seconds >= _SHORT_PASS_S and self._load.share() > _SHORT_OF_CPU:
             pause = min(_LONGEST_PAUSE_S, _PAUSE_FACTOR * self._pass_seconds)
             sleep(max(0.0, self._pass_ended + pause - monotonic()))
 
