@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
+from support.doc_pages import blocks
 from support.events import MANY, contents, drafts, next_events
 from support.ports import free_port
 from support.programs import need
@@ -17,12 +20,13 @@ from support.redis_log import STATED
 from support.redis_server import IN_MEMORY, RedisServer
 from support.waiting import until
 from webapp.brokers.redis.broker import RedisBroker
+from webapp.brokers.redis.problems import ACL_RULES
 from webapp.errors import Misconfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.broker_process import Connect
+    from support.broker_process import BrokerProcess, Connect
     from support.redis_server import Run
 
 
@@ -94,7 +98,11 @@ def test_a_server_behind_tls_is_reached(tmp_path: Path, run: Run, connect: Conne
             "0",
             "lost its master.*Name the master",
         ),
-        (("ACL", "SETUSER", "default", "-xadd", "-xlen"), "0", "does not permit.*Permit it"),
+        (
+            ("ACL", "SETUSER", "default", "-xadd", "-xlen"),
+            "0",
+            "does not permit.*ACL SETUSER",
+        ),
         (("ACL", "SETUSER", "default", "resetkeys", "~x"), "0", "does not permit.*{tidings}"),
     ],
     ids=["database", "master", "command", "key"],
@@ -130,6 +138,54 @@ def test_a_server_of_another_kind_is_named(
     log = connect(run(*IN_MEMORY, *options).url)
     with pytest.raises(ServiceUnavailable, match=said):
         log.append(drafts("a"))
+
+
+def test_a_sentinel_is_named(connect: Connect, tmp_path: Path) -> None:
+    config, port = tmp_path / "sentinel.conf", free_port()
+    config.write_text("bind 127.0.0.1\n")
+    command = [need("redis-server"), str(config), "--sentinel", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as sentinel:
+        try:
+            for path in "01":
+                log = connect(f"redis://127.0.0.1:{port}/{path}")
+                until(partial(is_named_a_sentinel, log), "it is named")
+        finally:
+            sentinel.kill()
+
+
+def is_named_a_sentinel(log: BrokerProcess) -> bool:
+    with pytest.raises(ServiceUnavailable) as refused:
+        log.bounds()
+    return "is a Redis Sentinel" in str(refused.value)
+
+
+def test_the_acl_line_of_the_docs_is_enough(server: RedisServer, connect: Connect) -> None:
+    [line] = blocks("deploy/overview.md", "Choose where the event log is", "text")
+    assert line.strip().endswith(f">PASSWORD {ACL_RULES}")
+    server.ask(*line.split())
+    url = server.url.replace("redis://", "redis://tidings:PASSWORD@").removesuffix("0")
+    for log in (connect(url + "0"), connect(url + "1")):
+        follower = log.follow(log.bounds().head)
+        log.append([*drafts("a", id="own"), *drafts(*["x" * 100_000] * 3)])
+        assert contents(next_events(follower, 4))[0] == "a"
+        assert log.position_of("own")
+        log.heartbeat({"one": "{}"})
+        assert log.subscribers() == [("one", "{}")]
+        log.revoke("token", time.time() + 60, "notice")
+        log.revoke_subject("subject", time.time(), 0.0, "notice")
+        assert log.revoked()
+        assert log.subjects()
+        log.deregister()
+    assert not server.ask("ACL", "LOG")
+
+
+def test_a_command_that_is_not_permitted_is_named(server: RedisServer) -> None:
+    server.ask("ACL", "SETUSER", "default", "-client|setname")
+    log = RedisBroker(server.url, 10, 1000, 10)
+    with pytest.raises(ServiceUnavailable, match=r"client\|setname.*ACL SETUSER") as refused:
+        log.bounds()
+    assert "client|setname' command" not in str(refused.value.problem())
+    log.close()
 
 
 def test_a_server_with_too_many_clients_is_named(server: RedisServer, connect: Connect) -> None:

@@ -24,9 +24,18 @@ _CLUSTER = (
     "Name a server that is not in a cluster in TIDINGS_BROKER_URL.",
 )
 _PASSWORD = ("The event log's server refuses the password.", _CORRECT_URL)
+ACL_RULES = (
+    "~{tidings}* +@stream +@hash +@list +@sortedset +eval +evalsha +exists +del +type +time"
+    " +ping +select +client|setname"
+)
+"""What the hub's user needs."""
 _PERMISSION = (
     "The event log's server does not permit its user what the hub needs.",
-    "Permit it the keys {tidings}*, scripts, and commands of streams, hashes, lists, sorted sets.",
+    f"Run ACL SETUSER with the user's name and {ACL_RULES}",
+)
+_SENTINEL = (
+    "What answers at the address of the event log is a Redis Sentinel, which has no event log.",
+    "Name the primary that it watches in TIDINGS_BROKER_URL, or REDIS_URL.",
 )
 _COMMANDS = (
     "The event log's server does not have a command that the hub needs.",
@@ -63,6 +72,7 @@ _CODES = {
         "The memory of the event log's server is full.",
         "Give it more, or lower TIDINGS_HISTORY_BYTES.",
     ),
+    "SENTINEL": _SENTINEL,  # of the hub itself
     "READONLY": (
         "The event log's server has become a replica.",
         "Try again. If it stays a replica, name its master in TIDINGS_BROKER_URL.",
@@ -89,6 +99,8 @@ _WORDS = {
     "nknown Redis command": _COMMANDS,
     "Unknown subcommand": _COMMANDS,
 }
+_SEE_LOG = "Look into that server's own log."
+_MAX_WORDS_CHARS = 200
 _KINDS: dict[type[RedisError], tuple[str, str]] = {
     redis.AuthenticationError: _PASSWORD,
     redis.TimeoutError: ("The event log does not answer.", _RETRY),
@@ -127,12 +139,19 @@ def raise_for_error(result: Any, address: str) -> Any:
     where = f"{address}: {cause}" if cause else address
     if remedy == _RETRY and type(result) in {redis.ConnectionError, redis.TimeoutError}:
         remedy = _START_SERVER
+    if remedy in {_PERMISSION[1], _SEE_LOG}:
+        where += f": {_words(result)}"
     error.log_text = f"{detail.rstrip('.')} ({where}). {remedy}"
     raise error from result
 
 
+def _words(error: RedisError) -> str:
+    """Return what the server said, without the data that it may repeat."""
+    return str(error).partition(", with args")[0][:_MAX_WORDS_CHARS]
+
+
 def _describe(error: RedisError) -> tuple[str, str]:
-    # The server's own words are left out: they may repeat data.
+    # The server's own words are left out: they may repeat data, and anybody may get this.
     text = str(error)
     code = getattr(error, "status_code", None) or text.partition(" ")[0]
     if code in _CODES:
@@ -149,4 +168,4 @@ def _describe(error: RedisError) -> tuple[str, str]:
     for kind, problem in _KINDS.items():
         if isinstance(error, kind):
             return problem
-    return f"The event log's server refuses ({code}).", "Look into that server's own log."
+    return f"The event log's server refuses ({code}).", _SEE_LOG

@@ -87,6 +87,8 @@ class ScriptPool:
         if any(isinstance(result, NoScriptError) for result in results):
             # Nothing was done: the server is a new one, or has forgotten its scripts.
             results = retry_where(results, NoScriptError, calls, self._teach)
+        if any(isinstance(it, RedisError) and "nknown command" in str(it) for it in results):
+            results = self._name_sentinel(results)
         if any(isinstance(result, RedisError) for result in results):
             # Drop the idle connections as well: after a failover they lead to the old server, and
             # a new connection resolves the address again.
@@ -104,6 +106,20 @@ class ScriptPool:
             if sock := connection._sock:  # noqa: SLF001 - see above
                 with suppress(OSError):
                     sock.shutdown(SHUT_RDWR)
+
+    def _name_sentinel(self, results: list[Any]) -> list[Any]:
+        """Return other errors if the server is a Sentinel, which knows none of these commands."""
+        options = {**self._pool.connection_kwargs, "db": 0}  # nor SELECT
+        connection = self._pool.connection_class(**options)
+        try:
+            connection.send_command("ROLE")
+            role = connection.read_response()
+        except RedisError:
+            return results
+        finally:
+            connection.disconnect()
+        is_sentinel = isinstance(role, list) and role[:1] == [b"sentinel"]
+        return [redis.ResponseError("SENTINEL")] * len(results) if is_sentinel else results
 
     def _teach(self, calls: Sequence[ScriptCall]) -> list[Any]:
         return self._send([(*it.script.by_text, *it.arguments) for it in calls])[1]
