@@ -183,7 +183,7 @@ def tokens(rng: random.Random) -> str:
         said = mutate(rng, said, WORDS)
     signed = jwt.PyJWS().encode(said, KEY, "HS256")
     token = rng.choice([signed, forged(rng, signed), mutated_token(rng, signed)])
-    answers = [attempt(ask, token) for ask in (AUTHORITY.subscribe, AUTHORITY.publish)]
+    answers = [attempt(ask, (token,)) for ask in (AUTHORITY.subscribe, AUTHORITY.publish)]
     refusals = [it for it in answers if isinstance(it, TidingsError)]
     assert all(it.status in {401, 403} for it in refusals), token
     assert len(token) < SHORT or all(token not in str(it.problem()) for it in refusals), token
