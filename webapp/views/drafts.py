@@ -91,6 +91,8 @@ class DraftParser:
         if not isinstance(item, dict):
             detail = "An event must be a JSON object."
             raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
+        if isinstance(item, json_values.Repeated):
+            _refuse_repeated(item.repeated)
         if not item.keys() <= _KNOWN:
             _EVENT.check(item, strict=self._default_topic is not None)
         if self._url:
@@ -185,10 +187,18 @@ def _single(fields: Fields) -> dict[str, str]:
     found = {}
     for name, values in fields.items():
         if len(values) > 1 and name in _SINGLE:
-            detail = f'The field "{name}" occurs more than once.'
-            raise BadRequest(detail, "Send it once. Only topic may be repeated.")
+            raise _repeated(name, "Send it once. Only topic may be repeated.")
         found[name] = values[0]
     return found
+
+
+def _refuse_repeated(names: frozenset[str]) -> None:
+    for name in names & _KNOWN:
+        raise _repeated(name, "Send it once, and several topics as a list.")
+
+
+def _repeated(name: str, remedy: str) -> BadRequest:
+    return BadRequest(f'The field "{name}" occurs more than once.', remedy)
 
 
 def _is_private(text: str) -> bool:

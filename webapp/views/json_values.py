@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from itertools import islice
 from json import scanner
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -31,6 +32,12 @@ _MAX_NUMBER_CHARS = 1000
 _PORTION_CHARS = 64 << 10  # looked through at once
 _LARGE_CHARS = 16 << 10  # a longer text takes more than a few milliseconds
 _SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class Repeated(dict[str, Any]):
+    """A JSON object that has a member more than once. It holds the last one."""
+
+    repeated: frozenset[str]  # the names of such members
 
 
 def one(line: bytes) -> Value:
@@ -165,7 +172,7 @@ def _cooperative_decoder() -> json.JSONDecoder:
 
         return scan_value
 
-    decoder: Any = json.JSONDecoder(parse_int=_integer, parse_float=_fraction)
+    decoder: Any = _decoder()
     array, object_ = decoder.parse_array, decoder.parse_object
     decoder.parse_array = lambda start, scan: array(start, cooperating(scan))
     decoder.parse_object = lambda start, strict, scan, *rest: object_(
@@ -173,6 +180,20 @@ def _cooperative_decoder() -> json.JSONDecoder:
     )
     decoder.scan_once = scanner.py_make_scanner(decoder)  # type: ignore[attr-defined] # not in its stubs
     return cast("json.JSONDecoder", decoder)
+
+
+def _decoder() -> json.JSONDecoder:
+    return json.JSONDecoder(parse_int=_integer, parse_float=_fraction, object_pairs_hook=_object)
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    item = dict(members)
+    if len(item) == len(members):
+        return item
+    item = Repeated(members)
+    counts = Counter(name for name, _ in members)
+    item.repeated = frozenset(name for name, count in counts.items() if count > 1)
+    return item
 
 
 def _integer(digits: str) -> int:
@@ -191,7 +212,7 @@ def _bounded(digits: str) -> str:
 
 
 # Made once: `json.loads` and `json.dumps` with arguments would make one for each text.
-_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_fraction)
+_DECODER = _decoder()
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 TEXT, LINES = "text/plain", "application/x-ndjson"
 MULTIPART = "multipart/form-data; boundary=b"
+LARGE = '[{"data": "%s"}, %%s]' % ("x" * 20_000)
 BOM = b"\xef\xbb\xbf"
 URL = {"topic": ["/users/7", "b"], "type": ["t"], "id": ["i"], "private": ["1"], "retry": ["5000"]}
 
@@ -156,6 +157,23 @@ def test_a_field_other_than_the_topic_occurs_once(name: str) -> None:
     assert said in refusal(form(**{name: ["0", "1"]}))
     assert said in refusal(text(), **{name: ["0", "1"]})
     assert said in refusal(one(topic="t") if name != "data" else text(), **{name: ["0", "1"]})
+
+
+@pytest.mark.parametrize("name", ["topic", "private", "data", "priv\\u0061te"])
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [(JSON, "%s"), (JSON, "[%s]"), (LINES, "%s\n"), (JSON, LARGE)],
+    ids=["object", "array", "line", "large"],
+)
+def test_a_member_of_an_event_occurs_once(name: str, kind: str, body: str) -> None:
+    event = f'{{"data": "x", "{name}": "a", "topic": "t", "private": true}}'
+    said = f'The field "{name.replace(chr(92) + "u0061", "a")}" occurs more than once.'
+    assert refusal((kind, (body % event).encode())).startswith(said)
+
+
+def test_members_of_the_data_may_occur_twice() -> None:
+    [draft] = parse((JSON, b'{"data": {"a": 1, "a": 2}}'))
+    assert draft.data == '{"a":2}'
 
 
 @pytest.mark.parametrize(
