@@ -120,7 +120,7 @@ class NdjsonPublisher(Publisher):
     def body(self) -> Iterator[bytes]:
         for start in range(0, self.events, LINES):
             count = min(LINES, self.events - start)
-            lines = b"".join(b'{"topic":"bench","data":"%b"}\n' % self.data() for _ in range(count))
+            lines = b"".join(b'{"data":"%b"}\n' % self.data() for _ in range(count))
             yield b"%X\r\n%b\r\n" % (len(lines), lines)
         yield b"0\r\n\r\n"
 
