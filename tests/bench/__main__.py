@@ -24,10 +24,10 @@ from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
 from aims import AIMS
+from brokers import event_log, missing_program
 from picture import draw
 from runs import KEY, MEASURES, RUNS, Measure, Run
-from servers import HERE, ROOT, SERVERS, SETTLE, environment, files, missing, running, used
-from stores import kept, lacking
+from servers import HERE, ROOT, SERVERS, SETTLE_S, environment, files, missing, running, used
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
     from servers import Server
 
-TICK = 0.001  # seconds: less is taken for this
+_LEAST_S = 0.001  # a shorter time counts as this
 Values = dict[str, float]
 
 
 def measure(server: Server, run: Run) -> Values:
-    """Start a server, do one run, and return all that it says."""
+    """Start a server, do one run, and return all its values."""
     settings = run.settings | ({"TIDINGS_JWT_KEY": KEY} if run.locked else {})
     publish = run.publish or server.publish
     with ExitStack() as stack:
-        settings["TIDINGS_BROKER_URL"] = stack.enter_context(kept(run.log))
+        settings["TIDINGS_BROKER_URL"] = stack.enter_context(event_log(run.broker))
         if run.inside:
             return inside(run, settings)
         root, port = stack.enter_context(running(server, run.workers, **settings))
@@ -52,33 +52,33 @@ def measure(server: Server, run: Run) -> Values:
             pause(port)
         before, empty = used(root)
         spec = json.dumps(asdict(run))
-        client = stack.enter_context(helper("client", port, server.listen, publish, spec))
+        client = stack.enter_context(helper("client", port, server.subscribe, publish, spec))
         ready = answer(client)["ready"]
-        time.sleep(SETTLE)
+        time.sleep(SETTLE_S)
         waiting, full = used(root)
         time.sleep(run.hold)
         held, _ = used(root)
         probe = (
             stack.enter_context(helper("probe", port, publish + "-probe")) if run.probe else None
         )
-        tell(client, "go\n")
+        send(client, "go\n")
         most = full
         while run.stall and not answers(client, within=1):
             most = max(most, used(root)[1])
         result = answer(client)
         after, _ = used(root)
         if probe:
-            tell(probe)
+            send(probe)
             result |= answer(probe) | pause(port)
     spent = seconds(after, held)
     return result | {
-        "cpu": result["delivered"] / max(sum(spent), TICK),
-        "busiest": result["delivered"] / max(*spent, TICK),
+        "cpu": result["delivered"] / max(sum(spent), _LEAST_S),
+        "busiest": result["delivered"] / max(*spent, _LEAST_S),
         "cost": sum(spent) / max(run.events, 1) * 1e6,
-        "speed": result["delivered"] / max(result["seconds"], TICK),
+        "speed": result["delivered"] / max(result["seconds"], _LEAST_S),
         "memory": max(full - empty, 1) / max(ready, 1),
-        "connects": ready / max(sum(seconds(waiting, before)), TICK),
-        "share": sum(seconds(held, waiting)) / max(run.hold, TICK) * 100,
+        "connects": ready / max(sum(seconds(waiting, before)), _LEAST_S),
+        "share": sum(seconds(held, waiting)) / max(run.hold, _LEAST_S) * 100,
         "grown": (most - full) / 1e6,
     }
 
@@ -89,8 +89,8 @@ def seconds(after: Counter[int], before: Counter[int]) -> list[float]:
 
 
 def inside(run: Run, settings: dict[str, str]) -> Values:
-    """Return what a broker does in a process of its own."""
-    script = [str(HERE / "inside.py"), run.inside, str(run.events), str(run.publishers)]
+    """Return the values of a broker in a process of its own, without HTTP."""
+    script = [str(HERE / "without_http.py"), run.inside, str(run.events), str(run.publishers)]
     env = environment(settings | {"PYTHONPATH": str(ROOT)})
     done = subprocess.run([sys.executable, *script], env=env, stdout=-1, check=True)
     found: Values = json.loads(done.stdout)
@@ -99,15 +99,15 @@ def inside(run: Run, settings: dict[str, str]) -> Values:
 
 @contextmanager
 def helper(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run a script of this folder; it is told lines and answers with lines of JSON."""
+    """Run a script of this folder; it reads lines and answers with lines of JSON."""
     command = [sys.executable, str(HERE / f"{name}.py"), *map(str, arguments)]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, bufsize=1) as process:
         yield process
-        tell(process)
+        send(process)
 
 
-def tell(process: subprocess.Popen[str], line: str = "") -> None:
-    """Tell it a line; without one, that there are no more."""
+def send(process: subprocess.Popen[str], line: str = "") -> None:
+    """Send a line; without one, close its input."""
     stdin: IO[str] = process.stdin  # type: ignore[assignment] # it is a pipe
     if line:
         stdin.write(line)
@@ -141,8 +141,9 @@ def compare(servers: list[str], runs: dict[str, Run], repeat: int) -> dict[str, 
     for letter, run in runs.items():  # what is compared is done at about the same time
         for _ in range(repeat):
             for name in servers:
-                if run.only in {"", name} and not lacking(run.log):
-                    say(f"{name}: run {letter}, {run.readers:,} readers, {run.events:,} events")
+                if run.only in {"", name} and not missing_program(run.broker):
+                    count = f"{run.subscribers:,} subscribers, {run.events:,} events"
+                    say(f"{name}: run {letter}, {count}")
                     for key, value in measure(SERVERS[name], run).items():
                         found[name][f"{letter} {key}"].append(value)
     return {name: summed_up(values) for name, values in found.items()}
@@ -174,7 +175,7 @@ def cell(row: Measure, values: Values, bases: list[Values]) -> str:
         return ""
     value = values[row.key]
     found = [row.ratio(value, base[row.key]) for base in bases if row.key in base]
-    # A bare reader takes no memory that could be seen: a ratio to nothing says nothing.
+    # A bare subscriber takes no memory that could be seen: a ratio to nothing says nothing.
     ratios = ", ".join(f"{ratio:.2f}" if 1e-3 < ratio < 1e3 else "-" for ratio in found)
     return f"{number(value)} ({ratios})" if ratios else number(value)
 
@@ -183,8 +184,8 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:.2f}"
 
 
-def goals(results: dict[str, Values]) -> str:
-    """Return what was to be reached, and whether it was."""
+def aims(results: dict[str, Values]) -> str:
+    """Return the table of the aims."""
     lines = ["| what Tidings is to reach | limit | found | |", "|---|---:|---:|---|"]
     for aim in AIMS:
         if (value := aim.found(results)) is not None:
@@ -207,11 +208,11 @@ def machine() -> str:
 
 
 def fitting(run: Run) -> Run:
-    """Return a run with no more readers than files may be opened; Tidings itself keeps a fifth."""
+    """Return a run whose subscribers fit the limit of open files; Tidings keeps a fifth of it."""
     most = files() * 3 // 4
-    if run.readers > most:
-        say(f"Only {most:,} of {run.readers:,} readers: {files():,} files may be opened")
-    return replace(run, readers=min(run.readers, most))
+    if run.subscribers > most:
+        say(f"Only {most:,} of {run.subscribers:,} subscribers: {files():,} files may be opened")
+    return replace(run, subscribers=min(run.subscribers, most))
 
 
 def names(text: str) -> list[str]:
@@ -249,8 +250,8 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     runs = {name: RUNS[name] for name in chosen.runs}
     runs = {name: fitting(run.quick() if chosen.quick else run) for name, run in runs.items()}
-    for program in sorted({lacking(run.log) for run in runs.values()} - {""}):
-        say(f"{program} is not installed: what needs it is left out")
+    for program in sorted({missing_program(run.broker) for run in runs.values()} - {""}):
+        say(f"{program} is not installed: the runs that need it are left out")
     servers = []
     for name in chosen.servers or SERVERS:
         if reason := missing(name):
@@ -259,14 +260,14 @@ def main() -> int:
             servers.append(name)
     results = compare(servers, runs, chosen.repeat)
     what = f"{machine()}. Medians of {chosen.repeat}." + " Small runs." * chosen.quick
-    say(f"\n{what} In brackets: how many times better.\n\n{table(results)}\n\n{goals(results)}")
+    say(f"\n{what} In brackets: how many times better.\n\n{table(results)}\n\n{aims(results)}")
     if chosen.picture and "naive" in results:
         chosen.picture.write_text(draw(ratios(results), what))
     return int(any(values["lost"] for values in results.values()))
 
 
 def ratios(results: dict[str, Values]) -> dict[str, dict[str, float]]:
-    """Return how many times better than naive each other server is, by what is drawn."""
+    """Return how many times better than naive each other server is, for each row of the picture."""
     naive = results["naive"]
     return {
         short(row.title): {

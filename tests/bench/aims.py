@@ -1,4 +1,4 @@
-"""What is to be reached, as ratios in one run where that can be."""
+"""The aims of Tidings, most of them as ratios within one run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Aim:
-    """What is to be reached: a value of Tidings, or its ratio to another, at least or at most."""
+    """An aim: a value of Tidings, or its ratio to another, at least or at most."""
 
     title: str
     key: str
@@ -17,7 +17,7 @@ class Aim:
     least: bool = False
 
     def found(self, results: dict[str, dict[str, float]]) -> float | None:
-        """Return what came out, or None where it was not measured."""
+        """Return the measured value or ratio, or None where it was not measured."""
         value = results.get("tidings", {}).get(self.key)
         if not self.by or value is None:
             return value
@@ -32,7 +32,7 @@ def to(server: str, title: str, key: str, least: float) -> Aim:
     return Aim(f"{title}, to {server}", key, least, server, key, least=True)
 
 
-EMPTY = ("naive", "E view accepted")
+_EMPTY_VIEW = ("naive", "E view accepted")
 
 AIMS = [
     to("nchan", "A: deliveries per CPU-second", "A cpu", 1.05),
@@ -41,19 +41,21 @@ AIMS = [
     Aim("B: latency at 99 %, to nchan", "B p99", 1.15, "nchan", "B p99"),
     to("nchan", "C: deliveries per second", "C speed", 20),
     Aim("C in SQLite, to nchan", "C sqlite speed", 12, "nchan", "C speed", least=True),
-    Aim("D: bytes per waiting reader", "D memory", 6_000),
+    Aim("D: bytes per waiting subscriber", "D memory", 6_000),
     to("naive", "D: connects per CPU-second", "D connects", 1.3),
     Aim("D: % of a core while idle", "D idle share", 3),
-    Aim("E: events, to an empty view", "E accepted", 0.8, *EMPTY, least=True),
-    Aim("E: pipe, to an empty view", "E pipe accepted", 20, *EMPTY, least=True),
-    Aim("E in SQLite, to an empty view", "E sqlite accepted", 0.6, *EMPTY, least=True),
-    Aim("E: pipe in SQLite, to an empty view", "E pipe sqlite accepted", 8, *EMPTY, least=True),
+    Aim("E: events, to an empty view", "E accepted", 0.8, *_EMPTY_VIEW, least=True),
+    Aim("E: pipe, to an empty view", "E pipe accepted", 20, *_EMPTY_VIEW, least=True),
+    Aim("E in SQLite, to an empty view", "E sqlite accepted", 0.6, *_EMPTY_VIEW, least=True),
+    Aim(
+        "E: pipe in SQLite, to an empty view", "E pipe sqlite accepted", 8, *_EMPTY_VIEW, least=True
+    ),
     Aim("F: lost deliveries and connects", "F lost", 0),
-    Aim("F: closed readers", "F closed", 0),
+    Aim("F: closed subscribers", "F closed", 0),
     Aim("F: latency at 99 %, ms", "F p99", 1000),
     Aim("F: longest garbage collection, ms", "F pause", 50),
-    Aim("F: /healthz meanwhile, at 99 %, ms", "F asked", 50),
-    Aim("F: publishing meanwhile, at 99 %, ms", "F told", 50),
+    Aim("F: /healthz meanwhile, at 99 %, ms", "F healthz", 50),
+    Aim("F: publishing meanwhile, at 99 %, ms", "F publish", 50),
     Aim("G: latency at 99 %, to no stall", "G stall p99", 1.2, by="G calm p99"),
     Aim("G: memory, MB", "G stall grown", 20),
     Aim("G: resumed without the exact sequence", "G stall wrong", 0),
@@ -65,5 +67,5 @@ AIMS = [
     Aim("K: two workers, to one", "K two busiest", 1.8, by="K one busiest", least=True),
     Aim("L: replay from the window, events/s", "L window speed", 200_000, least=True),
     Aim("L: replay from SQLite, events/s", "L sqlite speed", 50_000, least=True),
-    Aim("M: drafts/s committed by SQLite", "M sqlite speed", 10_000, least=True),
+    Aim("M: events/s committed by SQLite", "M sqlite speed", 10_000, least=True),
 ]

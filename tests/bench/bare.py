@@ -1,7 +1,7 @@
 """The limit that Python can reach: a loop that writes each frame to every socket, and nothing else.
 
-It knows no topics, no log and no slow readers: one whose buffer is full is dropped, which the
-benchmark reports as a loss.
+It knows no topics, no event log and no slow subscribers: one whose buffer is full is dropped,
+which the benchmark reports as a loss.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n"
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
-readers: set[int] = set()
-pending: dict[int, bytes] = {}  # by connection: what is here of a request
+subscribers: set[int] = set()
+pending: dict[int, bytes] = {}  # by connection: the part of a request that has come
 
 
 def serve(port: int) -> None:
@@ -30,7 +30,7 @@ def serve(port: int) -> None:
                 os.set_blocking(client, False)
                 epoll.register(client, select.EPOLLIN)
                 pending[client] = b""
-            elif fd in readers or fd in pending:  # not dropped in this very turn
+            elif fd in subscribers or fd in pending:  # not dropped in this very turn
                 receive(fd)
 
 
@@ -51,7 +51,7 @@ def request(fd: int, data: bytes) -> None:
     pending[fd] = data
     if end and head.startswith(b"GET"):
         del pending[fd]
-        readers.add(fd)
+        subscribers.add(fd)
         os.write(fd, HEAD)
     elif end and len(body) >= int(head.lower().partition(b"content-length:")[2].split()[0]):
         pending[fd] = b""
@@ -60,7 +60,7 @@ def request(fd: int, data: bytes) -> None:
 
 
 def publish(frame: bytes) -> None:
-    for fd in list(readers):
+    for fd in list(subscribers):
         try:
             whole = os.write(fd, frame) == len(frame)
         except OSError:
@@ -70,7 +70,7 @@ def publish(frame: bytes) -> None:
 
 
 def drop(fd: int) -> None:
-    readers.discard(fd)
+    subscribers.discard(fd)
     pending.pop(fd, None)
     os.close(fd)
 

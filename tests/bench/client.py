@@ -1,9 +1,10 @@
-"""Readers and publishers: a process of their own, so that their CPU is not the server's.
+"""Subscribers and publishers: a process of their own, so that their CPU is not the server's.
 
-`client.py PORT LISTEN PUBLISH RUN`, with the run as JSON, prints a line of JSON when all readers
-are connected, publishes when told `go`, and prints one when each has its events. (In a replay it
-publishes first, and the readers connect when told.) An event is counted where its line is
-complete; it carries the time at which it was sent.
+`client.py PORT SUBSCRIBE PUBLISH RUN`, with the run as JSON, prints a line of JSON when all
+subscribers are connected, publishes after a line of input, and prints a second one when each
+subscriber has its events. (In a replay it publishes first, and the subscribers connect after the
+line of input.) An event is counted where its line is complete; it carries the time at which it was
+sent.
 """
 
 from __future__ import annotations
@@ -24,28 +25,28 @@ from runs import Run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-AT_ONCE = 256  # connects under way: fewer than any server's backlog
-PATIENCE = 10  # seconds without progress, after which what is missing is lost
-AT_A_TURN = 16  # sockets, so that the publisher does not wait for a thousand readers
-LONGEST = 120  # seconds for connecting, and for listening
-ADDRESSES = 4  # of this machine: there are 28,000 ports to connect from for each
-SMALL = 8 << 10  # bytes of a receive buffer that is soon full
-REST = 0.05  # seconds after which a dispatcher has rested from its last pass
-STAMP = re.compile(rb"ts:(\d+)")
+_CONNECTS_AT_ONCE = 256  # fewer than any server's backlog
+_PROGRESS_TIMEOUT_S = 10  # without progress, after which what is missing is lost
+_SOCKETS_PER_TURN = 16  # so that the publisher does not wait for a thousand subscribers
+_PHASE_TIMEOUT_S = 120  # for connecting, and for receiving
+_ADDRESSES = 4  # of this machine: there are 28,000 ports to connect from for each
+_SMALL_BUFFER_BYTES = 8 << 10  # a receive buffer that is soon full
+_PASS_GAP_S = 0.05  # the dispatcher waits less than this between two passes
+_STAMP = re.compile(rb"ts:(\d+)")
 
 
-class Readers:
-    """The run's readers, without a thread or a library: they must cost less than the server."""
+class Subscribers:
+    """The run's subscribers, without a thread or a library: they must cost less than the server."""
 
     def __init__(self, port: int, path: str, run: Run) -> None:
         self.address, self.path, self.run = ("127.0.0.1", port), path, run
         self.epoll = select.epoll()
         self.sockets: dict[int, socket.socket] = {}
         self.numbers: dict[int, int] = {}  # in the order of connecting
-        self.counts: dict[int, int] = {}  # of the readers that were answered
+        self.counts: dict[int, int] = {}  # of the subscribers that were answered
         self.tails: dict[int, bytes] = {}  # lines that are not complete yet
-        self.apart: dict[int, list[int]] = {}  # all that those got that may stop reading
-        self.workers: dict[int, bytes] = {}  # who serves each
+        self.apart: dict[int, list[int]] = {}  # the stamps received by those that may stop reading
+        self.workers: dict[int, bytes] = {}  # the worker that serves each
         self.publishers: dict[int, Publisher] = {}
         self.delays: defaultdict[bytes, list[int]] = defaultdict(list)  # by worker
         self.failed = self.unanswered = self.closed = self.delivered = self.last = 0
@@ -53,18 +54,18 @@ class Readers:
 
     def connect(self) -> None:
         """Return when all are answered or have failed; those that have are lost."""
-        started, count, self.limit = 0, self.run.readers, time.monotonic() + LONGEST
+        started, count, self.limit = 0, self.run.subscribers, time.monotonic() + _PHASE_TIMEOUT_S
         self.progress()
         while (settled := len(self.counts) + self.failed) < count and time.monotonic() < self.until:
-            while started < min(count, settled + AT_ONCE):
+            while started < min(count, settled + _CONNECTS_AT_ONCE):
                 self.start(started)
                 started += 1
             self.turn()
         self.unanswered = count - len(self.counts)
 
-    def listen(self, publishers: Sequence[Publisher]) -> None:
+    def receive_all(self, publishers: Sequence[Publisher]) -> None:
         """Publish, and count until each has its events or nothing comes any more."""
-        self.limit = time.monotonic() + LONGEST
+        self.limit = time.monotonic() + _PHASE_TIMEOUT_S
         for publisher in publishers:
             self.publishers[publisher.sock.fileno()] = publisher
             self.epoll.register(publisher.sock, select.EPOLLIN)
@@ -82,8 +83,8 @@ class Readers:
         answered = sum(publisher.answered for publisher in self.publishers.values())
         return self.delivered >= self.expected() and answered >= self.run.events
 
-    def gather(self, publisher: Publisher) -> int:
-        """Publish each event when the last has reached all sockets; no reader reads meanwhile.
+    def time_fan_out(self, publisher: Publisher) -> int:
+        """Publish each event when the last has reached all sockets; no subscriber reads meanwhile.
 
         Return how many nanoseconds the events took from being sent to the last socket: nearly all
         of this machine's time is the server's.
@@ -94,9 +95,9 @@ class Readers:
             arrivals.register(fd, select.EPOLLIN | select.EPOLLET)
         arrivals.poll(0)
         for _ in range(self.run.events):
-            time.sleep(REST)
+            time.sleep(_PASS_GAP_S)
             publisher.step()
-            missing, until = len(sockets), time.monotonic() + PATIENCE
+            missing, until = len(sockets), time.monotonic() + _PROGRESS_TIMEOUT_S
             while missing > 0 and time.monotonic() < until:
                 time.sleep(0.001)  # between looks: to be woken by each would cost a core
                 missing -= len(arrivals.poll(0, len(sockets)))
@@ -111,20 +112,20 @@ class Readers:
         sock = socket.socket()
         sock.setblocking(False)  # noqa: FBT003 - socket's own signature
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
-        sock.bind((f"127.0.0.{1 + number % ADDRESSES}", 0))
+        sock.bind((f"127.0.0.{1 + number % _ADDRESSES}", 0))
         if number < self.run.apart:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
             self.apart[sock.fileno()] = []
         sock.connect_ex(self.address)
         self.sockets[sock.fileno()], self.numbers[sock.fileno()] = sock, number
         self.epoll.register(sock, select.EPOLLOUT)
 
     def progress(self) -> None:
-        self.until = min(time.monotonic() + PATIENCE, self.limit)
+        self.until = min(time.monotonic() + _PROGRESS_TIMEOUT_S, self.limit)
 
     def turn(self, patience: float = 1) -> None:
         """Serve some of the sockets that are ready."""
-        for fd, what in self.epoll.poll(patience, AT_A_TURN):
+        for fd, what in self.epoll.poll(patience, _SOCKETS_PER_TURN):
             if publisher := self.publishers.get(fd):
                 publisher.receive()
                 publisher.step()
@@ -166,10 +167,10 @@ class Readers:
             self.last = time.monotonic_ns()
             self.delivered += found
         if fd in self.apart:
-            self.apart[fd] += map(int, STAMP.findall(lines))
+            self.apart[fd] += map(int, _STAMP.findall(lines))
         elif self.run.rate:
             delays = self.delays[self.workers[fd]]
-            delays += [self.last - int(stamp) for stamp in STAMP.findall(lines)]
+            delays += [self.last - int(stamp) for stamp in _STAMP.findall(lines)]
         return found
 
     def end(self, fd: int) -> None:
@@ -187,13 +188,13 @@ class Readers:
         self.sockets.pop(fd).close()
 
     def percentile(self, share: float, beside: bytes) -> float:
-        """Return a latency in milliseconds, of the readers that another worker serves."""
+        """Return a latency in milliseconds, of the subscribers that another worker serves."""
         groups = [delays for name, delays in self.delays.items() if name != beside or not beside]
         delays = sorted(chain(*groups))
         return delays[int(share * len(delays))] / 1e6 if delays else 0.0
 
     def lost(self) -> int:
-        """Return how many connects and deliveries should have been beside those that there were."""
+        """Return how many connects and deliveries should have been beside those that happened."""
         if self.run.own:
             return self.unanswered + self.expected() - self.delivered
         missing = [max(0, self.run.events - count) for count in self.counts.values()]
@@ -205,11 +206,11 @@ class Readers:
 
 
 class Stall:
-    """Some readers stop reading for a while; then every other one of them leaves."""
+    """Some subscribers stop reading for a while; then every other one of them leaves."""
 
-    def __init__(self, readers: Readers, publisher: Publisher) -> None:
-        self.readers, self.publisher = readers, publisher
-        run = readers.run
+    def __init__(self, subscribers: Subscribers, publisher: Publisher) -> None:
+        self.subscribers, self.publisher = subscribers, publisher
+        run = subscribers.run
         self.steps = [(run.stall_at, self.stop), (run.stall_at + run.stall, self.resume)]
         if not run.stall:
             self.steps = []
@@ -219,66 +220,66 @@ class Stall:
             self.steps.pop(0)[1]()
 
     def stop(self) -> None:
-        for fd in self.readers.apart:
-            self.readers.epoll.unregister(fd)
+        for fd in self.subscribers.apart:
+            self.subscribers.epoll.unregister(fd)
 
     def resume(self) -> None:
-        for number, fd in enumerate(list(self.readers.apart)):
+        for number, fd in enumerate(list(self.subscribers.apart)):
             if number % 2:
-                self.readers.leave(fd)
+                self.subscribers.leave(fd)
             else:
-                self.readers.epoll.register(fd, select.EPOLLIN)
+                self.subscribers.epoll.register(fd, select.EPOLLIN)
 
 
-def tell(numbers: dict[str, float]) -> None:
+def answer(numbers: dict[str, float]) -> None:
     sys.stdout.write(f"{json.dumps(numbers)}\n")
     sys.stdout.flush()
 
 
-def publishers(port: int, path: str, run: Run, readers: Readers) -> list[Publisher]:
-    """Return connections that publish: where there are workers, readers are at another one."""
+def publishers(port: int, path: str, run: Run, subscribers: Subscribers) -> list[Publisher]:
+    """Return connections that publish: where there are workers, subscribers are at another one."""
     if run.pipe:
         return [NdjsonPublisher(port, path, run)]
     found: list[Publisher] = []
     while len(found) < run.publishers:
         publisher = Publisher(port, path, run)
-        if set(readers.workers.values()) != {publisher.worker} or run.workers == 1:
+        if set(subscribers.workers.values()) != {publisher.worker} or run.workers == 1:
             found.append(publisher)
     return found
 
 
-def main(port: str, listen: str, publish: str, spec: str) -> None:
+def main(port: str, subscribe: str, publish: str, spec: str) -> None:
     run = Run(**json.loads(spec))
-    readers = Readers(int(port), listen, run)
+    subscribers = Subscribers(int(port), subscribe, run)
     path = publish + "-0" if run.own else publish
     took = 0
     if run.replay:
-        sent = publishers(int(port), path, run, readers)
-        readers.listen(sent)
-        tell({"ready": run.readers})
+        sent = publishers(int(port), path, run, subscribers)
+        subscribers.receive_all(sent)
+        answer({"ready": run.subscribers})
         sys.stdin.readline()
         start = time.monotonic_ns()
-        readers.connect()
+        subscribers.connect()
     else:
-        readers.connect()
-        tell({"ready": len(readers.counts)})
+        subscribers.connect()
+        answer({"ready": len(subscribers.counts)})
         sys.stdin.readline()
-        sent = publishers(int(port), path, run, readers)
+        sent = publishers(int(port), path, run, subscribers)
         start = sent[0].start
-        took = readers.gather(sent[0]) if run.gather else 0
-    readers.listen(sent)
+        took = subscribers.time_fan_out(sent[0]) if run.time_fan_out else 0
+    subscribers.receive_all(sent)
     ended = max(publisher.start + publisher.took for publisher in sent)
     result: dict[str, float] = {
-        "lost": readers.lost(),
-        "closed": readers.closed,
-        "wrong": readers.wrong(sent[0].stamps),
-        "delivered": readers.delivered,
-        "seconds": (took or readers.last - start) / 1e9,
+        "lost": subscribers.lost(),
+        "closed": subscribers.closed,
+        "wrong": subscribers.wrong(sent[0].stamps),
+        "delivered": subscribers.delivered,
+        "seconds": (took or subscribers.last - start) / 1e9,
         "accepted": sum(it.answered for it in sent) * 1e9 / max(ended - sent[0].start, 1),
-        "p50": readers.percentile(0.5, sent[0].worker),
-        "p99": readers.percentile(0.99, sent[0].worker),
+        "p50": subscribers.percentile(0.5, sent[0].worker),
+        "p99": subscribers.percentile(0.99, sent[0].worker),
     }
-    tell(result)
+    answer(result)
     sys.stdin.read()  # stay connected while the server is looked at
 
 

@@ -1,4 +1,4 @@
-"""The usual Flask and gevent stack, to compare with: a queue per reader, drained by a generator."""
+"""The usual Flask and gevent stack, to compare with: a queue and a generator per subscriber."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 app = Flask(__name__)
-readers: set[Queue[str]] = set()
+subscribers: set[Queue[str]] = set()
 
 
 def stream(queue: Queue[str]) -> Iterator[str]:
@@ -21,20 +21,20 @@ def stream(queue: Queue[str]) -> Iterator[str]:
         while True:
             yield f"data: {queue.get()}\n\n"
     finally:
-        readers.discard(queue)
+        subscribers.discard(queue)
 
 
 @app.get("/events")
-def listen() -> Response:
+def subscribe() -> Response:
     queue: Queue[str] = Queue()
-    readers.add(queue)
+    subscribers.add(queue)
     return Response(stream_with_context(stream(queue)), mimetype="text/event-stream")
 
 
 @app.post("/events")
 def publish() -> tuple[str, int]:
     data = request.get_data(as_text=True)
-    for queue in list(readers):
+    for queue in list(subscribers):
         queue.put(data)
     return "", 204
 

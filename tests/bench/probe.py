@@ -1,8 +1,8 @@
-"""How long the server takes to answer others while it is busy with its readers.
+"""How long the server takes to answer others while it is busy with its subscribers.
 
-`probe.py PORT PUBLISH` asks for /healthz and publishes what nobody listens to, by turns, until its
-standard input ends; then it prints the longest times in milliseconds. It does little: what it
-waits for shall be the server.
+`probe.py PORT PUBLISH` asks for /healthz and publishes to a topic without subscribers, by turns,
+until its standard input ends; then it prints the longest times in milliseconds. It does little, so
+that it waits for the server only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from http.client import HTTPConnection
 
-GAP = 0.01  # seconds between two
+_GAP_S = 0.01  # between two requests
 
 
 def took(connection: HTTPConnection, method: str, path: str, body: str | None = None) -> float:
@@ -29,12 +29,12 @@ def took(connection: HTTPConnection, method: str, path: str, body: str | None = 
 
 def main(port: str, publish: str) -> None:
     connection = HTTPConnection("127.0.0.1", int(port))
-    asked, told, ended = list[float](), list[float](), False
+    healthz_ms, publishing_ms, ended = list[float](), list[float](), False
     while not ended:  # once at least, however short the run is
-        asked.append(took(connection, "GET", "/healthz"))
-        told.append(took(connection, "POST", publish, "x"))
-        ended = bool(select.select([sys.stdin], [], [], GAP)[0])
-    found = {"asked": asked, "told": told}
+        healthz_ms.append(took(connection, "GET", "/healthz"))
+        publishing_ms.append(took(connection, "POST", publish, "x"))
+        ended = bool(select.select([sys.stdin], [], [], _GAP_S)[0])
+    found = {"healthz": healthz_ms, "publish": publishing_ms}
     result = {name: sorted(times)[int(0.99 * len(times))] for name, times in found.items()}
     result |= {f"{name} most": max(times) for name, times in found.items()}
     sys.stdout.write(json.dumps(result))

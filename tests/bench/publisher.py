@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
     from runs import Run
 
-PATIENCE = 10  # seconds for a connection
-LINES = 500  # of a pipe that are sent together
-WORKER = re.compile(rb"\r\nWorker: (\d+)")  # of an answer's head, see watched.py
+_CONNECT_TIMEOUT_S = 10
+_LINES_PER_CHUNK = 500
+_WORKER = re.compile(rb"\r\nWorker: (\d+)")  # of an answer's head, see watched.py
 
 
 def token(name: str) -> str:
-    """Return a token that may publish and read everything."""
+    """Return a token that may publish and subscribe to everything."""
     rights = {"publish": ["*"], "subscribe": ["*"]}
     return jwt.encode({"mercure": rights, "sub": name}, KEY, "HS256")
 
 
 def worker(head: bytes) -> bytes:
     """Return which of a server's processes answers, or nothing where it does not say."""
-    found = WORKER.search(head)
+    found = _WORKER.search(head)
     return found[1] if found else b""
 
 
@@ -45,7 +45,7 @@ class Publisher:
     kind = "Content-Type: text/plain\r\n"
 
     def __init__(self, port: int, path: str, run: Run) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.sock = socket.create_connection(("127.0.0.1", port), _CONNECT_TIMEOUT_S)
         self.worker = self.ask() if run.workers > 1 else b""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)  # noqa: FBT003 - socket's own signature
@@ -64,7 +64,7 @@ class Publisher:
         return time.monotonic_ns() - self.start
 
     def ask(self) -> bytes:
-        """Return who serves this connection."""
+        """Return the worker that serves this connection."""
         self.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         return worker(self.sock.recv(1 << 16))
 
@@ -85,7 +85,7 @@ class Publisher:
         return (b"ts:%d " % self.stamps[-1]).ljust(self.size, b"x")
 
     def receive(self) -> None:
-        """Take what has come of an answer."""
+        """Receive a part of an answer."""
         self.answer += self.sock.recv(1 << 16)
         if not whole(self.answer):
             return
@@ -118,8 +118,8 @@ class NdjsonPublisher(Publisher):
             self.rest = self.rest or next(self.chunks, b"")
 
     def body(self) -> Iterator[bytes]:
-        for start in range(0, self.events, LINES):
-            count = min(LINES, self.events - start)
+        for start in range(0, self.events, _LINES_PER_CHUNK):
+            count = min(_LINES_PER_CHUNK, self.events - start)
             lines = b"".join(b'{"data":"%b"}\n' % self.data() for _ in range(count))
             yield b"%X\r\n%b\r\n" % (len(lines), lines)
         yield b"0\r\n\r\n"

@@ -1,4 +1,4 @@
-"""What is compared: each server as a process of its own, and what it uses."""
+"""The servers that are compared, each as a process of its own, and what they use."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-PATIENCE = 15  # seconds for a server to answer its first reader
-SETTLE = 0.2  # seconds after which a server has nothing left to do
-STREAM = "Accept: text/event-stream"
-NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
-CHANNEL = "nchan_channel_id bench; nchan_message_buffer_length 1000; nchan_message_timeout 10m;"
-NGINX = """
+_START_TIMEOUT_S = 15  # until a server answers its first subscriber
+SETTLE_S = 0.2  # after which a server has nothing left to do
+_ACCEPT = "Accept: text/event-stream"
+_NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+_CHANNEL = "nchan_channel_id bench; nchan_message_buffer_length 1000; nchan_message_timeout 10m;"
+_NGINX = """
 daemon off; worker_processes 1; worker_rlimit_nofile {files}; pid nginx.pid; error_log stderr;
 load_module {module}; {user}
 events {{ worker_connections {files}; }}
@@ -49,10 +49,10 @@ http {{
 
 @dataclass(frozen=True)
 class Server:
-    """How a server is started on a port, in a scratch folder, and where to read and publish."""
+    """How to start a server on a port, in a scratch folder, and its paths."""
 
     command: Callable[[int, Path], list[str]]
-    listen: str = "/events"
+    subscribe: str = "/events"
     publish: str = "/events"
     folder: Path = ROOT
 
@@ -64,7 +64,7 @@ def gunicorn(app: str, *arguments: str) -> Callable[[int, Path], list[str]]:
 
 def nginx(port: int, scratch: Path) -> list[str]:
     user = "user root;" if os.geteuid() == 0 else ""
-    conf = NGINX.format(port=port, module=NCHAN, user=user, files=files(), channel=CHANNEL)
+    conf = _NGINX.format(port=port, module=_NCHAN, user=user, files=files(), channel=_CHANNEL)
     (scratch / "nginx.conf").write_text(conf)
     return [shutil.which("nginx") or "nginx", "-p", str(scratch), "-c", "nginx.conf"]
 
@@ -91,7 +91,7 @@ SERVERS = {
 
 def missing(name: str) -> str:
     """Return why a server cannot be run here, or nothing."""
-    if name == "nchan" and not (shutil.which("nginx") and NCHAN.exists()):
+    if name == "nchan" and not (shutil.which("nginx") and _NCHAN.exists()):
         return "Debian's nginx and libnginx-mod-nchan are not installed"
     return ""
 
@@ -104,7 +104,7 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
 
 @contextmanager
 def running(server: Server, workers: int = 1, **settings: str) -> Iterator[tuple[int, int]]:
-    """Run a server until its workers answer readers; give its process and port; then kill it."""
+    """Run a server whose workers answer subscribers; give its process and port; then kill it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     env = environment(settings | {"WEB_CONCURRENCY": str(workers)})
@@ -118,10 +118,10 @@ def running(server: Server, workers: int = 1, **settings: str) -> Iterator[tuple
             start_new_session=True,
         )
         try:
-            if not answers(port, server.listen, workers):
+            if not answers(port, server.subscribe, workers):
                 log.seek(0)
                 sys.exit(f"{process.args!r} does not answer:\n{log.read()}")
-            time.sleep(SETTLE)
+            time.sleep(SETTLE_S)
             yield process.pid, port
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -129,12 +129,12 @@ def running(server: Server, workers: int = 1, **settings: str) -> Iterator[tuple
 
 
 def answers(port: int, path: str, workers: int) -> bool:
-    """Await each worker's first answer to a reader: a listening socket alone says little."""
-    ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{STREAM}\r\n\r\n".encode()
-    until, found = time.monotonic() + PATIENCE, set[bytes]()
+    """Await each worker's first answer to a subscriber: a listening socket alone says little."""
+    ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{_ACCEPT}\r\n\r\n".encode()
+    until, found = time.monotonic() + _START_TIMEOUT_S, set[bytes]()
     while len(found) < workers and time.monotonic() < until:
         try:
-            with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+            with socket.create_connection(("127.0.0.1", port), _START_TIMEOUT_S) as sock:
                 sock.sendall(ask)
                 head = sock.recv(1 << 16)
         except OSError:

@@ -1,4 +1,4 @@
-"""The benchmark works: whoever changes the hub finds out what it costs."""
+"""The benchmark works: a change of the hub can be measured."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_small_benchmark_loses_nothing_and_draws_its_picture(tmp_path: Path) -
     picture = tmp_path / "bench.svg"
     rows = bench("A,E view,E pipe", f"--picture={picture}", "tidings", "naive", "bare")
     assert rows["lost deliveries and connects"] == ["0", "0", "0"]
-    title = "A: 1,000 readers, 10 events/s: deliveries per CPU-second"
+    title = "A: 1,000 subscribers, 10 events/s: deliveries per CPU-second"
     assert all(rows[title])
     assert title.partition(",")[0] in picture.read_text()
     assert ET.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
@@ -37,18 +37,18 @@ def test_a_small_benchmark_loses_nothing_and_draws_its_picture(tmp_path: Path) -
     assert float(found) > 0
 
 
-def test_a_small_benchmark_tries_stalls_workers_and_logs() -> None:
+def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
     need("redis-server")
     rows = bench("F,G stall,I sqlite,J redis,K two,L sqlite,M sqlite,N redis", "tidings")
     assert rows["lost deliveries and connects"] == ["0"]
-    assert rows["F: closed readers"][1] == "0"
+    assert rows["F: closed subscribers"][1] == "0"
     assert rows["G: resumed without the exact sequence"][1] == "0"
     for title in (
         "I: 50 connections: events accepted per second, SQLite",
         "J: latency, median, at another worker, ms, Redis",
         "K: the same with two workers",
         "L: the same, from SQLite",
-        "M: a broker alone, 50 publishers: drafts per second, SQLite",
+        "M: a broker alone, 50 publishers: events per second, SQLite",
         "N: events that a hub follows per second, Redis",
     ):
         assert float(rows[title][0].replace(",", "")) > 0, title

@@ -1,8 +1,8 @@
-"""What a log takes and hands on without HTTP: its broker in a process of its own.
+"""A broker without HTTP, in a process of its own: how fast it commits, how fast a hub follows.
 
-`inside.py WHAT EVENTS PUBLISHERS`, with the hub's settings in the environment, prints a line of
-JSON. `commit`: publishers at once, each with one draft at a time. `follow`: a hub that begins
-where the log does, with one reader, who asked for another topic.
+`without_http.py WHAT EVENTS PUBLISHERS`, with the hub's settings in the environment, prints a line
+of JSON. `commit`: publishers at once, each with one event at a time. `follow`: a hub that follows
+the event log from its start, with one subscriber, of another topic.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from webapp.hub.hub import Hub  # noqa: E402
 if TYPE_CHECKING:
     from webapp.brokers.base import Broker
 
-DRAFT = Draft(topics=("bench",), data="x" * 100)
-AT_ONCE = 500  # drafts, to fill a log
+_DRAFT = Draft(topics=("bench",), data="x" * 100)
+_BATCH_EVENTS = 500  # to fill an event log
 
 
-class Behind:
-    """A log that seems empty when a hub looks for its head: it follows all of it."""
+class FollowedFromStart:
+    """A broker whose event log seems empty when a hub starts: the hub follows all of it."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -50,13 +50,13 @@ class Behind:
 
 def commit(settings: Settings, events: int, publishers: int) -> float:
     broker = connect(settings)
-    broker.append([DRAFT])
-    # Somebody must follow a log in memory: it keeps what was not read.
+    broker.append([_DRAFT])
+    # A broker in memory needs a follower: it keeps the events that were not read.
     gevent.spawn(lambda: list(broker.follow(broker.bounds().head)))
 
     def publish() -> None:
         for _ in range(events // publishers):
-            broker.append([DRAFT])
+            broker.append([_DRAFT])
 
     began = monotonic()
     gevent.joinall([gevent.spawn(publish) for _ in range(publishers)], raise_error=True)
@@ -65,11 +65,11 @@ def commit(settings: Settings, events: int, publishers: int) -> float:
 
 def follow(settings: Settings, events: int, _: int) -> float:
     broker: Any = connect(settings)
-    for _ in range(0, events, AT_ONCE):
-        broker.append([DRAFT] * AT_ONCE)
-    head, hub = broker.bounds().head, Hub(Behind(broker), settings, 0)
-    reader = hub.subscribe(frozenset({"other"}), Authorizer(settings).subscribe(()), Start())
-    gevent.spawn(list, reader.frames())
+    for _ in range(0, events, _BATCH_EVENTS):
+        broker.append([_DRAFT] * _BATCH_EVENTS)
+    head, hub = broker.bounds().head, Hub(FollowedFromStart(broker), settings, 0)
+    subscriber = hub.subscribe(frozenset({"other"}), Authorizer(settings).subscribe(()), Start())
+    gevent.spawn(list, subscriber.frames())
     began = monotonic()
     while hub.fanout.dispatched_up_to < head:
         gevent.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Where a run's log is kept: a Redis or a Valkey of its own, a file, or memory."""
+"""A run's broker: a Redis or a Valkey of its own, a SQLite file, or memory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROGRAMS = {"redis": "redis-server", "valkey": "valkey-server"}
-NOTHING_KEPT = ("--save", "", "--appendonly", "no", "--logfile", "log")
-PATIENCE = 15  # seconds for a server to answer
+_PROGRAMS = {"redis": "redis-server", "valkey": "valkey-server"}
+_NOTHING_ON_DISK = ("--save", "", "--appendonly", "no", "--logfile", "log")
+_START_TIMEOUT_S = 15
 
 
-def lacking(name: str) -> str:
-    """Return the program that a log needs and that is not installed, or nothing."""
-    program = PROGRAMS.get(name, "")
+def missing_program(name: str) -> str:
+    """Return the program that a broker needs and that is not installed, or nothing."""
+    program = _PROGRAMS.get(name, "")
     return "" if not program or shutil.which(program) else program
 
 
 @contextmanager
-def kept(name: str) -> Iterator[str]:
-    """Keep a new log for a while; give the URL that means it."""
+def event_log(name: str) -> Iterator[str]:
+    """Run a broker with an empty event log; give its URL."""
     if name == "memory":
         yield "memory://"
         return
@@ -36,17 +36,17 @@ def kept(name: str) -> Iterator[str]:
         if name == "sqlite":
             yield f"sqlite:///{folder}/tidings.db"
         else:
-            with serving(PROGRAMS[name], folder) as port:
+            with serving(_PROGRAMS[name], folder) as port:
                 yield f"redis://127.0.0.1:{port}/0"
 
 
 @contextmanager
 def serving(program: str, folder: str) -> Iterator[int]:
-    """Run a server of logs; give its port."""
+    """Run a Redis or a Valkey; give its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, *NOTHING_KEPT]
-    with subprocess.Popen(command) as process:
+    options = ("--port", str(port), "--bind", "127.0.0.1", "--dir", folder)
+    with subprocess.Popen([program, *options, *_NOTHING_ON_DISK]) as process:
         try:
             if not answers(port):
                 sys.exit(f"{program} does not answer:\n{Path(folder, 'log').read_text()}")
@@ -56,10 +56,10 @@ def serving(program: str, folder: str) -> Iterator[int]:
 
 
 def answers(port: int) -> bool:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < until:
         try:
-            with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+            with socket.create_connection(("127.0.0.1", port), _START_TIMEOUT_S) as sock:
                 sock.sendall(b"PING\r\n")
                 if sock.recv(16).startswith(b"+PONG"):
                     return True
