@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.events import contents
+from webapp.brokers.base import Gap
 from webapp.brokers.redis.broker import RedisBroker
 from webapp.core.events import Draft, EventId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DRAFTS = [Draft(topics=("t",), data=text) for text in "abc"]
 
@@ -17,12 +22,15 @@ class Server:
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
+        self.before_answer: Callable[[], object] = lambda: None
+        self.knows_all = True
 
     def call_once(self, call: Any) -> list[bytes]:
         positions = []
         for text in call.arguments[5::2]:
             positions.append(b"1-%d" % (len(self.lines) + 1))
             self.lines.append(positions[-1] + b" " + text.encode())
+        self.before_answer()
         return positions
 
     def blocking_reader(self, _: str) -> Server:
@@ -32,7 +40,8 @@ class Server:
         after = EventId.parse(call.arguments[5])
         assert after
         lines, head = self.lines[after.seq :], b"1-%d" % len(self.lines)
-        return [b"1-0", b"1-1", head, 1, b"\n".join(lines), len(self.lines), 0, b"-1", 0]
+        floor, known = (b"1-0", 1) if self.knows_all else (head, 0)
+        return [floor, b"1-1", head, known, b"\n".join(lines), len(self.lines), 0, b"-1", 0]
 
 
 @pytest.fixture(name="server")
@@ -54,7 +63,7 @@ def test_a_follower_does_not_decode_what_its_process_appended(log: RedisBroker) 
     assert before_it.draft == DRAFTS[0]
     appended = log.append(DRAFTS[1:])
     assert [id(event) for event in next(follower)] == list(map(id, appended))
-    assert not log._own
+    assert not len(log._own)
 
 
 def test_a_follower_decodes_what_another_process_appended(log: RedisBroker, server: Server) -> None:
@@ -62,3 +71,40 @@ def test_a_follower_decodes_what_another_process_appended(log: RedisBroker, serv
     follower = log.follow(EventId(1, 0))
     [event] = next(follower)  # type: ignore[misc]
     assert event.draft == DRAFTS[0]
+
+
+def test_an_event_that_is_read_before_its_append_is_answered_is_forgotten(
+    log: RedisBroker, server: Server
+) -> None:
+    log.append(DRAFTS[:1])
+    follower = log.follow(EventId(1, 0))
+    next(follower)
+    read: list[Any] = []
+    server.before_answer = lambda: read.append(next(follower))
+    log.append(DRAFTS[1:2])
+    server.before_answer = lambda: None
+    log.append(DRAFTS[2:])
+    assert list(map(contents, [*read, next(follower)])) == [["b"], ["c"]]
+    assert not len(log._own)
+
+
+def test_a_position_that_a_failover_gives_again_names_the_new_event(
+    log: RedisBroker, server: Server
+) -> None:
+    log.append(DRAFTS[:1])
+    follower = log.follow(EventId(1, 0))
+    next(follower)
+    log.append(DRAFTS[1:2])
+    server.lines[-1] = b"1-2 " + DRAFTS[2].to_json().encode()
+    [event] = next(follower)  # type: ignore[misc]
+    assert event.draft == DRAFTS[2]
+
+
+def test_after_a_gap_no_event_of_before_is_kept(log: RedisBroker, server: Server) -> None:
+    log.append(DRAFTS[:1])
+    follower = log.follow(EventId(1, 0))
+    next(follower)
+    log.append(DRAFTS[1:])
+    server.knows_all = False
+    assert isinstance(next(follower), Gap)
+    assert not len(log._own)

@@ -26,6 +26,7 @@ from ..base import Bounds, Gap, conflict, decode_event, decode_events
 from ..lead import Lead
 from ..outage import Outage
 from .client import RedisClient
+from .own_events import OwnEvents
 from .scripts import Script, ScriptCall
 from .turn import RedisTurn
 
@@ -59,7 +60,7 @@ class RedisBroker:
         self._turn = RedisTurn(self._call, max_events, max_bytes)
         self._lead = Lead(max_events, max_bytes, self._turn)
         self._turn.backlog = self._lead.backlog
-        self._own: dict[bytes, Event] = {}  # by position; not yet read by the follower
+        self._own = OwnEvents()
         self._closed = Signal()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -89,9 +90,9 @@ class RedisBroker:
             events = map_cooperatively(Event, positions, drafts)
         finally:
             self._lead.end(max(positions, default=None), len(drafts), size)
-        for name, event in zip(answer, events, strict=True):
+        for text, event in zip(texts, events, strict=True):
             if self._lead.is_unread(event.position):
-                self._own[name] = event
+                self._own.add(text, event)
         return events
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
@@ -100,6 +101,7 @@ class RedisBroker:
         at_head = False  # on a new connection, look for a gap before waiting for events
         while not self._closed.is_set():
             self._lead.followed(after)
+            self._own.followed(after)
             call = self._read_script(after, check=(_CHECK, *self._turn.report()))
             try:
                 page = _page(after, reader.call(call, str(after) if at_head else None))
@@ -174,8 +176,7 @@ class RedisBroker:
         return self.client.call(self._script(verb, *arguments))
 
     def _take_or_decode(self, line: bytes) -> Event:
-        # What this process appended need not be decoded.
-        return self._own.pop(line.partition(b" ")[0], None) or _decode_line(line)
+        return self._own.take(line) or _decode_line(line)
 
     def _script(self, verb: str, *arguments: str) -> ScriptCall:
         return ScriptCall(_SCRIPT, [verb, *self._limits, *arguments])
