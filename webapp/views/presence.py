@@ -45,6 +45,12 @@ _DISCONNECT_QUERY = FieldNames(
     "; the path names the topic and the subscriber to disconnect.",
     {},
 )
+_REVOKE_QUERY = FieldNames(
+    "There is no parameter",
+    ("authorization",),
+    "; the form in the body says what to revoke.",
+    {},
+)
 _REVOCATION = FieldNames("A revocation has no field", ("token", "subject"), ".", {})
 
 bp = Blueprint("presence", __name__)
@@ -97,6 +103,7 @@ def revoke() -> Response:
     services = current_services()
     presence = services.require_presence()
     services.authorizer.require_write(_tokens(services), REVOCATIONS)
+    _REVOKE_QUERY.check(forms.query(request), strict=True)
     sender = client(request.remote_addr)
     body = bodies.read(request, _MAX_BODY_BYTES, services.unfinished_bodies, sender)
     form = _REVOCATION.settle(forms.read(request, body), strict=True)

@@ -200,3 +200,14 @@ def test_a_revocation_is_of_one_token_or_one_subject(
 ) -> None:
     answer = hub.http.post("/.well-known/mercure/revocations", data=form, headers=ALL)
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("name", ["subject", "token", "subjects"])
+def test_a_url_does_not_say_what_to_revoke(hub: Server, topic: str, name: str) -> None:
+    path, query = "/.well-known/mercure/revocations", {name: topic}
+    for form in ({}, {"subject": f"{topic}2"}):
+        answer = hub.http.post(path, params=query, data=form, headers=ALL)
+        assert answer.status_code == 400
+        assert f'There is no parameter "{name}".' in answer.json()["detail"]
+    sent = {"Authorization": f"Bearer {token(['*'], ['*'], sub=f'{topic}2')}"}
+    assert hub.http.post("/events", data={"data": "on"}, headers=sent).status_code == 200
