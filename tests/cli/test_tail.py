@@ -332,6 +332,13 @@ def test_a_hub_cannot_make_it_reconnect_without_a_pause() -> None:
         assert time.monotonic() - began > 0.4
 
 
+def test_an_event_that_is_too_large_ends_it_with_the_reason() -> None:
+    with event_stream("data: x", f"data: {'x' * (17 << 20)}") as (url, _):
+        done = tidings("tail", TIDINGS_URL=url)
+    assert (done.returncode, done.stdout) == (1, "x\n")
+    assert "an event of more than 16,777,216 bytes, which tidings tail does not read" in done.stderr
+
+
 def test_a_long_silence_is_allowed() -> None:
     for silence in ("999999999d", "never", "0"):
         with event_stream("data: x") as (url, _):

@@ -15,10 +15,11 @@ from .client import HubClient, json_object
 from .options import duration
 from .output import Progress, as_json, escape_controls, for_terminal, wants_colors
 from .remote_hub import RemoteHub, hub_options
-from .retry import Retry, TemporaryFailure
+from .retry import PermanentFailure, Retry, TemporaryFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from http.client import HTTPResponse
 
     from ..core.sse import ServerSentEvent
 
@@ -81,7 +82,7 @@ class ReconnectingSubscriber:
     def _events_of_one_stream(self) -> Iterator[ServerSentEvent]:
         with HubClient(self._hub, self._silence_s or _DEFAULT_SILENCE_S) as client:
             response = client.subscribe(self._query, self._cursor)
-            for event in sse.decode(_flushing(client.chunks(response))):
+            for event in _decoded(client, response):
                 if event.type == "hub.open" and self._silence_s is None:
                     client.allow_silence(_silence_of(event))
                 if event.retry is not None:
@@ -93,6 +94,14 @@ class ReconnectingSubscriber:
                     self._query = [it for it in self._query if it[0] not in _START_PARAMETERS]
                 self._retry.reset()
                 yield event
+
+
+def _decoded(client: HubClient, response: HTTPResponse) -> Iterator[ServerSentEvent]:
+    try:
+        yield from sse.decode(_flushing(client.chunks(response)))
+    except sse.EventTooLarge as error:
+        message = f"{client.hub.origin}: {error}, which tidings tail does not read."
+        raise PermanentFailure(message) from error
 
 
 def _silence_of(opening: ServerSentEvent) -> float:

@@ -23,6 +23,8 @@ HEARTBEAT = b":\n"
 _EOL_BYTES = re.compile(rb"\r\n|\r|\n")
 _MAX_RETRY_DIGITS = 1000  # int() refuses more than 4,300
 _BOM = b"\xef\xbb\xbf"
+MAX_EVENT_BYTES = 16 << 20
+"""What `decode` keeps in memory of one event."""
 
 
 def encode(
@@ -80,23 +82,33 @@ class ServerSentEvent(NamedTuple):
     retry: int | None = None  # the last reconnection time so far, in milliseconds
 
 
-def decode(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
+class EventTooLarge(ValueError):
+    """A stream has an event that is larger than the client reads."""
+
+
+def decode(chunks: Iterable[bytes], max_bytes: int = MAX_EVENT_BYTES) -> Iterator[ServerSentEvent]:
     """Yield the events of a stream as each is complete, wherever the chunks are cut.
 
     An event that the end of the stream cuts off is discarded, as the specification says.
+
+    :param max_bytes: of the data of one event, and of one line.
+    :raises EventTooLarge: an event, or a line, is larger.
     """
     data: list[str] = []
+    size = 0
     type_, last_id, retry = "", "", None
-    for line in _lines(chunks):
+    for line in _lines(chunks, max_bytes):
         if not line:
             if data:
                 yield ServerSentEvent("\n".join(data), type_ or "message", last_id, retry)
-            data, type_ = [], ""
+            data, size, type_ = [], 0, ""
             continue
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             data.append(value)
+            size += len(line)
+            _check(size, max_bytes)
         elif name == "event":
             type_ = value
         elif name == "id" and "\0" not in value:
@@ -105,15 +117,25 @@ def decode(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
             retry = int(value[:_MAX_RETRY_DIGITS])
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    rest, after_cr, first = b"", False, True
+def _lines(chunks: Iterable[bytes], max_bytes: int) -> Iterator[str]:
+    rest, after_cr, first = bytearray(), False, True
     for chunk in chunks:
         if not chunk:
             continue
         # A CR at the end of the last chunk ended its line. An LF now belongs to that CR.
         piece = chunk.removeprefix(b"\n") if after_cr else chunk
         after_cr = piece.endswith(b"\r")
-        *lines, rest = _EOL_BYTES.split(rest + piece)
-        for line in lines:
-            yield (line.removeprefix(_BOM) if first else line).decode("utf-8", "replace")
-            first = False
+        *lines, begun = _EOL_BYTES.split(piece)
+        for end in lines:
+            rest += end
+            _check(len(rest), max_bytes)
+            yield (rest.removeprefix(_BOM) if first else rest).decode("utf-8", "replace")
+            rest, first = bytearray(), False
+        rest += begun
+        _check(len(rest), max_bytes)
+
+
+def _check(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        message = f"the stream has an event of more than {max_bytes:,} bytes"
+        raise EventTooLarge(message)

@@ -129,3 +129,31 @@ def test_a_retry_of_many_digits_is_read() -> None:
     [event] = sse.decode([b"retry: " + b"9" * 5000 + b"\ndata: x\n\n"])
     assert event.retry is not None
     assert event.retry >= 10**999
+
+
+def test_a_long_line_is_read_in_one_pass() -> None:
+    line = b"data: " + b"x" * (8 << 20)  # a second pass for each chunk would take minutes
+    pieces = (line[i : i + 64] for i in range(0, len(line), 64))
+    [event] = sse.decode([*pieces, b"\n\n"])
+    assert len(event.data) == 8 << 20
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: " + b"x" * 100,
+        b"data: " + b"x" * 100 + b"\n\n",
+        b": " + b"x" * 100,
+        b"data: 0123456789\n" * 7,
+        b"data\n" * 26,
+    ],
+)
+@pytest.mark.parametrize("step", [1, 1000])
+def test_an_event_is_bounded(stream: bytes, step: int) -> None:
+    events = sse.decode([stream[i : i + step] for i in range(0, len(stream), step)], 100)
+    with pytest.raises(sse.EventTooLarge, match="more than 100 bytes"):
+        list(events)
+
+
+def test_many_events_are_together_larger_than_one_may_be() -> None:
+    assert len(list(sse.decode([b": comment\n", b"data: 0123456789\n\n"] * 50, 20))) == 50
