@@ -99,7 +99,8 @@ def _blocks(page: str) -> list[Block]:
 def read_by_tests() -> set[tuple[str, str]]:
     """Return the pages and headings whose blocks a test reads with `blocks`."""
     found = set()
-    for path in (ROOT / "tests").rglob("test_*.py"):
+    tests = ROOT / "tests"
+    for path in [*tests.rglob("test_*.py"), *tests.glob("support/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "blocks":
                 page, heading = map(ast.literal_eval, node.args[:2])

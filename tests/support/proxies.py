@@ -32,6 +32,8 @@ CADDY = """{{
   storage file_system {folder}
 }}
 """
+CADDY_COMMAND = [str(Path(sys.executable).with_name("caddy")), "run"]
+CADDY_COMMAND += ["--adapter", "caddyfile", "--config"]
 SITE = """https://localhost:{port} {{
   bind 127.0.0.1
   reverse_proxy 127.0.0.1:{hub}
@@ -43,30 +45,36 @@ SITE = """https://localhost:{port} {{
 def nginx(folder: Path, servers: str, hub: int) -> Iterator[int]:
     """Run nginx with these servers, in which {port} and {hub} are filled in; yield its port."""
     command = [need("nginx"), "-p", str(folder), "-c"]
-    with _running(command, folder, f"{NGINX}{servers}\n}}}}\n", hub) as port:
+    with _formatted(command, folder, f"{NGINX}{servers}\n}}}}\n", hub) as port:
         yield port
 
 
 @contextmanager
 def caddy(folder: Path, hub: int, site: str = SITE) -> Iterator[tuple[int, Path]]:
     """Run Caddy with a site; yield its port and the authority that its certificate is of."""
-    command = [str(Path(sys.executable).with_name("caddy")), "run"]
-    command += ["--adapter", "caddyfile", "--config"]
-    with _running(command, folder, CADDY + site, hub) as port:
+    with _formatted(CADDY_COMMAND, folder, CADDY + site, hub) as port:
         until(lambda: _speaks_tls(port), "Caddy has its certificate")
         yield port, folder / "pki/authorities/local/root.crt"
 
 
 @contextmanager
-def _running(command: list[str], folder: Path, config: str, hub: int) -> Iterator[int]:
+def _formatted(command: list[str], folder: Path, config: str, hub: int) -> Iterator[int]:
     port = free_port()
+    text = config.format(folder=folder, port=port, hub=hub)
+    with running(command, folder, port, text):
+        yield port
+
+
+@contextmanager
+def running(command: list[str], folder: Path, port: int, config: str) -> Iterator[None]:
+    """Run a proxy, with the path of its configuration as the last argument."""
     path = folder / "config"
-    path.write_text(config.format(folder=folder, port=port, hub=hub))
+    path.write_text(config)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*command, str(path)], stdout=log, stderr=log)
     try:
         until(lambda: answers(port), "the proxy is up")
-        yield port
+        yield
     finally:
         process.terminate()
         process.wait(PATIENCE)
