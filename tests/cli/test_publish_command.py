@@ -196,6 +196,16 @@ def test_a_refused_line_is_reported_and_the_others_are_published(
     assert done.stderr.endswith("published 1 event, refused 2\n")
 
 
+def test_a_line_that_has_a_field_twice_is_refused(server: Server, topic: str) -> None:
+    line = '{"data": {"a": 1, "a": 2}}\n{"data": "secret", "private": true, "private": false}'
+    options = ("publish", "--follow", "--ndjson", "--topic", topic)
+    with server.listen(topic=topic) as stream:
+        done = tidings(*options, stdin=line, TIDINGS_URL=server.url)
+        assert stream.take(1) == ['{"a":2}']
+    assert done.returncode == 1
+    assert 'line 2 was not published: it has "private" more than once' in done.stderr
+
+
 def test_a_pipe_survives_restarts_kills_and_lost_answers(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "server" / "log"
     env = {"TIDINGS_DEMO": "0", "TIDINGS_DRAIN": "1", "TIDINGS_PIPE_IDLE": "0.2"}

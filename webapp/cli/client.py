@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode, urlsplit
 
+from ..core.json_members import to_object
 from .proxy import https_proxy
 from .retry import PermanentFailure, TemporaryFailure
 
@@ -219,7 +220,7 @@ def _without_query(location: str | None) -> str:
 def json_object(text: str | bytes) -> dict[str, Any] | None:
     """Return a JSON object, or None if a foreign text is not one."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=to_object)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.json_members import Repeated
 from .client import HubClient, json_object
 from .retry import PermanentFailure, Retry, TemporaryFailure
 
@@ -133,6 +134,9 @@ class LinePublisher:
             return None
         elif (members := json_object(text)) is None:
             self._refuse(number, "it is not a JSON object")
+            return None
+        elif isinstance(members, Repeated):
+            self._refuse(number, f"it has {json.dumps(min(members.names))} more than once")
             return None
         else:
             event = {**self._members, **members}

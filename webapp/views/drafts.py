@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..core.events import Draft
+from ..core.json_members import Repeated
 from ..errors import BadRequest
 from ..scheduling import RequestSlice, cooperative
 from . import bodies, forms, json_values
@@ -91,8 +92,8 @@ class DraftParser:
         if not isinstance(item, dict):
             detail = "An event must be a JSON object."
             raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
-        if isinstance(item, json_values.Repeated):
-            _refuse_repeated(item.repeated)
+        if isinstance(item, Repeated):
+            _refuse_repeated(item.names)
         if not item.keys() <= _KNOWN:
             _EVENT.check(item, strict=self._default_topic is not None)
         if self._url:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from itertools import islice
 from json import scanner
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ..core.json_members import to_object
 from ..errors import BadRequest, ContentTooLarge
 from ..scheduling import RequestSlice, cooperative
 from .bodies import text
@@ -32,12 +32,6 @@ _MAX_NUMBER_CHARS = 1000
 _PORTION_CHARS = 64 << 10  # looked through at once
 _LARGE_CHARS = 16 << 10  # a longer text takes more than a few milliseconds
 _SPACE = re.compile(r"[ \t\n\r]*")
-
-
-class Repeated(dict[str, Any]):
-    """A JSON object that has a member more than once. It holds the last one."""
-
-    repeated: frozenset[str]  # the names of such members
 
 
 def one(line: bytes) -> Value:
@@ -183,17 +177,7 @@ def _cooperative_decoder() -> json.JSONDecoder:
 
 
 def _decoder() -> json.JSONDecoder:
-    return json.JSONDecoder(parse_int=_integer, parse_float=_fraction, object_pairs_hook=_object)
-
-
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    item = dict(members)
-    if len(item) == len(members):
-        return item
-    item = Repeated(members)
-    counts = Counter(name for name, _ in members)
-    item.repeated = frozenset(name for name, count in counts.items() if count > 1)
-    return item
+    return json.JSONDecoder(parse_int=_integer, parse_float=_fraction, object_pairs_hook=to_object)
 
 
 def _integer(digits: str) -> int:
