@@ -11,7 +11,8 @@ from typing import Protocol
 from gevent.event import Event as Signal
 from gevent.lock import Semaphore
 
-SMALL_BYTES = 32 << 10  # of one append
+SMALL_BYTES = 32 << 10  # of several events
+_SMALL_SINGLE_BYTES = 64 << 10  # of a single one
 _LARGE_PART = 16  # large appends have a sixteenth of the limit
 PATIENCE_S = 1.0  # after which one large append waits like a small one
 _REPORT_S = 0.05  # how long the report of another process counts
@@ -72,10 +73,10 @@ class Backlog:
         self._turn_at: float | None = None  # when the turn of large appends began
         self._rest_until = 0.0
 
-    def begin(self, size: int) -> None:
+    def begin(self, size: int, *, large: bool) -> None:
         """Count the bytes of an append that begins."""
         self.size += size
-        if size > SMALL_BYTES:
+        if large:
             self._large_at = monotonic()
             if self._turn_at is None:
                 self._turn_at = self._large_at
@@ -117,7 +118,7 @@ class Backlog:
         """
         now = monotonic()
         longest = self.size if waited >= PATIENCE_S else self._longest(now)
-        if size <= SMALL_BYTES:
+        if not is_large(events, size):
             if events == 1:
                 self._note_single(now)
             return longest < self.limit
@@ -153,7 +154,7 @@ class Backlog:
         not begin within some seconds.
         """
         began = monotonic()
-        if size <= SMALL_BYTES:
+        if not is_large(events, size):
             return self._wait(events, size, began, timeout)
         if not self._large_line.acquire(timeout=timeout):
             return False
@@ -163,19 +164,24 @@ class Backlog:
             self._large_line.release()
 
     def _wait(self, events: int, size: int, began: float, timeout: float) -> bool:
-        waited = monotonic() - began
-        while not (self.has_room(events, size, waited) and self._may_share(size, waited)):
+        while True:
+            waited = monotonic() - began
+            self._shorter.clear()
+            if self.has_room(events, size, waited) and self._may_share(events, size, waited):
+                return True
             if waited > timeout:
                 return False
-            self._shorter.clear()
             rest = self._rest_until - began - waited
             self._shorter.wait(min(rest, _REPORT_S) if rest > 0 else _REPORT_S)
-            waited = monotonic() - began
-        return True
 
-    def _may_share(self, size: int, waited: float) -> bool:
+    def _may_share(self, events: int, size: int, waited: float) -> bool:
         """Return whether an append that has room here may begin beside those of other processes."""
-        if size <= SMALL_BYTES or self._turn_at is not None or not self._shared_turn:
+        if not is_large(events, size) or self._turn_at is not None or not self._shared_turn:
             return True
         beside_singles = self._is_beside_singles(monotonic())
         return self._shared_turn.take(size, waited, beside_singles=beside_singles)
+
+
+def is_large(events: int, size: int) -> bool:
+    """Return whether an append of some events and bytes needs the turn of large ones."""
+    return size > (_SMALL_SINGLE_BYTES if events == 1 else SMALL_BYTES)

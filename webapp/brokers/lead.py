@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .backlog import Backlog
+from .backlog import Backlog, is_large
 from .base import too_fast
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ class Lead:
         :raises ServiceUnavailable: the follower did not catch up.
         """
         counted = max(size, events * self._least)
-        if self._position and not self.backlog.wait_for_room(events, counted, _TIMEOUT_S):
+        weighed = counted if events > 1 else size  # in a short event log, too, one event is small
+        if self._position and not self.backlog.wait_for_room(events, weighed, _TIMEOUT_S):
             raise too_fast()
-        self.backlog.begin(counted)
+        self.backlog.begin(counted, large=is_large(events, weighed))
 
     def end(self, last: EventId | None, events: int, size: int) -> None:
         """Note the position of a batch's last event; None: it may not be in the event log."""

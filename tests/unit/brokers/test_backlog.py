@@ -7,6 +7,9 @@ import pytest
 
 from support.waiting import PATIENCE
 from webapp.brokers.backlog import SMALL_BYTES, Backlog
+from webapp.brokers.lead import Lead
+from webapp.core.events import EventId
+from webapp.errors import ServiceUnavailable
 
 LARGE, LIMIT, LIMIT_FOR_LARGE = SMALL_BYTES + 1, 16_000, 1000
 MANY = 1 << 30
@@ -52,7 +55,7 @@ def test_only_one_large_append_a_second_waits_like_a_small_one(clock: Clock) -> 
     backlog.add(backlog.limit_for_large)
     clock.now += 2
     assert backlog.has_room(9, LARGE, waited=2)
-    backlog.begin(LARGE)
+    backlog.begin(LARGE, large=True)
     assert not backlog.has_room(9, LARGE, waited=2)
 
 
@@ -62,10 +65,10 @@ def test_large_appends_rest_for_longer_than_their_turn_while_there_are_single_ev
     backlog = Backlog(MANY)
     assert all(backlog.has_room(1, SMALL_BYTES) for _ in range(2))
     assert backlog.has_room(9, LARGE)
-    backlog.begin(LARGE)
+    backlog.begin(LARGE, large=True)
     clock.now += 0.05
     assert backlog.has_room(9, LARGE)
-    backlog.begin(LARGE)
+    backlog.begin(LARGE, large=True)
     clock.now += 0.15
     assert not backlog.has_room(9, LARGE)  # the turn is over
     backlog.add(-2 * LARGE)
@@ -82,7 +85,7 @@ def test_large_appends_do_not_rest_without_single_events(clock: Clock) -> None:
     for _ in range(3):
         assert backlog.has_room(9, SMALL_BYTES)
         assert backlog.has_room(9, LARGE)
-        backlog.begin(LARGE)
+        backlog.begin(LARGE, large=True)
         clock.now += 10
         assert backlog.has_room(9, LARGE)
         backlog.add(-LARGE)
@@ -99,7 +102,7 @@ def test_a_large_append_that_failed_begins_no_turn(clock: Clock) -> None:
 def test_a_rest_is_bounded(clock: Clock) -> None:
     backlog = Backlog(MANY)
     assert backlog.has_room(9, LARGE)
-    backlog.begin(LARGE)
+    backlog.begin(LARGE, large=True)
     clock.now += 60
     backlog.add(-LARGE)
     assert all(backlog.has_room(1, SMALL_BYTES) for _ in range(2))
@@ -127,7 +130,7 @@ def test_appends_that_wait_begin_one_after_the_other() -> None:
 
     def begin(number: int) -> None:
         assert backlog.wait_for_room(9, LARGE, PATIENCE)
-        backlog.begin(LIMIT)
+        backlog.begin(LIMIT, large=True)
         begun.append(number)
 
     waiting = [gevent.spawn(begin, number) for number in range(3)]
@@ -169,7 +172,7 @@ def test_a_large_append_waits_for_the_turn_of_all_processes() -> None:
     assert not backlog.wait_for_room(9, LARGE, 0)
     turn.free = True
     assert backlog.wait_for_room(9, LARGE, 0)
-    backlog.begin(LARGE)
+    backlog.begin(LARGE, large=True)
     turn.free = False
     assert backlog.wait_for_room(9, LARGE, 0)  # it has the turn
     assert turn.calls[-1] is False
@@ -181,7 +184,7 @@ def test_a_turn_ends_with_a_rest_for_all_processes_while_there_are_single_events
     turn = Turn()
     backlog = Backlog(MANY, turn)
     for rest in (0.0, 0.15):
-        backlog.begin(LARGE)
+        backlog.begin(LARGE, large=True)
         clock.now += 0.1
         backlog.add(-LARGE)
         assert turn.calls[-1] == pytest.approx(rest)
@@ -195,3 +198,35 @@ def test_regular_single_events_are_announced_a_few_times_a_second(clock: Clock) 
         clock.now += 0.1
         assert backlog.has_room(1, SMALL_BYTES)
     assert 2 <= len(turn.calls) <= 4
+
+
+def test_a_single_event_is_large_only_over_64_kb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webapp.brokers.lead._TIMEOUT_S", 0.0)
+    turn = Turn()
+    lead = Lead(100, 100 * 2 * LARGE, turn)  # a short event log, of which each event is a part
+    lead.followed(EventId(1, 1))
+    turn.free = False
+    for size in (1, 64 << 10):
+        lead.begin(1, size)
+        lead.end(None, 1, size)
+    assert not [call for call in turn.calls if call != "singles"]
+    for events, size in ((1, (64 << 10) + 1), (2, 2)):
+        with pytest.raises(ServiceUnavailable):
+            lead.begin(events, size)
+
+
+def test_an_append_is_woken_although_room_came_while_it_asked_for_the_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("webapp.brokers.backlog._REPORT_S", PATIENCE)
+    turn = Turn()
+    backlog = Backlog(MANY, turn)
+    answers = [False, True]
+
+    def take(*_: object, **__: object) -> bool:
+        backlog.add(-1)
+        return answers.pop(0)
+
+    monkeypatch.setattr(turn, "take", take)
+    with gevent.Timeout(PATIENCE / 2):
+        assert backlog.wait_for_room(9, LARGE, PATIENCE)

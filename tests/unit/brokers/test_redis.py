@@ -9,6 +9,7 @@ import pytest
 from support.events import contents
 from webapp.brokers.base import Gap
 from webapp.brokers.redis.broker import RedisBroker
+from webapp.brokers.redis.turn import RedisTurn
 from webapp.core.events import Draft, EventId
 
 if TYPE_CHECKING:
@@ -108,3 +109,16 @@ def test_after_a_gap_no_event_of_before_is_kept(log: RedisBroker, server: Server
     server.knows_all = False
     assert isinstance(next(follower), Gap)
     assert not len(log._own)
+
+
+def test_single_events_hold_a_large_append_up_for_a_second_and_followers_for_longer() -> None:
+    answer = 0  # another process has the turn
+    turn = RedisTurn(lambda *_: answer, 100_000, 64 << 20)
+    assert not turn.take(40_000, 0.9, beside_singles=True)
+    assert turn.take(40_000, 1, beside_singles=True)
+    assert not turn.take(1 << 20, 9, beside_singles=False)  # it might overtake a follower
+    answer = 2  # a follower is behind
+    assert not turn.take(40_000, 0.9, beside_singles=True)
+    assert not turn.take(40_000, 9, beside_singles=True)
+    answer = 1
+    assert turn.take(40_000, 9, beside_singles=True)

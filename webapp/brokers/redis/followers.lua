@@ -36,8 +36,8 @@ local function note_follower(process, total, singles, now)
   end
 end
 
--- Return whether a process gets the turn for some time (ms), because nobody else has it and each
--- follower has read all but some bytes.
+-- Return 1 and give a process the turn for some time (ms) if nobody else has it, and each follower has
+-- read all but some bytes. Return 0 if another process has it, or 2 if a follower is behind.
 local function take_turn(process, ms, most_unread)
   local now = clock()
   delete_unless(followers, 'hash')
@@ -45,7 +45,7 @@ local function take_turn(process, ms, most_unread)
   local holder, ends = string.match(turn, '^(%S+) (%d+)$')
   local left = holder and holder ~= process and ends - now or 0
   if left > 0 and left <= longest_turn_ms then return 0 end
-  if look_at_followers(process, now) > tonumber(most_unread) then return 0 end
+  if look_at_followers(process, now) > tonumber(most_unread) then return 2 end
   redis.pcall('HSET', followers, '#turn', process .. ' ' .. number(now + ms))
   return 1
 end

@@ -183,7 +183,7 @@ function verbs.read()
 end
 
 -- ARGV from 5: a process, for how long it gets the turn (ms), and how many bytes the followers may
--- have yet to read. Returns whether it got it.
+-- have yet to read. See take_turn.
 function verbs.take_turn()
   load()
   return take_turn(ARGV[5], ARGV[6], ARGV[7])

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from ...errors import TidingsError
+from ..backlog import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..backlog import Backlog
 
+_TAKEN, _SOME_BEHIND = 1, 2  # answers to the wish for the turn
 _TURN_MS = "1500"  # of a process that does not end it
 _REPORT_INTERVAL_S = 0.5  # while there are events
 _UNREAD_PART = 64  # of the event log, which all followers have yet to read before a large append
@@ -44,16 +46,18 @@ class RedisTurn:
         self._reported_at = 0.0
         self._unreported = 0  # bytes that the follower has read since then
 
-    def take(self, size: int, _: float, *, beside_singles: bool) -> bool:
-        """Return whether a large append may begin now; see `SharedTurn.take`.
+    def take(self, size: int, waited: float, *, beside_singles: bool) -> bool:
+        """Return whether a large append may begin now; see `SharedTurn.take`. Single events hold
+        it up for a second at most, followers for longer.
 
         :raises ServiceUnavailable: the server did not say so.
         """
-        if not (beside_singles or self._is_some_behind or size >= self._max_unread):
+        disturbs = beside_singles and waited < PATIENCE_S
+        if not (disturbs or self._is_some_behind or size >= self._max_unread):
             return True
         limits = _TURN_MS, str(self._max_unread)
-        self._held = bool(self._call("take_turn", self._process, *limits))
-        self._is_some_behind = not self._held
+        answer = self._call("take_turn", self._process, *limits)
+        self._held, self._is_some_behind = answer == _TAKEN, answer == _SOME_BEHIND
         return self._held
 
     def end(self, rest: float) -> None:

@@ -19,6 +19,7 @@ from ...core.events import Event
 from ...errors import ServiceUnavailable, TidingsError
 from ...scheduling import map_cooperatively
 from ...tasks import skip
+from ..backlog import is_large
 from ..base import conflict, too_fast
 from .inline_commit import InlineCommitPolicy
 from .rows import encode_row
@@ -96,7 +97,8 @@ class GroupCommitter:
         return self._inline.observe(self._table.try_append, rows)
 
     def _enqueue(self, pending: PendingAppend) -> None:
-        self._backlog.begin(pending.size)
+        large = is_large(len(pending.rows), pending.size)
+        self._backlog.begin(pending.size, large=large)
         is_small = self._inline.is_small(len(pending.rows), pending.size)
         (self._small if is_small else self._large).append(pending)
         self._has_pending.set()
