@@ -126,7 +126,7 @@ class Box:
 
     def start(self) -> None:
         """As `systemctl start` does, with the socket that is open already."""
-        env = variables(BOX[2]) | {"TIDINGS_HEARTBEAT": "0.5"}
+        env = variables(BOX[2]) | {"TIDINGS_HEARTBEAT": "0.5", "TIDINGS_DRAIN": "1"}
         env["NOTIFY_SOCKET"] = str(self.folder / "notify")
         env["TIDINGS_BROKER_URL"] = env["TIDINGS_BROKER_URL"].replace(
             "/var/lib/tidings", str(self.folder)

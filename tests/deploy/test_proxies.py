@@ -78,11 +78,16 @@ TOPICS = [
 ]
 
 
+@pytest.fixture(name="hub", scope="module")
+def _hub(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_BROKER_URL="memory://")
+
+
 @pytest.mark.parametrize("proxy", ["nginx", "nginx that decodes", "caddy"])
 def test_each_subscription_that_is_listed_can_be_read_and_ended(
-    serve: Callable[..., Server], tmp_path: Path, proxy: str
+    hub: Server, tmp_path: Path, proxy: str
 ) -> None:
-    hub = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_BROKER_URL="memory://")
+    until(lambda: not listed_on(hub), "the last test's streams have left")
     with ExitStack() as stack:
         if proxy == "caddy":
             port, _ = stack.enter_context(proxies.caddy(tmp_path, hub.port))
