@@ -31,9 +31,9 @@ QUIET = [
 ]
 
 
-@pytest.fixture(name="chromium", scope="module")
+@pytest.fixture(name="chromium", scope="session")
 def _chromium() -> Iterator[Browser]:
-    """A real browser."""
+    """A real browser, shared by all tests: each has a context of its own."""
     path = need("chromium")
     with sync_playwright() as playwright:
         # As people have it: pages are kept for the way back.
