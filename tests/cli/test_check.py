@@ -12,7 +12,9 @@ import pytest
 from support import proxies
 from support.cli import check, succeeded, tidings
 from support.faulty_network import ConnectProxy, http_network
+from support.page_proxies import page_proxy
 from support.ports import free_port
+from support.presence import PATH
 from support.tokens import KEY, token
 
 if TYPE_CHECKING:
@@ -24,11 +26,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-NAMES = ["reachable", "TLS", "HTTP", "/readyz", "stream", "first bytes", "strangers", "token"]
-NAMES += ["events at once", "resume by header", "resume by query", "latency", "private events"]
-NAMES += ["heartbeat"]
+NAMES = ["reachable", "TLS", "HTTP", "/readyz", "page", "stream", "first bytes", "strangers"]
+NAMES += ["token", "events at once", "resume by header", "resume by query", "latency", "pipe"]
+NAMES += ["disconnection", "private events", "heartbeat"]
 CHECK_TOPICS = ["tidings-check-{id}"]
 TOKEN = token(publish=CHECK_TOPICS, subscribe=CHECK_TOPICS)
+SEES_WHO_LEFT = token(
+    publish=CHECK_TOPICS, subscribe=[*CHECK_TOPICS, f"{PATH}/tidings-check-{{id}}"]
+)
 
 # How nginx can be set up wrongly; each way has a port of one nginx.
 MISTAKES = {
@@ -51,9 +56,16 @@ def _keyed(serve: Callable[..., Server]) -> Server:
     return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_HEARTBEAT="1")
 
 
+@pytest.fixture(name="silent", scope="module")
+def _silent(serve: Callable[..., Server]) -> Server:
+    """A hub that sends no heartbeats for longer than the proxies wait."""
+    return serve(TIDINGS_JWT_KEY=KEY)
+
+
 @pytest.fixture(name="urls", scope="module")
 def _urls(
     keyed: Server,
+    silent: Server,
     server: Server,
     serve: Callable[..., Server],
     tmp_path_factory: pytest.TempPathFactory,
@@ -61,8 +73,7 @@ def _urls(
     folder = tmp_path_factory.mktemp("nginx")
     ports = {name: free_port() for name in MISTAKES}
     servers = TWO % (server.port, serve(TIDINGS_DEMO="0").port)
-    silent = serve(TIDINGS_JWT_KEY=KEY).port  # for longer than the proxy waits
-    servers += "\n".join(SERVER % (ports[name], silent, how) for name, how in MISTAKES.items())
+    servers += "\n".join(SERVER % (ports[name], silent.port, how) for name, how in MISTAKES.items())
     with proxies.nginx(folder, servers, keyed.port) as both:
         found = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         yield {**found, "two logs": f"http://127.0.0.1:{both}"}
@@ -93,7 +104,7 @@ def results_of(url: str, *arguments: str, bad: Sequence[str] = (), **env: str) -
 
 
 def test_a_hub_with_a_key_passes_all_checks(keyed: Server) -> None:
-    done = check(keyed.url, "--wait", "5s", right=succeeded, TIDINGS_TOKEN=TOKEN)
+    done = check(keyed.url, "--wait", "5s", right=succeeded, TIDINGS_TOKEN=SEES_WHO_LEFT)
     assert done.returncode == 0, done.stdout
     lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
     assert [line[2:19].strip() for line in lines] == NAMES
@@ -207,3 +218,36 @@ def test_it_finds_tls_and_http_2_through_caddy_and_a_tunnel(keyed: Server, tmp_p
                 assert done.returncode == 0, done.stderr
             asked = [b"CONNECT", f"localhost:{port}".encode()]
             assert [line.split()[:2] for line in tunnel.asked] == [asked, asked]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "bad", "name", "remedy"),
+    [
+        ("http-no-delay", ["latency"], "latency", "option http-no-delay"),
+        ("abortonclose", [], "disconnection", "option abortonclose"),
+    ],
+)
+def test_it_names_the_options_that_haproxy_lacks(
+    silent: Server, tmp_path: Path, mistake: str, bad: list[str], name: str, remedy: str
+) -> None:
+    with page_proxy("haproxy", tmp_path, silent.port, **{f" *option {mistake}\n": ""}) as port:
+        url = f"http://127.0.0.1:{port}"
+        results = results_of(url, "--quick", bad=bad, TIDINGS_TOKEN=SEES_WHO_LEFT)
+        state, _, text = results[name]
+        assert state != "ok"
+        assert remedy in text
+        assert results["pipe"][0] == "ok"
+
+
+def test_it_finds_a_body_that_is_held_back_and_a_page_without_its_files(
+    silent: Server, tmp_path: Path
+) -> None:
+    site = SERVER.replace("location /", "location /hub/static/ {{ return 404; }} location /hub/")
+    site = site.replace(":%d; %s", ":%d/; %s") % (port := free_port(), silent.port, "")
+    with proxies.nginx(tmp_path, f"{site} server {{{{ listen 127.0.0.1:{{port}}; }}}}", 0):
+        url = f"http://127.0.0.1:{port}/hub"
+        results = results_of(url, "--quick", bad=["page"], TIDINGS_TOKEN=SEES_WHO_LEFT)
+    assert "SCRIPT_NAME" in results["page"][2]
+    assert results["pipe"][0] == "left"
+    assert "proxy_request_buffering off" in results["pipe"][2]
+    assert results["disconnection"][0] == "ok"

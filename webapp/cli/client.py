@@ -16,7 +16,7 @@ from .proxy import https_proxy
 from .retry import PermanentFailure, TemporaryFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from http.client import HTTPResponse
     from socket import socket
     from urllib.parse import SplitResult
@@ -87,12 +87,13 @@ class HubClient:
         method: str,
         path: str | None = None,
         *,
-        body: bytes | None = None,
+        body: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str | bytes] | None = None,
     ) -> HTTPResponse:
         """Send a request with the token, and return the response once its head is there.
 
         :param path: None: the path of the events.
+        :param body: parts are sent one after the other, as chunks.
         """
         if not self.connected:
             self.connect()

@@ -13,6 +13,7 @@ import click
 
 from ..client import HubClient
 from ..retry import TemporaryFailure
+from .proxies import check_page
 from .results import failed, judged, passed, skipped
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class NetworkChecks:
         else:
             self.reachable = True
             yield self._check_readiness()
+            yield check_page(self._hub)
 
     def _check_way(self) -> Iterator[CheckResult]:
         began = time.monotonic()

@@ -10,13 +10,21 @@ BUFFERING = {
     "caddy": "Caddy, in its reverse_proxy: flush_interval -1",
     "apache": "Apache: ProxyPass with flushpackets=on, and no mod_deflate for it.",
     "": "Turn off buffering for it in each proxy (nginx: proxy_buffering off; Apache:"
-    " flushpackets=on), and let none ignore the header X-Accel-Buffering: no.",
+    " flushpackets=on; lighttpd: server.stream-response-body = 2), and let none"
+    " ignore the header X-Accel-Buffering: no.",
 }
 COMPRESSION = {
     "nginx": "nginx, in its location: gzip off; and text/event-stream in no gzip_types.",
     "caddy": "Caddy: encode with a match that leaves text/event-stream out.",
     "": "Turn off compression for text/event-stream in the proxy.",
 }
+LATENCY = (
+    "HAProxy delays each event by 200 ms: option http-no-delay. Other proxies: turn off buffering."
+)
+ABORTS = (
+    "HAProxy: option abortonclose. Varnish: return (pipe). Apache and lighttpd notice it only by"
+    " heartbeats: TIDINGS_HEARTBEAT=5s."
+)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from ..client import HubClient
 from ..retry import TemporaryFailure
 from ..token import expiry, selectors, unverified_claims
 from .network import NetworkChecks
+from .proxies import check_disconnection, check_pipe
 from .recorder import RecordingSubscriber
-from .results import BUFFERING, COMPRESSION, failed, judged, passed, remedy_for, skipped
+from .results import BUFFERING, COMPRESSION, LATENCY, failed, judged, passed, remedy_for, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _FIRST_BYTES_S = 2.0  # within which the first bytes must come
 _HELD_BACK_S = 3.0  # after which an event counts as held back
 _LATE_S = 1.0
+_DELAY_S = 0.1  # more than a hub needs, with any event log
 _TIMEOUT_S = 15.0
 _SPACED_EVENTS, _SPACE_S = 4, 0.2
 _MEASURED_EVENTS = 12
@@ -164,6 +166,8 @@ class StreamChecks:
         yield _check_resumption("resume by query", by_query, "the query")
         if stream.failure is None:
             yield self._check_latency(stream, client)
+            yield check_pipe(self._hub, stream, self._topic | {"private": bool(self._private)})
+            yield check_disconnection(self._hub, f"{self._topic['topic']}-left")
         if self._private:
             yield _check_privacy(other)
 
@@ -187,15 +191,24 @@ class StreamChecks:
         return passed(name, f"{_SPACED_EVENTS} came apart, as they were published")
 
     def _check_latency(self, stream: RecordingSubscriber, client: HubClient) -> CheckResult:
+        """Check that events take little longer than the responses to their publisher, which come
+        from the same hub on the same way.
+        """
+        delays: list[float] = []
         for number in range(1, _MEASURED_EVENTS + 1):
             data, began = f"measured {number}", time.monotonic()
             self._publish(client, data)
+            answered = time.monotonic()
             if not stream.wait_until(partial(_newest_is, data), _HELD_BACK_S):
                 detail = f"event {number} of {_MEASURED_EVENTS} did not come within"
                 return failed("latency", f"{detail} {_HELD_BACK_S:g} s", self._buffering_remedy)
             self.latencies.append(stream.events[-1][0] - began)
+            delays.append(stream.events[-1][0] - answered)
         middle, worst = statistics.median(self.latencies), max(self.latencies)
         detail = f"from publish to arrival {middle * 1000:.1f} ms, at worst {worst * 1000:.1f} ms"
+        if (delay := statistics.median(delays)) > _DELAY_S:
+            detail += f"; that is {delay * 1000:.0f} ms after the response to the publisher"
+            return failed("latency", detail, LATENCY)
         return judged("latency", detail, middle <= _LATE_S, self._buffering_remedy)
 
     def _check_heartbeat(self, stream: RecordingSubscriber) -> CheckResult:
