@@ -31,13 +31,18 @@ def test_the_stream_begins_with_hub_open(
         assert stream.next().type == "hub.open"
 
 
+@pytest.fixture(name="short", scope="module")
+def _short(serve: Callable[..., Server]) -> Server:
+    """A hub that ends each stream after a second."""
+    return serve(TIDINGS_MAX_AGE="1", TIDINGS_HEARTBEAT="0.2", TIDINGS_DEMO="0")
+
+
 @pytest.mark.parametrize(("path", "query"), WITHOUT)
 def test_nothing_of_the_hub_ends_in_a_blank_line(
-    serve: Callable[..., Server], topic: str, path: str, query: dict[str, Any]
+    short: Server, topic: str, path: str, query: dict[str, Any]
 ) -> None:
-    server = serve(TIDINGS_MAX_AGE="1", TIDINGS_HEARTBEAT="0.2", TIDINGS_DEMO="0")
-    with server.listen(path, topic=topic, **query) as stream:
-        server.publish("x", topic=topic)
+    with short.listen(path, topic=topic, **query) as stream:
+        short.publish("x", topic=topic)
         assert [(event.type, event.data) for event in stream.rest()] == [("message", "x")]
     raw = stream.raw.decode().replace(":\n", "")
     assert re.fullmatch(FIRST + r"id: \d+-\d+\ndata: x\n\nretry: \d+\n", raw)

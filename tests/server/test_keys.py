@@ -78,13 +78,18 @@ def signed_by_hand(secret: str, algorithm: str) -> str:
     return f"{text}.{jwt.utils.base64url_encode(signature).decode()}"
 
 
-def test_a_shared_secret_verifies_no_other_kind(serve: Callable[..., Server]) -> None:
-    server = serve(TIDINGS_JWT_KEY=KEY)
-    assert status(server, signed_by_hand(KEY, "HS256")) == 200
+@pytest.fixture(name="keyed", scope="module")
+def _keyed(serve: Callable[..., Server]) -> Server:
+    """A hub with one shared secret."""
+    return serve(TIDINGS_JWT_KEY=KEY)
+
+
+def test_a_shared_secret_verifies_no_other_kind(keyed: Server) -> None:
+    assert status(keyed, signed_by_hand(KEY, "HS256")) == 200
     for algorithm, key in SIGNERS.items():
-        assert status(server, token(key, algorithm)) == 401
+        assert status(keyed, token(key, algorithm)) == 401
     for kind in ("dpop+jwt", "logout+jwt", "JWE", 7):
-        assert status(server, token(KEY, "HS256", headers={"typ": kind})) == 401
+        assert status(keyed, token(KEY, "HS256", headers={"typ": kind})) == 401
 
 
 def test_both_keys_are_good_while_one_is_rotated(serve: Callable[..., Server]) -> None:
@@ -127,9 +132,8 @@ def test_only_accepted_algorithms_audiences_and_issuers_are_good(
         assert status(server, token(RSA, "PS256", **kept)) == 401
 
 
-def test_a_clock_that_is_a_little_ahead_made_a_good_token(serve: Callable[..., Server]) -> None:
-    server = serve(TIDINGS_JWT_KEY=KEY)
-    assert status(server, token(KEY, "HS256", iat=time.time() + 30)) == 200
+def test_a_clock_that_is_a_little_ahead_made_a_good_token(keyed: Server) -> None:
+    assert status(keyed, token(KEY, "HS256", iat=time.time() + 30)) == 200
 
 
 REFUSALS = {
@@ -457,19 +461,16 @@ def test_published_keys_are_rotated_and_survive_an_outage(
     until(lambda: [key.id for key in published.keys_for(None)] == ["three"], "it has the new one")
 
 
-def test_an_expiring_token_is_announced_and_a_fresh_one_resumes(
-    serve: Callable[..., Server], topic: str
-) -> None:
-    server = serve(TIDINGS_JWT_KEY=KEY)
+def test_an_expiring_token_is_announced_and_a_fresh_one_resumes(keyed: Server, topic: str) -> None:
     token_id = {"Authorization": f"Bearer {token(KEY, 'HS256')}"}
 
     def publish(data: str) -> None:
         fields = {"topic": topic, "data": data, "private": "on"}
-        server.http.post("/events", data=fields, headers=token_id).raise_for_status()
+        keyed.http.post("/events", data=fields, headers=token_id).raise_for_status()
 
     ends = int(time.time()) + 5
     short = {"Authorization": f"Bearer {token(KEY, 'HS256', exp=ends)}"}
-    with server.listen(headers=short, topic=topic) as stream:
+    with keyed.listen(headers=short, topic=topic) as stream:
         assert stream.next().type == "hub.open"
         publish("1")
         messages = stream.rest()
@@ -478,5 +479,5 @@ def test_an_expiring_token_is_announced_and_a_fresh_one_resumes(
     assert expiring == {"expires": ends}
     assert json.loads(messages[-1].data) == {"reason": "token_expired"}
     publish("2")
-    with server.listen(headers=token_id, topic=topic, last_event_id=messages[-1].id) as stream:
+    with keyed.listen(headers=token_id, topic=topic, last_event_id=messages[-1].id) as stream:
         assert stream.take(1) == ["2"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import jwt
+import pytest
 from playwright.sync_api import expect
 
 from support.tabs import a_token, got, is_open, listen, met, publishing, subscribers, tab
@@ -47,10 +48,21 @@ def test_ten_tabs_have_one_connection(
     assert (server.left("events"), subscribers(server)) == (0, 1)
 
 
+@pytest.fixture(name="shared", scope="module")
+def _shared(serve: Callable[..., Server]) -> Server:
+    return serve(TIDINGS_CORS_ORIGINS="null", TIDINGS_DEMO="0")
+
+
+@pytest.fixture(name="server")
+def _server(shared: Server) -> Server:
+    """A hub without subscribers."""
+    until(lambda: subscribers(shared) == 0, "the last test's tabs have left")
+    return shared
+
+
 def test_tabs_share_only_with_those_they_want_to_share_with(
-    context: BrowserContext, serve: Callable[..., Server]
+    context: BrowserContext, server: Server
 ) -> None:
-    server = serve(TIDINGS_DEMO="0")
     tabs = [tab(context, server, share=share) for share in ("ann", "bob", "ann", False)]
     is_open(*tabs)
     assert subscribers(server) == 3
@@ -84,17 +96,15 @@ def test_tabs_of_two_users_share_no_connection_unless_they_say_so(
 
 
 def test_tabs_that_send_cookies_to_another_origin_share_no_connection(
-    context: BrowserContext, serve: Callable[..., Server]
+    context: BrowserContext, server: Server
 ) -> None:
-    server = serve(TIDINGS_DEMO="0")
     is_open(*[tab(context, server, credentials="include") for _ in range(2)])
     assert subscribers(server) == 2
 
 
 def test_where_there_are_no_locks_it_has_a_connection_of_its_own(
-    context: BrowserContext, serve: Callable[..., Server], hub: Server
+    context: BrowserContext, server: Server, hub: Server
 ) -> None:
-    server = serve(TIDINGS_CORS_ORIGINS="null", TIDINGS_DEMO="0")
     page = context.new_page()
     page.goto(f"{hub.url}/healthz")
     page.set_content(f"<iframe sandbox=allow-scripts srcdoc='{SANDBOXED % server.url}'></iframe>")
