@@ -273,3 +273,21 @@ def test_data_are_bounded_by_what_they_take_in_a_stream(
     assert answer.status_code == status
     if status == 413:
         assert answer.json()["reason"] == "event_bytes"
+
+
+def test_an_offer_of_http_2_changes_nothing(server: Server, topic: str) -> None:
+    """Java's client makes one with each request, also with a body in chunks."""
+    offer = {
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": "h2c",
+        "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+        "Content-Type": "text/plain",
+    }
+    with server.listen(topic=topic) as stream:
+        for _ in range(2):  # the second one over the same connection
+            body = iter([b"x" * 1000] * 300)
+            answer = server.http.post(
+                "/events", params={"topic": topic}, headers=offer, content=body
+            )
+            assert answer.status_code == 200
+        assert stream.take(2) == ["x" * 300_000] * 2

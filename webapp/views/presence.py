@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 from ..auth.claims import MAX_TEXT_CHARS
 from ..auth.tokens import token_id
 from ..core.topics import MERCURE_PATH, SUBSCRIPTIONS_PATH
-from ..errors import BadRequest, NotFound, Unauthorized
+from ..errors import BadRequest, NotFound, Unauthorized, UnsupportedMediaType
 from ..presence.documents import CONTEXT, subscription_documents
 from ..presence.revocations import Revoked
 from ..scheduling import RequestSlice, cooperative
@@ -104,6 +104,9 @@ def revoke() -> Response:
     presence = services.require_presence()
     services.authorizer.require_write(_tokens(services), REVOCATIONS)
     _REVOKE_QUERY.check(forms.query(request), strict=True)
+    if request.mimetype == "application/json":
+        detail = "A revocation is a form, and not JSON."
+        raise UnsupportedMediaType(detail, "Send token=… or subject=… in a form.")
     sender = client(request.remote_addr)
     body = bodies.read(request, _MAX_BODY_BYTES, services.unfinished_bodies, sender)
     form = _REVOCATION.settle(forms.read(request, body), strict=True)

@@ -211,3 +211,10 @@ def test_a_url_does_not_say_what_to_revoke(hub: Server, topic: str, name: str) -
         assert f'There is no parameter "{name}".' in answer.json()["detail"]
     sent = {"Authorization": f"Bearer {token(['*'], ['*'], sub=f'{topic}2')}"}
     assert hub.http.post("/events", data={"data": "on"}, headers=sent).status_code == 200
+
+
+def test_a_revocation_in_json_is_told_to_be_a_form(hub: Server, topic: str) -> None:
+    path = "/.well-known/mercure/revocations"
+    answer = hub.http.post(path, json={"subject": topic}, headers=ALL)
+    assert answer.status_code == 415
+    assert answer.json()["detail"] == "A revocation is a form, and not JSON."
