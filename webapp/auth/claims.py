@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from ..core.uri_template import Template
 from ..errors import Unauthorized
 
+SEE_CLAIMS = "Make one with the claims that docs/guides/authentication.md shows."
 MAX_SELECTORS = 1000
 """Topics and topic patterns in one list of a token."""
 MAX_TEMPLATES = 100
@@ -135,5 +136,4 @@ def _check_text(name: str, text: str) -> None:
 
 
 def _refuse(detail: str) -> NoReturn:
-    remedy = "Make one with the claims that docs/guides/authentication.md shows."
-    raise Unauthorized(detail, remedy) from None
+    raise Unauthorized(detail, SEE_CLAIMS) from None

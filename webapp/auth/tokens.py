@@ -15,6 +15,7 @@ import jwt
 from jwt.exceptions import InvalidJTIError
 
 from ..errors import Unauthorized
+from .claims import SEE_CLAIMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .keys import Key
 
 SEND_ONE = "Send one as Authorization: Bearer TOKEN; `tidings token` makes one."
-_SEE_TOKEN = "Correct it; `tidings token TOKEN` shows what a token contains."  # noqa: S105 - advice
 _TYPES = {"JWT", "AT+JWT"}
 MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
 """What reading a token may raise."""
@@ -46,8 +46,8 @@ _CAUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], .
         "The token has no {claim}, which this hub needs.",
         "Make one with the aud and iss of TIDINGS_JWT_AUDIENCE and TIDINGS_JWT_ISSUER.",
     ),
-    (InvalidJTIError, "The token's jti is not a string.", _SEE_TOKEN),
-    (Exception, "The token's payload is not a JSON object.", _SEE_TOKEN),
+    (InvalidJTIError, "The token's jti is not a string.", SEE_CLAIMS),
+    (Exception, "The token's payload is not a JSON object.", SEE_CLAIMS),
 )
 
 
@@ -70,7 +70,7 @@ def header(token: str) -> dict[str, Any]:
 def _not_a_jwt(token: str) -> Unauthorized:
     if token in {"", "undefined", "null", "None"}:  # the variable of a client that has none yet
         detail = f"The request sends {token or 'nothing'} in place of a token."
-        return Unauthorized(detail, "Send a token, or no Authorization header.")
+        return Unauthorized(detail, "Send a token, or leave it out.")
     with suppress(*MALFORMED):
         found = json.loads(jwt.utils.base64url_decode(token.partition(".")[0]))
         if isinstance(found, dict):

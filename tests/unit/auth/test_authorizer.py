@@ -90,6 +90,15 @@ def test_a_challenge_repeats_the_cause(token: str, cause: str) -> None:
     assert re.fullmatch(r'Bearer( \w+="[^"\\]+",?)+', challenge)  # RFC 6750, section 3
 
 
+def test_claims_of_a_wrong_type_have_one_remedy() -> None:
+    authorizer, remedies = Authorizer(Settings(jwt_key=(KEY,))), set()
+    for claims in ('{"sub": null}', '{"jti": 7}', '{"exp": "x"}', '{"mercure": 7}', "[]"):
+        with pytest.raises(Unauthorized) as refused:
+            authorizer.publish((signed(claims),))
+        remedies.add(refused.value.remedy)
+    assert len(remedies) == 1
+
+
 WRONG_CLAIMS = [
     '{"exp": 1}',
     '{"nbf": 8589934592}',
