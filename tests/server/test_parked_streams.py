@@ -50,6 +50,14 @@ def test_a_request_may_follow_a_stream_that_ended(short: Server) -> None:
         assert read_until(client, b"ok\n").startswith(b"HTTP/1.1 200")
 
 
+def test_a_connection_is_closed_soon_after_its_stream_has_ended(short: Server) -> None:
+    with connected(short) as client:
+        client.sendall(STREAM)
+        read_until(client, b"0\r\n\r\n")
+        client.settimeout(PATIENCE)  # the usual time for a next request is 95 s
+        assert not client.recv(100)
+
+
 def test_a_request_that_was_sent_behind_the_one_of_a_stream_is_served(short: Server) -> None:
     with connected(short) as client:
         client.sendall(STREAM + HEALTH)

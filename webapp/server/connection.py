@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _READ_SLICE_S = 0.002  # a client that sends without a pause yields to the loop after it
 _CHECK_INTERVAL_S = 2  # between two checks of a silent pipe's token
 _BODY_TIMEOUTS = 10  # body time-outs in which all of a body must arrive
+_AFTER_STREAM_S = 1.0  # for a next request: some clients reconnect once the connection is closed
 _CLOSE_TIMEOUT_S = 1.0  # for the client to read its response before the connection is closed
 _SEND_THE_REST = "Send what follows the last published line through a new pipe."
 
@@ -81,8 +82,7 @@ class ClientConnection(SocketWriter):
         self.wakeup: Wakeup | None = None
         self._unread = b""
         self._keepalive_s = keepalive_s
-        self._waiters = waiters
-        self._pipes = pipes
+        self._waiters, self._pipes = waiters, pipes
         self._check: Callable[[], object] = bool
         self._request: Any = None
         self._linger = False
@@ -286,7 +286,7 @@ class ClientConnection(SocketWriter):
         """Return for how many seconds the client may send nothing from now on."""
         phase, settings = self._phase, self._settings
         if phase is IDLE:
-            return self._keepalive_s
+            return _AFTER_STREAM_S if self.is_stream else self._keepalive_s
         if phase is STREAMING_BODY:
             return settings.pipe_idle
         spent = monotonic() - self._phase_began
