@@ -121,10 +121,17 @@ class BackgroundSlice(TimeSlice):
 class RequestSlice(TimeSlice):
     """The slices of work on one request. Of all requests, one has a slice in each turn of the loop:
     however many there are, events are delivered between two slices.
+
+    :param check: called before each slice but the first; what it raises ends the work.
     """
+
+    def __init__(self, check: Callable[[], object] = bool) -> None:
+        super().__init__()
+        self._check = check
 
     def _pause(self, _: float) -> None:
         request_turns.pause()
+        self._check()
 
 
 request_turns = Turns(0)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..brokers.presence_base import PresenceStore
     from ..hub.hub import Hub
     from ..hub.subscriber import Subscriber
+    from ..scheduling import TimeSlice
     from .revocations import Revoked
 
 logger = logging.getLogger(__name__)
@@ -83,18 +84,22 @@ class Presence(Observer):
         self._registrar.leave(subscriber)
 
     def subscribers(
-        self, topic: str | None = None, subscriber: str | None = None
+        self,
+        topic: str | None = None,
+        subscriber: str | None = None,
+        pace: TimeSlice | None = None,
     ) -> list[tuple[str, str]]:
         """Return the subscribers of all processes: the id of each, and its record for
         `subscription_documents`.
 
         :param topic: return only those with this topic or topic pattern.
         :param subscriber: return only this one.
+        :param pace: of the work that this is a part of.
         :raises ServiceUnavailable: the presence store cannot be reached.
         """
         found = list[tuple[str, str]]()
         text = "" if topic is None else json.dumps(topic)  # as it is in records
-        for name, record in cooperative(self._store.subscribers(text)):
+        for name, record in cooperative(self._store.subscribers(text), pace):
             with _SKIPPING:  # a record may be damaged
                 if subscriber not in {None, name}:
                     continue

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Any, Protocol
+
+from gevent.monkey import get_original
 
 from ..hub.socket_protocol import MAX_STRAY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_new_poll = get_original("select", "poll")  # gevent's own would wait
+_HANGUP = getattr(select, "POLLRDHUP", select.POLLHUP)  # Linux also says that one side is closed
 
 
 class WatchedConnection(Protocol):
@@ -63,3 +69,13 @@ class HangupWatcher:
             self.__exit__()
             self._connection.note_hangup(error)
             self._on_hangup()
+
+
+def has_hung_up(sock: Any) -> bool:
+    """Return whether a client has closed its side. What it sent before stays unread.
+
+    :param sock: a socket that is open.
+    """
+    poll = _new_poll()
+    poll.register(sock, _HANGUP)
+    return bool(poll.poll(0))

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..hub.socket_protocol import never_sends
+from .hangup import has_hung_up
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -100,6 +101,14 @@ class SocketWriter:
             return self._raw.getpeername()
         except OSError:
             return ()
+
+    def check_client(self) -> None:
+        """Raise an error if the client has disconnected, during the work on its request.
+
+        :raises BrokenPipeError: it has; gunicorn closes the connection without a log line.
+        """
+        if has_hung_up(self._raw):
+            raise BrokenPipeError(errno.EPIPE, "the client disconnected")
 
     def note_hangup(self, error: int) -> None:
         """See `WatchedConnection`."""

@@ -38,6 +38,7 @@ def init_app(app: Flask) -> None:
     """Handle the hub's own errors, Werkzeug's, and bugs."""
     app.register_error_handler(TidingsError, _on_tidings_error)
     app.register_error_handler(HTTPException, _on_http_exception)
+    app.register_error_handler(BrokenPipeError, _on_disconnect)
     app.register_error_handler(Exception, _on_bug)
 
 
@@ -91,6 +92,13 @@ def _on_http_exception(error: HTTPException) -> Response:
         message = NO_PRESENCE
     allow = error.get_response().headers.get("Allow")
     return _respond(problem(status, error.name, *message), {"Allow": allow} if allow else {})
+
+
+def _on_disconnect(_: BrokenPipeError) -> Response:
+    """Answer a client that closed only its own side."""
+    detail = "The client closed its side of the connection before the answer."
+    remedy = "Keep the connection open until the answer has arrived."
+    return _respond(problem(400, "Bad Request", detail, remedy), {})
 
 
 def _on_bug(error: Exception) -> Response:

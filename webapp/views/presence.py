@@ -68,16 +68,18 @@ def subscriptions(**_: str) -> Response:
     """Return all subscriptions, those of a topic, or one."""
     services = current_services()
     last_event_id = _last_event_id(services)
-    path, rows = _find(services, services.authorizer.require_read)
+    connection = request.environ.get("tidings.connection")
+    pace = RequestSlice(connection.check_client) if connection else RequestSlice()
+    path, rows = _find(services, services.authorizer.require_read, pace)
     digest = blake2b(f"{path} {last_event_id}".encode(errors="replace"), digest_size=16)
-    for row in cooperative(rows, RequestSlice()):
+    for row in cooperative(rows, pace):
         digest.update(json.dumps(row).encode())
     head = {"@context": CONTEXT, "lastEventID": last_event_id}
     if path.subscriber is not None:
         document = next(subscription_documents(*rows[0], path.topic, active=True))
         body: str | Iterator[str] = json.dumps(head | document)
     else:
-        body = _listing(head | {"id": str(path), "type": "Subscriptions"}, rows, path.topic)
+        body = _listing(head | {"id": str(path), "type": "Subscriptions"}, rows, path.topic, pace)
     response = Response(body, mimetype="application/ld+json")
     response.headers["Cache-Control"] = "no-cache"
     response.set_etag(digest.hexdigest())
@@ -91,7 +93,7 @@ def subscriptions(**_: str) -> Response:
 def disconnect(**_: str) -> Response:
     """Disconnect the subscribers whose subscriptions a GET would list."""
     services = current_services()
-    rows = _find(services, services.authorizer.require_write)[1]
+    rows = _find(services, services.authorizer.require_write, RequestSlice())[1]
     _DISCONNECT_QUERY.check(forms.query(request), strict=True)
     services.require_presence().disconnect(sorted({name for name, _ in rows}))
     return Response(status=204)
@@ -149,11 +151,12 @@ def _last_event_id(services: Services) -> str:
 
 
 def _find(
-    services: Services, authorize: Callable[[tuple[str, ...], str], None]
+    services: Services, authorize: Callable[[tuple[str, ...], str], None], pace: RequestSlice
 ) -> tuple[SubscriptionPath, list[tuple[str, str]]]:
     """Return what the request's path names, and the names and records of its subscribers.
 
     :param authorize: refuses tokens that do not grant a path.
+    :param pace: of the request.
     """
     presence, tokens = services.require_presence(), _tokens(services)
     environ = request.environ  # not the decoded path: it has the slashes of topics
@@ -162,18 +165,20 @@ def _find(
     )
     # A path that was decoded may be of several topics, so it needs a grant of all subscriptions.
     authorize(tokens, SUBSCRIPTIONS_PATH if path.decoded else str(path))
-    rows = presence.subscribers(path.topic, path.subscriber)
+    rows = presence.subscribers(path.topic, path.subscriber, pace)
     if not rows and (path.decoded or path.subscriber):
-        path = _before_proxy(path, presence)
-        rows = presence.subscribers(path.topic, path.subscriber)
+        path = _before_proxy(path, presence, pace)
+        rows = presence.subscribers(path.topic, path.subscriber, pace)
     authorize(tokens, str(path))
     return path, rows
 
 
-def _before_proxy(path: SubscriptionPath, presence: Presence) -> SubscriptionPath:
+def _before_proxy(
+    path: SubscriptionPath, presence: Presence, pace: RequestSlice
+) -> SubscriptionPath:
     """Return the path that a proxy has changed, if there is exactly one that it can have been."""
     topics = set[str]()
-    for _, record in cooperative(presence.subscribers(None, path.subscriber), RequestSlice()):
+    for _, record in cooperative(presence.subscribers(None, path.subscriber, pace), pace):
         with _SKIPPING:  # it may be damaged
             topics.update(filter(path.may_be_of, json.loads(record)["topics"]))
     if len(topics) != 1:
@@ -182,16 +187,17 @@ def _before_proxy(path: SubscriptionPath, presence: Presence) -> SubscriptionPat
     return SubscriptionPath(topics.pop(), path.subscriber)
 
 
-def _listing(head: dict[str, str], rows: list[tuple[str, str]], topic: str | None) -> Iterator[str]:
+def _listing(
+    head: dict[str, str], rows: list[tuple[str, str]], topic: str | None, pace: RequestSlice
+) -> Iterator[str]:
     """Yield the text of a listing in parts: it is several times as large as the rows."""
-    begin, time_slice = f'{json.dumps(head)[:-1]}, "subscriptions": [', RequestSlice()
+    begin = f'{json.dumps(head)[:-1]}, "subscriptions": ['
     part, size, comma = [begin], len(begin), ""
-    for name, record in rows:
+    for name, record in cooperative(rows, pace):
         with _SKIPPING:  # it may be damaged
             for document in subscription_documents(name, record, topic, active=True):
                 part.append(comma + json.dumps(document, allow_nan=False))
                 size, comma = size + len(part[-1]), ", "
-                time_slice.checkpoint()
         if size >= _PART_BYTES:
             yield "".join(part)
             part, size = [], 0

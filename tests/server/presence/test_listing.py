@@ -18,7 +18,7 @@ from webapp.auth.authorizer import Authorizer
 from webapp.brokers.memory_presence import MemoryPresenceStore
 from webapp.core.events import Draft
 from webapp.presence.service import Presence
-from webapp.views import presence
+from webapp.views import error_handlers, presence
 from webapp.views.services import Services
 
 if TYPE_CHECKING:
@@ -160,4 +160,36 @@ def test_before_the_first_stream_the_list_is_empty_and_names_where_to_begin() ->
     assert answer.status_code == 200
     found = json.loads(answer.get_data())
     assert (found["subscriptions"], found["lastEventID"]) == ([], event.id)
+    hub.stop()
+
+
+class LeavingClient:
+    """The connection of a client that has disconnected when the hub looks for the third time."""
+
+    looks = 0
+
+    def check_client(self) -> None:
+        self.looks += 1
+        if self.looks == 3:
+            raise BrokenPipeError
+
+
+@pytest.mark.parametrize("looks_before", [0, -1500])
+def test_a_listing_ends_soon_after_its_client_has_left(
+    monkeypatch: pytest.MonkeyPatch, looks_before: int
+) -> None:
+    monkeypatch.setattr("webapp.scheduling._SLICE_S", -1)
+    hub, store, client = make_hub(jwt_key=(KEY,)), MemoryPresenceStore(), LeavingClient()
+    client.looks = looks_before
+    record = json.dumps({"topics": ["t"]})
+    monkeypatch.setattr(store, "subscribers", lambda _: [(f"s{n}", record) for n in range(1000)])
+    app = Flask("listing")
+    app.extensions["tidings"] = Services(hub, Authorizer(hub.settings), Presence(hub, store, 15))
+    app.register_blueprint(presence.bp)
+    error_handlers.init_app(app)
+    overrides = {"tidings.connection": client}
+    answer = app.test_client().get(PATH, headers=ALL, environ_overrides=overrides)
+    assert client.looks == 3
+    assert answer.status_code == 400
+    assert "closed its side" in json.loads(answer.get_data())["detail"]
     hub.stop()

@@ -23,6 +23,7 @@ from webapp.errors import BadRequest
 from webapp.hub.history import Start
 from webapp.presence.changes import Changes
 from webapp.presence.service import Presence
+from webapp.scheduling import RequestSlice
 from webapp.views.presence import _listing
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def test_a_listing_is_made_in_parts_without_what_is_damaged() -> None:
     topics = [f"/t/{number:03}/{'/' * 50}" for number in range(100)]
     text = json.dumps({"topics": topics, "payload": None})
     found = [*[(f"urn:uuid:{number}", text) for number in range(30)], ("urn:uuid:x", "{")]
-    parts = list(_listing({"id": "all"}, found, None))
+    parts = list(_listing({"id": "all"}, found, None, RequestSlice()))
     listing = json.loads("".join(parts))
     assert len(listing["subscriptions"]) == 3000
     assert len(parts) > 10
