@@ -89,6 +89,9 @@ class FieldNames:
             for known in (*self._names, *self._unavailable):
                 if _is_near(part, known):
                     return known
+                # lastEventIds is as near to last_event_id as last_event_ids is.
+                if "_" in known and _is_near(_joined(part), _joined(known)):
+                    return known
         return "topic" if parts[0].startswith("match") else None
 
     def _refusal(self, name: str, near: str | None) -> BadRequest:
@@ -104,6 +107,10 @@ class FieldNames:
 
     def _meant(self, name: str) -> str | None:
         return _MEANT.get(name) or next(iter(get_close_matches(name, self._names, 1)), None)
+
+
+def _joined(words: str) -> str:
+    return words.replace("_", "").replace("-", "")
 
 
 def _is_near(name: str, known: str) -> bool:

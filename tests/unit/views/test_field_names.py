@@ -8,7 +8,11 @@ from webapp.errors import BadRequest
 from webapp.views.field_names import TOPIC_LIST, FieldNames
 
 NAMES = FieldNames(
-    "There is no parameter", ("topic", "id", "private"), ".", {"topic": TOPIC_LIST}, ("end",)
+    "There is no parameter",
+    ("topic", "id", "private", "last_event_id"),
+    ".",
+    {"topic": TOPIC_LIST},
+    ("end",),
 )
 LOOK_ALIKES = {
     "topic": (
@@ -18,6 +22,7 @@ LOOK_ALIKES = {
     ),
     "id": ("id[]", "Id", "ids", "data[id]"),
     "private": ("privat", "Private", "pirvate", "privates", "private[]", "amp;private", "privaet"),
+    "last_event_id": ("lastEventIds", "last-event-id[]", "lasteventd", "Last_Event-Idd"),
 }
 
 
@@ -33,7 +38,21 @@ def test_a_name_that_looks_like_a_known_one_is_refused_with_the_known_one(
 
 
 @pytest.mark.parametrize(
-    "name", ["utm_source", "ngsw-bypass", "_", "", "i", "ix", "iid", "tonics", "top", "x" * 9000]
+    "name",
+    [
+        "utm_source",
+        "ngsw-bypass",
+        "_",
+        "",
+        "i",
+        "ix",
+        "iid",
+        "_id",
+        "last",
+        "tonics",
+        "top",
+        "x" * 9000,
+    ],
 )
 def test_another_name_is_refused_only_if_names_are_strict(name: str) -> None:
     assert NAMES.settle({name: ["x"], "id": ["1"]}) == {name: ["x"], "id": ["1"]}
