@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from support.events import all_events, drafts, next_events
 from support.faulty_network import FaultyNetwork
-from support.redis_log import PERSISTENT, STATED, published
+from support.redis_log import PERSISTENT, STATED, gap, published
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -90,3 +91,21 @@ def test_two_processes_deliver_the_same_when_appends_fail(
         assert comparable(next_events(follower, len(stored))) == stored
     assert set(comparable(answered)) <= set(stored)
     assert answered
+
+
+def test_a_process_that_was_stopped_delivers_all_that_follows_its_gap(
+    server: RedisServer, connect: Connect
+) -> None:
+    one, other = (connect(server.url, HISTORY_EVENTS=200) for _ in range(2))
+    follower = one.follow(one.bounds().head)
+    calls = [one.start("append", drafts(f"own {n}")) for n in range(50)]
+    calls[0].exception(STATED)
+    one.process.send_signal(signal.SIGSTOP)
+    for _ in range(20):
+        other.append(drafts(*["x"] * 100))
+    one.process.send_signal(signal.SIGCONT)
+    assert list(acknowledged(calls))
+    published(one, "last")
+    floor = gap(follower).position
+    stored = comparable([event for event in all_events(one) if event.position > floor])
+    assert comparable(next_events(follower, len(stored))) == stored
