@@ -52,7 +52,6 @@ class ClientConnection(SocketWriter):
         "_phase",
         "_phase_began",
         "_pipes",
-        "_request",
         "_stopping",
         "_unread",
         "_waiters",
@@ -60,6 +59,7 @@ class ClientConnection(SocketWriter):
         "is_stream",
         "listener",
         "parked",
+        "request",
         "timeout_reason",
         "wakeup",
     )
@@ -84,10 +84,9 @@ class ClientConnection(SocketWriter):
         self._keepalive_s = keepalive_s
         self._waiters, self._pipes = waiters, pipes
         self._check: Callable[[], object] = bool
-        self._request: Any = None
-        self._linger = False
-        self._evicted = False
-        self._stopping = False
+        self.request: Any = None
+        """gunicorn's; None between two requests, and while a stream is parked."""
+        self._linger = self._evicted = self._stopping = False
         self._last_yield = monotonic()
         self._phase = OPENED
         self._phase_began = self._last_yield
@@ -99,16 +98,15 @@ class ClientConnection(SocketWriter):
 
     def begin_request(self) -> None:
         """The last response is sent."""
-        if self._held_header is not None:
-            self._send_held_header()
+        self._send_held_header()
         self._enter(IDLE)
         self._check = bool
-        self._request = None  # it has a reference to this connection: no cycle for the collector
+        self.request = None  # it has a reference to this connection: no cycle for the collector
 
     def begin_body(self, request: Any) -> None:
         """The header is complete."""
         self._enter(BODY)
-        self._request = request
+        self.request = request
         self._chunked = request.version > (1, 0)
 
     def mark_streaming(self, check: Callable[[], object] = bool) -> None:
@@ -125,7 +123,7 @@ class ClientConnection(SocketWriter):
         closed afterwards, because what is left of the body must not be parsed as a request.
         """
         self.is_stream = is_stream
-        reader = self._request.body.reader
+        reader = self.request.body.reader
         chunked = isinstance(reader, ChunkedReader)
         if reader.parser is not None if chunked else reader.length:
             self.answer_last()
@@ -135,7 +133,7 @@ class ClientConnection(SocketWriter):
     def answer_last(self) -> None:
         """Close after this response, which says so."""
         self._linger = True
-        self._request.force_close()
+        self.request.force_close()
 
     def send_last(self, response: bytes) -> None:
         """Send a whole response to what was no request, after which gunicorn closes.

@@ -146,12 +146,12 @@ class StreamDriver:
         return True
 
     def _forget_request(self, worker: Worker) -> None:
-        """Forget gunicorn's request and response, of 2,500 bytes, unless they are to be logged."""
+        """Forget gunicorn's request and response, unless they are to be logged."""
         if self._response and (pipelined := self._response.req.unreader.take_buffered()):
             self.connection.unread(pipelined)  # another parser will read the next request
         if self._logged and not worker.log.access_log_enabled:
             self._logged[0].clear()
-            self._response = self._logged = None
+            self._response = self._logged = self.connection.request = None
 
     def _end(self, worker: Worker) -> None:
         self.connection.wakeup = None
