@@ -23,7 +23,8 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 @pytest.fixture(name="short", scope="module")
 def _short(serve: Callable[..., Server]) -> Server:
     """A hub that ends each stream after a second, and writes an access log."""
-    return serve("--access-logfile", "-", TIDINGS_MAX_AGE="1s", TIDINGS_BROKER_URL="memory://")
+    env = {"TIDINGS_MAX_AGE": "1s", "TIDINGS_HEADER_TIMEOUT": "2s"}
+    return serve("--access-logfile", "-", TIDINGS_BROKER_URL="memory://", **env)
 
 
 @contextmanager
@@ -62,6 +63,16 @@ def test_a_request_that_was_sent_behind_the_one_of_a_stream_is_served(short: Ser
     with connected(short) as client:
         client.sendall(STREAM + HEALTH)
         assert b"hub.bye" in read_until(client, b"ok\n")
+
+
+@pytest.mark.parametrize("first", [STREAM, HEALTH], ids=["a stream", "another request"])
+def test_a_header_that_began_behind_a_request_must_arrive_in_time(
+    short: Server, first: bytes
+) -> None:
+    with connected(short) as client:
+        client.sendall(first + HEALTH[:20])
+        while client.recv(1 << 16):  # it ends long before gunicorn's keep-alive
+            pass
 
 
 def test_a_request_that_is_sent_during_a_stream_is_not_served(short: Server) -> None:

@@ -97,9 +97,10 @@ class ClientConnection(SocketWriter):
     # The phases
 
     def begin_request(self) -> None:
-        """The last response is sent."""
+        """The last response is sent. A part of the next request may have arrived with the last."""
         self._send_held_header()
-        self._enter(IDLE)
+        begun = self._unread or (self.request and self.request.unreader.buf.getvalue())
+        self._enter(HEADER if begun else IDLE)
         self._check = bool
         self.request = None  # it has a reference to this connection: no cycle for the collector
 
