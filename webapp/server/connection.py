@@ -84,8 +84,7 @@ class ClientConnection(SocketWriter):
         self._keepalive_s = keepalive_s
         self._waiters, self._pipes = waiters, pipes
         self._check: Callable[[], object] = bool
-        self.request: Any = None
-        """gunicorn's; None between two requests, and while a stream is parked."""
+        self.request: Any = None  # gunicorn's; None between two, and while a stream is parked
         self._linger = self._evicted = self._stopping = False
         self._last_yield = monotonic()
         self._phase = OPENED
@@ -215,7 +214,8 @@ class ClientConnection(SocketWriter):
             data, self._unread = self._unread, b""
             return data
         phase = self._phase
-        self._check_pipe()
+        if self._stopping or self._evicted:
+            self._check_pipe()
         if phase is CLOSING or (self._stopping and phase.ends_at_stop):
             return b""
         try:
@@ -224,7 +224,8 @@ class ClientConnection(SocketWriter):
             return self._on_timeout()
         except OSError:  # gevent also raises it in a wait that `_shutdown` ends
             data = b""
-        self._check_pipe()
+        if self._stopping or self._evicted:
+            self._check_pipe()
         if data and phase.between_requests:
             self._enter(HEADER)
         return data

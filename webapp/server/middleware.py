@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import errors as http_errors
 from gunicorn.http import wsgi
@@ -14,8 +14,6 @@ from .request_body import RequestBody
 from .stream_driver import StreamDriver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .connection import ClientConnection
     from .stream_driver import ResumeQueue
 
@@ -65,12 +63,10 @@ class ConnectionMiddleware:
         length = environ.get("CONTENT_LENGTH")
         environ["wsgi.input"] = RequestBody(environ["wsgi.input"], connection, length)
         begin = partial(_begin_response, connection, environ, start_response)
-        body = self._app(environ, begin)
+        body: Any = self._app(environ, begin)
         if not connection.is_stream:
-            return body
-        driver = StreamDriver(
-            connection, cast("Iterator[bytes]", body), start_response.__self__, environ, self._queue
-        )
+            return body  # type: ignore[no-any-return] # an iterable of bytes (PEP 3333)
+        driver = StreamDriver(connection, body, start_response.__self__, environ, self._queue)
         if self._direct:
             connection.wakeup = driver
         return driver  # type: ignore[return-value] # the worker iterates it

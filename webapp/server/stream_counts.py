@@ -32,12 +32,13 @@ class StreamCounts:
     the start: it may become one. It does not count any more once it has another response.
 
     :param number: of the worker. None: it shares no streams.
+    :param workers: how many there are. Twice as many are looked at: a reload starts new ones.
     """
 
-    def __init__(self, number: int | None) -> None:
-        shares = number is not None and number < _MAX_WORKERS
-        self._counts = _counts if shares else memoryview(bytearray(4)).cast("I")
-        self._number = number if shares and number is not None else 0
+    def __init__(self, number: int | None, workers: int) -> None:
+        self._counts, self._number = memoryview(bytearray(4)).cast("I"), 0
+        if number is not None and workers > 1 and number < min(2 * workers, _MAX_WORKERS):
+            self._counts, self._number = _counts[: 2 * workers], number
 
     def join(self) -> None:
         """Accept connections from now on."""

@@ -12,7 +12,7 @@ from collections import deque
 from contextvars import copy_context
 from datetime import timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gunicorn import util
@@ -22,7 +22,6 @@ from ..scheduling import yield_to_loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
-    from socket import socket
 
     from gunicorn.http.wsgi import Response
     from gunicorn.workers.base import Worker
@@ -117,7 +116,8 @@ class StreamDriver:
 
         :raises Exception: what ended the stream, or what the connection raised.
         """
-        ended, connection = True, cast("socket", self.connection)
+        ended = True
+        connection: Any = self.connection
         try:
             ended = self._context.run(self._send_frames)
             if not ended:
@@ -132,7 +132,8 @@ class StreamDriver:
         return ended
 
     def _send_frames(self) -> bool:
-        self._woken, connection = False, cast("socket", self.connection)
+        self._woken = False
+        connection: Any = self.connection
         for frame in self._body:
             if not frame:
                 if not self._woken:

@@ -92,7 +92,7 @@ class StreamWorker(GeventWorker):
         self.hub = app.extensions["tidings"].hub
         self.settings = self.hub.settings
         limit = min(self.worker_connections, file_limit())
-        counts = StreamCounts(self.number)
+        counts = StreamCounts(self.number, self.cfg.workers)
         self.connections = OpenConnections(
             self.settings, limit, self.cfg.keepalive, counts, self.hub.metrics.refused
         )

@@ -22,7 +22,7 @@ def add(counts: StreamCounts, number: int) -> None:
 
 @pytest.fixture(name="pair")
 def _pair() -> Any:
-    pair = StreamCounts(0), StreamCounts(1)
+    pair = StreamCounts(0, 2), StreamCounts(1, 2)
     for counts in pair:
         counts.join()
     yield pair
@@ -70,7 +70,7 @@ def test_a_connection_counts_once(pair: Any) -> None:
 
 def test_workers_of_high_numbers_share_nothing(pair: Any) -> None:
     first, _ = pair
-    high = StreamCounts(64)
+    high = StreamCounts(64, 64)
     high.join()
     add(high, 5)
     assert not high.is_ahead()
