@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,14 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-@pytest.fixture(name="serve", scope="session")
-def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """Start hubs of one's own: `serve(TIDINGS_HEARTBEAT="1")`; all end with the tests."""
+@contextmanager
+def _servers(folders: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Start hubs until the end of the block."""
     servers = []
     with ExitStack() as stack:
 
         def start(*arguments: str, **env: str) -> Server:
-            log = tmp_path_factory.mktemp("server") / "log"
+            log = folders.mktemp("server") / "log"
             server = stack.enter_context(serving(["-b", "127.0.0.1:0", *arguments], env, log))
             servers.append(server)
             return server
@@ -55,10 +55,18 @@ def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S
             server.process.terminate()  # all stop at once, and are awaited one after another
 
 
+@pytest.fixture(name="serve", scope="module")
+def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Start hubs of one's own: `serve(TIDINGS_HEARTBEAT="1")`; all end with the file's tests."""
+    with _servers(tmp_path_factory) as serve:
+        yield serve
+
+
 @pytest.fixture(name="server", scope="session")
-def _server(serve: Callable[..., Server]) -> Server:
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An open hub without the demo, shared by tests that each use topics of their own."""
-    return serve(TIDINGS_DEMO="0")
+    with _servers(tmp_path_factory) as serve:
+        yield serve(TIDINGS_DEMO="0")
 
 
 @pytest.fixture(name="topic")
