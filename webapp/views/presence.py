@@ -166,7 +166,8 @@ def _find(
     # A path that was decoded may be of several topics, so it needs a grant of all subscriptions.
     authorize(tokens, SUBSCRIPTIONS_PATH if path.decoded else str(path))
     rows = presence.subscribers(path.topic, path.subscriber, pace)
-    if not rows and (path.decoded or path.subscriber):
+    # Anybody can subscribe to the decoded topic, too, and must not stand for the other one.
+    if not rows if path.subscriber else path.decoded:
         path = _before_proxy(path, presence, pace)
         rows = presence.subscribers(path.topic, path.subscriber, pace)
     authorize(tokens, str(path))

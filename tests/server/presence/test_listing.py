@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -87,7 +88,7 @@ def test_a_listing_is_sent_again_when_its_cursor_has_changed(hub: Server) -> Non
 
 
 def test_a_decoded_path_names_the_only_topic_that_it_can_be_of(hub: Server, topic: str) -> None:
-    one, other = f"/{topic}/a/", f"/{topic}//a"
+    one = f"/{topic}/a/"
     with hub.listen(topic=one) as stream:
         subscriber = subscriber_name(stream)
         until(lambda: listed_on(hub, one), "it is listed")
@@ -101,11 +102,12 @@ def test_a_decoded_path_names_the_only_topic_that_it_can_be_of(hub: Server, topi
             assert hub.http.get(path, headers=narrow).status_code == 403
             assert hub.http.delete(path, headers=bearer([], ["*"])).status_code == 403
         assert hub.http.get(decoded, headers=ALL).json()["id"] == list_path(one)
-        with hub.listen(topic=other):
-            until(lambda: listed_on(hub, other), "both are listed")
-            assert hub.http.get(decoded, headers=ALL).status_code == 404
-            assert hub.http.delete(decoded, headers=ALL).status_code == 404
-            assert hub.http.get(f"{decoded}/{subscriber}", headers=ALL).json()["topic"] == one
+        for other in (f"{topic}/a", f"/{topic}//a"):
+            with hub.listen(topic=other):
+                until(partial(listed_on, hub, other), "both are listed")
+                assert hub.http.get(decoded, headers=ALL).status_code == 404
+                assert hub.http.delete(decoded, headers=ALL).status_code == 404
+                assert hub.http.get(f"{decoded}/{subscriber}", headers=ALL).json()["topic"] == one
 
 
 def test_a_grant_counts_however_a_path_is_written(hub: Server, topic: str) -> None:
