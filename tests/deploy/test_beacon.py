@@ -22,7 +22,7 @@ APP = f"http://localhost:{PORT}"  # the same hub, and another origin than 127.0.
 READER = {"Authorization": f"Bearer {token(subscribe=['*'])}"}
 
 
-@pytest.mark.parametrize("origins", [APP, "*"])
+@pytest.mark.parametrize("origins", [APP, "*"], ids=["listed", "any"])
 def test_a_page_of_another_origin_publishes_when_it_is_left(
     serve: Callable[..., Server], chromium: Browser, origins: str
 ) -> None:

@@ -96,11 +96,11 @@ class SocketWriter:
 
     @property
     def peer_address(self) -> Any:
-        """The client's address; empty where it has disconnected."""
+        """The client's address; None where it has disconnected."""
         try:
             return self._raw.getpeername()
         except OSError:
-            return ()
+            return None
 
     def check_client(self) -> None:
         """Raise an error if the client has disconnected, during the work on its request.

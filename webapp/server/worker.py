@@ -215,22 +215,23 @@ class StreamWorker(GeventWorker):
 
     def _resume(self, driver: StreamDriver) -> None:
         """Go on with a stream that was parked, and then with its connection."""
-        connection = driver.connection
-        connection.parked = reusable = False
+        connection, client_address = driver.connection, None
+        connection.parked = False
         try:
             connection.parked = not driver.run(self)
-            reusable = driver.reusable
+            if driver.reusable and not connection.parked:
+                client_address = connection.peer_address
         except OSError as error:
             self.log.debug("A stream's client disconnected: %s", error)
         except Exception:
             self.log.exception("A stream ended by an error.")
         finally:
-            if not connection.parked and not reusable:
+            if not connection.parked and client_address is None:
                 connection.close()
                 self.connections.discard(connection)
-        if reusable and not connection.parked:
+        if client_address is not None:
             self._await_request(connection)
-            self._serve(connection, connection.peer_address)
+            self._serve(connection, client_address)
 
     def timeout_ctx(self) -> Any:
         """Return a context without a time-out: a `ClientConnection` has its own."""
