@@ -92,5 +92,5 @@ def test_curl_publishes_to_every_curl(server: Server) -> None:
         done = subprocess.run(
             curl(server, "-d", "data=hello"), capture_output=True, text=True, check=True
         )
-        assert re.fullmatch(r"\d+-\d+", done.stdout)
+        assert re.fullmatch(r"\d+-\d+\n", done.stdout)
         assert one.take(1) == two.take(1) == ["hello"]

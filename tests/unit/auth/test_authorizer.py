@@ -51,7 +51,7 @@ CAUSES = {
     "no algorithm": (encode("", "none"), "fits the token's alg and kid"),
     "expired": (encode(exp=1), "has expired: its exp"),
     "not yet valid": (encode(nbf=1 << 33), "not valid yet: its nbf"),
-    "a clock of five minutes": (encode(nbf=int(time.time()) + 300), "ahead of the hub's clock"),
+    "a clock of an hour": (encode(nbf=int(time.time()) + 3600), "ahead of the hub's clock"),
     "an exp that is null": (signed('{"exp": null}'), "token's exp is not a number"),
     "an exp that is text": (encode(exp="soon"), "token's exp is not a number"),
     "an exp without end": (signed('{"exp": 1e999}'), "token's exp is not a time"),
