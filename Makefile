@@ -25,15 +25,15 @@ WHICH = import sys; print(sys.version)
 run: $(RUN_READY)
 	$(BIN)/gunicorn wsgi:app
 
-# Two files of tests at a time: most of them wait. In the order of their folders, so that the quick
-# tests of unit/ come last, and neither process waits long for the other.
-TWO_FILES = --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three files of tests at a time: most of them wait. In the order of their folders, so that the quick
+# tests of unit/ come last, and no process waits long for another.
+PROCESSES = --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: lint
-	$(BIN)/python -m pytest $(TWO_FILES)
+	$(BIN)/python -m pytest $(PROCESSES)
 
 test-fast: $(TEST_READY)
-	$(BIN)/python -m pytest $(TWO_FILES) -m "not browser and not slow and not stress"
+	$(BIN)/python -m pytest $(PROCESSES) -m "not browser and not slow and not stress"
 
 # The same tests with every process measured, which takes half as long again.
 coverage: $(TEST_READY)
