@@ -12,6 +12,17 @@ class Repeated(dict[str, Any]):
     names: frozenset[str]  # of such members
 
 
+def have_clear_names(item: object, text: str) -> bool:
+    """Return whether a JSON text cannot have a member of `item` twice. It is a quick look: False
+    says only that the text must be decoded with `to_object`.
+
+    :param item: what the text was decoded to.
+    """
+    if not isinstance(item, dict) or text.count(":") == len(item):
+        return True
+    return "\\" not in text and all(text.count(f'"{name}"') == 1 for name in item)
+
+
 def to_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the members of a JSON object as a dict: the `object_pairs_hook` of a decoder."""
     item = dict(members)

@@ -12,7 +12,7 @@ from itertools import islice
 from json import scanner
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ..core.json_members import to_object
+from ..core.json_members import have_clear_names, to_object
 from ..errors import BadRequest, ContentTooLarge
 from ..scheduling import RequestSlice, cooperative
 from .bodies import text
@@ -77,9 +77,10 @@ def written(value: Value) -> str:
 
 
 def _one(source: str, what: str) -> Value:
-    large = len(source) > _LARGE_CHARS
-    decoder = _cooperative_decoder() if large else _DECODER
-    return _read(lambda: decoder.decode(source), what), large
+    if len(source) > _LARGE_CHARS:
+        return _read(lambda: _cooperative_decoder().decode(source), what), True
+    item = _read(lambda: _QUICK_DECODER.decode(source), what)
+    return (item if have_clear_names(item, source) else _DECODER.decode(source)), False
 
 
 def _text(body: bytes) -> str:
@@ -139,7 +140,10 @@ def _items(source: str, at: int) -> Iterator[Value]:
 def _item(source: str, at: int) -> tuple[Value, int]:
     """Return the value that begins at an index, and the index behind it."""
     try:
-        item, length = _DECODER.raw_decode(source[at : at + _LARGE_CHARS])
+        text = source[at : at + _LARGE_CHARS]
+        item, length = _QUICK_DECODER.raw_decode(text)
+        if not have_clear_names(item, text[:length]):
+            item, length = _DECODER.raw_decode(text)
     except json.JSONDecodeError:  # it is larger, or not JSON
         item, end = _cooperative_decoder().raw_decode(source, at)
         return (item, True), end
@@ -166,7 +170,7 @@ def _cooperative_decoder() -> json.JSONDecoder:
 
         return scan_value
 
-    decoder: Any = _decoder()
+    decoder: Any = _decoder(object_pairs_hook=to_object)
     array, object_ = decoder.parse_array, decoder.parse_object
     decoder.parse_array = lambda start, scan: array(start, cooperating(scan))
     decoder.parse_object = lambda start, strict, scan, *rest: object_(
@@ -176,8 +180,8 @@ def _cooperative_decoder() -> json.JSONDecoder:
     return cast("json.JSONDecoder", decoder)
 
 
-def _decoder() -> json.JSONDecoder:
-    return json.JSONDecoder(parse_int=_integer, parse_float=_fraction, object_pairs_hook=to_object)
+def _decoder(**options: Any) -> json.JSONDecoder:
+    return json.JSONDecoder(parse_int=_integer, parse_float=_fraction, **options)
 
 
 def _integer(digits: str) -> int:
@@ -196,7 +200,7 @@ def _bounded(digits: str) -> str:
 
 
 # Made once: `json.loads` and `json.dumps` with arguments would make one for each text.
-_DECODER = _decoder()
+_DECODER, _QUICK_DECODER = _decoder(object_pairs_hook=to_object), _decoder()
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
