@@ -163,16 +163,16 @@ class ThreadLoad:
 
     def __init__(self) -> None:
         self._file: int | None = None
-        self._marks: deque[tuple[float, float]] = deque([(0.0, 0.0)] * 2, maxlen=2)
+        self._since = self._busy_then = 0.0
 
     def share(self) -> float:
-        """Return the share, from 0 to 1, since the call before the last one. All calls must come
-        from the same thread.
+        """Return the share, from 0 to 1, since the last call. All calls must come from the same
+        thread.
         """
         now, busy = monotonic(), self._busy_seconds()
-        began, busy_then = self._marks[0]
-        self._marks.append((now, busy))
-        return min(1.0, (busy - busy_then) / (now - began)) if now > began else 0.0
+        elapsed, ran = now - self._since, busy - self._busy_then
+        self._since, self._busy_then = now, busy
+        return min(1.0, ran / elapsed) if elapsed else 0.0
 
     def _busy_seconds(self) -> float:
         try:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ..metrics import Metrics
     from .subscriber import Subscriber
 
-    Place = tuple[str, frozenset[str], EventId]
+    Start = tuple[str, frozenset[str], EventId]
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 5  # that end early, before a client is reported
 _SHORT_S = 10  # after which a stream that ends is not counted
-_MAX_PLACES = 1000
+_MAX_STARTS = 1000
 
 
 class StuckClients(Observer):
@@ -36,7 +36,7 @@ class StuckClients(Observer):
         self._window = window
         self._metrics = metrics
         self._starts: dict[Subscriber, EventId] = {}  # of open streams that began in the past
-        self._attempts: OrderedDict[Place, int] = OrderedDict()
+        self._attempts: OrderedDict[Start, int] = OrderedDict()
 
     def opened(self, subscriber: Subscriber) -> None:
         """Note where a stream begins that is sent past events."""
@@ -50,11 +50,11 @@ class StuckClients(Observer):
             return
         if monotonic() - subscriber.opened_at > _SHORT_S:
             return
-        place = subscriber.client, subscriber.selectors, start
-        self._attempts[place] = self._attempts.pop(place, 0) + 1
-        if len(self._attempts) > _MAX_PLACES:
+        key = subscriber.client, subscriber.selectors, start
+        self._attempts[key] = self._attempts.pop(key, 0) + 1
+        if len(self._attempts) > _MAX_STARTS:
             self._attempts.popitem(last=False)
-        if self._attempts[place] % _ATTEMPTS == 0:
+        if self._attempts[key] % _ATTEMPTS == 0:
             self._metrics.stuck_clients.add()
             message = "a client disconnects at the same event again and again: client=%s after=%s"
             logger.warning(message, escaped(subscriber.client) or "-", start)
