@@ -97,8 +97,9 @@ class DraftParser:
         if not item.keys() <= _KNOWN:
             _EVENT.check(item, strict=self._default_topic is not None)
         if self._url:
-            self._refuse_both(item)
-            item = item | self._url_members
+            if not self._url.keys().isdisjoint(item):
+                self._refuse_both(item)
+            item.update(self._url_members)
         return Draft(
             topics=_topics(item.get("topic"), self._default_topic),
             data=_data(item.get("data", ""), large=large),
@@ -118,7 +119,7 @@ class DraftParser:
         """The fields of the URL as those of a JSON object."""
         members: dict[str, object] = dict(_single(self._url))
         if "topic" in members:
-            members["topic"] = self._url["topic"]
+            members["topic"] = tuple(dict.fromkeys(self._url["topic"]))
         if "private" in members:
             members["private"] = _is_private(self._url["private"][0])
         return members
@@ -216,6 +217,8 @@ def _default(topic: str | None) -> tuple[str]:
 def _topics(value: object, default_topic: str | None) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
+    if isinstance(value, tuple):  # of the URL
+        return value
     if value is None:
         return _default(default_topic)
     topics = value if isinstance(value, list) else [value]
