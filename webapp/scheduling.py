@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from time import monotonic, thread_time
+from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
@@ -156,29 +156,29 @@ def map_cooperatively(
     return list(results if len(first) == 1 else cooperative(results))
 
 
-class ThreadLoad:
-    """Which share of the time a thread ran, or waited for a CPU that others had. The rest of the
-    time it had nothing to do. On other systems than Linux, the waits do not count.
+class IdleClock:
+    """Counts the time in which the process had nothing to do: it did not run, and this thread did
+    not wait for a CPU that others had. On other systems than Linux, such waits count as idle. All
+    calls must come from the same thread.
     """
 
     def __init__(self) -> None:
         self._file: int | None = None
         self._since = self._busy_then = 0.0
 
-    def share(self) -> float:
-        """Return the share, from 0 to 1, since the last call. All calls must come from the same
-        thread.
-        """
-        now, busy = monotonic(), self._busy_seconds()
-        elapsed, ran = now - self._since, busy - self._busy_then
-        self._since, self._busy_then = now, busy
-        return min(1.0, ran / elapsed) if elapsed else 0.0
+    def restart(self) -> None:
+        """Count from now on."""
+        self._since, self._busy_then = monotonic(), self._busy()
 
-    def _busy_seconds(self) -> float:
+    def seconds(self) -> float:
+        """Return for how many seconds it was idle since the last `restart`."""
+        return max(0.0, monotonic() - self._since - (self._busy() - self._busy_then))
+
+    def _busy(self) -> float:
         try:
             if self._file is None:
                 self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
-            ran, waited, _ = os.pread(self._file, 100, 0).split()
+            waited = int(os.pread(self._file, 100, 0).split()[1]) / 1e9
         except OSError:
-            return thread_time()
-        return (int(ran) + int(waited)) / 1e9
+            waited = 0.0
+        return process_time() + waited

@@ -17,7 +17,7 @@ from webapp.auth.authorizer import Authorizer, Grant
 from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest, ContentTooLarge, Forbidden
-from webapp.scheduling import RequestSlice, ThreadLoad, cooperative
+from webapp.scheduling import IdleClock, RequestSlice, cooperative
 from webapp.views import json_values, ndjson, publish
 from webapp.views.ndjson import NdjsonPublisher
 
@@ -223,25 +223,26 @@ def test_who_is_killed_while_it_waits_does_not_keep_the_others() -> None:
     assert all(it.dead for it in waiting)
 
 
-def test_the_load_of_a_thread_is_the_share_of_the_time_that_it_ran() -> None:
-    load = ThreadLoad()
-    load.share()
+def test_idle_is_the_time_in_which_the_process_does_not_run() -> None:
+    clock = IdleClock()
+    clock.restart()
     until = time.monotonic() + 0.05
     while time.monotonic() < until:
         pass
-    busy = load.share()
+    busy = clock.seconds()
     time.sleep(0.1)
-    assert busy > 0.9
-    assert load.share() < 0.5
+    assert busy < 0.025
+    assert clock.seconds() - busy > 0.05
+    clock.restart()
+    assert clock.seconds() < 0.025
 
 
-def test_the_load_of_a_thread_is_known_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_time_is_known_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise FileNotFoundError
 
     monkeypatch.setattr("os.open", fail)
-    load = ThreadLoad()
-    load.share()
-    time.sleep(0.05)
-    load.share()
-    assert load.share() < 0.9
+    clock = IdleClock()
+    clock.restart()
+    time.sleep(0.1)
+    assert clock.seconds() > 0.05

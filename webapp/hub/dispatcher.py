@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gevent.event import Event as Signal
 
 from ..brokers.base import Gap
-from ..scheduling import ThreadLoad, TimeSlice, sleep
+from ..scheduling import IdleClock, TimeSlice, sleep
 from ..tasks import skip
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _MAX_AHEAD_BYTES = 64 << 10  # not delivered, when the follower reads on
 _SHORT_PASS_S = 0.001  # delivery to a few subscribers; a longer one may be followed by a pause
 _PAUSE_FACTOR = 3  # times as long as the pass took
 _LONGEST_PAUSE_S = 0.025
-_SHORT_OF_CPU = 0.9  # of the time since the last long pass began
+_IDLE_SHARE = 0.1  # of the time since a long pass began: if the worker was idle less, CPU is short
 _GATHER_S = 0.002  # between two small batches that would follow each other closely
 _GATHER_BYTES = 16 << 10  # of a small batch
 _BUSY_SHARE = 0.5  # of the time since the last batch: if this thread ran for more, CPU is short
@@ -56,7 +56,7 @@ class Dispatcher:
         self._arrival_times: deque[tuple[EventId, float]] = deque()  # of events up to a position
         self._ahead_bytes = 0  # of events in the window that are not delivered
         self._pass_ended = self._pass_seconds = 0.0
-        self._load = ThreadLoad()
+        self._idle_clock = IdleClock()  # restarted at the end of a long pass
         self._read_at = self._read_cpu = 0.0  # when the latest batch was read: by two clocks
         self._replaced = 0.0  # the fraction of the window that is newer than the last refresh
 
@@ -135,9 +135,12 @@ class Dispatcher:
         """Pause after a long pass if CPU is short, also for other processes: more events then go
         out in one write, and publishers run.
         """
-        if self._pass_seconds >= _SHORT_PASS_S and self._load.share() > _SHORT_OF_CPU:
+        if self._pass_seconds < _SHORT_PASS_S:
+            return
+        elapsed = monotonic() - self._pass_ended
+        if self._idle_clock.seconds() < _IDLE_SHARE * (self._pass_seconds + elapsed):
             pause = min(_LONGEST_PAUSE_S, _PAUSE_FACTOR * self._pass_seconds)
-            sleep(max(0.0, self._pass_ended + pause - monotonic()))
+            sleep(max(0.0, pause - elapsed))
 
     def _next_batch(self) -> list[Event]:
         # Small enough for cursors to be refreshed in time.
@@ -156,6 +159,8 @@ class Dispatcher:
         self._batch_sent.set()
         self._pass_ended = monotonic()
         self._pass_seconds = self._pass_ended - began
+        if self._pass_seconds >= _SHORT_PASS_S:
+            self._idle_clock.restart()
 
     def _record_latency(self) -> None:
         while self._arrival_times and self._arrival_times[0][0] <= self._fanout.dispatched_up_to:

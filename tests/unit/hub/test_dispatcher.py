@@ -78,7 +78,7 @@ def test_the_follower_reads_little_ahead_of_the_dispatcher(
 def test_events_that_pour_in_share_the_writes_of_long_passes(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub.dispatcher._load, "share", lambda: 1.0)
+    monkeypatch.setattr(hub.dispatcher._idle_clock, "seconds", lambda: 0.0)
     send, passes = hub.dispatcher._deliver, list[int]()
 
     def send_for_long(batch: list[LogEvent]) -> None:
@@ -107,8 +107,8 @@ def test_after_a_long_pass_the_dispatcher_pauses_for_a_bounded_time_if_cpu_is_sh
     pauses = list[float]()
     monkeypatch.setattr("webapp.hub.dispatcher.sleep", pauses.append)
     dispatcher = hub.dispatcher
-    for seconds, share in ((0.0001, 1.0), (0.004, 0.5), (0.004, 1.0), (60, 1.0)):
-        monkeypatch.setattr(dispatcher._load, "share", lambda share=share: share)
+    for seconds, idle in ((0.0001, 0.0), (0.004, 0.001), (0.004, 0.0), (60, 5.0)):
+        monkeypatch.setattr(dispatcher._idle_clock, "seconds", lambda idle=idle: idle)
         dispatcher._pass_seconds, dispatcher._pass_ended = seconds, time.monotonic()
         dispatcher._pause()
     dispatcher._pass_ended -= 1  # events came later than the pause would have lasted
