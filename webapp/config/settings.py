@@ -254,7 +254,8 @@ def _read(name: str, text: str, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(parsers.plain(text))
     except ValueError as error:
-        value = "" if parse in _SECRET else f"={ascii(text)[:_MAX_ECHO_CHARS]}"
+        rest = "..." if len(text) > _MAX_ECHO_CHARS else ""
+        value = "" if parse in _SECRET else f"={text[:_MAX_ECHO_CHARS]!a}{rest}"
         detail = f"{name}{value} is not valid."
         raise Misconfigured(detail, f"Set it to {error}.") from None
 

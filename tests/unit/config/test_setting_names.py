@@ -73,3 +73,13 @@ def test_addresses_are_read(text: str) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(Misconfigured, match=r"127\.0\.0\.1:8123"):
         Settings.from_env({"TIDINGS_BIND": text})
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("abc", "TIDINGS_HEARTBEAT='abc' is not"), ("x" * 99, f"='{'x' * 40}'... is not")],
+)
+def test_the_value_that_is_refused_is_shown_in_quotes(value: str, shown: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        Settings.from_env({"TIDINGS_HEARTBEAT": value})
+    assert shown in str(refused.value)
