@@ -45,7 +45,7 @@ class Subscribers:
         self.numbers: dict[int, int] = {}  # in the order of connecting
         self.counts: dict[int, int] = {}  # of the subscribers that were answered
         self.tails: dict[int, bytes] = {}  # lines that are not complete yet
-        self.apart: dict[int, list[int]] = {}  # the stamps received by those that may stop reading
+        self.apart: dict[int, list[int]] = {}  # stamps, of subscribers that may stop reading
         self.workers: dict[int, bytes] = {}  # the worker that serves each
         self.publishers: dict[int, Publisher] = {}
         self.delays: defaultdict[bytes, list[int]] = defaultdict(list)  # by worker
@@ -194,7 +194,7 @@ class Subscribers:
         return delays[int(share * len(delays))] / 1e6 if delays else 0.0
 
     def lost(self) -> int:
-        """Return how many connects and deliveries should have been beside those that happened."""
+        """Return how many connects and deliveries are missing."""
         if self.run.own:
             return self.unanswered + self.expected() - self.delivered
         missing = [max(0, self.run.events - count) for count in self.counts.values()]

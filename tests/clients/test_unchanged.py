@@ -75,7 +75,7 @@ LATE = {name for name, (after_end, _) in TABLE.items() if after_end == "reconnec
 
 
 class Clients:
-    """All clients at once, and what each has handed to its user."""
+    """All clients, and the events that each gave to its user."""
 
     def __init__(self, processes: list[subprocess.Popen[str]]) -> None:
         self.seen: defaultdict[str, list[tuple[str, str, str]]] = defaultdict(list)
@@ -151,7 +151,7 @@ def _clients(serve: Callable[..., Server]) -> Clients:
         )
         hub.stop()
         fragile = [name for name, (_, unreachable) in TABLE.items() if unreachable == "ends"]
-        until(lambda: all(map(clients.ended, fragile)), "those that need a hub have ended")
+        until(lambda: all(map(clients.ended, fragile)), "the clients that need a hub have ended")
     return clients
 
 

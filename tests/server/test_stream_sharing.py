@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.processes import sockets
 from support.waiting import one_of_three, until
 
 if TYPE_CHECKING:
@@ -27,17 +28,9 @@ def _pair(serve: Callable[..., Server]) -> Server:
     return server
 
 
-def workers(server: Server) -> list[str]:
+def workers(server: Server) -> list[int]:
     master = server.process.pid
-    return Path(f"/proc/{master}/task/{master}/children").read_text().split()
-
-
-def sockets(worker: str) -> int:
-    count = 0
-    for file in Path(f"/proc/{worker}/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            count += str(file.readlink()).startswith("socket:")
-    return count
+    return [int(it) for it in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
 
 
 def fewest(server: Server, count: int) -> int:

@@ -11,14 +11,14 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
 from support.load import publish_numbers
-from support.processes import memory
+from support.processes import memory, sockets
 from support.project import ROOT
 from support.waiting import PATIENCE, until
 from webapp.config.file_limit import raise_file_limit
@@ -68,15 +68,6 @@ def latencies(server: Server, subscribers: list[Stream]) -> list[float]:
     return found
 
 
-def connections(server: Server) -> int:
-    """Return how many sockets the worker has open."""
-    count = 0
-    for file in Path(f"/proc/{server.worker}/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            count += str(file.readlink()).startswith("socket:")
-    return count
-
-
 def test_waves_of_attackers_cost_others_little_and_leave_nothing(
     serve: Callable[..., Server],
 ) -> None:
@@ -90,7 +81,7 @@ def test_waves_of_attackers_cost_others_little_and_leave_nothing(
         good = [one, two, three]
         publish_numbers(server, "noise", range(300), 10_000)  # the window is full from the start
         latencies(server, good)
-        sockets, left = connections(server), []
+        before, left = sockets(server.worker), []
         calm = statistics.median(latencies(server, good))
         for number in range(3):
             with wave(server):
@@ -102,7 +93,7 @@ def test_waves_of_attackers_cost_others_little_and_leave_nothing(
                 began = time.monotonic()
                 assert httpx.get(f"{server.url}/healthz", trust_env=False).status_code == 200
                 health = time.monotonic() - began
-            until(lambda: connections(server) <= sockets, "all are gone", PATIENCE + COUNT / 100)
+            until(lambda: sockets(server.worker) <= before, "all are gone", PATIENCE + COUNT / 100)
             left.append(memory(server.worker))
             median, worst = statistics.median(slow), max(slow)
             print(  # noqa: T201 - for who measures

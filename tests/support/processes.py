@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -29,3 +30,12 @@ def memory(pid: int) -> int:
     """Return the bytes that a process takes, its share of what others use as well."""
     found = re.search(r"^Pss: +(\d+) kB", system(f"/proc/{pid}/smaps_rollup"), re.MULTILINE)
     return int(cast("re.Match[str]", found)[1]) << 10
+
+
+def sockets(pid: int) -> int:
+    """Return how many sockets a process has open."""
+    count = 0
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            count += str(file.readlink()).startswith("socket:")
+    return count

@@ -84,7 +84,7 @@ def _not_a_jwt(token: str) -> Unauthorized:
 def signed_claims(token: str, algorithm: Any, keys: Iterable[Key], settings: Settings) -> Any:
     """Return the claims of a token that one of the keys has signed.
 
-    :param algorithm: the one that the token's header names.
+    :param algorithm: `alg` in the token's header.
     :raises Unauthorized: none has, or the token is for another hub.
     """
     fits = False

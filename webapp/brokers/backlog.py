@@ -35,7 +35,7 @@ class SharedTurn(Protocol):
         """
 
     def end(self, rest: float) -> None:
-        """Let nobody have the turn for some seconds, and then anybody."""
+        """End the turn. No process can take it for some seconds; then any process can."""
 
     def announce_singles(self) -> None:
         """Let the other processes know that single events come to this one."""
@@ -175,7 +175,7 @@ class Backlog:
             self._shorter.wait(min(rest, _REPORT_S) if rest > 0 else _REPORT_S)
 
     def _may_share(self, events: int, size: int, waited: float) -> bool:
-        """Return whether an append that has room here may begin beside those of other processes."""
+        """Return whether other processes let an append begin for which there is room here."""
         if not is_large(events, size) or self._turn_at is not None or not self._shared_turn:
             return True
         beside_singles = self._is_beside_singles(monotonic())

@@ -1,4 +1,4 @@
-"""Names of settings: those that container platforms set for other purposes, and mistakes."""
+"""Variables that container platforms set for other purposes, and mistakes in names of settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def is_injected(name: str, value: str) -> bool:
 
 
 def unknown(name: str, known: Iterable[str], environ: Mapping[str, str]) -> Misconfigured:
-    """Return the refusal of a name that is not a setting; it proposes the one that was meant."""
+    """Return the refusal of a name that is not a setting; it proposes a similar one."""
     bare = name.removeprefix(PREFIX)
     similar = {it.removeprefix(PREFIX): it for it in known} | _OFTEN_MEANT
     if bare in _ADDRESS_NAMES:

@@ -45,9 +45,9 @@ class TransientEvents:
         return bool(self._fanout.feeds.presence_feeds)
 
     def begin(self, feed: Feed, start: Start) -> EventId:
-        """Return the position of the last transient event that a new subscriber knows of. One that
-        continues after a cursor may have missed some: it gets a reset. Without control events, the
-        headers of its stream say so instead.
+        """Return the position after which a new subscriber is sent transient events. A subscriber
+        with a cursor may have missed some: it gets a reset. Without control events, the headers of
+        its stream say so instead.
         """
         return _BEFORE_ALL if start.cursor and feed.form.control else self.head
 

@@ -49,7 +49,7 @@ class Connections(Protocol):
 class Acceptor(StreamServer):
     """A listening socket of gevent's.
 
-    :param connections: those that it accepted. `accept_again` must be called once there is room.
+    :param connections: the worker's. `accept_again` must be called once there is room.
     :param options: gevent's.
     """
 
@@ -75,7 +75,7 @@ class Acceptor(StreamServer):
         """Whether to accept no connection now; gevent asks before each one."""
         if self._connections.is_full():
             return True
-        # One that is still there after a step back is accepted. The next turn of the loop finds it.
+        # The turn after a step back accepts a connection that is still there.
         if self.loop.iteration <= self._turn_of_return + 1 or not self._connections.is_ahead():
             self._turn_of_return = -2
             return False

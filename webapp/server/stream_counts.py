@@ -1,7 +1,7 @@
 """How many streams each worker has, in memory that the workers of a server share.
 
-Linux wakes all workers for a new connection, and the first one that accepts it has it. That is
-often the same one. So a worker that has more streams than another one lets the others be first.
+Linux wakes all workers for a new connection, and the worker that accepts it first has it. That is
+often the same worker. So a worker that has more streams than another one lets the others be first.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def discard_worker(number: int) -> None:
 
 
 class StreamCounts:
-    """The count of this worker, beside those of the others. A connection counts as a stream from
-    the start: it may become one. It does not count any more once it has another response.
+    """Counts the streams of this worker, and compares them with the counts of the others. A new
+    connection counts as a stream, because it may become one, until it has another response.
 
     :param number: of the worker. None: it shares no streams.
     :param workers: how many there are. Twice as many are looked at: a reload starts new ones.

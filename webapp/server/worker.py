@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import gevent
 from gevent.event import Event as Signal
 from gunicorn import sock as gunicorn_sock
+from gunicorn import util
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
@@ -215,8 +216,8 @@ class StreamWorker(GeventWorker):
 
     def _resume(self, driver: StreamDriver) -> None:
         """Go on with a stream that was parked, and then with its connection."""
-        connection, client_address = driver.connection, None
-        connection.parked = False
+        connection: Any = driver.connection
+        client_address, connection.parked = None, False
         try:
             connection.parked = not driver.run(self)
             if driver.reusable and not connection.parked:
@@ -227,7 +228,7 @@ class StreamWorker(GeventWorker):
             self.log.exception("A stream ended by an error.")
         finally:
             if not connection.parked and client_address is None:
-                connection.close()
+                util.close(connection)
                 self.connections.discard(connection)
         if client_address is not None:
             self._await_request(connection)

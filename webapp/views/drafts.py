@@ -97,8 +97,7 @@ class DraftParser:
         if not item.keys() <= _KNOWN:
             _EVENT.check(item, strict=self._default_topic is not None)
         if self._url:
-            if not self._url.keys().isdisjoint(item):
-                self._refuse_both(item)
+            self._check_apart(item)
             item.update(self._url_members)
         return Draft(
             topics=_topics(item.get("topic"), self._default_topic),
@@ -148,7 +147,7 @@ class DraftParser:
 
     def _from_fields(self, fields: Fields) -> Draft:
         if self._url:
-            self._refuse_both(fields)
+            self._check_apart(fields)
             fields = fields | self._url
         if _KNOWN.isdisjoint(fields):
             raise _no_fields()
@@ -162,8 +161,8 @@ class DraftParser:
             retry=_retry(found.get("retry")),
         )
 
-    def _refuse_both(self, fields: Iterable[str]) -> None:
-        """Refuse fields of an event that are in the URL too."""
+    def _check_apart(self, fields: Iterable[str]) -> None:
+        """Refuse a field of an event that is in the URL too."""
         if self._url.keys().isdisjoint(fields):
             return
         name = next(name for name in fields if name in self._url)

@@ -177,7 +177,7 @@ def _find(
 def _before_proxy(
     path: SubscriptionPath, presence: Presence, pace: RequestSlice
 ) -> SubscriptionPath:
-    """Return the path that a proxy has changed, if there is exactly one that it can have been."""
+    """Return the path that a proxy has changed, if exactly one path of a subscription fits."""
     topics = set[str]()
     for _, record in cooperative(presence.subscribers(None, path.subscriber, pace), pace):
         with _SKIPPING:  # it may be damaged

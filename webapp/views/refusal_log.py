@@ -22,7 +22,7 @@ _MAX_LINES = 20  # in an interval: anybody can be refused at any rate
 
 
 class RefusalLog:
-    """Writes the lines. In a minute it repeats none, and counts those that it leaves out."""
+    """Writes each line once a minute, and counts the refusals that it does not write."""
 
     def __init__(self) -> None:
         self._since = float("-inf")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(name="server")
 def _server(run: Run) -> RedisServer:
-    """One that loses nothing in a restart."""
+    """A server that loses nothing in a restart."""
     return run(*PERSISTENT)
 
 

@@ -1,4 +1,4 @@
-"""Which addresses the hub listens on, and what it says of one that is not free."""
+"""Which addresses the hub listens on, and how it refuses an address that is in use."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ _EVENT_BYTES = 160  # of a small event
 
 
 class RedisTurn:
-    """See `SharedTurn`. A large append waits until each follower that lives has read nearly all: so
-    none is overtaken. A follower lives if it has reported within 2.5 s.
+    """See `SharedTurn`. A large append waits until each live follower has read nearly all of the
+    event log, so that it cannot be overtaken. A follower is live if it has reported within 2.5 s.
 
     :param call: calls a verb of the script.
     :param max_events: how many events the event log keeps.
@@ -61,7 +61,7 @@ class RedisTurn:
         return self._held
 
     def end(self, rest: float) -> None:
-        """End the turn, if this process has it, and let nobody have it for some seconds."""
+        """End the turn, if this process has it. No process can take it for some seconds."""
         if self._held:
             self._held = False
             gevent.spawn(self._end, f"{rest * 1000:.0f}")

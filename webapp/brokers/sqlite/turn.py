@@ -18,7 +18,7 @@ SINGLES = b"s"
 
 
 class SqliteTurn:
-    """See `SharedTurn`. Nobody waits longer than a second for it: its process may hang."""
+    """See `SharedTurn`. An append waits for it for a second at most: its process may hang."""
 
     def __init__(self) -> None:
         self.wakeups: WakeupSocket | None = None
