@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from gunicorn import util
 from gunicorn.http.body import ChunkedReader
 
-from ..errors import RequestTimeout, ServiceUnavailable
 from ..scheduling import yield_to_loop
+from . import body_ends
 from .hangup import HangupWatcher
 from .phase import BODY, CLOSING, HEADER, IDLE, OPENED, STREAM, STREAMING_BODY
 from .socket_writer import SocketWriter
@@ -31,7 +31,6 @@ _CHECK_INTERVAL_S = 2  # between two checks of a silent pipe's token
 _BODY_TIMEOUTS = 10  # body time-outs in which all of a body must arrive
 _AFTER_STREAM_S = 1.0  # for a next request: some clients reconnect once the connection is closed
 _CLOSE_TIMEOUT_S = 1.0  # for the client to read its response before the connection is closed
-_SEND_THE_REST = "Send what follows the last published line through a new pipe."
 
 
 class ClientConnection(SocketWriter):
@@ -153,12 +152,18 @@ class ClientConnection(SocketWriter):
         self._enter(CLOSING)
 
     def stop_reading(self) -> None:
-        """The worker stops: end a wait for a next request, and a pipe. A request that has begun
-        is served.
+        """End a wait for a next request, and a pipe: the worker stops. A request that has begun
+        is served; one whose header arrives at this moment, but not its body, is refused.
         """
         self._stopping = True
-        if self._phase.ends_at_stop:
+        if self._ends_now():
             self._shutdown(socket.SHUT_RD)
+
+    def _ends_now(self) -> bool:
+        """Return whether no more is read, as the worker stops. Bytes that arrived are a request."""
+        if not (self._stopping and self._phase.ends_at_stop):
+            return False
+        return not (self._phase.between_requests and self.received_bytes())
 
     def evict(self) -> None:
         """End a pipe that waits for its next line with a response: its file is needed."""
@@ -166,9 +171,7 @@ class ClientConnection(SocketWriter):
         self._shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
-        """Close, unless it is parked. Where the client may still be sending, let it read the
-        response first.
-        """
+        """Close, unless it is parked. A client that is still sending reads the response first."""
         if self.parked:
             return
         if self._linger and not self._evicted:  # the client of an evicted pipe sends nothing
@@ -203,8 +206,8 @@ class ClientConnection(SocketWriter):
         self._unread = data
 
     def recv(self, size: int) -> bytes:
-        """Receive some bytes; return none where the client disconnected, was too slow with its
-        header, or where nothing more is read.
+        """Receive some bytes; none: the client disconnected, its header took too long, or no more
+        is read.
 
         :raises RequestTimeout: the body stopped arriving.
         :raises ServiceUnavailable: the hub stops, or the file of this pipe is needed.
@@ -213,10 +216,9 @@ class ClientConnection(SocketWriter):
         if self._unread:
             data, self._unread = self._unread, b""
             return data
-        phase = self._phase
         if self._stopping or self._evicted:
-            self._check_pipe()
-        if phase is CLOSING or (self._stopping and phase.ends_at_stop):
+            self._check_body()
+        if (phase := self._phase) is CLOSING or self._ends_now():
             return b""
         try:
             data = self._receive(size)
@@ -225,28 +227,26 @@ class ClientConnection(SocketWriter):
         except OSError:  # gevent also raises it in a wait that `_shutdown` ends
             data = b""
         if self._stopping or self._evicted:
-            self._check_pipe()
+            self._check_body(data)
         if data and phase.between_requests:
             self._enter(HEADER)
         return data
 
-    def _check_pipe(self) -> None:
-        """Raise why the hub ends this pipe, if it does; its response is an error."""
+    def _check_body(self, data: bytes | None = None) -> None:
+        """Raise why the hub ends this body, if it does; its response is an error."""
         if self._evicted:
-            detail = "The hub has no files left, and this pipe was silent for the longest time."
-            raise ServiceUnavailable(detail, _SEND_THE_REST, reason="connections")
+            raise body_ends.no_files_left()
         if self._stopping and self._phase is STREAMING_BODY:
-            detail = "The hub stops before the end of this pipe."
-            raise ServiceUnavailable(detail, _SEND_THE_REST, wait=1, reason="drain")
+            raise body_ends.pipe_stopped()
+        if self._stopping and self._phase is BODY and data == b"":  # see `stop_reading`
+            raise body_ends.body_stopped()
 
     def _on_timeout(self) -> bytes:
         if self._phase is STREAMING_BODY:
-            detail = "The pipe sent nothing for TIDINGS_PIPE_IDLE."
-            raise RequestTimeout(detail, _SEND_THE_REST, reason="pipe_idle") from None
+            raise body_ends.pipe_idle() from None
         phase, self._phase = self._phase, CLOSING  # late bytes must not begin a request
         if phase is BODY:
-            detail = "The body stopped arriving."
-            raise RequestTimeout(detail, "Send it faster, or raise TIDINGS_BODY_TIMEOUT.") from None
+            raise body_ends.body_timeout() from None
         if phase is not IDLE:
             self.timeout_reason = "header_timeout"
         return b""

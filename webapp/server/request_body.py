@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import termios
-from array import array
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import errors as http_errors
@@ -88,11 +85,9 @@ class RequestBody:
             yield joined
 
     def _ready_bytes(self) -> int:
-        """Return how many bytes the kernel has received that were not read."""
-        count = array("i", [0])
-        if not hasattr(self._connection, "cipher"):  # with TLS, they may be a part of a record
-            fcntl.ioctl(self._connection.fileno(), termios.FIONREAD, count)
-        return count[0]
+        """Return how many bytes have arrived that can be read at once."""
+        with_tls = hasattr(self._connection, "cipher")  # they may be a part of a record
+        return 0 if with_tls else self._connection.received_bytes()
 
     def _iter_sized(self, reader: Any) -> Iterator[bytes]:
         while reader.length:

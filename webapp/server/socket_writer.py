@@ -167,10 +167,17 @@ class SocketWriter:
 
     def _unread_bytes(self) -> int:
         """Return how many of the bytes that were sent the client has not acknowledged yet."""
+        return self._count(termios.TIOCOUTQ)
+
+    def received_bytes(self) -> int:
+        """Return how many bytes have arrived that were not read."""
+        return self._count(termios.FIONREAD)
+
+    def _count(self, what: int) -> int:
         count = array("i", [0])
         try:
-            fcntl.ioctl(self._raw.fileno(), termios.TIOCOUTQ, count)
-        except OSError:  # unknown for this socket: room in its buffer is the only sign of progress
+            fcntl.ioctl(self._raw.fileno(), what, count)
+        except OSError:  # the kernel does not count them for this socket
             return 0
         return count[0]
 

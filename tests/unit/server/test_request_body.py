@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import termios
+from array import array
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,11 @@ class Connection:
 
     def __init__(self, client: socket.socket, sock: socket.socket) -> None:
         self.client, self.sock = client, sock
-        self.fileno = sock.fileno
+
+    def received_bytes(self) -> int:
+        count = array("i", [0])
+        fcntl.ioctl(self.sock.fileno(), termios.FIONREAD, count)
+        return count[0]
 
     def mark_streaming(self, _: object) -> None:
         """It is a pipe."""
