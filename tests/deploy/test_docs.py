@@ -213,6 +213,14 @@ def test_the_table_has_the_default_of_the_code(name: str) -> None:
         assert getattr(Settings.from_env(env), name.removeprefix(PREFIX).lower()) == default
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_the_results_of_a_run_are_those_of_the_benchmark(page: str) -> None:
+    for paragraph in prose(page).split("\n\n"):
+        if re.search(r"run [A-N]\b.*benchmark\.md\)", paragraph, re.DOTALL):
+            for number in re.findall(r"\d+(?:,\d{3})+", paragraph):
+                assert number in PAGES["docs/internals/benchmark.md"], paragraph
+
+
 def test_it_names_only_existing_settings() -> None:
     others = {"TIDINGS_URL", "TIDINGS_TOKEN", "TIDINGS_FIRE", "TIDINGS_WAVE"}
     others |= {"TIDINGS_PORT", "TIDINGS_SERVICE_HOST"}  # ignored, or refused
