@@ -14,6 +14,8 @@
  * - After any failure, refusals included, it reconnects from the last event id: after the server's `retry`
  *   (2 seconds by default), doubled at each failure up to 30 s, with jitter; after `hub.bye`, exactly
  *   after `retry`; at once when the network is back. Only status 204 ends it.
+ * - It is open when the first event other than `hub.bye`, or the first comment, has arrived. A server that
+ *   sends neither counts as open after a second.
  * - The last event id is sent as `last_event_id` in the query and, to the same origin, as the header
  *   Last-Event-ID, so it works with any server of text/event-stream. `control=1` in the query asks a
  *   hub for its `hub.*` events.

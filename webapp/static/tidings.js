@@ -4,6 +4,7 @@ const { document, location, navigator } = globalThis; // of which a worker or No
 // Of several Content-Types the last one counts. A parameter may have a comma in quotes.
 const EVENT_STREAM = /(?:^|,)\s*text\/event-stream\s*(?:;(?:[^",]|"[^"]*")*)?$/i;
 const DEFAULT_SILENCE = 45000; // ms
+const OPEN_PAUSE = 1000; // ms
 
 export class Tidings extends EventTarget {
   #options;
@@ -129,7 +130,6 @@ export class Tidings extends EventTarget {
       response.body?.cancel();
       return { status, detail: `The Content-Type is ${type}, not text/event-stream.` };
     }
-    this.#setState(1);
     this.#settle();
     return this.#read(response.body, request);
   }
@@ -138,6 +138,13 @@ export class Tidings extends EventTarget {
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     const parts = { rest: "" };
     let bye;
+    // A proxy may answer for a hub that is away. Other servers may send nothing for a long time.
+    const open = () => {
+      if (parts.isOpen || request.signal.aborted) return;
+      parts.isOpen = true;
+      this.#setState(1);
+    };
+    setTimeout(open, OPEN_PAUSE);
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return { bye };
@@ -147,10 +154,14 @@ export class Tidings extends EventTarget {
       for (const { type, data } of events) {
         this.#hasHeartbeats ||= type.startsWith("hub.");
         bye = type === "hub.bye";
-        if (!bye) this.#failures = 0;
+        if (!bye) {
+          this.#failures = 0;
+          parts.isAlive = true;
+        }
         if (type === "hub.open") this.#learn(JSON.parse(data));
         if (type === "hub.expiring") this.#renewToken(JSON.parse(data), request);
       }
+      if (parts.isAlive) open();
       this.#report(events);
       this.#deliver(events);
       if (events[0]) this.#settle();
@@ -192,7 +203,7 @@ export class Tidings extends EventTarget {
           events.push({ type: type || "message", data: data?.slice(1), id });
         }
         parts.type = parts.data = parts.id = undefined;
-      } else if (!name) this.#hasHeartbeats = true;
+      } else if (!name) this.#hasHeartbeats = parts.isAlive = true;
       else if (name === "data") parts.data = (parts.data ?? "") + "\n" + value;
       else if (name === "event") parts.type = value;
       else if (name === "id" && !value.includes("\0")) parts.id = value;

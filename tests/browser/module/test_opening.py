@@ -107,3 +107,45 @@ def test_published_types_do_not_look_like_the_connections_own_events(
     page.evaluate(START, "absent")
     said(page, "event:error")
     assert page.evaluate("said") == ["open", "event:open 1", "event:error 2"]
+
+
+WITHOUT_SECONDS = """() => {
+  const { setTimeout } = window;
+  window.setTimeout = (call, ms) => ms === 1000 || setTimeout(call, ms);
+}"""
+
+
+@pytest.mark.parametrize(
+    "part",
+    [b"retry: 100\n", b"retry: 100\n" + control_event("hub.bye", reason="full")],
+    ids=["of a proxy while the hub is away", "of a full hub"],
+)
+def test_an_answer_that_only_says_when_to_come_back_does_not_open_it(
+    beside: tuple[Page, type[Plain]], part: bytes
+) -> None:
+    page, server = beside
+    server.parts = [part]
+    page.evaluate(WITHOUT_SECONDS)  # or a busy machine takes one to read this
+    page.evaluate(START.replace("/stream", "/stream?end"), "absent")
+    met(page, "() => said.length > 2")
+    assert {it.split()[0] for it in page.evaluate("said")} == {"error"}
+
+
+def test_a_server_that_sends_nothing_opens_it_after_a_second(
+    context: BrowserContext, beside: tuple[Page, type[Plain]]
+) -> None:
+    page, server = beside
+    context.clock.install()
+    page.evaluate(START, "absent")
+    until(lambda: server.asked, "it connects")
+    for _ in range(3):
+        context.clock.run_for(1000)
+    said(page, "open")
+
+
+def test_a_comment_opens_it(beside: tuple[Page, type[Plain]]) -> None:
+    page, server = beside
+    server.parts = [b":\n"]
+    page.evaluate(WITHOUT_SECONDS)
+    page.evaluate(START, "absent")
+    said(page, "open")
