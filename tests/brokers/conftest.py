@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from support.broker_process import Connect
+    from support.broker_process import BrokerProcess, Connect
+
+_WITH_INDEX = ["memory"]  # the brokers that have their own index by topic
+_BROKERS = ["memory", "sqlite", "redis", "valkey"]
 
 
-@pytest.fixture(name="url", params=["memory", "sqlite", "redis", "valkey"])
-def _url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """One new log."""
-    if request.param in {"redis", "valkey"}:
-        with running_redis(f"{request.param}-server", tmp_path) as server:
+@contextmanager
+def _new_log(broker: str, folder: Path) -> Iterator[str]:
+    if broker in {"redis", "valkey"}:
+        with running_redis(f"{broker}-server", folder) as server:
             yield server.url
     else:
-        yield {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/log.db"}[request.param]
+        yield {"memory": "memory://", "sqlite": f"sqlite:///{folder}/log.db"}[broker]
+
+
+@pytest.fixture(name="url", params=_BROKERS)
+def _url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """One new log."""
+    with _new_log(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(name="indexed", params=_WITH_INDEX)
+def _indexed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerProcess]:
+    """A process with a new log of 60 events that has an index by topic."""
+    with _new_log(request.param, tmp_path) as url, broker_processes() as connect:
+        yield connect(url, HISTORY_EVENTS=60)
 
 
 @pytest.fixture(name="connect")

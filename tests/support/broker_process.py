@@ -54,15 +54,15 @@ class BrokerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def start(self, method: str, *args: Any) -> Future[Any]:
+    def start(self, method: str, *args: Any, **options: Any) -> Future[Any]:
         """Begin a call."""
         number, future = next(self._numbers), Future[Any]()
         self._running[number] = future
-        self._orders.sendall(pickle.dumps((number, method, args)))
+        self._orders.sendall(pickle.dumps((number, method, args, options)))
         return future
 
     def __getattr__(self, method: str) -> Any:
-        return lambda *args: self.start(method, *args).result(PATIENCE)
+        return lambda *args, **options: self.start(method, *args, **options).result(PATIENCE)
 
     def follow(self, after: Any) -> Iterator[list[Event] | Gap]:
         """Begin to follow, at once; return what the broker's follower yields."""
@@ -139,14 +139,14 @@ def _serve(orders: socket.socket) -> None:
         with answering:
             orders.sendall(pickle.dumps(message))
 
-    def call(number: int, method: str, args: Any) -> None:
+    def call(number: int, method: str, args: Any, options: Any) -> None:
         try:
             if method == "follow":
                 for found in broker.follow(*args):
                     answer(None, found, None)
             else:
                 asked = broker if hasattr(broker, method) else store
-                answer(number, getattr(asked, method)(*args), None)
+                answer(number, getattr(asked, method)(*args, **options), None)
         except TidingsError as error:
             answer(number, None, (type(error), error.detail, error.remedy, error.extra))
 

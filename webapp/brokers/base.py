@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..core.events import EventId
+    from ..core.topic_index import TopicEntry
 
 T = TypeVar("T")
+
+MAX_INDEX_TOPICS = 1000
+"""How many topics, or positions, a broker looks up in one call."""
 
 _SKIPPING = Skipping("log")
 
@@ -41,18 +45,33 @@ class Bounds(NamedTuple):
         return Gap(self.head, "unknown")
 
 
+class TopicPage(NamedTuple):
+    """The next events after a position that have one of some topics."""
+
+    events: list[Event]
+    upto: EventId
+    """The position up to which these are all; where nothing is left, the head."""
+    bounds: Bounds
+    """Where the event log began and ended then or a moment later."""
+
+
 class Broker(Protocol):
-    """One ordered event log. Every call may be made from any greenlet, and raises
-    `ServiceUnavailable` when the event log cannot be reached.
+    """One ordered event log, with an index by topic. Every call may be made from any greenlet, and
+    raises `ServiceUnavailable` when the event log cannot be reached.
+
+    Methods that take `topics` look them up in the index. They are exact names, at most
+    `MAX_INDEX_TOPICS`; canonical topics and alternates count alike; an event that has several of
+    them is returned once. Such methods are exact at every call, however much of the event log is
+    in the index; damaged events are left out.
     """
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Append all drafts, or none; they are in the event log when this returns.
 
-        A draft with a custom id that the event log has with the same content is not appended
-        again: the event that is there is returned.
+        Custom ids are unique per canonical topic. A draft with one that the event log has with the
+        same content is not appended again: the event that is there is returned.
 
-        :raises Conflict: a custom id is taken by other content.
+        :raises Conflict: a custom id is taken by other content in the same canonical topic.
         """
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
@@ -72,6 +91,44 @@ class Broker(Protocol):
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a position, in the event log's order: at most `limit`,
         and about `max_bytes` of frames, or one event.
+        """
+
+    def read_topics(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage:
+        """Return what `read_page` does, of the events that have one of some topics."""
+
+    def before_topics(
+        self, position: EventId, limit: int, max_bytes: int, topics: Sequence[str]
+    ) -> list[Event]:
+        """Return what `before` does, of the events that have one of some topics."""
+
+    def newest(
+        self, topics: Sequence[str], before: EventId, *, public: bool
+    ) -> list[EventId | None]:
+        """Return for each topic the position of its newest event before another one; None: there is
+        none.
+
+        :param public: whether only events that are not private count.
+        """
+
+    def read_at(self, positions: Sequence[EventId]) -> list[Event]:
+        """Return the events at some positions, at most `MAX_INDEX_TOPICS`, in the event log's
+        order. Those that the event log has no longer are left out.
+        """
+
+    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
+        """Return the directory of topics, in the order of their names (code points): those that
+        begin with a prefix and come after a name. A topic without events is not in it.
+        """
+
+    def positions_of(
+        self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
+    ) -> list[EventId]:
+        """Return the positions of the events with a custom id, the oldest first.
+
+        The event at the floor counts if it was public, also where its topics are no longer known.
+
+        :param after: only those after a position; None: all.
+        :param topics: only of events that have one of these; None: of all.
         """
 
     def bounds(self) -> Bounds:

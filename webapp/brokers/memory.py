@@ -12,12 +12,13 @@ from gevent.event import Event as Signal
 
 from ..core.events import Event, EventId
 from ..core.window import Window
-from .base import Bounds, Gap, conflict, now, too_fast
+from .base import Bounds, Gap, TopicPage, conflict, now, too_fast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..core.events import Draft
+    from ..core.topic_index import TopicEntry
 
 _PUBLISH_TIMEOUT_S = 10  # how long a publisher waits for the follower
 _PAGE_BYTES = 256 << 10  # what the follower gets at once
@@ -40,16 +41,19 @@ class MemoryBroker:
         """Append all drafts, or none; see `Broker.append`."""
         self._wait_for_follower()
         self._expire()
-        events, new, by_custom_id = list[Event](), list[Event](), dict[str, Event]()
+        events, new = list[Event](), list[Event]()
+        by_custom_id = dict[tuple[str, str], Event]()
         position = self._window.head
         for draft in drafts:
-            custom = draft.id
-            event = (self._window.find(custom) or by_custom_id.get(custom)) if custom else None
+            event = None
+            if draft.id:
+                custom = draft.topics[0], draft.id
+                event = self._window.find(*custom) or by_custom_id.get(custom)
             if event is None:
                 position = position.next(now())
                 event = Event(position, draft)
                 new.append(event)
-                if custom:
+                if draft.id:
                     by_custom_id[custom] = event
             elif event.draft != draft:
                 raise conflict()
@@ -83,6 +87,46 @@ class MemoryBroker:
         """Return the newest events before a position, in the event log's order."""
         return self._window.before(position, limit)
 
+    def read_topics(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage:
+        """Return a page of the events after a position that have one of some topics."""
+        return TopicPage(*self._window.after_with(after, max_bytes, topics), self.bounds())
+
+    def before_topics(
+        self,
+        position: EventId,
+        limit: int,
+        max_bytes: int,  # noqa: ARG002 - it is in memory
+        topics: Sequence[str],
+    ) -> list[Event]:
+        """Return the newest events before a position that have one of some topics."""
+        return self._window.before_with(position, limit, topics)
+
+    def newest(
+        self, topics: Sequence[str], before: EventId, *, public: bool
+    ) -> list[EventId | None]:
+        """Return the position of each topic's newest event before another one."""
+        return [self._window.newest(topic, before, public=public) for topic in topics]
+
+    def read_at(self, positions: Sequence[EventId]) -> list[Event]:
+        """Return the events at some positions."""
+        found = map(self._window.at, sorted(set(positions)))
+        return [event for event in found if event]
+
+    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
+        """Return the directory of topics, in the order of their names."""
+        self._expire()
+        return self._window.topics(prefix, after, limit)
+
+    def positions_of(
+        self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
+    ) -> list[EventId]:
+        """Return the positions of the events with a custom id, the oldest first."""
+        found = self._window.with_id(id)
+        if topics is not None:
+            found = [event for event in found if not {*topics}.isdisjoint(event.draft.topics)]
+        positions = (event.position for event in found)
+        return [it for it in positions if after is None or it > after][:limit]
+
     def bounds(self) -> Bounds:
         """Return where the event log begins and ends now."""
         self._expire()
@@ -95,7 +139,10 @@ class MemoryBroker:
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""
-        return self._window.position_of(id)
+        position = EventId.parse(id)
+        if position:
+            return position if self._window.holds(position) else None
+        return next(iter(self.positions_of(id, None, 1)), None)
 
     def close(self) -> None:
         """End `follow`."""

@@ -1,17 +1,20 @@
-"""The newest events of the event log, in memory, bounded by count and by bytes."""
+"""The newest events of the event log, in memory, bounded by count and by bytes, with an index by
+topic.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .events import EventId
+from .topic_index import TopicEntry, TopicIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from .events import Event
+    from .events import Event, EventId
 
 _position = attrgetter("position")
 
@@ -32,7 +35,8 @@ class Window:
         self._events: list[Event] = []
         self._first = 0  # index of the oldest event; entries before it are dropped events
         self._bytes = 0
-        self._by_custom_id: dict[str, Event] = {}
+        self._index = TopicIndex()
+        self._next_number = 0  # of the index, for the event that is appended next
         self._at_floor: Event | None = None  # the newest event that was dropped
 
     def __len__(self) -> int:
@@ -59,8 +63,8 @@ class Window:
         self._events.extend(events)
         for event in events:
             self._bytes += event.memory_bytes
-            if event.draft.id:
-                self._by_custom_id[event.id] = event
+            self._index.add(self._next_number, event)
+            self._next_number += 1
             self.head = event.position
 
     def trim(self, upto: EventId | None = None) -> None:
@@ -76,7 +80,8 @@ class Window:
     def clear(self, position: EventId) -> None:
         """Drop all events, and continue after another position."""
         self._events.clear()
-        self._by_custom_id.clear()
+        self._index = TopicIndex()
+        self._next_number = 0
         self._at_floor = None
         self._first = self._bytes = 0
         self.floor = self.head = position
@@ -102,35 +107,93 @@ class Window:
         end = bisect_left(self._events, position, lo=self._first, key=_position)
         return self._events[max(self._first, end - limit) : end]
 
-    def find(self, id: str) -> Event | None:
-        """Return the event with a custom id; None: there is none in the window."""
-        event = self._by_custom_id.get(id)
-        return event if event and event is not self._at_floor else None
-
-    def position_of(self, id: str) -> EventId | None:
-        """Return the position that an event id names: the floor, or that of an event. The custom id
-        of the event at the floor counts only if it was public.
+    def after_with(
+        self, position: EventId, max_bytes: int, topics: Iterable[str]
+    ) -> tuple[list[Event], EventId]:
+        """Return the events after a position that have one of some topics, bounded as in `after`,
+        and the position up to which these are all.
         """
-        event = self._by_custom_id.get(id)
-        if event and not (event is self._at_floor and event.draft.private):
-            return event.position
-        position = EventId.parse(id)
-        return position if position and self._holds(position) else None
+        found: list[Event] = []
+        size = 0
+        for number in self._index.since(self._number_after(position), topics):
+            if size >= max_bytes:
+                return found, found[-1].position
+            found.append(self._event(number))
+            size += found[-1].wire_bytes
+        return found, max(position, self.head)
 
-    def _holds(self, position: EventId) -> bool:
-        if position == self.floor:
-            return True
+    def before_with(self, position: EventId, limit: int, topics: Iterable[str]) -> list[Event]:
+        """Return the newest `limit` events before a position that have one of some topics, oldest
+        first.
+        """
+        numbers = self._index.before(self._number_before(position), limit, topics)
+        return [self._event(number) for number in numbers]
+
+    def newest(self, topic: str, before: EventId, *, public: bool) -> EventId | None:
+        """Return the position of the newest event before another that has a topic.
+
+        :param public: only of events that are not private.
+        """
+        number = self._index.newest(self._number_before(before), topic, public=public)
+        return None if number is None else self._event(number).position
+
+    def at(self, position: EventId) -> Event | None:
+        """Return the event at a position."""
         index = bisect_left(self._events, position, lo=self._first, key=_position)
-        return index < len(self._events) and self._events[index].position == position
+        found = self._events[index] if index < len(self._events) else None
+        return found if found and found.position == position else None
+
+    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
+        """Return the directory of topics in the order of their names: those that begin with a
+        prefix and come after a name.
+        """
+        return [self._entry(topic) for topic in islice(self._index.topics(prefix, after), limit)]
+
+    def find(self, topic: str, id: str) -> Event | None:
+        """Return the event with a canonical topic and a custom id."""
+        number = self._index.find(topic, id)
+        return None if number is None else self._event(number)
+
+    def with_id(self, id: str) -> list[Event]:
+        """Return the events with a custom id, the oldest first. The event at the floor counts if it
+        was public.
+        """
+        at_floor = self._at_floor
+        found = [at_floor] if at_floor and at_floor.id == id and not at_floor.draft.private else []
+        return found + [self._event(number) for number in self._index.with_id(id)]
+
+    def holds(self, position: EventId) -> bool:
+        """Whether a position is the floor, or that of an event."""
+        return position == self.floor or self.at(position) is not None
+
+    def _number_after(self, position: EventId) -> int:
+        """Return the number that the index has of the next event after a position."""
+        index = bisect_right(self._events, position, lo=self._first, key=_position)
+        return self._index.first + index - self._first
+
+    def _number_before(self, position: EventId) -> int:
+        """Return the number that follows that of the newest event before a position."""
+        index = bisect_left(self._events, position, lo=self._first, key=_position)
+        return self._index.first + index - self._first
+
+    def _event(self, number: int) -> Event:
+        return self._events[self._first + number - self._index.first]
+
+    def _entry(self, topic: str) -> TopicEntry:
+        fields = list[Any]()
+        for public in (False, True):
+            newest = self._index.newest(self._next_number, topic, public=public)
+            fields.append(None if newest is None else self._event(newest).position)
+            fields.append(self._index.count(topic, public=public))
+        return TopicEntry(topic, *fields)
 
     def _drop(self) -> None:
         event = self._events[self._first]
         self._events[self._first] = None  # type: ignore[call-overload] # frees its memory
         self._first += 1
         self._bytes -= event.memory_bytes
+        self._index.drop_first(event)
         # Keep the newest dropped event: its id names the floor, from which a client may resume.
-        if (old := self._at_floor) and self._by_custom_id.get(old.id) is old:
-            del self._by_custom_id[old.id]
         self._at_floor = event
         self.floor = event.position
         # Cut the list only when half of it is empty: each cut moves all the rest.

@@ -167,10 +167,10 @@ class History:
             return self._find_in_log(cursor, feed, reading)
 
     def _find_in_window(self, cursor: str, feed: Feed) -> EventId | None:
-        event = self._window.find(cursor)
-        if event and not feed.permits(event):
-            return None
-        return self._window.position_of(cursor)
+        if position := EventId.parse(cursor):
+            return position if self._window.holds(position) else None
+        seen = (it.position for it in self._window.with_id(cursor) if feed.permits(it))
+        return next(seen, None)
 
     def _find_in_log(self, cursor: str, feed: Feed, reading: Reading) -> tuple[EventId, str | None]:
         """Return the position of a cursor. If it names an event that the subscriber must not see,

@@ -28,7 +28,7 @@ def test_a_window_is_the_newest_run_within_its_bounds(
         assert len(kept) == 1 or sum(len(e.frame) for e in kept) <= max_bytes
         assert window.head == model[-1].position
         for e in kept:
-            assert window.position_of(str(e.position))
+            assert window.holds(e.position)
             assert window.after(e.position) == [k for k in kept if k.position > e.position]
             assert window.before(e.position, 3) == [k for k in kept if k.position < e.position][-3:]
             assert len(window.after(window.floor, 1)) == 1

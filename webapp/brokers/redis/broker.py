@@ -25,6 +25,7 @@ from ...scheduling import map_cooperatively
 from ..base import Bounds, Gap, conflict, decode_event, decode_events
 from ..lead import Lead
 from ..outage import Outage
+from ..unindexed import Unindexed
 from .client import RedisClient
 from .own_events import OwnEvents
 from .scripts import Script, ScriptCall
@@ -46,7 +47,7 @@ _LAST = EventId(2**64 - 1, 2**64 - 1)  # the last position that Redis can store
 _DELETED = "entries of another program in the event log were too large and were deleted: %d"
 
 
-class RedisBroker:
+class RedisBroker(Unindexed):
     """A stream with the newest events, bounded in number, bytes and age.
 
     :param url: `redis://` or `rediss://`, with redis-py's options in its query.

@@ -19,6 +19,7 @@ from ...tasks import lasting
 from ..backlog import Backlog
 from ..base import decode_events, stopping
 from ..outage import Outage
+from ..unindexed import Unindexed
 from .blocking import Blocking
 from .follower import FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
@@ -43,7 +44,7 @@ _MAX_TRIM_INTERVAL_S = 60.0
 _LONGEST_PAUSE_S = 5.0  # of a follower, between two tries to read the file
 
 
-class SqliteBroker:
+class SqliteBroker(Unindexed):
     """A file with the newest events, bounded in number, bytes and age.
 
     :param max_age: in seconds.
