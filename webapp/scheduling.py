@@ -137,15 +137,15 @@ class RequestSlice(TimeSlice):
 request_turns = Turns(0)
 
 
-def cooperative(items: Iterable[T], pace: TimeSlice | None = None) -> Iterator[T]:
+def cooperative(items: Iterable[T], time_slice: TimeSlice | None = None) -> Iterator[T]:
     """Yield all items, with a checkpoint after each.
 
-    :param pace: of the work that this is a part of; None: it is a piece of work by itself.
+    :param time_slice: of the work that this is a part of; None: it is a piece of work by itself.
     """
-    pace = pace or TimeSlice()
+    time_slice = time_slice or TimeSlice()
     for item in items:
         yield item
-        pace.checkpoint()
+        time_slice.checkpoint()
 
 
 def map_cooperatively(

@@ -302,7 +302,7 @@ def test_work_in_time_slices_lets_ready_sockets_run(
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE_S", -1)
     ours, theirs = gevent.socket.socketpair()
-    pace, received = TimeSlice(), []
+    time_slice, received = TimeSlice(), []
 
     def listen() -> None:
         while data := theirs.recv(1):
@@ -312,8 +312,8 @@ def test_work_in_time_slices_lets_ready_sockets_run(
     gevent.sleep(0)
     for number in range(10):
         ours.send(b"x")
-        pace.checkpoint()
-        pace.checkpoint()
+        time_slice.checkpoint()
+        time_slice.checkpoint()
         assert len(received) == number + 1
     ours.close()
     listener.join(PATIENCE)

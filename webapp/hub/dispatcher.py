@@ -170,15 +170,15 @@ class Dispatcher:
         """Send each feed the events of the batch that it matches, as one payload."""
         parts: defaultdict[Feed, list[Event]] = defaultdict(list)
         envelope_cache: dict[EventId, bytes] = {}
-        upto, pace = batch[-1].position, TimeSlice()
+        upto, time_slice = batch[-1].position, TimeSlice()
         for event in batch:
             for feed in self._fanout.feeds.candidates(event.draft.topics):
                 # A subscriber that parks later has read the batch.
                 if feed.parked and feed.matches(event):
                     parts[feed].append(event)
-                pace.checkpoint()
+                time_slice.checkpoint()
         for feed, events in parts.items():
-            self._fanout.send(feed, events, upto, pace, envelope_cache)
+            self._fanout.send(feed, events, upto, time_slice, envelope_cache)
         if self._fanout.feeds.matched_apart:
             self._late.take(batch, self._fanout.dispatched_up_to)
 

@@ -84,7 +84,7 @@ class FanOut:
         feed: Feed,
         events: Sequence[Event],
         upto: EventId,
-        pace: TimeSlice,
+        time_slice: TimeSlice,
         envelope_cache: dict[EventId, bytes],
     ) -> None:
         """Send a feed events that it matches.
@@ -95,7 +95,7 @@ class FanOut:
             feed.last_write = monotonic()
             first, last_id = events[0].position, events[-1].position
             payload, sent = Payload(feed.render(events, envelope_cache), len(events)), 0
-            for some in pace.chunks(list(feed.parked)):
+            for some in time_slice.chunks(list(feed.parked)):
                 behind = [subscriber for subscriber in some if subscriber.cursor < first]
                 sent += self._deliver(feed, behind, payload, upto, last_id)
                 if len(behind) < len(some):
@@ -143,11 +143,11 @@ class FanOut:
 
     def send_heartbeats(self, silence: float) -> None:
         """Send a heartbeat to the feeds that were sent nothing for so many seconds."""
-        now, pace = monotonic(), TimeSlice()
+        now, time_slice = monotonic(), TimeSlice()
         for feed in list(self.feeds):
             if now - feed.last_write >= silence:
                 feed.last_write = now
-                for some in pace.chunks(list(feed.parked)):
+                for some in time_slice.chunks(list(feed.parked)):
                     for subscriber in some:
                         self.write(feed, subscriber, _HEARTBEAT)
 
@@ -160,12 +160,12 @@ class FanOut:
         """
         # This loop yields, so both can change. If `dispatched_up_to` advanced, our mark may be
         # older than an id that a subscriber has; after a gap our mark is invalid.
-        pace, position, before = TimeSlice(), self.dispatched_up_to, self.stale_before
+        time_slice, position, before = TimeSlice(), self.dispatched_up_to, self.stale_before
         for feed in list(self.feeds):
             if late := feed.late_from:
-                self._refresh_feed(feed, late, min(before, late), pace)
+                self._refresh_feed(feed, late, min(before, late), time_slice)
             else:
-                self._refresh_feed(feed, position, before, pace)
+                self._refresh_feed(feed, position, before, time_slice)
         self.stale_before = self.dispatched_up_to
 
     def refresh_late(self, feed: Feed, since: EventId, position: EventId) -> None:
@@ -174,7 +174,7 @@ class FanOut:
             self._refresh_feed(feed, position, self.stale_before, TimeSlice())
 
     def _refresh_feed(
-        self, feed: Feed, position: EventId, before: EventId, pace: TimeSlice
+        self, feed: Feed, position: EventId, before: EventId, time_slice: TimeSlice
     ) -> None:
         if not feed.form.control:
             return
@@ -183,7 +183,7 @@ class FanOut:
             if subscriber.last_id_sent < min(before, self.stale_before):
                 upto = max(position, subscriber.cursor)
                 self._deliver(feed, [subscriber], mark, upto, position)
-            pace.checkpoint()
+            time_slice.checkpoint()
 
     # The sockets
 

@@ -94,18 +94,18 @@ class Feed:
         subscriber.parked = False
         self.parked.discard(subscriber)
 
-    def matches(self, event: Event, pace: TimeSlice | None = None) -> bool:
+    def matches(self, event: Event, time_slice: TimeSlice | None = None) -> bool:
         """Whether its subscribers asked for the event and may see it. It yields to the loop where
         there are many topics to match.
 
-        :param pace: when it yields, as part of longer work; None: the match is work by itself.
+        :param time_slice: of the work that this is a part of; None: it is work by itself.
         """
         topics = event.draft.topics
         try:
             if len(topics) == 1:
                 found = self.matcher.matches(topics[0])
             else:
-                found = _any(self.matcher, topics, pace)
+                found = _any(self.matcher, topics, time_slice)
             return found and (not event.draft.private or self.permits(event))
         except Exception as error:  # noqa: BLE001 - it is left out for this feed only
             skip("feed", error)
@@ -172,8 +172,8 @@ class Feed:
         self._unmatched = None
 
 
-def _any(selectors: Selectors, topics: tuple[str, ...], pace: TimeSlice | None) -> bool:
+def _any(selectors: Selectors, topics: tuple[str, ...], time_slice: TimeSlice | None) -> bool:
     """Whether any topic is matched; those that are named exactly are found first."""
     if selectors.names(topics) or not selectors.templates:
         return selectors.names(topics)
-    return any(map(selectors.matches, cooperative(topics, pace)))
+    return any(map(selectors.matches, cooperative(topics, time_slice)))

@@ -50,12 +50,12 @@ class LateFeeds:
         :param after: the position before the batch.
         """
         parts: dict[Feed, list[Event]] = {}
-        pace = TimeSlice()
+        time_slice = TimeSlice()
         for event in batch:
             for feed in self._fanout.feeds.matched_apart.candidates(event.draft.topics):
                 if feed.parked and feed.late_from is None:
                     parts.setdefault(feed, []).append(event)
-            pace.checkpoint()
+            time_slice.checkpoint()
         left = _BATCH_S + len(batch) * _EVENT_S
         # The cheapest feeds come first, so that expensive ones do not make them late.
         for feed in sorted(parts, key=lambda feed: feed.variables + feed.grant_variables):
@@ -65,20 +65,20 @@ class LateFeeds:
             late = count < len(events)
             upto = (events[count - 1].position if count else after) if late else batch[-1].position
             if seen:
-                self._fanout.send(feed, seen, upto, pace, {})
+                self._fanout.send(feed, seen, upto, time_slice, {})
             if late:
                 feed.late_from = self._since[feed] = upto
                 self._arrived.set()
-            pace.checkpoint()
+            time_slice.checkpoint()
 
     def run(self) -> None:
         """Match events for the late feeds; never returns."""
         while True:
-            pace = BackgroundSlice()
+            time_slice = BackgroundSlice()
             while self._since:
                 with self.step:
-                    self._step(next(iter(self._since)), pace)
-                pace.checkpoint()
+                    self._step(next(iter(self._since)), time_slice)
+                time_slice.checkpoint()
             self._arrived.wait()
             self._arrived.clear()
 
@@ -88,9 +88,9 @@ class LateFeeds:
             feed.late_from = None
         self._since.clear()
 
-    def _step(self, feed: Feed, pace: TimeSlice) -> None:
+    def _step(self, feed: Feed, time_slice: TimeSlice) -> None:
         try:
-            done = self._advance(feed, pace)
+            done = self._advance(feed, time_slice)
         except Exception as error:  # noqa: BLE001 - the other feeds go on
             skip("dispatch", error)
             self._fanout.leave_to_streams([feed], self._window.head)
@@ -102,7 +102,7 @@ class LateFeeds:
         else:
             self._since[feed] = since  # its next turn comes after those of all others
 
-    def _advance(self, feed: Feed, pace: TimeSlice) -> bool:
+    def _advance(self, feed: Feed, time_slice: TimeSlice) -> bool:
         """Send a feed some of what it has not been sent; return whether it now has all."""
         upto = feed.late_from
         if upto is None or not feed.parked:  # a subscriber that parks later has read all
@@ -112,12 +112,12 @@ class LateFeeds:
             return True
         seen: list[Event] = []
         for event in self._window.after(upto, _PAGE_BYTES):
-            if feed.matches(event, pace):
+            if feed.matches(event, time_slice):
                 seen.append(event)
             upto = event.position
-            pace.checkpoint()
+            time_slice.checkpoint()
         if seen:
-            self._fanout.send(feed, seen, upto, pace, {})
+            self._fanout.send(feed, seen, upto, time_slice, {})
         feed.late_from = upto
         return upto >= self._window.head
 

@@ -56,18 +56,18 @@ class TransientEvents:
         they park. It yields to the loop, and takes the events in batches of bounded bytes. Only
         one greenlet at a time may call it.
         """
-        batch, size, pace = list[Event](), 0, TimeSlice()
+        batch, size, time_slice = list[Event](), 0, TimeSlice()
         for event in events:
             batch.append(event)
             size += event.wire_bytes
             if size >= _BATCH_BYTES:
-                self._deliver_batch(batch, pace)
+                self._deliver_batch(batch, time_slice)
                 batch, size = [], 0
-            pace.checkpoint()
+            time_slice.checkpoint()
         if batch:
-            self._deliver_batch(batch, pace)
+            self._deliver_batch(batch, time_slice)
 
-    def _deliver_batch(self, events: list[Event], pace: TimeSlice) -> None:
+    def _deliver_batch(self, events: list[Event], time_slice: TimeSlice) -> None:
         self.window.append(events)
         self.window.trim()
         envelope_cache: dict[EventId, bytes] = {}
@@ -79,7 +79,7 @@ class TransientEvents:
             for event in events:
                 if feed.matches(event):
                     seen.append(event)
-                pace.checkpoint()
+                time_slice.checkpoint()
             payload = Payload(feed.render(seen, envelope_cache))
             for subscriber in list(feed.parked):
                 # A subscriber that parked meanwhile has read them.
@@ -87,7 +87,7 @@ class TransientEvents:
                     subscriber.transient_position = last
                     if payload.raw:
                         self._fanout.write(feed, subscriber, payload)
-                pace.checkpoint()
+                time_slice.checkpoint()
 
     def reset(self) -> None:
         """Tell the subscribers that may see transient events that some are missing."""

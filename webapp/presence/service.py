@@ -87,19 +87,19 @@ class Presence(Observer):
         self,
         topic: str | None = None,
         subscriber: str | None = None,
-        pace: TimeSlice | None = None,
+        time_slice: TimeSlice | None = None,
     ) -> list[tuple[str, str]]:
         """Return the subscribers of all processes: the id of each, and its record for
         `subscription_documents`.
 
         :param topic: return only those with this topic or topic pattern.
         :param subscriber: return only this one.
-        :param pace: of the work that this is a part of.
+        :param time_slice: of the work that this is a part of.
         :raises ServiceUnavailable: the presence store cannot be reached.
         """
         found = list[tuple[str, str]]()
         text = "" if topic is None else json.dumps(topic)  # as it is in records
-        for name, record in cooperative(self._store.subscribers(text), pace):
+        for name, record in cooperative(self._store.subscribers(text), time_slice):
             with _SKIPPING:  # a record may be damaged
                 if subscriber not in {None, name}:
                     continue

@@ -69,17 +69,19 @@ def subscriptions(**_: str) -> Response:
     services = current_services()
     last_event_id = _last_event_id(services)
     connection = request.environ.get("tidings.connection")
-    pace = RequestSlice(connection.check_client) if connection else RequestSlice()
-    path, rows = _find(services, services.authorizer.require_read, pace)
+    time_slice = RequestSlice(connection.check_client) if connection else RequestSlice()
+    path, rows = _find(services, services.authorizer.require_read, time_slice)
     digest = blake2b(f"{path} {last_event_id}".encode(errors="replace"), digest_size=16)
-    for row in cooperative(rows, pace):
+    for row in cooperative(rows, time_slice):
         digest.update(json.dumps(row).encode())
     head = {"@context": CONTEXT, "lastEventID": last_event_id}
     if path.subscriber is not None:
         document = next(subscription_documents(*rows[0], path.topic, active=True))
         body: str | Iterator[str] = json.dumps(head | document)
     else:
-        body = _listing(head | {"id": str(path), "type": "Subscriptions"}, rows, path.topic, pace)
+        body = _listing(
+            head | {"id": str(path), "type": "Subscriptions"}, rows, path.topic, time_slice
+        )
     response = Response(body, mimetype="application/ld+json")
     response.headers["Cache-Control"] = "no-cache"
     response.set_etag(digest.hexdigest())
@@ -151,12 +153,12 @@ def _last_event_id(services: Services) -> str:
 
 
 def _find(
-    services: Services, authorize: Callable[[tuple[str, ...], str], None], pace: RequestSlice
+    services: Services, authorize: Callable[[tuple[str, ...], str], None], time_slice: RequestSlice
 ) -> tuple[SubscriptionPath, list[tuple[str, str]]]:
     """Return what the request's path names, and the names and records of its subscribers.
 
     :param authorize: refuses tokens that do not grant a path.
-    :param pace: of the request.
+    :param time_slice: of the request.
     """
     presence, tokens = services.require_presence(), _tokens(services)
     environ = request.environ  # not the decoded path: it has the slashes of topics
@@ -165,21 +167,23 @@ def _find(
     )
     # A path that was decoded may be of several topics, so it needs a grant of all subscriptions.
     authorize(tokens, SUBSCRIPTIONS_PATH if path.decoded else str(path))
-    rows = presence.subscribers(path.topic, path.subscriber, pace)
+    rows = presence.subscribers(path.topic, path.subscriber, time_slice)
     # Anybody can subscribe to the decoded topic, too, and must not stand for the other one.
     if not rows if path.subscriber else path.decoded:
-        path = _before_proxy(path, presence, pace)
-        rows = presence.subscribers(path.topic, path.subscriber, pace)
+        path = _before_proxy(path, presence, time_slice)
+        rows = presence.subscribers(path.topic, path.subscriber, time_slice)
     authorize(tokens, str(path))
     return path, rows
 
 
 def _before_proxy(
-    path: SubscriptionPath, presence: Presence, pace: RequestSlice
+    path: SubscriptionPath, presence: Presence, time_slice: RequestSlice
 ) -> SubscriptionPath:
     """Return the path that a proxy has changed, if exactly one path of a subscription fits."""
     topics = set[str]()
-    for _, record in cooperative(presence.subscribers(None, path.subscriber, pace), pace):
+    for _, record in cooperative(
+        presence.subscribers(None, path.subscriber, time_slice), time_slice
+    ):
         with _SKIPPING:  # it may be damaged
             topics.update(filter(path.may_be_of, json.loads(record)["topics"]))
     if len(topics) != 1:
@@ -189,12 +193,12 @@ def _before_proxy(
 
 
 def _listing(
-    head: dict[str, str], rows: list[tuple[str, str]], topic: str | None, pace: RequestSlice
+    head: dict[str, str], rows: list[tuple[str, str]], topic: str | None, time_slice: RequestSlice
 ) -> Iterator[str]:
     """Yield the text of a listing in parts: it is several times as large as the rows."""
     begin = f'{json.dumps(head)[:-1]}, "subscriptions": ['
     part, size, comma = [begin], len(begin), ""
-    for name, record in cooperative(rows, pace):
+    for name, record in cooperative(rows, time_slice):
         with _SKIPPING:  # it may be damaged
             for document in subscription_documents(name, record, topic, active=True):
                 part.append(comma + json.dumps(document, allow_nan=False))

@@ -211,8 +211,8 @@ def test_work_that_can_wait_leaves_half_of_the_time_to_others(
     now, rested = 0.0, list[float]()
     monkeypatch.setattr("webapp.scheduling.monotonic", lambda: now)
     monkeypatch.setattr("webapp.scheduling.gevent.sleep", rested.append)
-    pace = scheduling.BackgroundSlice()
+    time_slice = scheduling.BackgroundSlice()
     for seconds in (0.001, 0.009, 5.0):
         now += seconds
-        pace.checkpoint()
+        time_slice.checkpoint()
     assert rested == pytest.approx([0.01, scheduling._LONGEST_PAUSE_S])
