@@ -13,6 +13,7 @@ from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from support.server import Server
 
@@ -92,6 +93,39 @@ def test_the_access_log_has_a_stream_once_it_has_ended(short: Server) -> None:
         assert stream.rest()[-1].type == "hub.bye"
     until(lambda: len(line.findall(short.log)) > before, "the line is there")
     assert float(line.findall(short.log)[-1]) > 0.5
+
+
+HOOKS = """
+from webapp.server.conf import *
+
+def pre_request(worker, request):
+    worker.log.info("hook: before %s", request.path)
+
+def post_request(worker, request, environ, response):
+    worker.log.info("hook: after %s %s", environ["PATH_INFO"], response.status)
+"""
+
+
+@pytest.mark.parametrize("behind", [b"", HEALTH], ids=["sent later", "sent with the first"])
+def test_gunicorns_hooks_are_called_before_and_after_each_stream(
+    serve: Callable[..., Server], tmp_path: Path, behind: bytes
+) -> None:
+    conf = tmp_path / "conf.py"
+    conf.write_text(HOOKS)
+    server = serve("-c", str(conf), TIDINGS_BROKER_URL="memory://", TIDINGS_MAX_AGE="1s")
+    with connected(server) as client:
+        client.sendall(STREAM + behind)
+        read_until(client, b"}\n\n\r\n")
+        assert "before /events" in server.log
+        assert "after /events" not in server.log
+        if not behind:
+            assert b"hub.bye" in read_until(client, b"0\r\n\r\n")
+            client.sendall(HEALTH)
+        read_until(client, b"ok\n")
+    until(lambda: "after /healthz" in server.log, "the last hook was called")
+    of_streams = ["before /events", "after /events 200 OK"]
+    of_others = ["before /healthz", "after /healthz 200 OK"]
+    assert re.findall("hook: (.*)", server.log)[-4:] == of_streams + of_others
 
 
 def test_a_full_worker_accepts_again_when_a_parked_stream_ends(

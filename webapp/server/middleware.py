@@ -7,43 +7,39 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import errors as http_errors
-from gunicorn.http import wsgi
 
 from ..core import sse
 from .request_body import RequestBody
+from .request_end import RequestEnd
 from .stream_driver import StreamDriver
+from .stream_response import StreamResponse
 
 if TYPE_CHECKING:
     from .connection import ClientConnection
+    from .request_end import RequestEnds
     from .stream_driver import ResumeQueue
 
 Environ = dict[str, Any]
 WSGIApp = Callable[[Environ, Any], Iterable[bytes]]
 
 _STREAM = ("Content-Type", sse.CONTENT_TYPE)
-_KEPT_FOR_A_STREAM = (
-    "REQUEST_METHOD",
-    "RAW_URI",
-    "PATH_INFO",
-    "SERVER_PROTOCOL",
-    "REMOTE_ADDR",
-    "HTTP_REFERER",
-    "HTTP_USER_AGENT",
-)
-"""What gunicorn and its access log read of an environ after the response has begun."""
 
 
 class ConnectionMiddleware:
     """Calls the app with the request's `ClientConnection` and a `RequestBody` in the environ.
 
     :param queue: continues parked streams.
+    :param request_ends: says what is kept of a stream's environ.
     :param direct: whether the app may write to the connection itself. Below TLS it may not: there
         a hang-up looks like any other record.
     """
 
-    def __init__(self, app: WSGIApp, queue: ResumeQueue, *, direct: bool) -> None:
+    def __init__(
+        self, app: WSGIApp, queue: ResumeQueue, request_ends: RequestEnds, *, direct: bool
+    ) -> None:
         self._app = app
         self._queue = queue
+        self._request_ends = request_ends
         self._direct = direct
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -62,23 +58,32 @@ class ConnectionMiddleware:
             environ["tidings.connection"] = connection
         length = environ.get("CONTENT_LENGTH")
         environ["wsgi.input"] = RequestBody(environ["wsgi.input"], connection, length)
-        begin = partial(_begin_response, connection, environ, start_response)
+        begin = partial(self._begin_response, connection, environ, start_response)
         body: Any = self._app(environ, begin)
         if not connection.is_stream:
             return body  # type: ignore[no-any-return] # an iterable of bytes (PEP 3333)
-        driver = StreamDriver(connection, body, start_response.__self__, environ, self._queue)
+        end = RequestEnd(self._request_ends, start_response.__self__, environ)
+        driver = StreamDriver(connection, body, end, self._queue)
         if self._direct:
             connection.wakeup = driver
         return driver  # type: ignore[return-value] # the worker iterates it
 
-
-class StreamResponse(wsgi.Response):
-    """A response that is a stream: it does not say whether its connection stays open."""
-
-    def default_headers(self) -> list[str]:
-        """Return the header's first lines, without `Connection`."""
-        lines: list[str] = super().default_headers()
-        return [line for line in lines if not line.startswith("Connection:")]
+    def _begin_response(
+        self,
+        connection: ClientConnection,
+        environ: Environ,
+        start_response: Any,
+        status: str,
+        headers: list[tuple[str, str]],
+        *exc: Any,
+    ) -> Any:
+        is_stream = _STREAM in headers
+        connection.begin_response(is_stream=is_stream)
+        if is_stream:
+            # A stream may last for hours. This saves 1,570 bytes a subscriber.
+            self._request_ends.trim_environ(environ)
+            start_response.__self__.__class__ = StreamResponse
+        return start_response(status, headers, *exc)
 
 
 def below(app: WSGIApp, prefix: str) -> WSGIApp:
@@ -99,22 +104,3 @@ def below(app: WSGIApp, prefix: str) -> WSGIApp:
         return app(environ, start_response)
 
     return app_below
-
-
-def _begin_response(
-    connection: ClientConnection,
-    environ: Environ,
-    start_response: Any,
-    status: str,
-    headers: list[tuple[str, str]],
-    *exc: Any,
-) -> Any:
-    is_stream = _STREAM in headers
-    connection.begin_response(is_stream=is_stream)
-    if is_stream:
-        # A stream may last for hours. This saves 1,570 bytes a subscriber, 9 % of its memory.
-        kept = {name: environ[name] for name in _KEPT_FOR_A_STREAM if name in environ}
-        environ.clear()
-        environ.update(kept)
-        start_response.__self__.__class__ = StreamResponse
-    return start_response(status, headers, *exc)

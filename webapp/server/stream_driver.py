@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from contextvars import copy_context
-from datetime import timedelta
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -23,10 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
 
-    from gunicorn.http.wsgi import Response
-    from gunicorn.workers.base import Worker
-
     from .connection import ClientConnection
+    from .request_end import RequestEnd
 
 _RESUMED_AT_ONCE = 16  # streams, in a turn of the loop: a stop of the worker wakes all of them
 
@@ -65,8 +61,7 @@ class StreamDriver:
     of its socket.
 
     :param body: the app's, which may yield `PARKED`.
-    :param response: gunicorn's.
-    :param environ: what the access log reads of it.
+    :param request_end: what is done once the stream has ended.
     """
 
     # There may be thousands.
@@ -74,9 +69,8 @@ class StreamDriver:
         "_body",
         "_chunked",
         "_context",
-        "_logged",
         "_queue",
-        "_response",
+        "_request_end",
         "_running",
         "_woken",
         "connection",
@@ -87,17 +81,15 @@ class StreamDriver:
         self,
         connection: ClientConnection,
         body: Iterator[bytes],
-        response: Response,
-        environ: dict[str, Any],
+        request_end: RequestEnd,
         queue: ResumeQueue,
     ) -> None:
         self.connection = connection
-        self.reusable: bool = not response.should_close()
+        self.reusable: bool = not request_end.response.should_close()
         """Whether a request may follow on its connection once it has ended."""
         self._body = body
-        self._chunked = response.chunked
-        self._response: Response | None = response
-        self._logged: tuple[dict[str, Any], float] | None = environ, monotonic()
+        self._chunked = request_end.response.chunked
+        self._request_end: RequestEnd | None = request_end
         self._queue = queue
         # Flask's contexts must be left in the context in which they were entered.
         self._context: Context = copy_context()
@@ -111,7 +103,7 @@ class StreamDriver:
             self._running = True
             self._queue.add(self)
 
-    def run(self, worker: Worker) -> bool:
+    def run(self) -> bool:
         """Send the stream until it parks or ends. Return whether it ended.
 
         :raises Exception: what ended the stream, or what the connection raised.
@@ -121,46 +113,50 @@ class StreamDriver:
         try:
             ended = self._context.run(self._send_frames)
             if not ended:
-                self._forget_request(worker)
-            elif self._response:
-                self._response.close()
+                self._forget_request()
+            elif end := self._request_end:
+                end.response.close()
             elif self._chunked:
                 util.write_chunk(connection, b"")
         finally:
             if ended:
-                self._end(worker)
+                self._end()
         return ended
 
     def _send_frames(self) -> bool:
         self._woken = False
         connection: Any = self.connection
+        end = self._request_end
         for frame in self._body:
             if not frame:
                 if not self._woken:
                     self._running = False
                     return False
-            elif self._response:
-                self._response.write(frame)
+            elif end:
+                end.response.write(frame)
             else:
                 util.write(connection, frame, self._chunked)
             self._woken = False
         return True
 
-    def _forget_request(self, worker: Worker) -> None:
-        """Forget gunicorn's request and response, unless they are to be logged."""
-        if self._response and (pipelined := self._response.req.unreader.take_buffered()):
-            self.connection.unread(pipelined)  # another parser will read the next request
-        if self._logged and not worker.log.access_log_enabled:
-            self._logged[0].clear()
-            self._response = self._logged = self.connection.request = None
+    def _forget_request(self) -> None:
+        """Forget what its end does not need of the request, once the stream has parked."""
+        end, request = self._request_end, self.connection.request
+        if end and request:  # else it has parked before
+            if pipelined := request.unreader.take_buffered():
+                self.connection.unread(pipelined)  # another parser will read the next request
+            self.connection.request = None
+            self._request_end = end if end.trim() else None
 
-    def _end(self, worker: Worker) -> None:
+    def _end(self) -> None:
         self.connection.wakeup = None
         try:
-            if self._response and self._logged:
-                environ, began = self._logged
-                seconds = timedelta(seconds=monotonic() - began)
-                worker.log.access(self._response, self._response.req, environ, seconds)
+            if self._request_end:
+                self._request_end.log()
         finally:
-            if close := getattr(self._body, "close", None):
-                self._context.run(close)
+            try:
+                if close := getattr(self._body, "close", None):
+                    self._context.run(close)
+            finally:
+                if self._request_end:
+                    self._request_end.call_hook()

@@ -32,6 +32,7 @@ from .garbage_collection import GarbageCollection
 from .middleware import ConnectionMiddleware, below
 from .open_connections import OpenConnections
 from .parse_errors import error_response
+from .request_end import RequestEnds
 from .stream_counts import StreamCounts
 from .stream_driver import ResumeQueue, StreamDriver
 
@@ -104,7 +105,8 @@ class StreamWorker(GeventWorker):
         prefix = os.environ.pop("SCRIPT_NAME", "").strip("/")
         served = below(app, f"/{prefix}") if prefix else app
         queue, direct = ResumeQueue(self._resume), not self.cfg.is_ssl
-        self.wsgi = ConnectionMiddleware(served, queue, direct=direct)  # type: ignore[assignment] # environ is a dict (PEP 3333)
+        ends = RequestEnds(self)
+        self.wsgi = ConnectionMiddleware(served, queue, ends, direct=direct)  # type: ignore[assignment] # environ is a dict (PEP 3333)
         self._start_hub()
         self._check_clock()
         self.garbage = GarbageCollection()
@@ -208,7 +210,7 @@ class StreamWorker(GeventWorker):
         if not isinstance(respiter, StreamDriver):
             return False
         self.connections.counts.count(respiter.connection, is_stream=True)
-        ended = respiter.run(self)
+        ended = respiter.run()
         if ended and respiter.reusable:
             return True
         respiter.connection.parked = not ended
@@ -219,7 +221,7 @@ class StreamWorker(GeventWorker):
         connection: Any = driver.connection
         client_address, connection.parked = None, False
         try:
-            connection.parked = not driver.run(self)
+            connection.parked = not driver.run()
             if driver.reusable and not connection.parked:
                 client_address = connection.peer_address
         except OSError as error:
