@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gevent import monkey
@@ -14,6 +13,7 @@ from .auth.authorizer import Authorizer
 from .brokers import connect, connect_presence
 from .config import exposure
 from .config.file_limit import file_limit
+from .config.folders import TEMPLATES
 from .config.server_check import Server, check_server
 from .config.settings import Settings
 from .config.startup import end_at_once, or_end
@@ -54,8 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     check_server()
     settings = _with_file_limits(settings or Settings.from_env(os.environ))
     exposure.check(settings, 1, [])
-    templates = Path(__file__).parent.parent / "templates"
-    app = HubFlask(__name__, template_folder=str(templates))
+    app = HubFlask(__name__, template_folder=str(TEMPLATES))
     hub = Hub(connect(settings), settings, settings.max_subscribers or 0)
     service = _presence(hub) if settings.auth_enabled else None
     authorizer = Authorizer(settings, service.is_revoked) if service else Authorizer(settings)

@@ -41,13 +41,13 @@ def test_it_completes_words_for_the_shell() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("publish",), ("tail",), ("token",), ("check",)], ids=" ".join
+    "command", [(), ("serve",), ("publish",), ("tail",), ("token",), ("check",)], ids=" ".join
 )
 def test_its_help_has_examples(command: tuple[str, ...]) -> None:
     done = within_test(*command, "--help")
     assert done.exit_code == 0
     assert re.search(r"Examples:\n    (tidings|export)", done.output)
-    assert "Default: TIDINGS_URL" in done.output or command == ("token",)
+    assert "Default: TIDINGS_URL" in done.output or command in {("token",), ("serve",)}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-COMMAND = [sys.executable, "-m", "webapp.cli"]
+COMMAND = [sys.executable, "-m", "webapp"]
 
 
 def tidings(

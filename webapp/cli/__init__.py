@@ -1,4 +1,4 @@
-"""The command `tidings`: publish, tail, token, check."""
+"""The command `tidings`: serve, publish, tail, token, check."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..core.version import __version__
 from .check.command import check
 from .publish import publish
 from .remote_hub import hub_options
+from .serve import serve
 from .tail import tail
 from .token import token
 
@@ -82,12 +83,12 @@ def _discard_output() -> None:
 @click.version_option(__version__, prog_name="tidings")
 @hub_options
 def main(url: str | None, token: str | None) -> None:
-    """Publish events to a Tidings hub, subscribe to it, test it, and make tokens for it.
+    """Run a Tidings hub, publish events to one, subscribe to it, test it, and make tokens for it.
 
-    It needs the hub's URL, and a token where the hub has a key.
+    All commands but serve need the hub's URL, and a token where the hub has a key.
     """
     click.get_current_context().obj = {"url": url, "token": token}
 
 
-for _command in (publish, tail, token, check):
+for _command in (serve, publish, tail, token, check):
     main.add_command(_command)

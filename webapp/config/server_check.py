@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from ..errors import Misconfigured
+from .folders import IS_INSTALLED, NAME, PACKAGE
 
-_CONFIGURATION = Path(__file__).parent.parent.parent / "gunicorn.conf.py"
+_CONFIGURATION = (
+    f"python:{NAME}.server.conf" if IS_INSTALLED else str(PACKAGE.parent / "gunicorn.conf.py")
+)
+_COMMAND = "tidings serve" if IS_INSTALLED else f"gunicorn -c {_CONFIGURATION} wsgi:app"
 
 
 class Server:
@@ -36,4 +39,4 @@ def check_server() -> None:
     else:
         return
     detail = f"{name} cannot serve streams: a few of them would hold up everybody else."
-    raise Misconfigured(detail, f"Start it with gunicorn -c {_CONFIGURATION} wsgi:app.")
+    raise Misconfigured(detail, f"Start it with {_COMMAND}.")

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from ..errors import Misconfigured
-from . import parsers, secret_files, setting_names
+from . import folders, parsers, secret_files, setting_names
 from .setting_names import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_ROOT = Path(__file__).parent.parent.parent  # where a relative path begins
 _CLI_VARIABLES = {"TIDINGS_URL", "TIDINGS_TOKEN"}  # of the command `tidings`
 _REDIS_URL_REF = "$REDIS_URL"
 # Where the event log is in memory, it is smaller by default: small Redis plans have 25 MB.
@@ -192,11 +191,13 @@ class Settings:
         files beside it; None: it is elsewhere.
         """
         scheme, _, path = self.broker_url.partition(":///")
-        return Path(os.path.realpath(_ROOT / path)) if scheme == "sqlite" else None
+        return Path(os.path.realpath(folders.root() / path)) if scheme == "sqlite" else None
 
     @property
     def broker_label(self) -> str:
-        """The broker's URL without its password and its options."""
+        """The broker's URL without its password and its options; a file with its whole path."""
+        if path := self.log_file:
+            return f"sqlite:///{path}"
         url = urlsplit(self.broker_url)
         return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
 

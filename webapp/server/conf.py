@@ -24,7 +24,7 @@ settings = or_end(Settings.from_env, os.environ)
 
 bind = listen_addresses.chosen(settings)
 workers = settings.web_concurrency
-worker_class = "webapp.server.StreamWorker"
+worker_class = f"{__package__}.StreamWorker"
 # With a full pool /healthz would hang. The hub refuses streams long before.
 worker_connections = raise_file_limit()
 # gunicorn's master kills a worker two seconds after its drain should have ended.
@@ -45,7 +45,7 @@ forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 # Static files are small, and are sent within the worker's write time-out.
 sendfile = False
-logger_class = "webapp.server.AccessLogger"
+logger_class = f"{__package__}.AccessLogger"
 # The path only: tokens may be in query strings.
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s %(L)ss'
 

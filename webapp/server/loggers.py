@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from gunicorn.glogging import Logger
 
+from ..config import folders
+
 
 class AccessLogger(Logger):
     """gunicorn's loggers, with one access log line for a request whatever its path decodes to."""
@@ -20,7 +22,7 @@ class AccessLogger(Logger):
 
 def log_as_gunicorn(error_log: logging.Logger) -> None:
     """Write the hub's log lines where gunicorn writes its own, in the same form."""
-    ours = logging.getLogger("webapp")
+    ours = logging.getLogger(folders.NAME)
     ours.handlers = error_log.handlers
     ours.setLevel(error_log.level)
     # No format of ours shows a thread. gevent makes one, of 490 bytes, for each greenlet that logs

@@ -121,7 +121,9 @@ def test_all_workers_are_counted_together(hub: Server, topic: str) -> None:
 def test_they_say_where_the_log_is(hub: Server, topic: str) -> None:
     post(hub, topic=topic)
     log, numbers = read(hub)["log"], scrape(hub)
-    assert (log["name"], log["up"]) == ("sqlite:///instance/tidings.db", True)
+    assert log["name"].startswith("sqlite:////")
+    assert log["name"].endswith("/instance/tidings.db")
+    assert log["up"]
     assert numbers["tidings_log_up", ""] == 1
     head = numbers["tidings_log_head_timestamp_seconds", ""]
     assert head == int(log["head"].split("-")[0]) / 1000

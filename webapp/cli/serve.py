@@ -1,0 +1,65 @@
+"""`tidings serve`: run the hub from any folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from ..config.folders import IS_INSTALLED, NAME, PACKAGE
+
+_LOG_NAME = "tidings.db"
+_BIND_HELP = "Address to listen on, such as 127.0.0.1:8123; repeatable. Default: TIDINGS_BIND."
+_WORKERS_HELP = "Worker processes. Default: WEB_CONCURRENCY, else 1."
+_BROKER_HELP = "Where the event log is. Default: TIDINGS_BROKER_URL, else REDIS_URL, else a file."
+_DATA_HELP = "Folder of the event log's file. Default: instance, in the current folder."
+_EPILOG = """\b
+Examples:
+  tidings serve
+  tidings serve --bind 127.0.0.1:8123 --workers 2
+  TIDINGS_JWT_KEY=… tidings serve --bind 0.0.0.0:8000 --data /var/lib/tidings
+  tidings serve --broker redis://localhost:6379 -- --log-level debug
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--bind", "-b", metavar="ADDRESS", multiple=True, help=_BIND_HELP)
+@click.option("--workers", "-w", type=click.IntRange(1), help=_WORKERS_HELP)
+@click.option("--broker", metavar="URL", help=_BROKER_HELP)
+@click.option("--data", metavar="FOLDER", type=click.Path(file_okay=False), help=_DATA_HELP)
+@click.argument("gunicorn_options", metavar="[-- GUNICORN_OPTIONS]", nargs=-1)
+def serve(
+    bind: tuple[str, ...],
+    workers: int | None,
+    broker: str | None,
+    data: str | None,
+    gunicorn_options: tuple[str, ...],
+) -> None:
+    """Run the hub under gunicorn until it gets SIGTERM or Ctrl-C.
+
+    All other settings come from the environment. What the hub refuses there, it refuses here too:
+    where others can reach it, it needs a key.
+
+    What follows -- is given to gunicorn.
+    """
+    if broker and data:
+        message = "--data says where the file of the event log is, and --broker names another log."
+        raise click.UsageError(message)
+    environ = dict(os.environ)
+    if bind:
+        environ["TIDINGS_BIND"] = ",".join(bind)
+    if data:
+        broker = f"sqlite:///{Path(data).absolute() / _LOG_NAME}"
+    if broker:
+        environ["TIDINGS_BROKER_URL"] = broker
+    if not IS_INSTALLED:  # gunicorn imports the package from the repository
+        paths = [str(PACKAGE.parent), environ.get("PYTHONPATH", "")]
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    command = [sys.executable, "-m", "gunicorn", "-c", f"python:{NAME}.server.conf"]
+    if workers:
+        command += ["--workers", str(workers)]
+    # A new program: this one has imported ssl, which must not be before gevent patches a worker.
+    arguments = [*command, *gunicorn_options, f"{NAME}.app:load()"]
+    os.execve(sys.executable, arguments, environ)  # noqa: S606 - no shell is needed
