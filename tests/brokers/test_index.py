@@ -88,8 +88,9 @@ def test_the_newest_of_each_topic_is_known_with_and_without_private_ones(
 def test_events_are_read_at_their_positions(indexed: BrokerProcess) -> None:
     events = indexed.append([draft("a", data=str(n)) for n in range(5)])
     wanted = [events[3].position, END, events[1].position, events[3].position]
-    assert contents(indexed.read_at(wanted)) == ["1", "3"]
-    assert indexed.read_at([]) == []
+    assert contents(indexed.read_at(wanted, MANY)) == ["1", "3"]
+    assert contents(indexed.read_at(wanted, 1)) == ["1"]
+    assert indexed.read_at([], MANY) == indexed.read_at([END], MANY) == []
 
 
 def test_the_directory_lists_topics_by_name_in_pages(indexed: BrokerProcess) -> None:
@@ -179,7 +180,7 @@ def check(log: BrokerProcess, published: list[Event], chance: random.Random) -> 
             lambda model: [newest(model, topic, position, public=public) for topic in topics],
         ),
         (
-            lambda: positions(log.read_at(at)),
+            lambda: positions(log.read_at(at, MANY)),
             lambda model: [it.position for it in model if it.position in at],
         ),
         (

@@ -110,9 +110,12 @@ class Broker(Protocol):
         :param public: whether only events that are not private count.
         """
 
-    def read_at(self, positions: Sequence[EventId]) -> list[Event]:
-        """Return the events at some positions, at most `MAX_INDEX_TOPICS`, in the event log's
-        order. Those that the event log has no longer are left out.
+    def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
+        """Return the first of the events at some positions, in the event log's order: about
+        `max_bytes` of frames, or one event. Those that it has no longer are left out. None: it has
+        none of them.
+
+        :param positions: at most `MAX_INDEX_TOPICS`.
         """
 
     def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
@@ -169,6 +172,17 @@ def decode_events(rows: Iterable[T], decode: Callable[[T], Event]) -> list[Event
         with _SKIPPING:
             events.append(decode(row))
     return events
+
+
+def first_bytes(events: Iterable[Event], max_bytes: int) -> list[Event]:
+    """Return the first events: about `max_bytes` of frames, or one event."""
+    found, size = list[Event](), 0
+    for event in events:
+        found.append(event)
+        size += event.wire_bytes
+        if size >= max_bytes:
+            break
+    return found
 
 
 def conflict() -> Conflict:

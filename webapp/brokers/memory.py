@@ -12,7 +12,7 @@ from gevent.event import Event as Signal
 
 from ..core.events import Event, EventId
 from ..core.window import Window
-from .base import Bounds, Gap, TopicPage, conflict, now, too_fast
+from .base import Bounds, Gap, TopicPage, conflict, first_bytes, now, too_fast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,10 +107,10 @@ class MemoryBroker:
         """Return the position of each topic's newest event before another one."""
         return [self._window.newest(topic, before, public=public) for topic in topics]
 
-    def read_at(self, positions: Sequence[EventId]) -> list[Event]:
-        """Return the events at some positions."""
+    def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
+        """Return the first of the events at some positions."""
         found = map(self._window.at, sorted(set(positions)))
-        return [event for event in found if event]
+        return first_bytes(filter(None, found), max_bytes)
 
     def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
         """Return the directory of topics, in the order of their names."""

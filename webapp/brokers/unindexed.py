@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..core.events import EventId
 from ..core.window import Window
-from .base import Bounds, TopicPage
+from .base import Bounds, TopicPage, first_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,10 +59,10 @@ class Unindexed(Protocol):
         window = self._window()
         return [window.newest(topic, before, public=public) for topic in topics]
 
-    def read_at(self, positions: Sequence[EventId]) -> list[Event]:
-        """Return the events at some positions."""
-        found = [it for at in sorted(set(positions)) for it in self.before(at.next(0), 1, 1)]
-        return [it for it in found if it.position in positions]
+    def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
+        """Return the first of the events at some positions."""
+        found = (it for at in sorted(set(positions)) for it in self.before(at.next(0), 1, 1))
+        return first_bytes((it for it in found if it.position in positions), max_bytes)
 
     def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
         """Return the directory of topics, in the order of their names."""
@@ -75,7 +75,7 @@ class Unindexed(Protocol):
         position = self.position_of(id)
         if not position or (after and position <= after) or not limit:
             return []
-        if topics is not None and not all(_has(it, topics) for it in self.read_at([position])):
+        if topics is not None and not all(_has(it, topics) for it in self.read_at([position], 1)):
             return []
         return [position]
 

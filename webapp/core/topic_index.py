@@ -8,6 +8,8 @@ left out by those who read, and cut away when they are half of a topic's entries
 from __future__ import annotations
 
 from bisect import bisect_left
+from heapq import merge
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -78,11 +80,16 @@ class TopicIndex:
             if not self._of_id[draft.id]:
                 del self._of_id[draft.id]
 
-    def since(self, number: int, topics: Iterable[str]) -> list[int]:
-        """Return the numbers from one on that have any of some topics."""
+    def since(self, number: int, topics: Iterable[str]) -> Iterator[int]:
+        """Yield the numbers from one on that have any of some topics. Nothing may be added or
+        dropped meanwhile.
+        """
         start = max(number, self.first)
-        found = [it[bisect_left(it, start) :] for it in self._entries(topics)]
-        return found[0] if len(found) == 1 else sorted(set().union(*found))
+        runs = [
+            map(it.__getitem__, range(bisect_left(it, start), len(it)))
+            for it in self._entries(topics)
+        ]
+        return runs[0] if len(runs) == 1 else (it for it, _ in groupby(merge(*runs)))
 
     def before(self, number: int, limit: int, topics: Iterable[str]) -> list[int]:
         """Return the newest numbers below one that have any of some topics, at most `limit`."""
