@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from attack import mutated, smuggled
-from pure import drafts, selectors, streams, tokens
+from pure import drafts, patterns, streams, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ FUZZERS: dict[str, Callable[[ExitStack], Try]] = {
     "wire": lambda _: streams,
     "drafts": lambda _: drafts,
     "tokens": lambda _: tokens,
-    "selectors": lambda _: selectors,
+    "patterns": lambda _: patterns,
     "http": mutated,
     "smuggling": smuggled,
 }

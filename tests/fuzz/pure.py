@@ -1,4 +1,4 @@
-"""Fuzzers of what needs no server: the wire format, drafts, tokens and selectors."""
+"""Fuzzers of what needs no server: the wire format, drafts, tokens and patterns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from webapp.config.settings import Settings
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.sse import ServerSentEvent
-from webapp.core.topics import Selectors
+from webapp.core.topics import TopicPatterns
 from webapp.errors import TidingsError
 from webapp.views import json_values
 from webapp.views.drafts import DraftParser
@@ -229,7 +229,7 @@ STEPS = 40  # Python calls for each character of the template, at most
 PATIENCE = 0.5  # seconds of this process, for what takes a few milliseconds
 
 
-def selectors(rng: random.Random) -> str:
+def patterns(rng: random.Random) -> str:
     """Matching takes steps for the template's size alone, whatever template and topic are."""
     template = rng.choice(["", "/", "*"]) + repeated(rng)
     topic = (template.replace("{", "").replace("}", "") if rng.random() < 0.3 else repeated(rng))[
@@ -258,7 +258,7 @@ def count_calls(template: str, topic: str) -> tuple[int, bool]:
 
     sys.setprofile(profile)
     try:
-        matches = Selectors(frozenset({template})).matches(topic)
+        matches = TopicPatterns(frozenset({template})).matches(topic)
     finally:
         sys.setprofile(None)
     return count, matches

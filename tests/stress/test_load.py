@@ -261,7 +261,7 @@ def test_an_event_to_one_of_thousands_of_topics_costs_one_look(
     with parked(hub, subscribers), counted(monkeypatch) as looked_at:
         publish(hub, "hello", topic="user/7")
         assert subscribers[7].await_data(1) == ["hello"]
-        assert [feed.selectors for feed in looked_at] == [frozenset({"user/7"})]
+        assert [feed.patterns for feed in looked_at] == [frozenset({"user/7"})]
         publish(hub, "nobody", topic="user/none")
         publish(hub, "end", topic="user/8")
         assert subscribers[8].await_data(1) == ["end"]

@@ -1,6 +1,6 @@
 """Verify tokens, and decide what they grant.
 
-Tokens are JWTs with Mercure's claim, `mercure: {publish: [selectors], subscribe: [selectors]}`,
+Tokens are JWTs with Mercure's claim, `mercure: {publish: [patterns], subscribe: [patterns]}`,
 signed with one of the hub's keys.
 """
 
@@ -37,8 +37,8 @@ _MAX_VERIFIED = 256  # tokens, each of at most a header's length, that are not v
 class Grant:
     """What a token allows its bearer to do.
 
-    :param publish: selectors of the topics that it may publish to; None: no publishing at all.
-    :param subscribe: selectors of the topics whose private events it may see.
+    :param publish: patterns of the topics that it may publish to; None: no publishing at all.
+    :param subscribe: patterns of the topics whose private events it may see.
     :param expires: Unix seconds at which its streams end (`exp`); None: never.
     :param issued: Unix seconds at which the token was made (`iat`).
     :param subject: whose token it is (`sub`).
@@ -121,8 +121,8 @@ class Authorizer:
         if not self._subscribers_have_tokens and any(draft.private for draft in drafts):
             detail = "Only subscribers with a token get private events, and this hub has no key."
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
-        selectors = grant.publish or frozenset()
-        everything = EVERYTHING in selectors
+        patterns = grant.publish or frozenset()
+        everything = EVERYTHING in patterns
         time_slice, checked = RequestSlice(), set[str]()
         for draft in drafts:
             for topic in draft.topics:
@@ -130,8 +130,8 @@ class Authorizer:
                     continue
                 if is_reserved(topic):
                     raise reserved(topic)
-                if not everything and not granted(selectors, topic):
-                    raise not_granted(_PUBLISH, draft.topics, selectors)
+                if not everything and not granted(patterns, topic):
+                    raise not_granted(_PUBLISH, draft.topics, patterns)
                 checked.add(topic)
                 time_slice.checkpoint()
 
@@ -159,9 +159,9 @@ class Authorizer:
         """
         if not self._enabled:
             return
-        selectors = self._grant(tokens, self._subscriber_keys or self._publisher_keys).subscribe
-        if not granted(selectors, path):
-            raise not_granted(_SUBSCRIBE, [path], selectors, own_path=True)
+        patterns = self._grant(tokens, self._subscriber_keys or self._publisher_keys).subscribe
+        if not granted(patterns, path):
+            raise not_granted(_SUBSCRIBE, [path], patterns, own_path=True)
 
     def require_write(self, tokens: tuple[str, ...], path: str) -> None:
         """Refuse a client that may not change what is at a path of the hub itself.
@@ -170,9 +170,9 @@ class Authorizer:
         :raises Forbidden: its `mercure.publish` does not grant the path.
         :raises ServiceUnavailable: its key is not available at the moment.
         """
-        selectors = self.publish(tokens).publish or frozenset()
-        if not granted(selectors, path):
-            raise not_granted(_PUBLISH, [path], selectors, own_path=True)
+        patterns = self.publish(tokens).publish or frozenset()
+        if not granted(patterns, path):
+            raise not_granted(_PUBLISH, [path], patterns, own_path=True)
 
     def decode(self, token: str) -> Grant:
         """Return the grant of a token that is to be revoked. Any key of the hub may have signed it.

@@ -10,12 +10,12 @@ from ..core.uri_template import Template
 from ..errors import Unauthorized
 
 SEE_CLAIMS = "Make one with the claims that docs/guides/authentication.md shows."
-MAX_SELECTORS = 1000
-"""Topics and topic patterns in one list of a token."""
+MAX_PATTERNS = 1000
+"""Topic patterns in one list of a token."""
 MAX_TEMPLATES = 100
 """URI templates among them: each is matched against every topic; exact topics are looked up."""
 MAX_TEXT_CHARS = 1024
-"""Characters of a topic or topic pattern, and of `sub`."""
+"""Characters of a topic pattern, and of `sub`."""
 MAX_DEPTH = 32
 """Levels of lists and objects in a payload."""
 MAX_PAYLOAD_BYTES = 16 << 10
@@ -39,8 +39,8 @@ def read(claims: dict[str, Any]) -> dict[str, Any]:
     publish, subscribe = lists.get("publish"), lists.get("subscribe")
     return {
         "has_claim": mercure is not None,
-        "publish": None if publish is None else _selectors("publish", publish),
-        "subscribe": frozenset() if subscribe is None else _selectors("subscribe", subscribe),
+        "publish": None if publish is None else _patterns("publish", publish),
+        "subscribe": frozenset() if subscribe is None else _patterns("subscribe", subscribe),
         "expires": expires,
         "issued": _timestamp("iat", claims),
         "subject": _subject(claims),
@@ -62,11 +62,11 @@ def _valid_until(claims: dict[str, Any]) -> float | None:
     return expires
 
 
-def _selectors(name: str, claim: object) -> frozenset[str]:
+def _patterns(name: str, claim: object) -> frozenset[str]:
     if not isinstance(claim, list) or not all(isinstance(text, str) for text in claim):
         _refuse(f'The token\'s mercure.{name} is not a list of strings, such as ["*"].')
-    if len(claim) > MAX_SELECTORS or any(len(text) > MAX_TEXT_CHARS for text in claim):
-        limits = f"{MAX_SELECTORS:,} entries, or one of over {MAX_TEXT_CHARS:,} characters"
+    if len(claim) > MAX_PATTERNS or any(len(text) > MAX_TEXT_CHARS for text in claim):
+        limits = f"{MAX_PATTERNS:,} entries, or one of over {MAX_TEXT_CHARS:,} characters"
         _refuse(f"The token's mercure.{name} has over {limits}.")
     found = frozenset(claim)
     if len(found) > MAX_TEMPLATES and sum(map(_is_template, found)) > MAX_TEMPLATES:

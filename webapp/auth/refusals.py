@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..core.topics import MAX_ENCODINGS, MERCURE_PATH, Selectors, decoded
+from ..core.topics import MAX_ENCODINGS, MERCURE_PATH, TopicPatterns, decoded
 from ..errors import Forbidden, InsufficientScope
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def not_granted(
 
 def _differ_by_letters(topics: list[str], patterns: list[str]) -> bool:
     """Return whether a pattern does not match a topic only for the characters in a variable."""
-    known = Selectors(frozenset(patterns))
-    wider = Selectors(frozenset(re.sub(r"\{(?=\w)", "{+", it) for it in patterns))
+    known = TopicPatterns(frozenset(patterns))
+    wider = TopicPatterns(frozenset(re.sub(r"\{(?=\w)", "{+", it) for it in patterns))
     return any(
         wider.matches(quote(topic, safe=f"{_RESERVED}%", errors="replace"))
         for topic in topics

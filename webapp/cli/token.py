@@ -109,7 +109,7 @@ def _explained(text: str, settings: Settings) -> tuple[str, bool]:
     if claims is None:
         raise click.ClickException("This is not a token. " + " ".join(refusals))
     algorithm = jwt.get_unverified_header(text).get("alg")
-    publish, subscribe = (selectors(claims, name) for name in ("publish", "subscribe"))
+    publish, subscribe = (patterns(claims, name) for name in ("publish", "subscribe"))
     lines = [
         f"signed with     {algorithm}, {signature}",
         f"may publish to  {', '.join(publish) or 'nothing'}",
@@ -135,7 +135,7 @@ def unverified_claims(text: str) -> dict[str, Any] | None:
         return None
 
 
-def selectors(claims: dict[str, Any], name: str) -> list[str]:
+def patterns(claims: dict[str, Any], name: str) -> list[str]:
     """Return what Mercure's claim lists as `publish` or `subscribe`."""
     mercure = claims.get("mercure", claims.get("https://mercure.rocks/"))
     found = mercure.get(name) if isinstance(mercure, dict) else None

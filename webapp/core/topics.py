@@ -1,8 +1,8 @@
-"""Topics, and the selectors that match them.
+"""Topics, and the topic patterns that match them.
 
-A selector is Mercure's word for an exact topic or a topic pattern. A topic pattern is `*` or a URI
-template; a template matches each topic that it expands to with some values of its variables. A
-template that is not valid is an exact topic. See https://mercure.rocks/spec#topic-selectors.
+A topic pattern is an exact topic, `*`, or a URI template. A template matches each topic that it
+expands to with some values of its variables. A template that is not valid is an exact topic.
+Mercure calls a topic pattern a selector: https://mercure.rocks/spec#topic-selectors.
 """
 
 import re
@@ -30,14 +30,14 @@ _MAX_CACHED_TOPIC_CHARS = 128
 
 
 _serials = count()
-_matches: dict[tuple[int, str], bool] = {}  # by the serial number of a `Selectors`, and topic
+_matches: dict[tuple[int, str], bool] = {}  # by the serial number of a `TopicPatterns`, and topic
 
 
-class Selectors:
-    """A set of selectors. Every text is one, so nothing is raised.
+class TopicPatterns:
+    """A set of topic patterns. Every text is one, so nothing is raised.
 
     Whether its templates match a short topic is cached, in one bounded cache of the process. Its
-    key is a serial number and not the selectors, so that these are freed with their subscriber.
+    key is a serial number and not the patterns, so that these are freed with their subscriber.
     """
 
     __slots__ = ("_everything", "_serial", "exact", "templates", "texts")
@@ -86,32 +86,32 @@ class Selectors:
         )
 
 
-# For the selectors of grants only: they are signed, few are in use at a time, and a header bounds
+# For the patterns of grants only: they are signed, few are in use at a time, and a header bounds
 # their length.
-_cached_selectors = lru_cache(maxsize=64)(Selectors)
+_cached_patterns = lru_cache(maxsize=64)(TopicPatterns)
 
 
-def covers(selectors: frozenset[str], topics: tuple[str, ...]) -> bool:
-    """Return whether any selector matches any of a few topics. It does not yield to the loop."""
-    return any(map(_cached_selectors(selectors).matches, topics))
+def covers(patterns: frozenset[str], topics: tuple[str, ...]) -> bool:
+    """Return whether any pattern matches any of a few topics. It does not yield to the loop."""
+    return any(map(_cached_patterns(patterns).matches, topics))
 
 
 def granted(grant: frozenset[str], topic: str) -> bool:
-    """Return whether the selectors of a token grant a topic.
+    """Return whether the patterns of a token grant a topic.
 
     A topic pattern for rooms or users must not grant anything of the hub itself. So for the hub's
-    own paths a selector counts only if it is `*` or begins with the path literally.
+    own paths a pattern counts only if it is `*` or begins with the path literally.
     """
     if topic in _HUB_PATHS:
         return topic in grant or EVERYTHING in grant
     if not topic.startswith(_HUB_FOLDERS):
-        return _cached_selectors(grant).matches(topic)
-    return _hub_selectors(grant, _folder(topic)).matches(topic)
+        return _cached_patterns(grant).matches(topic)
+    return _hub_patterns(grant, _folder(topic)).matches(topic)
 
 
 def may_grant(grant: frozenset[str], prefix: str) -> bool:
     """Return whether a token may grant a topic that begins with a path of the hub's own."""
-    return _hub_selectors(grant, _folder(prefix)).may_match_prefix(prefix)
+    return _hub_patterns(grant, _folder(prefix)).may_match_prefix(prefix)
 
 
 def _folder(path: str) -> str:
@@ -119,10 +119,10 @@ def _folder(path: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _hub_selectors(grant: frozenset[str], folder: str) -> Selectors:
+def _hub_patterns(grant: frozenset[str], folder: str) -> TopicPatterns:
     # A folder has no brace, so in a template that begins with it, no variable stands before it.
     texts = (text for text in grant if text == EVERYTHING or text.startswith(folder))
-    return Selectors(frozenset(texts))
+    return TopicPatterns(frozenset(texts))
 
 
 def is_reserved(topic: str) -> bool:

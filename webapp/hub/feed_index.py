@@ -32,17 +32,17 @@ class FeedIndex:
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def get(self, selectors: frozenset[str], grant: frozenset[str], form: Form) -> Feed:
+    def get(self, patterns: frozenset[str], grant: frozenset[str], form: Form) -> Feed:
         """Return the feed with these parameters, or a new one that is not in the index yet."""
-        found = self._feeds.get((selectors, grant, form))
-        return found or Feed(selectors, grant, form)
+        found = self._feeds.get((patterns, grant, form))
+        return found or Feed(patterns, grant, form)
 
     def acquire(self, feed: Feed) -> Feed:
         """Count a subscriber of a feed; `release` must follow.
 
         :returns: the feed to use: one with the same parameters, if it is in the index already.
         """
-        feed = self._feeds.setdefault((feed.selectors, feed.granted, feed.form), feed)
+        feed = self._feeds.setdefault((feed.patterns, feed.granted, feed.form), feed)
         feed.subscriber_count += 1
         if feed.subscriber_count > 1:
             return feed
@@ -60,7 +60,7 @@ class FeedIndex:
         feed.subscriber_count -= 1
         if feed.subscriber_count:
             return
-        del self._feeds[feed.selectors, feed.granted, feed.form]
+        del self._feeds[feed.patterns, feed.granted, feed.form]
         self.presence_feeds.discard(feed)
         if feed.matched_apart:
             self.matched_apart.discard(feed)
@@ -79,7 +79,7 @@ class FeedIndex:
 
     def _indexes(self, feed: Feed) -> list[set[Feed]]:
         found = [self._exact[topic] for topic in feed.matcher.exact]
-        return [*found, self._everything] if EVERYTHING in feed.selectors else found
+        return [*found, self._everything] if EVERYTHING in feed.patterns else found
 
 
 class _HeadIndex:

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core import sse
-from ..core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, Selectors, granted, may_grant
+from ..core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, TopicPatterns, granted, may_grant
 from ..scheduling import cooperative
 from ..tasks import skip
 
@@ -39,23 +39,21 @@ PLAIN = Form()
 
 
 class Feed:
-    """The subscribers with the same selectors, the same grant, and the same form of events.
+    """The subscribers with the same patterns, the same grant, and the same form of events.
 
-    :param selectors: which topics they asked for.
+    :param patterns: which topics they asked for.
     :param grant: of which topics they may see private events.
     """
 
-    def __init__(
-        self, selectors: frozenset[str], grant: frozenset[str], form: Form = PLAIN
-    ) -> None:
-        self.selectors = selectors
+    def __init__(self, patterns: frozenset[str], grant: frozenset[str], form: Form = PLAIN) -> None:
+        self.patterns = patterns
         self.granted = grant
         self.form = form
-        self.matcher = Selectors(selectors)
+        self.matcher = TopicPatterns(patterns)
         self.grant_variables = sum(it.count("{") + it.count(",") for it in grant if "{" in it)
         """How many variables the URI templates of its grant name, at most."""
         self.matched_apart = self.grant_variables > _MAX_GRANT_VARIABLES or (
-            bool(self.matcher.templates) and EVERYTHING not in selectors
+            bool(self.matcher.templates) and EVERYTHING not in patterns
         )
         """Whether it is sent an event after all others, because templates have to be matched."""
         self.subscriber_count = 0
@@ -75,14 +73,14 @@ class Feed:
 
     @cached_property
     def variables(self) -> int:
-        """How many variables the URI templates of its selectors name."""
+        """How many variables the URI templates of its patterns name."""
         return self.matcher.variables
 
     @property
     def heads(self) -> list[str]:
         """How the topics begin that it may match."""
         heads = [*self.matcher.exact, *(it.head for it in self.matcher.templates)]
-        return [*heads, ""] if EVERYTHING in self.selectors else heads
+        return [*heads, ""] if EVERYTHING in self.patterns else heads
 
     def park(self, subscriber: Subscriber) -> None:
         """Let the dispatcher write to a subscriber from now on."""
@@ -172,8 +170,8 @@ class Feed:
         self._unmatched = None
 
 
-def _any(selectors: Selectors, topics: tuple[str, ...], time_slice: TimeSlice | None) -> bool:
+def _any(patterns: TopicPatterns, topics: tuple[str, ...], time_slice: TimeSlice | None) -> bool:
     """Whether any topic is matched; those that are named exactly are found first."""
-    if selectors.names(topics) or not selectors.templates:
-        return selectors.names(topics)
-    return any(map(selectors.matches, cooperative(topics, time_slice)))
+    if patterns.names(topics) or not patterns.templates:
+        return patterns.names(topics)
+    return any(map(patterns.matches, cooperative(topics, time_slice)))

@@ -171,7 +171,7 @@ class Hub:
 
     def subscribe(  # noqa: PLR0913 - all that a stream is made of
         self,
-        selectors: frozenset[str],
+        patterns: frozenset[str],
         grant: Grant,
         start: Start,
         client: str = "",
@@ -194,7 +194,7 @@ class Hub:
             detail = "The hub is stopping."
             raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")
         self.quota.check(client)
-        feed = self._feeds.get(selectors, grant.subscribe, form)
+        feed = self._feeds.get(patterns, grant.subscribe, form)
         self._check_variables(feed)
         if start == Start():
             position, reset_reason = self.window.head, None

@@ -94,7 +94,7 @@ class Stream(Subscriber):
         position: EventId,
         reset_reason: str | None,
     ) -> None:
-        super().__init__(feed.selectors, grant, position, context.settings.max_age)
+        super().__init__(feed.patterns, grant, position, context.settings.max_age)
         self.feed = feed
         self.reset_reason = reset_reason
         self.name = f"urn:uuid:{uuid4()}" if context.settings.auth_enabled else ""
@@ -253,7 +253,7 @@ class Stream(Subscriber):
         if not self.feed.form.control:
             return control_events.first_fields(self.cursor, settings.retry)
         fields: dict[str, object] = {
-            "topics": sorted(self.selectors),
+            "topics": sorted(self.patterns),
             "replay": self._context.history.count(self.feed, self.cursor),
             "heartbeat": settings.heartbeat,
             "now": round(time.time() * 1000),

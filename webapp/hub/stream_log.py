@@ -50,7 +50,7 @@ def _description(subscriber: Subscriber) -> str:
     """Return the client, subject and topics of a subscriber, without line breaks and control
     characters, whatever the client sent.
     """
-    topics = sorted(subscriber.selectors)
+    topics = sorted(subscriber.patterns)
     names = ",".join([escaped(topic) for topic in topics[:_MAX_TOPICS]])
     more = f" more_topics={len(topics) - _MAX_TOPICS}" if len(topics) > _MAX_TOPICS else ""
     sub = subscriber.grant.subject

@@ -50,7 +50,7 @@ class StuckClients(Observer):
             return
         if monotonic() - subscriber.opened_at > _SHORT_S:
             return
-        key = subscriber.client, subscriber.selectors, start
+        key = subscriber.client, subscriber.patterns, start
         self._attempts[key] = self._attempts.pop(key, 0) + 1
         if len(self._attempts) > _MAX_STARTS:
             self._attempts.popitem(last=False)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Subscriber:
     """A connected client. Its states are those of its stream, see `stream`.
 
-    :param selectors: which topics it asked for.
+    :param patterns: which topics it asked for.
     :param grant: what its token allows, and until when.
     :param position: only events after it are sent.
     :param max_age: seconds after which the stream ends; 0: never.
@@ -39,9 +39,9 @@ class Subscriber:
         "name",
         "opened_at",
         "parked",
+        "patterns",
         "reading",
         "reason",
-        "selectors",
         "send",
         "sock",
         "transient_position",
@@ -50,9 +50,9 @@ class Subscriber:
     )
 
     def __init__(
-        self, selectors: frozenset[str], grant: Grant, position: EventId, max_age: float
+        self, patterns: frozenset[str], grant: Grant, position: EventId, max_age: float
     ) -> None:
-        self.selectors = selectors
+        self.patterns = patterns
         self.grant = grant
         self.client = ""
         """The name under which limits count its client."""

@@ -18,7 +18,7 @@ CONTEXT = "https://mercure.rocks/"
 
 def subscriber_record(subscriber: Subscriber) -> str:
     """Return the record of a subscriber: its topics and patterns, and the payload of its token."""
-    topics, payload = json.dumps(sorted(subscriber.selectors)), subscriber.grant.payload
+    topics, payload = json.dumps(sorted(subscriber.patterns)), subscriber.grant.payload
     return f'{{"topics": {topics}, "payload": {_to_json(payload)}}}'
 
 

@@ -30,7 +30,7 @@ from .cursors import CURSOR, MAX_CURSOR
 from .drafts import MAX_BATCH, MAX_DIGITS
 from .health import PROTECTED
 from .services import current_services
-from .subscribe_query import MAX_LAST, MAX_SELECTORS
+from .subscribe_query import MAX_LAST, MAX_PATTERNS
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -47,7 +47,7 @@ _BOUNDS = {
     "max_last": MAX_LAST,
     "max_name": MAX_NAME_CHARS,
     "max_retry": 10**MAX_DIGITS - 1,
-    "max_selectors": MAX_SELECTORS,
+    "max_patterns": MAX_PATTERNS,
     "max_topics": MAX_TOPICS,
     "own_id": CUSTOM_ID,
     "reserved_id": RESERVED_ID,

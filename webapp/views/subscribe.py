@@ -48,7 +48,7 @@ def subscribe(default_topic: str | None) -> Response:
         if request.method == "HEAD":
             return Response(headers=_HEADERS)
         stream = services.hub.subscribe(
-            query.selectors,
+            query.patterns,
             grant,
             query.start,
             client(request.remote_addr),

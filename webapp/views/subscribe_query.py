@@ -21,7 +21,7 @@ from .field_names import TOPIC_LIST, FieldNames
 if TYPE_CHECKING:
     from flask import Request
 
-MAX_SELECTORS = 100
+MAX_PATTERNS = 100
 MAX_LAST = 999_999_999
 _PARAMETERS = FieldNames(
     "There is no parameter",
@@ -36,13 +36,13 @@ _MAX_TIME_CHARS = 40
 class SubscribeQuery(NamedTuple):
     """The parsed request of a subscriber.
 
-    :param selectors: the topics and patterns that it asks for.
+    :param patterns: the topic patterns that it asks for.
     :param start: where its stream begins.
     :param form: in which form it is sent events.
     :param tokens: the tokens that it sends.
     """
 
-    selectors: frozenset[str]
+    patterns: frozenset[str]
     start: Start
     form: Form
     tokens: Tokens
@@ -58,7 +58,7 @@ class SubscribeQuery(NamedTuple):
         args = _PARAMETERS.settle(forms.query(request))
         first = forms.first_values(args)
         query = cls(
-            _selectors(args.get("topic", []) + args.get("match", []), default_topic),
+            _patterns(args.get("topic", []) + args.get("match", []), default_topic),
             _start(request, args, first),
             _form(first, "0" if default_topic is None else "1"),
             tokens_of(request, args),
@@ -71,12 +71,12 @@ class SubscribeQuery(NamedTuple):
         return query
 
 
-def _selectors(texts: list[str], default_topic: str | None) -> frozenset[str]:
+def _patterns(texts: list[str], default_topic: str | None) -> frozenset[str]:
     if not texts and default_topic is None:
         detail = 'Missing "topic" parameter.'
         raise BadRequest(detail, "Add topic=…; only /events has a default topic.")
-    if len(texts) > MAX_SELECTORS:
-        detail = f"A stream has at most {MAX_SELECTORS} topics; this one asks for {len(texts)}."
+    if len(texts) > MAX_PATTERNS:
+        detail = f"A stream has at most {MAX_PATTERNS} topics; this one asks for {len(texts)}."
         raise BadRequest(
             detail, "Open several streams, or use a URI template or *.", reason="topics"
         )

@@ -29,18 +29,18 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_subscription_is_listed_as_mercure_describes_it(hub: Server, topic: str) -> None:
-    selector = f"https://example.com/{topic}/{{id}}"
+    pattern = f"https://example.com/{topic}/{{id}}"
     mine = bearer(subscribe=["x"], payload={"user": "ü"})
-    with hub.listen(headers=mine, topic=[selector, topic]) as stream:
+    with hub.listen(headers=mine, topic=[pattern, topic]) as stream:
         subscriber = subscriber_name(stream)
-        until(lambda: listed_on(hub, selector), "it is listed")
-        answer = hub.http.get(list_path(selector), headers=ALL)
+        until(lambda: listed_on(hub, pattern), "it is listed")
+        answer = hub.http.get(list_path(pattern), headers=ALL)
         assert answer.headers["Content-Type"] == "application/ld+json"
         document = answer.json()
         expected = {
-            "id": list_path(selector, subscriber),
+            "id": list_path(pattern, subscriber),
             "type": "Subscription",
-            "topic": selector,
+            "topic": pattern,
             "subscriber": subscriber,
             "active": True,
             "payload": {"user": "ü"},
@@ -48,19 +48,19 @@ def test_a_subscription_is_listed_as_mercure_describes_it(hub: Server, topic: st
         assert document.pop("lastEventID")
         assert document == {
             "@context": "https://mercure.rocks/",
-            "id": list_path(selector),
+            "id": list_path(pattern),
             "type": "Subscriptions",
             "subscriptions": [expected],
         }
-        one = hub.http.get(list_path(selector, subscriber), headers=ALL).json()
+        one = hub.http.get(list_path(pattern, subscriber), headers=ALL).json()
         assert one.pop("lastEventID")
         assert one == {"@context": "https://mercure.rocks/", **expected}
         assert {it["topic"] for it in listed_on(hub) if it["subscriber"] == subscriber} == {
-            selector,
+            pattern,
             topic,
         }
-    until(lambda: not listed_on(hub, selector), "it is listed no more")
-    assert hub.http.get(list_path(selector, subscriber), headers=ALL).status_code == 404
+    until(lambda: not listed_on(hub, pattern), "it is listed no more")
+    assert hub.http.get(list_path(pattern, subscriber), headers=ALL).status_code == 404
 
 
 def test_a_listing_is_sent_again_only_when_it_has_changed(hub: Server, topic: str) -> None:

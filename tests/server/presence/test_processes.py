@@ -197,8 +197,8 @@ def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
     hub.observers.append(Presence(hub, store, lease=15))
     hub.start()
     monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 120)
-    selectors = [frozenset({letter * 30}) for letter in "abcd"]
-    subscribers = [hub.subscribe(it, Grant(), Start()) for it in selectors]
+    patterns = [frozenset({letter * 30}) for letter in "abcd"]
+    subscribers = [hub.subscribe(it, Grant(), Start()) for it in patterns]
     for subscriber in subscribers:
         hub.register(subscriber)
     with gevent.Timeout(PATIENCE):

@@ -1,4 +1,4 @@
-"""What a selector selects, and what of the hub's own no pattern grants."""
+"""What a pattern selects, and what of the hub's own no pattern grants."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from webapp.core.topics import (
     EVERYTHING,
     MAX_ENCODINGS,
     SUBSCRIPTIONS_PATH,
-    Selectors,
+    TopicPatterns,
     covers,
     decoded,
     granted,
@@ -17,8 +17,8 @@ from webapp.core.topics import (
 )
 
 
-def only(text: str) -> Selectors:
-    return Selectors(frozenset({text}))
+def only(text: str) -> TopicPatterns:
+    return TopicPatterns(frozenset({text}))
 
 
 FAULTY = [

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uritemplate.variable import VariableValue, VariableValueDict
 
-from webapp.core.topics import Selectors
+from webapp.core.topics import TopicPatterns
 
 
-def only(text: str) -> Selectors:
-    return Selectors(frozenset({text}))
+def only(text: str) -> TopicPatterns:
+    return TopicPatterns(frozenset({text}))
 
 
 # The tables of RFC 6570 sections 1.2 and 3.2: a template, then what it expands to.

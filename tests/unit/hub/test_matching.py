@@ -9,7 +9,7 @@ import gevent
 from support.hub import NOBODY
 from webapp.core import topics
 from webapp.core.events import Draft, Event, EventId
-from webapp.core.topics import Selectors
+from webapp.core.topics import TopicPatterns
 from webapp.hub.feeds import Feed
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def test_matching_many_topics_lets_others_run(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_kept_of_matching_is_bounded_and_holds_no_long_topic() -> None:
-    wanted = Selectors(frozenset({"/{a}", "x"}))
+    wanted = TopicPatterns(frozenset({"/{a}", "x"}))
     topics._matches.clear()
     for number in range(10_000):
         assert wanted.matches(f"/{number}")

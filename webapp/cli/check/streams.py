@@ -15,7 +15,7 @@ import click
 from ...core.topics import granted
 from ..client import HubClient
 from ..retry import TemporaryFailure
-from ..token import expiry, selectors, unverified_claims
+from ..token import expiry, patterns, unverified_claims
 from .network import NetworkChecks
 from .proxies import check_disconnection, check_pipe
 from .recorder import RecordingSubscriber
@@ -136,7 +136,7 @@ class StreamChecks:
     def _check_events(self, stream: RecordingSubscriber) -> Iterator[CheckResult]:
         """Check all that needs an event."""
         claims = unverified_claims(self._hub.token or "") or {}
-        private = granted(frozenset(selectors(claims, "subscribe")), self._topic["topic"])
+        private = granted(frozenset(patterns(claims, "subscribe")), self._topic["topic"])
         self._private = {"private": "on"} if private else {}
         with (
             HubClient(self._hub, _TIMEOUT_S) as client,
