@@ -33,7 +33,7 @@ from prometheus_client.registry import Collector
 
 from .errors import ServiceUnavailable
 from .metric_buffers import BufferedCounter, BufferedHistogram
-from .tasks import TASKS, uncounted
+from .tasks import TASKS, take_uncounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -142,7 +142,7 @@ class Metrics:
         cpu_s = time.process_time()
         self._cpu.add(cpu_s - self._cpu_counted_s)
         self._cpu_counted_s = cpu_s
-        for task, count in uncounted():
+        for task, count in take_uncounted():
             self._skipped.add(count, task)
         for buffer in self._buffers:
             buffer.flush()

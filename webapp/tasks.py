@@ -61,7 +61,7 @@ def skip(task: str, error: BaseException) -> None:
         logger.debug("This was the error of the task %s", task, exc_info=error)
 
 
-def uncounted() -> list[tuple[str, int]]:
+def take_uncounted() -> list[tuple[str, int]]:
     """Return which tasks skipped items since the last call, and how many."""
     found = list(_uncounted.items())
     _uncounted.clear()

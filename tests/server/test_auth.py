@@ -14,7 +14,7 @@ import pytest
 
 from support.tokens import KEY
 from support.waiting import until
-from webapp.core.escaping import escaped
+from webapp.core.escaping import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +137,7 @@ def test_no_name_of_a_subject_breaks_a_line_of_the_log(closed: Server, topic: st
     [line] = [it for it in closed.log.splitlines() if "stream ended" in it and topic in it]
     assert "sub=ann%0D%0Astream%20ended:" in line
     assert line.isprintable()
-    assert escaped("ann \ud83d") == "ann%20?"
+    assert escape("ann \ud83d") == "ann%20?"
 
 
 def test_a_template_in_a_grant_covers_its_topics(closed: Server) -> None:
@@ -247,7 +247,7 @@ def test_a_page_that_may_not_publish_is_told_both_origins(proxied: Server) -> No
         answer = publish_by_cookie(proxied, origin, **sent)
         document = answer.json()
         assert answer.status_code == 403
-        assert f"Pages of {escaped(origin)} may not publish with a cookie" in document["detail"]
+        assert f"Pages of {escape(origin)} may not publish with a cookie" in document["detail"]
         assert f"those of http://{sent.get('Host', host)} may" in document["detail"]
         assert hint in document["remedy"]
         assert "WWW-Authenticate" not in answer.headers

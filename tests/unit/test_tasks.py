@@ -13,13 +13,13 @@ def test_what_is_left_out_is_counted_each_time_and_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "_logged", {})
-    tasks.uncounted()
+    tasks.take_uncounted()
     for _ in range(3):
         with tasks.Skipping("demo"):
             int("what a client\nwrote")
     with tasks.Skipping("demo"):
         raise TypeError
-    assert tasks.uncounted() == [("demo", 4)]
+    assert tasks.take_uncounted() == [("demo", 4)]
     assert len(caplog.messages) == 2
     assert "ValueError (test_tasks.py:" in caplog.text
     assert "client" not in caplog.text

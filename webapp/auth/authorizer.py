@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from ..core.topics import EVERYTHING, granted, is_reserved
+from ..core.topics import EVERYTHING, grants, is_reserved
 from ..errors import Forbidden, InsufficientScope, ServiceUnavailable, Unauthorized
 from ..scheduling import RequestSlice
 from .claims import read
 from .jwks import JwksClient
 from .keys import load_keys
-from .refusals import not_granted, reserved
+from .refusals import not_granted, reserved_topic
 from .tokens import SEND_ONE, header, signed_claims, token_id
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class Authorizer:
                 if topic in checked:
                     continue
                 if is_reserved(topic):
-                    raise reserved(topic)
-                if not everything and not granted(patterns, topic):
+                    raise reserved_topic(topic)
+                if not everything and not grants(patterns, topic):
                     raise not_granted(_PUBLISH, draft.topics, patterns)
                 checked.add(topic)
                 time_slice.checkpoint()
@@ -160,7 +160,7 @@ class Authorizer:
         if not self._enabled:
             return
         patterns = self._grant(tokens, self._subscriber_keys or self._publisher_keys).subscribe
-        if not granted(patterns, path):
+        if not grants(patterns, path):
             raise not_granted(_SUBSCRIBE, [path], patterns, own_path=True)
 
     def require_write(self, tokens: tuple[str, ...], path: str) -> None:
@@ -171,7 +171,7 @@ class Authorizer:
         :raises ServiceUnavailable: its key is not available at the moment.
         """
         patterns = self.publish(tokens).publish or frozenset()
-        if not granted(patterns, path):
+        if not grants(patterns, path):
             raise not_granted(_PUBLISH, [path], patterns, own_path=True)
 
     def decode(self, token: str) -> Grant:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..core.topics import MAX_ENCODINGS, MERCURE_PATH, TopicPatterns, decoded
+from ..core.topics import MAX_ENCODINGS, MERCURE_PATH, TopicPatterns, decode_topic
 from ..errors import Forbidden, InsufficientScope
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def _differ_by_letters(topics: list[str], patterns: list[str]) -> bool:
     )
 
 
-def reserved(topic: str) -> Forbidden:
+def reserved_topic(topic: str) -> Forbidden:
     """Return the refusal of a topic of the hub's own."""
-    if decoded(topic) is None:
+    if decode_topic(topic) is None:
         detail = f"A topic is percent-encoded more than {MAX_ENCODINGS} times over."
         return Forbidden(detail, "Encode it once, or not at all.")
     return Forbidden(f"The topics below {MERCURE_PATH} are the hub's own.", "Choose another topic.")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.json_members import Repeated
+from ..core.json_members import RepeatedMembers
 from .client import HubClient, json_object
 from .retry import PermanentFailure, Retry, TemporaryFailure
 
@@ -135,7 +135,7 @@ class LinePublisher:
         elif (members := json_object(text)) is None:
             self._refuse(number, "it is not a JSON object")
             return None
-        elif isinstance(members, Repeated):
+        elif isinstance(members, RepeatedMembers):
             self._refuse(number, f"it has {json.dumps(min(members.names))} more than once")
             return None
         else:

@@ -10,7 +10,7 @@ _UNQUOTED = "/:@{}*!$&()+;?#[]~'"  # beside letters and digits; no space, no com
 
 
 @lru_cache(maxsize=256)
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Return a text shortened and percent-encoded: without spaces, commas, line breaks and control
     characters.
     """

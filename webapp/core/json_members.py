@@ -6,15 +6,15 @@ from collections import Counter
 from typing import Any
 
 
-class Repeated(dict[str, Any]):
+class RepeatedMembers(dict[str, Any]):
     """A JSON object that has a member more than once. It holds the last one."""
 
     names: frozenset[str]  # of such members
 
 
 def have_clear_names(item: object, text: str) -> bool:
-    """Return whether a JSON text cannot have a member of `item` twice. It is a quick look: False
-    says only that the text must be decoded with `to_object`.
+    """Return whether a JSON text certainly has no member of `item` twice. This is a quick look: if
+    it returns False, `to_object` must decode the text to find out.
 
     :param item: what the text was decoded to.
     """
@@ -28,7 +28,7 @@ def to_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     item = dict(members)
     if len(item) == len(members):
         return item
-    item = Repeated(members)
+    item = RepeatedMembers(members)
     counts = Counter(name for name, _ in members)
     item.names = frozenset(name for name, count in counts.items() if count > 1)
     return item

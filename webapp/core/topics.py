@@ -91,12 +91,7 @@ class TopicPatterns:
 _cached_patterns = lru_cache(maxsize=64)(TopicPatterns)
 
 
-def covers(patterns: frozenset[str], topics: tuple[str, ...]) -> bool:
-    """Return whether any pattern matches any of a few topics. It does not yield to the loop."""
-    return any(map(_cached_patterns(patterns).matches, topics))
-
-
-def granted(grant: frozenset[str], topic: str) -> bool:
+def grants(grant: frozenset[str], topic: str) -> bool:
     """Return whether the patterns of a token grant a topic.
 
     A topic pattern for rooms or users must not grant anything of the hub itself. So for the hub's
@@ -131,14 +126,14 @@ def is_reserved(topic: str) -> bool:
     """
     if "mercure" not in topic and "%" not in topic:
         return False  # as for nearly all topics
-    path = decoded(topic)
+    path = decode_topic(topic)
     if path is None:
         return True
     path = re.sub(_ORIGIN, "", path.replace("\\", "/"), count=1).lstrip("/")
     return f"{normpath(f'/{path}')}/".startswith(f"{MERCURE_PATH}/")
 
 
-def decoded(topic: str) -> str | None:
+def decode_topic(topic: str) -> str | None:
     """Return a topic without percent-encoding; None: it is encoded more than `MAX_ENCODINGS` times
     over.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from ..core.events import Draft
-from ..core.topics import DEFAULT_TOPIC, covers
+from ..core.topics import DEFAULT_TOPIC, TopicPatterns
 from ..tasks import Skipping
 from .observer import Observer
 
@@ -43,7 +43,7 @@ class Demo(Observer):
         self._count(subscriber, -1)
 
     def _count(self, subscriber: Subscriber, change: int) -> None:
-        if not covers(subscriber.patterns, (DEFAULT_TOPIC,)):
+        if not TopicPatterns(subscriber.patterns).matches(DEFAULT_TOPIC):
             return
         self._subscribers += change
         if self._task is None and self._subscribers:

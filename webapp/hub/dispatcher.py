@@ -41,7 +41,7 @@ class Dispatcher:
     """Takes new events from the event log to the subscribers of one process.
 
     :param window: the newest events of the event log; `follow` fills it.
-    :param late: the feeds that are matched apart: they are sent a batch after all others.
+    :param late: the feeds that are matched last: they are sent a batch after all others.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Dispatcher:
                 time_slice.checkpoint()
         for feed, events in parts.items():
             self._fanout.send(feed, events, upto, time_slice, envelope_cache)
-        if self._fanout.feeds.matched_apart:
+        if self._fanout.feeds.matched_last:
             self._late.take(batch, self._fanout.dispatched_up_to)
 
     def _refresh_when_due(self, batch: list[Event]) -> None:

@@ -229,8 +229,8 @@ class FanOut:
 
     def _keep_unsent(self, subscriber: Subscriber, data: bytes, sent: int) -> bool:
         """Keep what did not fit, for the stream to send; False: there is no memory for it."""
-        subscriber.held = self._replays.hold_live(subscriber.client, data)
-        if subscriber.held is None:
+        subscriber.unsent_frame = self._replays.hold_live(subscriber.client, data)
+        if subscriber.unsent_frame is None:
             return False
         # A view: however many subscribers are slow, there is one payload.
         subscriber.unsent = memoryview(data)[sent:] if sent else data

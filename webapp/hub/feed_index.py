@@ -21,7 +21,7 @@ class FeedIndex:
         self._feeds: dict[tuple[frozenset[str], frozenset[str], Form], Feed] = {}
         self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
         self._everything: set[Feed] = set()
-        self.matched_apart = _HeadIndex()
+        self.matched_last = _HeadIndex()
         """Those that are sent an event after all others."""
         self.presence_feeds: set[Feed] = set()
         """Those whose subscribers may see subscription events."""
@@ -42,12 +42,12 @@ class FeedIndex:
 
         :returns: the feed to use: one with the same parameters, if it is in the index already.
         """
-        feed = self._feeds.setdefault((feed.patterns, feed.granted, feed.form), feed)
+        feed = self._feeds.setdefault((feed.patterns, feed.grant, feed.form), feed)
         feed.subscriber_count += 1
         if feed.subscriber_count > 1:
             return feed
-        if feed.matched_apart:
-            self.matched_apart.add(feed)
+        if feed.matched_last:
+            self.matched_last.add(feed)
         else:
             for feeds in self._indexes(feed):
                 feeds.add(feed)
@@ -60,10 +60,10 @@ class FeedIndex:
         feed.subscriber_count -= 1
         if feed.subscriber_count:
             return
-        del self._feeds[feed.patterns, feed.granted, feed.form]
+        del self._feeds[feed.patterns, feed.grant, feed.form]
         self.presence_feeds.discard(feed)
-        if feed.matched_apart:
-            self.matched_apart.discard(feed)
+        if feed.matched_last:
+            self.matched_last.discard(feed)
             return
         for feeds in self._indexes(feed):
             feeds.discard(feed)
@@ -72,8 +72,8 @@ class FeedIndex:
                 del self._exact[text]
 
     def candidates(self, topics: Iterable[str]) -> set[Feed]:
-        """Return the feeds that may match an event with some topics, but for those that are matched
-        apart.
+        """Return the feeds that may match an event with some topics, without those that are matched
+        last.
         """
         return self._everything.union(*(self._exact.get(topic, ()) for topic in topics))
 
@@ -83,7 +83,7 @@ class FeedIndex:
 
 
 class _HeadIndex:
-    """Feeds that are matched apart, by how the topics begin that they may match."""
+    """The feeds that are matched last, by how the topics begin that they may match."""
 
     def __init__(self) -> None:
         self._feeds: dict[str, set[Feed]] = {}

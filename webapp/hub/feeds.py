@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core import sse
-from ..core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, TopicPatterns, granted, may_grant
+from ..core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, TopicPatterns, grants, may_grant
 from ..scheduling import cooperative
 from ..tasks import skip
 
@@ -47,12 +47,12 @@ class Feed:
 
     def __init__(self, patterns: frozenset[str], grant: frozenset[str], form: Form = PLAIN) -> None:
         self.patterns = patterns
-        self.granted = grant
+        self.grant = grant
         self.form = form
         self.matcher = TopicPatterns(patterns)
         self.grant_variables = sum(it.count("{") + it.count(",") for it in grant if "{" in it)
         """How many variables the URI templates of its grant name, at most."""
-        self.matched_apart = self.grant_variables > _MAX_GRANT_VARIABLES or (
+        self.matched_last = self.grant_variables > _MAX_GRANT_VARIABLES or (
             bool(self.matcher.templates) and EVERYTHING not in patterns
         )
         """Whether it is sent an event after all others, because templates have to be matched."""
@@ -117,9 +117,7 @@ class Feed:
     def permits(self, event: Event) -> bool:
         """Whether its subscribers may see the event; it yields to the loop as `matches` does."""
         topics = event.draft.topics
-        return not event.draft.private or any(
-            granted(self.granted, it) for it in cooperative(topics)
-        )
+        return not event.draft.private or any(grants(self.grant, it) for it in cooperative(topics))
 
     def render(self, events: Iterable[Event], envelope_cache: dict[EventId, bytes]) -> bytes:
         """Return what its subscribers are sent of events that it matches.
@@ -148,7 +146,7 @@ class Feed:
         topics = event.draft.topics
         if not event.draft.private:
             return topics
-        return tuple(it for it in topics if granted(self.granted, it))
+        return tuple(it for it in topics if grants(self.grant, it))
 
     def skip_unmatched(self, position: EventId) -> EventId:
         """Return the position up to which nothing after `position` is known to match. A search for

@@ -73,7 +73,7 @@ class History:
         """Return which of the next events after a position a feed matches. Where nothing follows it
         does not yield to the loop after it found that out.
 
-        :raises Left: the reading was cancelled.
+        :raises ReadingCancelled: the reading was cancelled.
         """
         after = feed.skip_unmatched(after)
         if after >= self._window.head:
@@ -143,7 +143,7 @@ class History:
 
         :param start: a position other than the head.
         :param feed: `last` counts the events that it matches.
-        :raises Left: the reading was cancelled.
+        :raises ReadingCancelled: the reading was cancelled.
         """
         if start.cursor is None:
             if start.last is not None:
@@ -244,7 +244,7 @@ class History:
 
 
 def _page_bytes(feed: Feed) -> int:
-    return min(PAGE_BYTES, _SCAN_PAGE_BYTES) if feed.matched_apart else PAGE_BYTES
+    return min(PAGE_BYTES, _SCAN_PAGE_BYTES) if feed.matched_last else PAGE_BYTES
 
 
 def _matched(feed: Feed, events: Sequence[Event], reading: Reading) -> tuple[list[Event], EventId]:

@@ -23,7 +23,7 @@ from .feeds import PLAIN, Feed, Form
 from .history import History, Start
 from .late_feeds import LateFeeds
 from .quota import StreamQuota
-from .read_queue import Left, Reading
+from .read_queue import Reading, ReadingCancelled
 from .stream import Stream, StreamContext
 from .stream_log import StreamLog
 from .stuck_clients import StuckClients
@@ -223,7 +223,7 @@ class Hub:
         try:
             with socket.on_hangup(reading.cancel) if socket else nullcontext():
                 return self.history.resolve_start(start, feed, reading)
-        except (Left, TidingsError) as error:
+        except (ReadingCancelled, TidingsError) as error:
             if socket:
                 socket.answer_last()
             if isinstance(error, TidingsError):

@@ -1,4 +1,4 @@
-"""Matches events for the feeds with URI templates, or with many in their grant, apart from others.
+"""Matches events for the feeds with URI templates, or with many in their grant, after all others.
 
 Matching a template takes a thousand times as long as looking a topic up, and any client may ask for
 many templates. So the dispatcher first delivers a batch to all other feeds, and then matches it for
@@ -45,14 +45,14 @@ class LateFeeds:
         self._arrived = Signal()
 
     def take(self, batch: Sequence[Event], after: EventId) -> None:
-        """Send the feeds that are matched apart their part of a batch, for a short time.
+        """Send the feeds that are matched last their part of a batch, for a short time.
 
         :param after: the position before the batch.
         """
         parts: dict[Feed, list[Event]] = {}
         time_slice = TimeSlice()
         for event in batch:
-            for feed in self._fanout.feeds.matched_apart.candidates(event.draft.topics):
+            for feed in self._fanout.feeds.matched_last.candidates(event.draft.topics):
                 if feed.parked and feed.late_from is None:
                     parts.setdefault(feed, []).append(event)
             time_slice.checkpoint()

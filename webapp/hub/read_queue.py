@@ -22,7 +22,7 @@ _REMEMBERED_CLIENTS = 1000  # clients are forgotten only when there are more
 _NO_POSITION = EventId(0, 0)
 
 
-class Left(Exception):
+class ReadingCancelled(Exception):
     """A reading was cancelled: its client has left, or its stream is to end."""
 
 
@@ -32,7 +32,7 @@ class Reading:
     :param client: the name under which limits count its client.
     """
 
-    __slots__ = ("asked", "cancelled", "client", "granted", "position", "signal")
+    __slots__ = ("asked", "cancelled", "client", "has_turn", "position", "signal")
 
     def __init__(self, client: str) -> None:
         self.client = client
@@ -40,7 +40,7 @@ class Reading:
         """The position after or before which it reads next."""
         self.asked = 0.0
         """When it began to wait for its turn, in monotonic seconds."""
-        self.granted = False
+        self.has_turn = False
         """Whether it is its turn."""
         self.cancelled = False
         self.signal = Signal()
@@ -53,15 +53,15 @@ class Reading:
     def check(self) -> None:
         """Stop here if it was cancelled.
 
-        :raises Left: it was.
+        :raises ReadingCancelled: it was.
         """
         if self.cancelled:
-            raise Left
+            raise ReadingCancelled
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until its turn, its end, or for some seconds; None: for any time.
 
-        :raises Left: it was cancelled meanwhile.
+        :raises ReadingCancelled: it was cancelled meanwhile.
         """
         self.check()
         self.signal.clear()
@@ -102,7 +102,7 @@ class ReadQueue:
         turn is free.
 
         :param position: where the event log is read.
-        :raises Left: the reading was cancelled.
+        :raises ReadingCancelled: the reading was cancelled.
         """
         reading.check()
         reading.position, reading.asked = position, monotonic()
@@ -119,17 +119,17 @@ class ReadQueue:
         self._waiting.setdefault(reading.client, {})[reading] = None
         self.grant_turns()
         try:
-            while not reading.granted:
+            while not reading.has_turn:
                 reading.wait()
         except BaseException:
-            if reading.granted:
+            if reading.has_turn:
                 self._end(reading, 0.0)
             else:
                 self._remove(reading)
             raise
 
     def _end(self, reading: Reading, seconds: float) -> None:
-        reading.granted = False
+        reading.has_turn = False
         self._used_s[reading.client] = self._used_s.get(reading.client, 0.0) + seconds - TURN_S
         self._free += 1
         self.grant_turns()
@@ -177,7 +177,7 @@ class ReadQueue:
         self._remove(reading)
         if client in self._waiting:
             self._queue(client)
-        reading.granted = True
+        reading.has_turn = True
         reading.signal.set()
 
     def _remove(self, reading: Reading) -> None:

@@ -34,7 +34,7 @@ from ..backoff import jitter
 from ..core import control_events, sse
 from ..errors import ServiceUnavailable
 from ..scheduling import yield_to_loop
-from .read_queue import Left, Reading
+from .read_queue import Reading, ReadingCancelled
 from .socket_protocol import PARKED
 from .subscriber import Subscriber
 
@@ -151,7 +151,7 @@ class Stream(Subscriber):
         return signal
 
     def _on_disconnect(self) -> None:
-        self.held = None
+        self.unsent_frame = None
         timed_out = self._socket is not None and self._socket.write_timed_out
         self.end("too_slow" if timed_out else "client_left")
 
@@ -169,7 +169,7 @@ class Stream(Subscriber):
                     frames = [self._wait_for_log(self.reading)]
                 if frames:
                     return frames
-        except Left:  # `reason` says why
+        except ReadingCancelled:  # `reason` says why
             return ()
         return ()
 
@@ -205,7 +205,7 @@ class Stream(Subscriber):
 
     def _park(self) -> None:
         self.feed.park(self)
-        self.reading = self.held = None
+        self.reading = self.unsent_frame = None
         if not self._replayed:
             self._replayed = True
             self._context.metrics.replay_events.note(self.events_sent)
@@ -243,7 +243,7 @@ class Stream(Subscriber):
         if self._socket is None or not unsent:
             return bytes(unsent)
         self._socket.sendall(unsent)  # the rest of a chunk, whose header was sent already
-        self.held = None
+        self.unsent_frame = None
         return b""
 
     # Control events

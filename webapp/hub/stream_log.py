@@ -6,7 +6,7 @@ import logging
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
-from ..core.escaping import escaped
+from ..core.escaping import escape
 from .observer import Observer
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ def _description(subscriber: Subscriber) -> str:
     characters, whatever the client sent.
     """
     topics = sorted(subscriber.patterns)
-    names = ",".join([escaped(topic) for topic in topics[:_MAX_TOPICS]])
+    names = ",".join([escape(topic) for topic in topics[:_MAX_TOPICS]])
     more = f" more_topics={len(topics) - _MAX_TOPICS}" if len(topics) > _MAX_TOPICS else ""
     sub = subscriber.grant.subject
-    subject = f" sub={escaped(sub)}" if sub else ""
+    subject = f" sub={escape(sub)}" if sub else ""
     if subscriber.grant.ignored:
         subject = f" ignored_token={subscriber.grant.ignored}"
-    return f"client={escaped(subscriber.client) or '-'}{subject} topics={names}{more}"
+    return f"client={escape(subscriber.client) or '-'}{subject} topics={names}{more}"

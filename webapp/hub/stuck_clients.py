@@ -9,7 +9,7 @@ from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..core.escaping import escaped
+from ..core.escaping import escape
 from .observer import Observer
 
 if TYPE_CHECKING:
@@ -57,4 +57,4 @@ class StuckClients(Observer):
         if self._attempts[key] % _ATTEMPTS == 0:
             self._metrics.stuck_clients.add()
             message = "a client disconnects at the same event again and again: client=%s after=%s"
-            logger.warning(message, escaped(subscriber.client) or "-", start)
+            logger.warning(message, escape(subscriber.client) or "-", start)

@@ -34,7 +34,6 @@ class Subscriber:
         "events_sent",
         "gap",
         "grant",
-        "held",
         "last_id_sent",
         "name",
         "opened_at",
@@ -46,6 +45,7 @@ class Subscriber:
         "sock",
         "transient_position",
         "unsent",
+        "unsent_frame",
         "wakeup",
     )
 
@@ -81,8 +81,8 @@ class Subscriber:
         self.sock: object = None
         self.unsent: Buffer | None = b""
         """The part of the last payload that did not fit into the socket; None: it is not kept."""
-        self.held: object = None
-        """While it exists, the payload counts of which `unsent` is a part."""
+        self.unsent_frame: object = None
+        """The last payload, which counts for the limit of replays as long as this refers to it."""
         self.wakeup: Wakeup | None = None
         """Continues the stream when it is parked; None before the stream begins."""
 

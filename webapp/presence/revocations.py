@@ -22,7 +22,7 @@ _WITHOUT_EXPIRY_S = 100 * 365 * 86400.0  # how long a token without an `exp` sta
 _SKIPPING = Skipping("presence")
 
 
-class Revoked(NamedTuple):
+class Revocation(NamedTuple):
     """What is revoked: one token, or the tokens of a subject up to a time."""
 
     kind: str  # `token` or `subject`
@@ -48,7 +48,7 @@ class Revocations:
     def __init__(self, store: PresenceStore, max_age: float) -> None:
         self._store = store
         self._max_age = max_age
-        self._known: dict[tuple[str, str | None], tuple[Revoked, float]] = {}
+        self._known: dict[tuple[str, str | None], tuple[Revocation, float]] = {}
         self._swept_at = monotonic()
 
     def is_revoked(self, grant: Grant) -> bool:
@@ -59,21 +59,21 @@ class Revocations:
                 return True
         return False
 
-    def add(self, revoked: Revoked, expires: float | None) -> None:
+    def add(self, revocation: Revocation, expires: float | None) -> None:
         """Revoke tokens, here and in all processes.
 
         :param expires: Unix seconds at which a token expires; None: never. The revocation of a
             subject lasts for `max_age` instead.
         :raises ServiceUnavailable: it cannot be stored, or too many are stored.
         """
-        text = json.dumps(revoked)
-        if revoked.kind == "token":
+        text = json.dumps(revocation)
+        if revocation.kind == "token":
             until = time() + _WITHOUT_EXPIRY_S if expires is None else expires
             self._store.revoke(text, until, f"{REVOKE}{until} {text}")
         else:
             until, oldest = time() + self._max_age, time() - self._max_age
             notice = f"{REVOKE}{until} {text}"
-            self._store.revoke_subject(revoked.value, revoked.at, oldest, notice)
+            self._store.revoke_subject(revocation.value, revocation.at, oldest, notice)
         self.remember([(text, until)])  # here at once, without waiting for the notice
 
     def load(self) -> None:
@@ -84,7 +84,7 @@ class Revocations:
         subjects, revoked = self._store.subjects(), self._store.revoked()
         for subject, at in cooperative(subjects):
             with _SKIPPING:
-                self._remember(Revoked("subject", subject, float(at)), at + self._max_age)
+                self._remember(Revocation("subject", subject, float(at)), at + self._max_age)
         for text, until in cooperative(revoked):
             with _SKIPPING:
                 found = _parse(text)
@@ -103,8 +103,8 @@ class Revocations:
                 self._remember(_parse(text), until)
         self._forget_ended()
 
-    def _remember(self, revoked: Revoked, until: float) -> None:
-        key, new = (revoked.kind, revoked.value), (revoked, until)
+    def _remember(self, revocation: Revocation, until: float) -> None:
+        key, new = (revocation.kind, revocation.value), (revocation, until)
         # If a subject is revoked twice, keep the later time, in whatever order the notices arrive.
         self._known[key] = max(new, self._known.get(key, new))
 
@@ -118,10 +118,10 @@ class Revocations:
                 self._known.pop(key, None)
 
 
-def _parse(text: str) -> Revoked:
+def _parse(text: str) -> Revocation:
     """Return what `Revocations.add` stored.
 
     :raises ValueError: the text is not from there.
     """
     kind, value, at = json.loads(text)
-    return Revoked(str(kind), str(value), float(at))
+    return Revocation(str(kind), str(value), float(at))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..hub.hub import Hub
     from ..hub.subscriber import Subscriber
     from ..scheduling import TimeSlice
-    from .revocations import Revoked
+    from .revocations import Revocation
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +113,9 @@ class Presence(Observer):
             part = names[start : start + _NAMES_PER_NOTICE]
             self._store.broadcast(DISCONNECT + json.dumps(part))
 
-    def revoke(self, revoked: Revoked, until: float | None) -> None:
+    def revoke(self, revocation: Revocation, until: float | None) -> None:
         """End all streams of some tokens, and refuse these tokens; see `Revocations.add`."""
-        self._revocations.add(revoked, until)
+        self._revocations.add(revocation, until)
         self._reader.end_revoked()
 
     def is_revoked(self, grant: Grant) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 settings = or_end(Settings.from_env, os.environ)
 
-bind = listen_addresses.chosen(settings)
+bind = listen_addresses.choose(settings)
 workers = settings.web_concurrency
 worker_class = f"{__package__}.StreamWorker"
 # With a full pool /healthz would hang. The hub refuses streams long before.

@@ -24,7 +24,7 @@ _PROBE_TIMEOUT_S = 1.0
 _TRIES, _RETRY_S = 5, 1.0  # as gunicorn does: the hub that was there before may be stopping
 
 
-def chosen(settings: Settings) -> list[str]:
+def choose(settings: Settings) -> list[str]:
     """Return TIDINGS_BIND, else all addresses with the platform's port, else loopback."""
     if settings.bind:
         return list(settings.bind)

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..core.events import Draft
-from ..core.json_members import Repeated
+from ..core.json_members import RepeatedMembers
 from ..errors import BadRequest
 from ..scheduling import RequestSlice, cooperative
 from . import bodies, forms, json_values
@@ -92,7 +92,7 @@ class DraftParser:
         if not isinstance(item, dict):
             detail = "An event must be a JSON object."
             raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
-        if isinstance(item, Repeated):
+        if isinstance(item, RepeatedMembers):
             _refuse_repeated(item.names)
         if not item.keys() <= _KNOWN:
             _EVENT.check(item, strict=self._default_topic is not None)
@@ -231,7 +231,7 @@ def _data(value: object, *, large: bool) -> str:
     if isinstance(value, str):
         return value
     try:
-        return json_values.written((value, large))
+        return json_values.to_json((value, large))
     except ValueError:
         detail = "The data contains NaN or an infinity, which JSON does not have."
         raise BadRequest(detail, "Send null or a string instead.") from None

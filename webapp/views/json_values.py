@@ -64,7 +64,7 @@ def several(body: bytes, most: int) -> list[Value]:
     return found
 
 
-def written(value: Value) -> str:
+def to_json(value: Value) -> str:
     """Return a value as JSON.
 
     :raises ValueError: it has NaN or an infinity.

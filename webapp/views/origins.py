@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from flask_cors import CORS
 
-from ..core.escaping import escaped
+from ..core.escaping import escape
 from ..errors import Forbidden
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _is_same(origin: str, own: str) -> bool:
 
 def _other_page(how: str, origin: str, own: str) -> Forbidden:
     """Return the refusal of a page, with both origins and the most likely mistake."""
-    detail = f"Pages of {escaped(origin)} may not publish {how}; those of {escaped(own)} may."
+    detail = f"Pages of {escape(origin)} may not publish {how}; those of {escape(own)} may."
     remedy = "Add the page's origin, such as https://example.com, to TIDINGS_PUBLISH_ORIGINS."
     page, hub = _host_and_port(origin), _host_and_port(own)
     if page and hub and page == hub:

@@ -18,7 +18,7 @@ from ..auth.tokens import token_id
 from ..core.topics import MERCURE_PATH, SUBSCRIPTIONS_PATH
 from ..errors import BadRequest, NotFound, Unauthorized, UnsupportedMediaType
 from ..presence.documents import CONTEXT, subscription_documents
-from ..presence.revocations import Revoked
+from ..presence.revocations import Revocation
 from ..scheduling import RequestSlice, cooperative
 from ..tasks import Skipping
 from . import bodies, forms
@@ -121,10 +121,10 @@ def revoke() -> Response:
         remedy = "Send token to revoke one token, or subject to revoke all tokens of a subject."
         raise BadRequest(detail, remedy)
     if token:
-        revoked = Revoked("token", token_id(token), time())
-        presence.revoke(revoked, _token_expiry(services, token))
+        revocation = Revocation("token", token_id(token), time())
+        presence.revoke(revocation, _token_expiry(services, token))
     elif subject and len(subject) <= MAX_TEXT_CHARS:
-        presence.revoke(Revoked("subject", subject, time()), None)
+        presence.revoke(Revocation("subject", subject, time()), None)
     else:
         detail = f"A subject has at most {MAX_TEXT_CHARS:,} characters, like the sub of a token."
         raise BadRequest(detail, "Send the claim sub of the tokens to revoke.")
@@ -166,10 +166,11 @@ def _find(
         environ.get("RAW_URI") or environ.get("REQUEST_URI", request.path)
     )
     # A path that was decoded may be of several topics, so it needs a grant of all subscriptions.
-    authorize(tokens, SUBSCRIPTIONS_PATH if path.decoded else str(path))
+    authorize(tokens, SUBSCRIPTIONS_PATH if path.is_decoded else str(path))
     rows = presence.subscribers(path.topic, path.subscriber, time_slice)
-    # Anybody can subscribe to the decoded topic, too, and must not stand for the other one.
-    if not rows if path.subscriber else path.decoded:
+    # Anybody can subscribe to the decoded topic, too: only a subscriber's name shows what is meant.
+    is_found = bool(rows) if path.subscriber else not path.is_decoded
+    if not is_found:
         path = _before_proxy(path, presence, time_slice)
         rows = presence.subscribers(path.topic, path.subscriber, time_slice)
     authorize(tokens, str(path))

@@ -6,7 +6,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..core.escaping import escaped
+from ..core.escaping import escape
 from .client_address import client
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class RefusalLog:
         if (now := monotonic()) - self._since > _INTERVAL_S:
             self._since = now
             self._lines.clear()
-        sender = escaped(client(request.remote_addr)) or "-"
-        path = f"method={escaped(request.method)} path={escaped(request.path)}"
+        sender = escape(client(request.remote_addr)) or "-"
+        path = f"method={escape(request.method)} path={escape(request.path)}"
         line = f"client={sender} status={error.status} {path} detail={error.detail}"
         if line in self._lines or len(self._lines) >= _MAX_LINES:
             self._left_out += 1

@@ -32,7 +32,7 @@ class SubscriptionPath(NamedTuple):
     topic: str | None = None
     """The topic or topic pattern; None: the path names all subscriptions."""
     subscriber: str | None = None
-    decoded: bool = False
+    is_decoded: bool = False
     """Whether a proxy has decoded the path, and may have merged slashes of the topic."""
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class SubscriptionPath(NamedTuple):
         if not texts:
             return cls()
         subscriber = texts.pop() if texts[1:] and texts[-1].startswith(_SUBSCRIBER) else None
-        return cls("/".join(texts), subscriber, decoded=len(texts) > 1 or not texts[0])
+        return cls("/".join(texts), subscriber, is_decoded=len(texts) > 1 or not texts[0])
 
     def may_be_of(self, topic: str) -> bool:
         """Return whether a proxy may have made this path of that of a topic."""

@@ -18,7 +18,7 @@ from webapp.brokers.memory_presence import MemoryPresenceStore
 from webapp.brokers.presence_base import MAX_NOTICES
 from webapp.errors import ServiceUnavailable
 from webapp.hub.history import Start
-from webapp.presence.revocations import Revocations, Revoked
+from webapp.presence.revocations import Revocation, Revocations
 from webapp.presence.service import Presence
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ def test_who_missed_the_notices_refuses_what_was_revoked_all_the_time() -> None:
     hub.observers.append(presence)
     hub.start()
     joe, ann = (Grant(subject=name, issued=1.0) for name in ("joe", "ann"))
-    presence.revoke(Revoked("subject", "ann", time.time()), None)
+    presence.revoke(Revocation("subject", "ann", time.time()), None)
     thief = Subscriber(hub.subscribe(frozenset({"t"}), joe, Start()))
     gevent.sleep(0.01)
-    store.revoke(json.dumps(Revoked("subject", "joe", time.time())), time.time() + 60, "#")
+    store.revoke(json.dumps(Revocation("subject", "joe", time.time())), time.time() + 60, "#")
     for _ in range(MAX_NOTICES):
         store.broadcast("![]")
     store.away = True
@@ -134,7 +134,7 @@ def test_a_second_revocation_never_lets_a_token_in_again() -> None:
     hub = make_hub()
     presence = Presence(hub, MemoryPresenceStore(), lease=15)
     for moment in (100.0, 98.0):  # by another machine's clock
-        presence.revoke(Revoked("subject", "joe", moment), None)
+        presence.revoke(Revocation("subject", "joe", moment), None)
     assert presence.is_revoked(Grant(subject="joe", issued=99.0))
     assert not presence.is_revoked(Grant(subject="joe", issued=101.0))
 
@@ -144,7 +144,7 @@ def test_a_revoked_token_is_refused_whatever_its_issuers_clock(
     issued: float | None,
 ) -> None:
     presence = Presence(make_hub(), MemoryPresenceStore(), lease=15)
-    presence.revoke(Revoked("token", "abc", time.time()), None)
+    presence.revoke(Revocation("token", "abc", time.time()), None)
     assert presence.is_revoked(Grant(token_id="abc", subject="joe", issued=issued))
     assert not presence.is_revoked(Grant(token_id="abd", subject="joe", issued=issued))
 
@@ -153,13 +153,13 @@ def test_a_revocation_of_a_subject_is_one_row_and_ends() -> None:
     store, day = MemoryPresenceStore(), 86400
     presence, now = Presence(make_hub(), store, lease=15), time.time()
     for at in (now - 29 * day, now - 1, now - 2):
-        presence.revoke(Revoked("subject", "joe", at), None)
+        presence.revoke(Revocation("subject", "joe", at), None)
     store.revoke_subject("ann", now - 31 * day, 0.0, "#")
     assert store.subjects() == [("joe", now - 1), ("ann", now - 31 * day)]
     early = Revocations(store, 30 * day)
     early.load()
     assert not early.is_revoked(Grant(subject="ann"))  # it is over
-    presence.revoke(Revoked("subject", "eve", now), None)
+    presence.revoke(Revocation("subject", "eve", now), None)
     assert store.subjects() == [("joe", now - 1), ("eve", now)]
     other = Revocations(store, 30 * day)
     other.load()

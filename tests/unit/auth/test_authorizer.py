@@ -18,7 +18,7 @@ from webapp.auth.claims import LEEWAY_S
 from webapp.config.settings import Settings
 from webapp.core.events import Draft
 from webapp.errors import Forbidden, InsufficientScope, ServiceUnavailable, Unauthorized
-from webapp.presence.revocations import Revoked
+from webapp.presence.revocations import Revocation
 
 ALL = {"publish": ["*"]}
 OTHER = "another-key-that-is-just-as-long-as-ours"
@@ -144,7 +144,7 @@ def test_a_subject_may_be_a_whole_number(number: str, subject: str) -> None:
 
 def test_a_subject_that_is_a_number_is_revoked_by_its_text() -> None:
     token = signed('{"mercure": {"publish": ["*"]}, "iat": 1, "sub": 7}')
-    authorizer = Authorizer(Settings(jwt_key=(KEY,)), Revoked("subject", "7", 2.0).matches)
+    authorizer = Authorizer(Settings(jwt_key=(KEY,)), Revocation("subject", "7", 2.0).matches)
     with pytest.raises(Unauthorized, match="revoked"):
         authorizer.publish((token,))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webapp.core.json_members import Repeated, have_clear_names, to_object
+from webapp.core.json_members import RepeatedMembers, have_clear_names, to_object
 
 NAMES = st.sampled_from(["data", "private", 'a"b', "a/b", "é", "", "topic"])
 VALUES: Any = st.recursive(
@@ -34,7 +34,7 @@ def test_an_object_with_clear_names_has_no_member_twice(
     parts = [f"{written(name, how)} : {json.dumps(value)}" for name, how, value in members]
     text = "{" + ",".join(parts) + "}"
     exact = json.loads(text, object_pairs_hook=to_object)
-    assert not (have_clear_names(json.loads(text), text) and isinstance(exact, Repeated))
+    assert not (have_clear_names(json.loads(text), text) and isinstance(exact, RepeatedMembers))
 
 
 @pytest.mark.parametrize(

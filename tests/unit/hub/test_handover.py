@@ -203,7 +203,7 @@ class HandOver(RuleBasedStateMachine):
         assert not list(self.hub._feeds)
         assert not self.hub._feeds._exact
         assert not self.hub._feeds._everything
-        assert not self.hub._feeds.matched_apart
+        assert not self.hub._feeds.matched_last
 
 
 def pause(_: TimeSlice) -> None:

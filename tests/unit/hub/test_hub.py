@@ -46,7 +46,7 @@ def test_leaving_unregisters_also_after_an_exception(hub: Hub) -> None:
     assert not list(hub._feeds)
     assert not hub._feeds._exact
     assert not hub._feeds._everything
-    assert not hub._feeds.matched_apart
+    assert not hub._feeds.matched_last
 
 
 def test_streams_that_open_together_let_the_loop_run_between_them(hub: Hub) -> None:

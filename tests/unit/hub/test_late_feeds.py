@@ -185,15 +185,15 @@ def test_a_topic_is_matched_against_the_templates_that_begin_as_it_does() -> Non
     long = "/" + "x" * 99
     other = index.acquire(Feed(frozenset({long + "{a}"}), frozenset()))
     wide = index.acquire(Feed(frozenset({"{a}", "*"}), frozenset()))
-    candidates = index.matched_apart.candidates
+    candidates = index.matched_last.candidates
     assert candidates(["/users/7/x"]) == {feeds[7]}
     assert candidates(["/exact/8", "none", "/users/7/"]) == {feeds[7], feeds[8]}
     assert candidates([long, "/"]) == {other}
     assert index.candidates(["/users/7/x", "/exact/8"]) == {wide}
     for feed in (*feeds, other, wide):
         index.release(feed)
-    assert not index.matched_apart
-    assert not index.matched_apart._lengths
+    assert not index.matched_last
+    assert not index.matched_last._lengths
 
 
 def test_a_template_whose_last_literal_is_not_there_is_not_matched_part_by_part(

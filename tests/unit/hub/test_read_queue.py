@@ -8,7 +8,7 @@ import pytest
 from support.waiting import PATIENCE
 from webapp.core.events import EventId
 from webapp.hub import read_queue
-from webapp.hub.read_queue import Left, Reading, ReadQueue
+from webapp.hub.read_queue import Reading, ReadingCancelled, ReadQueue
 
 
 def order(turns: ReadQueue, readings: list[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -45,7 +45,7 @@ def test_a_cancelled_read_leaves_the_queue_and_gives_its_turn_back() -> None:
     turns, reading, done = ReadQueue(1, lambda _: True), Reading("a"), []
 
     def read() -> None:
-        with pytest.raises(Left), turns.turn(reading, EventId(1, 0)):
+        with pytest.raises(ReadingCancelled), turns.turn(reading, EventId(1, 0)):
             pass
         done.append(1)
 
@@ -103,7 +103,7 @@ def test_the_queue_keeps_nothing_of_those_who_left_it() -> None:
     reading = Reading("waits")
 
     def give_up(reading: Reading) -> None:
-        with pytest.raises(Left):
+        with pytest.raises(ReadingCancelled):
             turns._await(reading)
 
     with turns.turn(Reading("first"), EventId(0, 0)):

@@ -14,7 +14,7 @@ from support.ports import has_ipv6
 from webapp.config.settings import Settings
 from webapp.errors import Misconfigured
 from webapp.server import listen_addresses
-from webapp.server.listen_addresses import await_free, chosen
+from webapp.server.listen_addresses import await_free, choose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,13 +90,13 @@ def test_a_socket_of_another_server_is_not_taken(
 def test_the_platforms_port_is_open_for_ipv6_where_that_includes_ipv4(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert chosen(Settings()) == ["127.0.0.1:8000"]
-    assert chosen(Settings(port=80, bind=("127.0.0.1:81",))) == ["127.0.0.1:81"]
-    assert chosen(Settings(port=80)) == ["[::]:80" if has_ipv6() else "0.0.0.0:80"]
+    assert choose(Settings()) == ["127.0.0.1:8000"]
+    assert choose(Settings(port=80, bind=("127.0.0.1:81",))) == ["127.0.0.1:81"]
+    assert choose(Settings(port=80)) == ["[::]:80" if has_ipv6() else "0.0.0.0:80"]
     monkeypatch.setattr(socket, "create_connection", refused)  # as if it accepted IPv6 only
-    assert chosen(Settings(port=80)) == ["0.0.0.0:80"]
+    assert choose(Settings(port=80)) == ["0.0.0.0:80"]
     monkeypatch.setattr(socket, "socket", refused)  # as if there were no IPv6
-    assert chosen(Settings(port=80)) == ["0.0.0.0:80"]
+    assert choose(Settings(port=80)) == ["0.0.0.0:80"]
 
 
 def refused(*_: object, **__: object) -> None:

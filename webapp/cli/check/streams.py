@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...core.topics import granted
+from ...core.topics import grants
 from ..client import HubClient
 from ..retry import TemporaryFailure
 from ..token import expiry, patterns, unverified_claims
@@ -136,7 +136,7 @@ class StreamChecks:
     def _check_events(self, stream: RecordingSubscriber) -> Iterator[CheckResult]:
         """Check all that needs an event."""
         claims = unverified_claims(self._hub.token or "") or {}
-        private = granted(frozenset(patterns(claims, "subscribe")), self._topic["topic"])
+        private = grants(frozenset(patterns(claims, "subscribe")), self._topic["topic"])
         self._private = {"private": "on"} if private else {}
         with (
             HubClient(self._hub, _TIMEOUT_S) as client,
