@@ -30,6 +30,16 @@ STREAMS = int(os.environ.get("TIDINGS_LEAK_STREAMS", "600"))
 WAVE = 60  # streams that are open at once
 ROOM = 8 << 20  # bytes; a thousand streams that stayed would take 5 MB
 OURS = ("webapp.", "flask.", "werkzeug.", "gunicorn.", "gevent.", "greenlet.", "_contextvars.")
+OURS += ("_socket.", "builtins.generator", "files", "connections")
+SHOWN = {  # the ends of some names; `pytest -s` shows them
+    "files": "files",
+    "sockets": "_socket3.socket",
+    "watchers": "corecext.io",
+    "generators": ".generator",
+    "contexts": "_contextvars.Context",
+    "greenlets": "reenlet",
+    "streams": "stream.Stream",
+}
 KEPT = ("webapp.core.events.", "webapp.auth.")  # the window's events, and verified tokens
 ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
@@ -138,6 +148,14 @@ def end_by_hub(hub: Server, count: int) -> None:
         client.close()
 
 
+def show(when: str, counts: dict[str, int], bytes_: int) -> None:
+    found = {
+        name: sum(n for kind, n in counts.items() if kind.endswith(end))
+        for name, end in SHOWN.items()
+    }
+    print(f"{when}: {found}, {bytes_ >> 10} KB")  # noqa: T201 - for who measures
+
+
 def test_streams_that_ended_leave_nothing_behind(hub: Server, probe: Probe) -> None:
     def wave(count: int) -> None:
         for end in ENDS:
@@ -149,14 +167,16 @@ def test_streams_that_ended_leave_nothing_behind(hub: Server, probe: Probe) -> N
 
     def counts() -> dict[str, Any]:
         until(lambda: probe.count()["connections"] <= 1, "all connections are closed")
-        ours = {name: n for name, n in probe.count().items() if name.startswith((*OURS, "files"))}
+        ours = {name: n for name, n in probe.count().items() if name.startswith(OURS)}
         return {name: n for name, n in ours.items() if not name.startswith(KEPT)}
 
     wave(WAVE)
     before, bytes_before = counts(), memory(hub.worker)
+    show("before", before, bytes_before)
     for _ in range(max(1, STREAMS // (WAVE * len(ENDS)))):
         wave(WAVE)
     after = counts()
+    show("after", after, memory(hub.worker))
     grown = {name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)}
     assert sum(grown.values()) < WAVE // 4, grown
     assert memory(hub.worker) < bytes_before + ROOM
