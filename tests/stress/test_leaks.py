@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 STREAMS = int(os.environ.get("TIDINGS_LEAK_STREAMS", "600"))
 WAVE = 60  # streams that are open at once
 ROOM = 8 << 20  # bytes; a thousand streams that stayed would take 5 MB
-OURS = ("webapp.", "flask.", "werkzeug.", "gunicorn.", "gevent.", "greenlet.", "_contextvars.")
-OURS += ("_socket.", "builtins.generator", "files", "connections")
+OURS = (
+    *("webapp.", "flask.", "werkzeug.", "gunicorn.", "gevent.", "greenlet.", "_contextvars."),
+    *("_socket.", "builtins.generator", "files", "connections"),
+)
 SHOWN = {  # the ends of some names; `pytest -s` shows them
     "files": "files",
     "sockets": "_socket3.socket",

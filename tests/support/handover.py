@@ -10,19 +10,20 @@ import json
 import re
 import socket
 from collections import deque
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import gevent
 import pytest
 from gevent.socket import socketpair
 
+from support.parking import ONCE, Broken, ParkingWorker, request
 from webapp.auth.authorizer import Grant
 from webapp.core import sse
 from webapp.core.events import Draft, EventId
 from webapp.core.sse import Payload
 from webapp.hub.feeds import Form
 from webapp.hub.history import Start
+from webapp.hub.stream import Stream as HubStream
 from webapp.server.connection import ClientConnection
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 ALL = 1 << 16
 _HEARTBEAT = Payload(sse.HEARTBEAT)
+_NEVER = 1e11  # in Unix seconds
 PLENTY = 1000  # rounds in which all must come to rest, and more events than a search publishes
 FRAME = re.compile(
     rb":\n|(?:retry: \d+\n)?(?:event: (?P<name>hub\.\w+)\n)?"
@@ -55,6 +57,7 @@ class Way(NamedTuple):
     fast: bool = True  # the client reads all that comes; else only what a rule lets it
     envelope: bool = False
     control: bool = True
+    parks: bool = True  # in a `StreamWorker`; else the generator waits. Only if it is direct
 
 
 class Stream:
@@ -66,7 +69,7 @@ class Stream:
         self, hub: Hub, way: Way, topics: frozenset[str], granted: frozenset[str], start: Start
     ) -> None:
         self.way = way
-        grant = Grant(subscribe=granted)
+        grant = Grant(subscribe=granted, expires=_NEVER)
         form = Form(way.envelope, way.control)
         self.subscription = hub.subscribe(topics, grant, start, form=form)
         self.position = self.subscription.cursor
@@ -76,18 +79,33 @@ class Stream:
         self._client.setblocking(False)  # noqa: FBT003 - the socket's own
         self._server: Any = ClientConnection(server, hub.settings, 95, {}, {})
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is
-        self._server.begin_body(SimpleNamespace(version=(1, int(way.chunked))))
-        self.task = gevent.spawn(self._serve)
+        self._server.begin_body(request((1, int(way.chunked))))
+        self.worker = ParkingWorker() if way.parks and way.direct else None
+        self.task = gevent.spawn(self._park if self.worker else self._wait)
         self.open.append(self)
 
-    def _serve(self) -> None:
+    @property
+    def ended(self) -> bool:
+        """Whether nothing serves it any more."""
+        return bool(self.worker.done["discarded"]) if self.worker else self.task.dead
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has ended, without an error, and all that ends with it has ended once."""
+        return self.worker.done == ONCE if self.worker else self.task.successful()
+
+    def _park(self) -> None:
+        assert self.worker
+        self.worker.serve(self._server, self.subscription.frames(self._server))
+
+    def _wait(self) -> None:
         frames: Any = self.subscription.frames(self._server if self.way.direct else None)
         try:
             for frame in frames:
                 self._server.sendall(Payload(frame).chunked if self.way.chunked else frame)
             if self.way.chunked:
                 self._server.sendall(Payload(b"").chunked)
-        except BrokenPipeError:
+        except (BrokenPipeError, Broken):
             pass
         finally:
             frames.close()
@@ -122,6 +140,39 @@ class Stream:
         self.over = True
         self._client.close()
 
+    def kill(self) -> None:
+        """Kill its greenlet, where the server has one for each stream."""
+        if not self.worker:
+            self.task.kill(block=False)
+
+    def abort(self) -> None:
+        """End the connection, as a worker that stops does after its drain."""
+        self._server.abort()
+
+    def warn(self) -> None:
+        """Let it tell its client that its token expires soon, as the timers do."""
+        self.subscription.deadlines.warning_due = True
+        self.subscription._continue()
+
+    def fail(self) -> None:
+        """Let an error end it, once it goes on."""
+        self.failing.add(self.subscription)
+        self.subscription._continue()
+
+    failing: ClassVar[set[Any]] = set()
+
+    @classmethod
+    def inject_errors(cls, patch: pytest.MonkeyPatch) -> None:
+        """Let `fail` work."""
+        go_on = HubStream._expiry_warning
+
+        def break_(stream: HubStream) -> bytes:
+            if stream in cls.failing:
+                raise Broken
+            return go_on(stream)
+
+        patch.setattr(HubStream, "_expiry_warning", break_)
+
     @classmethod
     def close_all(cls) -> None:
         for stream in cls.open:
@@ -129,6 +180,7 @@ class Stream:
             stream.task.kill()
             stream._server.close()
         cls.open.clear()
+        cls.failing.clear()
 
 
 A, AB, EVERYTHING, NOTHING = map(frozenset[str], ("a", "ab", "*", ""))
@@ -244,7 +296,7 @@ class Subscriber:
         elif name == b"hub.reset":
             self._miss(position)
         else:
-            assert name in {b"hub.open", b"hub.bye"}
+            assert name in {b"hub.open", b"hub.bye", b"hub.expiring"}
         self.position = position
 
 

@@ -74,6 +74,7 @@ WAYS = st.builds(
     st.sampled_from([True, True, False]),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([True, True, False]),
 )
 STARTS = st.sampled_from([NOW, Start(cursor="earliest"), Start(last=2)])
 SIZES = st.sampled_from([(0,), (0, 0), (0,) * 9, (100,), (5000,), (0, 5000, 0)])
@@ -141,19 +142,40 @@ class HandOver(RuleBasedStateMachine):
     def tick(self, renew: bool, turns: Turns) -> None:  # noqa: FBT001
         if not renew:
             beat(self.hub)
+            for subscriber in self.all:
+                subscriber.stream.warn()
         elif self.renewal.dead:
             self.renewal = gevent.spawn(self.hub.fanout.refresh_cursors)
         self.turn(turns)
 
-    @rule(subscriber=subscribers, how=st.sampled_from(["kicked", "killed", "hung up"]), turns=TURNS)
-    def cut(self, subscriber: Subscriber, how: str, turns: Turns) -> None:
-        if how == "kicked":
-            subscriber.stream.subscription.end("kicked")
-        else:
-            if how == "killed":
-                subscriber.stream.task.kill(block=False)
-            subscriber.come_back()
+    @rule(
+        subscriber=subscribers,
+        reason=st.sampled_from(["kicked", "max_age", "token_expired"]),
+        turns=TURNS,
+    )
+    def end(self, subscriber: Subscriber, reason: str, turns: Turns) -> None:
+        subscriber.stream.subscription.end(reason)
         self.turn(turns)
+
+    @rule(
+        subscriber=subscribers,
+        how=st.sampled_from(["killed", "hung up", "aborted", "failed"]),
+        turns=TURNS,
+        later=TURNS,
+    )
+    def cut(self, subscriber: Subscriber, how: str, turns: Turns, later: Turns) -> None:
+        stream = subscriber.stream
+        if how == "killed":
+            stream.kill()
+        elif how == "aborted":
+            stream.abort()
+        elif how == "failed":
+            stream.fail()
+        if how != "hung up":
+            for turn in turns:
+                turn(0)
+        subscriber.come_back()
+        self.turn(later)
 
     def turn(self, turns: Turns) -> None:
         for turn in turns:
@@ -182,7 +204,7 @@ class HandOver(RuleBasedStateMachine):
             assert not subscriber.torn
             if subscriber.way.control:  # it may come back at any time
                 assert subscriber.position >= self.hub.window.floor
-            assert all(stream.task.dead for stream in subscriber.streams[:-1] if stream.way.direct)
+            assert all(stream.ended for stream in subscriber.streams[:-1] if stream.way.direct)
         assert all(feed.late_from is None for feed in self.hub._feeds)
         assert all(feed.parked <= self.hub._subscribers for feed in self.hub._feeds)
         assert all(
@@ -197,7 +219,7 @@ class HandOver(RuleBasedStateMachine):
             assert subscriber.names[-1] == subscriber.last_name
             if subscriber.way.control:
                 assert subscriber.position == self.hub.window.head
-            assert all(stream.task.successful() for stream in subscriber.streams)
+            assert all(stream.succeeded for stream in subscriber.streams)
         assert not self.hub.failed
         assert not self.hub._subscribers
         assert not list(self.hub._feeds)
@@ -219,4 +241,5 @@ def test_each_subscriber_gets_its_events_once_and_in_order(
     monkeypatch.setattr("webapp.hub.late_feeds._PAGE_BYTES", 300)
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", PLENTY)
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", pause)
+    Stream.inject_errors(monkeypatch)
     run_state_machine_as_test(HandOver, settings=SEARCH)

@@ -303,7 +303,7 @@ def test_a_stream_is_cut_off_whose_rest_there_is_no_memory_for(full: Hub) -> Non
     come_to_rest([subscriber])
     publish(full, [subscriber], draft("a", "x" * 300_000))
     cut = subscriber.stream
-    assert turns(lambda: cut.task.dead) < PLENTY
+    assert turns(lambda: cut.ended) < PLENTY
     assert cut.subscription.reason == "too_slow"
     assert full.history.replays.sending_bytes == 0
     subscriber.come_back()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import pytest
@@ -15,6 +15,9 @@ from webapp.server.loggers import AccessLogger
 from webapp.server.request_end import RequestEnd, RequestEnds
 from webapp.server.stream_driver import ResumeQueue, StreamDriver
 from webapp.server.stream_response import StreamResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMAT = '%(h)s "%(m)s %(U)s" %(s)s %({X-Request-ID}i)s %({x-topic}o)s %({HTTP_X_REQUEST_ID}e)s'
 LINE = '192.0.2.7 "GET /events" 200 r-7 a r-7'
@@ -120,3 +123,15 @@ def test_a_hook_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> Non
         assert not driver.run()
         assert driver.run()
     assert "post_request" in caplog.text
+
+
+def test_a_stream_that_is_woken_before_it_parks_goes_on() -> None:
+    def body() -> Iterator[bytes]:
+        driver.set()
+        yield PARKED
+        yield b"goes on"
+        yield PARKED
+
+    driver, _, _ = stream(Worker(), body())
+    assert not driver.run()
+    assert driver.run()
