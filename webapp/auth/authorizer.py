@@ -179,7 +179,7 @@ class Authorizer:
 
         :raises Unauthorized: it is not valid.
         """
-        return self._verified(token, [*self._publisher_keys, *self._subscriber_keys])
+        return self._verify(token, [*self._publisher_keys, *self._subscriber_keys])
 
     def _grant(self, tokens: tuple[str, ...], keys: list[Key]) -> Grant:
         """Return the grant of the first valid token."""
@@ -189,12 +189,12 @@ class Authorizer:
         errors: list[Unauthorized | ServiceUnavailable] = []
         for token in tokens:
             try:
-                return self._current(token, keys)
+                return self._grant_of(token, keys)
             except (Unauthorized, ServiceUnavailable) as error:
                 errors.append(error)
         raise max(errors, key=lambda it: it.status)  # one whose key is unavailable may be valid
 
-    def _current(self, token: str, keys: list[Key]) -> Grant:
+    def _grant_of(self, token: str, keys: list[Key]) -> Grant:
         """Return the grant of a token that is valid and was not revoked."""
         grant = self._verify_once(token, keys)
         if self._is_revoked(grant):
@@ -208,7 +208,7 @@ class Authorizer:
         known = (token, keys is self._publisher_keys)
         grant = self._verified_grants.get(known)
         if grant is None or (grant.expires is not None and int(grant.expires) <= time()):
-            grant = self._verified(token, keys)
+            grant = self._verify(token, keys)
             if not self._jwks:  # which may withdraw a key
                 if len(self._verified_grants) >= _MAX_VERIFIED:
                     self._verified_grants.clear()
@@ -226,7 +226,7 @@ class Authorizer:
                 " revocation of its sub is forgotten: give it an earlier exp, or raise the setting"
             )
 
-    def _verified(self, token: str, keys: list[Key]) -> Grant:
+    def _verify(self, token: str, keys: list[Key]) -> Grant:
         found = header(token)
         candidates = self._candidates(found.get("kid"), keys)
         claims = signed_claims(token, found.get("alg"), candidates, self._settings)

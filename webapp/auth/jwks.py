@@ -31,7 +31,7 @@ MAX_KEYS = 100
 MAX_WAITING_REQUESTS = 50
 """Requests that wait for a fetch at once; others are refused."""
 _READ_TIMEOUT_S = 5.0
-_MAX_BYTES = 1 << 20
+_MAX_BODY_BYTES = 1 << 20
 _MAX_AGE_S = 300  # for which fetched keys are used without another fetch
 _MIN_PAUSE_S = 10  # between two fetches
 _MAX_ECHO_CHARS = 40  # of an answer that is not a JWKS
@@ -171,9 +171,9 @@ def fetch(url: str) -> list[Any]:
     """
     late = TimeoutError(f"it took longer than {DEADLINE_S:.0f} s")
     with gevent.Timeout(DEADLINE_S, late), _opener.open(url, timeout=_READ_TIMEOUT_S) as answer:
-        body = answer.read(_MAX_BYTES + 1)
-    if len(body) > _MAX_BYTES:
-        message = f"it is over {_MAX_BYTES:,} bytes"
+        body = answer.read(_MAX_BODY_BYTES + 1)
+    if len(body) > _MAX_BODY_BYTES:
+        message = f"it is over {_MAX_BODY_BYTES:,} bytes"
         raise ValueError(message)
     return _entries(body, answer.headers.get("Content-Type"))
 

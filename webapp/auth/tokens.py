@@ -92,7 +92,7 @@ def signed_claims(token: str, algorithm: Any, keys: Iterable[Key], settings: Set
         if isinstance(algorithm, str) and algorithm in key.algorithms:
             fits = True
             with suppress(jwt.InvalidSignatureError):
-                return _decoded(token, settings, key=key.value, algorithms=[algorithm])
+                return _decode(token, settings, key=key.value, algorithms=[algorithm])
     detail = "None of the hub's keys for this request has signed the token."
     if not fits:
         detail = "None of the hub's keys for this request fits the token's alg and kid."
@@ -105,10 +105,10 @@ def unsigned_claims(token: str, settings: Settings) -> Any:
     :raises Unauthorized: it is for another hub, or not a token.
     """
     header(token)
-    return _decoded(token, settings, options={"verify_signature": False, "verify_jti": True})
+    return _decode(token, settings, options={"verify_signature": False, "verify_jti": True})
 
 
-def _decoded(token: str, settings: Settings, **how: Any) -> Any:
+def _decode(token: str, settings: Settings, **how: Any) -> Any:
     audience, issuer = settings.jwt_audience, settings.jwt_issuer
     checks = {"verify_aud": audience is not None, "verify_iss": issuer is not None}
     how["options"] = {**_NOT_BY_PYJWT, **checks, **how.get("options", {})}

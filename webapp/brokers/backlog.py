@@ -13,12 +13,12 @@ from gevent.lock import Semaphore
 
 SMALL_BYTES = 32 << 10  # of several events
 _SMALL_SINGLE_BYTES = 64 << 10  # of a single one
-_LARGE_PART = 16  # large appends have a sixteenth of the limit
+_LARGE_DIVISOR = 16  # large appends have a sixteenth of the limit
 PATIENCE_S = 1.0  # after which one large append waits like a small one
 _REPORT_S = 0.05  # how long the report of another process counts
 _SINGLE_RECENCY_S = 1.0  # after two single events, in which large appends take turns with them
 _LARGE_TURN_S = 0.1  # in which large appends may begin
-_REST = 1.5  # how long large appends then rest, times the turn until it was followed
+_REST_FACTOR = 1.5  # how long large appends then rest, times the turn until it was followed
 _MAX_REST_S = 0.5
 _ANNOUNCE_S = 0.25  # between two announcements
 
@@ -59,7 +59,7 @@ class Backlog:
 
     def __init__(self, limit: int, turn: SharedTurn | None = None) -> None:
         self._shared_turn = turn
-        self.limit, self.limit_for_large = limit, max(1, limit // _LARGE_PART)
+        self.limit, self.limit_for_large = limit, max(1, limit // _LARGE_DIVISOR)
         self.size = 0
         self._shorter = Signal()
         self._reported = 0  # bytes, by another process
@@ -91,7 +91,7 @@ class Backlog:
 
     def _end_turn(self, began: float) -> None:
         now = monotonic()
-        rest = min(_REST * (now - began), _MAX_REST_S)
+        rest = min(_REST_FACTOR * (now - began), _MAX_REST_S)
         self._rest_until, self._turn_at = now + rest, None
         if self._shared_turn:
             self._shared_turn.end(rest if self._is_beside_singles(now) else 0.0)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..core.events import EventId
     from .backlog import SharedTurn
 
-_PART = 4  # a quarter of what the event log keeps
+_LEAD_DIVISOR = 4  # a quarter of what the event log keeps
 _TIMEOUT_S = 10.0  # how long a publisher waits
 
 
@@ -31,7 +31,7 @@ class Lead:
 
     def __init__(self, max_events: int, max_bytes: int, turn: SharedTurn) -> None:
         self._least = max_bytes // max_events  # bytes that an event counts, so that it bounds both
-        self.backlog = Backlog(max(1, max_bytes // _PART), turn)
+        self.backlog = Backlog(max(1, max_bytes // _LEAD_DIVISOR), turn)
         self._batches: deque[tuple[EventId, int]] = deque()  # not yet read by the follower
         self._position: EventId | None = None  # of the follower, once there is one
 

@@ -27,7 +27,7 @@ _RECONNECT_S = 2.0  # until the hub sends `retry:`
 _DEFAULT_SILENCE_S = 45.0  # until the hub says how often it sends a heartbeat
 _SHORTEST_SILENCE_S = 5.0  # from a heartbeat
 _LONGEST_SILENCE_S = 86400.0
-_HEARTBEATS = 3  # without a byte, after which a connection counts as dead
+_SILENT_HEARTBEATS = 3  # without a byte, after which a connection counts as dead
 _START_PARAMETERS = {"last", "since"}
 _ROUTINE_ENDS = {"max_age", "drain"}
 _RESETS = {
@@ -82,7 +82,7 @@ class ReconnectingSubscriber:
     def _events_of_one_stream(self) -> Iterator[ServerSentEvent]:
         with HubClient(self._hub, self._silence_s or _DEFAULT_SILENCE_S) as client:
             response = client.subscribe(self._query, self._cursor)
-            for event in _decoded(client, response):
+            for event in _decode(client, response):
                 if event.type == "hub.open" and self._silence_s is None:
                     client.allow_silence(_silence_of(event))
                 if event.retry is not None:
@@ -96,7 +96,7 @@ class ReconnectingSubscriber:
                 yield event
 
 
-def _decoded(client: HubClient, response: HTTPResponse) -> Iterator[ServerSentEvent]:
+def _decode(client: HubClient, response: HTTPResponse) -> Iterator[ServerSentEvent]:
     try:
         yield from sse.decode(_flushing(client.chunks(response)))
     except sse.EventTooLarge as error:
@@ -109,7 +109,7 @@ def _silence_of(opening: ServerSentEvent) -> float:
     heartbeat = (json_object(opening.data) or {}).get("heartbeat")
     if not isinstance(heartbeat, int | float) or not heartbeat > 0:
         return _DEFAULT_SILENCE_S
-    return min(max(_SHORTEST_SILENCE_S, _HEARTBEATS * heartbeat), _LONGEST_SILENCE_S)
+    return min(max(_SHORTEST_SILENCE_S, _SILENT_HEARTBEATS * heartbeat), _LONGEST_SILENCE_S)
 
 
 def _flushing(chunks: Iterable[bytes]) -> Iterator[bytes]:

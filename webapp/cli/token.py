@@ -58,7 +58,7 @@ def token(  # noqa: PLR0913, PLR0917 - the claims of a token, and its key
     except Misconfigured as error:
         raise click.ClickException(str(error)) from None
     if text:
-        explanation, is_refused = _explained(text, settings)
+        explanation, is_refused = _explain(text, settings)
         click.echo(explanation)
         click.get_current_context().exit(int(is_refused))
     if not publish and not subscribe:
@@ -70,10 +70,10 @@ def token(  # noqa: PLR0913, PLR0917 - the claims of a token, and its key
     if expires != float("inf"):
         claims["exp"] = round(time.time() + expires)
     claims = {name: value for name, value in claims.items() if value is not None}
-    click.echo(_signed(claims, _read(key) if key else None, settings))
+    click.echo(_sign(claims, _read(key) if key else None, settings))
 
 
-def _signed(claims: dict[str, Any], key: str | None, settings: Settings) -> str:
+def _sign(claims: dict[str, Any], key: str | None, settings: Settings) -> str:
     """Return a token, signed by the first accepted algorithm that fits the key."""
     import jwt  # late: it imports cryptography, which most commands do not need
 
@@ -99,7 +99,7 @@ def _read(key: TextIO) -> str:
         raise click.ClickException(message) from None
 
 
-def _explained(text: str, settings: Settings) -> tuple[str, bool]:
+def _explain(text: str, settings: Settings) -> tuple[str, bool]:
     """Return what a token grants, in words and as JSON, and whether a hub would refuse it."""
     import jwt
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 
-_MAX_WANTED = 1 << 20
+_MAX_FILES = 1 << 20
 
 
 def file_limit() -> int:
@@ -15,7 +15,7 @@ def file_limit() -> int:
 def raise_file_limit() -> int:
     """Raise the limit as far as the system allows; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_WANTED if hard == resource.RLIM_INFINITY else hard
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else hard
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (ValueError, OSError):  # macOS says infinite and allows less

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 SUFFIX = "_FILE"
-_MAX_BYTES = 64 << 10
+_MAX_SECRET_BYTES = 64 << 10
 
 
 def read(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
@@ -38,11 +38,11 @@ def _content(name: str, path: Path) -> str:
         content = b""
         if path.is_file() or not path.exists():  # a FIFO could be read only once
             with path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
+                content = file.read(_MAX_SECRET_BYTES + 1)
     except OSError as error:
         detail = f"The file that {name} names cannot be read: {error.strerror}."
         raise Misconfigured(detail, "Name a file that the hub may read.") from None
-    if not content.strip() or len(content) > _MAX_BYTES:
-        detail = f"{name} does not name a file of 1 byte to {_MAX_BYTES >> 10} KB."
+    if not content.strip() or len(content) > _MAX_SECRET_BYTES:
+        detail = f"{name} does not name a file of 1 byte to {_MAX_SECRET_BYTES >> 10} KB."
         raise Misconfigured(detail, "Name the file that contains the secret.")
     return content.decode(errors="surrogateescape")  # as in the environment

@@ -60,7 +60,7 @@ class LateFeeds:
         # The cheapest feeds come first, so that expensive ones do not make them late.
         for feed in sorted(parts, key=lambda feed: feed.variables + feed.grant_variables):
             began, events = monotonic(), parts[feed]
-            seen, count = _matched(feed, events, began + left)
+            seen, count = _match(feed, events, began + left)
             left -= monotonic() - began
             late = count < len(events)
             upto = (events[count - 1].position if count else after) if late else batch[-1].position
@@ -122,7 +122,7 @@ class LateFeeds:
         return upto >= self._window.head
 
 
-def _matched(feed: Feed, events: Sequence[Event], until: float) -> tuple[list[Event], int]:
+def _match(feed: Feed, events: Sequence[Event], until: float) -> tuple[list[Event], int]:
     """Return which events a feed's subscribers see, and how many were looked at in time."""
     seen: list[Event] = []
     for count, event in enumerate(events):

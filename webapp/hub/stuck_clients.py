@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 5  # that end early, before a client is reported
-_SHORT_S = 10  # after which a stream that ends is not counted
+_REPORTED_ATTEMPTS = 5  # that end early, before a client is reported
+_SHORT_STREAM_S = 10  # after which a stream that ends is not counted
 _MAX_STARTS = 1000
 
 
@@ -48,13 +48,13 @@ class StuckClients(Observer):
         start = self._starts.pop(subscriber, None)
         if start is None or not subscriber.events_sent or subscriber.reason != "client_left":
             return
-        if monotonic() - subscriber.opened_at > _SHORT_S:
+        if monotonic() - subscriber.opened_at > _SHORT_STREAM_S:
             return
         key = subscriber.client, subscriber.patterns, start
         self._attempts[key] = self._attempts.pop(key, 0) + 1
         if len(self._attempts) > _MAX_STARTS:
             self._attempts.popitem(last=False)
-        if self._attempts[key] % _ATTEMPTS == 0:
+        if self._attempts[key] % _REPORTED_ATTEMPTS == 0:
             self._metrics.stuck_clients.add()
             message = "a client disconnects at the same event again and again: client=%s after=%s"
             logger.warning(message, escape(subscriber.client) or "-", start)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 8 << 20  # of all records of one process
+MAX_RECORD_BYTES = 8 << 20  # of all records of one process
 _MAX_CLIENT_SHARE = 3 / 4  # of these, for one client, so that it leaves room for others
-_MAX_BATCH = 1000  # changes
+_MAX_BATCH_CHANGES = 1000
 
 
-class _Listed(NamedTuple):
+class _ListedRecord(NamedTuple):
     client: str
     size: int  # bytes of the record
 
@@ -33,7 +33,7 @@ class Changes:
         self._joined: dict[str, str] = {}  # records that are to be written
         self._left: dict[str, None] = {}  # subscribers that are to be removed
         self._registered: set[str] = set()  # subscribers that may be in the store
-        self._listed: dict[str, _Listed] = {}  # those that are, or will be, in the store
+        self._listed: dict[str, _ListedRecord] = {}  # those that are, or will be, in the store
         self._bytes = 0
         self._client_bytes = Counter[str]()
         self._limit_warned = False
@@ -44,16 +44,16 @@ class Changes:
     def join(self, name: str, client: str, record: str) -> None:
         """Note that a subscriber joined. Over the limit it is not listed."""
         size = len(record)
-        most = MAX_BYTES * _MAX_CLIENT_SHARE
-        if self._bytes + size > MAX_BYTES or self._client_bytes[client] + size > most:
+        most = MAX_RECORD_BYTES * _MAX_CLIENT_SHARE
+        if self._bytes + size > MAX_RECORD_BYTES or self._client_bytes[client] + size > most:
             if not self._limit_warned:
                 text = "presence lists no more subscribers: over %d bytes, or %d of one address"
-                logger.warning(text, MAX_BYTES, most)
+                logger.warning(text, MAX_RECORD_BYTES, most)
             self._limit_warned = True
             return
         # Hysteresis: warn again only after usage fell below a quarter of the limit.
-        self._limit_warned = self._limit_warned and self._bytes > MAX_BYTES // 4
-        self._listed[name] = _Listed(client, size)
+        self._limit_warned = self._limit_warned and self._bytes > MAX_RECORD_BYTES // 4
+        self._listed[name] = _ListedRecord(client, size)
         self._bytes += size
         self._client_bytes[client] += size
         self._joined[name] = record
@@ -77,9 +77,9 @@ class Changes:
         """
         batch: dict[str, str | None] = {}
         size = 0
-        while self._left and len(batch) < _MAX_BATCH:
+        while self._left and len(batch) < _MAX_BATCH_CHANGES:
             batch[self._left.popitem()[0]] = None
-        while self._joined and len(batch) < _MAX_BATCH and size < NOTICE_BATCH_BYTES:
+        while self._joined and len(batch) < _MAX_BATCH_CHANGES and size < NOTICE_BATCH_BYTES:
             name = next(iter(self._joined))
             record = batch[name] = self._joined.pop(name)
             size += len(record)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .forms import Fields
 
 MAX_CURSORS = 8  # in a query
-MAX_CURSOR = 128  # bytes, as long as a publisher's own id may be
+MAX_CURSOR_BYTES = 128  # as long as a publisher's own id may be
 CURSOR = r"[^\x00-\x1f\x7f]*"
 _HEADERS = ("HTTP_LAST_EVENT_ID", "HTTP_MERCURE_LAST_EVENT_ID")
 # As Mercure, its drafts, EventSource polyfills (lastEventId) and hx-sse write it.
@@ -32,20 +32,20 @@ def cursors(request: Request, query: Fields) -> tuple[str, ...]:
     for name in _HEADERS:
         # `Request.headers` costs ten times as much.
         if text := request.environ.get(name):
-            cursor = _checked(text, "latin-1")  # PEP 3333
+            cursor = _check(text, "latin-1")  # PEP 3333
             if cursor not in _NO_CURSOR:
                 return (cursor,)
     texts = query.get("last_event_id", [])
     if len(texts) > MAX_CURSORS:
         detail = f"A query has at most {MAX_CURSORS} cursors; this one has {len(texts)}."
         raise BadRequest(detail, "Send one last_event_id.")
-    found = (_checked(text, "utf-8") for text in texts)
+    found = (_check(text, "utf-8") for text in texts)
     return tuple(cursor for cursor in dict.fromkeys(found) if cursor not in _NO_CURSOR)
 
 
-def _checked(text: str, encoding: str) -> str:
+def _check(text: str, encoding: str) -> str:
     cursor = text.strip(_SPACE)
-    if len(cursor.encode(encoding)) > MAX_CURSOR or not re.fullmatch(CURSOR, cursor):
-        detail = f"A cursor has at most {MAX_CURSOR} bytes and no control characters."
+    if len(cursor.encode(encoding)) > MAX_CURSOR_BYTES or not re.fullmatch(CURSOR, cursor):
+        detail = f"A cursor has at most {MAX_CURSOR_BYTES} bytes and no control characters."
         raise BadRequest(detail, "Send the id of the last event you saw, or leave it out.")
     return cursor

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .forms import Fields
     from .json_values import Value
 
-MAX_BATCH = 10_000  # events in one JSON array
+MAX_BATCH_EVENTS = 10_000  # in one JSON array
 MAX_DIGITS = 20  # of a number in a form
 _FIELDS = ("topic", "data", "type", "id", "private", "retry")
 _KNOWN = frozenset(_FIELDS)
@@ -68,7 +68,7 @@ class DraftParser:
         """Return what a body publishes, all of it valid.
 
         :raises BadRequest: the body, or an event in it, is not valid.
-        :raises ContentTooLarge: the array has more than `MAX_BATCH` events.
+        :raises ContentTooLarge: the array has more than `MAX_BATCH_EVENTS` events.
         :raises UnsupportedMediaType: a form holds a file or another encoding.
         """
         if "data" in self._url:
@@ -125,7 +125,7 @@ class DraftParser:
 
     def _values(self, body: bytes) -> list[Value]:
         if self._kind == _JSON:
-            return json_values.several(body, MAX_BATCH)
+            return json_values.several(body, MAX_BATCH_EVENTS)
         line = body.strip()
         if b"\n" in line:
             raise _id_of_several()

@@ -90,7 +90,7 @@ class FieldNames:
                 if _is_near(part, known):
                     return known
                 # lastEventIds is as near to last_event_id as last_event_ids is.
-                if "_" in known and _is_near(_joined(part), _joined(known)):
+                if "_" in known and _is_near(_join_words(part), _join_words(known)):
                     return known
         return "topic" if parts[0].startswith("match") else None
 
@@ -109,7 +109,7 @@ class FieldNames:
         return _MEANT.get(name) or next(iter(get_close_matches(name, self._names, 1)), None)
 
 
-def _joined(words: str) -> str:
+def _join_words(words: str) -> str:
     return words.replace("_", "").replace("-", "")
 
 

@@ -185,14 +185,14 @@ def _decoder(**options: Any) -> json.JSONDecoder:
 
 
 def _integer(digits: str) -> int:
-    return int(_bounded(digits))
+    return int(_check_length(digits))
 
 
 def _fraction(digits: str) -> float:
-    return float(_bounded(digits))
+    return float(_check_length(digits))
 
 
-def _bounded(digits: str) -> str:
+def _check_length(digits: str) -> str:
     if len(digits) > _MAX_NUMBER_CHARS:
         message = "converting it would take time that grows with the square of its length"
         raise ValueError(message)

@@ -26,11 +26,11 @@ from ..core.events import (
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..core.version import __version__
 from .credentials import COOKIE
-from .cursors import CURSOR, MAX_CURSOR
-from .drafts import MAX_BATCH, MAX_DIGITS
+from .cursors import CURSOR, MAX_CURSOR_BYTES
+from .drafts import MAX_BATCH_EVENTS, MAX_DIGITS
 from .health import PROTECTED
 from .services import current_services
-from .subscribe_query import MAX_LAST, MAX_PATTERNS
+from .subscribe_query import MAX_LAST_EVENTS, MAX_PATTERNS
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 _BOUNDS = {
     "cursor": f"^{CURSOR}$",
     "default": DEFAULT_TOPIC,
-    "max_batch": MAX_BATCH,
-    "max_cursor": MAX_CURSOR,
+    "max_batch": MAX_BATCH_EVENTS,
+    "max_cursor": MAX_CURSOR_BYTES,
     "max_id": MAX_ID_CHARS,
-    "max_last": MAX_LAST,
+    "max_last": MAX_LAST_EVENTS,
     "max_name": MAX_NAME_CHARS,
     "max_retry": 10**MAX_DIGITS - 1,
     "max_patterns": MAX_PATTERNS,

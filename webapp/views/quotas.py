@@ -12,7 +12,7 @@ from ..errors import ServiceUnavailable, TooManyRequests
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MAX_UNFINISHED = 32  # times the largest body: what a worker holds of bodies that still arrive
+MAX_UNFINISHED_BODIES = 32  # of the largest size, whose bytes a worker holds
 _MIN_UNFINISHED_BYTES = 2 << 20
 _SHARES = 4  # one publisher may hold a quarter of it
 
@@ -89,7 +89,7 @@ class UnfinishedQuota(PublisherQuota):
     """Limits the bytes of large bodies, and of lines of pipes, that have not arrived completely."""
 
     def __init__(self, max_body_bytes: int) -> None:
-        limit = max(MAX_UNFINISHED * max_body_bytes, _MIN_UNFINISHED_BYTES)
+        limit = max(MAX_UNFINISHED_BODIES * max_body_bytes, _MIN_UNFINISHED_BYTES)
         super().__init__(limit, limit // _SHARES)
 
     def _publisher_refusal(self) -> TooManyRequests:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flask import Request
 
 MAX_PATTERNS = 100
-MAX_LAST = 999_999_999
+MAX_LAST_EVENTS = 999_999_999
 _PARAMETERS = FieldNames(
     "There is no parameter",
     ("topic", "match", "last_event_id", "last", "since", "envelope", "control", "authorization"),
@@ -103,8 +103,8 @@ def _start(request: Request, args: forms.Fields, first: dict[str, str]) -> Start
 def _last(text: str | None) -> int | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) > MAX_LAST:
-        detail = f"The parameter last must be a number of events from 0 to {MAX_LAST}."
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) > MAX_LAST_EVENTS:
+        detail = f"The parameter last must be a number of events from 0 to {MAX_LAST_EVENTS}."
         raise BadRequest(detail, "Send it like last=10.")
     return int(text)
 

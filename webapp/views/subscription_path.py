@@ -58,8 +58,8 @@ class SubscriptionPath(NamedTuple):
 
     def may_be_of(self, topic: str) -> bool:
         """Return whether a proxy may have made this path of that of a topic."""
-        return _merged(topic) == _merged(self.topic or "")
+        return _merge_slashes(topic) == _merge_slashes(self.topic or "")
 
 
-def _merged(topic: str) -> str:
+def _merge_slashes(topic: str) -> str:
     return re.sub("/+", "/", f"/{topic}/")

@@ -196,7 +196,7 @@ def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
     hub, store = make_hub(jwt_key=(KEY,)), MemoryPresenceStore()
     hub.observers.append(Presence(hub, store, lease=15))
     hub.start()
-    monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 120)
+    monkeypatch.setattr("webapp.presence.changes.MAX_RECORD_BYTES", 120)
     patterns = [frozenset({letter * 30}) for letter in "abcd"]
     subscribers = [hub.subscribe(it, Grant(), Start()) for it in patterns]
     for subscriber in subscribers:
@@ -210,7 +210,7 @@ def test_subscribers_beyond_the_memory_bound_are_served_and_not_listed(
         hub.register(subscribers[1])
         while [name for name, _ in store.subscribers()] != [subscribers[1].name]:
             gevent.sleep(0.01)
-    monkeypatch.setattr("webapp.presence.changes.MAX_BYTES", 400)
+    monkeypatch.setattr("webapp.presence.changes.MAX_RECORD_BYTES", 400)
     many = [hub.subscribe(frozenset({letter * 30}), Grant(), Start()) for letter in "efghijk"]
     caplog.clear()
     for listed, waiting in zip(many, many[3:], strict=False):

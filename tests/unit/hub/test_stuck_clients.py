@@ -58,7 +58,7 @@ def test_who_goes_on_or_has_nothing_to_read_is_not_reported(hub: Hub, reports: l
 def test_long_streams_are_not_counted(
     hub: Hub, reports: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stuck_clients, "_SHORT_S", -1)
+    monkeypatch.setattr(stuck_clients, "_SHORT_STREAM_S", -1)
     publish(hub, "a")
     gevent.sleep(0.01)
     come_and_go(hub, 6, cursor="earliest")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _NOTICES = "{tidings}:notices"
 _KEYS = ("{tidings}:processes", _NOTICES, "{tidings}:revoked", "{tidings}:subjects")
-_DROPS = 20  # calls at one heartbeat, each for some subscribers of processes that ended
+_MAX_DROP_CALLS = 20  # calls at one heartbeat, each for some subscribers of processes that ended
 _DROP_PAUSE_S = 0.02  # between two of them: other processes read the notices meanwhile
 _SCRIPT = Script(("common.lua", "presence.lua"), _KEYS)
 
@@ -48,7 +48,7 @@ class RedisPresenceStore:
         """Renew this process's lease and store changes; see `PresenceStore.heartbeat`."""
         pairs = [part for name, record in changes.items() for part in (name, record or "")]
         known, more = self._write("heartbeat", self._owner, self._lease_ms, *pairs)
-        for _ in range(_DROPS):
+        for _ in range(_MAX_DROP_CALLS):
             if not more:
                 break
             gevent.sleep(_DROP_PAUSE_S)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _TAKEN, _SOME_BEHIND = 1, 2  # answers to the wish for the turn
 _TURN_MS = "1500"  # of a process that does not end it
 _REPORT_INTERVAL_S = 0.5  # while there are events
-_UNREAD_PART = 64  # of the event log, which all followers have yet to read before a large append
-_UNREPORTED_PART = 4  # of that
+_UNREAD_DIVISOR = 64  # of the event log, which all followers have yet to read before a large append
+_UNREPORTED_DIVISOR = 4  # of that
 _EVENT_BYTES = 160  # of a small event
 
 
@@ -39,8 +39,8 @@ class RedisTurn:
     def __init__(self, call: Callable[..., Any], max_events: int, max_bytes: int) -> None:
         self._call = call
         self._process = secrets.token_hex(8)
-        self._max_unread = max(1, min(max_bytes, max_events * _EVENT_BYTES) // _UNREAD_PART)
-        self._max_unreported = self._max_unread // _UNREPORTED_PART
+        self._max_unread = max(1, min(max_bytes, max_events * _EVENT_BYTES) // _UNREAD_DIVISOR)
+        self._max_unreported = self._max_unread // _UNREPORTED_DIVISOR
         self._is_some_behind = False  # as far as this process knows
         self._held = False
         self._reported_at = 0.0

@@ -71,7 +71,7 @@ FROM notices ORDER BY number DESC LIMIT 1
 """
 _OLDEST = _NEWEST.replace(" DESC", "")
 _NOTICES = "SELECT number, lines FROM notices WHERE number > ? ORDER BY number LIMIT 64"
-_LAST_NUMBER = 1 << 62
+_MAX_NOTICE_NUMBER = 1 << 62
 
 
 class SqlitePresenceStore:
@@ -210,7 +210,7 @@ class SqlitePresenceStore:
         for batch in batches(notices):
             text = "\n".join(batch)
             newest, before = db.execute(_NEWEST).fetchone() or (0, 0)
-            if newest > _LAST_NUMBER:  # of a damaged row: start again, and all miss some notices
+            if newest > _MAX_NOTICE_NUMBER:  # of a damaged row: begin again; all miss some notices
                 db.execute("DELETE FROM notices")
                 db.execute("DELETE FROM sqlite_sequence")
             total = before + len(text.encode())
