@@ -381,6 +381,12 @@ def test_the_architecture_names_every_package() -> None:
     assert {path.parent.name for path in ROOT.glob("webapp/*/__init__.py")} <= set(named)
 
 
+def test_the_page_on_tests_names_every_folder() -> None:
+    cells = re.findall(r"^\| (`\w+/`.*?) \|", PAGES["docs/internals/testing.md"], re.MULTILINE)
+    folders = {path.parent.name for path in ROOT.glob("tests/*/*.py")}
+    assert {name for cell in cells for name in re.findall(r"`(\w+)/`", cell)} == folders
+
+
 def test_its_pictures_exist() -> None:
     for page, text in PAGES.items():
         for path in re.findall(r"!\[.*?\]\((.*?)\)", text):
