@@ -166,6 +166,7 @@ SHELL_LINES = {
     "make ": "test_docs_run",
     "openssl ": "test_docs_run",
     "pipx install .": "needs a registry; test_packaging looks at what would be installed",
+    "printf ": "test_hypermedia",
     "sqlite3 ": "test_sqlite, by the same function of SQLite",
     "systemctl ": "test_deploy, as systemd does",
     "tail -F ": "tests/cli, test_recipes",
