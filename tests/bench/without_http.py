@@ -24,8 +24,8 @@ from webapp.brokers import connect  # noqa: E402
 from webapp.brokers.base import Bounds  # noqa: E402
 from webapp.config.settings import Settings  # noqa: E402
 from webapp.core.events import Draft  # noqa: E402
-from webapp.hub.history import Start  # noqa: E402
 from webapp.hub.hub import Hub  # noqa: E402
+from webapp.hub.start import Start  # noqa: E402
 
 if TYPE_CHECKING:
     from webapp.brokers.base import Broker

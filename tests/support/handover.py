@@ -22,7 +22,7 @@ from webapp.core import sse
 from webapp.core.events import Draft, EventId
 from webapp.core.sse import Payload
 from webapp.hub.feeds import Form
-from webapp.hub.history import Start
+from webapp.hub.start import Start
 from webapp.hub.stream import Stream as HubStream
 from webapp.server.connection import ClientConnection
 

@@ -12,8 +12,8 @@ from webapp.brokers.memory import MemoryBroker
 from webapp.config.settings import Settings
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
-from webapp.hub.history import Start
 from webapp.hub.hub import Hub
+from webapp.hub.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -147,7 +147,11 @@ class Window:
         """Return the directory of topics in the order of their names: those that begin with a
         prefix and come after a name.
         """
-        return [self._entry(topic) for topic in islice(self._index.topics(prefix, after), limit)]
+        return [self._entry(topic) for topic in self.names(prefix, after, limit)]
+
+    def names(self, prefix: str, after: str, limit: int) -> list[str]:
+        """Return the topics in the directory alone."""
+        return list(islice(self._index.topics(prefix, after), limit))
 
     def find(self, topic: str, id: str) -> Event | None:
         """Return the event with a canonical topic and a custom id."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from gevent.lock import RLock
 
 from ..core.events import EventId
 from ..core.window import Window
-from ..errors import BadRequest, ServiceUnavailable, TidingsError
+from ..errors import BadRequest, ServiceUnavailable
 from ..metrics import Metrics
 from ..scheduling import TimeSlice, Turns, sleep
 from ..tasks import Skipping, lasting
@@ -20,14 +19,17 @@ from .dispatcher import REFRESH_FRACTION, Dispatcher
 from .fanout import FanOut
 from .feed_index import FeedIndex
 from .feeds import PLAIN, Feed, Form
-from .history import History, Start
+from .history import History
 from .late_feeds import LateFeeds
+from .log_reader import LogReader
 from .quota import StreamQuota
-from .read_queue import Reading, ReadingCancelled
+from .start import Start, StartFinder
 from .stream import Stream, StreamContext
 from .stream_log import StreamLog
 from .stuck_clients import StuckClients
+from .topic_lookup import TopicLookup
 from .transient import TransientEvents
+from .waiting_clients import WaitingClients
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +63,7 @@ class Hub:
         self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
         self._subscribers: set[Stream] = set()
         self._turns = Turns()  # in which streams open and end; events are delivered between two
-        self._readings: set[Reading] = set()  # for streams that are not open yet
+        self.waiting_clients = WaitingClients(self.quota)
         self._feeds = FeedIndex()
         self._tasks: list[gevent.Greenlet[[], None]] = []
         self._starting = RLock()
@@ -70,9 +72,12 @@ class Hub:
         limit_bytes = min(settings.window_bytes, settings.history_bytes)
         self.window = Window(EventId(0, 0), limit, limit_bytes)
         self.observers: list[Observer] = [StreamLog(), StuckClients(self.window, self.metrics)]
-        self.history = History(self.window, broker, settings.max_replay_bytes)
+        self.reader = LogReader(self.window, broker, settings.max_replay_bytes)
+        topics = TopicLookup(self.reader)
+        self.starts = StartFinder(self.reader, topics)
+        self.history = History(self.reader, topics)
         self.fanout = FanOut(
-            self._feeds, self._subscribers, self.history.replays, self.metrics, self.window.head
+            self._feeds, self._subscribers, self.reader.replays, self.metrics, self.window.head
         )
         self.late_feeds = LateFeeds(self.window, self.fanout)
         self.dispatcher = Dispatcher(
@@ -81,6 +86,7 @@ class Hub:
         self.transient = TransientEvents(self.fanout)
         self._context = StreamContext(
             self.history,
+            self.reader.replays,
             self.fanout,
             self.transient,
             self.metrics,
@@ -199,7 +205,8 @@ class Hub:
         if start == Start():
             position, reset_reason = self.window.head, None
         else:
-            position, reset_reason = self._resolve_start(start, feed, client, socket)
+            with self.waiting_clients.read_for(client, socket) as reading:
+                position, reset_reason = self.starts.find(start, feed, reading)
         stream = Stream(self._context, feed, grant, position, reset_reason)
         stream.transient_position = self.transient.begin(feed, start)
         stream.client = client
@@ -211,29 +218,6 @@ class Hub:
             detail = f"The URI templates of a stream name more variables than {limit}."
             remedy = "Ask for fewer, open several streams, or raise TIDINGS_MAX_VARIABLES."
             raise BadRequest(detail, remedy, reason="variables")
-
-    def _resolve_start(
-        self, start: Start, feed: Feed, client: str, socket: SubscriberSocket | None
-    ) -> tuple[EventId, str | None]:
-        """Find in the event log where a stream begins; the stream counts meanwhile."""
-        reading = Reading(client)
-        self._readings.add(reading)
-        # When this returns, nothing yields to the loop before the stream is registered.
-        self.quota.acquire(client)
-        try:
-            with socket.on_hangup(reading.cancel) if socket else nullcontext():
-                return self.history.resolve_start(start, feed, reading)
-        except (ReadingCancelled, TidingsError) as error:
-            if socket:
-                socket.answer_last()
-            if isinstance(error, TidingsError):
-                raise
-            reason = "drain" if self.draining else "client_left"
-            detail = "The stream ended before it began."
-            raise ServiceUnavailable(detail, "Come back in a moment.", reason=reason) from None
-        finally:
-            self.quota.release(client)
-            self._readings.discard(reading)
 
     def register(self, stream: Stream) -> None:
         """Count a stream that opens; `unregister` must follow, whatever happens."""
@@ -263,8 +247,7 @@ class Hub:
         self.draining = True
         for subscriber in self:
             subscriber.end("drain")
-        for reading in self._readings:
-            reading.cancel()
+        self.waiting_clients.drain()
 
     # Timers
 

@@ -15,6 +15,8 @@ from ..core.events import EventId
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .found_topics import FoundTopics
+
 TURN_S = 0.004
 """Seconds of work after which a turn should end."""
 _OLDEST_FIRST_EVERY = 4  # turns: one of so many goes to the reading that has waited longest
@@ -32,7 +34,7 @@ class Reading:
     :param client: the name under which limits count its client.
     """
 
-    __slots__ = ("asked", "cancelled", "client", "has_turn", "position", "signal")
+    __slots__ = ("asked", "cancelled", "client", "has_turn", "position", "signal", "topics")
 
     def __init__(self, client: str) -> None:
         self.client = client
@@ -43,6 +45,8 @@ class Reading:
         self.has_turn = False
         """Whether it is its turn."""
         self.cancelled = False
+        self.topics: FoundTopics | None = None
+        """Those that its feed matches, as far as they were looked up."""
         self.signal = Signal()
 
     def cancel(self) -> None:

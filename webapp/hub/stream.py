@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .fanout import FanOut
     from .feeds import Feed
     from .history import History
+    from .replays import Replays
     from .socket_protocol import SubscriberSocket
     from .transient import TransientEvents
 
@@ -62,6 +63,7 @@ class StreamContext:
     """What the streams of one hub have in common."""
 
     history: History
+    replays: Replays
     fanout: FanOut
     transient: TransientEvents
     metrics: Metrics
@@ -213,7 +215,7 @@ class Stream(Subscriber):
     def _replay(self, seen: list[Event]) -> Iterable[bytes]:
         self.last_id_sent = seen[-1].position
         self.events_sent += len(seen)
-        replay = self._context.history.replays.replay(self.client, self.feed, seen)
+        replay = self._context.replays.replay(self.client, self.feed, seen)
         self._context.metrics.delivered.add(len(seen))
         self._context.metrics.delivered_bytes.add(replay.size)
         return replay

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .fanout import FanOut
     from .feeds import Feed
-    from .history import Start
+    from .start import Start
     from .subscriber import Subscriber
 
 _WINDOW_EVENTS, _WINDOW_BYTES = 10_000, 8 << 20

@@ -21,7 +21,7 @@ from .unreadable_origins import log_unreadable
 if TYPE_CHECKING:
     from flask import Request
 
-    from ..hub.history import Start
+    from ..hub.start import Start
     from ..hub.stream import Stream
     from .services import Services
 

@@ -11,8 +11,8 @@ from ..config.parsers import duration
 from ..core.events import check_name
 from ..errors import BadRequest, ContentTooLarge
 from ..hub.feeds import Form
-from ..hub.history import Start
 from ..hub.socket_protocol import MAX_STRAY_BYTES
+from ..hub.start import Start
 from . import forms
 from .credentials import Tokens, tokens_of
 from .cursors import ALIAS, cursors

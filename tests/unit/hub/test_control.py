@@ -15,7 +15,7 @@ from webapp.auth.authorizer import Grant
 from webapp.brokers.base import Gap
 from webapp.core.events import EventId
 from webapp.hub.feeds import Form
-from webapp.hub.history import Start
+from webapp.hub.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

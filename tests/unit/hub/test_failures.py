@@ -13,8 +13,8 @@ from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Event
 from webapp.hub.feeds import Form
-from webapp.hub.history import Start
 from webapp.hub.observer import Observer
+from webapp.hub.start import Start
 
 if TYPE_CHECKING:
     from webapp.hub import subscriber as hub_subscriber

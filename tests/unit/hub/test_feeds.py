@@ -12,7 +12,7 @@ from webapp.auth.authorizer import Grant
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
 from webapp.hub.feeds import PLAIN, Feed, Form
-from webapp.hub.history import Start
+from webapp.hub.start import Start
 
 if TYPE_CHECKING:
     from webapp.hub.hub import Hub

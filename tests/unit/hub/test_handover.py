@@ -49,7 +49,7 @@ from support.handover import (
 )
 from support.hub import make_hub
 from webapp.hub import late_feeds
-from webapp.hub.history import Start
+from webapp.hub.start import Start
 
 if TYPE_CHECKING:
     from webapp.core.events import Event

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import gevent
+import pytest
 
 from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe
 from support.waiting import one_of_three
-from webapp.brokers.base import Gap
+from webapp.brokers.base import Gap, TopicPage
 from webapp.brokers.memory import MemoryBroker
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from webapp.hub.hub import Hub
 
@@ -47,6 +48,10 @@ class CountingBroker(MemoryBroker):
         self.asked += 1
         return super().read(after, max_bytes)
 
+    def read_topics(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage:
+        self.asked += 1
+        return super().read_topics(after, max_bytes, topics)
+
     def position_of(self, id: str) -> EventId | None:
         self.asked += 1
         return super().position_of(id)
@@ -67,20 +72,37 @@ def test_a_thousand_resuming_subscribers_do_not_read_the_event_log() -> None:
     hub.stop()
 
 
-def test_the_newest_of_a_rare_topic_do_not_scan_the_whole_log() -> None:
+@pytest.mark.parametrize("topic", ["rare/1", "rare/{number}"])
+def test_the_newest_of_a_rare_topic_are_found_whatever_lies_between(topic: str) -> None:
+    hub = hub_with_a_rare_topic()
+    subscribers = [Subscriber(subscribe(hub, topic, last=last)) for last in (1, 2, 3, 4)]
+    publish(hub, "now", topic="rare/1")
+    data = ["first", "long ago", "lately", "now"]
+    for number, subscriber in enumerate(subscribers, 2):
+        assert subscriber.await_data(min(number, 4)) == data[-number:]
+        subscriber.leave()
+    hub.stop()
+
+
+def test_a_search_for_the_newest_events_does_not_walk_through_the_whole_log() -> None:
+    hub = hub_with_a_rare_topic(private=True)
+    subscriber = Subscriber(subscribe(hub, "*", last=2))
+    publish(hub, "now", topic="rare/1")
+    assert subscriber.await_data(2) == ["lately", "now"]
+    subscriber.leave()
+    hub.stop()
+
+
+def hub_with_a_rare_topic(*, private: bool = False) -> Hub:
+    """Return a hub with some events of a rare topic, far apart."""
     hub = make_hub(window_events=100)
-    publish(hub, "long ago", topic="rare")
-    publish(hub, *map(str, range(2000)))
-    [newest] = publish(hub, "lately", topic="rare")
+    publish(hub, "first", "long ago", topic="rare/1")
+    publish(hub, *map(str, range(2000)), private=private)
+    [newest] = publish(hub, "lately", topic="rare/1")
     with gevent.Timeout(10):
         while hub.window.head < newest.position:
             gevent.sleep(0.001)
-    subscribers = [Subscriber(subscribe(hub, "rare", last=last)) for last in (1, 2)]
-    publish(hub, "now", topic="rare")
-    for subscriber in subscribers:
-        assert subscriber.await_data(2) == ["lately", "now"]
-        subscriber.leave()
-    hub.stop()
+    return hub
 
 
 class SlowBroker(MemoryBroker):
@@ -98,6 +120,10 @@ class SlowBroker(MemoryBroker):
             detail = "It is away."
             raise ServiceUnavailable(detail, "Wait.")
         return super().read(after, max_bytes)
+
+    def read_topics(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage:
+        self.read(after, 1)
+        return super().read_topics(after, max_bytes, topics)
 
 
 def test_catch_up_reads_are_limited_and_share_failures() -> None:
@@ -127,8 +153,8 @@ def reads_in_vain() -> int:
 
 def test_a_long_replay_without_matches_sends_marks() -> None:
     hub = make_hub(SlowBroker(10_000, 1 << 30, 3600), window_events=100, heartbeat=0.02)
-    events = publish(hub, *map(str, range(9000)))
-    subscriber = Subscriber(subscribe(hub, "rare", cursor="earliest"))
+    events = publish(hub, *map(str, range(9000)), private=True)
+    subscriber = Subscriber(subscribe(hub, "*", cursor="earliest"))  # which walks through all
     with gevent.Timeout(10):
         while subscriber.subscription not in subscriber.subscription.feed.parked:
             gevent.sleep(0.001)

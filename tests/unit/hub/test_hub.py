@@ -15,7 +15,7 @@ from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Draft, EventId
 from webapp.hub.feeds import Form
-from webapp.hub.history import Start
+from webapp.hub.start import Start
 
 if TYPE_CHECKING:
     from webapp.hub.hub import Hub

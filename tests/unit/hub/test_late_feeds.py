@@ -15,7 +15,7 @@ from webapp.core import uri_template
 from webapp.core.events import Draft, EventId
 from webapp.hub.feed_index import FeedIndex
 from webapp.hub.feeds import Feed
-from webapp.hub.history import Start
+from webapp.hub.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,8 +27,8 @@ from support.hub import make_hub, subscribe
 from support.waiting import PATIENCE
 from webapp.brokers.base import Gap
 from webapp.core.events import EventId
-from webapp.hub.history import Start
 from webapp.hub.socket_protocol import PARKED, Buffer, never_sends
+from webapp.hub.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,9 +109,9 @@ def test_a_subscriber_that_ends_while_catching_up_gets_its_position(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 1)
-    hub.publish([draft("b")] * 8)
+    hub.publish([draft("b", private=True)] * 8)
     gevent.idle()
-    subscriber = Subscriber(hub, start=Start(cursor="earliest"))
+    subscriber = Subscriber(hub, topics=EVERYTHING, start=Start(cursor="earliest"))
     subscription = subscriber.stream.subscription
     while subscription.cursor == subscriber.position:
         gevent.sleep(0)
@@ -228,9 +228,10 @@ def test_a_subscriber_that_catches_up_lets_the_loop_turn(
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE_S", slice_)
     monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", page)
-    hub.publish([draft("b")] * 8)
+    hub.publish([draft("b", private=True)] * 8)
     gevent.idle()
-    subscription = Subscriber(hub, start=Start(cursor="earliest")).stream.subscription
+    subscriber = Subscriber(hub, topics=EVERYTHING, start=Start(cursor="earliest"))
+    subscription = subscriber.stream.subscription
     assert turns(lambda: subscription in subscription.feed.parked) >= 8
 
 
@@ -295,7 +296,7 @@ def test_what_could_not_be_written_and_is_not_kept_is_read_again(full: Hub) -> N
         publish(full, [subscriber], *[draft("a")] * 3, draft("b"))
         come_to_rest([subscriber])
         assert not subscriber.owed
-    assert full.history.replays.sending_bytes == 0
+    assert full.reader.replays.sending_bytes == 0
 
 
 def test_a_stream_is_cut_off_whose_rest_there_is_no_memory_for(full: Hub) -> None:
@@ -305,7 +306,7 @@ def test_a_stream_is_cut_off_whose_rest_there_is_no_memory_for(full: Hub) -> Non
     cut = subscriber.stream
     assert turns(lambda: cut.ended) < PLENTY
     assert cut.subscription.reason == "too_slow"
-    assert full.history.replays.sending_bytes == 0
+    assert full.reader.replays.sending_bytes == 0
     subscriber.come_back()
     come_to_rest([subscriber])
     assert not subscriber.owed

@@ -16,11 +16,11 @@ from webapp.brokers.memory import MemoryBroker
 from webapp.core.events import Draft, Event, EventId
 from webapp.errors import ServiceUnavailable, TooManyRequests
 from webapp.hub.feeds import Feed
-from webapp.hub.history import Start
 from webapp.hub.read_queue import Reading
+from webapp.hub.start import Start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from webapp.hub.hub import Hub
 
@@ -31,6 +31,7 @@ def test_a_turn_ends_in_time_and_the_next_one_goes_on(
     events = publish(slow, *"abcde")
     until_read(slow, events)
     monkeypatch.setattr("webapp.hub.history.TURN_S", -1)
+    monkeypatch.setattr("webapp.hub.start.TURN_S", -1)
     feed, reading = Feed(frozenset({"t"}), NOBODY), Reading("a")
     found, upto = [], slow.window.floor
     for event in events:
@@ -39,7 +40,7 @@ def test_a_turn_ends_in_time_and_the_next_one_goes_on(
         upto = look.upto
         assert upto == event.position
     assert found == events
-    start = slow.history.resolve_start(Start(last=3), feed, reading)[0]
+    start = slow.starts.find(Start(last=3), feed, reading)[0]
     assert start == events[1].position
 
 
@@ -48,13 +49,13 @@ def test_to_look_back_takes_as_many_events_a_turn_as_its_time_allows(
 ) -> None:
     events = publish(slow, *map(str, range(999)))
     until_read(slow, events)
-    monkeypatch.setattr("webapp.hub.history.TURN_S", 1e9)
-    monkeypatch.setattr("webapp.hub.history._SCAN_EVENTS", 10)
-    granted = slow.history._queue._granted
+    monkeypatch.setattr("webapp.hub.start.TURN_S", 1e9)
+    monkeypatch.setattr("webapp.hub.start._SCAN_EVENTS", 10)
+    granted = slow.reader._queue._granted
     feed = Feed(frozenset({"t"}), NOBODY)
-    start = slow.history.resolve_start(Start(last=900), feed, Reading("a"))[0]
+    start = slow.starts.find(Start(last=900), feed, Reading("a"))[0]
     assert start == events[98].position
-    assert slow.history._queue._granted - granted <= 3
+    assert slow.reader._queue._granted - granted <= 3
 
 
 def test_a_count_that_would_take_long_is_not_begun(
@@ -78,9 +79,11 @@ class SlowBroker(MemoryBroker):
         self.answer = Signal()
         self.steps = 0
 
-    def position_of(self, id: str) -> EventId | None:
+    def positions_of(
+        self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
+    ) -> list[EventId]:
         self.answer.wait()
-        return super().position_of(id)
+        return super().positions_of(id, after, limit, topics)
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         self.steps += 1
@@ -146,7 +149,7 @@ def test_the_id_of_a_private_event_not_yet_dispatched_is_unknown(slow: Hub) -> N
     slow.broker.append([Draft(topics=("t",), id="secret", private=True)])
     feed = Feed(frozenset({"t"}), NOBODY)
     assert slow.window.head == first[0].position
-    assert slow.history.resolve_start(Start(cursor="secret"), feed, Reading("a"))[1] == "unknown"
+    assert slow.starts.find(Start(cursor="secret"), feed, Reading("a"))[1] == "unknown"
 
 
 def test_a_hang_up_before_the_stream_begins_leaves_the_queue(slow: Hub) -> None:
@@ -161,7 +164,7 @@ def test_a_hang_up_before_the_stream_begins_leaves_the_queue(slow: Hub) -> None:
     slow.broker.answer.set()  # type: ignore[attr-defined]
     gevent.joinall(tasks, timeout=PATIENCE)
     assert not slow.quota._open_by_client
-    assert not slow._readings
+    assert not slow.waiting_clients._readings
 
 
 def test_more_than_the_log_keeps_begins_at_its_floor_without_a_look(slow: Hub) -> None:

@@ -1,0 +1,91 @@
+"""How one process reads past events: from its window, or else from the broker, in turns."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import ServiceUnavailable
+from .read_queue import ReadQueue
+from .replays import Replays
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from ..brokers.base import Broker
+    from ..core.events import Event, EventId
+    from ..core.window import Window
+    from .read_queue import Reading
+
+    T = TypeVar("T")
+
+PAGE_BYTES = 64 << 10  # what a stream that catches up holds at once
+_MAX_CONCURRENT_READS = 2  # hundreds at once would keep everything else from running
+
+
+class LogReader:
+    """Reads of past events wait in one queue. What was read is dropped before waiting for the next
+    turn. All methods that read raise `ServiceUnavailable` where the event log cannot be read.
+
+    :param max_replay_bytes: bytes that are being sent to all streams that catch up together.
+    """
+
+    def __init__(self, window: Window, broker: Broker, max_replay_bytes: int) -> None:
+        self.window = window
+        self.broker = broker
+        self.replays = Replays(max_replay_bytes, lambda: self._queue.grant_turns())  # noqa: PLW0108 - made next
+        self._queue = ReadQueue(_MAX_CONCURRENT_READS, self.replays.has_room)
+        self._last_failure = 0.0
+
+    def turn(
+        self, reading: Reading, position: EventId | None = None
+    ) -> AbstractContextManager[None]:
+        """Wait for a turn of a reading, and have it inside the context.
+
+        :param position: where the event log is read; None: at its end.
+        :raises ReadingCancelled: the reading was cancelled.
+        """
+        return self._queue.turn(reading, position or self.window.head)
+
+    def ask(self, reading: Reading, function: Callable[..., T], *values: object) -> T:
+        """Call the broker, but not if a call failed after this reading began to wait: of many reads
+        that wait for a broker that does not answer, only the first waits for its time-out.
+        """
+        if reading.asked < self._last_failure:
+            detail = "The event log was unavailable a moment ago."
+            raise ServiceUnavailable(detail, "Try again.")
+        try:
+            return function(*values)
+        except ServiceUnavailable:
+            self._last_failure = monotonic()
+            raise
+
+    def before(
+        self,
+        reading: Reading,
+        position: EventId,
+        limit: int,
+        topics: Sequence[str] | None = None,
+    ) -> list[Event]:
+        """Return some of the newest events before a position, in the event log's order.
+
+        :param topics: only those that have one of these; None: all.
+        """
+        window, broker = self.window, self.broker
+        # The event log may already hold newer events than the window.
+        in_window = position <= window.head.next(0)
+        if topics is None:
+            found = window.before(position, limit) if in_window else []
+            return found or self.ask(reading, broker.before, position, limit, PAGE_BYTES)
+        found = window.before_with(position, limit, topics) if in_window else []
+        return found or self.ask(reading, broker.before_topics, position, limit, PAGE_BYTES, topics)
+
+    def position_before(self, reading: Reading, position: EventId) -> EventId:
+        """Return the position of the newest event before another position, or else the floor."""
+        events = self.before(reading, position, 1)
+        return events[0].position if events else self.floor(reading)
+
+    def floor(self, reading: Reading) -> EventId:
+        """Return the floor of the event log."""
+        return self.ask(reading, self.broker.bounds).floor
