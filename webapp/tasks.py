@@ -34,6 +34,7 @@ TASKS = (
     "dispatch",
     "feed",
     "follow",
+    "index",
     "log",
     "observer",
     "presence",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from support.broker_process import BrokerProcess, Connect
 
-_WITH_INDEX = ["memory"]  # the brokers that have their own index by topic
+_WITH_INDEX = ["memory", "sqlite"]  # the brokers that have their own index by topic
 _BROKERS = ["memory", "sqlite", "redis", "valkey"]
 
 

@@ -33,13 +33,13 @@ class Server:
         found = until(self._started, "the server is up")
         self.url, self.host = found[1], found[2]
         self.port = int(found[3])
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False, verify=False)
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
     def _started(self) -> re.Match[str] | None:
         if self.process.poll() is not None:
             pytest.fail(f"the server did not start: {self.log}")
         ready = "Booting worker" in self.log
-        return re.search(r"Listening at: (https?://([\d.]+):(\d+))", self.log) if ready else None
+        return re.search(r"Listening at: (http://([\d.]+):(\d+))", self.log) if ready else None
 
     @property
     def log(self) -> str:

@@ -43,14 +43,14 @@ class MemoryBroker:
         self._expire()
         events, new = list[Event](), list[Event]()
         by_custom_id = dict[tuple[str, str], Event]()
-        position, at = self._window.head, now()
+        position = self._window.head
         for draft in drafts:
             event = None
             if draft.id:
                 custom = draft.topics[0], draft.id
                 event = self._window.find(*custom) or by_custom_id.get(custom)
             if event is None:
-                position = position.next(at)
+                position = position.next(now())
                 event = Event(position, draft)
                 new.append(event)
                 if draft.id:

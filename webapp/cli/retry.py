@@ -68,8 +68,7 @@ class Retry(Backoff):
         if not self.failures:
             self._deadline = now + self._patience_s
         if now >= self._deadline:
-            message = f"{failure}."
-            raise PermanentFailure(message)
+            raise PermanentFailure(f"{failure}.")
         pause = max(failure.wait_s, self.next())
         if failure.message != self._reported:
             self._reported = failure.message

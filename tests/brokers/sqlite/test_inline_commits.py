@@ -90,7 +90,7 @@ def test_what_is_small_and_alone_is_committed_without_a_thread(
 
 
 def test_a_locked_file_is_left_to_the_thread(threads: CountedThreads, path: Path) -> None:
-    database = threads.log._table._database
+    database = threads.log._table.database
     quick = database._impatient
     with locked(path):
         asked, began = threads.asked, time.monotonic()

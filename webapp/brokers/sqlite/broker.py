@@ -7,6 +7,7 @@ wait run on the event loop.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,24 +15,30 @@ import gevent
 from gevent.event import Event as Signal
 
 from ...backoff import jitter
+from ...core.events import EventId
 from ...errors import ServiceUnavailable
 from ...tasks import lasting
 from ..backlog import Backlog
-from ..base import decode_events, stopping
+from ..base import TopicPage, decode_events, stopping
 from ..outage import Outage
-from ..unindexed import Unindexed
+from . import own_ids
 from .blocking import Blocking
+from .directory import Directory
 from .follower import FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
+from .indexer import Indexer
 from .log_table import LogTable
 from .rows import decode_row
+from .topic_index import TopicIndex
+from .topic_reader import TopicReader
 from .turn import SINGLES, SqliteTurn
 from .wakeup import WakeupSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ...core.events import Draft, Event, EventId
+    from ...core.events import Draft, Event
+    from ...core.topic_index import TopicEntry
     from ..base import Bounds, Gap
 
 T = TypeVar("T")
@@ -44,7 +51,7 @@ _MAX_TRIM_INTERVAL_S = 60.0
 _LONGEST_PAUSE_S = 5.0  # of a follower, between two tries to read the file
 
 
-class SqliteBroker(Unindexed):
+class SqliteBroker:
     """A file with the newest events, bounded in number, bytes and age.
 
     :param max_age: in seconds.
@@ -53,6 +60,9 @@ class SqliteBroker(Unindexed):
     def __init__(self, path: Path, max_events: int, max_bytes: int, max_age: float) -> None:
         self._path = path
         self._table = LogTable(path, max_events, max_bytes, max_age)
+        database = self._table.database
+        self._topics, self._directory = TopicReader(database), Directory(database)
+        self._indexer = Indexer(TopicIndex(database), self._read, self._write)
         self._trim_interval = min(_MAX_TRIM_INTERVAL_S, max_age / 10)
         self._writer, self._readers = Blocking(1), Blocking(_READER_THREADS)
         self._turn = SqliteTurn()
@@ -119,6 +129,52 @@ class SqliteBroker(Unindexed):
             position = page.end
         return found
 
+    def read_topics(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage:
+        """Return a page of the events after a position that have one of some topics."""
+        page, upto, bounds = self._read(self._topics.after, after, max_bytes, topics)
+        return TopicPage(decode_events(page.rows, decode_row), upto, bounds)
+
+    def before_topics(
+        self, position: EventId, limit: int, max_bytes: int, topics: Sequence[str]
+    ) -> list[Event]:
+        """Return the newest events before a position that have one of some topics."""
+        found: list[Event] = []
+        start: EventId | None = position
+        while start and len(found) < limit and max_bytes > 0:
+            missing = limit - len(found)
+            page, start = self._read(self._topics.before, start, missing, max_bytes, topics)
+            events = decode_events(page.rows, decode_row)
+            found[:0] = events
+            max_bytes -= frame_bytes(events)
+        return found
+
+    def newest(
+        self, topics: Sequence[str], before: EventId, *, public: bool
+    ) -> list[EventId | None]:
+        """Return the position of each topic's newest event before another one."""
+        return self._read(partial(self._directory.newest, topics, before, public=public))
+
+    def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
+        """Return the first of the events at some positions, in the event log's order."""
+        found: list[Event] = []
+        wanted = sorted(set(positions))
+        while wanted and not found:  # a page may have damaged events only
+            page = self._read(self._topics.at, wanted, max_bytes)
+            found = decode_events(page.rows, decode_row)
+            wanted = [it for it in wanted if page.end and it > page.end]
+        return found
+
+    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
+        """Return the directory of topics, in the order of their names."""
+        return self._read(self._directory.page, prefix, after, limit)
+
+    def positions_of(
+        self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
+    ) -> list[EventId]:
+        """Return the positions of the events with a custom id, the oldest first."""
+        database = self._table.database
+        return self._read(own_ids.positions_of, database, id, after, limit, topics)
+
     def bounds(self) -> Bounds:
         """Return where the event log begins and ends now."""
         return self._read(self._table.bounds)
@@ -129,7 +185,9 @@ class SqliteBroker(Unindexed):
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""
-        return self._read(self._table.position_of, id)
+        if position := EventId.parse(id):
+            return position if self._read(self._table.has, position) else None
+        return next(iter(self.positions_of(id, None, 1)), None)
 
     def close(self) -> None:
         """End `follow`, and close the file when the calls that run have ended."""
@@ -155,7 +213,11 @@ class SqliteBroker(Unindexed):
         if not self._wakeups and not self._closed:  # the file has its folder since the first call
             self._wakeups = WakeupSocket(Path(f"{self._path}.wake"), self._on_wakeup)
             self._turn.wakeups = self._wakeups
-            self._tasks = [lasting("trim", self._trim), lasting("tick", self._tick)]
+            self._tasks = [
+                lasting("trim", self._trim),
+                lasting("tick", self._tick),
+                lasting("index", self._indexer.run),
+            ]
             self._mark_all_stale()
         return result
 
@@ -180,6 +242,7 @@ class SqliteBroker(Unindexed):
                 queue.push(after, events)
             if self._wakeups:
                 self._wakeups.notify()
+            self._indexer.count(len(events))
         if over_limit:
             self._over_limit.set()
 

@@ -72,6 +72,13 @@ class Database:
                 yield db
             self._truncate_wal(db)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for a transaction that reads: all its statements see one moment."""
+        with self.connection() as db, db:
+            db.execute("BEGIN")
+            yield db
+
     def prepare_try_write(self) -> None:
         """Open the connection that `try_write` needs."""
         if self._impatient is None and not self._closed:
@@ -204,6 +211,7 @@ class Database:
         self._restore_wal(db)
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {_KEPT_WAL_BYTES}")
+        db.execute("PRAGMA temp_store = MEMORY")
 
     def _restore_wal(self, db: sqlite3.Connection) -> None:
         """Set the file to WAL mode again: a copy that was restored may be in another one."""

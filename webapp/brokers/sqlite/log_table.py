@@ -10,15 +10,14 @@ statement inserts many rows.
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
-from ...errors import ServiceUnavailable
 from ..base import Bounds, now
 from .database import Database
-from .rows import LAST_KEY, SEQ_BITS, Row, from_key, to_key
+from .own_ids import OwnIds
+from .rows import Page, Row, from_key, to_key, to_page
 
 if TYPE_CHECKING:
     import sqlite3
@@ -91,10 +90,7 @@ FROM (
 LEFT JOIN events ON place = (SELECT max(place) FROM events)
 """
 _COUNT = "SELECT ifnull((SELECT nth + 0 FROM events WHERE place = head), nth) - nth FROM log, ends"
-_LOCATE = """
-SELECT ifnull((SELECT place FROM events WHERE place = :key OR own = :own),
-  (SELECT floor FROM log WHERE floor = :key OR own = :own))
-"""
+_HAS = "SELECT EXISTS (SELECT 1 FROM events WHERE place = :key) OR :key = (SELECT floor FROM log)"
 
 _NewRow = tuple[int, int, int, int, str | None, str]  # with the table's columns
 
@@ -105,13 +101,6 @@ class Appended(NamedTuple):
     after: EventId  # the head before it
     positions: list[list[EventId] | None]  # of each append; None: conflict of a custom id
     over_limit: bool  # the event log should be trimmed
-
-
-class Page(NamedTuple):
-    """Some rows, each as a line for `decode_row`."""
-
-    rows: list[str]
-    end: EventId | None  # position of the last row, or of the first one if read backwards
 
 
 class NextPage(NamedTuple):
@@ -138,40 +127,41 @@ class LogTable:
     """
 
     def __init__(self, path: Path, max_events: int, max_bytes: int, max_age: float) -> None:
-        self._database = Database(path, _create, "event log")
+        self.database = Database(path, _create, "event log")
         self._max_events, self._max_bytes = max_events, max_bytes
         self._max_age_ms = round(max_age * 1000)
 
     def append(self, appends: Sequence[Sequence[Row]]) -> Appended:
         """Insert the rows of every append, all or none of each."""
-        self._database.prepare_try_write()
-        with self._database.transaction() as db:
+        self.database.prepare_try_write()
+        with self.database.transaction() as db:
             return self._append(db, appends)
 
     def try_append(self, rows: Sequence[Row]) -> Appended | None:
         """Insert some rows without waiting. Returns None if the file is locked."""
-        return self._database.try_write(lambda db: self._append(db, [rows]))
+        return self.database.try_write(lambda db: self._append(db, [rows]))
 
     def _append(self, db: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> Appended:
         floor, head = _ends(db)
-        known = _known_ids(db, appends)
+        own_ids = OwnIds(db, appends)
         positions: list[list[EventId] | None] = []
         new: list[_NewRow] = []
         last, number, total = head
         for rows in appends:
-            keys = _assign_keys(rows, known, last)
+            keys = own_ids.assign_keys(rows, last)
             positions.append(None if keys is None else list(map(from_key, keys)))
             for row, key in zip(rows, keys or (), strict=False):
                 if key > last:
                     last, number, total = key, number + 1, total + row.size
-                    new.append((key, number, total, row.size, row.custom_id, row.text))
+                    own = own_ids.column(row)
+                    new.append((key, number, total, row.size, own, row.text))
         _insert(db, new)
         over_limit = self._over_limit(number - floor.row_number, total - floor.running_bytes)
         return Appended(from_key(head.key), positions, over_limit)
 
     def trim(self) -> bool:
         """Delete some rows that exceed the limits. Returns whether there may be more."""
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             _, head = _ends(db)
             limits = {
                 "rows": _TRIM_ROWS,
@@ -192,12 +182,12 @@ class LogTable:
         floor, head, known, end, text, unread = self._read_row(_PAGE, values)
         bounds = Bounds(from_key(floor), from_key(head))
         known = known or floor == values["start"]
-        return NextPage(_page(end, text), bounds, known, int(unread or 0))
+        return NextPage(to_page(end, text), bounds, known, int(unread or 0))
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> Page:
         """Return the newest rows before a position, in the event log's order, bounded likewise."""
         values = {"start": to_key(position), "rows": min(limit, _PAGE_ROWS), "bytes": max_bytes}
-        return _page(*self._read_row(_BACKWARDS, values))
+        return to_page(*self._read_row(_BACKWARDS, values))
 
     def bounds(self) -> Bounds:
         """Return where the event log begins and ends."""
@@ -207,19 +197,17 @@ class LogTable:
         """Return how many rows there are."""
         return int(self._read_row(_COUNT)[0])
 
-    def position_of(self, id: str) -> EventId | None:
-        """Return the position that an id names, or None if the event log does not have it."""
-        position = EventId.parse(id)
-        key = to_key(position) if position and from_key(to_key(position)) == position else None
-        [found] = self._read_row(_LOCATE, {"key": key, "own": id})
-        return None if found is None else from_key(found)
+    def has(self, position: EventId) -> bool:
+        """Return whether a position is the floor, or that of a row."""
+        key = to_key(position)
+        return from_key(key) == position and bool(self._read_row(_HAS, {"key": key})[0])
 
     def close(self) -> None:
         """Close the file when the calls that run have ended."""
-        self._database.close()
+        self.database.close()
 
     def _read_row(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
-        with self._database.connection() as db:
+        with self.database.connection() as db:
             [row] = db.execute(query, values or {})
         return row
 
@@ -232,49 +220,6 @@ def _ends(db: sqlite3.Connection) -> tuple[LogEnd, LogEnd]:
     """Return the floor and the head."""
     [ends] = db.execute(_ENDS)
     return LogEnd(*ends[:3]), LogEnd(*ends[3:])
-
-
-def _known_ids(
-    db: sqlite3.Connection, appends: Sequence[Sequence[Row]]
-) -> dict[str, tuple[int, str]]:
-    """Return the key and the text of each custom id that the event log has already."""
-    ids = [row.custom_id for rows in appends for row in rows if row.custom_id]
-    if not ids:
-        return {}
-    found = db.execute(
-        "SELECT own, place, draft FROM events WHERE own IN (SELECT value FROM json_each(?))",
-        (json.dumps(ids),),
-    )
-    return {custom: (key, text) for custom, key, text in found}
-
-
-def _assign_keys(
-    rows: Sequence[Row], known: dict[str, tuple[int, str]], last: int
-) -> list[int] | None:
-    """Return the keys of an append's rows, or None for a conflict. Those after `last` are new."""
-    keys, by_id = [], dict[str, tuple[int, str]]()
-    for row in rows:
-        custom = row.custom_id
-        stored = (by_id.get(custom) or known.get(custom)) if custom else None
-        if stored is None:
-            # Keys never decrease, whatever the clock does; a full sequence carries by itself.
-            last = max(last + 1, now() << SEQ_BITS)
-            if last > LAST_KEY:
-                raise _no_more_keys()
-            stored = last, row.text
-            if custom:
-                by_id[custom] = stored
-        elif stored[1] != row.text:
-            return None
-        keys.append(stored[0])
-    known |= by_id
-    return keys
-
-
-def _no_more_keys() -> ServiceUnavailable:
-    detail = "The newest event has the last position that the event log can have."
-    remedy = "Stop the hub, move the event log's file away, and start the hub again."
-    return ServiceUnavailable(detail, remedy)
 
 
 def _insert(db: sqlite3.Connection, rows: list[_NewRow]) -> None:
@@ -293,7 +238,3 @@ def _create(db: sqlite3.Connection) -> None:
         db.execute(table)
     floor = to_key(EventId(now(), 0))
     db.execute("INSERT INTO log VALUES (?, NULL, 0, 0)", (floor,))
-
-
-def _page(end: int | None, text: str | None) -> Page:
-    return Page(text.split("\n") if text else [], None if end is None else from_key(end))

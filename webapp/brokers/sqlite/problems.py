@@ -86,3 +86,10 @@ def failure(problem: str, content: str, new_file: Path | None) -> TidingsError:
     if new_file and problem in _PERMANENT:
         return Misconfigured(f"{new_file}: {detail}", remedy)
     return ServiceUnavailable(detail, remedy)
+
+
+def no_more_keys() -> ServiceUnavailable:
+    """Return the refusal of events after the last position that there can be."""
+    detail = "The newest event has the last position that the event log can have."
+    remedy = "Stop the hub, move the event log's file away, and start the hub again."
+    return ServiceUnavailable(detail, remedy)

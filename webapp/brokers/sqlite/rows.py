@@ -23,14 +23,22 @@ class Row(NamedTuple):
     """A draft that is to be stored."""
 
     custom_id: str | None
+    topic: str  # the canonical one
     text: str
     size: int  # bytes on disk, about
+
+
+class Page(NamedTuple):
+    """Some rows, each as a line for `decode_row`."""
+
+    rows: list[str]
+    end: EventId | None  # position of the last row, or of the first one if read backwards
 
 
 def encode_row(draft: Draft) -> Row:
     """Return the row that stores a draft."""
     text = draft.to_json()
-    return Row(draft.id, text, len(text.encode()) + _ROW_BYTES)
+    return Row(draft.id, draft.topics[0], text, len(text.encode()) + _ROW_BYTES)
 
 
 def decode_row(line: str) -> Event:
@@ -50,3 +58,11 @@ def to_key(position: EventId) -> int:
 def from_key(key: int) -> EventId:
     """Return the position of a key."""
     return EventId(key >> SEQ_BITS, key & (1 << SEQ_BITS) - 1)
+
+
+def to_page(end: int | None, text: str | None) -> Page:
+    """Return the page that a statement selected.
+
+    :param text: the lines of all rows.
+    """
+    return Page(text.split("\n") if text else [], None if end is None else from_key(end))

@@ -1,0 +1,182 @@
+"""The index by topic of a file says what its event log has, whatever happens to the file."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.sqlite_file import is_intact, opened
+from support.sqlite_log_0_1_0 import OldLog
+from webapp.brokers.base import decode_events
+from webapp.brokers.sqlite import directory, topic_index, topic_reader, topic_search
+from webapp.brokers.sqlite.log_table import LogTable
+from webapp.brokers.sqlite.rows import decode_row, encode_row, to_key
+from webapp.core.events import Draft, EventId
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MANY = 1 << 30
+END = EventId(1 << 60, 0)
+TOPICS = ["a", "a/1", "a/2", "a/é", "b", "B", "c'\"\\", "🎈", "a%", "a_", 'x"],["y']
+DAMAGE = ["", "{}", "[[]]", '["a"]', '[["a"],"truncated', '{"0":["a"]}', b"\xff\x00", "[[1,2],3]"]
+
+
+class File:
+    """An event log in a file, its index, and what must be in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.old = OldLog(path)
+        self.table = LogTable(path, 10**6, 1 << 40, 10**6)
+        self.index = topic_index.TopicIndex(self.table.database)
+        self.reader = topic_reader.TopicReader(self.table.database)
+        self.directory = directory.Directory(self.table.database)
+        self.model: list[tuple[EventId, Draft]] = []
+
+    def append(self, drafts: Sequence[Draft]) -> list[EventId] | None:
+        [found] = self.table.append([list(map(encode_row, drafts))]).positions
+        return self.note(drafts, found)
+
+    def append_as_old(self, drafts: Sequence[Draft]) -> list[EventId] | None:
+        return self.note(drafts, self.old.append(drafts))
+
+    def note(self, drafts: Sequence[Draft], found: list[EventId] | None) -> list[EventId] | None:
+        known = dict(self.model)
+        known |= dict(zip(found or (), drafts, strict=False))
+        self.model = sorted(known.items())
+        return found
+
+    def trim(self, rows: int) -> None:
+        self.old.trim(rows)
+        floor = self.table.bounds().floor
+        self.model = [it for it in self.model if it[0] > floor]
+
+    def damage(self, position: EventId, text: Any) -> None:
+        with opened(self.path) as db:
+            db.execute("UPDATE events SET draft = ? WHERE place = ?", (text, to_key(position)))
+        self.model = [it for it in self.model if it[0] != position]
+
+    def catch_up(self) -> None:
+        while self.index.step():
+            pass
+
+    def after(self, position: EventId, max_bytes: int, topics: list[str]) -> list[EventId]:
+        found = list[EventId]()
+        while True:
+            page, upto, bounds = self.reader.after(position, max_bytes, topics)
+            found += [it.position for it in decode_events(page.rows, decode_row)]
+            if upto >= bounds.head:
+                return found
+            assert upto > position
+            position = upto
+
+    def before(
+        self, position: EventId, limit: int, max_bytes: int, topics: list[str]
+    ) -> list[EventId]:
+        found = list[EventId]()
+        start: EventId | None = position
+        while start and len(found) < limit:
+            page, start = self.reader.before(start, limit - len(found), max_bytes, topics)
+            found[:0] = [it.position for it in decode_events(page.rows, decode_row)]
+        return found
+
+
+@pytest.fixture(name="file")
+def _file(path: Path) -> File:
+    return File(path)
+
+
+@pytest.fixture(name="small")
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make steps, segments and pages small, so that few events fill many."""
+    for module, name, value in (
+        (topic_index, "STEP_ROWS", 7),
+        (topic_index, "_STEP_ENTRIES", 12),
+        (topic_index, "_SEGMENT_ENTRIES", 5),
+        (topic_index, "STEP_BYTES", 1000),
+        (topic_search, "_FIRST_LOOKUPS", 1),
+        (topic_search, "_MAX_LOOKUPS", 6),
+        (topic_reader, "_PAGE_ROWS", 5),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_to_a_file_its_index_says_what_it_has(file: File, seed: int) -> None:
+    chance = random.Random(seed)
+    numbers = iter(range(10**6))
+    for _ in range(150):
+        drafts = [random_draft(chance, next(numbers)) for _ in range(chance.choice([1, 1, 2, 9]))]
+        chance.choice([file.append, file.append, file.append_as_old])(drafts)
+        if chance.random() < 0.5:
+            file.index.step()
+        if chance.random() < 0.1:
+            file.trim(chance.choice([1, 5, 30]))
+        if chance.random() < 0.1:  # it is never in the index
+            file.append([Draft(topics=("a", "b"))])
+            file.damage(file.model[-1][0], chance.choice(DAMAGE))
+        check(file, chance)
+    file.catch_up()
+    check(file, chance)
+    assert is_intact(file.path)
+    assert counts(file.path)["topics"] == len({it for _, d in file.model for it in d.topics})
+    file.trim(10**6)
+    file.catch_up()
+    assert set(counts(file.path).values()) == {0}
+
+
+def random_draft(chance: random.Random, number: int) -> Draft:
+    topics = chance.choices(TOPICS, k=chance.choice([1, 1, 1, 2, 4]))  # one may be there twice
+    own = f"own {number % 7}" if chance.random() < 0.1 else None
+    retry = chance.choice([None, None, 5000])
+    private = chance.random() < 0.3
+    data = "x" * chance.choice([1, 300])
+    return Draft(topics=tuple(topics), data=data, id=own, private=private, retry=retry)
+
+
+def check(file: File, chance: random.Random) -> None:
+    """Compare some answers with those of a walk through what the log has."""
+    model = file.model
+    topics = [*chance.sample(TOPICS, chance.choice([1, 2, 5])), "nobody's"]
+    position = chance.choice(model)[0] if model else END
+    size = chance.choice([1, 700, MANY])
+    has = [it for it, draft in model if not {*topics}.isdisjoint(draft.topics)]
+    assert file.after(position, size, topics) == [it for it in has if it > position]
+    assert file.before(position, 8, size, topics) == [it for it in has if it < position][-8:]
+    for public in (False, True):
+        expected = [newest(model, it, position, public=public) for it in topics]
+        assert file.directory.newest(topics, position, public=public) == expected
+    prefix, after = chance.choice(["", "", "a", "a/", "x"]), chance.choice(["", "a", "a/1", "🎈"])
+    listed = [it for it in entries(model) if it[0].startswith(prefix) and it[0] > after]
+    assert file.directory.page(prefix, after, 4) == listed[:4]
+
+
+def newest(
+    model: list[tuple[EventId, Draft]], topic: str, before: EventId, *, public: bool
+) -> EventId | None:
+    found = (
+        it
+        for it, draft in model
+        if topic in draft.topics and it < before and not (public and draft.private)
+    )
+    return max(found, default=None)
+
+
+def entries(model: list[tuple[EventId, Draft]]) -> list[tuple[Any, ...]]:
+    found = []
+    for topic in sorted({topic for _, draft in model for topic in draft.topics}):
+        every = [it for it, draft in model if topic in draft.topics]
+        public = [it for it, draft in model if topic in draft.topics and not draft.private]
+        found.append((topic, every[-1], len(every), max(public, default=None), len(public)))
+    return found
+
+
+def counts(path: Path) -> dict[str, int]:
+    with opened(path) as db:
+        tables = ("topics", "segments", "posts")
+        return {it: db.execute(f"SELECT count(*) FROM {it}").fetchone()[0] for it in tables}

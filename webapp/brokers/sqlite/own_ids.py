@@ -1,0 +1,109 @@
+"""The custom ids of events in an SQLite file: they are unique per canonical topic.
+
+The column `own` has a unique index: version 0.1.0 made it so, and may append to the same file. It
+refuses an id that is in the column, in whichever topic. So the first event with an id has it there
+as it is. Those with other canonical topics have the id, a line feed, and the topic; custom ids have
+no line feed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ..base import now
+from .problems import no_more_keys
+from .rows import LAST_KEY, SEQ_BITS, from_key, to_key
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from ...core.events import EventId
+    from .database import Database
+    from .rows import Row
+
+_KNOWN = """
+SELECT own, CASE WHEN json_valid(draft) THEN json_extract(draft, '$[0][0]') END, place, draft
+FROM events WHERE own IN (SELECT value FROM json_each(?))
+"""
+# The topics of the event at the floor are not known any more.
+_POSITIONS = """
+SELECT json_group_array(position) FROM (
+  SELECT floor AS position FROM log
+  WHERE (own = :id OR own BETWEEN :low AND :high) AND floor > :after
+  UNION ALL SELECT position FROM (
+    SELECT place AS position, draft FROM events WHERE own = :id
+    UNION ALL SELECT place, draft FROM events WHERE own BETWEEN :low AND :high)
+  WHERE position > :after AND (:topics IS NULL OR EXISTS (
+    SELECT 1 FROM json_each(iif(json_valid(draft), draft, '[[]]'), '$[0]') AS name
+    WHERE name.value IN (SELECT value FROM json_each(:topics))))
+  ORDER BY position LIMIT :limit)
+"""
+
+
+class OwnIds:
+    """The custom ids that some rows have, as far as the event log has them."""
+
+    def __init__(self, db: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> None:
+        self._known = dict[tuple[str, str], tuple[int, str]]()  # by topic and id: key and text
+        self._plain = set[str]()  # the ids that an event has in the column as they are
+        rows = [row for rows in appends for row in rows if row.custom_id]
+        if rows:
+            columns = [it for row in rows for it in (row.custom_id, _with_topic(row))]
+            for own, topic, key, text in db.execute(_KNOWN, (json.dumps(columns),)):
+                custom, line_feed, _ = own.partition("\n")
+                self._known[topic, custom] = key, text
+                if not line_feed:
+                    self._plain.add(custom)
+
+    def assign_keys(self, rows: Sequence[Row], last: int) -> list[int] | None:
+        """Return the keys of an append's rows, or None for a conflict. Those after `last` are
+        new.
+        """
+        keys, new = [], dict[tuple[str, str], tuple[int, str]]()
+        for row in rows:
+            own = (row.topic, row.custom_id) if row.custom_id else None
+            stored = (new.get(own) or self._known.get(own)) if own else None
+            if stored is None:
+                # Keys never decrease, whatever the clock does; a full sequence carries by itself.
+                last = max(last + 1, now() << SEQ_BITS)
+                if last > LAST_KEY:
+                    raise no_more_keys()
+                stored = last, row.text
+                if own:
+                    new[own] = stored
+            elif stored[1] != row.text:
+                return None
+            keys.append(stored[0])
+        self._known |= new
+        return keys
+
+    def column(self, row: Row) -> str | None:
+        """Return what a new row has in the column `own`."""
+        if row.custom_id in self._plain:
+            return _with_topic(row)
+        if row.custom_id:
+            self._plain.add(row.custom_id)
+        return row.custom_id
+
+
+def positions_of(
+    database: Database, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None
+) -> list[EventId]:
+    """Return the positions of the events with a custom id; see `Broker.positions_of`."""
+    values = {
+        "id": id,
+        "low": f"{id}\n",
+        "high": f"{id}\n\U0010ffff",
+        "after": to_key(after) if after else -1,
+        "limit": limit,
+        "topics": None if topics is None else json.dumps(list(topics)),
+    }
+    with database.connection() as db:
+        [(keys,)] = db.execute(_POSITIONS, values)
+    return list(map(from_key, json.loads(keys)))
+
+
+def _with_topic(row: Row) -> str:
+    return f"{row.custom_id}\n{row.topic}"
