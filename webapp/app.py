@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     # Redirects would be HTML pages.
     app.url_map.merge_slashes = app.url_map.redirect_defaults = False
-    if settings.loopback_only:  # then it is not served where others can reach it
+    if settings.loopback_only:  # the hub has no key, so others must not reach it
         app.before_request(error_handlers.reject_foreign_hosts)
         if not Server.is_stream_worker:
             exposure.guard(app, settings, end_at_once)

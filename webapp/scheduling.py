@@ -18,7 +18,7 @@ T = TypeVar("T")
 _SLICE_S = 0.002  # that a piece of work runs before it yields
 _CHUNK_ITEMS = 64  # subscribers written to between two looks at the clock: half a millisecond
 _LONGEST_PAUSE_S = 0.05  # of background work: the machine may have stood still
-_SOON_S = 1e-9  # over by the time that the loop has looked for I/O; `sleep(0)` returns before that
+_SOON_S = 1e-9  # a timer, which the loop runs after it has looked for I/O; `sleep(0)` is none
 
 
 def yield_to_loop() -> None:

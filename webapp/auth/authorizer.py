@@ -85,7 +85,7 @@ class Authorizer:
         self._enabled = settings.auth_enabled
         self._subscribers_have_tokens = bool(self._subscriber_keys or self._jwks)
         self._settings = settings
-        self._warned = False
+        self._long_life_warned = False
         self._verified_grants: dict[tuple[str, bool], Grant] = {}  # by token, and for publishing
         self._is_revoked = is_revoked
 
@@ -217,10 +217,10 @@ class Authorizer:
 
     def _warn_of_long_life(self, grant: Grant) -> None:
         """Log once that a revocation of a subject may be forgotten before its tokens expire."""
-        if self._warned or not grant.subject:
+        if self._long_life_warned or not grant.subject:
             return
         if grant.expires is None or grant.expires > time() + self._settings.max_token_age:
-            self._warned = True
+            self._long_life_warned = True
             logger.warning(
                 "a token with a sub is valid for longer than TIDINGS_MAX_TOKEN_AGE, after which a"
                 " revocation of its sub is forgotten: give it an earlier exp, or raise the setting"

@@ -43,7 +43,7 @@ class Deadlines:
         return due
 
     def end_reason(self, now: float) -> str | None:
-        """Return why the stream has to end: `token_expired` or `max_age`. None: it has not to."""
+        """Return why the stream has to end: `token_expired` or `max_age`. None: it goes on."""
         if now < self._end:
             return None
         expired = self._expires is not None and time.time() >= self._expires

@@ -106,7 +106,7 @@ class Dispatcher:
         self._batch_sent.wait()
 
     def _jump_gap(self, gap: Gap) -> None:
-        """Go on after a gap in the event log, and tell every subscriber."""
+        """Continue after a gap in the event log, and wake every subscriber for `hub.reset`."""
         message = "the event log has a gap (%s): subscribers go on after %s"
         logger.error(message, gap.reason, gap.position)
         with self._late.step:

@@ -66,7 +66,7 @@ class FanOut:
         self.dispatched_up_to = self.stale_before = position
 
     def jump_gap(self, gap: Gap) -> None:
-        """Go on after a gap in the event log, and tell every subscriber."""
+        """Continue after a gap in the event log, and wake every subscriber for `hub.reset`."""
         self.begin_at(gap.position)
         for feed in self.feeds:
             feed.forget_unmatched()

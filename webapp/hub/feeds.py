@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .subscriber import Subscriber
 
 
-_MAX_GRANT_VARIABLES = 50  # of a grant that is matched before others are sent an event
+_MAX_GRANT_VARIABLES = 50  # a feed whose grant has more is matched last
 
 
 class Form(NamedTuple):

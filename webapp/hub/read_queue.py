@@ -96,7 +96,7 @@ class ReadQueue:
         self._order: list[tuple[float, int, str]] = []
         self._number: dict[str, int] = {}
         self._numbers = count()
-        self._used_s: dict[str, float] = {}  # by client; `_least_used_s` counts if it is more
+        self._used_s: dict[str, float] = {}  # by client; less than `_least_used_s` counts as that
         self._least_used_s = 0.0  # of the client that had the last turn
         self._granted = 0
 

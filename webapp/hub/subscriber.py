@@ -109,7 +109,7 @@ class Subscriber:
         self.wake()
 
     def notify_gap(self, gap: Gap) -> None:
-        """Let the stream tell its client about a gap in the event log, and go on after it."""
+        """Let the stream send `hub.reset` for a gap in the event log, and continue after it."""
         self.gap = gap
         self.wake()
 

@@ -90,7 +90,7 @@ class TransientEvents:
                 time_slice.checkpoint()
 
     def reset(self) -> None:
-        """Tell the subscribers that may see transient events that some are missing."""
+        """Drop all events: subscribers that may see them are woken, and get `hub.reset`."""
         self.window.clear(self.head.next(0))
         for feed in list(self._fanout.feeds.presence_feeds):
             for subscriber in list(feed.parked):

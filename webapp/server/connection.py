@@ -123,8 +123,8 @@ class ClientConnection(SocketWriter):
         """
         self.is_stream = is_stream
         reader = self.request.body.reader
-        chunked = isinstance(reader, ChunkedReader)
-        if reader.parser is not None if chunked else reader.length:
+        is_read = reader.parser is None if isinstance(reader, ChunkedReader) else not reader.length
+        if not is_read:
             self.answer_last()
         if self._plain:
             self._held_header = b""

@@ -24,11 +24,11 @@ MAX_TRAILERS_BYTES = 8 << 10
 MAX_READ_BYTES = 64 << 10  # of a body, at once
 _MAX_CHUNK_LINE_BYTES = 256  # of a chunk's size and extensions
 _HEADER_READ_BYTES = 8 << 10  # that gunicorn asks for while it reads a header
-# Each chunk costs about the same, whatever it holds. A body may have so many chunks at first, one
-# more for so many bytes, and so many more for each second.
-_FREE_CHUNKS = 1000
-_BYTES_A_CHUNK = 8
-_CHUNKS_A_SECOND = 100
+# A chunk costs about the same, whatever it holds. So the chunks that a body may have grow with its
+# bytes and with the time that it takes.
+_FREE_CHUNKS = 1000  # that any body may have
+_BYTES_A_CHUNK = 8  # for which it may have one more
+_CHUNKS_A_SECOND = 100  # that it may have in addition
 _CHECK_EVERY_CHUNKS = 16
 _MAX_PEERS = 1000  # addresses that are remembered
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .connection import ClientConnection
 
-_MAX_WORKERS = 64  # others share no streams
+_MAX_WORKERS = 64  # those with a higher number share no streams
 _ABSENT = 0xFFFFFFFF  # in place of the count of a worker that accepts no connections
 _TOLERATED_FRACTION = 20  # of the least count, by which another one may be larger: 5 %
 

@@ -1,4 +1,4 @@
-"""What a process tells the others of itself through Redis, and the turn of their large appends."""
+"""What a process reports to the others through Redis, and the turn of large appends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TAKEN, _SOME_BEHIND = 1, 2  # answers to the wish for the turn
 _TURN_MS = "1500"  # of a process that does not end it
 _REPORT_INTERVAL_S = 0.5  # while there are events
 _UNREAD_DIVISOR = 64  # of the event log, which all followers have yet to read before a large append
-_UNREPORTED_DIVISOR = 4  # of that
+_UNREPORTED_DIVISOR = 4  # of that part, after which a follower reports early
 _EVENT_BYTES = 160  # of a small event
 
 
