@@ -344,7 +344,8 @@ def test_a_restart_ends_streams_and_refuses_no_connection(box: Box) -> None:
 def accepted(env: dict[str, str]) -> Settings:
     """The settings, which the hub must accept where others can reach it."""
     settings = Settings.from_env({"PORT": "8080", **env})
-    settings.check_exposure(workers=2, reachable=True)
+    settings.check_workers(2)
+    settings.check_exposure(reachable=True)
     return settings
 
 

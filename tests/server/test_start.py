@@ -201,7 +201,7 @@ def test_it_starts_with_what_kubernetes_sets_for_services_of_its_name(
     serve: Callable[..., Server],
 ) -> None:
     server = serve(TIDINGS_SERVICE_HOST="10.0.0.1", TIDINGS_PORT="tcp://10.0.0.1:8000")
-    assert "the demo publishes" in server.log  # nothing is configured
+    until(lambda: "the demo publishes" in server.log, "it says so")  # nothing is configured
 
 
 def test_a_clock_that_is_far_behind_the_newest_event_is_warned_of(
@@ -221,7 +221,8 @@ def test_a_clock_that_is_far_behind_the_newest_event_is_warned_of(
 
 def test_a_hub_opened_on_purpose_says_so(serve: Callable[..., Server]) -> None:
     server = serve("-b", "0.0.0.0:0", TIDINGS_OPEN="1")
-    assert "everybody who can reach it may read and publish" in server.log
+    sentence = "everybody who can reach it may read and publish"
+    until(lambda: sentence in server.log, "it says so")
 
 
 def test_a_second_worker_that_is_asked_for_later_is_taken_back(

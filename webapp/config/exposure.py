@@ -33,7 +33,8 @@ def check(settings: Settings, workers: int, addresses: Iterable[Any]) -> None:
     :raises Misconfigured: with the setting to change.
     """
     reachable = settings.port is not None or not all(map(is_loopback, addresses))
-    settings.check_exposure(workers=workers, reachable=reachable)
+    settings.check_workers(workers)
+    settings.check_exposure(reachable=reachable)
 
 
 def is_loopback(address: Any) -> bool:

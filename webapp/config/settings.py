@@ -216,17 +216,23 @@ class Settings:
             detail = "TIDINGS_MAX_EVENT_BYTES is larger than TIDINGS_MAX_BODY_BYTES."
             raise Misconfigured(detail, "Raise the second or lower the first.")
 
-    def check_exposure(self, *, workers: int, reachable: bool) -> None:
-        """Refuse workers that would not share an event log, and a hub open to strangers.
+    def check_workers(self, workers: int) -> None:
+        """Refuse workers that would not share an event log.
 
         :param workers: how many processes serve.
-        :param reachable: whether other machines can connect.
         :raises Misconfigured: with the setting to change.
         """
         if workers > 1 and self.broker_url.startswith("memory:"):
             detail = f"{workers} workers would each have an event log of their own with memory://."
             remedy = "Leave TIDINGS_BROKER_URL out, or set WEB_CONCURRENCY=1."
             raise Misconfigured(detail, remedy)
+
+    def check_exposure(self, *, reachable: bool) -> None:
+        """Refuse a hub open to strangers.
+
+        :param reachable: whether other machines can connect.
+        :raises Misconfigured: with the setting to change.
+        """
         if reachable and self.loopback_only:
             detail = "Others can reach this hub, and without a key everybody could publish."
             remedy = f"For a key, {parsers.KEY_HINT}; to run without one, set TIDINGS_OPEN=1."

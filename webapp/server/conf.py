@@ -11,10 +11,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..config import exposure
 from ..config.file_limit import raise_file_limit
 from ..config.settings import Settings
-from ..config.startup import or_end, startup_message
+from ..config.startup import or_end
 from . import listen_addresses, metrics_dir, stream_counts, temporary_folder
 
 if TYPE_CHECKING:
@@ -88,25 +87,15 @@ def on_starting(server: Any) -> None:
 
 
 def begin(cfg: Any) -> None:
-    """Do in the master what must be done once, before there is a worker."""
-    or_end(exposure.check, settings, cfg.workers, [])
+    """Do in the master what must be done once, before there is a worker. Only a worker knows the
+    app, and so whether strangers may reach it.
+    """
+    or_end(settings.check_workers, cfg.workers)
     or_end(temporary_folder.choose, settings)
     try:
         metrics_dir.create()
     except OSError as error:
         sys.exit(f"Tidings does not start: There is no folder for its metrics: {error}.")
-
-
-def when_ready(server: Any) -> None:
-    """Check the sockets that are open now, and log where the hub is and what is open to whom."""
-    addresses = [it.getsockname() for it in server.LISTENERS] or server.cfg.address
-    or_end(exposure.check, settings, server.cfg.workers, addresses)
-    server.log.info(startup_message(settings, addresses, tls=server.cfg.is_ssl))
-    if settings.port is not None and settings.broker_url.startswith("sqlite:"):
-        server.log.warning(
-            "The event log is a file of this machine: a redeploy may erase it, and another machine"
-            " has another one. To keep it, set TIDINGS_BROKER_URL to a Redis or Valkey."
-        )
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -26,7 +26,7 @@ from ..config import exposure
 from ..config.file_limit import file_limit
 from ..config.server_check import Server
 from ..errors import Misconfigured, ServiceUnavailable
-from . import loggers, metrics_dir, patches
+from . import loggers, metrics_dir, patches, start_report
 from .acceptor import Acceptor, FixedAddress
 from .garbage_collection import GarbageCollection
 from .middleware import ConnectionMiddleware, below
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 _LOG_WAIT_S = 10  # in which a starting worker must reach its event log
 _LOG_RETRY_S = 1
-_MAX_CLOCK_ERROR_S = 3600
 _TICK_S = 1.0
 _ABORT_S = 1  # for connections to end after they were aborted
 _DRAIN_POLL_S = 0.02
@@ -108,7 +107,10 @@ class StreamWorker(GeventWorker):
         ends = RequestEnds(self)
         self.wsgi = ConnectionMiddleware(served, queue, ends, direct=direct)  # type: ignore[assignment] # environ is a dict (PEP 3333)
         self._start_hub()
-        self._check_clock()
+        if self.age == 1:
+            tls = self.cfg.is_ssl
+            start_report.log_greeting(self.log, self.settings, self._addresses(), tls=tls)
+        start_report.check_clock(self.log, self.hub.window.head)
         self.garbage = GarbageCollection()
         self.garbage.begin()
 
@@ -118,9 +120,10 @@ class StreamWorker(GeventWorker):
         try:
             super().load_wsgi()
             app = cast("Flask", self.wsgi)
-            addresses = [sock.getsockname() for sock in self.sockets]
-            exposure.check(app.extensions["tidings"].settings, self.cfg.workers, addresses)
+            exposure.check(app.extensions["tidings"].settings, self.cfg.workers, self._addresses())
         except Misconfigured as error:
+            if 1 < self.age <= self.cfg.workers:  # the first worker logs the same
+                sys.exit(Arbiter.WORKER_BOOT_ERROR)
             self._abort_start(error, Arbiter.WORKER_BOOT_ERROR)
         return app
 
@@ -133,6 +136,9 @@ class StreamWorker(GeventWorker):
         self.log.critical("Tidings does not start: %s", error)
         is_first = self.age <= self.cfg.workers
         sys.exit(status or (Arbiter.WORKER_BOOT_ERROR if is_first else 1))
+
+    def _addresses(self) -> list[Any]:
+        return [sock.getsockname() for sock in self.sockets]
 
     def _start_hub(self) -> None:
         """Let the hub follow its event log; end the process where there is none."""
@@ -149,13 +155,6 @@ class StreamWorker(GeventWorker):
                     self._abort_start(error)
                 self.log.warning("The worker waits for the event log: %s", error)
                 gevent.sleep(_LOG_RETRY_S)
-
-    def _check_clock(self) -> None:
-        """Warn of events of the future: ages, `since` and trimming go by the clock."""
-        ahead_s = self.hub.window.head.ms / 1000 - time.time()
-        if ahead_s > _MAX_CLOCK_ERROR_S:
-            message = "The newest event is %.0f hours newer than this machine's clock. Correct it."
-            self.log.warning(message, ahead_s / 3600)
 
     def init_signals(self) -> None:
         """Prepare to be woken from `run`."""

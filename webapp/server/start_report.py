@@ -1,0 +1,37 @@
+"""What the log says at the start: where the hub is, who may use it, and what is doubtful."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..config.startup import startup_message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from gunicorn.glogging import Logger
+
+    from ..config.settings import Settings
+    from ..core.events import EventId
+
+_MAX_CLOCK_ERROR_S = 3600
+
+
+def log_greeting(log: Logger, settings: Settings, addresses: Iterable[Any], *, tls: bool) -> None:
+    """Log where the hub is, and what is open to whom."""
+    log.info(startup_message(settings, addresses, tls=tls))
+    if settings.port is not None and settings.broker_url.startswith("sqlite:"):
+        log.warning(
+            "The event log is a file of this machine: a redeploy may erase it, and another machine"
+            " has another one. To keep it, set TIDINGS_BROKER_URL to a Redis or Valkey."
+        )
+
+
+def check_clock(log: Logger, head: EventId) -> None:
+    """Warn of events of the future: ages, `since` and trimming go by the clock."""
+    ahead_s = head.ms / 1000 - time.time()
+    if ahead_s > _MAX_CLOCK_ERROR_S:
+        message = "The newest event is %.0f hours newer than this machine's clock. Correct it."
+        log.warning(message, ahead_s / 3600)
