@@ -92,8 +92,8 @@ class DraftParser:
         if not isinstance(item, dict):
             detail = "An event must be a JSON object."
             raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
-        if isinstance(item, RepeatedMembers):
-            _refuse_repeated(item.names)
+        if isinstance(item, RepeatedMembers) and (names := item.names & _KNOWN):
+            raise _repeated(min(names), "Send it once, and several topics as a list.")
         if not item.keys() <= _KNOWN:
             _EVENT.check(item, strict=self._default_topic is not None)
         if self._url:
@@ -191,11 +191,6 @@ def _single(fields: Fields) -> dict[str, str]:
             raise _repeated(name, "Send it once. Only topic may be repeated.")
         found[name] = values[0]
     return found
-
-
-def _refuse_repeated(names: frozenset[str]) -> None:
-    for name in names & _KNOWN:
-        raise _repeated(name, "Send it once, and several topics as a list.")
 
 
 def _repeated(name: str, remedy: str) -> BadRequest:

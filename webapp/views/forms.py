@@ -35,11 +35,6 @@ def query(request: Request) -> Fields:
     return _parse_pairs(request.query_string, "query")
 
 
-def first_values(fields: Fields) -> dict[str, str]:
-    """Return the first value of each field."""
-    return {name: values[0] for name, values in fields.items()}
-
-
 def flag(name: str, text: str) -> bool:
     """Return the value of a parameter that is on or off.
 

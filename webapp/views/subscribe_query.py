@@ -56,7 +56,7 @@ class SubscribeQuery(NamedTuple):
         :raises ContentTooLarge: the request has a body that cannot be ignored.
         """
         args = _PARAMETERS.settle(forms.query(request))
-        first = forms.first_values(args)
+        first = {name: values[0] for name, values in args.items()}
         query = cls(
             _patterns(args.get("topic", []) + args.get("match", []), default_topic),
             _start(request, args, first),
