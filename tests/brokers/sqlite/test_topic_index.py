@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 MANY = 1 << 30
 END = EventId(1 << 60, 0)
 TOPICS = ["a", "a/1", "a/2", "a/é", "b", "B", "c'\"\\", "🎈", "a%", "a_", 'x"],["y']
-DAMAGE = ["", "{}", "[[]]", '["a"]', '[["a"],"truncated', '{"0":["a"]}', b"\xff\x00", "[[1,2],3]"]
+DAMAGE: list[Any] = [
+    "[" * 5000,
+    "",
+    "{}",
+    "[[]]",
+    '["a"]',
+    '[["a"],"truncated',
+    '{"0":["a"]}',
+    b"\xff\x00",
+    "[[1,2],3]",
+]
 
 
 class File:
@@ -128,6 +138,26 @@ def test_whatever_happens_to_a_file_its_index_says_what_it_has(file: File, seed:
     file.trim(10**6)
     file.catch_up()
     assert set(counts(file.path).values()) == {0}
+
+
+def test_a_step_is_bounded_in_events_bytes_and_entries(file: File) -> None:
+    """Publishers wait for it."""
+    few, many = ("a",), tuple(f"topic {number}" for number in range(1000))
+    file.old.append([Draft(topics=few)] * 5100)
+    assert file.index.step()
+    assert counts(file.path) == {"topics": 1, "segments": 1, "posts": 5000}
+    file.catch_up()
+    file.old.append([Draft(topics=few, data="x" * 100_000)] * 50)
+    assert file.index.step()
+    assert 5100 < counts(file.path)["posts"] <= 5121
+    file.catch_up()
+    file.old.append([Draft(topics=many)] * 9)
+    assert file.index.step()
+    assert counts(file.path)["posts"] == 5150 + 5000
+    file.catch_up()
+    assert counts(file.path)["posts"] == 5150 + 9000
+    page = file.directory.page("topic", "", 2000)
+    assert [it.events for it in page] == [9] * 1000
 
 
 def random_draft(chance: random.Random, number: int) -> Draft:

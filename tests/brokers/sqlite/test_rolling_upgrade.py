@@ -1,0 +1,135 @@
+"""A hub of version 0.1.0 and one of this version append to the same file, at the same time."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.events import MANY, all_events, next_events
+from support.sqlite_file import is_intact, mounted, opened
+from support.sqlite_log_0_1_0 import OldLog
+from support.waiting import until
+from webapp.core.events import Draft, EventId
+from webapp.errors import Conflict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.broker_process import BrokerProcess, Connect
+
+END = EventId(1 << 60, 0)
+TOPICS = [f"topic {number}" for number in range(20)]
+
+
+def draft(number: int, data: str) -> Draft:
+    return Draft(topics=(TOPICS[number % 20], "all"), data=f"{data} {number}")
+
+
+def of_topic(log: BrokerProcess, topic: str) -> list[EventId]:
+    position, found = log.bounds().floor, list[EventId]()
+    while True:
+        page = log.read_topics(position, MANY, [topic])
+        found += [event.position for event in page.events]
+        if page.upto >= page.bounds.head:
+            return found
+        position = page.upto
+
+
+def unindexed_rows(path: Path) -> int:
+    with opened(path) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone():
+            return MANY
+        query = "SELECT count(*) FROM events WHERE place > (SELECT max(upto) FROM segments)"
+        [(rows,)] = db.execute(query)
+    return int(rows)
+
+
+def test_publishers_on_both_lose_nothing_and_double_nothing(connect: Connect, path: Path) -> None:
+    old = OldLog(path)
+    before = old.append([draft(number, "before") for number in range(600)]) or []
+    log = connect()
+    follower = log.follow(before[-1])
+
+    def publish_on_old() -> list[EventId]:
+        batches = [[draft(number, "old")] * (number % 3 + 1) for number in range(300)]
+        return [position for it in batches for position in old.append(it) or ()]
+
+    def publish_on_new() -> list[EventId]:
+        batches = [[draft(number, "new")] * (number % 3 + 1) for number in range(300)]
+        return [event.position for it in batches for event in log.append(it)]
+
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(publish_on_old), pool.submit(publish_on_new)]
+        published = sorted(position for it in both for position in it.result(60))
+    assert [it.position for it in next_events(follower, len(published))] == published
+    events = all_events(log)
+    assert [it.position for it in events] == [*before, *published]
+    until(lambda: unindexed_rows(path) < 256, "what both appended is in the index")
+    for topic in ("all", *TOPICS[:3]):
+        expected = [it.position for it in events if topic in it.draft.topics]
+        assert of_topic(log, topic) == expected
+        assert log.newest([topic], END, public=True) == expected[-1:]
+    [entry] = log.topics("all", "", 10)
+    assert (entry.events, entry.newest) == (len(events), published[-1])
+    assert is_intact(path)
+
+
+def test_what_a_stopped_hub_missed_is_found_at_once(connect: Connect, path: Path) -> None:
+    """Whether an older hub appended or trimmed meanwhile, and before the index has caught up."""
+    log = connect()
+    first = [it.position for it in log.append([draft(number, "new") for number in range(600)])]
+    until(lambda: unindexed_rows(path) < 256, "the index is there")
+    log.stop()
+    old = OldLog(path)
+    second = old.append([draft(number, "old") for number in range(600)]) or []
+    old.trim(400)
+    log = connect()
+    assert of_topic(log, "all") == [*first[400:], *second]
+    [entry] = log.topics("all", "", 10)
+    assert entry.events == 800
+    old.trim(700)
+    assert of_topic(log, "all") == second[-100:]
+    until(lambda: unindexed_rows(path) < 256, "the index has caught up")
+    assert of_topic(log, "all") == second[-100:]
+    assert [it.events for it in log.topics("", "", 100)] == [100, *[5] * 20]
+
+
+def test_an_own_id_is_found_whoever_appended_it(connect: Connect, path: Path) -> None:
+    old, log = OldLog(path), connect()
+    a, b = Draft(topics=("a",), id="v"), Draft(topics=("b",), id="v")
+    [first] = old.append([a]) or []
+    assert [it.position for it in log.append([a])] == [first]
+    with pytest.raises(Conflict):
+        log.append([Draft(topics=("a",), id="v", data="other")])
+    [second] = log.append([b])
+    assert log.positions_of("v", None, 10) == [first, second.position]
+    # The old hub knows the first one, and refuses the id in all other topics, as it always has.
+    assert old.append([a]) == [first]
+    assert old.append([b]) is None
+    [third] = log.append([Draft(topics=("b",), id="w")])
+    assert old.append([Draft(topics=("b",), id="w")]) == [third.position]
+    assert [it.position for it in log.append([b])] == [second.position]
+
+
+def test_without_room_for_an_index_reads_are_exact(connect: Connect, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, "-t", "tmpfs", "-o", "size=8m", "none"):
+        old = OldLog(disk / "log.db")
+        names = [f"{number} {'x' * 1000}" for number in range(500)]
+        positions = old.append([Draft(topics=(name,)) for name in names]) or []
+        ballast = disk / "ballast"
+        with opened(disk / "log.db") as db:  # or closing the file would need more room
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - 200_000))
+            log = connect(disk / "log.db")
+            page = log.read_topics(log.bounds().floor, MANY, names[3:4])
+            assert [it.position for it in page.events] == [positions[3]]
+            assert log.newest(names[:2], END, public=True) == positions[:2]
+            assert len(log.topics("", "", 1000)) == 500
+        ballast.unlink()
+        until(lambda: unindexed_rows(disk / "log.db") == 0, "the index is there")
+        assert len(log.topics("", "", 1000)) == 500
+        log.stop()
