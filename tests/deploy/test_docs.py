@@ -154,6 +154,7 @@ SHELL_LINES = {
     "docker ": "test_docker, without a daemon",
     "-v tidings:": "test_docker, without a daemon",
     "done": "test_recipes, test_docs_run",
+    "echo": "test_reverse_proxy",
     "eval ": "cli/test_token, as the shell does",
     "export TIDINGS_JWT_KEY=": "test_docs_run",
     "export TIDINGS_TOKEN=": "test_docker; elsewhere the variable is that of cli/test_token",

@@ -21,6 +21,7 @@ class Proxy(NamedTuple):
 
     :param command: its last argument is the path of its configuration, which is added.
     :param changes: what differs in the block, as regular expressions.
+    :param files: what else it reads, in its folder.
     :param around: the rest of its configuration, with the block as {block}. Compression is on there
         where the proxy has it, for all that the block does not exempt.
     """
@@ -29,15 +30,17 @@ class Proxy(NamedTuple):
     block: str
     changes: dict[str, str]
     around: str = "{block}"
+    files: dict[str, str] = {}  # noqa: RUF012 - nothing changes it
 
 
 _PAGE = [
     *blocks("deploy/reverse-proxy.md", "Caddy", "caddy"),
     *blocks("deploy/reverse-proxy.md", "nginx", "nginx"),
     *blocks("deploy/reverse-proxy.md", "HAProxy", "haproxy"),
-    *blocks("deploy/reverse-proxy.md", "Apache", "apache"),
+    *blocks("deploy/reverse-proxy.md", "Apache", "apache", "http"),
     *blocks("deploy/reverse-proxy.md", "Varnish", "vcl"),
-    *blocks("deploy/reverse-proxy.md", "lighttpd", "lighttpd"),
+    *blocks("deploy/reverse-proxy.md", "lighttpd", "lighttpd", "sh"),
+    *blocks("deploy/reverse-proxy.md", "Below a path", "sh", "caddy", "nginx"),
 ]
 _HAPROXY = """defaults
     timeout connect 5s
@@ -46,7 +49,8 @@ _HAPROXY = """defaults
     compression algo gzip
 {block}"""
 _APACHE_MODULES = [
-    *("mpm_event", "authz_core", "deflate", "env", "filter", "headers", "proxy", "proxy_http"),
+    *("mpm_event", "alias", "asis", "authz_core", "deflate", "env", "filter", "headers"),
+    *("proxy", "proxy_http"),
 ]
 _APACHE = """ServerRoot {folder}
 ServerName localhost
@@ -64,19 +68,20 @@ server.modules = ( "mod_deflate" )
 deflate.mimetypes = ( "text/" )
 deflate.allowed-encodings = ( "gzip" )
 {block}"""
+_CADDY = CADDY.replace("{{", "{").replace("}}", "}")
+_NGINX = NGINX.replace("{{", "{").replace("}}", "}")
 PROXIES = {
     "caddy": Proxy(
         CADDY_COMMAND,
         _PAGE[0],
         {r"hub\.example {": "http://127.0.0.1:{port} {\n\tbind 127.0.0.1\n\tencode"},
-        CADDY.replace("{{", "{").replace("}}", "}") + "{block}",
+        _CADDY + "{block}",
     ),
     "nginx": Proxy(
         ["nginx", "-p", "{folder}", "-c"],
         _PAGE[1],
         {r"listen 443 ssl http2": "listen 127.0.0.1:{port}", r"\n *ssl_.*": ""},
-        NGINX.replace("{{", "{").replace("}}", "}")
-        + "gzip on; gzip_types *; gzip_proxied any;\n{block}}",
+        _NGINX + "gzip on; gzip_types *; gzip_proxied any;\n{block}}",
     ),
     "haproxy": Proxy(
         ["haproxy", "-db", "-f"],
@@ -91,8 +96,10 @@ PROXIES = {
             r"\*:443": "127.0.0.1:{port}",
             r"\n *(SSL|Protocols).*": "",
             r"</Virt": "SetOutputFilter DEFLATE\n</Virt",
+            r"/etc/apache2/": "{folder}/",
         },
         _APACHE + "{block}",
+        {"tidings-outage.asis": _PAGE[4]},
     ),
     "varnish": Proxy(
         [
@@ -108,29 +115,54 @@ PROXIES = {
             "malloc,8M",
             "-f",
         ],
-        _PAGE[4],
+        _PAGE[5],
         {},
     ),
-    "lighttpd": Proxy(["lighttpd", "-D", "-f"], _PAGE[5], {}, _LIGHTTPD),
+    "lighttpd": Proxy(
+        ["lighttpd", "-D", "-f"],
+        _PAGE[6],
+        {r"/etc/lighttpd/": "{folder}/"},
+        _LIGHTTPD,
+        {"tidings-outage.sh": _PAGE[7]},
+    ),
 }
+BELOW_A_PATH = {
+    "caddy-below-a-path": Proxy(
+        CADDY_COMMAND,
+        _PAGE[9],
+        {r"www\.example {": "http://127.0.0.1:{port} {\n\tbind 127.0.0.1"},
+        _CADDY + "{block}",
+    ),
+    "nginx-below-a-path": Proxy(
+        ["nginx", "-p", "{folder}", "-c"],
+        _PAGE[10],
+        {},
+        _NGINX + "server { listen 127.0.0.1:{port}; {block} }}",
+    ),
+}
+"""These pass on what is below /hub/."""
 
 
 @contextmanager
 def page_proxy(name: str, folder: Path, hub: int, **changes: str) -> Iterator[int]:
     """Run a proxy before a hub; yield its port.
 
-    :param changes: what else differs in the block.
+    :param changes: what else differs in the block and the files.
     """
-    proxy, port = PROXIES[name], free_port()
+    proxy, port = {**PROXIES, **BELOW_A_PATH}[name], free_port()
     block = proxy.block
-    for pattern, new in {**proxy.changes, **changes}.items():
+    for pattern, new in proxy.changes.items():
         block, count = re.subn(pattern, new.replace("\\", r"\\"), block)
         assert count, f"{name}: {pattern}"
     block = re.sub(r"127\.0\.0\.1(:|\D+)8000", rf"127.0.0.1\g<1>{hub}", block)
 
     def filled(text: str) -> str:
-        return text.replace("{folder}", str(folder)).replace("{port}", str(port))
+        for old, new in {**changes, "{folder}": str(folder), "{port}": str(port)}.items():
+            text = text.replace(old, new)
+        return text
 
+    for file, text in proxy.files.items():
+        (folder / file).write_text(filled(text))
     program, *options = [filled(part) for part in proxy.command]
     path = program if "/" in program else need(program)
     with running([path, *options], folder, port, filled(proxy.around.replace("{block}", block))):
