@@ -29,6 +29,8 @@ _MAX_AHEAD_BYTES = 64 << 10  # not delivered, when the follower reads on
 _SHORT_PASS_S = 0.001  # delivery to a few subscribers; a longer one may be followed by a pause
 _PAUSE_FACTOR = 3  # times as long as the pass took
 _LONGEST_PAUSE_S = 0.025
+_LONGEST_BURST_PAUSE_S = 0.1  # while events come without a gap
+_BURST_GAP_S = 0.005  # ends a burst
 _IDLE_SHARE = 0.1  # of the time since a long pass began: if the worker was idle less, CPU is short
 _GATHER_S = 0.002  # between two small batches that would follow each other closely
 _GATHER_BYTES = 16 << 10  # of a small batch
@@ -139,8 +141,16 @@ class Dispatcher:
             return
         elapsed = monotonic() - self._pass_ended
         if self._idle_clock.seconds() < _IDLE_SHARE * (self._pass_seconds + elapsed):
-            pause = min(_LONGEST_PAUSE_S, _PAUSE_FACTOR * self._pass_seconds)
-            sleep(max(0.0, pause - elapsed))
+            pause = _PAUSE_FACTOR * self._pass_seconds
+            sleep(max(0.0, min(_LONGEST_PAUSE_S, pause) - elapsed))
+            self._pause_in_burst(self._pass_ended + min(_LONGEST_BURST_PAUSE_S, pause))
+
+    def _pause_in_burst(self, until: float) -> None:
+        """Pause longer, but not behind the end of a burst."""
+        head = None
+        while head != self._window.head and (left := until - monotonic()) > 0:
+            head = self._window.head
+            sleep(min(_BURST_GAP_S, left))
 
     def _next_batch(self) -> list[Event]:
         # Small enough for cursors to be refreshed in time.

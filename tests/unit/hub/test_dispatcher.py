@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import gevent
@@ -101,22 +102,62 @@ def test_events_that_pour_in_share_the_writes_of_long_passes(
     subscriber.leave()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "idle", "paused"),
+    [
+        (0.0001, 0.0, 0.0),
+        (0.004, 0.001, 0.0),
+        (0.004, 0.0, 0.012),
+        (60, 7.0, 0.0),
+        (60, 5.0, 0.03),
+    ],
+)
 def test_after_a_long_pass_the_dispatcher_pauses_for_a_bounded_time_if_cpu_is_short(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, seconds: float, idle: float, paused: float
+) -> None:
+    monkeypatch.setattr(hub.dispatcher._idle_clock, "seconds", lambda: idle)
+    assert sum(_pauses(hub, monkeypatch, seconds)) == pytest.approx(paused)
+
+
+def test_events_that_come_after_the_pause_are_delivered_at_once(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pauses = list[float]()
-    monkeypatch.setattr("webapp.hub.dispatcher.sleep", pauses.append)
-    dispatcher = hub.dispatcher
-    for seconds, idle in ((0.0001, 0.0), (0.004, 0.001), (0.004, 0.0), (60, 5.0)):
-        monkeypatch.setattr(dispatcher._idle_clock, "seconds", lambda idle=idle: idle)
-        dispatcher._pass_seconds, dispatcher._pass_ended = seconds, time.monotonic()
-        dispatcher._pause()
-    dispatcher._pass_ended -= 1  # events came later than the pause would have lasted
-    dispatcher._pause()
-    short, longest, none = pauses
-    assert 0 <= short <= 0.012
-    assert 0 <= longest <= 0.025
-    assert none == 0
+    monkeypatch.setattr(hub.dispatcher._idle_clock, "seconds", lambda: 0.0)
+    assert sum(_pauses(hub, monkeypatch, 0.02, ended=-1)) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "events", "paused"),
+    [(0.004, 1000, 0.012), (0.02, 1000, 0.06), (60, 1000, 0.1), (60, 4, 0.045)],
+)
+def test_it_pauses_longer_until_the_end_of_a_burst(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, seconds: float, events: int, paused: float
+) -> None:
+    monkeypatch.setattr(hub.dispatcher._idle_clock, "seconds", lambda: 0.0)
+    assert sum(_pauses(hub, monkeypatch, seconds, events)) == pytest.approx(paused)
+
+
+def _pauses(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, seconds: float, events: int = 0, ended: float = 0.0
+) -> list[float]:
+    """Return for how long the dispatcher pauses.
+
+    :param seconds: that the last pass took.
+    :param events: that come, one in each pause.
+    :param ended: when the pass ended; it is 0 now.
+    """
+    pauses, window = list[float](), SimpleNamespace(head=0)
+
+    def sleep(pause: float) -> None:
+        pauses.append(pause)
+        window.head = min(events, len(pauses))
+
+    monkeypatch.setattr("webapp.hub.dispatcher.sleep", sleep)
+    monkeypatch.setattr("webapp.hub.dispatcher.monotonic", lambda: sum(pauses))
+    monkeypatch.setattr(hub.dispatcher, "_window", window)
+    hub.dispatcher._pass_seconds, hub.dispatcher._pass_ended = seconds, ended
+    hub.dispatcher._pause()
+    return pauses
 
 
 def test_events_that_come_one_by_one_are_read_together_while_cpu_is_short(
