@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from http import HTTPStatus
 
 from gunicorn.http import errors as http_errors
 
 from ..errors import problem
+from ..limited_lines import LimitedLines
 from .request_bounds import OTHER_HEADERS_BYTES
+
+logger = logging.getLogger(__name__)
 
 PROBLEMS = {
     http_errors.LimitRequestLine: (
@@ -34,6 +38,14 @@ _NOT_HTTP = (
     "The request line, the headers or the framing of the body are not valid HTTP.",
     "Send no control characters and no contradictory headers (RFC 9112).",
 )
+
+_log_lines = LimitedLines()
+
+
+def log_parse_error(error: http_errors.ParseException) -> None:
+    """Log what a client sent, as often as `LimitedLines` allows."""
+    if line := _log_lines.admit(type(error).__name__):
+        logger.info("A client sent no valid HTTP request: %s", line)
 
 
 def error_response(error: http_errors.ParseException, max_header_bytes: int) -> bytes:

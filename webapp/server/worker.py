@@ -31,7 +31,7 @@ from .acceptor import Acceptor, FixedAddress
 from .garbage_collection import GarbageCollection
 from .middleware import ConnectionMiddleware, below
 from .open_connections import OpenConnections
-from .parse_errors import error_response
+from .parse_errors import error_response, log_parse_error
 from .request_end import RequestEnds
 from .stream_counts import StreamCounts
 from .stream_driver import ResumeQueue, StreamDriver
@@ -259,7 +259,7 @@ class StreamWorker(GeventWorker):
         if not isinstance(exc, http_errors.ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        self.log.info("A client sent no valid HTTP request: %s", type(exc).__name__)
+        log_parse_error(exc)
         self.hub.metrics.refused.add(1, "not_http")
         try:
             client.send_last(error_response(exc, self.settings.max_header_bytes))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Request
 from werkzeug.test import EnvironBuilder
 
+from webapp import limited_lines
 from webapp.errors import BadRequest, Forbidden, Unauthorized
 from webapp.views import refusal_log
 
@@ -62,7 +63,7 @@ def test_a_flood_of_refusals_is_counted_and_not_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
     now = 1000.0
-    monkeypatch.setattr(refusal_log, "monotonic", lambda: now)
+    monkeypatch.setattr(limited_lines, "monotonic", lambda: now)
     log = refusal_log.RefusalLog()
     for number in range(100):
         for _ in range(2):

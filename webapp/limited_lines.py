@@ -1,0 +1,31 @@
+"""Log lines that anybody can cause at any rate: each is written once a minute, some in all."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+_INTERVAL_S = 60.0
+_MAX_LINES = 20  # in an interval
+
+
+class LimitedLines:
+    """Says which lines to log, and counts the others."""
+
+    def __init__(self) -> None:
+        self._since = float("-inf")
+        self._lines = set[str]()
+        self._left_out = 0
+
+    def admit(self, line: str) -> str | None:
+        """Return the line as it is to be logged, with the number of those that were left out before
+        it; None: leave it out.
+        """
+        if (now := monotonic()) - self._since > _INTERVAL_S:
+            self._since = now
+            self._lines.clear()
+        if line in self._lines or len(self._lines) >= _MAX_LINES:
+            self._left_out += 1
+            return None
+        self._lines.add(line)
+        more, self._left_out = self._left_out, 0
+        return f"left_out={more} {line}" if more else line
