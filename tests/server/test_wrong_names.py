@@ -95,6 +95,16 @@ def test_a_subscriber_with_a_misspelled_parameter_is_refused(
     assert f'"{name}"' in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", ["last", "since", "envelope", "control"])
+def test_a_parameter_other_than_a_topic_or_cursor_occurs_once(
+    keyed: Server, path: str, name: str
+) -> None:
+    answer = keyed.http.get(path, params={"topic": "t", name: ["0", "1"]})
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == f'The parameter "{name}" occurs more than once.'
+
+
 @pytest.mark.parametrize("name", ["topic[]", "topic[0]", "topic[12]", "match"])
 def test_a_subscriber_may_write_a_list_of_topics_as_php_does(
     keyed: Server, topic: str, name: str

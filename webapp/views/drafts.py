@@ -93,7 +93,7 @@ class DraftParser:
             detail = "An event must be a JSON object."
             raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
         if isinstance(item, RepeatedMembers) and (names := item.names & _KNOWN):
-            raise _repeated(min(names), "Send it once, and several topics as a list.")
+            raise forms.repeated(min(names), "Send it once, and several topics as a list.")
         if not item.keys() <= _KNOWN:
             _EVENT.check(item, strict=self._default_topic is not None)
         if self._url:
@@ -110,13 +110,14 @@ class DraftParser:
 
     def _read_url(self, query: Fields) -> None:
         self._url = {name: query[name] for name in _FIELDS if name in query}
-        if query.get("raw") and forms.flag("raw", query["raw"][0]):
+        raw = forms.first_values(query, {"raw"}, "parameter").get("raw")
+        if raw and forms.flag("raw", raw):
             self._kind = ""
 
     @cached_property
     def _url_members(self) -> dict[str, object]:
         """The fields of the URL as those of a JSON object."""
-        members: dict[str, object] = dict(_single(self._url))
+        members: dict[str, object] = dict(forms.first_values(self._url, _SINGLE))
         if "topic" in members:
             members["topic"] = tuple(dict.fromkeys(self._url["topic"]))
         if "private" in members:
@@ -151,7 +152,7 @@ class DraftParser:
             fields = fields | self._url
         if _KNOWN.isdisjoint(fields):
             raise _no_fields()
-        found = _single(fields)
+        found = forms.first_values(fields, _SINGLE)
         return Draft(
             topics=tuple(dict.fromkeys(fields.get("topic", ()))) or _default(self._default_topic),
             data=found.get("data", ""),
@@ -178,23 +179,6 @@ def _no_fields() -> BadRequest:
 def _id_of_several() -> BadRequest:
     detail = "The URL has an id, and the body has more than one event."
     return BadRequest(detail, "Put an id of its own into each event.")
-
-
-def _single(fields: Fields) -> dict[str, str]:
-    """Return the first value of each field.
-
-    :raises BadRequest: a field other than the topic has several values.
-    """
-    found = {}
-    for name, values in fields.items():
-        if len(values) > 1 and name in _SINGLE:
-            raise _repeated(name, "Send it once. Only topic may be repeated.")
-        found[name] = values[0]
-    return found
-
-
-def _repeated(name: str, remedy: str) -> BadRequest:
-    return BadRequest(f'The field "{name}" occurs more than once.', remedy)
 
 
 def _is_private(text: str) -> bool:

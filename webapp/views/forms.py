@@ -16,7 +16,7 @@ from ..scheduling import RequestSlice
 from . import bodies, multipart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from flask import Request
 
@@ -44,6 +44,26 @@ def flag(name: str, text: str) -> bool:
         detail = f"The parameter {name} must be 1 or 0."
         raise BadRequest(detail, f"Send {name}=1 to turn it on, or leave it out.")
     return text == "1"
+
+
+def first_values(fields: Fields, single: Container[str], what: str = "field") -> dict[str, str]:
+    """Return the first value of each field.
+
+    :param single: the fields that may occur once.
+    :param what: what a refusal calls a field.
+    :raises BadRequest: one of `single` has several values.
+    """
+    found = {}
+    for name, values in fields.items():
+        if len(values) > 1 and name in single:
+            raise repeated(name, "Send it once. Only topic may be repeated.", what)
+        found[name] = values[0]
+    return found
+
+
+def repeated(name: str, remedy: str, what: str = "field") -> BadRequest:
+    """Return the refusal of a field that occurs more than once."""
+    return BadRequest(f'The {what} "{name}" occurs more than once.', remedy)
 
 
 def read(request: Request, body: bytes) -> Fields:

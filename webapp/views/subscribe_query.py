@@ -29,6 +29,7 @@ _PARAMETERS = FieldNames(
     ".",
     {"topic": TOPIC_LIST, "last_event_id": ALIAS},
 )
+_SINGLE = {"last", "since", "envelope", "control"}
 _MAX_BODY_BYTES = MAX_STRAY_BYTES  # a body is not read, and more would be taken for a new request
 _MAX_TIME_CHARS = 40
 
@@ -56,7 +57,7 @@ class SubscribeQuery(NamedTuple):
         :raises ContentTooLarge: the request has a body that cannot be ignored.
         """
         args = _PARAMETERS.settle(forms.query(request))
-        first = {name: values[0] for name, values in args.items()}
+        first = forms.first_values(args, _SINGLE, "parameter")
         query = cls(
             _patterns(args.get("topic", []) + args.get("match", []), default_topic),
             _start(request, args, first),

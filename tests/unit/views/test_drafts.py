@@ -159,6 +159,11 @@ def test_a_field_other_than_the_topic_occurs_once(name: str) -> None:
     assert said in refusal(one(topic="t") if name != "data" else text(), **{name: ["0", "1"]})
 
 
+def test_raw_occurs_once() -> None:
+    assert 'The parameter "raw" occurs more than once.' in refusal(text("x"), raw=["0", "1"])
+    assert 'The parameter "raw" occurs more than once.' in refusal(text("x"), raw=["1", "1"])
+
+
 @pytest.mark.parametrize("name", ["topic", "private", "data", "priv\\u0061te"])
 @pytest.mark.parametrize(
     ("kind", "body"),
