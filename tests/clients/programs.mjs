@@ -30,6 +30,17 @@ const clients = {
     };
     await fetchEventSource(url, { onmessage: event, onclose, openWhenHidden: true });
   },
+  async "@ai-zen/node-fetch-event-source, onclose throws"(event) {
+    const { fetchEventSource } = await import("@ai-zen/node-fetch-event-source");
+    const onclose = () => {
+      throw new Error("The hub ended the stream.");
+    };
+    await fetchEventSource(url, { onmessage: event, onclose, openWhenHidden: true });
+  },
+  async "@ai-zen/node-fetch-event-source"(event) {
+    const { fetchEventSource } = await import("@ai-zen/node-fetch-event-source");
+    await fetchEventSource(url, { onmessage: event, openWhenHidden: true });
+  },
   async "event-source-plus"(event) {
     const { EventSourcePlus } = await import("event-source-plus");
     const source = new EventSourcePlus(url);

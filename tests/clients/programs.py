@@ -45,6 +45,18 @@ def sseclient_py(url: str, put: Put) -> None:
         put(event.event, event.id, event.data)
 
 
+def pymercure(url: str, put: Put) -> None:
+    from pymercure.consumer import Consumer
+
+    def take(message: Any) -> None:
+        put(message.event_type, message.message_id, message.data)
+
+    # It adds `?topic=t` and knows no cursor: here that is the value of a name that the hub ignores.
+    consumer = Consumer(f"{url}&ignored=", ["t"], take)
+    consumer.start_consumption()
+    consumer.join()
+
+
 def httpx_sse(url: str, put: Put) -> None:
     import httpx
     from httpx_sse import connect_sse
@@ -129,6 +141,7 @@ def anthropic(hub: str, put: Put) -> None:
 PROGRAMS = {
     "sseclient (Mercure's example)": mercures_example,
     "sseclient-py": sseclient_py,
+    "pymercure": pymercure,
     "httpx-sse": httpx_sse,
     "aiohttp-sse-client": aiohttp_sse_client,
     "aiohttp-sse-client2": aiohttp_sse_client2,
