@@ -65,8 +65,8 @@ def test_its_python_makes_a_token(keyed: Server, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TIDINGS_JWT_KEY", KEY)
     names: dict[str, Any] = {}
     exec(compile(python, "authentication.md", "exec"), names)
-    token_id = {"Authorization": f"Bearer {names['token']}"}
-    with keyed.listen(topic="/users/7", headers=token_id) as stream:
+    headers = {"Authorization": f"Bearer {names['token']}"}
+    with keyed.listen(topic="/users/7", headers=headers) as stream:
         form = {"topic": "/users/7", "data": "x", "private": "1"}
         everything = jwt.encode({"mercure": {"publish": ["*"]}}, KEY)
         keyed.http.post("/events", data=form, headers={"Authorization": f"Bearer {everything}"})

@@ -12,7 +12,7 @@ import httpx
 import jwt
 import pytest
 
-from support.tokens import KEY
+from support.tokens import KEY, authorization
 from support.waiting import until
 from webapp.core.escaping import escape
 
@@ -31,10 +31,6 @@ def encode(key: str = KEY, algorithm: str = "HS256", **claims: Any) -> str:
     return jwt.encode(claims, key, algorithm)
 
 
-def token_id(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
 ALL = {"publish": ["*"], "subscribe": ["*"]}
 VALID = encode(mercure=ALL)
 STALE = encode(mercure=ALL, exp=1)
@@ -50,7 +46,7 @@ def _long_key(serve: Callable[..., Server]) -> Server:
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 def test_a_publisher_with_a_grant_publishes(long_key: Server, algorithm: str) -> None:
     token = encode(LONG, algorithm, mercure=ALL)
-    assert long_key.http.post("/events", data={"data": "x"}, headers=token_id(token)).text
+    assert long_key.http.post("/events", data={"data": "x"}, headers=authorization(token)).text
 
 
 def none_algorithm() -> str:
@@ -72,37 +68,43 @@ for _ in range(33):
 
 REFUSED = {
     "none at all": (dict, 401),
-    "not a token": (lambda: token_id("nonsense"), 401),
+    "not a token": (lambda: authorization("nonsense"), 401),
     "an empty one": (lambda: {"Authorization": "Bearer"}, 401),
     "not a bearer's": (lambda: {"Authorization": "Basic eDp5"}, 401),
-    "another key": (lambda: token_id(encode(LONG, mercure=ALL)), 401),
-    "no algorithm": (lambda: token_id(none_algorithm()), 401),
-    "expired": (lambda: token_id(encode(mercure=ALL, exp=time.time() - 60)), 401),
-    "not yet valid": (lambda: token_id(encode(mercure=ALL, nbf=time.time() + 600)), 401),
-    "without the claim": (lambda: token_id(encode(sub="me")), 403),
-    "a claim of another form": (lambda: token_id(encode(mercure={"publish": "*"})), 401),
-    "of a grant that is a list": (lambda: token_id(encode(mercure=["*"])), 401),
-    "half a surrogate pair": (lambda: token_id(by_hand('"sub": "ann \\ud83d"')), 401),
-    "one in a pattern": (lambda: token_id(encode(mercure={"publish": ["\ud83d"]})), 401),
-    "one in the payload": (lambda: token_id(encode(mercure=ALL | {"payload": ["\ud83d"]})), 401),
-    "infinity in the payload": (lambda: token_id(encode(mercure=ALL | {"payload": inf})), 401),
-    "a payload that is nested": (lambda: token_id(encode(mercure=ALL | {"payload": nested})), 401),
-    "half a subject": (lambda: token_id(by_hand('"sub": 7.5')), 401),
-    "a long subject": (lambda: token_id(encode(mercure=ALL, sub="x" * 1025)), 401),
-    "an end that is text": (lambda: token_id(encode(mercure=ALL, exp="4000000000")), 401),
-    "a beginning that is infinite": (lambda: token_id(by_hand('"iat": 1e999')), 401),
-    "a beginning that is no number": (lambda: token_id(by_hand('"iat": NaN')), 401),
-    "a beginning that is true": (lambda: token_id(encode(mercure=ALL, iat=True)), 401),
-    "a beginning that is a list": (lambda: token_id(encode(mercure=ALL, iat=[1])), 401),
-    "many patterns": (lambda: token_id(encode(mercure={"publish": list("abc") * 334})), 401),
-    "many templates": (lambda: token_id(encode(mercure={"publish": templates})), 401),
-    "a long pattern": (lambda: token_id(encode(mercure={"subscribe": ["x" * 1025]})), 401),
-    "a pattern that is a number": (lambda: token_id(encode(mercure={"subscribe": [7]})), 401),
-    "a list that is a number": (lambda: token_id(encode(mercure={"subscribe": 0})), 401),
-    "reading only": (lambda: token_id(encode(mercure={"subscribe": ["*"]})), 403),
-    "another topic": (lambda: token_id(encode(mercure={"publish": ["a"]})), 403),
-    "only one of both topics": (lambda: token_id(encode(mercure={"publish": ["t"]})), 403),
-    "nothing": (lambda: token_id(encode(mercure={"publish": []})), 403),
+    "another key": (lambda: authorization(encode(LONG, mercure=ALL)), 401),
+    "no algorithm": (lambda: authorization(none_algorithm()), 401),
+    "expired": (lambda: authorization(encode(mercure=ALL, exp=time.time() - 60)), 401),
+    "not yet valid": (lambda: authorization(encode(mercure=ALL, nbf=time.time() + 600)), 401),
+    "without the claim": (lambda: authorization(encode(sub="me")), 403),
+    "a claim of another form": (lambda: authorization(encode(mercure={"publish": "*"})), 401),
+    "of a grant that is a list": (lambda: authorization(encode(mercure=["*"])), 401),
+    "half a surrogate pair": (lambda: authorization(by_hand('"sub": "ann \\ud83d"')), 401),
+    "one in a pattern": (lambda: authorization(encode(mercure={"publish": ["\ud83d"]})), 401),
+    "one in the payload": (
+        lambda: authorization(encode(mercure=ALL | {"payload": ["\ud83d"]})),
+        401,
+    ),
+    "infinity in the payload": (lambda: authorization(encode(mercure=ALL | {"payload": inf})), 401),
+    "a payload that is nested": (
+        lambda: authorization(encode(mercure=ALL | {"payload": nested})),
+        401,
+    ),
+    "half a subject": (lambda: authorization(by_hand('"sub": 7.5')), 401),
+    "a long subject": (lambda: authorization(encode(mercure=ALL, sub="x" * 1025)), 401),
+    "an end that is text": (lambda: authorization(encode(mercure=ALL, exp="4000000000")), 401),
+    "a beginning that is infinite": (lambda: authorization(by_hand('"iat": 1e999')), 401),
+    "a beginning that is no number": (lambda: authorization(by_hand('"iat": NaN')), 401),
+    "a beginning that is true": (lambda: authorization(encode(mercure=ALL, iat=True)), 401),
+    "a beginning that is a list": (lambda: authorization(encode(mercure=ALL, iat=[1])), 401),
+    "many patterns": (lambda: authorization(encode(mercure={"publish": list("abc") * 334})), 401),
+    "many templates": (lambda: authorization(encode(mercure={"publish": templates})), 401),
+    "a long pattern": (lambda: authorization(encode(mercure={"subscribe": ["x" * 1025]})), 401),
+    "a pattern that is a number": (lambda: authorization(encode(mercure={"subscribe": [7]})), 401),
+    "a list that is a number": (lambda: authorization(encode(mercure={"subscribe": 0})), 401),
+    "reading only": (lambda: authorization(encode(mercure={"subscribe": ["*"]})), 403),
+    "another topic": (lambda: authorization(encode(mercure={"publish": ["a"]})), 403),
+    "only one of both topics": (lambda: authorization(encode(mercure={"publish": ["t"]})), 403),
+    "nothing": (lambda: authorization(encode(mercure={"publish": []})), 403),
 }
 
 
@@ -131,7 +133,7 @@ def test_a_publisher_without_the_right_token_is_refused(
 
 def test_no_name_of_a_subject_breaks_a_line_of_the_log(closed: Server, topic: str) -> None:
     token = encode(mercure={}, sub="ann\r\nstream ended: x\0\x1b[2J")
-    with closed.listen(topic=topic, headers=token_id(token)) as stream:
+    with closed.listen(topic=topic, headers=authorization(token)) as stream:
         stream.next()
     until(lambda: closed.left(topic), "it is written")
     [line] = [it for it in closed.log.splitlines() if "stream ended" in it and topic in it]
@@ -141,7 +143,7 @@ def test_no_name_of_a_subject_breaks_a_line_of_the_log(closed: Server, topic: st
 
 
 def test_a_template_in_a_grant_covers_its_topics(closed: Server) -> None:
-    headers = token_id(encode(mercure={"publish": ["/users/{id}"]}))
+    headers = authorization(encode(mercure={"publish": ["/users/{id}"]}))
     publish = {"topic": "/users/1"}, {"topic": "/users/1/secret"}
     answers = [closed.http.post("/events", data=data, headers=headers) for data in publish]
     assert [answer.status_code for answer in answers] == [200, 403]
@@ -151,7 +153,7 @@ def test_private_events_need_a_grant_and_public_ones_do_not(closed: Server) -> N
     token = encode(mercure={"publish": ["*"], "subscribe": ["/users/{id}"]})
     with (
         closed.listen(topic="*") as anyone,
-        closed.listen(topic="*", headers=token_id(token)) as one,
+        closed.listen(topic="*", headers=authorization(token)) as one,
     ):
         for data, topic, private in (
             ("secret", "/users/1", True),
@@ -160,14 +162,15 @@ def test_private_events_need_a_grant_and_public_ones_do_not(closed: Server) -> N
         ):
             event = {"data": data, "topic": topic, "private": private}
             assert (
-                closed.http.post("/events", json=event, headers=token_id(token)).status_code == 200
+                closed.http.post("/events", json=event, headers=authorization(token)).status_code
+                == 200
             )
         assert anyone.take(1) == ["public"]
         assert one.take(2) == ["secret", "public"]
 
 
 def test_a_stranger_learns_only_the_position_of_a_private_event(closed: Server) -> None:
-    headers = token_id(encode(mercure=ALL))
+    headers = authorization(encode(mercure=ALL))
     secret = {"data": "secret", "topic": ["/shown", "/hidden"], "type": "quiet", "private": True}
     position = closed.http.post("/events", json=secret, headers=headers).text.strip()
     with closed.listen(topic="/shown", since="2100-01-01") as stranger:
@@ -182,7 +185,7 @@ def test_an_envelope_names_only_granted_private_topics(
     closed: Server,
 ) -> None:
     token = encode(mercure={"publish": ["*"], "subscribe": ["/users/{id}"]})
-    headers, ask = token_id(token), {"topic": "*", "envelope": "1"}
+    headers, ask = authorization(token), {"topic": "*", "envelope": "1"}
     topics = ["/admins/1", "/users/1", "/users/2"]
     with closed.listen(f"/events?{urlencode(ask)}", headers) as live:
         opening = live.next().id
@@ -276,8 +279,8 @@ PASSED_OVER = {
     "an expired cookie first": ({"Cookie": f"{COOKIE}={STALE}; {COOKIE}={VALID}"}, "used", None),
     "an expired cookie second": ({"Cookie": f"{COOKIE}={VALID}; {COOKIE}={STALE}"}, "used", None),
     "an empty cookie first": ({"Cookie": f"{COOKIE}=; {COOKIE}={VALID}"}, "used", None),
-    "a token without the claim": (token_id(encode(sub="ann")), "used", None),
-    "a subject that is a number": (token_id(by_hand('"sub": 7')), "used", None),
+    "a token without the claim": (authorization(encode(sub="ann")), "used", None),
+    "a subject that is a number": (authorization(by_hand('"sub": 7')), "used", None),
 }
 
 
@@ -291,14 +294,14 @@ def test_the_first_event_says_whether_the_token_was_used(
 
 
 def test_without_a_key_no_token_is_used(server: Server) -> None:
-    with server.listen(headers=token_id("nonsense")) as stream:
+    with server.listen(headers=authorization("nonsense")) as stream:
         assert json.loads(stream.next().data)["token"] == "none"
 
 
 @pytest.mark.parametrize(("size", "status"), [(11_900, 200), (13_000, 431)])
 def test_a_token_of_sixteen_kilobytes_passes(closed: Server, size: int, status: int) -> None:
     token = encode(mercure={"subscribe": ["news"]}, padding="x" * size)  # a third longer in base64
-    with closed.http.stream("GET", "/events", headers=token_id(token)) as answer:
+    with closed.http.stream("GET", "/events", headers=authorization(token)) as answer:
         assert answer.status_code == status
 
 
@@ -309,7 +312,7 @@ def test_only_so_many_cookies_are_tried(closed: Server) -> None:
 
 
 def test_a_subscriber_with_a_bad_token_is_refused_and_without_one_let_in(closed: Server) -> None:
-    answer = closed.http.get("/events", headers=token_id("nonsense"))
+    answer = closed.http.get("/events", headers=authorization("nonsense"))
     assert answer.status_code == 401
     with closed.listen() as stream:
         assert stream.next().type == "hub.open"
@@ -320,14 +323,14 @@ def test_with_anonymous_off_nobody_reads_without_a_token(serve: Callable[..., Se
     stale = {"Cookie": f"{COOKIE}={STALE}"}
     for headers in ({}, stale, {"Authorization": "Basic eDp5"}):
         assert server.http.get("/events", headers=headers).status_code == 401
-    assert server.http.get("/events", headers=token_id(encode(sub="me"))).status_code == 403
-    with server.listen(headers=token_id(encode(mercure={}))) as stream:
+    assert server.http.get("/events", headers=authorization(encode(sub="me"))).status_code == 403
+    with server.listen(headers=authorization(encode(mercure={}))) as stream:
         assert stream.next().type == "hub.open"
 
 
 def test_a_stream_ends_with_its_token(closed: Server) -> None:
     token = encode(mercure=ALL, exp=time.time() + 3)  # and not before it is read
-    with closed.listen(headers=token_id(token)) as stream:
+    with closed.listen(headers=authorization(token)) as stream:
         *_, bye = stream.rest()
     assert (bye.type, bye.data) == ("hub.bye", '{"reason": "token_expired"}')
 

@@ -40,14 +40,12 @@ if TYPE_CHECKING:
 PATH = "/.well-known/mercure"
 
 
-def token_id(
-    publish: list[str] | None = None, subscribe: list[str] | None = None
-) -> dict[str, str]:
+def bearer(publish: list[str] | None = None, subscribe: list[str] | None = None) -> dict[str, str]:
     claims = {"mercure": {"publish": publish, "subscribe": subscribe or []}}
     return {"Authorization": f"Bearer {jwt.encode(claims, KEY)}"}
 
 
-ALL = token_id(["*"], ["*"])
+ALL = bearer(["*"], ["*"])
 
 
 @pytest.fixture(name="hub", scope="module")
@@ -83,10 +81,10 @@ def test_a_publisher_is_answered_with_the_id_as_text(hub: Server, topic: str) ->
     [
         ({"topic": "t", "data": "x"}, {}, 401),
         ({"topic": "t", "data": "x"}, {"Authorization": "Bearer x.y.z"}, 401),
-        ({"topic": "t", "data": "x"}, token_id(["other"]), 403),
-        ({"topic": ["t", "u"], "data": "x"}, token_id(["t"]), 403),
-        ({"topic": "t", "data": "x"}, token_id([]), 403),
-        ({"topic": "t", "data": "x"}, token_id(None), 403),
+        ({"topic": "t", "data": "x"}, bearer(["other"]), 403),
+        ({"topic": ["t", "u"], "data": "x"}, bearer(["t"]), 403),
+        ({"topic": "t", "data": "x"}, bearer([]), 403),
+        ({"topic": "t", "data": "x"}, bearer(None), 403),
         ({"data": "x"}, ALL, 400),
         ({"topic": "", "data": "x"}, ALL, 400),
         ({"topic": "t", "retry": "soon"}, ALL, 400),
@@ -149,7 +147,7 @@ def test_an_alternate_topic_reaches_subscribers_and_grants_private_events(
     hub: Server, topic: str
 ) -> None:
     canonical, alternate = f"{topic}/1", f"{topic}/of/7"
-    granted = token_id(subscribe=[f"{topic}/of/{{user}}"])
+    granted = bearer(subscribe=[f"{topic}/of/{{user}}"])
     with (
         listen(hub, topic=canonical, headers=granted) as by_name,
         listen(hub, topic=alternate, headers=granted) as by_alternate,
@@ -180,7 +178,7 @@ def test_who_cannot_subscribe_is_refused_with_mercures_status(
 
 
 def test_a_token_is_taken_from_header_then_query_then_cookie(hub: Server, topic: str) -> None:
-    good, other = (token_id(None, [it])["Authorization"][7:] for it in (topic, "other"))
+    good, other = (bearer(None, [it])["Authorization"][7:] for it in (topic, "other"))
     carriers: list[tuple[dict[str, str], dict[str, str]]] = [
         ({"Authorization": f"bearer {good}"}, {"authorization": other}),
         ({"Cookie": f"mercureAuthorization={other}"}, {"authorization": good}),
@@ -265,7 +263,7 @@ def test_private_events_are_filtered_on_replay_too(hub: Server, topic: str) -> N
         publish(hub, topic=topic, data=data, **({"private": private} if private else {}))
     with listen(hub, topic=topic, last_event_id=start) as anonymous:
         assert anonymous.take(1) == ["b"]
-    granted = token_id(subscribe=[topic])
+    granted = bearer(subscribe=[topic])
     with listen(hub, topic=topic, last_event_id=start, headers=granted) as subscriber:
         assert subscriber.take(3) == ["a", "b", "c"]
 
@@ -311,7 +309,7 @@ def test_a_subscriber_starts_anywhere_in_a_long_history_at_once(
 def test_mercure_publisher_publishes(hub: Server, topic: str) -> None:
     config = MercureConfig(hub_url=hub.url + PATH, publisher_jwt_key=KEY, publish_topics=["*"])
     with (
-        listen(hub, topic=topic, headers=token_id(subscribe=["*"])) as stream,
+        listen(hub, topic=topic, headers=bearer(subscribe=["*"])) as stream,
         MercurePublisher(config) as publisher,
     ):
         sent = {"private": True, "id": f"urn:uuid:{topic}", "type": "t", "retry": 5000}
@@ -411,7 +409,7 @@ def test_chromiums_eventsource_reads_private_events_with_the_cookie(
     hub: Server, chromium: Browser, topic: str
 ) -> None:
     context = chromium.new_context()
-    token = token_id(subscribe=[topic])["Authorization"][7:]
+    token = bearer(subscribe=[topic])["Authorization"][7:]
     context.add_cookies([{"name": "mercureAuthorization", "value": token, "url": hub.url}])
     page = context.new_page()
     show(page, hub, "")

@@ -101,19 +101,19 @@ def routes(**env: str) -> set[tuple[str, str]]:
     }
 
 
-def subscription_documents(server: Server) -> set[tuple[str, str]]:
+def operations(server: Server) -> set[tuple[str, str]]:
     paths = document(server)["paths"]
     return {(path, it) for path in paths for it in paths[path] if it != "parameters"}
 
 
 def test_it_has_every_route_and_no_other(server: Server) -> None:
-    assert subscription_documents(server) == routes()
+    assert operations(server) == routes()
     assert {path for path, _ in routes()} == set(PATHS)
 
 
 def test_of_a_hub_with_a_key_it_has_every_route_and_no_other(locked: Server) -> None:
-    assert subscription_documents(locked) == routes(TIDINGS_JWT_KEY=KEY)
-    assert {path for path, _ in subscription_documents(locked)} == {*PATHS, *KEYED}
+    assert operations(locked) == routes(TIDINGS_JWT_KEY=KEY)
+    assert {path for path, _ in operations(locked)} == {*PATHS, *KEYED}
 
 
 @pytest.fixture(name="hub", scope="module")

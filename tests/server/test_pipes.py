@@ -31,15 +31,15 @@ def token(**claims: Any) -> str:
     return jwt.encode({"mercure": {"publish": ["*"]}, **claims}, KEY)
 
 
-class NdjsonPublisher:
+class OpenPipe:
     """A pipe that has sent one line, and whose last line is not complete."""
 
-    def __init__(self, server: Server, token_id: str = "") -> None:
+    def __init__(self, server: Server, bearer_token: str = "") -> None:
         self._sock = socket.create_connection((server.host, server.port), PATIENCE)
         head = "POST /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
         head += "Content-Type: application/x-ndjson\r\n"
-        if token_id:
-            head += f"Authorization: Bearer {token_id}\r\n"
+        if bearer_token:
+            head += f"Authorization: Bearer {bearer_token}\r\n"
         lines = '{"data": "x"}\n{"da'
         self._sock.sendall(f"{head}\r\n{len(lines):x}\r\n{lines}\r\n".encode())
 
@@ -72,26 +72,26 @@ def _hub(serve: Callable[..., Server]) -> Server:
 
 
 @pytest.fixture(name="opened")
-def _opened(hub: Server) -> Iterator[Callable[[str], NdjsonPublisher]]:
+def _opened(hub: Server) -> Iterator[Callable[[str], OpenPipe]]:
     """Open a pipe, and await that its first line is published."""
     with ExitStack() as stack:
 
-        def opened(token_id: str) -> NdjsonPublisher:
+        def opened(bearer_token: str) -> OpenPipe:
             before = published(hub)
-            pipe = stack.enter_context(closing(NdjsonPublisher(hub, token_id)))
+            pipe = stack.enter_context(closing(OpenPipe(hub, bearer_token)))
             until(lambda: published(hub) > before, "the first line is published")
             return pipe
 
         yield opened
 
 
-def refused(hub: Server, token_id: str) -> tuple[int, Any]:
-    with closing(NdjsonPublisher(hub, token_id)) as pipe:
+def refused(hub: Server, bearer_token: str) -> tuple[int, Any]:
+    with closing(OpenPipe(hub, bearer_token)) as pipe:
         return pipe.answer()
 
 
 def test_a_publisher_has_a_few_pipes_and_all_together_have_some(
-    hub: Server, opened: Callable[[str], NdjsonPublisher]
+    hub: Server, opened: Callable[[str], OpenPipe]
 ) -> None:
     pipes = [opened(token(sub=name)) for name in "aabb"]
     status, document = refused(hub, token(sub="a"))
@@ -111,7 +111,7 @@ def test_a_publisher_has_a_few_pipes_and_all_together_have_some(
 
 
 def test_a_silent_pipe_ends_with_its_token_and_reports_its_count(
-    opened: Callable[[str], NdjsonPublisher],
+    opened: Callable[[str], OpenPipe],
 ) -> None:
     pipe = opened(token(sub="d", exp=time.time() + 3))
     status, document = pipe.answer()
@@ -120,13 +120,13 @@ def test_a_silent_pipe_ends_with_its_token_and_reports_its_count(
 
 
 def test_a_silent_pipe_ends_when_its_token_is_revoked(
-    hub: Server, opened: Callable[[str], NdjsonPublisher]
+    hub: Server, opened: Callable[[str], OpenPipe]
 ) -> None:
-    token_id = token(sub="e")
-    pipe = opened(token_id)
+    bearer_token = token(sub="e")
+    pipe = opened(bearer_token)
     answer = hub.http.post(
         "/.well-known/mercure/revocations",
-        data={"token": token_id},
+        data={"token": bearer_token},
         headers={"Authorization": f"Bearer {token(sub='f')}"},
     )
     assert answer.status_code == 204
@@ -138,7 +138,7 @@ def test_a_pipe_that_ends_because_the_hub_stops_is_told_to_send_the_rest(
     serve: Callable[..., Server],
 ) -> None:
     server = serve(TIDINGS_DEMO="0")
-    with closing(NdjsonPublisher(server)) as pipe:
+    with closing(OpenPipe(server)) as pipe:
         until(lambda: published(server) == 1, "the first line is published")
         server.process.send_signal(signal.SIGHUP)
         status, document = pipe.answer()
@@ -157,10 +157,10 @@ def test_silent_pipes_close_when_no_files_are_left(
         serving(["-b", "127.0.0.1:0"], env, tmp_path / "log", limit) as server,
         ExitStack() as all_,
     ):
-        first = all_.enter_context(closing(NdjsonPublisher(server)))
+        first = all_.enter_context(closing(OpenPipe(server)))
         until(lambda: published(server) == 1, "the first line is published")
         for _ in range(FILES):
-            all_.enter_context(closing(NdjsonPublisher(server)))
+            all_.enter_context(closing(OpenPipe(server)))
         status, document = first.answer()
         assert (status, document["reason"], document["published"]) == (503, "connections", 1)
         assert document["last_id"]

@@ -92,7 +92,7 @@ def test_control_characters_are_refused(
     target: Target, letter: str, field: str, carrier: Callable[..., bytes]
 ) -> None:
     for text in (f"{MARK}{letter}x", f"{MARK}{letter}", f"{letter}{MARK}"):
-        target.is_revoked(carrier(**{field: text}), 400)
+        target.expect_refusal(carrier(**{field: text}), 400)
 
 
 IDS = ("a" * 129, "é", "earliest", "null", "undefined", "#x", "123-4", f"{'1' * 21}-4", " x", "x ")
@@ -109,7 +109,7 @@ FIELDS: list[tuple[str, Any, Callable[..., bytes]]] = [
 def test_what_no_field_of_an_event_may_be_is_refused(
     target: Target, name: str, value: Any, carrier: Callable[..., bytes]
 ) -> None:
-    document = target.is_revoked(carrier(**{name: value}), 400)
+    document = target.expect_refusal(carrier(**{name: value}), 400)
     assert name in document["detail"] + document["remedy"]
 
 
@@ -157,7 +157,7 @@ BODIES: Attacks = {
 
 @pytest.mark.parametrize(("status", "attack"), BODIES.values(), ids=BODIES)
 def test_a_body_that_is_no_event_is_refused(target: Target, status: int, attack: bytes) -> None:
-    target.is_revoked(attack, status)
+    target.expect_refusal(attack, status)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_body_that_is_no_event_is_refused(target: Target, status: int, attack:
 def test_an_unknown_field_is_named_with_the_one_that_is_near(
     target: Target, name: str, near: str | None
 ) -> None:
-    document = target.is_revoked(post(JSON, json.dumps({"data": "x", name: 1})), 400)
+    document = target.expect_refusal(post(JSON, json.dumps({"data": "x", name: 1})), 400)
     assert document["detail"] == f'An event has no field "{name}".'
     assert ("Did you mean" in document["remedy"]) == bool(near)
     assert not near or f'Did you mean "{near}"?' in document["remedy"]
@@ -175,7 +175,7 @@ def test_an_unknown_field_is_named_with_the_one_that_is_near(
 
 def test_the_name_of_an_unknown_field_is_shown_in_part_and_printable(target: Target) -> None:
     name = "\x1b[2J\x9b\u202e\ud800\n" + "a" * 10_000
-    document = target.is_revoked(post(JSON, json.dumps({name: 1})), 400)
+    document = target.expect_refusal(post(JSON, json.dumps({name: 1})), 400)
     assert document["detail"].isprintable()
     assert len(document["detail"]) < 100
 
@@ -184,7 +184,7 @@ def test_the_name_of_an_unknown_field_is_shown_in_part_and_printable(target: Tar
 def test_json_that_is_sent_as_a_form_is_refused_with_the_header_to_add(
     target: Target, body: str
 ) -> None:
-    document = target.is_revoked(post(FORM, body), 400)
+    document = target.expect_refusal(post(FORM, body), 400)
     assert "Content-Type: application/json" in document["remedy"]
 
 
@@ -215,7 +215,7 @@ def test_what_came_before_a_bad_line_stays_published_and_is_counted(
 ) -> None:
     target.attack(post(JSON, '{"data":"x","id":"taken"}'))
     good = json.dumps({"topic": topic, "data": "good"})
-    document = target.is_revoked(post(LINES, f"\n{good}\n\r\n{good}\n{bad}{end}"), status)
+    document = target.expect_refusal(post(LINES, f"\n{good}\n\r\n{good}\n{bad}{end}"), status)
     with target.server.listen(topic=topic, last=9) as stream:
         assert document["last_id"] == stream.messages(2)[-1].id
     assert (document["published"], document["line"]) == (2, 5)
@@ -226,8 +226,8 @@ def test_an_own_id_with_other_content_is_a_conflict(target: Target, topic: str) 
     first, again = (target.attack(request) for request in (form(**event), in_json(**event)))
     assert first[0] == again[0] == [200]
     assert first[1].partition(b"\r\n\r\n")[2] == again[1].partition(b"\r\n\r\n")[2]
-    for other in ({"data": MARK}, {"type": "y"}, {"topic": "z"}, {"retry": "5000"}):
-        target.is_revoked(form(**{**event, **other}), 409)
+    for other in ({"data": MARK}, {"type": "y"}, {"retry": "5000"}):
+        target.expect_refusal(form(**{**event, **other}), 409)
 
 
 def test_a_body_may_arrive_slowly_but_must_not_stop(hasty: Target, topic: str) -> None:
@@ -238,8 +238,8 @@ def test_a_body_may_arrive_slowly_but_must_not_stop(hasty: Target, topic: str) -
             connection.sendall(bytes([byte]))
         connection.shutdown(socket.SHUT_WR)
         assert hasty.answers(connection)[0] == [200]
-    hasty.is_revoked(post(TEXT, MARK)[:-1], 408, waits=True)
-    hasty.is_revoked(chunked(TEXT, f"ff\r\n{MARK}"), 408, waits=True)
+    hasty.expect_refusal(post(TEXT, MARK)[:-1], 408, waits=True)
+    hasty.expect_refusal(chunked(TEXT, f"ff\r\n{MARK}"), 408, waits=True)
 
 
 def test_a_slow_head_is_hung_up_on_and_holds_nobody_up(hasty: Target) -> None:
@@ -254,7 +254,7 @@ def test_a_body_in_tiny_chunks_is_refused_and_holds_nobody_up(
 ) -> None:
     with target.server.listen(topic=topic) as subscriber:
         subscriber.next()
-        document = target.is_revoked(chunked(kind, "1\r\nx\r\n" * 200_000), 400)
+        document = target.expect_refusal(chunked(kind, "1\r\nx\r\n" * 200_000), 400)
         assert document["reason"] == "chunks"
         target.server.publish("x", topic=topic)
         subscriber.take(1)
@@ -272,14 +272,14 @@ def test_a_pipe_of_many_short_lines_in_chunks_of_their_own_is_fine(
 
 @pytest.mark.parametrize("line", ["5;" + "a" * 300, "0" * 300 + "5", "5" + ";a=b" * 2000])
 def test_a_chunk_has_a_short_line_before_it(target: Target, line: str) -> None:
-    target.is_revoked(chunked(TEXT, f"{line}\r\nhello\r\n0\r\n\r\n"), 400)
+    target.expect_refusal(chunked(TEXT, f"{line}\r\nhello\r\n0\r\n\r\n"), 400)
 
 
 def test_trailers_have_an_end(target: Target) -> None:
     fine, long = f"X: {'x' * 8000}\r\n", f"X: {MARK * 300}\r\n" * 6
     assert target.attack(chunked(TEXT, f"1\r\nx\r\n0\r\n{fine}\r\n"))[0] == [200]
     for end in ("\r\n", ""):
-        document = target.is_revoked(chunked(TEXT, f"1\r\nx\r\n0\r\n{long}{end}"), 413)
+        document = target.expect_refusal(chunked(TEXT, f"1\r\nx\r\n0\r\n{long}{end}"), 413)
         assert document["reason"] == "trailers"
 
 
@@ -325,7 +325,7 @@ HINTS = {
 @pytest.mark.parametrize("name", HTTP)
 def test_what_is_no_request_to_a_hub_is_refused(target: Target, name: str) -> None:
     status, attack = HTTP[name]
-    document = target.is_revoked(attack, status)
+    document = target.expect_refusal(attack, status)
     assert HINTS.get(name, "") in document["detail"] + document["remedy"]
 
 
@@ -346,9 +346,9 @@ def test_a_gets_body_is_not_awaited_and_no_next_request(
 
 
 def test_a_stranger_is_refused_before_the_body_of_a_get(locked: Target) -> None:
-    locked.is_revoked(get("/console/state", HUGE), 401, waits=True)
+    locked.expect_refusal(get("/console/state", HUGE), 401, waits=True)
     bad = f"Authorization: Bearer {MARK}"
-    locked.is_revoked(get("/events", "Content-Length: 4096", bad), 401, waits=True)
+    locked.expect_refusal(get("/events", "Content-Length: 4096", bad), 401, waits=True)
 
 
 UNREAD: Attacks = {
@@ -388,15 +388,16 @@ def test_a_long_token_fits_and_how_long_is_a_setting(
     publish = post(TEXT, "x", f"Authorization: Bearer {token}")
     assert locked.attack(publish)[0] == [200]
     strict = Target(serve(TIDINGS_JWT_KEY=KEY, TIDINGS_MAX_HEADER_BYTES="8K"))
-    assert "8192 bytes" in strict.is_revoked(publish, 431)["detail"]
+    assert "8192 bytes" in strict.expect_refusal(publish, 431)["detail"]
 
 
 def test_strangers_are_refused_before_their_body_is_read(locked: Target) -> None:
-    locked.is_revoked(head(PUBLISH, "Content-Length: 99", f"Content-Type: {JSON}"), 401, waits=True)
+    beginning = head(PUBLISH, "Content-Length: 99", f"Content-Type: {JSON}")
+    locked.expect_refusal(beginning, 401, waits=True)
 
 
 def test_a_path_writes_one_line_of_the_access_log(locked: Target) -> None:
-    locked.is_revoked(get("/mk7zr%0d%0aFAKE%1b%c2%85"), 404)
+    locked.expect_refusal(get("/mk7zr%0d%0aFAKE%1b%c2%85"), 404)
     [line] = [line for line in locked.server.log.splitlines() if "mk7zr" in line]
     assert "FAKE" in line
     assert line.isprintable()

@@ -34,7 +34,7 @@ def _target(serve: Callable[..., Server]) -> Iterator[Target]:
         yield Target(server, subscriber)
 
 
-def is_revoked(target: Target, attack: bytes) -> None:
+def expect_refusal(target: Target, attack: bytes) -> None:
     statuses, said = target.attack(attack + HIDDEN)
     assert statuses in ([400], [501]), said
     assert b"application/problem+json" in said
@@ -43,18 +43,18 @@ def is_revoked(target: Target, attack: bytes) -> None:
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("body", [b"hello", b"0\r\n\r\n"], ids=["plain", "chunked"])
 def test_a_body_of_doubtful_length_is_refused(target: Target, name: str, body: bytes) -> None:
-    is_revoked(target, request(b"POST /events", FORM, *SHAPES[name]) + body)
-    is_revoked(target, request(b"GET /healthz", *SHAPES[name]) + body)
+    expect_refusal(target, request(b"POST /events", FORM, *SHAPES[name]) + body)
+    expect_refusal(target, request(b"GET /healthz", *SHAPES[name]) + body)
 
 
 @pytest.mark.parametrize("name", CHUNKS)
 def test_a_doubtful_chunk_is_refused(target: Target, name: str) -> None:
-    is_revoked(target, request(b"POST /events", FORM, CHUNKED, body=CHUNKS[name]))
+    expect_refusal(target, request(b"POST /events", FORM, CHUNKED, body=CHUNKS[name]))
 
 
 def test_chunks_of_http_1_0_are_refused(target: Target) -> None:
     attack = request(b"POST /events", FORM, CHUNKED, body=b"0\r\n\r\n")
-    is_revoked(target, attack.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    expect_refusal(target, attack.replace(b"HTTP/1.1", b"HTTP/1.0"))
 
 
 # What a proxy may send, each with one meaning.
@@ -83,7 +83,7 @@ def test_what_has_one_meaning_is_read_to_its_end_and_no_further(target: Target, 
 def test_a_host_in_the_request_line_is_checked_like_the_header(
     target: Target, authority: str
 ) -> None:
-    target.is_revoked(request(f"GET http://{authority}/healthz".encode()), 400)
+    target.expect_refusal(request(f"GET http://{authority}/healthz".encode()), 400)
 
 
 def test_an_absolute_request_line_of_our_own_is_fine(target: Target) -> None:
@@ -105,7 +105,7 @@ def test_two_tokens_are_none(serve: Callable[..., Server]) -> None:
     publish = b"POST /events?data=x"
     assert locked.attack(request(publish, good))[0] == [200]
     for pair in ((good, good), (good, other), (other, good), (good, b"Authorization:\r\n")):
-        locked.is_revoked(request(publish, *pair), 401)
+        locked.expect_refusal(request(publish, *pair), 401)
 
 
 def test_nothing_hidden_was_published_or_logged(target: Target) -> None:

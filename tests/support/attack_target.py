@@ -47,7 +47,7 @@ class Target:
         with self.connect(request, waits=waits) as connection:
             return self.answers(connection)
 
-    def is_revoked(self, request: bytes, status: int, *, waits: bool = False) -> dict[str, Any]:
+    def expect_refusal(self, request: bytes, status: int, *, waits: bool = False) -> dict[str, Any]:
         """Demand one answer: a whole problem document that repeats nothing of the request."""
         statuses, said = self.attack(request, waits=waits)
         assert statuses == [status], said[:2000]

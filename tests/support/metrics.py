@@ -22,15 +22,15 @@ Numbers = dict[tuple[str, str], float]
 PATHS = ["/metrics", "/console/state"]
 
 
-def token_id(subscribe: list[str], **claims: Any) -> dict[str, str]:
+def bearer(subscribe: list[str], **claims: Any) -> dict[str, str]:
     mercure = {"publish": ["*"], "subscribe": subscribe}
     return {"Authorization": f"Bearer {jwt.encode({'mercure': mercure, **claims}, KEY)}"}
 
 
-OPERATOR = token_id(["*"])
+OPERATOR = bearer(["*"])
 
 
-def parsed(text: str) -> Numbers:
+def parse(text: str) -> Numbers:
     """Samples by name and by their label's value."""
     return {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value
@@ -42,7 +42,7 @@ def parsed(text: str) -> Numbers:
 def scrape(server: Server) -> Numbers:
     answer = server.http.get("/metrics", headers=OPERATOR)
     assert answer.status_code == 200, answer.text
-    return parsed(answer.text)
+    return parse(answer.text)
 
 
 def read(server: Server) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.faulty_network import FaultyNetwork
-from support.metrics import PATHS, parsed, read, scrape, total
+from support.metrics import PATHS, parse, read, scrape, total
 from support.redis_server import running_redis
 from support.tokens import KEY
 from support.waiting import one_of_three, until
@@ -70,6 +70,6 @@ def test_a_full_house_is_still_asked_how_it_is(serve: Callable[..., Server]) -> 
         assert server.http.get("/events").status_code == 503
         for path in ("/healthz", "/readyz", *PATHS):
             assert server.http.get(path).status_code == 200
-        numbers = parsed(server.http.get("/metrics").text)
+        numbers = parse(server.http.get("/metrics").text)
     assert numbers["tidings_readers", "0"] == 50
     assert numbers["tidings_refused_total", "full"] == 1

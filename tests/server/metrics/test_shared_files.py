@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.metrics import answers, kept, parsed, read, state, total
+from support.metrics import answers, kept, parse, read, state, total
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
 from webapp.server import metrics_dir
@@ -70,7 +70,7 @@ def test_the_next_server_removes_only_a_killed_servers_files(
     assert not dead.exists()
     assert alive.exists()
     assert kept(last.worker) not in {dead, alive}
-    assert parsed(others[1].http.get("/metrics").text)["tidings_streams_opened_total", ""] == 0
+    assert parse(others[1].http.get("/metrics").text)["tidings_streams_opened_total", ""] == 0
 
 
 def held(directory: Path) -> bool:

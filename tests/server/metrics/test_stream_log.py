@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.metrics import post, token_id
+from support.metrics import bearer, post
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def lines(server: Server, what: str, topic: str) -> list[str]:
 
 
 def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(hub: Server, topic: str) -> None:
-    headers = token_id(["*"], sub="Ann Other\n[2026] x=1")
+    headers = bearer(["*"], sub="Ann Other\n[2026] x=1")
     with hub.listen(topic=topic, headers=headers) as stream:
         position = stream.next().id
         post(hub, 2, topic=topic)

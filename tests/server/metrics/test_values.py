@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.metrics import OPERATOR, PATHS, Numbers, post, read, scrape, token_id, total
+from support.metrics import OPERATOR, PATHS, Numbers, bearer, post, read, scrape, total
 from support.project import ROOT, environment
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_with_a_key_a_token_must_cover_the_path(hub: Server, path: str) -> None:
     for granted in (["*"], [path]):
-        answer = hub.http.get(path, headers=token_id(granted))
+        answer = hub.http.get(path, headers=bearer(granted))
         assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
     for headers, status in (
         ({}, 401),
         ({"Authorization": "Bearer x"}, 401),
-        (token_id([]), 403),
-        (token_id(["/{one}", "/{one}/{two}"]), 403),  # the hub's own paths are named, or *
-        (token_id(["/metric", "events"]), 403),
+        (bearer([]), 403),
+        (bearer(["/{one}", "/{one}/{two}"]), 403),  # the hub's own paths are named, or *
+        (bearer(["/metric", "events"]), 403),
     ):
         answer = hub.http.get(path, headers=headers)
         assert (answer.status_code, answer.json()["status"]) == (status, status)
@@ -142,7 +142,7 @@ def test_what_is_refused_is_counted_by_its_reason(hub: Server) -> None:
 
 
 def test_no_label_holds_what_a_client_sent(hub: Server, topic: str) -> None:
-    with hub.listen(topic=topic, headers=token_id(["*"], sub="somebody")) as stream:
+    with hub.listen(topic=topic, headers=bearer(["*"], sub="somebody")) as stream:
         assert stream.next().type == "hub.open"
         text = hub.http.get("/metrics", headers=OPERATOR).text
     families = list(text_string_to_metric_families(text))

@@ -304,8 +304,8 @@ def assignments(texts: st.SearchStrategy[str]) -> st.SearchStrategy[VariableValu
 def write(part: Part) -> str:
     if isinstance(part, str):
         return part
-    require_write, named = part
-    return "{" + require_write + ",".join(name + modifier for name, modifier in named) + "}"
+    operator, named = part
+    return "{" + operator + ",".join(name + modifier for name, modifier in named) + "}"
 
 
 @settings(deadline=None, max_examples=300)
@@ -321,29 +321,29 @@ UNRESERVED = r"(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})"
 RESERVED = r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
 
 
-def naive_variable(require_write: str, name: str, modifier: str) -> str:
-    letter = RESERVED if require_write in {"+", "#"} else UNRESERVED
+def naive_variable(operator: str, name: str, modifier: str) -> str:
+    letter = RESERVED if operator in {"+", "#"} else UNRESERVED
     if modifier == "*" and letter == UNRESERVED:
-        value = f"={letter}*" if require_write in {"?", "&"} else f"(?:={letter}*)?"
-        member, separator = f"{letter}*{value}", re.escape(naive_marks(require_write)[1])
+        value = f"={letter}*" if operator in {"?", "&"} else f"(?:={letter}*)?"
+        member, separator = f"{letter}*{value}", re.escape(naive_marks(operator)[1])
         return f"{member}(?:{separator}{member})*"
     value = f"{letter}{{0,{modifier[1:]}}}" if modifier[:1] == ":" else f"(?:{letter}|,)*"
     named = {";": f"{name}(?:={value})?", "?": f"{name}={value}", "&": f"{name}={value}"}
-    return named.get(require_write, value)
+    return named.get(operator, value)
 
 
-def naive_marks(require_write: str) -> tuple[str, str]:
+def naive_marks(operator: str) -> tuple[str, str]:
     separators = {".": ".", "/": "/", ";": ";", "?": "&", "&": "&"}
-    return require_write.replace("+", ""), separators.get(require_write, ",")
+    return operator.replace("+", ""), separators.get(operator, ",")
 
 
 def naive(part: Part) -> str:
     """Translate as the RFC reads, one alternative for each choice of what is defined."""
     if isinstance(part, str):
         return re.escape(part)
-    require_write, named = part
-    first, separator = map(re.escape, naive_marks(require_write))
-    written = [naive_variable(require_write, *it) for it in named]
+    operator, named = part
+    first, separator = map(re.escape, naive_marks(operator))
+    written = [naive_variable(operator, *it) for it in named]
     chosen = [it for size in range(1, len(written) + 1) for it in combinations(written, size)]
     return f"(?:{'|'.join(first + separator.join(it) for it in chosen)})?"
 
