@@ -16,6 +16,7 @@ import httpx
 import pytest
 from flask import Flask
 
+from support.inherited import inheriting
 from support.ports import free_port
 from support.project import environment, installed
 from support.server import Server, running, serving
@@ -35,24 +36,8 @@ KEYED = {"TIDINGS_JWT_KEY": KEY}
 REFUSED = "Tidings does not start: "
 STRANGERS = "Others can reach this hub"
 
+
 # The sockets of `-l` are 3, 4, …, as systemd hands them over.
-ACTIVATE = """
-import os, socket, sys
-count = int(sys.argv[1])
-for number, address in enumerate(sys.argv[2 : 2 + count]):
-    host, _, port = address.rpartition(":")
-    unix = not port.isdecimal()
-    sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
-    sock.bind(address if unix else (host, int(port)))
-    sock.listen()
-    os.dup2(sock.fileno(), 103 + number)
-for number in range(count):
-    os.dup2(103 + number, 3 + number)
-os.environ.update(LISTEN_FDS=str(count), LISTEN_PID=str(os.getpid()))
-os.execv(sys.argv[2 + count], sys.argv[2 + count :])
-"""
-
-
 @contextmanager
 def elsewhere(
     folder: Path, *arguments: str, **env: str
@@ -180,7 +165,7 @@ def test_sockets_of_systemd_are_judged_by_what_they_are(
     tmp_path: Path, places: list[str], env: dict[str, str], *, served: bool
 ) -> None:
     places = [place.replace("SOCKET", str(tmp_path / "socket")) for place in places]
-    prefix = [sys.executable, "-c", ACTIVATE, str(len(places)), *places]
+    prefix = inheriting(*places)
     log = tmp_path / "log"
     if served:
         with serving([], env, log, prefix) as server:

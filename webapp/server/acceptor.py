@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _STEP_BACK_S = 0.0025  # in which other workers can accept a connection first
+_MOST_STEPS_BACK = 8  # one after another, while the worker with the fewest accepts connections
 _LOG_INTERVAL_S = 60  # between two lines about it
 
 
@@ -33,14 +34,25 @@ class AcceptLater(GreenletExit):
     """Makes gevent accept nothing for a moment, 10 ms at first, and report nothing."""
 
 
-class Connections(Protocol):
-    """The connections of a worker, as far as they decide whether it accepts more."""
-
-    def is_full(self) -> bool:
-        """Whether no more can be accepted."""
+class Counts(Protocol):
+    """How many connections each worker has."""
 
     def is_ahead(self) -> bool:
         """Whether other workers should accept first, because they have fewer."""
+
+    def least(self) -> int:
+        """Return the count of the worker that has the fewest."""
+
+
+class Connections(Protocol):
+    """The connections of a worker, as far as they decide whether it accepts more."""
+
+    @property
+    def counts(self) -> Counts:
+        """Its count, and those of the other workers."""
+
+    def is_full(self) -> bool:
+        """Whether no more can be accepted."""
 
     def free_files(self) -> None:
         """End some that are waiting: the process, or the system, has no files left."""
@@ -69,20 +81,32 @@ class Acceptor(StreamServer):
         self._connections = connections
         self._step_back_timer = self.loop.timer(_STEP_BACK_S)
         self._turn_of_return = -2  # of the event loop
+        self._steps_back = self._least = 0
         self._logged_at = float("-inf")
 
     def full(self) -> bool:
         """Whether to accept no connection now; gevent asks before each one."""
         if self._connections.is_full():
             return True
-        # The turn after a step back accepts a connection that is still there.
-        if self.loop.iteration <= self._turn_of_return + 1 or not self._connections.is_ahead():
-            self._turn_of_return = -2
+        counts = self._connections.counts
+        if not counts.is_ahead() or self._has_stepped_back(counts.least()):
+            self._turn_of_return, self._steps_back = -2, 0
             return False
+        self._steps_back += 1
+        self._least = counts.least()
         self._step_back_timer.close()  # libev would start it with the time that it has left: none
         self._step_back_timer = self.loop.timer(_STEP_BACK_S)
         self._step_back_timer.start(self._return)
         return True
+
+    def _has_stepped_back(self, least: int) -> bool:
+        """Whether to accept a connection that is still there after a step back. Not soon if the
+        worker with the fewest accepts others meanwhile: it is about to accept this one.
+        """
+        if self.loop.iteration > self._turn_of_return + 1:
+            self._steps_back = 0
+            return False
+        return least <= self._least or self._steps_back == _MOST_STEPS_BACK
 
     def _return(self) -> None:
         self._turn_of_return = self.loop.iteration

@@ -101,6 +101,7 @@ def begin(cfg: Any) -> None:
 def pre_fork(server: Any, worker: Any) -> None:
     """Give a worker the lowest free number: that of the worker that it replaces."""
     worker.number = metrics_dir.next_worker_id(it.number for it in server.WORKERS.values())
+    stream_counts.add_worker(worker.number)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

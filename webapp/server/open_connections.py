@@ -47,6 +47,7 @@ class OpenConnections:
         self._full = limit - max(limit * _SPARE_PERCENT // 100, min(_MIN_SPARE_FILES, limit // 4))
         self.counts = counts
         self._refused = refused
+        self._stopping = False
         self._open = set[ClientConnection]()
         # Ordered: the first has waited for the longest time.
         self._waiters: dict[ClientConnection, None] = {}
@@ -59,10 +60,6 @@ class OpenConnections:
         """Whether no more can be accepted."""
         return len(self._open) >= self._limit
 
-    def is_ahead(self) -> bool:
-        """Whether other workers should accept first, because they have fewer streams."""
-        return self.counts.is_ahead()
-
     def add(self, sock: Any) -> ClientConnection:
         """Take in a socket that was accepted; `discard` must follow."""
         connection = ClientConnection(
@@ -70,6 +67,8 @@ class OpenConnections:
         )
         self._open.add(connection)
         self.counts.count(connection, is_stream=True)
+        if self.is_full():
+            self.counts.leave()
         if len(self._open) > self._full:
             self.free_files(1)
         return connection
@@ -79,7 +78,8 @@ class OpenConnections:
         was_full = self.is_full()
         self._open.discard(connection)
         self.counts.count(connection, is_stream=False)
-        if was_full:
+        if was_full and not self._stopping:
+            self.counts.join()
             for acceptor in self.acceptors:
                 acceptor.accept_again()
         if connection.timeout_reason:
@@ -97,7 +97,9 @@ class OpenConnections:
             connection.evict()
 
     def stop_reading(self) -> None:
-        """Let each end after its response."""
+        """Let each end after its response. No more are accepted."""
+        self._stopping = True
+        self.counts.leave()
         for connection in list(self._open):
             connection.stop_reading()
 

@@ -17,8 +17,16 @@ _ABSENT = 0xFFFFFFFF  # in place of the count of a worker that accepts no connec
 _TOLERATED_FRACTION = 20  # of the least count, by which another one may be larger: 5 %
 
 # gunicorn's master imports this before it forks, so that all workers have the same memory.
-_counts = memoryview(mmap(-1, 4 * _MAX_WORKERS)).cast("I")
-_counts[:] = memoryview(b"\xff" * 4 * _MAX_WORKERS).cast("I")
+_SIZE = _MAX_WORKERS + 1
+_counts = memoryview(mmap(-1, 4 * _SIZE)).cast("I")
+_counts[:-1] = memoryview(b"\xff" * 4 * _MAX_WORKERS).cast("I")
+_counts[-1] = 0  # how many workers there were at once: only their counts are looked at
+
+
+def add_worker(number: int) -> None:
+    """Expect a worker. The master calls this, before it forks."""
+    if number < _MAX_WORKERS:
+        _counts[-1] = max(_counts[-1], number + 1)
 
 
 def discard_worker(number: int) -> None:
@@ -32,31 +40,41 @@ class StreamCounts:
     connection counts as a stream, because it may become one, until it has another response.
 
     :param number: of the worker. None: it shares no streams.
-    :param workers: how many there are. Twice as many are looked at: a reload starts new ones.
     """
 
-    def __init__(self, number: int | None, workers: int) -> None:
-        self._counts, self._number = memoryview(bytearray(4)).cast("I"), 0
-        if number is not None and workers > 1 and number < min(2 * workers, _MAX_WORKERS):
-            self._counts, self._number = _counts[: 2 * workers], number
+    def __init__(self, number: int | None) -> None:
+        self._counts, self._number = memoryview(bytearray(8)).cast("I"), 0
+        self._counts[-1] = 1
+        if number is not None and number < _MAX_WORKERS:
+            self._counts, self._number = _counts, number
+        self._count = 0
+        self._accepts = False
 
     def join(self) -> None:
-        """Accept connections from now on."""
-        self._counts[self._number] = 0
+        """Accept connections from now on, also after `leave`."""
+        self._accepts = True
+        self._publish()
+
+    def leave(self) -> None:
+        """Accept no more connections: no other worker waits for this one."""
+        self._accepts = False
+        self._publish()
+
+    def _publish(self) -> None:
+        self._counts[self._number] = self._count if self._accepts else _ABSENT
 
     def count(self, connection: ClientConnection, *, is_stream: bool) -> None:
         """Count a connection, or count it no more."""
         if connection.is_counted != is_stream:
             connection.is_counted = is_stream
-            count = self._counts[self._number]
-            if count != _ABSENT:
-                self._counts[self._number] = count + (1 if is_stream else -1)
+            self._count += 1 if is_stream else -1
+            self._publish()
+
+    def least(self) -> int:
+        """Return how many streams the worker has that has the fewest and accepts connections."""
+        return min(self._counts[: self._counts[-1]])
 
     def is_ahead(self) -> bool:
         """Whether another worker has so many streams less that it should accept first."""
-        least = min(self._counts)
-        return self._counts[self._number] > least + least // _TOLERATED_FRACTION
-
-    def leave(self) -> None:
-        """Accept no more connections."""
-        self._counts[self._number] = _ABSENT
+        least = self.least()
+        return self._count > least + least // _TOLERATED_FRACTION

@@ -93,7 +93,7 @@ class StreamWorker(GeventWorker):
         self.hub = app.extensions["tidings"].hub
         self.settings = self.hub.settings
         limit = min(self.worker_connections, file_limit())
-        counts = StreamCounts(self.number, self.cfg.workers)
+        counts = StreamCounts(self.number)
         self.connections = OpenConnections(
             self.settings, limit, self.cfg.keepalive, counts, self.hub.metrics.refused
         )
@@ -281,7 +281,6 @@ class StreamWorker(GeventWorker):
         until = time.monotonic() + self.settings.drain
         for acceptor in acceptors:
             acceptor.close()
-        self.connections.counts.leave()
         self.hub.drain()
         self.connections.stop_reading()
         self._await_connections(until)

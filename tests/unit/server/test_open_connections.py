@@ -16,7 +16,7 @@ from webapp.server.stream_counts import StreamCounts
 def test_a_connection_that_waits_for_its_client_to_close_makes_room() -> None:
     ended: list[str] = []
     refused: Any = SimpleNamespace(add=lambda _, reason: ended.append(reason))
-    connections = OpenConnections(Settings(), 100, 60, StreamCounts(None, 2), refused)
+    connections = OpenConnections(Settings(), 100, 60, StreamCounts(None), refused)
     client, server = socketpair()
     with client:
         connection = connections.add(server)

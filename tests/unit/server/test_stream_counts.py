@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gevent import socket
 
+from webapp.config.settings import Settings
 from webapp.server import stream_counts
+from webapp.server.open_connections import OpenConnections
 from webapp.server.stream_counts import StreamCounts
 
 
@@ -22,7 +25,8 @@ def add(counts: StreamCounts, number: int) -> None:
 
 @pytest.fixture(name="pair")
 def _pair() -> Any:
-    pair = StreamCounts(0, 2), StreamCounts(1, 2)
+    stream_counts.add_worker(1)
+    pair = StreamCounts(0), StreamCounts(1)
     for counts in pair:
         counts.join()
     yield pair
@@ -70,8 +74,32 @@ def test_a_connection_counts_once(pair: Any) -> None:
 
 def test_workers_of_high_numbers_share_nothing(pair: Any) -> None:
     first, _ = pair
-    high = StreamCounts(64, 64)
+    high = StreamCounts(64)
     high.join()
     add(high, 5)
     assert not high.is_ahead()
+    assert not first.is_ahead()
+
+
+def test_nobody_waits_for_a_worker_at_its_limit(pair: Any) -> None:
+    first, second = pair
+    add(second, 9)
+    refused: Any = None
+    full = OpenConnections(Settings(), 1, 60, first, refused)
+    with socket.socket() as client:
+        connection = full.add(client)
+        assert not second.is_ahead()
+        full.discard(connection)
+        assert second.is_ahead()
+
+
+def test_a_worker_that_is_added_shares_streams(pair: Any) -> None:
+    first, _ = pair
+    stream_counts.add_worker(5)
+    third = StreamCounts(5)
+    third.join()
+    add(first, 1)
+    add(pair[1], 1)
+    assert first.is_ahead()
+    stream_counts.discard_worker(5)
     assert not first.is_ahead()
