@@ -141,7 +141,7 @@ def compare(servers: list[str], runs: dict[str, Run], repeat: int) -> dict[str, 
     for letter, run in runs.items():  # what is compared is done at about the same time
         for _ in range(repeat):
             for name in servers:
-                if run.only in {"", name} and not missing_program(run.broker):
+                if name in (run.only or name).split() and not missing_program(run.broker):
                     count = f"{run.subscribers:,} subscribers, {run.events:,} events"
                     say(f"{name}: run {letter}, {count}")
                     for key, value in measure(SERVERS[name], run).items():

@@ -32,6 +32,15 @@ def to(server: str, title: str, key: str, least: float) -> Aim:
     return Aim(f"{title}, to {server}", key, least, server, key, least=True)
 
 
+def within(run: str, times: float) -> list[Aim]:
+    """Return the aims for the latency of a run, as a multiple of nchan's."""
+    shares = {"p50": "median latency", "p99": "latency at 99 %"}
+    return [
+        Aim(f"{run}/s: {title}, to nchan", f"{run} {key}", times, "nchan", f"{run} {key}")
+        for key, title in shares.items()
+    ]
+
+
 _EMPTY_VIEW = ("naive", "E view accepted")
 
 AIMS = [
@@ -68,4 +77,9 @@ AIMS = [
     Aim("L: replay from the window, events/s", "L window speed", 200_000, least=True),
     Aim("L: replay from SQLite, events/s", "L sqlite speed", 50_000, least=True),
     Aim("M: events/s committed by SQLite", "M sqlite speed", 10_000, least=True),
+    *within("O 1000 at 50", 1.1),
+    to("nchan", "O 1000 at 50/s: deliveries per CPU-second", "O 1000 at 50 cpu", 1.0),
+    *within("O 300 at 50", 1.1),
+    *within("O 1000 at 20", 1.1),
+    *within("O 10 at 100", 2),
 ]

@@ -21,7 +21,7 @@ class Run:
     events: int = 0
     rate: float = 0
     size: int = 100  # bytes of an event's data
-    only: str = ""  # the one server that it is for
+    only: str = ""  # the servers that it is for; nothing: all
     publish: str = ""  # where to, instead of the server's own path
     publishers: int = 1  # at once, each with a part of the events
     pipe: bool = False  # one NDJSON request brings all events
@@ -67,6 +67,11 @@ LARGE_WINDOW = {**LARGE_LOG, "TIDINGS_WINDOW_EVENTS": "1000000", "TIDINGS_WINDOW
 SMALL_WINDOW = {**LARGE_LOG, "TIDINGS_WINDOW_EVENTS": "100"}
 REPLAY = Run(1, 100_000, only="tidings", pipe=True, replay=True, settings=SMALL_WINDOW)
 INSIDE = Run(0, 100_000, only="tidings", settings=LARGE_LOG)
+# Ten seconds of events, at rates at which a server need not gather them, or only just.
+GATHERING = {
+    f"O {subscribers} at {rate}": Run(subscribers, 10 * rate, rate, only="tidings nchan")
+    for subscribers, rate in ((1000, 50), (300, 50), (1000, 20), (10, 100))
+}
 RUNS = {
     "A": Run(1000, 50, 10),
     "B": Run(5000, 40, 4),
@@ -97,6 +102,7 @@ RUNS = {
         for broker in BROKERS
     },
     **{f"N {broker}": replace(INSIDE, broker=broker, inside="follow") for broker in SHARED},
+    **GATHERING,
 }
 
 
@@ -175,5 +181,18 @@ MEASURES = [
     *(
         Measure(f"N {broker} speed", f"N: events that a hub follows per second, {NAMES[broker]}")
         for broker in SHARED
+    ),
+    *(
+        Measure(
+            f"{name} {key}",
+            f"O: {run.subscribers:,} subscribers, {run.rate} events/s: {title}",
+            less=key != "cpu",
+        )
+        for name, run in GATHERING.items()
+        for key, title in (
+            ("p50", "latency, median, ms"),
+            ("p99", "latency at 99 %, ms"),
+            ("cpu", "deliveries per CPU-second"),
+        )
     ),
 ]
