@@ -66,4 +66,5 @@ def retry_field(retry_s: float, spread_s: float = 0) -> bytes:
     :param spread_s: seconds over which clients that are disconnected together come back.
     """
     # 100 to 150 %: clients that were disconnected together do not come back together.
-    return b"retry: %d\n" % round((retry_s * jitter(1, 1.5) + jitter(0, spread_s)) * 1000)
+    spread = jitter(0, spread_s) if spread_s else 0
+    return b"retry: %d\n" % round((retry_s * jitter(1, 1.5) + spread) * 1000)

@@ -23,7 +23,7 @@ from .history import History
 from .late_feeds import LateFeeds
 from .log_reader import LogReader
 from .quota import StreamQuota
-from .start import Start, StartFinder
+from .start import FROM_NOW, Start, StartFinder
 from .stream import Stream, StreamContext
 from .stream_log import StreamLog
 from .stuck_clients import StuckClients
@@ -202,7 +202,7 @@ class Hub:
         self.quota.check(client)
         feed = self._feeds.get(patterns, grant.subscribe, form)
         self._check_variables(feed)
-        if start == Start():
+        if start == FROM_NOW:
             position, reset_reason = self.window.head, None
         else:
             with self.waiting_clients.read_for(client, socket) as reading:

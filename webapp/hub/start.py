@@ -33,6 +33,9 @@ class Start(NamedTuple):
     """Further cursors: of all that the hub knows, that with the highest position counts."""
 
 
+FROM_NOW = Start()
+
+
 class StartFinder:
     """Finds in the event log where streams begin. All methods raise `ServiceUnavailable` where the
     event log cannot be read.

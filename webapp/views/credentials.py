@@ -25,6 +25,9 @@ class Tokens(NamedTuple):
     in_cookies: bool = False
 
 
+_NO_TOKENS = Tokens()
+
+
 def tokens_of(request: Request, args: Fields, publish_origins: Iterable[str] = ()) -> Tokens:
     """Return a request's tokens: the header's, else the query's, else the cookies', as Mercure
     does. An empty cookie, which a logout leaves, is none.
@@ -39,7 +42,7 @@ def tokens_of(request: Request, args: Fields, publish_origins: Iterable[str] = (
     if "authorization" in args and args["authorization"][0]:
         return Tokens((args["authorization"][0],))
     if "HTTP_COOKIE" not in request.environ:
-        return Tokens()
+        return _NO_TOKENS
     cookies = tuple(filter(None, request.cookies.getlist(COOKIE)))[:_MAX_COOKIES]
     if cookies and request.method not in {"GET", "HEAD"}:
         check_cookie(request, publish_origins)

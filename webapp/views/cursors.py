@@ -35,7 +35,9 @@ def cursors(request: Request, query: Fields) -> tuple[str, ...]:
             cursor = _check(text, "latin-1")  # PEP 3333
             if cursor not in _NO_CURSOR:
                 return (cursor,)
-    texts = query.get("last_event_id", [])
+    texts = query.get("last_event_id")
+    if texts is None:
+        return ()
     if len(texts) > MAX_CURSORS:
         detail = f"A query has at most {MAX_CURSORS} cursors; this one has {len(texts)}."
         raise BadRequest(detail, "Send one last_event_id.")

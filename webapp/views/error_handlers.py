@@ -15,7 +15,7 @@ from werkzeug.sansio.utils import get_host
 
 from ..core.topics import MERCURE_PATH
 from ..errors import BadRequest, TidingsError, problem
-from .services import NO_PRESENCE, current_services
+from .services import NO_PRESENCE, current, current_services
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,9 +48,10 @@ def reject_foreign_hosts() -> None:
 
     :raises BadRequest: the request names another host, or none.
     """
-    environ = request.environ
+    asked, _ = current()
+    environ = asked.environ
     header = environ.get("HTTP_HOST")
-    own = _is_own_host(request.host) if header is None else _is_own_host_header(header)
+    own = _is_own_host(asked.host) if header is None else _is_own_host_header(header)
     # With a request line such as GET http://host/ that host counts (RFC 9112, section 3.2.2).
     if not own or not _is_own_target(environ.get("RAW_URI", "/")):
         detail = "This hub answers to localhost only."

@@ -95,8 +95,10 @@ def _parse_pairs(text: bytes, what: str) -> Fields:
     if len(fields) > _MAX_FIELDS:
         detail = f"The {what} has more than {_MAX_FIELDS} fields."
         raise BadRequest(detail, f"Send fewer; an event has at most {MAX_TOPICS} topics.")
-    time_slice = RequestSlice()
     try:
+        if b"%" not in text:
+            return _collect(field.decode().partition("=")[::2] for field in fields if field)
+        time_slice = RequestSlice()
         pairs = [field.partition(b"=") for field in fields if field]
         return _collect(
             (_unquote(name, time_slice), _unquote(it, time_slice)) for name, _, it in pairs

@@ -12,7 +12,7 @@ from ..core.events import check_name
 from ..errors import BadRequest, ContentTooLarge
 from ..hub.feeds import Form
 from ..hub.socket_protocol import MAX_STRAY_BYTES
-from ..hub.start import Start
+from ..hub.start import FROM_NOW, Start
 from . import forms
 from .credentials import Tokens, tokens_of
 from .cursors import ALIAS, cursors
@@ -97,8 +97,11 @@ def _form(args: dict[str, str], default_control: str) -> Form:
 
 def _start(request: Request, args: forms.Fields, first: dict[str, str]) -> Start:
     """Return where the stream begins. A cursor counts first: a client that reconnects sends one."""
-    cursor, *others = cursors(request, args) or (None,)
-    return Start(cursor, _last(first.get("last")), _since(first.get("since")), tuple(others))
+    found, last, since = cursors(request, args), first.get("last"), first.get("since")
+    if not found and last is None and since is None:
+        return FROM_NOW
+    cursor, *others = found or (None,)
+    return Start(cursor, _last(last), _since(since), tuple(others))
 
 
 def _last(text: str | None) -> int | None:
