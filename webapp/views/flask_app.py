@@ -7,17 +7,23 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Response
+from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
+from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
+
+from .hub_request import HubRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from _typeshed.wsgi import WSGIEnvironment
     from flask import Request
+    from flask.ctx import RequestContext
     from flask.sansio.blueprints import Blueprint
     from flask.sessions import SessionMixin
     from flask.typing import ResponseReturnValue
+    from werkzeug.local import LocalProxy
     from werkzeug.routing import Rule
 
 _EMPTY_SESSION = NullSession()
@@ -60,6 +66,7 @@ class HubFlask(Flask):
     would not be called, so `register_blueprint` refuses such a blueprint.
     """
 
+    request_class = HubRequest
     session_interface = _NoSessions()
 
     def register_blueprint(self, blueprint: Blueprint, **options: Any) -> None:
@@ -117,6 +124,16 @@ class HubFlask(Flask):
                 return answer
         return None
 
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Call the view of the request."""
+        proxy = cast("LocalProxy[RequestContext]", request_ctx)
+        request = proxy._get_current_object().request  # noqa: SLF001 - public, as Flask documents it
+        rule = request.url_rule
+        if rule is None or request.method == "OPTIONS":
+            return super().dispatch_request()
+        view, arguments = self.view_functions[rule.endpoint], request.view_args or {}
+        return cast("ResponseReturnValue", view(**arguments))
+
     def process_response(self, response: Response) -> Response:
         """Call the app's own after_request functions."""
         for func in reversed(self.after_request_funcs.get(None, ())):
@@ -147,8 +164,18 @@ class HubFlask(Flask):
 
 class PreparedResponse(Response):
     """A response of status 200 to a request that is not HEAD, with complete headers. It skips what
-    Werkzeug does for all others, which costs 7 % of a publish and 5 % of a connect.
+    Werkzeug does for all others, which costs 7 % of a publish and 9 % of a connect.
+
+    :param headers: their names and values; no value has a line break.
     """
+
+    def __init__(self, body: Iterable[bytes], headers: list[tuple[str, str]]) -> None:
+        self.headers = Headers()
+        self.headers._list = headers  # noqa: SLF001 - `add` would check each again
+        self.response = body
+        self.direct_passthrough = False
+        self._status, self._status_code = "200 OK", 200
+        self._on_close: list[Callable[[], Any]] = []
 
     def get_wsgi_response(
         self,
@@ -156,4 +183,4 @@ class PreparedResponse(Response):
     ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         """Return the body, the status and the headers."""
         body = cast("Iterable[bytes]", self.response)
-        return body, self.status, self.headers.to_wsgi_list()
+        return body, self._status, self.headers._list  # noqa: SLF001 - no copy is needed

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _MAX_CHAR_BYTES = 4  # of one character in UTF-8
 _MAX_TOPIC_BYTES = 4 * MAX_NAME_CHARS  # of one topic, in UTF-8
 _MAX_LINES_AT_ONCE = 500  # of an NDJSON body: published together
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 bp = Blueprint("publish", __name__)
 
@@ -47,15 +48,15 @@ def publish(default_topic: str | None) -> ResponseReturnValue:
     publisher.check_rate()
     bodies.check_encoding(request)
     limit, quota = services.settings.max_body_bytes, services.unfinished_bodies
-    body = bodies.read(request, limit, quota, publisher.name)
-    ids = [event.id for event in publisher.append(parser.parse(request, body))]
+    content = bodies.read(request, limit, quota, publisher.name)
+    ids = [event.id for event in publisher.append(parser.parse(request, content))]
     if parser.has_lines:
         return jsonify(published=len(ids), last_id=ids[-1])
     if _wants_json(request):
         return jsonify(id=ids[-1], ids=ids, published=len(ids))
     # On Mercure's path the body is the id alone, because Mercure's libraries return it as it is.
-    end = "\n" if default_topic else ""
-    return PreparedResponse("\n".join(ids) + end, content_type="text/plain; charset=utf-8")
+    body = ("\n".join(ids) + ("\n" if default_topic else "")).encode()
+    return PreparedResponse([body], [_TEXT, ("Content-Length", str(len(body)))])
 
 
 def _publish_lines(

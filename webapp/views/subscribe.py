@@ -65,7 +65,7 @@ def subscribe(default_topic: str | None) -> Response:
     frames, headers = stream.frames(socket), _headers(stream, query.start, default_topic)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
-    return PreparedResponse(stream_with_context(frames), headers=headers)
+    return PreparedResponse(stream_with_context(frames), headers)
 
 
 def _headers(stream: Stream, start: Start, default_topic: str | None) -> list[tuple[str, str]]:
