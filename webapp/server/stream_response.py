@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gunicorn import util
 from gunicorn.http import wsgi
 
 
@@ -10,5 +11,10 @@ class StreamResponse(wsgi.Response):
 
     def default_headers(self) -> list[str]:
         """Return the header's first lines, without `Connection`."""
-        lines: list[str] = super().default_headers()
-        return [line for line in lines if not line.startswith("Connection:")]
+        major, minor = self.req.version  # type: ignore[misc] # of a request it is known
+        lines = [
+            f"HTTP/{major}.{minor} {self.status}\r\n",
+            f"Server: {self.version}\r\n",
+            f"Date: {util.http_date()}\r\n",
+        ]
+        return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
