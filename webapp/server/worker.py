@@ -178,7 +178,8 @@ class StreamWorker(GeventWorker):
 
     def _acceptor(self, listener: Any) -> Acceptor:
         listener.setblocking(1)
-        options: dict[str, Any] = {}
+        # Nobody awaits the end of a connection, which gevent's own `Greenlet` is for.
+        options: dict[str, Any] = {"spawn": gevent.spawn_raw}
         if self.cfg.is_ssl:
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
         handle = partial(self.handle, FixedAddress(listener.getsockname()))
