@@ -1,4 +1,4 @@
-"""Leaving and stopping: a hang-up is seen at once, a stop says goodbye to everybody."""
+"""Leaving and stopping: a hang-up is seen at once, a stop ends each stream with hub.bye."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class TopicPatterns:
         """How many variables its templates have together."""
         return sum(it.variables for it in self.templates)
 
-    def names(self, topics: tuple[str, ...]) -> bool:
+    def match_exactly(self, topics: tuple[str, ...]) -> bool:
         """Return whether one of the topics is matched without a template."""
         return self._everything or not self.texts.isdisjoint(topics)
 

@@ -103,7 +103,7 @@ class Feed:
             if len(topics) == 1:
                 found = self.matcher.matches(topics[0])
             else:
-                found = _any(self.matcher, topics, time_slice)
+                found = _match_any(self.matcher, topics, time_slice)
             return found and (not event.draft.private or self.permits(event))
         except Exception as error:  # noqa: BLE001 - it is left out for this feed only
             skip("feed", error)
@@ -168,8 +168,10 @@ class Feed:
         self._unmatched = None
 
 
-def _any(patterns: TopicPatterns, topics: tuple[str, ...], time_slice: TimeSlice | None) -> bool:
+def _match_any(
+    patterns: TopicPatterns, topics: tuple[str, ...], time_slice: TimeSlice | None
+) -> bool:
     """Whether any topic is matched; those that are named exactly are found first."""
-    if patterns.names(topics) or not patterns.templates:
-        return patterns.names(topics)
+    if patterns.match_exactly(topics) or not patterns.templates:
+        return patterns.match_exactly(topics)
     return any(map(patterns.matches, cooperative(topics, time_slice)))

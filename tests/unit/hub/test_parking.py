@@ -90,7 +90,7 @@ def test_a_subscriber_that_parks_within_the_next_batch_is_given_its_rest(hub: Hu
     hub.fanout.dispatched_up_to = subscriber.position
     for _ in range(2):
         hub.fanout.refresh_cursors()
-    assert not subscriber.read()  # it has all and knows the newest place
+    assert not subscriber.read()  # it has all and knows the newest position
 
 
 def test_what_fits_its_buffer_does_not_wake_a_subscriber(hub: Hub) -> None:
@@ -134,7 +134,7 @@ def test_half_a_window_that_a_subscriber_does_not_see_is_worth_a_mark(
         positions += [event.position for event in publish(hub, both, draft("b"))]
         come_to_rest(both)
         if direct:
-            beat(hub)  # which tells nobody of a place
+            beat(hub)  # which sends nobody a position
     assert quiet.marks == positions[3::4]
     # Of a batch it knows the event that it saw; who was woken by it looks when it parks again.
     [_, unseen] = publish(hub, both, draft("a"), draft("b"))

@@ -12,7 +12,7 @@ from webapp.hub.read_queue import Reading, ReadingCancelled, ReadQueue
 
 
 def order(turns: ReadQueue, readings: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Return in which order readings of some clients, from some places, have their turns."""
+    """Return in which order readings of some clients, from some positions, have their turns."""
     had: list[tuple[str, int]] = []
 
     def read(client: str, ms: int) -> None:
