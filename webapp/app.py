@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gevent import monkey
 
-from .auth.authorizer import Authorizer
-from .brokers import connect, connect_presence
+from .brokers import require_gevent
 from .config import exposure
-from .config.file_limit import file_limit
 from .config.folders import TEMPLATES
 from .config.server_check import Server, check_server
 from .config.settings import Settings
 from .config.startup import end_at_once, or_end
 from .errors import Misconfigured
 from .hub.demo import Demo
-from .hub.hub import Hub
-from .presence.service import Presence
-from .views import (
-    error_handlers,
-    health,
-    openapi,
-    origins,
-    pages,
-    presence,
-    publish,
-    subscribe,
-)
+from .views import error_handlers, origins, pages, presence
 from .views.client_address import behind
 from .views.flask_app import HubFlask
-from .views.services import Services
+from .wiring import VIEWS, build_services, with_file_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +28,6 @@ if TYPE_CHECKING:
 
 _SOCKETS_TIMEOUT_S = 60.0
 _SOCKETS_POLL_S = 0.05
-_VIEWS = (subscribe, publish, health, openapi, pages)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -52,15 +37,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     :raises Misconfigured: the settings contradict each other, or the server cannot hold streams.
     """
     check_server()
-    settings = _with_file_limits(settings or Settings.from_env(os.environ))
+    require_gevent()
+    settings = with_file_limits(settings or Settings.from_env(os.environ))
     exposure.check(settings, 1, [])
     app = HubFlask(__name__, template_folder=str(TEMPLATES))
-    hub = Hub(connect(settings), settings, settings.max_subscribers or 0)
-    service = _presence(hub) if settings.auth_enabled else None
-    authorizer = Authorizer(settings, service.is_revoked) if service else Authorizer(settings)
+    services = build_services(settings)
     if settings.demo:
-        hub.observers.append(Demo(hub.publish))
-    app.extensions["tidings"] = Services(hub, authorizer, service)
+        services.hub.observers.append(Demo(services.hub.publish))
+    app.extensions["tidings"] = services
     if settings.trusted_proxies:
         app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     # Redirects would be HTML pages.
@@ -71,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             exposure.guard(app, settings, end_at_once)
     error_handlers.init_app(app)
     app.after_request(pages.set_nosniff)
-    for module in _VIEWS:
+    for module in VIEWS:
         app.register_blueprint(module.bp)
     if settings.auth_enabled:
         app.register_blueprint(presence.bp)
@@ -104,19 +88,3 @@ def _check_sockets(settings: Settings, sleep: Callable[[float], None]) -> None:
         exposure.check(settings, 1, found)
     except Misconfigured as error:
         end_at_once(error)
-
-
-def _presence(hub: Hub) -> Presence:
-    """Return what lists the hub's subscribers, and disconnects them on request."""
-    store = connect_presence(hub.settings, hub.broker)
-    service = Presence(hub, store, hub.settings.presence_lease)
-    hub.observers.append(service)
-    return service
-
-
-def _with_file_limits(settings: Settings) -> Settings:
-    """Replace each limit of open connections that is None by a part of the file limit."""
-    files = file_limit()
-    streams = files * 8 // 10 if settings.max_subscribers is None else settings.max_subscribers
-    pipes = files // 10 if settings.max_pipes is None else settings.max_pipes
-    return replace(settings, max_subscribers=streams, max_pipes=pipes)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PUBLISH, _SUBSCRIBE = "mercure.publish", "mercure.subscribe"
+_PUBLISH, READ = "mercure.publish", "mercure.subscribe"
 _MAX_VERIFIED = 256  # tokens, each of at most a header's length, that are not verified again
 
 
@@ -84,6 +84,7 @@ class Authorizer:
         self._jwks = JwksClient(settings.jwks_url, accepted) if settings.jwks_url else None
         self._enabled = settings.auth_enabled
         self._subscribers_have_tokens = bool(self._subscriber_keys or self._jwks)
+        self._has_private_grants = self._subscribers_have_tokens
         self._settings = settings
         self._long_life_warned = False
         self._verified_grants: dict[tuple[str, bool], Grant] = {}  # by token, and for publishing
@@ -118,7 +119,7 @@ class Authorizer:
 
         :raises Forbidden: a topic is not granted, or a draft is private and the hub has no tokens.
         """
-        if not self._subscribers_have_tokens and any(draft.private for draft in drafts):
+        if not self._has_private_grants and any(draft.private for draft in drafts):
             detail = "Only subscribers with a token get private events, and this hub has no key."
             raise Forbidden(detail, "Set TIDINGS_JWT_KEY, or leave private out.")
         patterns = grant.publish or frozenset()
@@ -161,7 +162,7 @@ class Authorizer:
             return
         patterns = self._grant(tokens, self._subscriber_keys or self._publisher_keys).subscribe
         if not grants(patterns, path):
-            raise not_granted(_SUBSCRIBE, [path], patterns, own_path=True)
+            raise not_granted(READ, [path], patterns, own_path=True)
 
     def require_write(self, tokens: tuple[str, ...], path: str) -> None:
         """Refuse a client that may not change what is at a path of the hub itself.

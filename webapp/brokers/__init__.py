@@ -19,15 +19,24 @@ if TYPE_CHECKING:
 _REDIS = ("redis:", "rediss:")
 
 
-def connect(settings: Settings) -> Broker:
-    """Return the broker that `TIDINGS_BROKER_URL` names; it connects at its first call.
+def has_gevent() -> bool:
+    """Whether gevent has patched the sockets, and so the threads."""
+    return monkey.is_module_patched("socket")
+
+
+def require_gevent() -> None:
+    """Refuse to serve subscribers where a broker would block all of them.
 
     :raises Misconfigured: gevent has not patched the sockets.
     """
-    if not monkey.is_module_patched("socket"):
+    if not has_gevent():
         detail = "gevent has not patched the sockets, so one subscriber would block all others."
         remedy = "Begin with `from gevent import monkey; monkey.patch_all()`, as wsgi.py does."
         raise Misconfigured(detail, remedy)
+
+
+def connect(settings: Settings) -> Broker:
+    """Return the broker that `TIDINGS_BROKER_URL` names; it connects at its first call."""
     limits = (settings.history_events, settings.history_bytes, settings.history_age)
     if path := settings.log_file:
         from .sqlite.broker import SqliteBroker

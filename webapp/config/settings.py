@@ -135,6 +135,8 @@ class Settings:
     """The platform's PORT; None: only this machine can reach the hub."""
     web_concurrency: int = 1
     """How many workers there are, as platforms set it."""
+    embedded: bool = False
+    """Whether the hub is a part of a Flask app, which publishes in process."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -182,8 +184,10 @@ class Settings:
 
     @property
     def loopback_only(self) -> bool:
-        """Whether only this machine may reach the hub, because it has no key."""
-        return not self.auth_enabled and not self.open
+        """Whether only this machine may reach the hub, because without a key everybody may publish.
+        A hub in an app lets nobody publish over HTTP then.
+        """
+        return not (self.auth_enabled or self.open or self.embedded)
 
     @property
     def log_file(self) -> Path | None:

@@ -47,7 +47,9 @@ def startup_message(settings: Settings, addresses: Iterable[Any], *, tls: bool) 
     """Return the log line that says where the hub is, and who may read and publish."""
     scheme = "https" if tls else "http"
     urls = " and ".join([_url(address, scheme) for address in addresses])
-    if not settings.auth_enabled:
+    if settings.embedded and not settings.auth_enabled:
+        access = "everybody may read public events; the app publishes, and whom it lets"
+    elif not settings.auth_enabled:
         who = "everybody who can reach it" if settings.open else "everybody on this machine"
         access = f"{who} may read and publish"
     else:

@@ -118,6 +118,11 @@ class Hub:
             for task in self._tasks:
                 task.link_exception(self._on_task_failed)
 
+    @property
+    def has_started(self) -> bool:
+        """Whether it follows the event log."""
+        return bool(self._tasks)
+
     def _prefill_window(self) -> None:
         """Fill the window from the event log: after a deploy all subscribers come back at once, and
         should not all read from the broker.

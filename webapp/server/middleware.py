@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import errors as http_errors
 
-from ..core import sse
 from .request_body import RequestBody
 from .request_end import RequestEnd
 from .stream_driver import StreamDriver
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 Environ = dict[str, Any]
 WSGIApp = Callable[[Environ, Any], Iterable[bytes]]
-
-_STREAM = ("Content-Type", sse.CONTENT_TYPE)
 
 
 class ConnectionMiddleware:
@@ -62,6 +59,8 @@ class ConnectionMiddleware:
         body: Any = self._app(environ, begin)
         if not connection.is_stream:
             return body  # type: ignore[no-any-return] # an iterable of bytes (PEP 3333)
+        # A stream may last for hours. This saves 1,570 bytes a subscriber.
+        self._request_ends.trim_environ(environ)
         end = RequestEnd(self._request_ends, start_response.__self__, environ)
         driver = StreamDriver(connection, body, end, self._queue)
         if self._direct:
@@ -77,11 +76,9 @@ class ConnectionMiddleware:
         headers: list[tuple[str, str]],
         *exc: Any,
     ) -> Any:
-        is_stream = _STREAM in headers
+        is_stream = "tidings.stream" in environ  # an app may have streams of its own
         connection.begin_response(is_stream=is_stream)
         if is_stream:
-            # A stream may last for hours. This saves 1,570 bytes a subscriber.
-            self._request_ends.trim_environ(environ)
             start_response.__self__.__class__ = StreamResponse
         return start_response(status, headers, *exc)
 

@@ -23,18 +23,24 @@ def behind(app: Callable[..., Any], proxies: int) -> Callable[..., Any]:
     """
 
     def with_address(environ: dict[str, Any], start_response: Any) -> Any:
-        if "HTTP_X_FORWARDED_PROTO" in environ:
-            # Most proxies write one entry in place of those before it.
-            schemes = environ["HTTP_X_FORWARDED_PROTO"].split(",")
-            scheme = schemes[-min(proxies, len(schemes))].strip().lower()
-            if scheme in _SCHEMES:
-                environ["wsgi.url_scheme"] = scheme
-        entries = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-        if len(entries) >= proxies and (found := _address(entries[-proxies].strip())):
-            environ["REMOTE_ADDR"] = found
+        environ["REMOTE_ADDR"], environ["wsgi.url_scheme"] = before(environ, proxies)
         return app(environ, start_response)
 
     return with_address
+
+
+def before(environ: dict[str, Any], proxies: int) -> tuple[str, str]:
+    """Return a request's address and scheme, as they were before the proxies."""
+    address, scheme = environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"]
+    if "HTTP_X_FORWARDED_PROTO" in environ:
+        # Most proxies write one entry in place of those before it.
+        schemes = environ["HTTP_X_FORWARDED_PROTO"].split(",")
+        found = schemes[-min(proxies, len(schemes))].strip().lower()
+        scheme = found if found in _SCHEMES else scheme
+    entries = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    if len(entries) >= proxies:
+        address = _address(entries[-proxies].strip()) or address
+    return address, scheme
 
 
 def _address(entry: str) -> str | None:

@@ -20,7 +20,7 @@ from .services import NO_PRESENCE, current, current_services
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flask import Flask
+    from flask import Blueprint, Flask
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ _OTHER_MESSAGE = ("The hub cannot process this request.", "Correct it and send i
 _OWN_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: Flask | Blueprint) -> None:
     """Handle the hub's own errors, Werkzeug's, and bugs."""
-    app.register_error_handler(TidingsError, _on_tidings_error)
+    app.register_error_handler(TidingsError, on_tidings_error)
     app.register_error_handler(HTTPException, _on_http_exception)
     app.register_error_handler(BrokenPipeError, _on_disconnect)
     app.register_error_handler(Exception, _on_bug)
@@ -78,7 +78,8 @@ def _is_own_host(host: str) -> bool:
         return False
 
 
-def _on_tidings_error(error: TidingsError) -> Response:
+def on_tidings_error(error: TidingsError) -> Response:
+    """Answer an error of the hub."""
     services = current_services()
     services.hub.metrics.refused.add(1, error.reason)
     services.refusal_log.note(error, request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +12,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
 
 from .hub_request import HubRequest
+from .static_files import importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -142,14 +142,7 @@ class HubFlask(Flask):
 
     def send_static_file(self, filename: str) -> Response:
         """Return a file, which pages of other origins may import: `tidings.js`."""
-        response = super().send_static_file(filename)
-        # At once: a client that reads slowly would keep the file open, beside its connection.
-        file: Any = response.response
-        with closing(file):
-            response.response = [b"".join(file)]
-        response.direct_passthrough = False
-        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-        return response
+        return importable(super().send_static_file(filename))
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """Do nothing."""

@@ -81,7 +81,8 @@ def console_state() -> Response:
 
 def _authorize() -> None:
     tokens = tokens_of(request, forms.query(request)).texts
-    current_services().authorizer.require_read(tokens, request.path)
+    services = current_services()
+    services.authorizer.require_read(tokens, request.path.removeprefix(services.url_prefix))
 
 
 def _bounds() -> Bounds | None:

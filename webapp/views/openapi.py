@@ -12,7 +12,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, request
 
 from .. import errors
 from ..core.events import (
@@ -31,6 +31,7 @@ from .drafts import MAX_BATCH_EVENTS, MAX_DIGITS
 from .health import PROTECTED
 from .services import current_services
 from .subscribe_query import MAX_LAST_EVENTS, MAX_PATTERNS
+from .templates import render
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -103,7 +104,7 @@ def _text(settings: Settings) -> str:
 
 
 def _document(settings: Settings) -> Object:
-    text = render_template(
+    text = render(
         "openapi.json",
         **_BOUNDS,
         keyed=settings.auth_enabled,

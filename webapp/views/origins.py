@@ -14,7 +14,7 @@ from ..errors import Forbidden
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flask import Flask, Request, Response
+    from flask import Blueprint, Flask, Request, Response
 
     from ..config.settings import Settings
 
@@ -28,7 +28,7 @@ _ALLOWED_HEADERS = r"(?!x-forwarded-|forwarded\Z)[a-z0-9!#$%&'*+.^_`|~-]{1,100}\
 _EXPOSED_HEADERS = ["Allow", "ETag", "Link", "Retry-After", "WWW-Authenticate", *_CURSOR_HEADERS]
 
 
-def allow_reading(app: Flask, origins: tuple[str, ...]) -> None:
+def allow_reading(app: Flask | Blueprint, origins: tuple[str, ...]) -> None:
     """Let pages of these origins read the app's answers (CORS).
 
     :param origins: `*` stands for all, and then no page may use a visitor's cookies.

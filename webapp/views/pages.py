@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import mimetypes
 
-from flask import Blueprint, Response, make_response, render_template
+from flask import Blueprint, Response
 
 from ..core.topics import MERCURE_PATH
 from .services import current_services
+from .templates import render
 
 bp = Blueprint("pages", __name__)
 
@@ -44,7 +45,7 @@ def console() -> Response:
 
 def _page(name: str) -> Response:
     needs_token = current_services().settings.auth_enabled
-    response = make_response(render_template(name, needs_token=needs_token))
+    response = Response(render(name, needs_token=needs_token), mimetype="text/html")
     response.headers.update(_HEADERS)
     return response
 

@@ -62,8 +62,8 @@ def _add_converter(state: BlueprintSetupState) -> None:
 
 
 @bp.get(SUBSCRIPTIONS_PATH)
-@bp.get(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>")
-@bp.get(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>/<subscriber>")
+@bp.get(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>", merge_slashes=False)
+@bp.get(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>/<subscriber>", merge_slashes=False)
 def subscriptions(**_: str) -> Response:
     """Return all subscriptions, those of a topic, or one."""
     services = current_services()
@@ -90,8 +90,8 @@ def subscriptions(**_: str) -> Response:
 
 
 @bp.delete(SUBSCRIPTIONS_PATH)
-@bp.delete(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>")
-@bp.delete(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>/<subscriber>")
+@bp.delete(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>", merge_slashes=False)
+@bp.delete(f"{SUBSCRIPTIONS_PATH}/<tidings_part:topic>/<subscriber>", merge_slashes=False)
 def disconnect(**_: str) -> Response:
     """Disconnect the subscribers whose subscriptions a GET would list."""
     services = current_services()

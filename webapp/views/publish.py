@@ -137,10 +137,14 @@ class _Publisher:
 
     def _check(self, found: list[Draft]) -> None:
         self._services.authorizer.check_topics(self._grant, found)
-        _check_sizes(found, self._services.settings)
+        check_sizes(found, self._services.settings)
 
 
-def _check_sizes(found: list[Draft], settings: Settings) -> None:
+def check_sizes(found: list[Draft], settings: Settings) -> None:
+    """Refuse events that are too large for the event log.
+
+    :raises ContentTooLarge: the data or the topics of one are over their limit.
+    """
     max_data, max_topics = settings.max_event_bytes, settings.max_topic_bytes
     # Characters are counted first: nearly all events are small, and to encode a text costs more.
     large = [

@@ -36,6 +36,9 @@ class Services:
     :param presence: None where the hub has no key: then nobody may see who is connected.
     """
 
+    url_prefix = ""
+    """The path below which an app has its hub."""
+
     def __init__(self, hub: Hub, authorizer: Authorizer, presence: Presence | None = None) -> None:
         self.settings = settings = hub.settings
         self.hub = hub

@@ -28,7 +28,7 @@ from webapp.views.client_address import behind, client
 def test_a_clients_address_is_counted_from_the_right(
     proxies: int, header: str | None, address: str
 ) -> None:
-    environ = {"REMOTE_ADDR": "10.0.0.1"}
+    environ = {"REMOTE_ADDR": "10.0.0.1", "wsgi.url_scheme": "http"}
     if header is not None:
         environ["HTTP_X_FORWARDED_FOR"] = header
     behind(lambda environ, _: environ, proxies)(environ, None)
