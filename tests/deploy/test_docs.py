@@ -163,6 +163,7 @@ SHELL_LINES = {
     "fly ": "needs an account",
     "gcloud ": "test_deploy, and needs an account",
     "git push heroku ": "needs an account",
+    "gunicorn ": "test_embedded",
     "heroku ": "test_deploy, and needs an account",
     "make ": "test_docs_run",
     "openssl ": "test_docs_run",

@@ -1,0 +1,327 @@
+"""A hub in a Flask app of one's own, as the guide says it, under the servers that it names."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from flask import Flask
+
+from support.doc_pages import blocks
+from support.ports import free_port
+from support.project import ROOT, environment
+from support.server import Server
+from support.waiting import PATIENCE, until
+from webapp import Tidings
+from webapp.errors import BadRequest, Conflict, Forbidden, Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+[APP, COMMANDS] = blocks("guides/embed.md", "Three lines", "python", "sh")
+[AUTHORIZE] = blocks("guides/embed.md", "Who may see what", "python")
+WORKER = shlex.split(COMMANDS.splitlines()[0])[1:3]
+"""The option that the guide gives to gunicorn."""
+EVENTS = "/realtime/events"
+
+OWN = """
+import flask
+
+app.secret_key = "for the tests"
+left = []
+
+
+@app.get("/login/<user>")
+def login(user):
+    session["user"] = user
+    return user
+
+
+@app.post("/mail")
+def mail():
+    return hub.publish("mail", topic="/users/7", private=True)
+
+
+@app.teardown_request
+def leave(_):
+    left.append(request.headers["Host"])
+
+
+@app.get("/left")
+def count():
+    return str(len(left))
+
+
+@app.get("/own-stream")
+def own_stream():
+    events = iter(["data: 1\\n\\n", "", "data: 2\\n\\n"])
+    return flask.Response(events, mimetype="text/event-stream")
+
+
+@app.errorhandler(404)
+def missing(_):
+    return "the app's own page", 404
+"""
+
+
+def project(folder: Path, app: str = APP) -> Path:
+    """Make a folder with an app, in which the package is called tidings, as it is installed."""
+    (folder / "tidings").symlink_to(ROOT / "webapp")
+    (folder / "templates").symlink_to(ROOT / "templates")
+    (folder / "app.py").write_text(app)
+    return folder
+
+
+@contextmanager
+def serving(folder: Path, *options: str, **env: str) -> Iterator[Server]:
+    """Serve the app of a folder by gunicorn."""
+    command = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", *options, "app:app"]
+    log = folder / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(env), stdout=out, stderr=out
+        )
+    try:
+        server = Server(process, log)
+        with server.http:
+            yield server
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+@pytest.fixture(name="own", scope="module")
+def _own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The guide's app with its login, and with views and hooks of its own."""
+    app = APP.replace('hub = Tidings(app, url_prefix="/realtime")', AUTHORIZE) + OWN
+    folder = project(tmp_path_factory.mktemp("own"), app)
+    with serving(folder, *WORKER) as server:
+        yield server
+
+
+def run(folder: Path, code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in the app's folder."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=folder,
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def order(url: str) -> None:
+    """Do what the guide's second command does."""
+    _, curl = COMMANDS.strip().splitlines()
+    form = dict([shlex.split(curl)[2].split("=")])
+    assert httpx.post(f"{url}/orders", data=form, trust_env=False).text == "ordered\n"
+
+
+OTHER = ["-k", "gevent", "--graceful-timeout", "1"]  # it knows nothing of streams when it stops
+
+
+@pytest.mark.parametrize("options", [WORKER, OTHER], ids=["stream-worker", "gevent"])
+def test_the_guides_app_shows_what_its_view_publishes(tmp_path: Path, options: list[str]) -> None:
+    with serving(project(tmp_path), *options) as server:
+        with server.listen(EVENTS, topic="orders") as stream:
+            order(server.url)
+            assert stream.take(1) == ['{"item": "tea"}']
+        assert "/realtime/events?topic=orders" in server.http.get("/").text
+        assert (tmp_path / "instance/tidings.db").exists()
+
+
+def test_flask_run_serves_it_while_one_develops(tmp_path: Path) -> None:
+    port, folder = free_port(), project(tmp_path)
+    command = [sys.executable, "-m", "flask", "--app", "app", "run", "--debug", "-p", str(port)]
+    with (folder / "log").open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment({}), stdout=out, stderr=out, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: "Running on" in (folder / "log").read_text(), "it runs")
+        with httpx.stream("GET", f"{url}{EVENTS}?topic=orders", trust_env=False) as answer:
+            lines = answer.iter_lines()
+            assert "event: hub.open" in (next(lines), next(lines))
+            order(url)
+            assert 'data: {"item": "tea"}' in lines
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(PATIENCE)
+
+
+def test_another_server_says_what_it_lacks(tmp_path: Path) -> None:
+    app = APP.replace("monkey.patch_all()", "")
+    code = f"""
+        from app import app
+        answer = app.test_client().get("{EVENTS}")
+        print(answer.status_code, answer.json["remedy"])
+    """
+    done = run(project(tmp_path, app), code)
+    assert done.stdout.startswith("500 Begin with `from gevent import monkey; monkey.patch_all()`")
+
+
+def test_several_workers_share_the_event_log(tmp_path: Path) -> None:
+    with serving(project(tmp_path), *WORKER, "-w", "2") as server, ExitStack() as stack:
+        streams = [
+            stack.enter_context(server.listen(EVENTS, topic="orders", last="1")) for _ in range(4)
+        ]
+        order(server.url)
+        assert [stream.take(1) for stream in streams] == [['{"item": "tea"}']] * 4
+        server.process.send_signal(signal.SIGTERM)
+        goodbyes = [stream.next().type for stream in streams]
+        assert goodbyes == ["hub.bye"] * 4
+
+
+def test_it_needs_no_key_where_others_can_reach_it(tmp_path: Path) -> None:
+    with serving(project(tmp_path), *WORKER, "-b", "0.0.0.0:0") as server:
+        sentence = "the app publishes"
+        until(lambda: sentence in server.log, "it says who may publish")
+        assert "everybody who can reach it may read and publish" not in server.log
+
+
+def test_nobody_publishes_over_http_without_a_grant(own: Server) -> None:
+    answer = own.http.post(EVENTS, data={"data": "x"})
+    assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
+    assert "hub.publish" in answer.json()["remedy"]
+    for path in ("/metrics", "/console/state"):
+        assert own.http.get(f"/realtime{path}").status_code == 403
+
+
+def test_the_apps_login_decides_who_gets_private_events(own: Server) -> None:
+    cookies = {user: own.http.get(f"/login/{user}").headers["Set-Cookie"] for user in ("7", "8")}
+    with ExitStack() as stack:
+        seven, eight, nobody = (
+            stack.enter_context(own.listen(EVENTS, headers, topic=["/users/7", "orders"]))
+            for headers in ({"Cookie": cookies["7"]}, {"Cookie": cookies["8"]}, {})
+        )
+        own.http.post("/mail")
+        order(own.url)
+        assert seven.take(2) == ["mail", '{"item": "tea"}']
+        assert eight.take(1) == nobody.take(1) == ['{"item": "tea"}']
+
+
+def test_the_apps_own_views_and_hooks_stay_as_they_are(own: Server) -> None:
+    with own.listen("/own-stream") as stream:
+        assert stream.take(2) == ["1", "2"]
+    assert own.http.get("/nothing").text == "the app's own page"
+    assert "Server-Sent" in own.http.get("/realtime/openapi.json").text
+    for path in ("/", "/console", "/static/tidings.js", "/healthz", "/readyz"):
+        assert own.http.get(f"/realtime{path}").status_code == 200, path
+    assert own.http.get("/static/tidings.js").status_code == 404
+
+
+def test_the_apps_context_ends_before_the_first_byte(own: Server) -> None:
+    before = int(own.http.get("/left").text)
+    with ExitStack() as stack:
+        for _ in range(10):
+            stream = stack.enter_context(own.listen(EVENTS, topic="quiet"))
+            assert stream.next().type == "hub.open"
+        assert int(own.http.get("/left").text) == before + 11
+
+
+PUBLISH_FROM_THREADS = """
+    import threading
+    from app import hub
+    found = []
+    def publish(): found.append(hub.publish("x", topic="t"))
+    threads = [threading.Thread(target=publish) for _ in range(20)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    two = hub.publish_many([{"data": 1}, {"data": None, "topic": ["a", "b"]}])
+    print(len(set(found)), len(two))
+"""
+
+
+@pytest.mark.parametrize("patched", [True, False])
+def test_any_process_publishes_from_its_threads(tmp_path: Path, *, patched: bool) -> None:
+    app = APP if patched else APP.replace("monkey.patch_all()", "")
+    folder = project(tmp_path, app)
+    done = run(folder, PUBLISH_FROM_THREADS)
+    assert done.stdout == "20 2\n", done.stderr
+    done = run(folder, PUBLISH_FROM_THREADS, TIDINGS_BROKER_URL="memory://")
+    assert "Nobody can subscribe to memory:// of this process" in done.stderr
+
+
+def embed(folder: Path, **config: object) -> tuple[Flask, Tidings]:
+    app = Flask(__name__, instance_path=str(folder))
+    app.config.update(config)
+    return app, Tidings(app)
+
+
+def test_settings_of_the_app_count_after_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDINGS_HEARTBEAT", "5")
+    origins = ["https://a.example", "https://b.example"]
+    app, _ = embed(tmp_path, TIDINGS_HEARTBEAT=3, TIDINGS_RETRY="1s", TIDINGS_CORS_ORIGINS=origins)
+    settings = app.extensions["tidings"].settings
+    assert (settings.heartbeat, settings.retry) == (5, 1)
+    assert settings.cors_origins == tuple(origins)
+    with pytest.raises(Misconfigured, match="TIDINGS_HEARTBEAT"):
+        embed(tmp_path, TIDINGS_HEARTBEET=3)
+
+
+def test_what_cannot_be_published_is_refused_by_name(tmp_path: Path) -> None:
+    _, hub = embed(tmp_path)
+    first = hub.publish("a", topic="t", id="own")
+    assert hub.publish("a", topic="t", id="own") == first == "own"
+    with pytest.raises(Conflict):
+        hub.publish("b", topic="t", id="own")
+    with pytest.raises(BadRequest, match="no field dat"):
+        hub.publish_many([{"dat": "x"}])
+    with pytest.raises(Forbidden, match="own"):
+        hub.publish("x", topic="/.well-known/mercure/subscriptions")
+    assert hub.publish_many([]) == []
+
+
+def test_of_several_apps_the_current_one_counts(tmp_path: Path) -> None:
+    hub = Tidings()
+    with pytest.raises(RuntimeError, match="app_context"):
+        hub.publish("x")
+    apps = [Flask(__name__, instance_path=str(tmp_path / name)) for name in "ab"]
+    for app in apps:
+        hub.init_app(app)
+    with pytest.raises(RuntimeError, match="app_context"):
+        hub.publish("x")
+    with apps[1].app_context():
+        hub.publish("x")
+    assert [(tmp_path / name / "tidings.db").exists() for name in "ab"] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("returned", "status"),
+    [
+        ({"publish": ["t"]}, 200),
+        ({"publish": ["u"]}, 403),
+        ({"subscribe": ["t"]}, 403),
+        (None, 403),
+        ({"publishes": ["t"]}, 500),
+        ({"publish": "t"}, 500),
+    ],
+)
+def test_authorize_says_who_publishes_over_http(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returned: object, status: int
+) -> None:
+    monkeypatch.setattr("webapp.extension.require_gevent", lambda: None)
+    app = Flask(__name__, instance_path=str(tmp_path))
+    Tidings(app, url_prefix="", authorize=lambda _: returned)  # type: ignore[arg-type,return-value] # what an app may get wrong
+    client = app.test_client()
+    event = {"topic": "t", "data": "x"}
+    assert client.post("/events", data=event).status_code == status
+    if status == 200:
+        foreign = {"Origin": "https://evil.example"}
+        assert client.post("/events", data=event, headers=foreign).status_code == 403

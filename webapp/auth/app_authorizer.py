@@ -1,0 +1,73 @@
+"""Decide by an app's own login what its users may do, beside tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.topics import grants
+from ..errors import Forbidden
+from .authorizer import READ, Authorizer, Grant
+from .refusals import not_granted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config.settings import Settings
+
+_NO_KEY = "This hub is a part of an app, and has no key."
+
+
+class AppAuthorizer(Authorizer):
+    """Turns tokens into grants; and where a request has none, asks the app.
+
+    :param ask: returns what the app grants to the request; None: the request is anonymous.
+    :param check_origin: refuses a page of another origin.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        is_revoked: Callable[[Grant], bool],
+        ask: Callable[[], Grant | None] | None,
+        check_origin: Callable[[], None],
+    ) -> None:
+        super().__init__(settings, is_revoked)
+        self._ask = ask or (lambda: None)
+        self._check_origin = check_origin
+        self._has_private_grants = self._has_private_grants or ask is not None
+
+    def subscribe(self, tokens: tuple[str, ...], *, in_cookies: bool = False) -> Grant:
+        """Return the grant of a subscriber; see `Authorizer.subscribe`."""
+        by_token = super().subscribe(tokens, in_cookies=in_cookies) if tokens else None
+        if by_token and by_token.token_id:
+            return by_token
+        return self._ask() or by_token or super().subscribe(())
+
+    def publish(self, tokens: tuple[str, ...]) -> Grant:
+        """Return the grant of a publisher; its `publish` is not None.
+
+        :raises Forbidden: neither a token nor the app grants it; or the app grants it, and a page
+            of another origin asks.
+        """
+        if tokens and self._enabled:
+            return super().publish(tokens)
+        grant = self._ask()
+        if grant and grant.publish is not None:
+            self._check_origin()
+            return grant
+        if self._enabled:
+            return super().publish(tokens)
+        remedy = "Publish by hub.publish in the app, let its authorize grant it, or set a key."
+        raise Forbidden(_NO_KEY, remedy)
+
+    def require_read(self, tokens: tuple[str, ...], path: str) -> None:
+        """Refuse a client that may not read a path about the hub itself."""
+        if tokens and self._enabled:
+            super().require_read(tokens, path)
+        elif not (grant := self._ask()):
+            if self._enabled:
+                super().require_read(tokens, path)
+            remedy = f'Let the app\'s authorize grant "subscribe": ["{path}"], or set a key.'
+            raise Forbidden(_NO_KEY, remedy)
+        elif not grants(grant.subscribe, path):
+            raise not_granted(READ, [path], grant.subscribe, own_path=True)
