@@ -91,10 +91,19 @@ def test_a_publisher_is_answered_with_the_id_as_text(hub: Server, topic: str) ->
         ({"topic": "t", "id": "#x"}, ALL, 400),
         ({"topic": "t", "id": "earliest"}, ALL, 400),
         ({"topic": "t", "id": "a\nb"}, ALL, 400),
+        ({"topic": "t", "id": "https://e.example/é"}, ALL, 400),
+        ({"topic": "t", "id": "x" * 129}, ALL, 400),
+        ({"topic": "t", "id": "2024-01"}, ALL, 400),
+        ({"topic": "t", "id": "1700000000000-0"}, ALL, 400),
+        ({"topic": "t", "id": "null"}, ALL, 400),
         ({"topic": "t", "type": "a\rb"}, ALL, 400),
         ({"topic": "t\u200b"}, ALL, 400),
         ({"topic": list(map(str, range(1001)))}, ALL, 400),
         ({"topic": f"{PATH}/subscriptions/x/y"}, ALL, 403),
+        ({"topic": "t", "id": "https://e.example/%C3%A9"}, ALL, 200),
+        ({"topic": "t", "id": "2024-01-31"}, ALL, 200),
+        ({"topic": f"https://e.example/a{PATH}/x"}, ALL, 200),
+        ({"topic": f"//e.example{PATH}/x"}, ALL, 200),
         ({"topic": "t"}, ALL, 200),
         ({"topic": "t", "unknown": "field"}, ALL, 200),
     ],
@@ -157,6 +166,23 @@ def test_an_alternate_topic_reaches_subscribers_and_grants_private_events(
         publish(hub, topic=[canonical, alternate], data="public")
         assert by_name.take(2) == by_alternate.take(2) == ["private", "public"]
         assert anonymous.take(1) == ["public"]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        f"//e.example{PATH}/subscriptions/x/y",
+        f"https:{PATH}/subscriptions/x/y",
+        f"{PATH}?subscriptions/x/y",
+        f"{PATH}#subscriptions/x/y",
+    ],
+)
+def test_a_topic_that_looks_reserved_is_not_taken_for_presence(hub: Server, topic: str) -> None:
+    presence = f"{PATH}/subscriptions{{/topic}}{{/subscriber}}"
+    with listen(hub, topic=[presence, "sure"], headers=ALL) as stream:
+        hub.http.post(PATH, data={"topic": topic, "data": "forged"}, headers=ALL)
+        publish(hub, topic="sure", data="x")
+        assert stream.messages(1)[0].data == "x"
 
 
 @pytest.mark.parametrize(
