@@ -122,6 +122,23 @@ def test_it_resumes_after_cuts_and_restarts(tmp_path: Path) -> None:
         assert "connected again" in running.err
 
 
+def test_it_reads_mercures_path(serve: Callable[..., Server], topic: str) -> None:
+    """Control events are off there by default, and it asks for them."""
+    hub = serve(TIDINGS_HEARTBEAT="1", TIDINGS_RETRY="0.1", TIDINGS_DEMO="0", TIDINGS_MAX_AGE="2")
+    url = f"{hub.url}/.well-known/mercure"
+    for data in "abc":
+        hub.publish(data, topic=topic)
+    with background("tail", topic, "--last", "2", "-n", "4", TIDINGS_URL=url) as command:
+        until(lambda: command.lines == ["b", "c"], "it has begun")
+        until(lambda: hub.ended("max_age"), "its stream ends")
+        hub.publish("d", topic=topic)
+        hub.publish("e", topic=topic)
+        assert command.wait() == 0
+    assert command.lines == ["b", "c", "d", "e"]
+    with background("tail", topic, "--from", "unknown", TIDINGS_URL=url) as command:
+        until(lambda: "the hub does not know the cursor" in command.err, "it is told")
+
+
 def test_it_reconnects_after_a_silence(serve: Callable[..., Server], topic: str) -> None:
     server = serve(TIDINGS_HEARTBEAT="0.1", TIDINGS_RETRY="0.05", TIDINGS_DEMO="0")
     with http_network(server.port) as road:

@@ -24,7 +24,11 @@ PATH = "/.well-known/mercure"
 Put = Callable[[str | None, str | None, str], None]
 
 
-def mercures_example(url: str, put: Put) -> None:
+def mercures_example_with_its_token(url: str, put: Put) -> None:
+    mercures_example(url, put, {"Authorization": b"Bearer " + sys.argv[2].encode()})
+
+
+def mercures_example(url: str, put: Put, headers: dict[str, bytes] | None = None) -> None:
     """Mercure's `examples/subscribe/python.py`. sseclient-py hides this package's module."""
     path = str(distribution("sseclient").locate_file("sseclient.py"))
     spec = importlib.util.spec_from_file_location("old_sseclient", path)
@@ -32,7 +36,7 @@ def mercures_example(url: str, put: Put) -> None:
     assert spec.loader
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for update in module.SSEClient(url):
+    for update in module.SSEClient(url, headers=headers or {}):
         put(update.event, update.id, update.data)
 
 
@@ -149,6 +153,7 @@ PROGRAMS = {
     "launchdarkly-eventsource": ld_eventsource,
     "launchdarkly-eventsource, always_continue": ld_eventsource_that_continues,
 }
+PRIVATE = {"sseclient (Mercure's example), with its token": mercures_example_with_its_token}
 MODELS = {"openai (Python)": openai, "anthropic (Python)": anthropic}
 
 
@@ -169,8 +174,7 @@ def run(name: str, program: Callable[[str, Put], None], url: str) -> None:
 
 if __name__ == "__main__":
     hub = sys.argv[1]
-    urls = dict.fromkeys(PROGRAMS, f"{hub}{PATH}?last_event_id=earliest&topic=t") | dict.fromkeys(
-        MODELS, hub
-    )
-    for name, program in {**PROGRAMS, **MODELS}.items():
-        threading.Thread(target=run, args=(name, program, urls[name])).start()
+    url = f"{hub}{PATH}?last_event_id=earliest&topic="
+    for programs, its_url in ((PROGRAMS, f"{url}t"), (PRIVATE, f"{url}private"), (MODELS, hub)):
+        for name, program in programs.items():
+            threading.Thread(target=run, args=(name, program, its_url)).start()

@@ -55,6 +55,7 @@ ANTHROPIC: list[dict[str, Any]] = [
     {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
     {"type": "message_stop"},
 ]
+WITH_ITS_TOKEN = "sseclient (Mercure's example), with its token"
 NOT_ASKED = "\u2013"  # of a client that ends
 MODELS = (
     "openai (Node)",
@@ -150,8 +151,10 @@ def _clients(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFact
     publish(hub, "openai", data="[DONE]")
     for event in ANTHROPIC:
         publish(hub, "anthropic", data=json.dumps(event), type=event["type"])
+    publish(hub, "private", data="secret", private="on")
     with running(hub.url) as clients:
         until(lambda: all(map(clients.has_all, TABLE)), "each has all events", 4 * PATIENCE)
+        until(lambda: clients.data(WITH_ITS_TOKEN), "the example has the private event")
         for topic in ("t", "openai", "anthropic"):
             hub.http.delete(f"{SUBSCRIPTIONS}/{topic}", headers=ALL).raise_for_status()
         publish(hub, "t", data=LATER[0])
@@ -198,6 +201,10 @@ def test_a_models_client_reads_the_models_events_from_the_hub(clients: Clients, 
     else:
         assert [json.loads(it) for it in data] == (OPENAI if "openai" in name else ANTHROPIC)
     assert TABLE[name] == ("ends", NOT_ASKED)
+
+
+def test_mercures_example_reads_private_events_with_its_token(clients: Clients) -> None:
+    assert clients.data(WITH_ITS_TOKEN) == ["secret"]
 
 
 def test_the_default_time_outs_are_those_of_the_page() -> None:

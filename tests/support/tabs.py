@@ -34,11 +34,17 @@ START = """async ([module, url, options]) => {
 }"""
 
 
-def tab(context: BrowserContext, server: Server, query: str = "", **options: Any) -> Page:
+def tab(
+    context: BrowserContext,
+    server: Server,
+    query: str = "",
+    path: str = "/events",
+    **options: Any,
+) -> Page:
     """Open a tab of the hub's origin that listens."""
     page = context.new_page()
     page.goto(f"{server.url}/healthz")
-    listen(page, f"/events{query}", **options)
+    listen(page, f"{path}{query}", **options)
     return page
 
 

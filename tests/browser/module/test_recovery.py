@@ -12,7 +12,7 @@ from support.ports import free_port
 from support.server import serving
 from support.tabs import a_token, got, is_open, met, publishing, tab
 from support.tokens import KEY
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Route
 
     from support.server import Server
+
+MERCURE = "/.well-known/mercure"
 
 
 def test_a_page_that_is_kept_for_the_way_back_misses_nothing(
@@ -84,6 +86,24 @@ def test_it_survives_a_restart_of_the_hub_without_loss_or_double(
         for page in tabs:
             got(page, "before", "meanwhile", "after")
             assert "hub.reset " not in page.evaluate("said")
+
+
+def test_on_mercures_path_it_gets_control_events_and_misses_nothing(
+    context: BrowserContext, serve: Callable[..., Server], topic: str
+) -> None:
+    server = serve(TIDINGS_MAX_AGE="1", TIDINGS_RETRY="0.1", TIDINGS_DEMO="0")
+    tabs = [tab(context, server, f"?topic={topic}", path=MERCURE) for _ in range(2)]
+    is_open(*tabs)
+    server.publish("0", topic=topic)
+    until(lambda: server.ended("max_age") > 1, "streams end")
+    server.publish("1", topic=topic)
+    for page in tabs:
+        got(page, 0, 1)
+        said = page.evaluate("said")
+        assert {"hub.open ", "hub.bye "} <= set(said)
+        assert "hub.reset " not in said
+    lost = tab(context, server, f"?topic={topic}&last_event_id=1-1", path=MERCURE)
+    met(lost, "() => said.includes('hub.reset ')")
 
 
 def test_all_tabs_get_the_reset_when_events_were_missed(
