@@ -59,7 +59,7 @@ def create(db: sqlite3.Connection) -> None:
 def test_a_file_that_cannot_be_set_to_wal_mode_is_used_with_one_warning(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_MS", 20)
     first = Database(path, create, "event log")
     with first.connection():
         pass

@@ -58,7 +58,7 @@ def test_publishers_on_both_lose_nothing_and_double_nothing(connect: Connect, pa
         return [position for it in batches for position in old.append(it) or ()]
 
     def publish_on_new() -> list[EventId]:
-        batches = [[draft(number, "new")] * (number % 3 + 1) for number in range(300)]
+        batches = [[draft(number, "new")] * (number % 13 + 1) for number in range(300)]
         return [event.position for it in batches for event in log.append(it)]
 
     with ThreadPoolExecutor() as pool:
@@ -80,14 +80,14 @@ def test_publishers_on_both_lose_nothing_and_double_nothing(connect: Connect, pa
 def test_what_a_stopped_hub_missed_is_found_at_once(connect: Connect, path: Path) -> None:
     """Whether an older hub appended or trimmed meanwhile, and before the index has caught up."""
     log = connect()
-    first = [it.position for it in log.append([draft(number, "new") for number in range(600)])]
+    first = [it.position for it in log.append([draft(number, "new") for number in range(2000)])]
     until(lambda: unindexed_rows(path) < 256, "the index is there")
     log.stop()
     old = OldLog(path)
     second = old.append([draft(number, "old") for number in range(600)]) or []
-    old.trim(400)
+    old.trim(1800)
     log = connect()
-    assert of_topic(log, "all") == [*first[400:], *second]
+    assert of_topic(log, "all") == [*first[1800:], *second]
     [entry] = log.topics("all", "", 10)
     assert entry.events == 800
     old.trim(700)

@@ -242,7 +242,7 @@ class SqliteBroker:
                 queue.push(after, events)
             if self._wakeups:
                 self._wakeups.notify()
-            self._indexer.count(len(events))
+            self._indexer.note(events)
         if over_limit:
             self._over_limit.set()
 

@@ -28,10 +28,12 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _APPLICATION, _VERSION = 0x54494449, 2  # the values of `PRAGMA application_id`, `user_version`
-_BUSY_TIMEOUT_S = 5.0  # how long to wait for another process's transaction
+_BUSY_TIMEOUT_MS = 5000  # how long to wait for another process's transaction
+_SHORT_TIMEOUT_MS = 20  # the same in the background
 _KEPT_WAL_BYTES = 8 << 20  # size of the write-ahead log after a burst
 _MAX_WAL_BYTES = 64 << 20  # size at which it is truncated
 _TRUNCATE_TIMEOUT_MS = 1000  # how long publishers may wait until it is truncated
+_CHECKPOINT_PAGES = 1000  # after which a commit moves the write-ahead log: SQLite's default
 _SUFFIXES = ("-wal", "-shm", "-journal")  # of the files that SQLite creates, with the file's mode
 
 
@@ -73,6 +75,18 @@ class Database:
             self._truncate_wal(db)
 
     @contextmanager
+    def background_connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection that hardly waits for a lock, and whose commits do not wait for the
+        disk: its caller moves the content of the write-ahead log into the file later.
+        """
+        with self.connection() as db:
+            _set(db, busy_timeout=_SHORT_TIMEOUT_MS, wal_autocheckpoint=0)
+            try:
+                yield db
+            finally:
+                _set(db, busy_timeout=_BUSY_TIMEOUT_MS, wal_autocheckpoint=_CHECKPOINT_PAGES)
+
+    @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection for a transaction that reads: all its statements see one moment."""
         with self.connection() as db, db:
@@ -84,8 +98,7 @@ class Database:
         if self._impatient is None and not self._closed:
             with self._translated_errors():
                 connection = self._open()
-                connection.db.execute("PRAGMA busy_timeout = 0")
-                connection.db.execute("PRAGMA wal_autocheckpoint = 0")
+                _set(connection.db, busy_timeout=0, wal_autocheckpoint=0)
                 self._impatient = connection
 
     def try_write(self, write: Callable[[sqlite3.Connection], T]) -> T | None:
@@ -117,9 +130,9 @@ class Database:
         # the file alone. A failure is retried after another commit; this transaction is committed.
         with suppress(OSError, sqlite3.Error):
             if self._wal.stat().st_size > _MAX_WAL_BYTES:
-                db.execute(f"PRAGMA busy_timeout = {_TRUNCATE_TIMEOUT_MS}")
+                _set(db, busy_timeout=_TRUNCATE_TIMEOUT_MS)
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                db.execute(f"PRAGMA busy_timeout = {round(_BUSY_TIMEOUT_S * 1000)}")
+                _set(db, busy_timeout=_BUSY_TIMEOUT_MS)
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -178,7 +191,10 @@ class Database:
         self._create_private()
         file = _identity(self.path)
         db = sqlite3.connect(
-            self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            self.path,
+            timeout=_BUSY_TIMEOUT_MS / 1000,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
             self._prepare(db)
@@ -199,6 +215,7 @@ class Database:
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.text_factory = _decode
+        _set(db, busy_timeout=_BUSY_TIMEOUT_MS)
         if _schema_problem(db) == "empty":
             with _exclusive(self.path.parent):
                 if _schema_problem(db) == "empty":
@@ -209,9 +226,7 @@ class Database:
         if problem:
             raise self._failure(problem)
         self._restore_wal(db)
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(f"PRAGMA journal_size_limit = {_KEPT_WAL_BYTES}")
-        db.execute("PRAGMA temp_store = MEMORY")
+        _set(db, synchronous="NORMAL", journal_size_limit=_KEPT_WAL_BYTES, temp_store="MEMORY")
 
     def _restore_wal(self, db: sqlite3.Connection) -> None:
         """Set the file to WAL mode again: a copy that was restored may be in another one."""
@@ -251,6 +266,11 @@ def _schema_problem(db: sqlite3.Connection) -> str | None:
         return "newer" if version > _VERSION else "older"
     tables = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     return "foreign" if tables or application or version else "empty"
+
+
+def _set(db: sqlite3.Connection, **pragmas: object) -> None:
+    for name, value in pragmas.items():
+        db.execute(f"PRAGMA {name} = {value}")
 
 
 @contextmanager

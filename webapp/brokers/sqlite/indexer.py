@@ -3,59 +3,70 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event as Signal
 
 from ...backoff import jitter
 from ...errors import ServiceUnavailable
+from .follower import frame_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...core.events import Event
     from .topic_index import TopicIndex
 
-    InThread = Callable[[Callable[[], bool]], bool]
-
-_MANY_EVENTS = 10_000  # that this process appends: then a step does not wait for its time
-_INTERVAL_S = 1.0  # between two looks, also for what other processes appended
-_PAUSE_BOUNDS_S = 0.01, 0.05  # between two steps, for the commits of other processes
+# When this process has appended so much, it is time for a step: each read walks through it. To walk
+# through an event costs as much as some bytes more.
+_MANY_BYTES, _EVENT_BYTES = 2 << 20, 400
+_INTERVAL_S = 5.0  # between two looks, whatever was appended, by whichever process
+_PAUSE_BOUNDS_S = 0.005, 0.05  # between two steps, for the commits of other processes
+_CHECKPOINT_STEPS = 8  # after so many steps in a row: each writes up to 1 MB
 
 
 class Indexer:
     """Runs the steps for one process. Those of others run steps, too: any of them may be first.
 
-    :param read: calls a function in a thread that reads; `write`: in the one that commits.
+    :param read: calls a function in a thread that reads.
+    :param write: calls a function in the thread that commits.
     """
 
-    def __init__(self, index: TopicIndex, read: InThread, write: InThread) -> None:
+    def __init__(
+        self, index: TopicIndex, read: Callable[..., Any], write: Callable[..., Any]
+    ) -> None:
         self._index, self._read, self._write = index, read, write
-        self._appended = 0
+        self._appended_bytes = 0
         self._many = Signal()
 
-    def count(self, events: int) -> None:
+    def note(self, events: list[Event]) -> None:
         """Note that this process has appended some events."""
-        self._appended += events
-        if self._appended >= _MANY_EVENTS:
-            self._appended = 0
+        self._appended_bytes += frame_bytes(events) + len(events) * _EVENT_BYTES
+        if self._appended_bytes >= _MANY_BYTES:
+            self._appended_bytes = 0
             self._many.set()
 
     def run(self) -> None:
         """Run steps until the greenlet is killed."""
         while True:
-            self._many.wait(_INTERVAL_S * jitter(0.5, 1))
-            self._many.clear()
             with suppress(ServiceUnavailable):  # the follower logs it
                 if self._read(self._index.is_behind):
                     self._catch_up()
+            self._many.wait(_INTERVAL_S * jitter(0.5, 1))
+            self._many.clear()
 
     def _catch_up(self) -> None:
-        while True:
+        upto = None
+        for number in count(1):
             began = monotonic()
-            if not self._write(self._index.step):
+            upto = self._write(self._index.step, upto)
+            if upto is None:
                 return
-            # Others try again and again to lock the file: leave it unlocked for half of the time.
+            # Others try again and again to lock the file, which is locked for half of a step.
             shortest, longest = _PAUSE_BOUNDS_S
-            gevent.sleep(min(max(monotonic() - began, shortest), longest))
+            gevent.sleep(min(max((monotonic() - began) / 2, shortest), longest))
+            if number % _CHECKPOINT_STEPS == 0:
+                self._read(self._index.checkpoint)

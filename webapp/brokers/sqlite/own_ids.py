@@ -46,8 +46,8 @@ class OwnIds:
     """The custom ids that some rows have, as far as the event log has them."""
 
     def __init__(self, db: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> None:
-        self._known = dict[tuple[str, str], tuple[int, str]]()  # by topic and id: key and text
-        self._plain = set[str]()  # the ids that an event has in the column as they are
+        self._known: dict[tuple[str, str], tuple[int, str]] = {}  # by topic and id: key and text
+        self._plain: set[str] = set()  # the ids that an event has in the column as they are
         rows = [row for rows in appends for row in rows if row.custom_id]
         if rows:
             columns = [it for row in rows for it in (row.custom_id, _with_topic(row))]
@@ -61,7 +61,8 @@ class OwnIds:
         """Return the keys of an append's rows, or None for a conflict. Those after `last` are
         new.
         """
-        keys, new = [], dict[tuple[str, str], tuple[int, str]]()
+        keys: list[int] = []
+        new: dict[tuple[str, str], tuple[int, str]] = {}
         for row in rows:
             own = (row.topic, row.custom_id) if row.custom_id else None
             stored = (new.get(own) or self._known.get(own)) if own else None

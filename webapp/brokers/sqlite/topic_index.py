@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 FEW_ROWS = 256
 """So many new events do not need a step: each read walks through them."""
-STEP_ROWS, STEP_BYTES = 5000, 2 << 20
+STEP_ROWS, STEP_BYTES = 4000, 2 << 20
 """What a step takes, and what a read walks through at once, or one event if that is more."""
-_STEP_ENTRIES = 6000  # what a step writes at most
+_STEP_ENTRIES = 5000  # what a step writes at most
 _SEGMENT_ENTRIES = 5000  # with so many, a segment gets no more
 _MAX_TOPICS = 1000  # of an event
 
@@ -46,11 +46,11 @@ CREATE TABLE IF NOT EXISTS posts (segment INTEGER NOT NULL, topic INTEGER NOT NU
   position INTEGER NOT NULL, private INTEGER NOT NULL,
   PRIMARY KEY (segment, topic, position)) WITHOUT ROWID
 """,
-    """
+]
+_NEW_ENTRIES = """
 CREATE TEMP TABLE IF NOT EXISTS new_entries (name TEXT, position INTEGER, private INTEGER,
   PRIMARY KEY (name, position)) WITHOUT ROWID
-""",
-]
+"""
 _HAS_TABLES = "SELECT count(*) = 3 FROM sqlite_master WHERE name IN ('topics', 'segments', 'posts')"
 
 ENTRIES = f"""
@@ -75,7 +75,6 @@ SELECT count(*), min(position), sum(size) FROM (
   SELECT place AS position, min(max(size + 0, 0), 1 << 30) AS size FROM events
   WHERE place > :after AND place <= :upto ORDER BY place DESC LIMIT :rows)
 """
-_STATE = "SELECT floor, head, ifnull((SELECT max(upto) FROM segments), floor) FROM ends"
 _NEWEST_SEGMENT = "SELECT number, entries FROM segments ORDER BY number DESC LIMIT 1"
 _TRIMMED_SEGMENT = "SELECT min(number) FROM segments WHERE upto <= (SELECT floor FROM log)"
 
@@ -96,17 +95,20 @@ _ADD_SEGMENT = """
 INSERT INTO segments VALUES (:segment, :upto, :entries)
 ON CONFLICT (number) DO UPDATE SET upto = excluded.upto, entries = entries + excluded.entries
 """
-_SUBTRACT = """
-UPDATE topics SET events = topics.events - gone.events,
-  public_events = topics.public_events - gone.public_events
-FROM (SELECT topic, count(*) AS events, count(*) - sum(private) AS public_events
-  FROM posts WHERE segment = :segment GROUP BY topic) AS gone
-WHERE topics.id = gone.topic
-"""
 _DROP = [
-    "DELETE FROM topics WHERE events <= 0 AND id IN (SELECT topic FROM posts WHERE segment = ?)",
-    "DELETE FROM posts WHERE segment = ?",
-    "DELETE FROM segments WHERE number = ?",
+    """
+UPDATE topics SET events = topics.events - trimmed.events,
+  public_events = topics.public_events - trimmed.public_events
+FROM (SELECT topic, count(*) AS events, count(*) - sum(private) AS public_events
+  FROM posts WHERE segment = :segment GROUP BY topic) AS trimmed
+WHERE topics.id = trimmed.topic
+""",
+    """
+DELETE FROM topics
+WHERE events <= 0 AND id IN (SELECT topic FROM posts WHERE segment = :segment)
+""",
+    "DELETE FROM posts WHERE segment = :segment",
+    "DELETE FROM segments WHERE number = :segment",
 ]
 
 
@@ -116,6 +118,15 @@ class IndexState(NamedTuple):
     floor: int
     head: int
     upto: int  # the index has all events up to here; the floor if there is no index
+
+
+class NewEntries(NamedTuple):
+    """What a step adds: the entries are in a temporary table."""
+
+    after: int | None  # where the index ended
+    upto: int
+    entries: int
+    is_last: bool  # there are no more events now
 
 
 class TopicIndex:
@@ -128,32 +139,41 @@ class TopicIndex:
         """Return whether there is something to do for a step."""
         with self._database.snapshot() as db:
             now = index_state(db)
-            if _is_there(db) and _trimmed_segment(db) is not None:
+            if _trimmed_segment(db) is not None:
                 return True
             rows, _, _ = db.execute(_NEXT_ROWS, _range(now.upto, now.head, FEW_ROWS)).fetchone()
             return bool(rows == FEW_ROWS)
 
-    def step(self) -> bool:
-        """Drop the oldest segment, or add the next events. Returns whether there may be more."""
-        with self._database.transaction() as db:
-            for table in _TABLES:
-                db.execute(table)
+    def step(self, previous: int | None = None) -> int | None:
+        """Add the next events, or drop the oldest segment. Publishers wait for less than half of
+        it: most is done before the file is locked.
+
+        :param previous: what the step before returned. If another process has added events since,
+            nothing is done: one process at a time runs many steps.
+        :returns: the key up to which the index goes; None: no further step is needed.
+        :raises ServiceUnavailable: the file is locked; the step hardly waits.
+        """
+        with self._database.background_connection() as db:
+            upto = _stored_upto(db)
+            if previous not in {None, upto}:
+                return None
             segment = _trimmed_segment(db)
-            if segment is None:
-                return _extend(db)
-            db.execute(_SUBTRACT, {"segment": segment})
-            for statement in _DROP:
-                db.execute(statement, (segment,))
-        return True
+            if segment is not None:
+                _drop(db, segment)
+                return upto
+            new = _take(db, upto)
+            return new.upto if new and _add(db, new) and not new.is_last else None
+
+    def checkpoint(self) -> None:
+        """Write what the steps have done into the file. This may wait for the disk."""
+        with self._database.connection() as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def index_state(db: sqlite3.Connection) -> IndexState:
     """Return how far the event log and its index go."""
-    if _is_there(db):
-        [(floor, head, upto)] = db.execute(_STATE)
-        return IndexState(floor, head, max(upto, floor))
     [(floor, head)] = db.execute("SELECT floor, head FROM ends")
-    return IndexState(floor, head, floor)
+    return IndexState(floor, head, max(_stored_upto(db) or floor, floor))
 
 
 def next_rows(db: sqlite3.Connection, after: int, upto: int) -> int | None:
@@ -182,37 +202,56 @@ def _is_there(db: sqlite3.Connection) -> bool:
     return bool(db.execute(_HAS_TABLES).fetchone()[0])
 
 
+def _stored_upto(db: sqlite3.Connection) -> int | None:
+    if not _is_there(db):
+        return None
+    upto: int | None = db.execute("SELECT max(upto) FROM segments").fetchone()[0]
+    return upto
+
+
 def _trimmed_segment(db: sqlite3.Connection) -> int | None:
+    if not _is_there(db):
+        return None
     number: int | None = db.execute(_TRIMMED_SEGMENT).fetchone()[0]
     return number
 
 
-def _extend(db: sqlite3.Connection) -> bool:
+def _take(db: sqlite3.Connection, after: int | None) -> NewEntries | None:
+    """Fill the temporary table with the entries of the next events."""
+    db.execute(_NEW_ENTRIES)
+    db.execute("DELETE FROM new_entries")
     now = index_state(db)
     last = next_rows(db, now.upto, now.head)
     if last is None:
-        return False
-    segment, entries = db.execute(_NEWEST_SEGMENT).fetchone() or (0, _SEGMENT_ENTRIES)
-    upto, new = _take(db, now.upto, last)
-    values = {
-        "segment": segment + (entries >= _SEGMENT_ENTRIES),
-        "upto": upto,
-        "entries": new,
-    }
-    for statement in (_ADD_TOPICS, _ADD_POSTS, _ADD_SEGMENT):
-        db.execute(statement, values)
-    db.execute("DELETE FROM new_entries")
-    return upto < now.head
-
-
-def _take(db: sqlite3.Connection, after: int, last: int) -> tuple[int, int]:
-    """Fill `new_entries`. Returns the key up to which all events are in it, and their entries."""
-    db.execute("DELETE FROM new_entries")
-    values = {"after": after, "upto": last, "entries": _STEP_ENTRIES}
+        return None
+    values = {"after": now.upto, "upto": last, "entries": _STEP_ENTRIES}
     entries = db.execute(_TAKE, values).rowcount
     if entries < _STEP_ENTRIES:
-        return last, entries
+        return NewEntries(after, last, entries, is_last=last == now.head)
     # The last event's entries may be cut off. There are others: it has 1,000 topics at most.
     [(last,)] = db.execute("SELECT max(position) FROM new_entries")
     cut = db.execute("DELETE FROM new_entries WHERE position = ?", (last,)).rowcount
-    return last - 1, entries - cut
+    return NewEntries(after, last - 1, entries - cut, is_last=False)
+
+
+def _add(db: sqlite3.Connection, new: NewEntries) -> bool:
+    """Add a segment's entries. Returns False if another process did so since they were taken."""
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        for table in _TABLES:
+            db.execute(table)
+        if _stored_upto(db) != new.after:
+            return False
+        number, entries = db.execute(_NEWEST_SEGMENT).fetchone() or (0, _SEGMENT_ENTRIES)
+        segment = number + (entries >= _SEGMENT_ENTRIES)
+        values = {"segment": segment, "upto": new.upto, "entries": new.entries}
+        for statement in (_ADD_TOPICS, _ADD_POSTS, _ADD_SEGMENT):
+            db.execute(statement, values)
+    return True
+
+
+def _drop(db: sqlite3.Connection, segment: int) -> None:
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _DROP:
+            db.execute(statement, {"segment": segment})
