@@ -55,6 +55,19 @@ def fresh(command: Running) -> list[str]:
     return [line for line in command.lines if "ready?" not in line]
 
 
+def test_it_begins_with_the_newest_event_of_each_topic(server: Server, topic: str) -> None:
+    for data, name in (("old", "a"), ("1", "b"), ("2", "a")):
+        server.publish(data, topic=f"{topic}/{name}")
+    printed = tidings("tail", f"{topic}/{{x}}", "--latest", "-n", "2", TIDINGS_URL=server.url)
+    assert printed.stdout == "1\n2\n"
+    lost = ["--from", "lost", "--last", "9"]
+    printed = tidings("tail", f"{topic}/a", "--latest", "-n", "1", *lost, TIDINGS_URL=server.url)
+    assert printed.stdout == "2\n"
+    assert printed.stderr == (
+        "the hub does not know the cursor: it begins with the newest events again\n"
+    )
+
+
 def test_it_prints_data_as_events_are_published(server: Server, topic: str) -> None:
     with background("tail", topic, f"{topic}/{{n}}", TIDINGS_URL=server.url) as command:
         ready(server, command, topic)

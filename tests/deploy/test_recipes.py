@@ -273,6 +273,24 @@ def test_a_live_dashboard(hub: Server, env: dict[str, str], page: Page, tmp_path
     assert json.loads(first)["load"] >= 0
 
 
+def test_a_dashboard_of_many_values(
+    hub: Server, env: dict[str, str], page: Page, tmp_path: Path
+) -> None:
+    html, sh = blocks("guides/dashboard.md", "Show many values", "html", "sh")
+    for host, load in (("web-1", 1), ("web-2", 2), ("web-1", 3)):
+        form = {"topic": f"load/{host}", "data": json.dumps({"load": load})}
+        hub.http.post("/events", data=form, headers=BEARER).raise_for_status()
+    show(page, hub, html, HUB_URL)
+    expect(page.get_by_role("row")).to_have_text(["load/web-22", "load/web-13"])
+    sh = sh.replace("5", "0.1").replace("$(hostname)", "web-3")
+    with shell(sh, env, tmp_path):
+        expect(page.get_by_role("row").last).to_have_text(re.compile(r"^load/web-3\d+(\.\d+)?$"))
+    row = page.get_by_role("row").first
+    form = {"topic": "load/web-2", "data": json.dumps({"load": 7})}
+    hub.http.post("/events", data=form, headers=BEARER).raise_for_status()
+    expect(row).to_have_text("load/web-27")
+
+
 def test_an_answer_of_a_language_model_survives_a_reload(
     hub: Server, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ Examples:
   tidings tail                         the topic events, from now on
   tidings tail news '/users/{id}'      several topics; exact, * or a URI template
   tidings tail log --last 10           start with the newest 10
+  tidings tail 'load/{host}' --latest  start with the newest of each topic
   tidings tail '*' --from earliest --json | jq .data
 """
 
@@ -123,6 +124,7 @@ def _flushing(chunks: Iterable[bytes]) -> Iterator[bytes]:
 @click.command(epilog=_EPILOG)
 @click.argument("topics", metavar="[TOPIC]...", nargs=-1)
 @click.option("--since", metavar="TIME", help="Start at an age (15m), Unix seconds, or ISO 8601.")
+@click.option("--latest", is_flag=True, help="Start with the newest event of each topic.")
 @click.option("--last", metavar="N", type=click.IntRange(0), help="Start with the newest N events.")
 @click.option(
     "--from", "cursor", metavar="ID", help="Start after the event with this id; earliest: all."
@@ -137,6 +139,7 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     url: str | None,
     token: str | None,
     since: str | None,
+    latest: bool,
     last: int | None,
     cursor: str | None,
     count: int | None,
@@ -157,6 +160,7 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
         raise click.UsageError(message)
     query = [("topic", topic) for topic in topics]
     query += [("last", str(last))] * (last is not None) + [("since", since or "")] * bool(since)
+    query += [("latest", "1")] * latest  # also with a cursor, which may be lost
     if json_ or sys.stdout.isatty():
         query.append(("envelope", "1"))
     hub = RemoteHub.from_options(url, token)
@@ -168,7 +172,7 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     printed = 0
     for event in subscriber.events():
         if event.type.startswith("hub."):
-            _report(event, progress)
+            _report(event, progress, latest=latest)
             continue
         sys.stdout.write(format_event(event) + "\n")
         progress.step(event)
@@ -190,14 +194,17 @@ def _formatter(topics: tuple[str, ...], *, json_: bool) -> Callable[[ServerSentE
     return lambda event: event.data
 
 
-def _report(event: ServerSentEvent, progress: Progress) -> None:
+def _report(event: ServerSentEvent, progress: Progress, *, latest: bool) -> None:
     """Print what a control event says to stderr."""
     fields = json_object(event.data) or {}
     reason = str(fields.get("reason"))
     if event.type == "hub.open":
+        if latest and not event.id:
+            return  # a snapshot follows
         progress.begin(fields.get("replay", 0))
     elif event.type == "hub.reset":
-        unknown = "the hub does not know the cursor: it continues with new events"
+        begins = "begins with the newest events again" if latest else "continues with new events"
+        unknown = f"the hub does not know the cursor: it {begins}"
         click.echo(_RESETS.get(reason, unknown), err=True)
     elif event.type == "hub.expiring":
         click.echo("the token expires within a minute", err=True)

@@ -15,20 +15,26 @@ if TYPE_CHECKING:
     from .events import EventId
 
 
-def control_event(name: str, fields: Mapping[str, object], position: EventId) -> bytes:
+def control_event(name: str, fields: Mapping[str, object], position: EventId | None) -> bytes:
     """Return a control event.
+
+    :param position: its id; None: it has none, and the client's cursor stays as it is.
 
     Its id is a position and never a custom id: the event with that id may be one that the
     subscriber must not see.
     """
-    return sse.encode(json.dumps(fields), type=name, id=str(position))
+    return sse.encode(json.dumps(fields), type=name, id=None if position is None else str(position))
 
 
 def open_event(
-    fields: Mapping[str, object], position: EventId, reset_reason: str | None, retry_s: float
+    fields: Mapping[str, object],
+    position: EventId | None,
+    reset_reason: str | None,
+    retry_s: float,
 ) -> bytes:
     """Return the first bytes of a stream.
 
+    :param position: where it begins; None: it begins with a snapshot, and has no id yet.
     :param reset_reason: why events before the position cannot be sent; None: none are missing.
     :param retry_s: the reconnection time in seconds, before jitter.
     """
@@ -41,7 +47,7 @@ def open_event(
     return retry + opened + control_event("hub.reset", {"reason": reset_reason}, position)
 
 
-def bye_event(reason: str, position: EventId, retry_s: float, spread_s: float) -> bytes:
+def bye_event(reason: str, position: EventId | None, retry_s: float, spread_s: float) -> bytes:
     """Return the last bytes of a stream.
 
     :param retry_s: the reconnection time in seconds, before jitter.
@@ -50,13 +56,19 @@ def bye_event(reason: str, position: EventId, retry_s: float, spread_s: float) -
     return retry_field(retry_s, spread_s) + control_event("hub.bye", {"reason": reason}, position)
 
 
-def first_fields(position: EventId, retry_s: float) -> bytes:
+def first_fields(position: EventId | None, retry_s: float) -> bytes:
     """Return the first bytes of a stream without control events. No blank line follows: the fields
     belong to the first event, and a client that reads every event sees nothing of the hub's own.
 
+    :param position: where the stream begins; None: it begins with a snapshot.
     :param retry_s: the reconnection time in seconds, before jitter.
     """
-    return retry_field(retry_s) + b"id: %b\n" % str(position).encode()
+    return retry_field(retry_s) + (id_field(position) if position else b"")
+
+
+def id_field(position: EventId) -> bytes:
+    """Return a line with a position, which belongs to the next event."""
+    return b"id: %b\n" % str(position).encode()
 
 
 def retry_field(retry_s: float, spread_s: float = 0) -> bytes:

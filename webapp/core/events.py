@@ -150,9 +150,22 @@ class Event:
 
         :param topics: the event's topics that the subscriber may see, in the event's order.
         """
-        return self._envelope(topics, self.id, self.position.ms)
+        return self._envelope(topics, self.id, self.position.ms, self.id)
 
-    def _envelope(self, topics: tuple[str, ...], id: str | None, time: int) -> bytes:
+    def frame_of_snapshot(self, id: str | None, topics: tuple[str, ...] | None) -> bytes:
+        """Return its frame with the id of a snapshot.
+
+        :param id: None: the client's cursor stays as it is.
+        :param topics: as for `envelope_frame`; None: it is sent without an envelope.
+        """
+        if topics is not None:
+            return self._envelope(topics, self.id, self.position.ms, id)
+        draft = self.draft
+        return sse.encode(draft.data, id=id, type=draft.type, retry=draft.retry)
+
+    def _envelope(
+        self, topics: tuple[str, ...], id: str | None, time: int, frame_id: str | None
+    ) -> bytes:
         draft = self.draft
         fields = {
             "id": id,
@@ -163,7 +176,8 @@ class Event:
             "private": draft.private,
             "data": draft.data,
         }
-        return sse.encode(_ENCODER.encode(fields), id=id, type=draft.type, retry=draft.retry)
+        data = _ENCODER.encode(fields)
+        return sse.encode(data, id=frame_id, type=draft.type, retry=draft.retry)
 
 
 class TransientEvent(Event):
@@ -182,7 +196,7 @@ class TransientEvent(Event):
 
     def envelope_frame(self, topics: tuple[str, ...]) -> bytes:
         """Return a frame as other events have it; its time is when this object was built."""
-        return self._envelope(topics, None, self._time)
+        return self._envelope(topics, None, self._time, None)
 
 
 def check_name(field: str, value: str) -> None:

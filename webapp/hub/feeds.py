@@ -141,6 +141,18 @@ class Feed:
             skip("feed", error)
             return sse.HEARTBEAT  # not empty, because an empty chunk ends a body
 
+    def render_of_snapshot(self, event: Event, id: str | None) -> bytes:
+        """Return what its subscribers are sent of an event that a snapshot has.
+
+        :param id: the frame's; None: it has none.
+        """
+        try:
+            topics = self.visible_topics(event) if self.form.envelope else None
+            return event.frame_of_snapshot(id, topics)
+        except Exception as error:  # noqa: BLE001 - it is left out for this feed only
+            skip("feed", error)
+            return sse.HEARTBEAT
+
     def visible_topics(self, event: Event) -> tuple[str, ...]:
         """Return those of an event's topics that its subscribers may know."""
         topics = event.draft.topics

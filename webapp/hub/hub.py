@@ -23,8 +23,10 @@ from .history import History
 from .late_feeds import LateFeeds
 from .log_reader import LogReader
 from .quota import StreamQuota
+from .snapshot import Snapshots
 from .start import FROM_NOW, Start, StartFinder
-from .stream import Stream, StreamContext
+from .stream import Stream
+from .stream_context import StreamContext
 from .stream_log import StreamLog
 from .stuck_clients import StuckClients
 from .topic_lookup import TopicLookup
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SNAPSHOTS_PART = 4  # a quarter of the bytes of replays is for the positions of snapshots
 _MAX_FAILURES = 10  # in a row, of a task without which the hub delivers nothing
 _TICKING, _OBSERVING = Skipping("tick"), Skipping("observer")
 
@@ -86,6 +89,7 @@ class Hub:
         self.transient = TransientEvents(self.fanout)
         self._context = StreamContext(
             self.history,
+            Snapshots(self.reader, settings.max_replay_bytes // _SNAPSHOTS_PART),
             self.reader.replays,
             self.fanout,
             self.transient,
@@ -207,12 +211,14 @@ class Hub:
         self.quota.check(client)
         feed = self._feeds.get(patterns, grant.subscribe, form)
         self._check_variables(feed)
-        if start == FROM_NOW:
-            position, reset_reason = self.window.head, None
-        else:
+        position, reset_reason = self.window.head, None
+        if start != FROM_NOW and start.is_read:
             with self.waiting_clients.read_for(client, socket) as reading:
                 position, reset_reason = self.starts.find(start, feed, reading)
         stream = Stream(self._context, feed, grant, position, reset_reason)
+        stream.latest = start.latest
+        if start.latest and (reset_reason or start.cursor is None):
+            stream.begin_snapshot()
         stream.transient_position = self.transient.begin(feed, start)
         stream.client = client
         return stream

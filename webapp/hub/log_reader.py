@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
+from ..brokers.base import first_bytes
 from ..errors import ServiceUnavailable
 from .read_queue import ReadQueue
 from .replays import Replays
@@ -80,6 +81,15 @@ class LogReader:
             return found or self.ask(reading, broker.before, position, limit, PAGE_BYTES)
         found = window.before_with(position, limit, topics) if in_window else []
         return found or self.ask(reading, broker.before_topics, position, limit, PAGE_BYTES, topics)
+
+    def at(self, reading: Reading, positions: Sequence[EventId]) -> list[Event]:
+        """Return the first of the events at some positions, about a page.
+
+        :param positions: in order, at most `MAX_INDEX_TOPICS`.
+        """
+        if positions[0] > self.window.floor and positions[-1] <= self.window.head:
+            return first_bytes(filter(None, map(self.window.at, positions)), PAGE_BYTES)
+        return self.ask(reading, self.broker.read_at, positions, PAGE_BYTES)
 
     def position_before(self, reading: Reading, position: EventId) -> EventId:
         """Return the position of the newest event before another position, or else the floor."""

@@ -89,6 +89,23 @@ class Replays:
             small = []
         return Replay(self, client, [*parts, feed.render(small, {})])
 
+    def snapshot(
+        self, client: str, feed: Feed, events: Sequence[Event], last_id: EventId | None
+    ) -> Replay:
+        """Return what `replay` does, without ids.
+
+        :param last_id: the id of the last frame; None: more follow, and it has none either.
+        """
+        ids = [None] * (len(events) - 1) + [str(last_id) if last_id else None]
+        parts = list[bytes | Frame]()
+        for data in map(feed.render_of_snapshot, events, ids):
+            if len(data) < PIECE_BYTES:
+                parts.append(data)
+            else:
+                self._shared_bytes += len(data)
+                parts.append(Frame(data, self._free_shared))
+        return Replay(self, client, parts)
+
     def _frame(self, feed: Feed, event: Event) -> Frame:
         shape = event.position, feed.visible_topics(event) if feed.form.envelope else None
         frame = self._shared.get(shape)

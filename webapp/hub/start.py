@@ -24,13 +24,23 @@ _BEFORE_ALL = EventId(0, 0)
 
 
 class Start(NamedTuple):
-    """Where a subscriber asks to begin. The first field that is set counts; none: at the head."""
+    """Where a subscriber asks to begin. A cursor counts first, then `latest`, `last`, and `since`;
+    none of them: at the head.
+    """
 
     cursor: str | None = None
     last: int | None = None
     since: int | None = None  # Unix milliseconds
     other_cursors: tuple[str, ...] = ()
     """Further cursors: of all that the hub knows, that with the highest position counts."""
+    latest: bool = False
+    """Begin with a snapshot: the newest event of each topic."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the event log has to be read to find it."""
+        past = self.last is not None or self.since is not None
+        return self.cursor is not None or (past and not self.latest)
 
 
 FROM_NOW = Start()

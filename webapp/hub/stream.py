@@ -5,7 +5,8 @@
        +--------------+--------------+---> ENDING
 
 - OPENING: the stream is registered, and `hub.open` is sent.
-- CATCHING_UP: the stream reads the event log from its cursor on, page by page.
+- CATCHING_UP: the stream is sent its snapshot if it asked for one; then it reads the event log from
+  its cursor on, page by page.
 - PARKED: it has sent everything, and the fan-out writes new events to its socket. It catches up
   again when the socket did not take all of them, and when there is something else to send.
 - ENDING: `reason` is set. `hub.bye` is sent, unless the client left or was cut off. From any state,
@@ -24,9 +25,7 @@ from __future__ import annotations
 import errno
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from gevent.event import Event as Signal
 
@@ -34,59 +33,28 @@ from ..backoff import jitter
 from ..core import control_events, sse
 from ..errors import ServiceUnavailable
 from ..scheduling import yield_to_loop
+from .control_stream import ControlStream
 from .read_queue import Reading, ReadingCancelled
 from .socket_protocol import PARKED
-from .subscriber import Subscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..auth.authorizer import Grant
-    from ..config.settings import Settings
     from ..core.events import Event, EventId
-    from ..metrics import Metrics
-    from ..scheduling import Turns
-    from .fanout import FanOut
     from .feeds import Feed
-    from .history import History
-    from .replays import Replays
+    from .snapshot import Snapshot
     from .socket_protocol import SubscriberSocket
-    from .transient import TransientEvents
+    from .stream_context import StreamContext
 
 _RETRY_INTERVAL_S = 5  # between two reads of an unavailable event log at most, jittered
 _WITHOUT_BYE = frozenset({"client_left", "too_slow", "error"})
-_OF_MANY_STREAMS = frozenset({"drain", "gap"})  # their clients come back one after another
 
 
-@dataclass(frozen=True, slots=True)
-class StreamContext:
-    """What the streams of one hub have in common."""
+class Stream(ControlStream):
+    """What is sent to one subscriber."""
 
-    history: History
-    replays: Replays
-    fanout: FanOut
-    transient: TransientEvents
-    metrics: Metrics
-    settings: Settings
-    register: Callable[[Stream], None]
-    """Counts a stream that opens; `unregister` must follow, whatever happens."""
-    unregister: Callable[[Stream], None]
-    turns: Turns
-    """Thousands of streams may end at once: events are delivered between two of them."""
-
-
-class Stream(Subscriber):
-    """What is sent to one subscriber.
-
-    :param feed: the subscribers with which it shares its payloads.
-    :param position: where it begins; events after it are sent.
-    :param reset_reason: why events before `position` cannot be sent: `aged` or `unknown`. None:
-        none are missing.
-    :param grant: what the subscriber's token allows, and until when.
-    """
-
-    # There may be thousands.
-    __slots__ = ("_context", "_replayed", "_socket", "feed", "reset_reason")
+    __slots__ = ("_replayed", "_socket", "latest")
 
     def __init__(
         self,
@@ -94,13 +62,11 @@ class Stream(Subscriber):
         feed: Feed,
         grant: Grant,
         position: EventId,
-        reset_reason: str | None,
+        reset_reason: str | None = None,
     ) -> None:
-        super().__init__(feed.patterns, grant, position, context.settings.max_age)
-        self.feed = feed
-        self.reset_reason = reset_reason
-        self.name = f"urn:uuid:{uuid4()}" if context.settings.auth_enabled else ""
-        self._context = context
+        super().__init__(context, feed, grant, position, reset_reason)
+        self.latest = False
+        """Whether it is sent a snapshot wherever events are missing."""
         self._socket: SubscriberSocket | None = None
         self._replayed = False  # whether it has reached the head once
 
@@ -139,6 +105,7 @@ class Stream(Subscriber):
             self._on_disconnect()  # the server gave up writing, or `_unpark` did
             raise
         finally:
+            self._end_snapshot()
             self._context.unregister(self)
 
     def _attach(self, socket: SubscriberSocket | None) -> Signal | None:
@@ -179,10 +146,15 @@ class Stream(Subscriber):
         """Read the next page; return what of it the subscriber is sent, which may be nothing. Park
         where nothing follows.
         """
+        if self.snapshot and not self.gap:
+            return self._read_snapshot(self.snapshot, reading, since)
         found = self._context.history.look(self.feed, reading, self.cursor)
         if gap := self.gap or found.gap:
             self.gap = None
-            self.cursor = self.last_id_sent = gap.position
+            self.cursor = gap.position
+            if self.latest:
+                self.begin_snapshot()
+            self._note_id()
             return self._reset(gap.reason)
         self.cursor = found.upto
         if not found.more:
@@ -191,8 +163,38 @@ class Stream(Subscriber):
         if found.seen:
             return self._replay(found.seen)
         # Where nothing was found for a long time, tell the client how far the search is.
-        searched_long = time.monotonic() - since >= self._context.settings.heartbeat
-        return [self._mark()] if searched_long else ()
+        return [self._mark()] if self._is_long(since) else ()
+
+    def begin_snapshot(self) -> None:
+        """Send a snapshot next, and then what follows it."""
+        self._end_snapshot()
+        self.snapshot = self._context.snapshots.begin(self.feed)
+
+    def _end_snapshot(self) -> None:
+        if self.snapshot:
+            self.snapshot.close()
+            self.snapshot = None
+
+    def _read_snapshot(self, snapshot: Snapshot, reading: Reading, since: float) -> Iterable[bytes]:
+        """Read on in a snapshot; return what of it the subscriber is sent, which may be nothing.
+        Only its last frame has an id.
+        """
+        events = snapshot.read(reading)
+        yield_to_loop()
+        self.events_sent += len(events)
+        replays, position = self._context.replays, snapshot.position
+        if not snapshot.ended or position is None:
+            if events:
+                return replays.snapshot(self.client, self.feed, events, None)
+            return [sse.HEARTBEAT] if self._is_long(since) else ()
+        self._end_snapshot()
+        self.cursor = self.last_id_sent = position
+        if events:
+            return replays.snapshot(self.client, self.feed, events, position)
+        return [self._mark() if self.feed.form.control else control_events.id_field(position)]
+
+    def _is_long(self, since: float) -> bool:
+        return time.monotonic() - since >= self._context.settings.heartbeat
 
     def _reached_head(self) -> Iterable[bytes]:
         """Park, or return what has to be sent before."""
@@ -247,52 +249,3 @@ class Stream(Subscriber):
         self._socket.sendall(unsent)  # the rest of a chunk, whose header was sent already
         self.unsent_frame = None
         return b""
-
-    # Control events
-
-    def _open_event(self) -> bytes:
-        settings = self._context.settings
-        if not self.feed.form.control:
-            return control_events.first_fields(self.cursor, settings.retry)
-        fields: dict[str, object] = {
-            "topics": sorted(self.patterns),
-            "replay": self._context.history.count(self.feed, self.cursor),
-            "heartbeat": settings.heartbeat,
-            "now": round(time.time() * 1000),
-            **self.grant.token_use(),
-        }
-        if self.name:
-            fields["subscriber"] = self.name
-        return control_events.open_event(fields, self.cursor, self.reset_reason, settings.retry)
-
-    def _bye_event(self, reason: str | None) -> bytes:
-        settings = self._context.settings
-        spread = settings.drain if reason in _OF_MANY_STREAMS else 0
-        if not self.feed.form.control:
-            return control_events.retry_field(settings.retry, spread)
-        return control_events.bye_event(reason or "", self.cursor, settings.retry, spread)
-
-    def _expiry_warning(self) -> bytes:
-        if not self.deadlines.warning_due or self.grant.expires is None:
-            return b""
-        self.deadlines.warning_due = False
-        if not self.feed.form.control:
-            return b""
-        self.last_id_sent = self.cursor
-        return self._control_event("hub.expiring", expires=round(self.grant.expires))
-
-    def _reset(self, reason: str) -> Iterable[bytes]:
-        """Say that events are missing, or end the stream."""
-        if self.feed.form.control:
-            return [self._control_event("hub.reset", reason=reason)]
-        self.end("gap")
-        return ()
-
-    def _mark(self) -> bytes:
-        if not self.feed.form.control:
-            return sse.HEARTBEAT
-        self.last_id_sent = self.cursor
-        return self._control_event("hub.mark")
-
-    def _control_event(self, name: str, **fields: object) -> bytes:
-        return control_events.control_event(name, fields, self.cursor)

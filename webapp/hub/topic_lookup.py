@@ -69,7 +69,7 @@ class TopicLookup:
             with self._reader.turn(reading):
                 head = self._reader.ask(reading, self._reader.broker.bounds).head
         found, candidates = set(feed.matcher.exact), 0
-        for prefix in sorted({it.head for it in feed.matcher.templates}):
+        for prefix in prefixes(feed):
             for names in self._pages(prefix, reading, after):
                 candidates += len(names)
                 found.update(filter(feed.matcher.matches, cooperative(names)))
@@ -102,6 +102,14 @@ def exact_topics(feed: Feed) -> list[str] | None:
     if feed.matcher.templates or EVERYTHING in feed.patterns:
         return None
     return sorted(feed.matcher.exact)
+
+
+def prefixes(feed: Feed) -> list[str]:
+    """Return how the topics begin that the patterns of a feed match; none begins as another one."""
+    heads = {it.head for it in feed.matcher.templates}
+    if EVERYTHING in feed.patterns:
+        heads.add("")
+    return [it for it in sorted(heads) if not any(map(it.startswith, heads - {it}))]
 
 
 def _too_many(names: set[str]) -> bool:

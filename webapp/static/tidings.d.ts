@@ -14,6 +14,8 @@
  * - After any failure, refusals included, it reconnects from the last event id: after the server's `retry`
  *   (2 seconds by default), doubled at each failure up to 30 s, with jitter; after `hub.bye`, exactly
  *   after `retry`; at once when the network is back. Only status 204 ends it.
+ * - `latest=1` in the URL begins with the newest event of each topic. Until all of these have arrived, a
+ *   reconnection begins with them again. After a `hub.reset` they follow, so the page need not reload.
  * - It is open when the first event other than `hub.bye`, or the first comment, has arrived. A server that
  *   sends neither counts as open after a second.
  * - The last event id is sent as `last_event_id` in the query and, to the same origin, as the header
@@ -37,7 +39,7 @@
  * - The leader holds the Web Lock and the connection. It posts a report after each read and each
  *   change of state. `0` on the channel asks for a report. Each leader has a higher term than the one
  *   before; a leader that sees a higher term was replaced, and joins again.
- * - A tab that has a cursor, `last` or `since` first catches up on a stream of its own. Meanwhile it
+ * - A tab that has a cursor, `latest`, `last` or `since` first catches up on a stream of its own. Meanwhile it
  *   keeps the leader's events as pending. When it has met an event on both ways, or when the leader
  *   sent nothing for 2 seconds, it closes its stream and delivers the pending events after that one.
  * - A new leader connects from the last event id that it knows, so it may send again what another

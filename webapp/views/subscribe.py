@@ -59,7 +59,7 @@ def subscribe(default_topic: str | None) -> Response:
         if query.form.control or default_topic is None:
             return _bye_or_error(error, services, request, control=query.form.control)
         raise
-    if stream.reset_reason and default_topic and not query.form.control:
+    if stream.reset_reason and default_topic and not query.form.control and not stream.snapshot:
         raise _gone(stream.reset_reason)
     log_unreadable(request, services.settings)
     frames, headers = stream.frames(socket), _headers(stream, query.start, default_topic)
@@ -73,6 +73,8 @@ def subscribe(default_topic: str | None) -> Response:
 
 def _headers(stream: Stream, start: Start, default_topic: str | None) -> list[tuple[str, str]]:
     """Return the headers of a stream: as with Mercure, the cursor if the stream continues there."""
+    if stream.snapshot:
+        return list(_HEADERS)  # the client has no cursor before the snapshot has ended
     continues = start.cursor and not start.other_cursors and not stream.reset_reason
     position = (continues and start.cursor) or str(stream.cursor)
     missed_presence = start.cursor and stream.feed.wants_presence and not stream.feed.form.control

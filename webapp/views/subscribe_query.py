@@ -25,7 +25,17 @@ MAX_PATTERNS = 100
 MAX_LAST_EVENTS = 999_999_999
 _PARAMETERS = FieldNames(
     "There is no parameter",
-    ("topic", "match", "last_event_id", "last", "since", "envelope", "control", "authorization"),
+    (
+        "topic",
+        "match",
+        "last_event_id",
+        "latest",
+        "last",
+        "since",
+        "envelope",
+        "control",
+        "authorization",
+    ),
     ".",
     {"topic": TOPIC_LIST, "last_event_id": ALIAS},
 )
@@ -98,10 +108,11 @@ def _form(args: dict[str, str], default_control: str) -> Form:
 def _start(request: Request, args: forms.Fields, first: dict[str, str]) -> Start:
     """Return where the stream begins. A cursor counts first: a client that reconnects sends one."""
     found, last, since = cursors(request, args), first.get("last"), first.get("since")
-    if not found and last is None and since is None:
+    latest = "latest" in first and forms.flag("latest", first["latest"])
+    if not found and last is None and since is None and not latest:
         return FROM_NOW
     cursor, *others = found or (None,)
-    return Start(cursor, _last(last), _since(since), tuple(others))
+    return Start(cursor, _last(last), _since(since), tuple(others), latest)
 
 
 def _last(text: str | None) -> int | None:

@@ -184,6 +184,20 @@ def test_a_later_tab_gets_its_own_history_and_then_shares(
     assert hub.left(topic) == 2
 
 
+def test_tabs_begin_with_the_newest_event_of_each_topic_and_then_share(
+    context: BrowserContext, hub: Server, topic: str
+) -> None:
+    for number, name in enumerate("aab"):
+        hub.publish(str(number), topic=f"{topic}/{name}")
+    first, second = (tab(context, hub, f"?topic={topic}/{{n}}&latest=1") for _ in range(2))
+    for each in (first, second):
+        got(each, 1, 2)
+    until(lambda: hub.left(f"{topic}/{{n}}") == 1, "nothing came, and it has closed its own")
+    hub.publish("3", topic=f"{topic}/a")
+    for each in (first, second):
+        got(each, 1, 2, 3)
+
+
 def test_a_tab_that_joins_misses_no_event(context: BrowserContext, hub: Server, topic: str) -> None:
     for number in range(2):
         hub.publish(str(number), topic=topic)

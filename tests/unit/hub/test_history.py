@@ -197,6 +197,21 @@ def test_every_subscriber_gets_a_reset_at_a_gap_and_continues_after_it() -> None
     hub.stop()
 
 
+def test_after_a_gap_who_asked_for_the_latest_gets_a_snapshot() -> None:
+    hub = make_hub(TornBroker(10_000, 1 << 20, 3600))
+    hub.start()
+    publish(hub, "before")
+    subscriber = Subscriber(subscribe(hub, latest=True))
+    subscriber.await_data(1)
+    [torn] = publish(hub, "torn")
+    assert subscriber.await_data(2) == ["before", "torn"]
+    messages = [(m.type, m.id == str(torn.position)) for m in subscriber.messages()[2:]]
+    assert messages == [("hub.reset", False), ("message", True)]
+    assert subscriber.raw[-2] == b'event: hub.reset\ndata: {"reason": "unknown"}\n\n'
+    subscriber.leave()
+    hub.stop()
+
+
 def test_heartbeats_advance_the_cursor_past_unmatched_events() -> None:
     hub = make_hub(window_events=4, history_events=4, heartbeat=0.01)
     subscriber = Subscriber(subscribe(hub, "quiet"))

@@ -1,0 +1,114 @@
+"""What the hub itself sends on a stream: control events, or what stands for them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from ..core import control_events, sse
+from .subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..auth.authorizer import Grant
+    from ..core.events import EventId
+    from .feeds import Feed
+    from .snapshot import Snapshot
+    from .stream_context import StreamContext
+
+_OF_MANY_STREAMS = frozenset({"drain", "gap"})  # their clients come back one after another
+
+
+class ControlStream(Subscriber):
+    """The control events of one stream.
+
+    :param feed: the subscribers with which it shares its payloads.
+    :param position: where it begins; events after it are sent.
+    :param reset_reason: why events before `position` cannot be sent: `aged` or `unknown`. None:
+        none are missing.
+    :param grant: what the subscriber's token allows, and until when.
+    """
+
+    # There may be thousands.
+    __slots__ = ("_context", "feed", "reset_reason", "snapshot")
+
+    def __init__(
+        self,
+        context: StreamContext,
+        feed: Feed,
+        grant: Grant,
+        position: EventId,
+        reset_reason: str | None,
+    ) -> None:
+        super().__init__(feed.patterns, grant, position, context.settings.max_age)
+        self.feed = feed
+        self.reset_reason = reset_reason
+        self.name = f"urn:uuid:{uuid4()}" if context.settings.auth_enabled else ""
+        self.snapshot: Snapshot | None = None
+        """What it is sent first, until that has ended."""
+        self._context = context
+
+    @property
+    def id_to_send(self) -> EventId | None:
+        """The id of control events: the cursor. None: a snapshot has not ended. A client that is
+        disconnected before that has to begin the snapshot again.
+        """
+        return None if self.snapshot else self.cursor
+
+    def _open_event(self) -> bytes:
+        settings = self._context.settings
+        if not self.feed.form.control:
+            return control_events.first_fields(self.id_to_send, settings.retry)
+        fields: dict[str, object] = {
+            "topics": sorted(self.patterns),
+            "replay": self._replay_count(),
+            "heartbeat": settings.heartbeat,
+            "now": round(time.time() * 1000),
+            **self.grant.token_use(),
+        }
+        if self.name:
+            fields["subscriber"] = self.name
+        return control_events.open_event(fields, self.id_to_send, self.reset_reason, settings.retry)
+
+    def _replay_count(self) -> int | None:
+        if self.snapshot:
+            return 0
+        return self._context.history.count(self.feed, self.cursor)
+
+    def _bye_event(self, reason: str | None) -> bytes:
+        settings = self._context.settings
+        spread = settings.drain if reason in _OF_MANY_STREAMS else 0
+        if not self.feed.form.control:
+            return control_events.retry_field(settings.retry, spread)
+        return control_events.bye_event(reason or "", self.id_to_send, settings.retry, spread)
+
+    def _expiry_warning(self) -> bytes:
+        if not self.deadlines.warning_due or self.grant.expires is None:
+            return b""
+        self.deadlines.warning_due = False
+        if not self.feed.form.control:
+            return b""
+        self._note_id()
+        return self._control_event("hub.expiring", expires=round(self.grant.expires))
+
+    def _reset(self, reason: str) -> Iterable[bytes]:
+        """Say that events are missing, or end the stream."""
+        if self.feed.form.control:
+            return [self._control_event("hub.reset", reason=reason)]
+        self.end("gap")
+        return ()
+
+    def _mark(self) -> bytes:
+        if not self.feed.form.control:
+            return sse.HEARTBEAT
+        self._note_id()
+        return self._control_event("hub.mark")
+
+    def _control_event(self, name: str, **fields: object) -> bytes:
+        return control_events.control_event(name, fields, self.id_to_send)
+
+    def _note_id(self) -> None:
+        if self.snapshot is None:
+            self.last_id_sent = self.cursor
