@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-_START_TIMEOUT_S = 15  # until a server answers its first subscriber
+_START_TIMEOUT_S = 60  # until a server answers its first subscriber
 SETTLE_S = 0.2  # after which a server has nothing left to do
 _ACCEPT = "Accept: text/event-stream"
 _NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -55,3 +56,17 @@ def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
         "O: 10 subscribers, 100 events/s: latency at 99 %, ms",
     ):
         assert float(rows[title][0].replace(",", "")) > 0, title
+
+
+def test_a_small_crowd_loses_nothing_in_a_roll() -> None:
+    small = ("--subscribers=60", "--hold=0", "--drain=2")
+    command = [sys.executable, "tests/bench/crowd.py", *small]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+    found = {row[0]: row[1] for row in rows}
+    assert found["connected"] == found["ended whole by a roll"] == "60"
+    assert found["deliveries of ten events"] == "600"
