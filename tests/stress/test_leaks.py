@@ -44,7 +44,8 @@ SHOWN = {  # the ends of some names; `pytest -s` shows them
     "greenlets": "reenlet",
     "streams": "stream.Stream",
 }
-KEPT = ("webapp.core.events.", "webapp.auth.")  # the window's events, and verified tokens
+# The window's events, verified tokens, and what was revoked, for as long as tokens are valid.
+KEPT = ("webapp.core.events.", "webapp.auth.", "webapp.presence.revocations.Revocation")
 ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 
@@ -79,6 +80,8 @@ def _hub(serve: Callable[..., Server], probe: Probe) -> Iterator[Server]:
         TIDINGS_MAX_SUBSCRIBERS_PER_IP="0",
         TIDINGS_BROKER_URL="memory://",
         TIDINGS_HEARTBEAT="3600s",
+        TIDINGS_HISTORY_BYTES="1M",
+        TIDINGS_WINDOW_BYTES="1M",
     )
     hub.http.headers.update(authorization(token(publish=["*"], subscribe=["*"])))
     yield hub
