@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import httpx
@@ -16,9 +16,9 @@ import pytest
 from flask import Flask
 
 from support.doc_pages import blocks
+from support.embedded import project, serving
 from support.ports import free_port
-from support.project import ROOT, environment
-from support.server import Server
+from support.project import environment
 from support.waiting import PATIENCE, until
 from webapp import Tidings
 from webapp.errors import BadRequest, Conflict, Forbidden, Misconfigured
@@ -26,6 +26,8 @@ from webapp.errors import BadRequest, Conflict, Forbidden, Misconfigured
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from support.server import Server
 
 pytestmark = pytest.mark.slow
 
@@ -75,32 +77,6 @@ def missing(_):
 """
 
 
-def project(folder: Path, app: str = APP) -> Path:
-    """Make a folder with an app, in which the package is called tidings, as it is installed."""
-    (folder / "tidings").symlink_to(ROOT / "webapp")
-    (folder / "templates").symlink_to(ROOT / "templates")
-    (folder / "app.py").write_text(app)
-    return folder
-
-
-@contextmanager
-def serving(folder: Path, *options: str, **env: str) -> Iterator[Server]:
-    """Serve the app of a folder by gunicorn."""
-    command = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", *options, "app:app"]
-    log = folder / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment(env), stdout=out, stderr=out
-        )
-    try:
-        server = Server(process, log)
-        with server.http:
-            yield server
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-
-
 @pytest.fixture(name="own", scope="module")
 def _own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The guide's app with its login, and with views and hooks of its own."""
@@ -135,7 +111,7 @@ OTHER = ["-k", "gevent", "--graceful-timeout", "1"]  # it knows nothing of strea
 
 @pytest.mark.parametrize("options", [WORKER, OTHER], ids=["stream-worker", "gevent"])
 def test_the_guides_app_shows_what_its_view_publishes(tmp_path: Path, options: list[str]) -> None:
-    with serving(project(tmp_path), *options) as server:
+    with serving(project(tmp_path, APP), *options) as server:
         with server.listen(EVENTS, topic="orders") as stream:
             order(server.url)
             assert stream.take(1) == ['{"item": "tea"}']
@@ -144,7 +120,7 @@ def test_the_guides_app_shows_what_its_view_publishes(tmp_path: Path, options: l
 
 
 def test_flask_run_serves_it_while_one_develops(tmp_path: Path) -> None:
-    port, folder = free_port(), project(tmp_path)
+    port, folder = free_port(), project(tmp_path, APP)
     command = [sys.executable, "-m", "flask", "--app", "app", "run", "--debug", "-p", str(port)]
     with (folder / "log").open("wb") as out:
         process = subprocess.Popen(
@@ -175,7 +151,7 @@ def test_another_server_says_what_it_lacks(tmp_path: Path) -> None:
 
 
 def test_several_workers_share_the_event_log(tmp_path: Path) -> None:
-    with serving(project(tmp_path), *WORKER, "-w", "2") as server, ExitStack() as stack:
+    with serving(project(tmp_path, APP), *WORKER, "-w", "2") as server, ExitStack() as stack:
         streams = [
             stack.enter_context(server.listen(EVENTS, topic="orders", last="1")) for _ in range(4)
         ]
@@ -187,7 +163,7 @@ def test_several_workers_share_the_event_log(tmp_path: Path) -> None:
 
 
 def test_it_needs_no_key_where_others_can_reach_it(tmp_path: Path) -> None:
-    with serving(project(tmp_path), *WORKER, "-b", "0.0.0.0:0") as server:
+    with serving(project(tmp_path, APP), *WORKER, "-b", "0.0.0.0:0") as server:
         sentence = "the app publishes"
         until(lambda: sentence in server.log, "it says who may publish")
         assert "everybody who can reach it may read and publish" not in server.log

@@ -1,0 +1,42 @@
+"""A Flask app that has a hub in it, in a folder of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from support.project import ROOT, environment
+from support.server import Server
+from support.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def project(folder: Path, app: str) -> Path:
+    """Make a folder with an app, in which the package is called tidings, as it is installed."""
+    (folder / "tidings").symlink_to(ROOT / "webapp")
+    (folder / "templates").symlink_to(ROOT / "templates")
+    (folder / "app.py").write_text(app)
+    return folder
+
+
+@contextmanager
+def serving(folder: Path, *options: str, **env: str) -> Iterator[Server]:
+    """Serve the app of a folder by gunicorn."""
+    command = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", *options, "app:app"]
+    log = folder / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(env), stdout=out, stderr=out
+        )
+    try:
+        server = Server(process, log)
+        with server.http:
+            yield server
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
