@@ -12,12 +12,15 @@ import pytest
 from support.cli import COMMAND, tidings, within_test
 from support.doc_pages import PAGES, every_block, shell_lines
 from support.faulty_network import canned_server
+from support.programs import need
 from support.project import ROOT, environment
 from webapp.cli.proxy import Proxy, https_proxy
 from webapp.config.settings import Settings
 from webapp.core.version import __version__
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.server import Server
 
 COMMANDS = re.findall(
@@ -125,6 +128,26 @@ def test_bytes_are_refused_in_each_locale(locale: str) -> None:
     )
     assert done.returncode == 2
     assert re.fullmatch(rb"Error: Argument 2 has the byte 0xE9\. .*\n", done.stderr)
+
+
+@pytest.mark.slow
+def test_arguments_and_output_have_the_locales_encoding(
+    server: Server, topic: str, tmp_path: Path
+) -> None:
+    name = "de_DE.ISO-8859-1"  # Debian's package locales has its source
+    command = [need("localedef"), "-i", "de_DE", "-f", "ISO-8859-1", str(tmp_path / name)]
+    subprocess.run(command, check=True, capture_output=True)
+    env = environment({"LC_ALL": name, "LOCPATH": str(tmp_path), "TIDINGS_URL": server.url})
+
+    def run(*arguments: str | bytes) -> bytes:
+        line = [*COMMAND, *arguments]
+        return subprocess.run(line, cwd=ROOT, env=env, stdout=-1, check=True).stdout
+
+    run("publish", "--topic", topic, b"caf\xe9")
+    server.publish("5 €, ü", topic=topic)
+    with server.listen(topic=topic, last=2) as stream:
+        assert stream.take(1) == ["café"]
+    assert run("tail", topic, "--last", "2", "-n", "2") == b"caf\xe9\n5 \\u20ac, \xfc\n"
 
 
 def test_a_cursor_of_two_lines_is_refused() -> None:
