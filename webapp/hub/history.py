@@ -149,13 +149,13 @@ def _matched(
     """Return which events up to a position a feed matches, until the time of a turn has passed, and
     up to which position these are all.
     """
-    pace = TimeSlice()
+    time_slice = TimeSlice()
     seen: list[Event] = []
     for event in events:
         reading.check()
         if feed.matches(event):
             seen.append(event)
-        pace.checkpoint()
-        if pace.worked > TURN_S:
+        time_slice.checkpoint()
+        if time_slice.worked > TURN_S:
             return seen, event.position
     return seen, upto

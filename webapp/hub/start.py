@@ -172,12 +172,12 @@ class StartFinder:
         """
         turn = TimeSlice()
         while events := self._reader.before(reading, position, _SCAN_EVENTS, names):
-            pace = TimeSlice()  # reading them may have taken as long as a turn
+            time_slice = TimeSlice()  # reading them may have taken as long as a turn
             for event in reversed(events):
                 reading.check()
                 yield event
-                pace.checkpoint()
-                if pace.worked > TURN_S:
+                time_slice.checkpoint()
+                if time_slice.worked > TURN_S:
                     return
             if turn.worked > TURN_S:
                 return
