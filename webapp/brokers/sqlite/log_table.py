@@ -153,7 +153,7 @@ class LogTable:
             for row, key in zip(rows, keys or (), strict=False):
                 if key > last:
                     last, number, total = key, number + 1, total + row.size
-                    own = own_ids.column(row)
+                    own = row.custom_id and own_ids.column(row.custom_id, row.topic)
                     new.append((key, number, total, row.size, own, row.text))
         _insert(db, new)
         over_limit = self._over_limit(number - floor.row_number, total - floor.running_bytes)

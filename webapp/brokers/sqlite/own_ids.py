@@ -48,9 +48,9 @@ class OwnIds:
     def __init__(self, db: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> None:
         self._known: dict[tuple[str, str], tuple[int, str]] = {}  # by topic and id: key and text
         self._plain: set[str] = set()  # the ids that an event has in the column as they are
-        rows = [row for rows in appends for row in rows if row.custom_id]
-        if rows:
-            columns = [it for row in rows for it in (row.custom_id, _with_topic(row))]
+        ids = [(it.custom_id, it.topic) for rows in appends for it in rows if it.custom_id]
+        if ids:
+            columns = [it for own in ids for it in (own[0], _with_topic(*own))]
             for own, topic, key, text in db.execute(_KNOWN, (json.dumps(columns),)):
                 custom, line_feed, _ = own.partition("\n")
                 self._known[topic, custom] = key, text
@@ -64,7 +64,8 @@ class OwnIds:
         keys: list[int] = []
         new: dict[tuple[str, str], tuple[int, str]] = {}
         for row in rows:
-            own = (row.topic, row.custom_id) if row.custom_id else None
+            custom = row.custom_id
+            own = (row.topic, custom) if custom else None
             stored = (new.get(own) or self._known.get(own)) if own else None
             if stored is None:
                 # Keys never decrease, whatever the clock does; a full sequence carries by itself.
@@ -80,13 +81,12 @@ class OwnIds:
         self._known |= new
         return keys
 
-    def column(self, row: Row) -> str | None:
-        """Return what a new row has in the column `own`."""
-        if row.custom_id in self._plain:
-            return _with_topic(row)
-        if row.custom_id:
-            self._plain.add(row.custom_id)
-        return row.custom_id
+    def column(self, custom: str, topic: str) -> str:
+        """Return what a new row with a custom id has in the column `own`."""
+        if custom in self._plain:
+            return _with_topic(custom, topic)
+        self._plain.add(custom)
+        return custom
 
 
 def positions_of(
@@ -106,5 +106,5 @@ def positions_of(
     return list(map(from_key, json.loads(keys)))
 
 
-def _with_topic(row: Row) -> str:
-    return f"{row.custom_id}\n{row.topic}"
+def _with_topic(custom: str, topic: str) -> str:
+    return f"{custom}\n{topic}"
