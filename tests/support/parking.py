@@ -40,6 +40,7 @@ class ParkingWorker:
         self.cfg: Any = Config()
         self.cfg.set("post_request", self._hook)
         self.connections: Any = self
+        self.alive = True
         self.counts: Any = self
         self.done = Counter[str]()
         self.parked = 0

@@ -52,12 +52,12 @@ class ClientConnection(SocketWriter):
         "_phase_began",
         "_pipes",
         "_stopping",
-        "_unread",
         "_waiters",
         "is_counted",
         "is_stream",
         "listener",
         "parked",
+        "pipelined",
         "request",
         "timeout_reason",
         "wakeup",
@@ -79,7 +79,7 @@ class ClientConnection(SocketWriter):
         self.parked = False
         """Whether its stream goes on in another greenlet: this one must not close it."""
         self.wakeup: Wakeup | None = None
-        self._unread = b""
+        self.pipelined = b""
         self._keepalive_s = keepalive_s
         self._waiters, self._pipes = waiters, pipes
         self._check: Callable[[], object] = bool
@@ -97,7 +97,7 @@ class ClientConnection(SocketWriter):
     def begin_request(self) -> None:
         """The last response is sent. A part of the next request may have arrived with the last."""
         self._send_held_header()
-        begun = self._unread or (self.request and self.request.unreader.buf.getvalue())
+        begun = self.pipelined or (self.request and self.request.unreader.buf.getvalue())
         self._enter(HEADER if begun else IDLE)
         self._check = bool
         self.request = None  # it has a reference to this connection: no cycle for the collector
@@ -203,7 +203,7 @@ class ClientConnection(SocketWriter):
 
     def unread(self, data: bytes) -> None:
         """Let bytes that were received already be received again."""
-        self._unread = data
+        self.pipelined = data
 
     def recv(self, size: int) -> bytes:
         """Receive some bytes; none: the client disconnected, its header took too long, or no more
@@ -213,8 +213,8 @@ class ClientConnection(SocketWriter):
         :raises ServiceUnavailable: the hub stops, or the file of this pipe is needed.
         :raises TidingsError: the client may not continue its pipe.
         """
-        if self._unread:
-            data, self._unread = self._unread, b""
+        if self.pipelined:
+            data, self.pipelined = self.pipelined, b""
             return data
         if self._stopping or self._evicted:
             self._check_body()

@@ -222,7 +222,8 @@ class StreamWorker(GeventWorker):
         client_address, connection.parked = None, False
         try:
             connection.parked = not driver.run()
-            if driver.reusable and not connection.parked:
+            follows = self.alive or connection.pipelined  # else a stop would look for thousands
+            if driver.reusable and follows and not connection.parked:
                 client_address = connection.peer_address
         except OSError as error:
             self.log.debug("A stream's client disconnected: %s", error)
