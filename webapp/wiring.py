@@ -10,7 +10,7 @@ from .brokers import connect, connect_presence
 from .config.file_limit import file_limit
 from .hub.hub import Hub
 from .presence.service import Presence
-from .views import health, openapi, pages, publish, subscribe
+from .views import health, openapi, pages, publish, subscribe, topics
 from .views.services import Services
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .auth.authorizer import Grant
     from .config.settings import Settings
 
-VIEWS = (subscribe, publish, health, openapi, pages)
+VIEWS = (subscribe, publish, topics, health, openapi, pages)
 """The modules with the blueprints that every hub has."""
 
 

@@ -60,6 +60,11 @@ def test_it_begins_with_the_newest_event_of_each_topic(server: Server, topic: st
         server.publish(data, topic=f"{topic}/{name}")
     printed = tidings("tail", f"{topic}/{{x}}", "--latest", "-n", "2", TIDINGS_URL=server.url)
     assert printed.stdout == "1\n2\n"
+    server.publish("3", topic=f"{topic}/c", id=f"{topic} own")
+    printed = tidings("tail", f"{topic}/{{x}}", "--latest", "--json", "-n3", TIDINGS_URL=server.url)
+    envelopes = [json.loads(line) for line in printed.stdout.splitlines()]
+    assert [it["data"] for it in envelopes] == ["1", "2", "3"]
+    assert envelopes[2]["id"] == f"{topic} own"
     lost = ["--from", "lost", "--last", "9"]
     printed = tidings("tail", f"{topic}/a", "--latest", "-n", "1", *lost, TIDINGS_URL=server.url)
     assert printed.stdout == "2\n"

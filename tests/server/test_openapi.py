@@ -51,6 +51,7 @@ PATHS = [
     "/",
     "/healthz",
     "/readyz",
+    "/topics",
     "/metrics",
     "/console",
     "/console/state",

@@ -18,6 +18,7 @@ from .remote_hub import hub_options
 from .serve import serve
 from .tail import tail
 from .token import token
+from .topics import topics
 
 _INTERRUPTED = 130
 _UNDECODABLE = re.compile("[\ud800-\udfff]")  # how Python reads bytes that are not UTF-8
@@ -90,5 +91,5 @@ def main(url: str | None, token: str | None) -> None:
     click.get_current_context().obj = {"url": url, "token": token}
 
 
-for _command in (serve, publish, tail, token, check):
+for _command in (serve, publish, tail, topics, token, check):
     main.add_command(_command)

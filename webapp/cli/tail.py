@@ -169,13 +169,18 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     subscriber = ReconnectingSubscriber(hub, query, cursor, silence)
     format_event = _formatter(topics, json_=json_)
     progress = Progress(expects_events=bool(cursor or since or last))
-    printed = 0
+    printed, in_snapshot = 0, False
     for event in subscriber.events():
+        in_snapshot = in_snapshot or (latest and event.type == "hub.open")
         if event.type.startswith("hub."):
             _report(event, progress, latest=latest)
+        else:
+            shown = _with_own_id(event) if in_snapshot else event
+            sys.stdout.write(format_event(shown) + "\n")
+            progress.step(shown)
+        in_snapshot = in_snapshot and not event.id
+        if event.type.startswith("hub."):
             continue
-        sys.stdout.write(format_event(event) + "\n")
-        progress.step(event)
         printed += 1
         if printed == count:
             break
@@ -192,6 +197,12 @@ def _formatter(topics: tuple[str, ...], *, json_: bool) -> Callable[[ServerSentE
         colors = wants_colors()
         return lambda event: for_terminal(event, colors=colors)
     return lambda event: event.data
+
+
+def _with_own_id(event: ServerSentEvent) -> ServerSentEvent:
+    """Return an event of a snapshot with its id, which is in its envelope alone."""
+    own_id = (json_object(event.data) or {}).get("id")
+    return event._replace(id=own_id) if isinstance(own_id, str) else event
 
 
 def _report(event: ServerSentEvent, progress: Progress, *, latest: bool) -> None:

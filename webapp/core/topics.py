@@ -20,7 +20,8 @@ SUBSCRIPTIONS_PATH = f"{MERCURE_PATH}/subscriptions"
 """Topics of presence events begin with it."""
 MAX_ENCODINGS = 4
 """How many times over the topic of an event may be percent-encoded."""
-_HUB_PATHS = frozenset({"/metrics", "/topics"})
+TOPICS_PATH = "/topics"
+_HUB_PATHS = frozenset({"/metrics", TOPICS_PATH})
 _HUB_FOLDERS = ("/console/", f"{MERCURE_PATH}/")
 
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")

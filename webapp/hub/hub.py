@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SNAPSHOTS_PART = 4  # a quarter of the bytes of replays is for the positions of snapshots
 _MAX_FAILURES = 10  # in a row, of a task without which the hub delivers nothing
 _TICKING, _OBSERVING = Skipping("tick"), Skipping("observer")
 
@@ -89,7 +88,7 @@ class Hub:
         self.transient = TransientEvents(self.fanout)
         self._context = StreamContext(
             self.history,
-            Snapshots(self.reader, settings.max_replay_bytes // _SNAPSHOTS_PART),
+            Snapshots(self.reader, settings.max_replay_bytes // 4),
             self.reader.replays,
             self.fanout,
             self.transient,
@@ -203,14 +202,7 @@ class Hub:
         :raises ServiceUnavailable: the hub is full or stopping, or the event log is not available.
         :raises TooManyRequests: the client has as many streams as it may.
         """
-        self.start()
-        self._turns.wait()
-        if self.draining:
-            detail = "The hub is stopping."
-            raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")
-        self.quota.check(client)
-        feed = self._feeds.get(patterns, grant.subscribe, form)
-        self._check_variables(feed)
+        feed = self.admit(patterns, grant, client, form)
         position, reset_reason = self.window.head, None
         if start != FROM_NOW and start.is_read:
             with self.waiting_clients.read_for(client, socket) as reading:
@@ -222,6 +214,20 @@ class Hub:
         stream.transient_position = self.transient.begin(feed, start)
         stream.client = client
         return stream
+
+    def admit(
+        self, patterns: frozenset[str], grant: Grant, client: str, form: Form = PLAIN
+    ) -> Feed:
+        """Return the feed of a client that is to be sent events; see `subscribe`."""
+        self.start()
+        self._turns.wait()
+        if self.draining:
+            detail = "The hub is stopping."
+            raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")
+        self.quota.check(client)
+        feed = self._feeds.get(patterns, grant.subscribe, form)
+        self._check_variables(feed)
+        return feed
 
     def _check_variables(self, feed: Feed) -> None:
         limit = self.settings.max_variables

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify, request
 
+from ..core.topics import TOPICS_PATH
 from ..core.version import __version__
 from ..errors import ServiceUnavailable
 from ..metrics import CONTENT_TYPE, build_metric, log_metrics
@@ -17,7 +18,7 @@ from .services import current_services
 if TYPE_CHECKING:
     from ..brokers.base import Bounds
 
-PROTECTED = ("/metrics", "/console/state")
+PROTECTED = ("/metrics", "/console/state", TOPICS_PATH)
 """The paths that need a token where the hub has a key; each is a topic that it must grant."""
 
 bp = Blueprint("health", __name__)

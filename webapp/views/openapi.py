@@ -23,7 +23,7 @@ from ..core.events import (
     RESERVED_ID,
     RETRY_BOUNDS_MS,
 )
-from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
+from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH, TOPICS_PATH
 from ..core.version import __version__
 from .credentials import COOKIE
 from .cursors import CURSOR, MAX_CURSOR_BYTES
@@ -32,6 +32,7 @@ from .health import PROTECTED
 from .services import current_services
 from .subscribe_query import MAX_LAST_EVENTS, MAX_PATTERNS
 from .templates import render
+from .topics import DEFAULT_LIMIT, MAX_LIMIT
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -49,6 +50,8 @@ _BOUNDS = {
     "max_name": MAX_NAME_CHARS,
     "max_retry": 10**MAX_DIGITS - 1,
     "max_patterns": MAX_PATTERNS,
+    "max_listed": MAX_LIMIT,
+    "default_listed": DEFAULT_LIMIT,
     "max_topics": MAX_TOPICS,
     "own_id": CUSTOM_ID,
     "reserved_id": RESERVED_ID,
@@ -142,6 +145,8 @@ def _complete(path: str, item: Object, settings: Settings) -> None:
 
 
 def _page_errors(path: str) -> Errors:
+    if path == TOPICS_PATH:
+        return [*_PROTECTED_ERRORS, errors.TooManyRequests]
     if path.startswith(MERCURE_PATH):
         return _PRESENCE_ERRORS
     if path in PROTECTED:

@@ -39,7 +39,7 @@ _PARAMETERS = FieldNames(
     ".",
     {"topic": TOPIC_LIST, "last_event_id": ALIAS},
 )
-_SINGLE = {"last", "since", "envelope", "control"}
+_SINGLE = {"latest", "last", "since", "envelope", "control"}
 _MAX_BODY_BYTES = MAX_STRAY_BYTES  # a body is not read, and more would be taken for a new request
 _MAX_TIME_CHARS = 40
 
@@ -69,7 +69,7 @@ class SubscribeQuery(NamedTuple):
         args = _PARAMETERS.settle(forms.query(request))
         first = forms.first_values(args, _SINGLE, "parameter")
         query = cls(
-            _patterns(args.get("topic", []) + args.get("match", []), default_topic),
+            parse_patterns(args.get("topic", []) + args.get("match", []), default_topic),
             _start(request, args, first),
             _form(first, "0" if default_topic is None else "1"),
             tokens_of(request, args),
@@ -82,7 +82,12 @@ class SubscribeQuery(NamedTuple):
         return query
 
 
-def _patterns(texts: list[str], default_topic: str | None) -> frozenset[str]:
+def parse_patterns(texts: list[str], default_topic: str | None) -> frozenset[str]:
+    """Return the topics and patterns of a request.
+
+    :param default_topic: used where it names none; None: it must name one.
+    :raises BadRequest: one is not valid, or there are too many.
+    """
     if not texts and default_topic is None:
         detail = 'Missing "topic" parameter.'
         raise BadRequest(detail, "Add topic=…; only /events has a default topic.")

@@ -1,0 +1,131 @@
+"""List the topics of which a client may see an event, page by page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..brokers.base import MAX_INDEX_TOPICS
+from ..core.events import EventId
+from ..core.topics import grants
+from ..scheduling import cooperative
+from .log_reader import PAGE_BYTES
+from .topic_lookup import prefixes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..auth.authorizer import Grant
+    from ..core.topic_index import TopicEntry
+    from .feeds import Feed
+    from .hub import Hub
+    from .log_reader import LogReader
+    from .read_queue import Reading
+    from .socket_protocol import SubscriberSocket
+
+_BEFORE_ALL = EventId(0, 0)
+
+
+class ListedTopic(NamedTuple):
+    """A topic, and what of it a client may see."""
+
+    topic: str
+    newest: EventId
+    """The position of the newest event."""
+    events: int
+    """How many events the event log has."""
+
+
+def list_topics(  # noqa: PLR0913 - what a client asks for, and who it is
+    hub: Hub,
+    patterns: frozenset[str],
+    grant: Grant,
+    *,
+    after: str,
+    limit: int,
+    client: str,
+    socket: SubscriberSocket | None,
+) -> tuple[list[ListedTopic], bool]:
+    """Return the next topics after a name, and whether there are more. The client counts as a
+    stream meanwhile; it is answered on a connection that closes then.
+
+    :param patterns: only topics that match one of these.
+    :raises BadRequest: URI templates name too many variables.
+    :raises ServiceUnavailable: the hub is stopping, or the event log is not available.
+    :raises TooManyRequests: the client has as many streams as it may.
+    """
+    feed = hub.admit(patterns, grant, client)
+    with hub.waiting_clients.read_for(client, socket) as reading:
+        found = _TopicListing(hub.reader, feed, reading).page(after, limit)
+    if socket:
+        socket.answer_last()  # what it sent meanwhile was thrown away
+    return found
+
+
+class _TopicListing:
+    """The topics that a feed matches and whose events it may see, in the order of their names.
+
+    All reads wait in the queue of past events.
+    """
+
+    def __init__(self, reader: LogReader, feed: Feed, reading: Reading) -> None:
+        self._reader = reader
+        self._feed = feed
+        self._reading = reading
+
+    def page(self, after: str, limit: int) -> tuple[list[ListedTopic], bool]:
+        """Return the next topics after a name, and whether there are more.
+
+        :raises ReadingCancelled: the reading was cancelled.
+        :raises ServiceUnavailable: the event log cannot be read.
+        """
+        found = list[ListedTopic]()
+        for entry in self._entries(after):
+            if topic := self._seen(entry):
+                if len(found) == limit:
+                    return found, True
+                found.append(topic)
+        return found, False
+
+    def _entries(self, after: str) -> Iterator[TopicEntry]:
+        """Yield the entries of the directory that the feed matches."""
+        heads = prefixes(self._feed)
+        for topic in self._feed.matcher.exact:
+            if topic > after and not topic.startswith(tuple(heads)):
+                heads.append(topic)
+        broker, matches = self._reader.broker, self._feed.matcher.matches
+        for prefix in sorted(heads):  # none of their names come between those of another one
+            last, more = after, True
+            while more:
+                with self._reader.turn(self._reading):
+                    entries = self._reader.ask(
+                        self._reading, broker.topics, prefix, last, MAX_INDEX_TOPICS
+                    )
+                    found = [it for it in cooperative(entries) if matches(it.topic)]
+                self._reading.check()
+                yield from found
+                more = len(entries) == MAX_INDEX_TOPICS
+                last = entries[-1].topic if entries else last
+
+    def _seen(self, entry: TopicEntry) -> ListedTopic | None:
+        grant = self._feed.grant
+        if entry.events == entry.public_events or (grant and grants(grant, entry.topic)):
+            return ListedTopic(entry.topic, entry.newest, entry.events)
+        if grant:
+            return self._count(entry.topic)
+        newest = entry.public_newest
+        return newest and ListedTopic(entry.topic, newest, entry.public_events)
+
+    def _count(self, topic: str) -> ListedTopic | None:
+        """Look at each event of a topic: other topics of private ones may be granted."""
+        position, newest, count, reading = _BEFORE_ALL, None, 0, self._reading
+        while True:
+            with self._reader.turn(reading):
+                read = self._reader.broker.read_topics
+                page = self._reader.ask(reading, read, position, PAGE_BYTES, [topic])
+                for event in page.events:
+                    reading.check()
+                    if self._feed.permits(event):
+                        newest, count = event.position, count + 1
+            position = page.upto
+            if position >= page.bounds.head:
+                return newest and ListedTopic(topic, newest, count)

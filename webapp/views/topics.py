@@ -1,0 +1,77 @@
+"""List topics: `GET /topics`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, jsonify
+
+from ..core.events import check_name
+from ..core.topics import EVERYTHING, TOPICS_PATH
+from ..errors import BadRequest
+from ..hub.topic_listing import list_topics
+from . import forms
+from .client_address import client
+from .credentials import tokens_of
+from .field_names import TOPIC_LIST, FieldNames
+from .services import current
+from .subscribe_query import parse_patterns
+
+if TYPE_CHECKING:
+    from ..hub.topic_listing import ListedTopic
+
+DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
+_PARAMETERS = FieldNames(
+    "There is no parameter",
+    ("topic", "match", "limit", "after", "authorization"),
+    ".",
+    {"topic": TOPIC_LIST},
+)
+
+bp = Blueprint("topics", __name__)
+
+
+@bp.get(TOPICS_PATH)
+def topics() -> Response:
+    """Return a page of the topics of which the client may see an event."""
+    request, services = current()
+    args = _PARAMETERS.settle(forms.query(request))
+    first = forms.first_values(args, {"limit", "after"}, "parameter")
+    patterns = parse_patterns(args.get("topic", []) + args.get("match", []), EVERYTHING)
+    limit, after = _limit(first.get("limit", str(DEFAULT_LIMIT))), first.get("after", "")
+    if after:
+        check_name("topic", after)
+    tokens = tokens_of(request, args)
+    services.authorizer.require_read(tokens.texts, TOPICS_PATH)
+    grant = services.authorizer.subscribe(tokens.texts, in_cookies=tokens.in_cookies)
+    found, more = list_topics(
+        services.hub,
+        patterns,
+        grant,
+        after=after,
+        limit=limit,
+        client=client(request.remote_addr),
+        socket=request.environ.get("tidings.connection"),
+    )
+    response = jsonify(topics=[_document(it) for it in found], more=more)
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+def _limit(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 0 < int(text) <= MAX_LIMIT:
+        detail = f"The parameter limit must be a number of topics from 1 to {MAX_LIMIT}."
+        raise BadRequest(detail, "Send it like limit=100, and more requests with after=….")
+    return int(text)
+
+
+def _document(topic: ListedTopic) -> dict[str, object]:
+    return {
+        "topic": topic.topic,
+        "last_id": str(topic.newest),
+        "time": topic.newest.ms,
+        "events": topic.events,
+    }
