@@ -39,7 +39,7 @@ class Server:
         if self.process.poll() is not None:
             pytest.fail(f"the server did not start: {self.log}")
         ready = "Booting worker" in self.log
-        return re.search(r"Listening at: (http://([\d.]+):(\d+))", self.log) if ready else None
+        return re.search(r"Listening at: (https?://([\d.]+):(\d+))", self.log) if ready else None
 
     @property
     def log(self) -> str:

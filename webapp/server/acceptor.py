@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gevent import GreenletExit
@@ -121,6 +122,20 @@ class Acceptor(StreamServer):
         """Accept connections; nothing changes where they are accepted already."""
         if self.started:
             self.start_accepting()
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
+        """Serve a connection with TLS. The handshake takes place when its first request is read: so
+        it has the time-out of a header, and the connection counts meanwhile.
+        """
+        wrap: Any = vars(self)["wrap_socket"]  # the context's: mypy takes it for a method
+        options: Any = self.ssl_args
+        try:
+            connection = wrap(client_socket, **options, do_handshake_on_connect=False)
+        except OSError:
+            client_socket.close()  # the client has disconnected
+            return
+        with closing(connection):
+            self.handle(connection, address)
 
     def do_close(self, *_: Any) -> None:
         """Leave the connection open when its greenlet ends: it may be parked."""

@@ -17,6 +17,7 @@ from ..scheduling import yield_to_loop
 from . import body_ends
 from .hangup import HangupWatcher
 from .phase import BODY, CLOSING, HEADER, IDLE, OPENED, STREAM, STREAMING_BODY
+from .receiving import receive
 from .socket_writer import SocketWriter
 
 if TYPE_CHECKING:
@@ -277,10 +278,10 @@ class ClientConnection(SocketWriter):
         if self._phase is STREAMING_BODY:
             while ends - monotonic() > _CHECK_INTERVAL_S:
                 try:
-                    return self._wait(size, _CHECK_INTERVAL_S)
+                    return receive(self._sock, size, _CHECK_INTERVAL_S)
                 except TimeoutError:
                     self._check()
-        return self._wait(size, ends - monotonic())
+        return receive(self._sock, size, ends - monotonic())
 
     def _seconds_left(self) -> float:
         """Return for how many seconds the client may send nothing from now on."""
@@ -293,8 +294,3 @@ class ClientConnection(SocketWriter):
         if phase is BODY:
             return min(settings.body_timeout, settings.body_timeout * _BODY_TIMEOUTS - spent)
         return settings.header_timeout - spent
-
-    def _wait(self, size: int, seconds: float) -> bytes:
-        self._sock.settimeout(max(seconds, 0.001))
-        data: bytes = self._sock.recv(size)
-        return data
