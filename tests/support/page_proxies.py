@@ -147,7 +147,7 @@ BELOW_A_PATH = {
 def page_proxy(name: str, folder: Path, hub: int, **changes: str) -> Iterator[int]:
     """Run a proxy before a hub; yield its port.
 
-    :param changes: what else differs in the block and the files.
+    :param changes: what else differs in the block and the files, as regular expressions.
     """
     proxy, port = {**PROXIES, **BELOW_A_PATH}[name], free_port()
     block = proxy.block
@@ -157,9 +157,9 @@ def page_proxy(name: str, folder: Path, hub: int, **changes: str) -> Iterator[in
     block = re.sub(r"127\.0\.0\.1(:|\D+)8000", rf"127.0.0.1\g<1>{hub}", block)
 
     def filled(text: str) -> str:
-        for old, new in {**changes, "{folder}": str(folder), "{port}": str(port)}.items():
-            text = text.replace(old, new)
-        return text
+        for pattern, new in changes.items():
+            text = re.sub(pattern, new, text)
+        return text.replace("{folder}", str(folder)).replace("{port}", str(port))
 
     for file, text in proxy.files.items():
         (folder / file).write_text(filled(text))
