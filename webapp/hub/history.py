@@ -112,6 +112,8 @@ class History:
         """Return how many events after a position a feed matches; None: counting takes too long."""
         if after < self._window.floor:
             return None
+        if after >= self._window.head:
+            return 0
         missed, upto = self._missed(feed, after)
         if len(missed) > _MAX_COUNTED_EVENTS or upto < self._window.head:
             return None

@@ -34,7 +34,7 @@ class Reading:
     :param client: the name under which limits count its client.
     """
 
-    __slots__ = ("asked", "cancelled", "client", "has_turn", "position", "signal", "topics")
+    __slots__ = ("_signal", "asked", "cancelled", "client", "has_turn", "position", "topics")
 
     def __init__(self, client: str) -> None:
         self.client = client
@@ -47,7 +47,14 @@ class Reading:
         self.cancelled = False
         self.topics: FoundTopics | None = None
         """Those that its feed matches, as far as they were looked up."""
-        self.signal = Signal()
+        self._signal: Signal | None = None
+
+    @property
+    def signal(self) -> Signal:
+        """What it waits for. A stream that begins at the head waits for nothing."""
+        if self._signal is None:
+            self._signal = Signal()
+        return self._signal
 
     def cancel(self) -> None:
         """End it soon, also while it waits."""

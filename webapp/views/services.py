@@ -5,7 +5,7 @@ Each app has its own, so that a process can hold several.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from flask.globals import request_ctx
 
@@ -17,8 +17,6 @@ from .refusal_log import RefusalLog
 
 if TYPE_CHECKING:
     from flask import Request
-    from flask.ctx import RequestContext
-    from werkzeug.local import LocalProxy
 
     from ..auth.authorizer import Authorizer
     from ..hub.hub import Hub
@@ -65,7 +63,7 @@ def current() -> tuple[Request, Services]:
 
     Flask's proxies are passed once: each use of one costs half a microsecond.
     """
-    proxy = cast("LocalProxy[RequestContext]", request_ctx)
+    proxy: Any = request_ctx
     context = proxy._get_current_object()  # noqa: SLF001 - public, as Flask documents it
     return context.request, context.app.extensions["tidings"]
 
