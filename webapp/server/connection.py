@@ -127,7 +127,7 @@ class ClientConnection(SocketWriter):
         is_read = reader.parser is None if isinstance(reader, ChunkedReader) else not reader.length
         if not is_read:
             self.answer_last()
-        if self._plain:
+        if self._plain and not is_stream:
             self._held_header = b""
 
     def answer_last(self) -> None:

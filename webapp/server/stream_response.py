@@ -18,3 +18,14 @@ class StreamResponse(wsgi.Response):
             f"Date: {util.http_date()}\r\n",
         ]
         return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
+
+    def write(self, data: bytes) -> None:
+        """Send a frame, the first one together with the header."""
+        if self.headers_sent or self._omits_body:  # type: ignore[attr-defined] # newer than what mypy knows
+            super().write(data)
+            return
+        lines = self.default_headers() + [f"{name}: {value}\r\n" for name, value in self.headers]
+        header = f"{''.join(lines)}\r\n".encode("latin-1")
+        self.headers_sent = True
+        self.sent += len(data)
+        self.sock.sendall(header + (b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data))
