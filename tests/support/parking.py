@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gunicorn import util
 from gunicorn.config import Config
 
+from webapp.server.greenlet_pool import GreenletPool
 from webapp.server.request_end import RequestEnd, RequestEnds
 from webapp.server.stream_driver import ResumeQueue, StreamDriver
 from webapp.server.stream_response import StreamResponse
@@ -44,7 +45,7 @@ class ParkingWorker:
         self.counts: Any = self
         self.done = Counter[str]()
         self.parked = 0
-        self._queue = ResumeQueue(partial(StreamWorker._resume, cast("Any", self)))
+        self._queue = ResumeQueue(partial(StreamWorker._resume, cast("Any", self)), GreenletPool())
         self._ends = RequestEnds(cast("Any", self))
 
     def serve(self, connection: ClientConnection, frames: Iterator[bytes]) -> None:

@@ -1,9 +1,9 @@
 """Iterates the body of a stream, which has no greenlet while it is parked.
 
 gunicorn iterates a response in the greenlet that serves its connection. A greenlet that only waits
-costs 8 to 12 KB. So a stream that parks yields `PARKED`, its greenlet ends without closing the
-connection, and a `StreamDriver` keeps the suspended generator. Once the stream has something to do,
-a new greenlet continues it.
+costs 8 to 12 KB. So a stream that parks yields `PARKED`, its greenlet leaves the connection open,
+and a `StreamDriver` keeps the suspended generator. Once the stream has something to do, another
+greenlet continues it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from .connection import ClientConnection
+    from .greenlet_pool import GreenletPool
     from .request_end import RequestEnd
 
 _RESUMED_AT_ONCE = 16  # streams, in a turn of the loop: a stop of the worker wakes all of them
@@ -30,8 +31,9 @@ _RESUMED_AT_ONCE = 16  # streams, in a turn of the loop: a stop of the worker wa
 class ResumeQueue:
     """Continues parked streams, each in a greenlet of its own, a few in each turn of the loop."""
 
-    def __init__(self, resume: Callable[[StreamDriver], None]) -> None:
+    def __init__(self, resume: Callable[[StreamDriver], None], greenlets: GreenletPool) -> None:
         self._resume = resume
+        self._spawn = greenlets.spawn
         self._turn: int | None = None  # the loop's, in which streams were continued
         self._resumed = 0
         self._waiting: deque[StreamDriver] = deque()
@@ -43,17 +45,17 @@ class ResumeQueue:
             self._turn, self._resumed = turn, 0
         self._resumed += 1
         if self._resumed <= _RESUMED_AT_ONCE and not self._waiting:
-            gevent.spawn_raw(self._resume, driver)
+            self._spawn(self._resume, driver)
             return
         if not self._waiting:
-            gevent.spawn_raw(self._resume_waiting)
+            self._spawn(self._resume_waiting)
         self._waiting.append(driver)
 
     def _resume_waiting(self) -> None:
         while self._waiting:
             yield_to_loop()
             for _ in range(min(_RESUMED_AT_ONCE, len(self._waiting))):
-                gevent.spawn_raw(self._resume, self._waiting.popleft())
+                self._spawn(self._resume, self._waiting.popleft())
 
 
 class StreamDriver:

@@ -29,6 +29,7 @@ from ..errors import Misconfigured, ServiceUnavailable
 from . import loggers, metrics_dir, patches, start_report
 from .acceptor import Acceptor, FixedAddress
 from .garbage_collection import GarbageCollection
+from .greenlet_pool import GreenletPool
 from .middleware import ConnectionMiddleware, below
 from .open_connections import OpenConnections
 from .parse_errors import error_response, log_parse_error
@@ -103,7 +104,8 @@ class StreamWorker(GeventWorker):
         # gunicorn would refuse all other paths.
         prefix = os.environ.pop("SCRIPT_NAME", "").strip("/")
         served = below(app, f"/{prefix}") if prefix else app
-        queue, direct = ResumeQueue(self._resume), not self.cfg.is_ssl
+        self._greenlets = GreenletPool()
+        queue, direct = ResumeQueue(self._resume, self._greenlets), not self.cfg.is_ssl
         ends = RequestEnds(self)
         self.wsgi = ConnectionMiddleware(served, queue, ends, direct=direct)  # type: ignore[assignment] # environ is a dict (PEP 3333)
         self._start_hub()
@@ -178,8 +180,7 @@ class StreamWorker(GeventWorker):
 
     def _acceptor(self, listener: Any) -> Acceptor:
         listener.setblocking(1)
-        # Nobody awaits the end of a connection, which gevent's own `Greenlet` is for.
-        options: dict[str, Any] = {"spawn": gevent.spawn_raw}
+        options: dict[str, Any] = {"spawn": self._greenlets.spawn}
         if self.cfg.is_ssl:
             options["ssl_context"] = gunicorn_sock.ssl_context(self.cfg)
         handle = partial(self.handle, FixedAddress(listener.getsockname()))

@@ -11,6 +11,7 @@ import pytest
 from gunicorn.config import Config
 
 from webapp.hub.socket_protocol import PARKED
+from webapp.server.greenlet_pool import GreenletPool
 from webapp.server.loggers import AccessLogger
 from webapp.server.request_end import RequestEnd, RequestEnds
 from webapp.server.stream_driver import ResumeQueue, StreamDriver
@@ -64,7 +65,7 @@ def stream(worker: Any, body: Any) -> tuple[StreamDriver, Any, Request]:
     response.start_response("200 OK", [("X-Topic", "a"), ("Server-Timing", "a")])
     ends.trim_environ(environ)
     end = RequestEnd(ends, response, environ)
-    driver = StreamDriver(connection, body, end, ResumeQueue(lambda _: None))
+    driver = StreamDriver(connection, body, end, ResumeQueue(lambda _: None, GreenletPool()))
     return driver, environ, connection.request
 
 
