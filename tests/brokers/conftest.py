@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from support.broker_process import BrokerProcess, Connect
 
-_WITH_INDEX = ["memory", "sqlite"]  # the brokers that have their own index by topic
 _BROKERS = ["memory", "sqlite", "redis", "valkey"]
 
 
@@ -37,7 +36,7 @@ def _url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(name="indexed", params=_WITH_INDEX)
+@pytest.fixture(name="indexed", params=_BROKERS)
 def _indexed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerProcess]:
     """A process with a new log of 60 events that has an index by topic."""
     with _new_log(request.param, tmp_path) as url, broker_processes() as connect:

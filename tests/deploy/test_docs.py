@@ -141,6 +141,7 @@ def test_its_yaml_is_yaml(block: Block) -> None:
 
 # How a line of shell may begin, and which test runs such a line.
 SHELL_LINES = {
+    "redis-cli --scan": "tests/brokers/redis/test_topic_index",
     "SCRIPT_NAME=": "test_sub_path",
     "TIDINGS_BIND=": "test_docs_run",
     "TIDINGS_JWT_KEY=": "test_docker, without a daemon",

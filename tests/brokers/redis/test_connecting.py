@@ -21,6 +21,7 @@ from support.redis_server import IN_MEMORY, RedisServer
 from support.waiting import until
 from webapp.brokers.redis.broker import RedisBroker
 from webapp.brokers.redis.problems import ACL_RULES
+from webapp.core.events import Draft
 from webapp.errors import Misconfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -164,11 +165,23 @@ def test_the_acl_line_of_the_docs_is_enough(server: RedisServer, connect: Connec
     assert line.strip().endswith(f">PASSWORD {ACL_RULES}")
     server.ask(*line.split())
     url = server.url.replace("redis://", "redis://tidings:PASSWORD@").removesuffix("0")
-    for log in (connect(url + "0"), connect(url + "1")):
+    for log in (connect(url + path, HISTORY_EVENTS=10) for path in "01"):
+        server.ask("DEL", "{tidings}:topics")  # so that it is built again
         follower = log.follow(log.bounds().head)
         log.append([*drafts("a", id="own"), *drafts(*["x" * 100_000] * 3)])
         assert contents(next_events(follower, 4))[0] == "a"
         assert log.position_of("own")
+        log.append([Draft(topics=("other",), id="own"), Draft(topics=("t", "u"), private=True)])
+        next_events(follower, 2)
+        assert len(log.positions_of("own", None, 10)) == 2
+        for n in range(40):  # the oldest are trimmed
+            log.append([Draft(topics=("t", f"{n} {m}"), id=f"{n} {m}") for m in range(4)])
+        next_events(follower, 160)
+        assert log.read_topics(log.bounds().floor, 1000, ["t"]).events
+        assert log.before_topics(log.bounds().head, 1, 1000, ["t"])
+        [newest] = log.newest(["t"], log.bounds().head, public=True)
+        assert log.read_at([newest], 1000)
+        assert log.topics("", "", 1)
         log.heartbeat({"one": "{}"})
         assert log.subscribers() == [("one", "{}")]
         log.revoke("token", time.time() + 60, "notice")

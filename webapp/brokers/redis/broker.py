@@ -1,9 +1,9 @@
 """The event log of many machines: one stream in Redis or Valkey.
 
-Three more keys lie beside it in the same slot: a hash from custom ids to positions, a queue of
-these ids, which are removed with their events, and what the followers say of themselves. Whatever
-must be atomic is one call of a script (log.lua). The server assigns the positions, so all processes
-see one order.
+More keys lie beside it in the same slot: a hash from custom ids to positions, a queue of these ids,
+which are removed with their events, what the followers say of themselves, and the index by topic.
+Whatever must be atomic is one call of a script (log.lua, topics.lua). The server assigns the
+positions, so all processes see one order.
 
 A new event log begins at a position of the server's time. So a cursor from before the event log was
 erased lies below its floor. Other losses, after a failover to a replica that lagged or because the
@@ -13,41 +13,43 @@ position that the page was read from. A head that is further on would prove noth
 
 from __future__ import annotations
 
-import logging
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event as Signal
 
 from ...core.events import Draft, Event, EventId
 from ...errors import ContentTooLarge
 from ...scheduling import map_cooperatively
-from ..base import Bounds, Gap, conflict, decode_event, decode_events
+from ..base import Gap, TopicPage, conflict, decode_events
 from ..lead import Lead
 from ..outage import Outage
-from ..unindexed import Unindexed
 from .client import RedisClient
 from .own_events import OwnEvents
+from .page import Page, decode_line, parse_page, parse_position
 from .scripts import Script, ScriptCall
+from .topic_index import RedisTopicIndex
 from .turn import RedisTurn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-logger = logging.getLogger(__name__)
+    from ...core.topic_index import TopicEntry
+    from ..base import Bounds
 
 _STREAM = "{tidings}:log"
-_KEYS = (_STREAM, "{tidings}:ids", "{tidings}:queue", "{tidings}:followers")
-_SCRIPT = Script(("common.lua", "stream.lua", "followers.lua", "log.lua"), _KEYS)
+_KEYS = tuple(f"{{tidings}}:{name}" for name in ("log", "ids", "queue", "followers", "topics"))
+_SHARED = ("common.lua", "stream.lua", "topic_index.lua", "trim.lua", "own_ids.lua")
+_SCRIPT = Script((*_SHARED, "append.lua", "followers.lua", "log.lua"), _KEYS)
+_TOPICS_SCRIPT = Script((*_SHARED, "topics.lua"), _KEYS)
 _LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
 _PAGE_BYTES = 256 << 10
 _NO_LIMIT = 1 << 30  # events
 _CHECK = "check"
 _LAST = EventId(2**64 - 1, 2**64 - 1)  # the last position that Redis can store
-_DELETED = "entries of another program in the event log were too large and were deleted: %d"
 
 
-class RedisBroker(Unindexed):
+class RedisBroker:
     """A stream with the newest events, bounded in number, bytes and age.
 
     :param url: `redis://` or `rediss://`, with redis-py's options in its query.
@@ -62,6 +64,7 @@ class RedisBroker(Unindexed):
         self._lead = Lead(max_events, max_bytes, self._turn)
         self._turn.backlog = self._lead.backlog
         self._own = OwnEvents()
+        self._index = RedisTopicIndex(self._call_topics)
         self._closed = Signal()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -87,7 +90,7 @@ class RedisBroker(Unindexed):
             answer = self.client.call_once(self._script("append", *arguments))
             if answer is None:
                 raise conflict()
-            positions = [_position(text) for text in answer]
+            positions = [parse_position(text) for text in answer]
             events = map_cooperatively(Event, positions, drafts)
         finally:
             self._lead.end(max(positions, default=None), len(drafts), size)
@@ -105,7 +108,7 @@ class RedisBroker(Unindexed):
             self._own.followed(after)
             call = self._read_script(after, check=(_CHECK, *self._turn.report()))
             try:
-                page = _page(after, reader.call(call, str(after) if at_head else None))
+                page = parse_page(after, reader.call(call, str(after) if at_head else None))
             except Exception as error:  # noqa: BLE001 - whatever the stream contains
                 if self._closed.is_set():
                     return
@@ -114,6 +117,8 @@ class RedisBroker(Unindexed):
                 continue
             outage.over()
             at_head = page.end >= page.bounds.head
+            if not page.indexed:
+                self._index.build()
             self._turn.followed(page.size, page.unread, beside_singles=page.beside_singles)
             if not page.known:
                 gap = page.bounds.gap_after(after)
@@ -152,6 +157,44 @@ class RedisBroker(Unindexed):
             max_bytes -= sum(map(len, page.lines))
         return found[::-1]
 
+    def read_topics(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage:
+        """Return the next events after a position that have one of some topics."""
+        if found := self._index.read_after(after, max_bytes, topics):
+            return found
+        # The position is where the index ends: it is being built.
+        events, bounds = self.read_page(after, max_bytes)
+        upto = events[-1].position if events else max(after, bounds.head)
+        wanted = {*topics}
+        return TopicPage(
+            [it for it in events if not wanted.isdisjoint(it.draft.topics)], upto, bounds
+        )
+
+    def before_topics(
+        self, position: EventId, limit: int, max_bytes: int, topics: Sequence[str]
+    ) -> list[Event]:
+        """Return the newest events before a position that have one of some topics."""
+        return self._index.read_before(min(position, _LAST), limit, max_bytes, topics)
+
+    def newest(
+        self, topics: Sequence[str], before: EventId, *, public: bool
+    ) -> list[EventId | None]:
+        """Return the position of each topic's newest event before another one."""
+        return self._index.newest(topics, min(before, _LAST), public=public)
+
+    def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
+        """Return the first of the events at some positions."""
+        return self._index.read_at(positions, max_bytes)
+
+    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
+        """Return the directory of topics, in the order of their names."""
+        return self._index.topics(prefix, after, limit)
+
+    def positions_of(
+        self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
+    ) -> list[EventId]:
+        """Return the positions of the events with a custom id, the oldest first."""
+        return self._index.positions_of(id, after, limit, topics)
+
     def bounds(self) -> Bounds:
         """Return where the event log begins and ends now."""
         return self._read(_LAST, limit=0).bounds
@@ -165,8 +208,7 @@ class RedisBroker(Unindexed):
         if position := EventId.parse(id):
             known = max(position) < 2**64 and self._read(position, limit=0, check=(_CHECK,)).known
             return position if known else None
-        found = self._call("position_of", id)
-        return _position(found) if found else None
+        return next(iter(self._index.positions_of(id, None, 1)), None)
 
     def close(self) -> None:
         """Close the connections; `follow` ends."""
@@ -176,16 +218,19 @@ class RedisBroker(Unindexed):
     def _call(self, verb: str, *arguments: str) -> Any:
         return self.client.call(self._script(verb, *arguments))
 
+    def _call_topics(self, verb: str, *arguments: str) -> Any:
+        return self.client.call(ScriptCall(_TOPICS_SCRIPT, [verb, *self._limits, *arguments]))
+
     def _take_or_decode(self, line: bytes) -> Event:
-        return self._own.take(line) or _decode_line(line)
+        return self._own.take(line) or decode_line(line)
 
     def _script(self, verb: str, *arguments: str) -> ScriptCall:
         return ScriptCall(_SCRIPT, [verb, *self._limits, *arguments])
 
-    def _read(self, position: EventId, command: str = "XRANGE", **limits: Any) -> _Page:
+    def _read(self, position: EventId, command: str = "XRANGE", **limits: Any) -> Page:
         call = self._read_script(position, command, **limits)
         while True:
-            page = _page(position, self.client.call(call))
+            page = parse_page(position, self.client.call(call))
             if page.lines or not page.deleted:
                 return page
 
@@ -201,54 +246,3 @@ class RedisBroker(Unindexed):
         edge = "+" if command == "XRANGE" else "-"
         limits = str(limit), str(max_bytes)
         return self._script("read", command, str(position), edge, *limits, *check)
-
-
-class _Page(NamedTuple):
-    """Some entries, and the state of the event log at that moment."""
-
-    bounds: Bounds
-    known: bool  # the event log has the position that the page was read from
-    end: EventId  # the last position of the page, or the one that it was read from
-    lines: list[bytes]  # `<position> <draft>`
-    size: int  # bytes of the lines
-    total: int  # entries of the whole event log
-    deleted: int  # entries that were too large; then the page may end early
-    unread: int  # bytes, by the slowest follower; -1: nothing was reported
-    beside_singles: bool  # single events come to another process
-
-    @property
-    def events(self) -> list[Event]:
-        return decode_events(self.lines, _decode_line)
-
-
-def _page(position: EventId, answer: Any) -> _Page:
-    stored_floor, first, last, known, text, total, deleted, unread, beside_singles = answer
-    head = _position(last)
-    floor = _before(_position(first)) if first else head
-    if stored_floor:
-        floor = min(floor, _position(stored_floor))  # another program may have written a later one
-    bounds = Bounds(floor, head)
-    lines = text.split(b"\n") if text else []
-    end = _position(lines[-1].partition(b" ")[0]) if lines else position
-    if deleted:
-        logger.warning(_DELETED, deleted)
-    known = bool(known) or position in bounds
-    others = int(unread), bool(beside_singles)
-    return _Page(bounds, known, end, lines, len(text), total, deleted, *others)
-
-
-def _decode_line(line: bytes) -> Event:
-    position, _, text = line.partition(b" ")
-    return decode_event(_position(position), text.decode())
-
-
-def _position(text: bytes) -> EventId:
-    ms, _, seq = text.partition(b"-")
-    return EventId(int(ms), int(seq))
-
-
-def _before(position: EventId) -> EventId:
-    # Not the highest sequence there is: the position after this one must be valid, too.
-    if position.seq:
-        return EventId(position.ms, position.seq - 1)
-    return EventId(position.ms - 1, 2**63)

@@ -2,6 +2,16 @@
 
 local max_total = 9007199254740992 -- from here numbers are not exact: the entry is damaged
 
+-- Return a function that makes something once, when it is needed. Each call of a script makes all of its
+-- functions, and that takes as long as some commands. So what few calls need is made so.
+local function lazily(make)
+  local made
+  return function()
+    made = made or make()
+    return made
+  end
+end
+
 local function number(value) return string.format('%.0f', value) end
 
 -- Return the server's time in milliseconds.

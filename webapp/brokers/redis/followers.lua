@@ -4,7 +4,6 @@
 --              single events come to it, at a time (ms)
 --   #turn      '<process> <time>': it has the turn until then; '-' rests
 
-local followers = KEYS[4]
 local live_ms, old_ms = 2500, 60000 -- a process that has said nothing for so long has died or hangs
 local max_followers, longest_turn_ms = 1000, 5000
 

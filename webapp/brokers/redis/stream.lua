@@ -1,4 +1,4 @@
--- What is known of the event log's stream, and how it is kept within its bounds. Part of log.lua.
+-- What is known of the event log's stream. Part of log.lua and topics.lua.
 --
 -- Every command that tells where a stream begins and ends copies the entries there, which may have a
 -- megabyte each. So the hash of custom ids has fields for what is known of the stream:
@@ -8,19 +8,27 @@
 --   #ahead    '<time> <position>': the head at a time (ms) at which it was after the server's clock
 --   #sweep    a cursor over the custom ids
 --   #deleted  how many entries were too large, until a hub has read that
---
--- Each trimmed entry costs one command at most, and about as many bytes are trimmed as were added.
+--   #index    what is known of the index by topic: see topic_index.lua
+--   #indexer  '<process> <time>': this process builds the index, until a time (ms)
 
-local stream, ids, queue = KEYS[1], KEYS[2], KEYS[3]
+local stream, ids, queue, followers, directory = unpack(KEYS)
 local last_position = '18446744073709551615-18446744073709551615'
 local max_events, max_age, max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_foreign_bytes = 8388608 -- of an entry that another program or an older hub appended
 local log, stored -- what is known of the stream, and what the hash has of that
+local index -- what is known of the index by topic
+local max_count = 32 -- entries of one command
 local deleted -- how many entries were too large
 
 local function is_position(text) return #text < 42 and string.match(text, '^%d+%-%d+$') end
 
+-- Most positions have 13 digits before the dash.
 local function is_before(one, other)
+  if string.byte(one, 14) == 45 and string.byte(other, 14) == 45 then
+    if #one == #other then return one < other end
+    if string.sub(one, 1, 13) ~= string.sub(other, 1, 13) then return one < other end
+    return #one < #other
+  end
   local ms, seq = string.match(one, '^(%d+)%-(%d+)$')
   local other_ms, other_seq = string.match(other, '^(%d+)%-(%d+)$')
   if ms == other_ms then ms, other_ms = seq, other_seq end
@@ -29,12 +37,6 @@ end
 
 local function entry_at(position)
   return redis.pcall('XRANGE', stream, position, position, 'COUNT', 1)[1]
-end
-
-local function delete(entry)
-  local done = redis.pcall('XDEL', stream, entry[1]) == 1
-  if done then deleted = deleted + 1 end
-  return done
 end
 
 -- Hubs of another version, and people, write to the stream, too. So what is known counts only if the
@@ -46,29 +48,95 @@ local function is_current(known)
   return not next_entry.err and #next_entry == 0
 end
 
-local function look_at_stream(known)
-  local head, first, last, length = examine(stream)
-  if last and is_too_large(last, max_foreign_bytes) and delete(last) then
-    redis.pcall('XADD', stream, '*', 'deleted', '') -- followers start at the head, and must find it
-    return look_at_stream(known)
+local streams = lazily(function()
+  local function delete(entry)
+    local done = redis.pcall('XDEL', stream, entry[1]) == 1
+    if done then deleted = deleted + 1 end
+    return done
   end
-  -- If the known head is gone, and was not trimmed, this is another event log.
-  local another = known and known.length > 0 and
-    (is_before(head, known.head) or not entry_at(known.head))
-  local total = total_of(last)
+
+  local function look_at_stream(known)
+    local head, first, last, length = examine(stream)
+    if last and is_too_large(last, max_foreign_bytes) and delete(last) then
+      redis.pcall('XADD', stream, '*', 'deleted', '') -- followers start at the head, and must find it
+      return look_at_stream(known)
+    end
+    -- If the known head is gone, and was not trimmed, this is another event log.
+    local another = known and known.length > 0 and
+      (is_before(head, known.head) or not entry_at(known.head))
+    local total = total_of(last)
+    return {
+      length = length, head = head, first = first and first[1], another = another,
+      total = total or known and known.total or 0, first_total = total and total_of(first) or 0,
+    }
+  end
+
+  -- A new event log begins at a position of the current time, which is its floor until it is trimmed.
+  local function create()
+    local position = redis.call('XADD', stream, '*', 'born', '')
+    redis.call('XDEL', stream, position)
+    log.head, log.floor, log.missing = position, position, nil
+  end
+
+  local function look_at_first()
+    local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    log.first = entry and entry[1]
+    log.first_total = not entry and log.total or total_of(entry) or 0
+    log.length = redis.call('XLEN', stream)
+  end
+
+  -- Call a function with each entry that a command finds from a position to an edge, until it returns
+  -- no size. They are read one at a time until their size is known: the server serves nobody else
+  -- meanwhile.
+  local function walk(command, from, edge, limit, bytes, visit)
+    local seen, size, together = 0, 0, 1
+    while seen < limit and size < bytes do
+      -- Beyond its ends, XRANGE may refuse, and XREVRANGE would walk through the whole stream.
+      if edge == '+' and not is_before(from, log.head) then return end
+      if edge == '-' and not (log.first and is_before(log.first, from)) then return end
+      local count = math.min(together, limit - seen)
+      local entries = redis.call(command, stream, '(' .. from, edge, 'COUNT', count)
+      for _, entry in ipairs(entries) do
+        local visited = visit(entry)
+        from, seen, size = entry[1], seen + 1, size + (visited or bytes)
+        if size >= bytes then return end
+      end
+      if #entries < count then return end
+      local fitting = math.floor((bytes - size) * seen / size)
+      together = math.max(1, math.min(2 * together, max_count, fitting))
+    end
+  end
+
   return {
-    length = length, head = head, first = first and first[1], another = another,
-    total = total or known and known.total or 0, first_total = total and total_of(first) or 0,
+    delete = delete, look_at_stream = look_at_stream, create = create,
+    look_at_first = look_at_first, walk = walk,
   }
+end)
+
+-- Some positions in the index are of events that were trimmed. All topics will be looked at: if that
+-- has begun, once more after it has ended.
+local function mark_stale() index.rounds = index.rounds > 0 and 2 or 1 end
+
+-- What is known of the index counts only if it is of this event log.
+local function load_index(record)
+  local pattern = '^(%d+%-%d+) (%S+) ([012]) (.*)$'
+  local upto, first, rounds, swept = string.match(record or '', pattern)
+  local is_lost = log.missing or log.another or upto and is_before(log.head, upto)
+  index = {upto = not is_lost and upto, rounds = tonumber(rounds) or 0, swept = swept or ''}
+  if index.upto and redis.call('EXISTS', directory) == 0 then index.upto = false end
+  -- Another hub, which may know no index, has trimmed the stream.
+  if first ~= log.first and first ~= '-' then mark_stale() end
 end
 
 local function load()
   local exists = require_type(stream, 'stream')
   require_type(ids, 'hash')
   delete_unless(queue, 'list')
-  local fields = redis.call('HMGET', ids, '#floor', '#state', '#ahead', '#deleted')
+  local fields = redis.call('HMGET', ids, '#floor', '#state', '#ahead', '#deleted', '#index')
   local floor, state, ahead = unpack(fields)
-  stored = {floor = floor, state = state, ahead = ahead, deleted = fields[4]}
+  stored = {
+    floor = floor, state = state, ahead = ahead, deleted = fields[4], index = fields[5],
+  }
   deleted = tonumber(fields[4]) or 0
   local pattern = '^(%d+) (%d+%-%d+) (%d+) (%S+) (%d+)$'
   local length, head, total, first, first_total = string.match(state or '', pattern)
@@ -82,103 +150,33 @@ local function load()
   elseif known and is_current(known) then
     log = known
   else
-    log = look_at_stream(known)
+    log = streams().look_at_stream(known)
     if log.another and floor and is_before(floor, known.head) then floor = false end
   end
   log.floor, log.ahead = floor, ahead
+  load_index(fields[5])
 end
 
-local function store(field, value)
-  if value ~= stored[field] then
-    redis.call('HDEL', ids, '#' .. field) -- a server whose memory is full may refuse the other one
-    if value then redis.call('HSET', ids, '#' .. field, value) end
-    stored[field] = value
-  end
+local function index_record()
+  if not index.upto then return false end
+  return table.concat({index.upto, log.first or '-', index.rounds, index.swept}, ' ')
 end
 
 local function save()
   local first_total = number(log.first_total)
   local parts = {number(log.length), log.head, number(log.total), log.first or '-', first_total}
-  store('floor', log.floor)
-  store('ahead', log.ahead)
-  store('deleted', deleted > 0 and number(deleted))
-  store('state', table.concat(parts, ' '))
-end
-
--- A new event log begins at a position of the current time, which is its floor until it is trimmed.
-local function create()
-  local position = redis.call('XADD', stream, '*', 'born', '')
-  redis.call('XDEL', stream, position)
-  log.head, log.floor, log.missing = position, position, nil
-end
-
-local function look_at_first()
-  local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-  log.first = entry and entry[1]
-  log.first_total = not entry and log.total or total_of(entry) or 0
-  log.length = redis.call('XLEN', stream)
-end
-
--- This drops whole nodes, which costs next to nothing; the floor then lies before the first entry.
--- Call it even if nothing is to be dropped: because it writes, a master that became a replica
--- refuses it.
-local function trim_to(length)
-  if redis.call('XTRIM', stream, 'MAXLEN', '~', math.max(1, length)) == 0 then return false end
-  log.floor = false
-  look_at_first()
-  return true
-end
-
--- Entries of 0.1.0 have no total. While the first entry is one, the server estimates the bytes.
-local function bytes_kept()
-  if log.first_total > 0 or not log.first then return log.total - log.first_total end
-  local bytes = redis.pcall('MEMORY', 'USAGE', stream, 'SAMPLES', 1000)
-  return type(bytes) == 'number' and bytes or 0
-end
-
--- The newest entry stays.
-local function trim_bytes(most)
-  if log.first_total == 0 then
-    local kept = bytes_kept()
-    if kept > most then trim_to(math.floor(log.length * most / kept)) end
+  local changed, set = {}, {}
+  local function note(field, value)
+    if value == stored[field] then return end
+    changed[#changed + 1], stored[field] = '#' .. field, value
+    if value then set[#set + 1], set[#set + 2] = '#' .. field, value end
   end
-  local some = 1 -- more of them, one at a time, until they fill the oldest node
-  while log.first_total > 0 and log.length > some and log.total - log.first_total > most do
-    some = trim_to(log.length - some) and 1 or some + 1
-  end
+  note('floor', log.floor)
+  note('ahead', log.ahead)
+  note('deleted', deleted > 0 and number(deleted))
+  note('state', table.concat(parts, ' '))
+  note('index', index_record())
+  -- A server whose memory is full may refuse the second one.
+  if #changed > 0 then redis.call('HDEL', ids, unpack(changed)) end
+  if #set > 0 then redis.call('HSET', ids, unpack(set)) end
 end
-
--- Drop the events up to a position. This is exact, and the floor is the newest dropped entry: a
--- subscriber who has that one has missed nothing, however long no event was published.
-local function drop_up_to(position)
-  local last = redis.call('XREVRANGE', stream, position, '-', 'COUNT', 1)[1]
-  if not last then return end
-  local next_entry = redis.call('XRANGE', stream, '(' .. last[1], '+', 'COUNT', 1)[1]
-  redis.call('XTRIM', stream, unpack(next_entry and {'MINID', next_entry[1]} or {'MAXLEN', 0}))
-  log.floor = last[1]
-  look_at_first()
-end
-
--- Positions after the server's clock tell no age: the clock was ahead once. Their events count from
--- when they are seen, so they are dropped after between one and two times max_age.
-local function trim_old()
-  local now = clock()
-  local oldest = number(math.max(1, now - max_age)) .. '-0'
-  if log.first and is_before(log.first, oldest) then drop_up_to('(' .. oldest) end
-  local is_ahead = log.first and is_before(number(now + 1) .. '-0', log.head)
-  local at, head = string.match(is_ahead and log.ahead or '', '^(%d+) (%d+%-%d+)$')
-  at = tonumber(at)
-  if not is_ahead then
-    log.ahead = false
-  elseif not at or at > now or now - at > max_age then
-    if at and at <= now and is_position(head) then drop_up_to(head) end
-    log.ahead = number(now) .. ' ' .. log.head
-  end
-end
-
-local function trim()
-  trim_to(max_events)
-  trim_bytes(max_bytes)
-  trim_old()
-end
-

@@ -1,0 +1,80 @@
+"""What the scripts answer: entries of the event log, and where it begins and ends."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...core.events import EventId
+from ..base import Bounds, decode_event, decode_events
+
+if TYPE_CHECKING:
+    from ...core.events import Event
+
+logger = logging.getLogger(__name__)
+
+_DELETED = "entries of another program in the event log were too large and were deleted: %d"
+
+
+class Page(NamedTuple):
+    """Some entries, and the state of the event log at that moment."""
+
+    bounds: Bounds
+    known: bool  # the event log has the position that the page was read from
+    end: EventId  # the last position of the page, or the one that it was read from
+    lines: list[bytes]  # `<position> <draft>`
+    size: int  # bytes of the lines
+    total: int  # entries of the whole event log
+    deleted: int  # entries that were too large; then the page may end early
+    unread: int  # bytes, by the slowest follower; -1: nothing was reported
+    beside_singles: bool  # single events come to another process
+    indexed: bool  # the index by topic has all entries
+
+    @property
+    def events(self) -> list[Event]:
+        """The events that are not damaged."""
+        return decode_events(self.lines, decode_line)
+
+
+def parse_page(position: EventId, answer: Any) -> Page:
+    """Return the answer to a read from a position."""
+    *ends, known, text, total, deleted, unread, beside_singles, indexed = answer
+    bounds = parse_bounds(*ends)
+    lines = text.split(b"\n") if text else []
+    end = parse_position(lines[-1].partition(b" ")[0]) if lines else position
+    if deleted:
+        logger.warning(_DELETED, deleted)
+    known = bool(known) or position in bounds
+    others = int(unread), bool(beside_singles), bool(indexed)
+    return Page(bounds, known, end, lines, len(text), total, deleted, *others)
+
+
+def parse_bounds(stored_floor: bytes | None, first: bytes | None, last: bytes) -> Bounds:
+    """Return where the event log begins and ends."""
+    head = parse_position(last)
+    floor = _before(parse_position(first)) if first else head
+    if stored_floor:  # another program may have written a later one
+        floor = min(floor, parse_position(stored_floor))
+    return Bounds(floor, head)
+
+
+def decode_line(line: bytes) -> Event:
+    """Return the event of a line.
+
+    :raises ValueError: it is damaged; or `BadRequest`.
+    """
+    position, _, text = line.partition(b" ")
+    return decode_event(parse_position(position), text.decode())
+
+
+def parse_position(text: bytes) -> EventId:
+    """Return the position that the server writes so."""
+    ms, _, seq = text.partition(b"-")
+    return EventId(int(ms), int(seq))
+
+
+def _before(position: EventId) -> EventId:
+    # Not the highest sequence there is: the position after this one must be valid, too.
+    if position.seq:
+        return EventId(position.ms, position.seq - 1)
+    return EventId(position.ms - 1, 2**63)
