@@ -110,6 +110,8 @@ class History:
 
     def count(self, feed: Feed, after: EventId) -> int | None:
         """Return how many events after a position a feed matches; None: counting takes too long."""
+        if after >= self._window.head:
+            return 0
         if after < self._window.floor:
             return None
         if after >= self._window.head:
