@@ -291,3 +291,17 @@ def test_an_offer_of_http_2_changes_nothing(server: Server, topic: str) -> None:
             )
             assert answer.status_code == 200
         assert stream.take(2) == ["x" * 300_000] * 2
+
+
+def test_an_own_id_is_unique_in_its_canonical_topic(server: Server, topic: str) -> None:
+    own = f"{topic} own"
+    for name in ("a", "b", "a"):
+        server.publish("same", topic=[f"{topic}/{name}", f"{topic}/all"], id=own)
+    for name, status in (("a", 409), ("b", 409), ("all", 200)):
+        form = {"topic": f"{topic}/{name}", "data": "other", "id": own}
+        assert server.http.post("/events", data=form).status_code == status
+    with server.listen(topic=f"{topic}/b", last_event_id=own) as stream:
+        server.publish("next", topic=f"{topic}/b")
+        assert stream.take(1) == ["next"]
+    with server.listen(topic=f"{topic}/all", last_event_id=own) as stream:  # after the oldest
+        assert stream.take(2) == ["same", "other"]

@@ -110,14 +110,11 @@ class History:
 
     def count(self, feed: Feed, after: EventId) -> int | None:
         """Return how many events after a position a feed matches; None: counting takes too long."""
-        if after >= self._window.head:
+        window = self._window
+        if after >= window.head:
             return 0
-        if after < self._window.floor:
-            return None
-        if after >= self._window.head:
-            return 0
-        missed, upto = self._missed(feed, after)
-        if len(missed) > _MAX_COUNTED_EVENTS or upto < self._window.head:
+        missed, upto = self._missed(feed, after) if after >= window.floor else ([], after)
+        if len(missed) > _MAX_COUNTED_EVENTS or upto < window.head:
             return None
         if sum(map(feed.work, missed)) > _MAX_COUNTED_WORK:
             return None
