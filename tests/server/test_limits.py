@@ -202,3 +202,19 @@ def test_with_no_files_left_those_who_do_not_read_make_room(tmp_path: Path) -> N
         server.publish("on", topic="t")
         assert subscriber.take(1) == ["on"]
         assert "Traceback" not in server.log
+
+
+def test_streams_leave_room_for_others_where_gunicorn_limits_connections(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve("--worker-connections", "10", TIDINGS_DEMO="0")
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(server.listen(topic="t"))
+        refused = server.http.get("/events", headers={"Connection": "close"})
+        assert refused.status_code == 503
+        assert refused.json()["reason"] == "full"
+        for path in ("/readyz", "/events?data=x"):
+            method = "GET" if path == "/readyz" else "POST"
+            answer = server.http.request(method, path, headers={"Connection": "close"})
+            assert answer.status_code == 200

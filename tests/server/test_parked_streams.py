@@ -131,7 +131,8 @@ def test_gunicorns_hooks_are_called_before_and_after_each_stream(
 def test_a_full_worker_accepts_again_when_a_parked_stream_ends(
     serve: Callable[..., Server],
 ) -> None:
-    server = serve("--worker-connections", "4", TIDINGS_BROKER_URL="memory://")
+    env = {"TIDINGS_BROKER_URL": "memory://", "TIDINGS_MAX_SUBSCRIBERS": "0"}
+    server = serve("--worker-connections", "4", **env)
     server.http.close()
     with ExitStack() as stack:
         for _ in range(4):

@@ -20,6 +20,10 @@ class StreamQuota:
         self._open = 0
         self._open_by_client: Counter[str] = Counter()
 
+    def cap(self, limit: int) -> None:
+        """Lower the limit of streams in all, unless there is none."""
+        self._limit = min(self._limit, max(1, limit))
+
     def check(self, client: str) -> None:
         """Refuse a stream that would be one too many.
 

@@ -93,7 +93,8 @@ class StreamWorker(GeventWorker):
         app = self._load_app()
         self.hub = app.extensions["tidings"].hub
         self.settings = self.hub.settings
-        limit = min(self.worker_connections, file_limit())
+        if (limit := min(self.worker_connections, file_limit())) < file_limit():
+            self.hub.quota.cap(limit * 8 // 10)  # streams leave room for other requests
         counts = StreamCounts(self.number)
         self.connections = OpenConnections(
             self.settings, limit, self.cfg.keepalive, counts, self.hub.metrics.refused
