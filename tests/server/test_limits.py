@@ -6,7 +6,8 @@ import json
 import re
 import socket
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,13 @@ def half_requests(server: Server, count: int, said: bytes) -> Iterator[socket.so
             connection.send(said)
 
 
+def publish(publisher: HTTPConnection) -> None:
+    """Publish over a connection that stays open; the client opens no second one for it."""
+    publisher.request("POST", "/events?topic=t&data=on")
+    response = publisher.getresponse()
+    assert (response.status, bool(response.read())) == (200, True)
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it asks Linux")
 def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> None:
     limit = ["sh", "-c", f'ulimit -n {FILES} && exec "$0" "$@"']
@@ -163,11 +171,14 @@ def test_with_no_files_left_those_who_say_nothing_make_room(tmp_path: Path) -> N
         ExitStack() as stack,
     ):
         worker = server.worker
+        publisher = stack.enter_context(closing(HTTPConnection(server.host, server.port)))
+        publish(publisher)
+        assert subscriber.take(1) == ["on"]
         body = b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx"
         for said in (b"", b"GET /eve", body):
             for idle in half_requests(server, FILES, said):
                 stack.enter_context(idle)
-            server.publish("on", topic="t")
+            publish(publisher)
             assert subscriber.take(1) == ["on"]
             for path in ("/healthz", "/readyz", "/metrics"):
                 answer = server.http.get(path, headers={"Connection": "close"})

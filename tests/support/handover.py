@@ -25,6 +25,7 @@ from webapp.hub.feeds import Form
 from webapp.hub.start import Start
 from webapp.hub.stream import Stream as HubStream
 from webapp.server.connection import ClientConnection
+from webapp.server.waiters import Waiters
 
 if TYPE_CHECKING:
     from webapp.core.events import Event
@@ -77,7 +78,7 @@ class Stream:
         self.over = False
         self._client, server = socketpair()
         self._client.setblocking(False)  # noqa: FBT003 - the socket's own
-        self._server: Any = ClientConnection(server, hub.settings, 95, {}, {})
+        self._server: Any = ClientConnection(server, hub.settings, 95, Waiters())
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is
         self._server.begin_body(request((1, int(way.chunked))))
         self.worker = ParkingWorker() if way.parks and way.direct else None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..hub.socket_protocol import Wakeup
     from .phase import Phase
+    from .waiters import Waiters
 
 _READ_SLICE_S = 0.002  # a client that sends without a pause yields to the loop after it
 _CHECK_INTERVAL_S = 2  # between two checks of a silent pipe's token
@@ -38,9 +39,7 @@ class ClientConnection(SocketWriter):
     """A client's socket, from its first byte until it is closed.
 
     :param keepalive_s: seconds for which it may wait for its client's next request.
-    :param waiters: holds this connection while it waits for its client to send something or to
-        read a response, the one that waits for the longest time first. Streams are not among them.
-    :param pipes: the same for a pipe that waits for its next line.
+    :param waiters: holds this connection while it waits for its client.
     """
 
     __slots__ = (
@@ -51,9 +50,9 @@ class ClientConnection(SocketWriter):
         "_linger",
         "_phase",
         "_phase_began",
-        "_pipes",
         "_stopping",
         "_waiters",
+        "_waits_among",
         "is_counted",
         "is_stream",
         "listener",
@@ -69,8 +68,7 @@ class ClientConnection(SocketWriter):
         sock: Any,
         settings: Settings,
         keepalive_s: float,
-        waiters: dict[ClientConnection, None],
-        pipes: dict[ClientConnection, None],
+        waiters: Waiters[ClientConnection],
     ) -> None:
         super().__init__(sock, settings)
         self.timeout_reason = ""
@@ -82,7 +80,7 @@ class ClientConnection(SocketWriter):
         self.wakeup: Wakeup | None = None
         self.pipelined = b""
         self._keepalive_s = keepalive_s
-        self._waiters, self._pipes = waiters, pipes
+        self._waiters, self._waits_among = waiters, waiters.new
         self._check: Callable[[], object] = bool
         self.request: Any = None  # gunicorn's; None between two, and while a stream is parked
         self._linger = self._evicted = self._stopping = False
@@ -98,6 +96,7 @@ class ClientConnection(SocketWriter):
     def begin_request(self) -> None:
         """The last response is sent. A part of the next request may have arrived with the last."""
         self._send_held_header()
+        self._waits_among = self._waiters.served
         begun = self.pipelined or (self.request and self.request.unreader.buf.getvalue())
         self._enter(HEADER if begun else IDLE)
         self._check = bool
@@ -176,11 +175,11 @@ class ClientConnection(SocketWriter):
         if self.parked:
             return
         if self._linger and not self._evicted:  # the client of an evicted pipe sends nothing
-            self._waiters[self] = None
+            self._waits_among[self] = None
             try:
                 util.close_graceful(self._sock, timeout=_CLOSE_TIMEOUT_S)
             finally:
-                self._waiters.pop(self, None)
+                self._waits_among.pop(self, None)
         else:
             self._sock.close()
 
@@ -194,11 +193,11 @@ class ClientConnection(SocketWriter):
     def _send_some(self, data: memoryview) -> int:
         if self.is_stream:
             return super()._send_some(data)
-        self._waiters[self] = None
+        self._waits_among[self] = None
         try:
             return super()._send_some(data)
         finally:
-            self._waiters.pop(self, None)
+            self._waits_among.pop(self, None)
 
     # Reading
 
@@ -264,7 +263,8 @@ class ClientConnection(SocketWriter):
                     yield_to_loop()
                     self._last_yield = monotonic()
                 return data
-        waiting = self._pipes if self._phase is STREAMING_BODY else self._waiters
+        is_pipe = self._phase is STREAMING_BODY
+        waiting = self._waiters.pipes if is_pipe else self._waits_among
         waiting[self] = None
         try:
             data = self._await_bytes(size)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .connection import ClientConnection
+from .waiters import Waiters
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -21,8 +21,9 @@ _FREED_AT_ONCE = 64  # connections, where the system has no more files
 class OpenConnections:
     """The connections of a worker.
 
-    Where files run out, those that have waited for the longest time for their clients end first:
-    before a request, within a header or body, or for a response to be read; then silent pipes.
+    Where files run out, those end that wait for their clients: before a request, within a header or
+    body, or for a response to be read. First end those that have not been served a request yet,
+    then the others, then silent pipes; of each kind, the one that has waited for the longest time.
     Streams and requests that are being served stay.
 
     :param limit: how many a worker can have.
@@ -49,9 +50,7 @@ class OpenConnections:
         self._refused = refused
         self._stopping = False
         self._open = set[ClientConnection]()
-        # Ordered: the first has waited for the longest time.
-        self._waiters: dict[ClientConnection, None] = {}
-        self._pipes: dict[ClientConnection, None] = {}
+        self._waiters = Waiters[ClientConnection]()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -62,9 +61,7 @@ class OpenConnections:
 
     def add(self, sock: Any) -> ClientConnection:
         """Take in a socket that was accepted; `discard` must follow."""
-        connection = ClientConnection(
-            sock, self._settings, self._keepalive_s, self._waiters, self._pipes
-        )
+        connection = ClientConnection(sock, self._settings, self._keepalive_s, self._waiters)
         self._open.add(connection)
         self.counts.count(connection, is_stream=True)
         if self.is_full():
@@ -87,13 +84,11 @@ class OpenConnections:
 
     def free_files(self, count: int = _FREED_AT_ONCE) -> None:
         """End up to `count` connections that wait for their clients."""
-        silent = list(islice(self._waiters, count))
+        silent = self._waiters.take(count)
         for connection in silent:
-            del self._waiters[connection]
             self._refused.add(1, "connections")
             connection.abort()
-        for connection in list(islice(self._pipes, count - len(silent))):
-            del self._pipes[connection]
+        for connection in self._waiters.take_pipes(count - len(silent)):
             connection.evict()
 
     def stop_reading(self) -> None:

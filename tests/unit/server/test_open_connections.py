@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
 import gevent
+import pytest
 from gevent.socket import socketpair
 
 from webapp.config.settings import Settings
@@ -13,10 +15,21 @@ from webapp.server.open_connections import OpenConnections
 from webapp.server.stream_counts import StreamCounts
 
 
-def test_a_connection_that_waits_for_its_client_to_close_makes_room() -> None:
-    ended: list[str] = []
+@pytest.fixture(name="ended")
+def _ended() -> list[str]:
+    """Why connections were ended."""
+    return []
+
+
+@pytest.fixture(name="connections")
+def _connections(ended: list[str]) -> OpenConnections:
     refused: Any = SimpleNamespace(add=lambda _, reason: ended.append(reason))
-    connections = OpenConnections(Settings(), 100, 60, StreamCounts(None), refused)
+    return OpenConnections(Settings(), 100, 60, StreamCounts(None), refused)
+
+
+def test_a_connection_that_waits_for_its_client_to_close_makes_room(
+    connections: OpenConnections, ended: list[str]
+) -> None:
     client, server = socketpair()
     with client:
         connection = connections.add(server)
@@ -26,3 +39,37 @@ def test_a_connection_that_waits_for_its_client_to_close_makes_room() -> None:
         connections.free_files(1)
         closing.get(timeout=10)
     assert ended == ["connections"]
+
+
+def test_a_connection_that_was_served_goes_after_those_that_were_not(
+    connections: OpenConnections,
+) -> None:
+    gone: list[str] = []
+
+    def wait(name: str, *, served: bool) -> None:
+        """Wait for a client that sends nothing."""
+        client, server = socketpair()
+        stack.push(client)
+        connection = connections.add(server)
+        if served:
+            connection.begin_request()
+
+        def receive() -> None:
+            assert connection.recv(1) == b""
+            gone.append(name)
+            connection.close()
+
+        waiting.append(gevent.spawn(receive))
+        gevent.idle()
+
+    waiting: list[gevent.Greenlet[[], None]] = []
+    with ExitStack() as stack:
+        wait("first served", served=True)
+        wait("first stranger", served=False)
+        wait("second served", served=True)
+        wait("second stranger", served=False)
+        for count in range(1, 5):
+            connections.free_files(1)
+            gevent.wait(waiting, timeout=10, count=count)
+        connections.free_files(1)  # there is none
+    assert gone == ["first stranger", "second stranger", "first served", "second served"]

@@ -13,6 +13,7 @@ from support.waiting import until
 from webapp.config.settings import Settings
 from webapp.errors import ServiceUnavailable
 from webapp.server.connection import ClientConnection
+from webapp.server.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ def _pair() -> Iterator[tuple[socket.socket, ClientConnection]]:
         with socket.create_connection(listener.getsockname()) as client:
             server, _ = listener.accept()
             with server:
-                yield client, ClientConnection(server, Settings(), 60, {}, {})
+                yield client, ClientConnection(server, Settings(), 60, Waiters())
 
 
 @pytest.fixture(name="client")
