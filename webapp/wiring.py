@@ -9,6 +9,7 @@ from .auth.authorizer import Authorizer
 from .brokers import connect, connect_presence
 from .config.file_limit import file_limit
 from .hub.hub import Hub
+from .hub.served_hubs import ServedHubs
 from .presence.service import Presence
 from .views import health, openapi, pages, publish, subscribe, topics
 from .views.services import Services
@@ -32,6 +33,7 @@ def build_services(
     :param make_authorizer: called with what says whether a grant was revoked.
     """
     hub = Hub(connect(settings), settings, settings.max_subscribers or 0)
+    ServedHubs.built[hub] = None
     if not settings.auth_enabled:
         return Services(hub, make_authorizer(settings, _is_never_revoked))
     service = Presence(hub, connect_presence(settings, hub.broker), settings.presence_lease)

@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gevent
 from gevent.event import Event as Signal
@@ -26,6 +26,7 @@ from ..config import exposure
 from ..config.file_limit import file_limit
 from ..config.server_check import Server
 from ..errors import Misconfigured, ServiceUnavailable
+from ..hub.served_hubs import ServedHubs
 from . import loggers, metrics_dir, patches, start_report
 from .acceptor import Acceptor, FixedAddress
 from .garbage_collection import GarbageCollection
@@ -38,8 +39,6 @@ from .stream_counts import StreamCounts
 from .stream_driver import ResumeQueue, StreamDriver
 
 if TYPE_CHECKING:
-    from flask import Flask
-
     from ..config.settings import Settings
     from ..errors import TidingsError
     from ..hub.hub import Hub
@@ -87,11 +86,11 @@ class StreamWorker(GeventWorker):
         patches.apply()
 
     def load_wsgi(self) -> None:
-        """Load the app, find its hub, and let it follow the event log. End the server where the
+        """Load the app, find its hubs, and let them follow the event log. End the server where the
         app must not be served.
         """
         app = self._load_app()
-        self.hub = app.extensions["tidings"].hub
+        self.hub = self.hubs.main
         self.settings = self.hub.settings
         if (limit := min(self.worker_connections, file_limit())) < file_limit():
             self.hub.quota.cap(limit * 8 // 10)  # streams leave room for other requests
@@ -117,18 +116,19 @@ class StreamWorker(GeventWorker):
         self.garbage = GarbageCollection()
         self.garbage.begin()
 
-    def _load_app(self) -> Flask:
+    def _load_app(self) -> Any:
         metrics_dir.share(self.number, self.log)
         Server.is_stream_worker = True
         try:
             super().load_wsgi()
-            app = cast("Flask", self.wsgi)
-            exposure.check(app.extensions["tidings"].settings, self.cfg.workers, self._addresses())
+            self.hubs = ServedHubs(self.wsgi)
+            for hub in self.hubs:
+                exposure.check(hub.settings, self.cfg.workers, self._addresses())
         except Misconfigured as error:
             if 1 < self.age <= self.cfg.workers:  # the first worker logs the same
                 sys.exit(Arbiter.WORKER_BOOT_ERROR)
             self._abort_start(error, Arbiter.WORKER_BOOT_ERROR)
-        return app
+        return self.wsgi
 
     def _abort_start(self, error: TidingsError, status: int | None = None) -> NoReturn:
         """Log why the worker does not start, and end its process.
@@ -149,7 +149,7 @@ class StreamWorker(GeventWorker):
         while self.alive:
             self.notify()
             try:
-                self.hub.start()
+                self.hubs.start()
                 break
             except Misconfigured as error:
                 self._abort_start(error)
@@ -176,7 +176,7 @@ class StreamWorker(GeventWorker):
             self.notify()
             self._stopping.wait(_TICK_S)
             self.garbage.tick(len(self.connections))
-            self.alive = self.alive and not self.hub.failed
+            self.alive = self.alive and not self.hubs.failed
         self._drain(acceptors)
 
     def _acceptor(self, listener: Any) -> Acceptor:
@@ -285,12 +285,12 @@ class StreamWorker(GeventWorker):
         until = time.monotonic() + self.settings.drain
         for acceptor in acceptors:
             acceptor.close()
-        self.hub.drain()
+        self.hubs.drain()
         self.connections.stop_reading()
         self._await_connections(until)
         self.connections.abort()
         self._await_connections(time.monotonic() + _ABORT_S)
-        self.hub.stop()
+        self.hubs.stop()
 
     def _await_connections(self, until: float) -> None:
         while self.connections:

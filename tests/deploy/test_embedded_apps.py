@@ -1,0 +1,71 @@
+"""A hub in apps that are combined, wrapped or forked."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.embedded import project, serving
+from support.project import environment
+from support.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+APPS = """
+from gevent import monkey
+
+monkey.patch_all()
+
+import os
+from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+from tidings import Tidings
+
+
+def make(name):
+    made = Flask(name, instance_path=os.path.abspath(name))
+    hub = Tidings(made, url_prefix="/realtime")
+    made.add_url_rule("/name", "name", lambda: hub.publish(name, topic="t"), methods=["POST"])
+    return made
+"""
+WORKER = ["-k", "tidings.server.StreamWorker"]
+
+
+def test_a_worker_serves_the_hubs_of_all_apps_below_a_middleware(tmp_path: Path) -> None:
+    app = f'{APPS}\napp = ProxyFix(DispatcherMiddleware(make("a"), {{"/b": make("b")}}))\n'
+    with serving(project(tmp_path, app), *WORKER) as server, ExitStack() as stack:
+        streams = {
+            name: stack.enter_context(server.listen(f"{path}/realtime/events", topic="t"))
+            for name, path in {"a": "", "b": "/b"}.items()
+        }
+        assert {server.http.post(f"{path}/name").status_code for path in ("", "/b")} == {200}
+        for name, stream in streams.items():
+            assert stream.take(1) == [name]
+        server.process.send_signal(signal.SIGTERM)
+        assert [stream.next().type for stream in streams.values()] == ["hub.bye"] * 2
+
+
+def test_the_worker_refuses_an_app_without_a_hub_in_one_sentence(tmp_path: Path) -> None:
+    app = 'from flask import Flask\n\napp = Flask("app")\n'
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", *WORKER, "app:app"],
+        cwd=project(tmp_path, app),
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stderr.count("Tidings does not start: ") == 1
+    assert "Add one to the app: Tidings(app)." in done.stderr
+    assert "Traceback" not in done.stderr
