@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, current_app, has_app_context, has_request_context, request
 
+from . import log_writers
 from .auth.app_authorizer import AppAuthorizer
 from .auth.authorizer import Grant
 from .auth.claims import read
@@ -134,16 +134,10 @@ class Tidings:
                 if is_reserved(topic):
                     raise reserved_topic(topic)
         check_sizes(drafts, services.settings)
-        if not has_gevent():
-            # gevent's objects in the broker belong to one thread.
-            return self._thread.submit(services.hub.broker.append, drafts).result()
-        if has_request_context():
-            return services.hub.publish(drafts)
-        return services.hub.broker.append(drafts)
-
-    @cached_property
-    def _thread(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, "tidings")
+        hub = services.hub
+        if has_gevent() and has_request_context():
+            return hub.publish(drafts)
+        return hub.broker.append(drafts) if hub.has_started else log_writers.append(hub, drafts)
 
     def _services(self) -> Services:
         """Return the services of the current app, or of the only one."""

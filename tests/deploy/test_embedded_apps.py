@@ -69,3 +69,33 @@ def test_the_worker_refuses_an_app_without_a_hub_in_one_sentence(tmp_path: Path)
     assert done.stderr.count("Tidings does not start: ") == 1
     assert "Add one to the app: Tidings(app)." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+PUBLISH_IN_A_FORK = """
+import os
+from tidings import Tidings
+from flask import Flask
+
+hub = Tidings(Flask("app", instance_path=os.getcwd()))
+hub.publish("before")
+pid = os.fork()
+hub.publish("after")
+if pid:
+    os.waitpid(pid, 0)
+    print(hub._apps[0].extensions["tidings"].hub.broker.count())
+"""
+
+
+@pytest.mark.parametrize("patched", [True, False])
+def test_a_process_publishes_after_a_fork_of_one_that_did(tmp_path: Path, *, patched: bool) -> None:
+    begin = "from gevent import monkey; monkey.patch_all()" if patched else ""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{begin}\n{PUBLISH_IN_A_FORK}"],
+        cwd=project(tmp_path, ""),
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stdout == "3\n", done.stderr
