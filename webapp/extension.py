@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from flask import Blueprint, current_app, has_app_context, has_request_context, request
 
 from . import log_writers
+from .auth import app_grants
 from .auth.app_authorizer import AppAuthorizer
-from .auth.authorizer import Grant
-from .auth.claims import read
 from .auth.refusals import reserved_topic
 from .brokers import has_gevent, require_gevent
 from .config.settings import Settings
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from flask import Flask, Request
 
+    from .auth.authorizer import Grant
     from .core.events import Event
     from .views.services import Services
 
@@ -201,35 +201,12 @@ def _authorizer(
     authorize: Authorize | None,
 ) -> AppAuthorizer:
     def ask() -> Grant | None:
-        found = authorize(_request()) if authorize else None
-        return found if found is None or isinstance(found, Grant) else _grant(found)
+        return app_grants.ask(authorize, _request()) if authorize else None
 
     def check_origin() -> None:
         origins.check_publisher(_request(), settings)
 
     return AppAuthorizer(settings, is_revoked, ask if authorize else None, check_origin)
-
-
-def _grant(lists: Mapping[str, Any]) -> Grant:
-    """Return the grant that `authorize` describes.
-
-    :raises Misconfigured: it describes none.
-    """
-    remedy = 'Return "subscribe" and "publish" with lists of topic patterns, or None.'
-    if unknown := lists.keys() - {"publish", "subscribe", "payload", "subject"}:
-        detail = f"authorize returned {min(unknown)!r}, which no grant has."
-        raise Misconfigured(detail, remedy)
-    patterns = {name: lists[name] for name in ("publish", "subscribe") if name in lists}
-    if text := next((it for it in patterns.values() if isinstance(it, str)), None):
-        detail = f"authorize returned the text {text!r}, and not a list of topic patterns."
-        raise Misconfigured(detail, remedy)
-    mercure: dict[str, Any] = {name: list(it) for name, it in patterns.items()}
-    if "payload" in lists:
-        mercure["payload"] = lists["payload"]
-    claims: dict[str, Any] = {"mercure": mercure}
-    if lists.get("subject") is not None:
-        claims["sub"] = str(lists["subject"])
-    return Grant(**read(claims))
 
 
 def _request() -> Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import signal
@@ -9,18 +10,21 @@ import subprocess
 import sys
 import textwrap
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import werkzeug.exceptions
 from flask import Flask
 
 from support.doc_pages import blocks
 from support.embedded import project, serving
 from support.ports import free_port
 from support.project import environment
+from support.tokens import KEY
 from support.waiting import PATIENCE, until
 from webapp import Tidings
+from webapp.auth.authorizer import Grant
 from webapp.errors import BadRequest, Conflict, Forbidden, Misconfigured
 
 if TYPE_CHECKING:
@@ -285,19 +289,80 @@ def test_of_several_apps_the_current_one_counts(tmp_path: Path) -> None:
         ({"publish": ["u"]}, 403),
         ({"subscribe": ["t"]}, 403),
         (None, 403),
+        ({"publish": {"t"}, "subscribe": None}, 200),
         ({"publishes": ["t"]}, 500),
         ({"publish": "t"}, 500),
+        ({"publish": b"t"}, 500),
+        ({"publish": 5}, 500),
+        ({"publish": [1]}, 500),
+        ({"publish": itertools.repeat("t")}, 500),
+        ({"publish": ["t"], "payload": object()}, 500),
+        ({1: [], "a": []}, 500),
+        (("t",), 500),
+        (Grant(publish=frozenset("t")), 200),
+        (Grant(publish=frozenset("t"), expires=1), 401),
+        (Grant(publish="a*b"), 500),  # type: ignore[arg-type] # the text contains "*"
+        (ValueError("a bug of the app"), 500),
+        (werkzeug.exceptions.Gone(), 410),
     ],
 )
 def test_authorize_says_who_publishes_over_http(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returned: object, status: int
 ) -> None:
     monkeypatch.setattr("webapp.extension.require_gevent", lambda: None)
+
+    def authorize(_: object) -> Any:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
     app = Flask(__name__, instance_path=str(tmp_path))
-    Tidings(app, url_prefix="", authorize=lambda _: returned)  # type: ignore[arg-type,return-value] # what an app may get wrong
+    Tidings(app, url_prefix="", authorize=authorize)
     client = app.test_client()
     event = {"topic": "t", "data": "x"}
-    assert client.post("/events", data=event).status_code == status
+    answer = client.post("/events", data=event)
+    assert answer.status_code == status, answer.text
+    if status == 500:
+        assert "authorize" in answer.text
     if status == 200:
-        foreign = {"Origin": "https://evil.example"}
-        assert client.post("/events", data=event, headers=foreign).status_code == 403
+        for foreign in (
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},  # the hub has https
+        ):
+            refused = client.post("/events", data=event, headers=foreign)
+            assert refused.status_code == 403
+            assert "with the app's login" in refused.text
+
+
+def body(method: str) -> dict[str, str] | None:
+    return {"topic": "t", "data": "x"} if method == "POST" else None
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_the_login_counts_where_a_browser_sends_an_old_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, anonymous: bool
+) -> None:
+    monkeypatch.setattr("webapp.extension.require_gevent", lambda: None)
+    app = Flask(__name__, instance_path=str(tmp_path))
+    app.config.update(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS=anonymous)
+    granted: list[dict[str, list[str]]] = [{"publish": ["*"], "subscribe": ["*"]}]
+    Tidings(app, url_prefix="", authorize=lambda _: granted[0] if granted else None)
+    client = app.test_client(use_cookies=False)
+    old = {"Cookie": "mercureAuthorization=old", "Origin": "http://localhost"}
+    subscriptions = "/.well-known/mercure/subscriptions"
+    requests: list[tuple[str, str, int]] = [
+        ("HEAD", "/events", 200),
+        ("POST", "/events", 200),
+        ("GET", subscriptions, 200),
+        ("DELETE", subscriptions, 204),
+    ]
+    for method, path, status in requests:
+        answer = client.open(path, method=method, headers=old, data=body(method))
+        assert answer.status_code == status, method
+    granted.clear()
+    for method, path, _ in requests:
+        expected = 200 if method == "HEAD" and anonymous else 401
+        answer = client.open(path, method=method, headers=old, data=body(method))
+        assert answer.status_code == expected, method

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.topics import grants
-from ..errors import Forbidden
+from ..errors import Forbidden, Unauthorized
 from .authorizer import READ, Authorizer, Grant
 from .refusals import not_granted
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.settings import Settings
+    from .keys import Key
 
 _NO_KEY = "This hub is a part of an app, and has no key."
 
@@ -38,10 +41,15 @@ class AppAuthorizer(Authorizer):
 
     def subscribe(self, tokens: tuple[str, ...], *, in_cookies: bool = False) -> Grant:
         """Return the grant of a subscriber; see `Authorizer.subscribe`."""
-        by_token = super().subscribe(tokens, in_cookies=in_cookies) if tokens else None
-        if by_token and by_token.token_id:
-            return by_token
-        return self._ask() or by_token or super().subscribe(())
+        if not tokens:
+            return self._ask() or super().subscribe(())
+        try:
+            by_token = super().subscribe(tokens)
+        except Unauthorized as error:
+            if grant := self._ask():
+                return replace(grant, ignored=error.why or "invalid")
+            return super().subscribe(tokens, in_cookies=in_cookies)
+        return by_token if by_token.token_id else self._ask() or by_token
 
     def publish(self, tokens: tuple[str, ...]) -> Grant:
         """Return the grant of a publisher; its `publish` is not None.
@@ -49,7 +57,7 @@ class AppAuthorizer(Authorizer):
         :raises Forbidden: neither a token nor the app grants it; or the app grants it, and a page
             of another origin asks.
         """
-        if tokens and self._enabled:
+        if self._has_valid(tokens, self._publisher_keys):
             return super().publish(tokens)
         grant = self._ask()
         if grant and grant.publish is not None:
@@ -62,7 +70,7 @@ class AppAuthorizer(Authorizer):
 
     def require_read(self, tokens: tuple[str, ...], path: str) -> None:
         """Refuse a client that may not read a path about the hub itself."""
-        if tokens and self._enabled:
+        if self._has_valid(tokens, self._subscriber_keys or self._publisher_keys):
             super().require_read(tokens, path)
         elif not (grant := self._ask()):
             if self._enabled:
@@ -71,3 +79,12 @@ class AppAuthorizer(Authorizer):
             raise Forbidden(_NO_KEY, remedy)
         elif not grants(grant.subscribe, path):
             raise not_granted(READ, [path], grant.subscribe, own_path=True)
+
+    def _has_valid(self, tokens: tuple[str, ...], keys: list[Key]) -> bool:
+        """Return whether a token counts. After a logout or an expiry, the app's login does."""
+        if not tokens or not self._enabled:
+            return False
+        with suppress(Unauthorized):
+            self._grant(tokens, keys)
+            return True
+        return False
