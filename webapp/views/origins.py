@@ -22,7 +22,8 @@ _CURSOR_HEADERS = ("Last-Event-ID", "Mercure-Last-Event-ID")
 _PREFLIGHT_AGE_S = 86400
 _FOREIGN_SITES = {"cross-site", "same-site"}  # Sec-Fetch-Site, from a page of another origin
 _DEFAULT_PORTS = {80, 443}
-_BY_COOKIE, _WITHOUT_KEY = "with a cookie", "to this hub, which has no key"
+_BY_COOKIE, _BY_LOGIN = "with a cookie", "with the app's login"
+_WITHOUT_KEY = "to this hub, which has no key"
 # All but those that proxies write: a page could pretend to be of the hub's own origin.
 _ALLOWED_HEADERS = r"(?!x-forwarded-|forwarded\Z)[a-z0-9!#$%&'*+.^_`|~-]{1,100}\Z"
 _EXPOSED_HEADERS = ["Allow", "ETag", "Link", "Retry-After", "WWW-Authenticate", *_CURSOR_HEADERS]
@@ -83,11 +84,12 @@ def _is_same(origin: str, own: str) -> bool:
     return page is not None and page == hub and origin.partition(":")[0] == own.partition(":")[0]
 
 
-def _other_page(how: str, origin: str, own: str) -> Forbidden:
+def _other_page(how: str, origin: str | None, own: str) -> Forbidden:
     """Return the refusal of a page, with both origins and the most likely mistake."""
-    detail = f"Pages of {escape(origin)} may not publish {how}; those of {escape(own)} may."
+    named = escape(origin) if origin else "other origins"
+    detail = f"Pages of {named} may not publish {how}; those of {escape(own)} may."
     remedy = "Add the page's origin, such as https://example.com, to TIDINGS_PUBLISH_ORIGINS."
-    page, hub = _host_and_port(origin), _host_and_port(own)
+    page, hub = _host_and_port(origin or ""), _host_and_port(own)
     if page and hub and page == hub:
         proxy = "set TIDINGS_TRUSTED_PROXIES, and let the proxy send X-Forwarded-Proto"
     elif page and hub and page[0] == hub[0]:
@@ -105,13 +107,15 @@ def check_publisher(request: Request, settings: Settings) -> None:
     """
     environ = request.environ
     origin = environ.get("HTTP_ORIGIN")
-    if origin is None:
-        foreign = environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN_SITES
-    else:
-        foreign = origin not in settings.publish_origins and not is_own(origin, request, settings)
+    # A browser compares the schemes, too.
+    foreign = environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN_SITES
+    if origin is not None:
+        foreign = foreign or not is_own(origin, request, settings)
+        foreign = foreign and origin not in settings.publish_origins
     if foreign:
         own = f"{request.scheme}://{environ.get('HTTP_HOST', '')}"
-        raise _other_page(_WITHOUT_KEY, origin or "other origins", own)
+        how = _BY_LOGIN if settings.embedded else _WITHOUT_KEY
+        raise _other_page(how, origin, own)
 
 
 def is_own(origin: str, request: Request, settings: Settings) -> bool:
