@@ -87,6 +87,27 @@ def test_without_its_log_it_waits_a_while_and_does_not_start(tmp_path: Path) -> 
     assert "Traceback" not in said
 
 
+def test_a_hub_that_is_stopped_before_it_reached_its_log_never_says_that_it_serves(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    env = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}"}
+    with running(["-b", "127.0.0.1:0"], env, log) as process:
+        until(lambda: "waits for the event log" in log.read_text(), "it waits")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert "Tidings is at" not in log.read_text()
+
+
+def test_one_of_several_workers_says_why_they_do_not_start(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    env = {"TIDINGS_BROKER_URL": f"sqlite:///{log}/is-no-folder"}
+    with running(["-b", "127.0.0.1:0", "-w", "3"], env, log) as process:
+        assert process.wait(PATIENCE) == 3
+    assert log.read_text().count("Tidings does not start: ") == 1
+    assert "Tidings is at" not in log.read_text()
+
+
 @pytest.mark.parametrize("mark", "/?#[\N{ACCOUNT OF}")
 def test_a_password_that_is_not_encoded_is_refused_without_it(mark: str) -> None:
     url = f"redis://user:secret{mark}word@127.0.0.1/0"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..config.startup import startup_message
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
     from ..core.events import EventId
 
 _MAX_CLOCK_ERROR_S = 3600
+# gunicorn's master imports this before it forks. The worker that reads the byte logs the refusal.
+_refusal_turn, _byte_in = os.pipe()
+os.set_blocking(_refusal_turn, False)
+os.write(_byte_in, b"1")
+
+
+def is_first_refusal() -> bool:
+    """Return whether no other worker of this server has called this before."""
+    with suppress(BlockingIOError):
+        return bool(os.read(_refusal_turn, 1))
+    return False
 
 
 def log_greeting(log: Logger, settings: Settings, addresses: Iterable[Any], *, tls: bool) -> None:

@@ -109,7 +109,7 @@ class StreamWorker(GeventWorker):
         ends = RequestEnds(self)
         self.wsgi = ConnectionMiddleware(served, queue, ends, direct=direct)  # type: ignore[assignment] # environ is a dict (PEP 3333)
         self._start_hub()
-        if self.age == 1:
+        if self.age == 1 and self.alive:  # a SIGTERM may have come first
             tls = self.cfg.is_ssl
             start_report.log_greeting(self.log, self.settings, self._addresses(), tls=tls)
         start_report.check_clock(self.log, self.hub.window.head)
@@ -125,8 +125,6 @@ class StreamWorker(GeventWorker):
             for hub in self.hubs:
                 exposure.check(hub.settings, self.cfg.workers, self._addresses())
         except Misconfigured as error:
-            if 1 < self.age <= self.cfg.workers:  # the first worker logs the same
-                sys.exit(Arbiter.WORKER_BOOT_ERROR)
             self._abort_start(error, Arbiter.WORKER_BOOT_ERROR)
         return self.wsgi
 
@@ -136,8 +134,9 @@ class StreamWorker(GeventWorker):
         :param status: the exit status. None: one of the first workers ends the server, and one
             that replaces another does not, because the other workers still have subscribers.
         """
-        self.log.critical("Tidings does not start: %s", error)
         is_first = self.age <= self.cfg.workers
+        if not is_first or start_report.is_first_refusal():  # the others would log the same
+            self.log.critical("Tidings does not start: %s", error)
         sys.exit(status or (Arbiter.WORKER_BOOT_ERROR if is_first else 1))
 
     def _addresses(self) -> list[Any]:
