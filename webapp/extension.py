@@ -15,7 +15,9 @@ from .auth import app_grants
 from .auth.app_authorizer import AppAuthorizer
 from .auth.refusals import reserved_topic
 from .brokers import has_gevent, require_gevent
+from .config.server_check import check_worker_class
 from .config.settings import Settings
+from .config.startup import or_end
 from .core.events import Draft
 from .core.topics import DEFAULT_TOPIC, is_reserved
 from .errors import BadRequest, Misconfigured, TidingsError
@@ -73,6 +75,8 @@ class Tidings:
 
         :raises Misconfigured: a setting is not valid.
         """
+        if has_gevent():
+            or_end(check_worker_class)
         settings = with_file_limits(_settings(app))
         authorizer = partial(_authorizer, authorize=self._authorize)
         services = build_services(settings, authorizer)

@@ -54,10 +54,24 @@ def test_a_worker_serves_the_hubs_of_all_apps_below_a_middleware(tmp_path: Path)
         assert [stream.next().type for stream in streams.values()] == ["hub.bye"] * 2
 
 
-def test_the_worker_refuses_an_app_without_a_hub_in_one_sentence(tmp_path: Path) -> None:
-    app = 'from flask import Flask\n\napp = Flask("app")\n'
+NO_HUB = 'from flask import Flask\n\napp = Flask("app")\n'
+WITH_HUB = f'{APPS}\napp = make("a")\n'
+
+
+@pytest.mark.parametrize(
+    ("app", "worker", "remedy"),
+    [
+        (NO_HUB, WORKER[1], "Add one to the app: Tidings(app)."),
+        (WITH_HUB, "sync", "-k tidings.server.StreamWorker"),
+        (WITH_HUB, "gthread", "-k tidings.server.StreamWorker"),
+    ],
+    ids=["no hub", "sync", "gthread"],
+)
+def test_gunicorn_refuses_in_one_sentence_what_cannot_serve(
+    tmp_path: Path, app: str, worker: str, remedy: str
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", *WORKER, "app:app"],
+        [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", "-k", worker, "app:app"],
         cwd=project(tmp_path, app),
         env=environment({}),
         capture_output=True,
@@ -67,7 +81,7 @@ def test_the_worker_refuses_an_app_without_a_hub_in_one_sentence(tmp_path: Path)
     )
     assert done.returncode == 3
     assert done.stderr.count("Tidings does not start: ") == 1
-    assert "Add one to the app: Tidings(app)." in done.stderr
+    assert remedy in done.stderr
     assert "Traceback" not in done.stderr
 
 
