@@ -31,6 +31,7 @@ _HIDDEN = re.compile(
     r"\U000e0020-\U000e007f]"
 )
 
+_INDEX_BYTES = 160  # that the index of a window takes for a topic which no other event has
 _FIELDS = ("data", "type", "id", "private", "retry")
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -138,7 +139,8 @@ class Event:
         self.id = draft.id or str(position)
         self.frame = sse.encode(draft.data, id=self.id, type=draft.type, retry=draft.retry)
         texts = (self.id, draft.data, *draft.topics)
-        self.memory_bytes = len(self.frame) + sum(map(sys.getsizeof, texts))  # about
+        size = len(self.frame) + sum(map(sys.getsizeof, texts))
+        self.memory_bytes = size + len(draft.topics) * _INDEX_BYTES  # about
         # The topics count because an envelope lists them.
         self.wire_bytes = len(self.frame) + sum(map(len, draft.topics))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .events import Event, EventId
 
-_MAX_NEW_NAMES = 10_000  # since the names were sorted; with more, all are sorted again
+_FEW_NAMES = 10_000  # that may be in memory without need
 
 
 class TopicEntry(NamedTuple):
@@ -59,7 +59,7 @@ class TopicIndex:
             else:
                 by_topic[topic] = [number]
                 if self._names is not None:
-                    self._note_name(topic)
+                    self._note_name(self._names, topic)
         if draft.id:
             self._of_id.setdefault(draft.id, {}).setdefault(draft.topics[0], number)
 
@@ -129,6 +129,7 @@ class TopicIndex:
                 return
             if name != after and (name in self._public or name in self._private):
                 yield name
+                after = name  # a topic that had no events for a while is there twice
 
     def with_id(self, id: str) -> Sequence[int]:
         """Return the numbers of the events with a custom id, the oldest first."""
@@ -144,16 +145,18 @@ class TopicIndex:
         by_topic = (self._public, self._private)
         return [by[topic] for topic in topics for by in by_topic if topic in by]
 
-    def _note_name(self, topic: str) -> None:
+    def _note_name(self, names: list[str], topic: str) -> None:
         self._new_names.append(topic)
-        if len(self._new_names) > _MAX_NEW_NAMES:
-            self._names, self._new_names = None, []
+        if len(self._new_names) > len(names) + _FEW_NAMES:
+            self._names, self._new_names = None, []  # all are sorted again
 
     def _sorted_names(self) -> list[str]:
-        if self._names is None:
-            self._names = sorted({*self._public, *self._private})
+        """Return the names of all topics in order, and of some that have no events any more."""
+        names, live = self._names or [], len(self._public) + len(self._private)
+        if self._names is None or len(names) > 2 * live + _FEW_NAMES:
+            names = sorted({*self._public, *self._private})
         elif self._new_names:
-            names = sorted(self._names + sorted(self._new_names))  # two runs, merged
-            live = (it for it in names if it in self._public or it in self._private)
-            self._names, self._new_names = list(dict.fromkeys(live)), []
-        return self._names
+            names += sorted(self._new_names)
+            names.sort()  # merges two runs, and compares each name once or twice
+        self._names, self._new_names = names, []
+        return names

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
+
 import gevent
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,8 +42,32 @@ def test_a_window_counts_the_memory_of_many_topics() -> None:
     window = Window(EventId(0, 0), 1000, 1 << 20)
     window.append([Event(EventId(n, 0), Draft(topics=topics)) for n in range(1, 20)])
     window.trim()
-    assert len(window) == 9
+    assert len(window) == 8
     assert len(window.after(window.floor, 350_000)) == 4  # an envelope would name them all
+
+
+def test_a_window_counts_the_memory_of_its_index() -> None:
+    window = Window(EventId(0, 0), 1000, 1 << 20)
+    tracemalloc.start()
+    for number in range(1, 21):
+        topics = tuple(f"{number}/{topic}" for topic in range(1000))
+        window.append([Event(EventId(number, 0), Draft(topics=topics))])
+    assert window.names("", "", 1) == ["1/0"]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.8 < window.fraction_of(window.after(window.floor)) * window.max_bytes / taken < 1.5
+
+
+def test_the_names_of_topics_are_in_order_however_they_come_and_go() -> None:
+    chance, window = random.Random(1), Window(EventId(0, 0), 30, 1 << 20)
+    for number in range(1, 3000):
+        topics = tuple(chance.sample([f"{name}" for name in range(200)], 3))
+        window.append([Event(EventId(number, 0), Draft(topics=topics))])
+        window.trim()
+        if chance.random() < 0.3:
+            kept = {topic for it in window.after(window.floor) for topic in it.draft.topics}
+            assert window.names("", "", 1000) == sorted(kept)
+    assert len(window._index._sorted_names()) < 11_000
 
 
 def test_what_is_too_old_is_in_no_window_either() -> None:
