@@ -27,6 +27,16 @@ def names(page: dict[str, Any]) -> list[str]:
     return [it["topic"] for it in page["topics"]]
 
 
+def test_a_topic_that_several_patterns_match_is_listed_once(server: Server, topic: str) -> None:
+    for name in ("a", "ab", "ab/1", "abc"):
+        server.publish(topic=f"{topic}{name}")
+    exact = [f"{topic}{name}" for name in ("ab", "a", "none", "abc")]
+    page = listed(server, topic=[*exact, f"{topic}ab/{{n}}", f"{topic}ab/1"])
+    assert names(page) == [f"{topic}{name}" for name in ("a", "ab", "ab/1", "abc")]
+    assert names(listed(server, topic=exact, after=f"{topic}ab")) == [f"{topic}abc"]
+    assert listed(server, topic=f"{topic}a")["more"] is False
+
+
 @pytest.fixture(name="keyed", scope="module")
 def _keyed(serve: Callable[..., Server]) -> Server:
     """A hub with a key that has public and private events."""

@@ -6,16 +6,19 @@ from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gevent.event import Event as Signal
 
 from ..core.events import EventId
+from ..scheduling import cooperative
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .found_topics import FoundTopics
+
+T = TypeVar("T")
 
 TURN_S = 0.004
 """Seconds of work after which a turn should end."""
@@ -68,6 +71,15 @@ class Reading:
         """
         if self.cancelled:
             raise ReadingCancelled
+
+    def cooperative(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield all items, with a yield to the loop now and then.
+
+        :raises ReadingCancelled: the reading was cancelled meanwhile.
+        """
+        for item in cooperative(items):
+            self.check()
+            yield item
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until its turn, its end, or for some seconds; None: for any time.

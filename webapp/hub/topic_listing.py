@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..brokers.base import MAX_INDEX_TOPICS
 from ..core.events import EventId
 from ..core.topics import grants
-from ..scheduling import cooperative
 from .log_reader import PAGE_BYTES
 from .topic_lookup import prefixes
 
@@ -89,22 +88,31 @@ class _TopicListing:
     def _entries(self, after: str) -> Iterator[TopicEntry]:
         """Yield the entries of the directory that the feed matches."""
         heads = prefixes(self._feed)
-        for topic in self._feed.matcher.exact:
-            if topic > after and not topic.startswith(tuple(heads)):
-                heads.append(topic)
-        broker, matches = self._reader.broker, self._feed.matcher.matches
-        for prefix in sorted(heads):  # none of their names come between those of another one
-            last, more = after, True
-            while more:
-                with self._reader.turn(self._reading):
-                    entries = self._reader.ask(
-                        self._reading, broker.topics, prefix, last, MAX_INDEX_TOPICS
-                    )
-                    found = [it for it in cooperative(entries) if matches(it.topic)]
-                self._reading.check()
-                yield from found
-                more = len(entries) == MAX_INDEX_TOPICS
-                last = entries[-1].topic if entries else last
+        exact = {it for it in self._feed.matcher.exact if not it.startswith(tuple(heads))}
+        for prefix in sorted([*heads, *exact]):
+            if prefix not in exact:
+                yield from self._entries_of(prefix, after)
+            elif prefix > after:
+                # A name that begins so comes later, or does not match.
+                found, _ = self._page(prefix, "", 1)
+                yield from (it for it in found if it.topic == prefix)
+
+    def _entries_of(self, prefix: str, after: str) -> Iterator[TopicEntry]:
+        last: str | None = after
+        while last is not None:
+            found, last = self._page(prefix, last, MAX_INDEX_TOPICS)
+            yield from found
+
+    def _page(self, prefix: str, after: str, limit: int) -> tuple[list[TopicEntry], str | None]:
+        """Return which of the next entries the feed matches, and the last of them if there may be
+        more.
+        """
+        reading, matches = self._reading, self._feed.matcher.matches
+        with self._reader.turn(reading):
+            topics = self._reader.broker.topics
+            entries = self._reader.ask(reading, topics, prefix, after, limit)
+            found = [it for it in reading.cooperative(entries) if matches(it.topic)]
+        return found, entries[-1].topic if len(entries) == limit else None
 
     def _seen(self, entry: TopicEntry) -> ListedTopic | None:
         grant = self._feed.grant

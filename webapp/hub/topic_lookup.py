@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from ..brokers.base import MAX_INDEX_TOPICS
 from ..core.events import EventId
 from ..core.topics import EVERYTHING
-from ..scheduling import cooperative
 from .found_topics import FoundTopics
 
 if TYPE_CHECKING:
@@ -72,8 +71,7 @@ class TopicLookup:
         for prefix in prefixes(feed):
             for names in self._pages(prefix, reading, after):
                 candidates += len(names)
-                found.update(filter(feed.matcher.matches, cooperative(names)))
-                reading.check()
+                found.update(filter(feed.matcher.matches, reading.cooperative(names)))
                 if candidates > _MAX_CANDIDATES or _too_many(found):
                     return FoundTopics(None, after, head)
         return FoundTopics(sorted(found), after, head)

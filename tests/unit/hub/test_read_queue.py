@@ -120,3 +120,16 @@ def test_the_queue_keeps_nothing_of_those_who_left_it() -> None:
     waits.join(PATIENCE)
     turns._end(reading, 0.0)
     assert not turns._used_s
+
+
+def test_a_cancelled_reading_ends_in_the_middle_of_its_work() -> None:
+    reading, done = Reading("a"), list[int]()
+
+    def work(number: int) -> None:
+        done.append(number)
+        if number == 3:
+            reading.cancel()
+
+    with pytest.raises(ReadingCancelled):
+        list(map(work, reading.cooperative(range(10))))
+    assert done == [0, 1, 2, 3]
