@@ -8,14 +8,15 @@ on meanwhile, but what it had at the snapshot's position stays as it was, until 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from functools import partial
 from heapq import nsmallest
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..brokers.base import MAX_INDEX_TOPICS
 from ..core.events import Event, EventId
 from ..core.topics import grants
-from ..scheduling import cooperative
 from .topic_lookup import prefixes
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _MAX_HELD_POSITIONS = 100_000  # by one snapshot
 _MIN_HELD_POSITIONS = 1000  # by one snapshot, whatever the others hold
 _POSITION_BYTES = 128
 _SCAN_EVENTS = 256  # of a topic, looked at in one turn
+_STEP_S = 0.5  # after which a step ends: the client is sent heartbeats between two
 _BEFORE_ALL = EventId(0, 0)
 
 
@@ -49,20 +51,31 @@ class Snapshots:
     def __init__(self, reader: LogReader, max_bytes: int) -> None:
         self._reader = reader
         self._free = max_bytes // _POSITION_BYTES
+        self._most_of_client = self._free // 2
+        self._held_by = Counter[str]()
 
     def begin(self, feed: Feed) -> Snapshot:
         """Return a new snapshot for one stream."""
         return Snapshot(self._reader, feed, self)
 
-    def reserve(self) -> int:
-        """Return how many positions a snapshot may hold in a pass; `release` must follow."""
-        count = max(_MIN_HELD_POSITIONS, min(_MAX_HELD_POSITIONS, self._free // 2))
+    def reserve(self, client: str) -> int:
+        """Return how many positions a snapshot may hold in a pass; `release` must follow. Those of
+        one client hold half of what all may, so that it does not make the passes of others short.
+
+        :param client: the name under which limits count the stream's client.
+        """
+        free = min(self._free, self._most_of_client - self._held_by[client])
+        count = max(_MIN_HELD_POSITIONS, min(_MAX_HELD_POSITIONS, free // 2))
         self._free -= count
+        self._held_by[client] += count
         return count
 
-    def release(self, count: int) -> None:
+    def release(self, client: str, count: int) -> None:
         """Let others hold as many."""
         self._free += count
+        self._held_by[client] -= count
+        if not self._held_by[client]:
+            del self._held_by[client]
 
 
 class Snapshot:
@@ -76,12 +89,13 @@ class Snapshot:
         self._reader = reader
         self._feed = feed
         self._snapshots = snapshots
+        self._client = ""  # that has reserved them
         self._reserved = 0  # how many positions it may hold
         self._held: Sequence[EventId] = ()
         self._next = 0  # index of the position that is read next
         self._has_more = True  # than the positions that are held
         self._collected_upto = _BEFORE_ALL
-        self._pages: Iterator[list[_Topic]] | None = None  # that a pass has not looked at
+        self._rest: Iterator[EventId | None] | None = None  # what a pass has not looked at
         self._found: set[EventId] = set()  # in a pass
 
     def read(self, reading: Reading) -> list[Event]:
@@ -104,10 +118,15 @@ class Snapshot:
 
     def close(self) -> None:
         """Free its memory."""
-        self._held, self._next, self._pages = (), 0, None
+        self._held, self._next, self._rest = (), 0, None
         self._found.clear()
-        self._snapshots.release(self._reserved)
-        self._reserved = 0
+        self._keep(0)
+
+    def _keep(self, count: int) -> None:
+        """Let others hold what it has reserved, except for some."""
+        if self._reserved > count:
+            self._snapshots.release(self._client, self._reserved - count)
+            self._reserved = count
 
     def _read_held(self, reading: Reading) -> list[Event]:
         positions = self._held[self._next : self._next + MAX_INDEX_TOPICS]
@@ -119,24 +138,37 @@ class Snapshot:
 
     def _collect(self, reading: Reading, at: EventId) -> None:
         """Look at some topics. At the end of the pass, hold the oldest positions that it found."""
-        if self._pages is None:
+        if self._rest is None:
             self.close()
-            self._reserved = self._snapshots.reserve()
+            self._client = reading.client
+            self._reserved = self._snapshots.reserve(self._client)
         # After an error the pass begins again.
-        pages, self._pages = self._pages or self._topics(reading, at), None
-        for topics in pages:
-            positions = (self._newest_seen(reading, at, it) for it in cooperative(topics))
-            self._found.update(it for it in positions if it and it > self._collected_upto)
+        rest, self._rest = self._rest or self._positions(reading, at), None
+        began = monotonic()
+        for position in rest:
+            if position and position > self._collected_upto:
+                self._found.add(position)
             if len(self._found) > 2 * self._reserved:
                 # One more than it may hold shows that there are more.
                 self._found = set(nsmallest(self._reserved + 1, self._found))
-            self._pages = pages
-            return
+            if monotonic() - began > _STEP_S:
+                self._rest = rest
+                return
         self._has_more = len(self._found) > self._reserved
         self._held, self._next = sorted(self._found)[: self._reserved], 0
         self._found.clear()
+        self._keep(len(self._held))
         if self._held:
             self._collected_upto = self._held[-1]
+
+    def _positions(self, reading: Reading, at: EventId) -> Iterator[EventId | None]:
+        """Yield the position of the newest event of each topic that the feed may see. None: another
+        step was taken.
+        """
+        for topics in self._topics(reading, at):
+            for topic in reading.cooperative(topics):
+                yield from self._newest_seen(reading, at, topic)
+            yield None
 
     def _topics(self, reading: Reading, at: EventId) -> Iterator[list[_Topic]]:
         """Yield all topics that the feed matches, some at a time."""
@@ -162,8 +194,7 @@ class Snapshot:
     ) -> list[_Topic]:
         """Return those of the directory's entries that the feed matches, as of a position."""
         matches = self._feed.matcher.matches
-        found = [it for it in cooperative(entries) if matches(it.topic)]
-        reading.check()
+        found = [it for it in reading.cooperative(entries) if matches(it.topic)]
         known = [_Topic(it.topic, it.newest, it.public_newest) for it in found if it.newest <= at]
         changed = [it.topic for it in found if it.newest > at]
         return known + (self._newest(reading, changed, at) if changed else [])
@@ -176,20 +207,29 @@ class Snapshot:
         found = self._reader.ask(reading, partial(newest, public=False), topics, before)
         return list(map(_Topic, topics, found, public))
 
-    def _newest_seen(self, reading: Reading, at: EventId, topic: _Topic) -> EventId | None:
-        """Return the position of a topic's newest event that the feed may see."""
+    def _newest_seen(
+        self, reading: Reading, at: EventId, topic: _Topic
+    ) -> Iterator[EventId | None]:
+        """Yield the position of a topic's newest event that the feed may see, if there is one."""
         if topic.newest == topic.public or not self._feed.grant:
-            return topic.public
-        if grants(self._feed.grant, topic.name):
-            return topic.newest
-        # It is private, but another one of its topics may be granted.
+            yield topic.public
+        elif grants(self._feed.grant, topic.name):
+            yield topic.newest
+        else:
+            yield from self._newest_permitted(reading, at, topic)
+
+    def _newest_permitted(
+        self, reading: Reading, at: EventId, topic: _Topic
+    ) -> Iterator[EventId | None]:
+        # Its newest event is private, but another topic of that may be granted.
         position, events = at.next(0), list[Event]()
         while events or position > at:
             with self._reader.turn(reading, position):
                 events = self._reader.before(reading, position, _SCAN_EVENTS, [topic.name])
             for event in reversed(events):
                 reading.check()
-                if event.position == topic.public or self._feed.permits(event):
-                    return event.position
                 position = event.position
-        return None
+                if position == topic.public or self._feed.permits(event):
+                    yield position
+                    return
+            yield None

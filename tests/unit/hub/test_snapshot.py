@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gevent
 import pytest
@@ -18,13 +19,13 @@ from webapp.errors import ServiceUnavailable
 from webapp.hub.feeds import PLAIN, Feed, Form
 from webapp.hub.snapshot import Snapshots
 from webapp.hub.start import Start
+from webapp.hub.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from webapp.core.sse import ServerSentEvent
     from webapp.hub.hub import Hub
-    from webapp.hub.stream import Stream
 
 TOPICS = [f"{first}/{number}" for first in "abc" for number in range(6)]
 PATTERNS: list[tuple[str, ...]] = [
@@ -197,12 +198,61 @@ def test_it_is_taken_in_passes_that_hold_a_bounded_number_of_positions(
     hub.stop()
 
 
+def test_one_client_leaves_half_of_the_positions_to_others(hub: Hub) -> None:
+    snapshots = Snapshots(hub.reader, 128 * 100_000)
+    of_one = [snapshots.reserve("a") for _ in range(20)]
+    assert of_one[:2] == [25_000, 12_500]
+    assert snapshots.reserve("b") > 15_000
+    for count in of_one:
+        snapshots.release("a", count)
+    assert snapshots.reserve("a") == 25_000
+
+
+def test_a_snapshot_reserves_no_more_than_it_holds(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.hub.log_reader.PAGE_BYTES", 1)
+    until_read(hub, [publish(hub, "x", topic=f"t/{number}")[0] for number in range(10)])
+    snapshots = hub._context.snapshots
+    free = snapshots._free
+    stream = subscribe(hub, "t/{number}", latest=True)
+    with closing(cast("Generator[bytes]", stream.frames())) as frames:
+        assert b"hub.open" in next(frames)
+        assert next(frames)
+        assert snapshots._free == free - 10
+    assert snapshots._free == free
+
+
+@pytest.mark.parametrize("bound", ["_SCAN_EVENTS", "MAX_INDEX_TOPICS"])
+def test_a_client_is_sent_heartbeats_while_topics_are_looked_at(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.hub.snapshot._STEP_S", 0)
+    monkeypatch.setattr(f"webapp.hub.snapshot.{bound}", 5)
+    monkeypatch.setattr(Stream, "_is_long", lambda *_: True)
+    hub = make_hub(MemoryBroker(100_000, 1 << 30, 3600))
+    public = publish(hub, "public", topic="quiet")
+    for number in range(200):
+        drafts = [Draft(topics=("quiet", f"t/{number}"), private=True)]
+        until_read(hub, hub.publish(drafts))
+    stream = subscribe(hub, "quiet", "t/{number}", granted="none", latest=True)
+    frames = list[bytes]()
+    for frame in stream.frames():
+        frames.append(frame)
+        if b"public" in frame:
+            break
+    assert frames.count(sse.HEARTBEAT) > 10
+    assert str(public[0].position).encode() not in b"".join(frames)
+    hub.stop()
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_under_publishers_and_cut_anywhere_there_is_no_gap_and_no_double(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)
     monkeypatch.setattr("webapp.hub.snapshot.MAX_INDEX_TOPICS", chance.choice([2, 5, 1000]))
+    monkeypatch.setattr("webapp.hub.snapshot._STEP_S", chance.choice([0, 0.5]))
     monkeypatch.setattr("webapp.hub.snapshot._MIN_HELD_POSITIONS", chance.choice([1, 3, 1000]))
     monkeypatch.setattr("webapp.hub.snapshot._MAX_HELD_POSITIONS", chance.choice([1, 3, 1000]))
     monkeypatch.setattr("webapp.hub.log_reader.PAGE_BYTES", chance.choice([1, 200, 1 << 16]))
