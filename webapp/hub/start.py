@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..brokers.base import MAX_INDEX_TOPICS
 from ..core.events import EventId
 from ..scheduling import TimeSlice
 from .read_queue import TURN_S
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from .topic_lookup import TopicLookup
 
 _SCAN_EVENTS = 256  # looked at in one step backwards
-_SAME_IDS = 100  # events with one custom id that are looked at in one turn
+_SAME_IDS = 10_000  # positions of events with one custom id that are looked up at once
 _BEFORE_ALL = EventId(0, 0)
 
 
@@ -102,19 +104,31 @@ class StartFinder:
         while found:
             with self._reader.turn(reading):
                 found = self._reader.ask(reading, broker.positions_of, id, after, _SAME_IDS, topics)
-                for after in found:
-                    reading.check()
-                    if self._is_seen(after, id, feed, reading):
-                        return after
+            if seen := self._first_seen(found, id, feed, reading):
+                return seen
+            after = found[-1] if found else None
         return None
 
-    def _is_seen(self, position: EventId, id: str, feed: Feed, reading: Reading) -> bool:
-        """Whether a feed matches the event with a custom id at a position."""
-        broker = self._reader.broker
-        if events := self._reader.ask(reading, broker.read_at, [position], 1):
-            return feed.matches(events[0])
-        # It was trimmed: its id counts as long as it is at the floor, if it was public.
-        return position in self._reader.ask(reading, broker.positions_of, id, None, 1)
+    def _first_seen(
+        self, positions: Sequence[EventId], id: str, feed: Feed, reading: Reading
+    ) -> EventId | None:
+        """Return the first of some positions of events with a custom id that a feed matches."""
+        reader, start = self._reader, 0
+        while some := positions[start : start + MAX_INDEX_TOPICS]:
+            with reader.turn(reading, some[0]):
+                events = {event.position: event for event in reader.at(reading, some)}
+                upto = max(events, default=some[-1])
+                for position in some[: bisect_right(some, upto)]:
+                    reading.check()
+                    event = events.get(position)
+                    if feed.matches(event) if event else self._is_at_floor(position, id, reading):
+                        return position
+            start += bisect_right(some, upto)
+        return None
+
+    def _is_at_floor(self, position: EventId, id: str, reading: Reading) -> bool:
+        """Whether the custom id of a trimmed event counts: it is at the floor, and was public."""
+        return position in self._reader.ask(reading, self._reader.broker.positions_of, id, None, 1)
 
     def _position_before_last(self, count: int, feed: Feed, reading: Reading) -> EventId:
         """Return the position before the newest `count` events that a feed matches."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
@@ -181,3 +181,36 @@ def test_an_own_id_is_sought_among_what_the_stream_sees_and_the_oldest_counts(
         assert reset is (missed is None)
         subscriber.leave()
         hub.stop()
+
+
+class CountingBroker(MemoryBroker):
+    """Counts what an own id costs."""
+
+    lookups = 0
+    reads = 0
+
+    def positions_of(self, *args: Any) -> list[EventId]:
+        self.lookups += 1
+        return super().positions_of(*args)
+
+    def read_at(self, *args: Any) -> list[Event]:
+        self.reads += 1
+        return super().read_at(*args)
+
+
+def test_an_own_id_of_many_private_events_costs_few_reads() -> None:
+    broker = CountingBroker(100_000, 1 << 30, 3600)
+    hub = make_hub(broker, window_events=5)
+    topics = [f"t/{number}" for number in range(3000)]
+    until_read(hub, hub.publish([draft(it, data="x", private=True) for it in topics]))
+    stranger = Subscriber(subscribe(hub, "*", cursor="same"))
+    assert broker.lookups <= 3
+    assert broker.reads <= 15
+    granted = Subscriber(subscribe(hub, "*", granted="t/2999", cursor="same"))
+    publish(hub, "end", topic="a")
+    assert [it.await_data(1) for it in (stranger, granted)] == [["end"], ["end"]]
+    resets = ["hub.reset" in {it.type for it in each.messages()} for each in (stranger, granted)]
+    assert resets == [True, False]
+    for each in (stranger, granted):
+        each.leave()
+    hub.stop()
