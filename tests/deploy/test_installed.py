@@ -116,6 +116,14 @@ def test_the_hub_runs_in_an_empty_folder(site: Path, folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["instance"]
 
 
+def test_it_runs_no_code_of_the_current_folder(site: Path, folder: Path) -> None:
+    for name in ("flask", "gunicorn", "gevent", "wsgi"):
+        (folder / f"{name}.py").write_text("raise SystemExit('a file of the folder')")
+    with serving(site, folder) as server:
+        assert server.http.get("/healthz").status_code == 200
+        assert "a file of the folder" not in server.log
+
+
 def test_its_workers_share_the_event_log_in_a_folder_of_choice(site: Path, folder: Path) -> None:
     data = folder / "data"
     with serving(site, folder, "--workers", "2", "--data", "data") as server:

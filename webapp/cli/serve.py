@@ -54,12 +54,19 @@ def serve(
         broker = f"sqlite:///{Path(data).absolute() / _LOG_NAME}"
     if broker:
         environ["TIDINGS_BROKER_URL"] = broker
-    if not IS_INSTALLED:  # gunicorn imports the package from the repository
-        paths = [str(PACKAGE.parent), environ.get("PYTHONPATH", "")]
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    environ |= {"PYTHONPATH": os.pathsep.join(_import_paths()), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-m", "gunicorn", "-c", f"python:{NAME}.server.conf"]
     if workers:
         command += ["--workers", str(workers)]
     # A new program: this one has imported ssl, which must not be before gevent patches a worker.
     arguments = [*command, *gunicorn_options, f"{NAME}.app:load()"]
     os.execve(sys.executable, arguments, environ)  # noqa: S606 - no shell is needed
+
+
+def _import_paths() -> list[str]:
+    """Return where gunicorn looks for modules. It puts the current folder first, unless it is
+    there, and so would run a flask.py in it: here that folder is the last one.
+    """
+    here = str(Path.cwd())
+    paths = [path for path in sys.path if path not in {"", here}]
+    return [*([] if IS_INSTALLED else [str(PACKAGE.parent)]), *paths, here]
