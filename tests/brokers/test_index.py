@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.events import MANY, contents, next_events
+from support.events import MANY, all_topics, contents, next_events
 from webapp.core.events import Draft, Event, EventId
+from webapp.core.globs import globs_of
+from webapp.core.topics import TopicPatterns
 from webapp.errors import Conflict
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from webapp.core.topic_index import TopicEntry
 
 END = EventId(1 << 60, 0)
-TOPICS = ["a", "a/1", "a/2", "a/é", "b", "B", "c'\"\\", "🎈", "a%", "a_"]
+TOPICS = ["a", "a/1", "a/2", "a/é", "b", "B", "c'\"\\", "🎈", "a%", "a_", "a*1", "a[?]1"]
+PATTERNS = ["a{x}", "a/{x}", "{x}1", "{x}*{y}", "a[{x}", "{+x}?{+y}1", "{x}a{y}", "b", "{x}", "*"]
 
 
 def draft(*topics: str, data: str = "", **fields: Any) -> Draft:
@@ -94,19 +97,34 @@ def test_events_are_read_at_their_positions(indexed: BrokerProcess) -> None:
 
 
 def test_the_directory_lists_topics_by_name_in_pages(indexed: BrokerProcess) -> None:
-    assert indexed.topics("", "", 10) == []
+    assert all_topics(indexed) == []
     one, two = indexed.append([draft("é/2", "b"), draft("b", private=True)])
     [three] = indexed.append([draft("é/1", private=True)])
-    assert indexed.topics("", "", 10) == [
+    assert all_topics(indexed) == [
         ("b", two.position, 2, one.position, 1),
         ("é/1", three.position, 1, None, 0),
         ("é/2", one.position, 1, one.position, 1),
     ]
-    assert names(indexed.topics("é/", "", 10)) == ["é/1", "é/2"]
-    assert names(indexed.topics("é/", "é/1", 10)) == ["é/2"]
-    assert names(indexed.topics("", "b", 1)) == ["é/1"]
-    assert names(indexed.topics("b", "", 10)) == ["b"]
-    assert indexed.topics("x", "", 10) == indexed.topics("", "é/2", 10) == []
+    assert names(all_topics(indexed, "é/")) == ["é/1", "é/2"]
+    assert names(all_topics(indexed, "é/", "é/1")) == ["é/2"]
+    assert names(indexed.topics("", "b", 1).entries) == ["é/1"]
+    assert names(all_topics(indexed, "b")) == ["b"]
+    assert all_topics(indexed, "x") == all_topics(indexed, "", "é/2") == []
+
+
+def test_names_that_no_glob_matches_are_left_out(indexed: BrokerProcess) -> None:
+    topics = ["a*b", "a/1/b", "a/1/c", "ab", "a[b", "é/1/b", "a?b"]
+    indexed.append([draft(it) for it in topics])
+    for pattern, expected in (
+        ("a/{n}/b", ["a/1/b"]),
+        ("{n}/b", ["a/1/b", "é/1/b"]),
+        ("{x}[{y}", ["a[b"]),
+        ("{+x}?{y}", ["a?b"]),
+        ("{x}*{y}", ["a*b"]),
+        ("é{+x}b", ["é/1/b"]),
+    ):
+        globs = globs_of(TopicPatterns(frozenset([pattern])), "")
+        assert names(all_topics(indexed, globs=globs)) == expected
 
 
 def test_an_own_id_is_unique_per_canonical_topic(indexed: BrokerProcess) -> None:
@@ -161,6 +179,8 @@ def check(log: BrokerProcess, published: list[Event], chance: random.Random) -> 
     topics = chance.sample(TOPICS, chance.choice([1, 2, 5]))
     position = chance.choice(published).position
     prefix, public = chance.choice(["", "", "a", "a/", "nobody's"]), chance.random() < 0.5
+    wanted = TopicPatterns(frozenset(chance.sample(PATTERNS, chance.choice([1, 1, 3]))))
+    globs = globs_of(wanted, prefix)
     at = [chance.choice(published).position for _ in range(5)]
 
     def has(event: Event) -> bool:
@@ -184,8 +204,12 @@ def check(log: BrokerProcess, published: list[Event], chance: random.Random) -> 
             lambda model: [it.position for it in model if it.position in at],
         ),
         (
-            lambda: log.topics(prefix, "", 1000),
+            lambda: all_topics(log, prefix),
             lambda model: directory(model, prefix),
+        ),
+        (
+            lambda: [it for it in all_topics(log, prefix, globs=globs) if wanted.matches(it[0])],
+            lambda model: [it for it in directory(model, prefix) if wanted.matches(it[0])],
         ),
         (
             lambda: log.positions_of("own 3", None, 1000),

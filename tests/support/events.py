@@ -4,33 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from webapp.brokers.base import Gap
 from webapp.core.events import Draft, Event, EventId
 from webapp.hub.replays import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-from typing import TYPE_CHECKING
-
-from webapp.brokers.base import Gap
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from support.broker_process import BrokerProcess
-
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from webapp.core.topic_index import TopicEntry
 
 
 MANY = 1 << 30  # bytes: no bound
@@ -73,3 +55,13 @@ def event(number: int, size: int = 1) -> Event:
 
 def large(number: int) -> Event:
     return Event(EventId(number, 0), Draft(topics=("t",), data="x" * 3 * PIECE_BYTES))
+
+
+def all_topics(log: Any, prefix: str = "", after: str = "", **options: Any) -> list[TopicEntry]:
+    """Return the directory of topics, read page by page."""
+    found: list[TopicEntry] = []
+    last = after
+    while last is not None:
+        entries, last = log.topics(prefix, last, 1000, **options)
+        found += entries
+    return found

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..core.events import EventId
-    from ..core.topic_index import TopicEntry
+    from ..core.globs import Glob
+    from ..core.topic_index import DirectoryPage
 
 T = TypeVar("T")
 
@@ -118,9 +119,16 @@ class Broker(Protocol):
         :param positions: at most `MAX_INDEX_TOPICS`.
         """
 
-    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
-        """Return the directory of topics, in the order of their names (code points): those that
-        begin with a prefix and come after a name. A topic without events is not in it.
+    def topics(
+        self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
+    ) -> DirectoryPage:
+        """Return the next lines of the directory of topics, in the order of their names (code
+        points): those that begin with a prefix and come after a name. A topic without events is
+        not in it. A call looks at a bounded number of names, and may return fewer than there are,
+        or none; the next one continues after the page's `upto`.
+
+        :param limit: how many lines are returned at most.
+        :param globs: if any, names that none of them matches may be left out.
         """
 
     def positions_of(

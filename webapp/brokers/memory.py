@@ -12,16 +12,19 @@ from gevent.event import Event as Signal
 
 from ..core.events import Event, EventId
 from ..core.window import Window
+from ..scheduling import cooperative
 from .base import Bounds, Gap, TopicPage, conflict, first_bytes, now, too_fast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..core.events import Draft
-    from ..core.topic_index import TopicEntry
+    from ..core.globs import Glob
+    from ..core.topic_index import DirectoryPage
 
 _PUBLISH_TIMEOUT_S = 10  # how long a publisher waits for the follower
 _PAGE_BYTES = 256 << 10  # what the follower gets at once
+_PAGE_TOPICS = 250  # of the directory, returned at once: a millisecond
 
 
 class MemoryBroker:
@@ -112,10 +115,14 @@ class MemoryBroker:
         found = map(self._window.at, sorted(set(positions)))
         return first_bytes(filter(None, found), max_bytes)
 
-    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
-        """Return the directory of topics, in the order of their names."""
+    def topics(
+        self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
+    ) -> DirectoryPage:
+        """Return the next lines of the directory of topics."""
         self._expire()
-        return self._window.topics(prefix, after, limit)
+        for _ in cooperative(self._window.sort_names()):
+            pass
+        return self._window.topics(prefix, after, min(limit, _PAGE_TOPICS), globs)
 
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None

@@ -12,12 +12,17 @@ from heapq import merge
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from .globs import narrow
+from .sorted_set import SortedSet
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from .events import Event, EventId
+    from .events import Draft, Event, EventId
+    from .globs import Glob
 
-_FEW_NAMES = 10_000  # that may be in memory without need
+_SORTED_AT_ONCE = 256  # names: half a millisecond
+_LOOKED_AT = 5000  # names, by one call: half a millisecond with globs
 
 
 class TopicEntry(NamedTuple):
@@ -30,6 +35,21 @@ class TopicEntry(NamedTuple):
     public_newest: EventId | None
     """The same of the events that are not private."""
     public_events: int
+
+
+class DirectoryPage(NamedTuple):
+    """Some entries of the directory of topics, in the order of their names."""
+
+    entries: list[TopicEntry]
+    upto: str | None
+    """The name up to which these are all; None: there are no more."""
+
+
+class NamePage(NamedTuple):
+    """Only the names of such entries."""
+
+    names: list[str]
+    upto: str | None
 
 
 class TopicIndex:
@@ -45,8 +65,10 @@ class TopicIndex:
         self._public: dict[str, list[int]] = {}
         self._private: dict[str, list[int]] = {}
         self._of_id: dict[str, dict[str, int]] = {}  # by custom id, then by canonical topic
-        self._names: list[str] | None = None  # sorted; some have no events any more
-        self._new_names: list[str] = []  # topics that appeared since
+        # All names, but for those that were added or removed since they were asked for last: most
+        # processes are never asked.
+        self._names = SortedSet[str]()
+        self._changed_names = dict[str, None]()
 
     def add(self, number: int, event: Event) -> None:
         """Add an event with a number that is larger than all others."""
@@ -58,8 +80,7 @@ class TopicIndex:
                     numbers.append(number)
             else:
                 by_topic[topic] = [number]
-                if self._names is not None:
-                    self._note_name(self._names, topic)
+                self._change_name(topic, draft)
         if draft.id:
             self._of_id.setdefault(draft.id, {}).setdefault(draft.topics[0], number)
 
@@ -73,6 +94,7 @@ class TopicIndex:
             middle = len(numbers) // 2
             if numbers and numbers[-1] <= number:
                 del by_topic[topic]
+                self._change_name(topic, draft)
             elif numbers and numbers[middle] <= number:
                 del numbers[: middle + 1]
         if draft.id and self._of_id.get(draft.id, {}).get(draft.topics[0]) == number:
@@ -118,18 +140,31 @@ class TopicIndex:
         entries = self._entries([topic], public=public)
         return sum(len(it) - bisect_left(it, self.first) for it in entries)
 
-    def topics(self, prefix: str, after: str) -> Iterator[str]:
-        """Yield the topics that begin with a prefix and come after another, in order. Nothing may
-        be added meanwhile.
+    def sort_names(self) -> Iterator[None]:
+        """Prepare for `names`, in short steps. It ends when nothing is left to do."""
+        while self._changed_names:
+            for _ in range(min(_SORTED_AT_ONCE, len(self._changed_names))):
+                name, _ = self._changed_names.popitem()
+                if name in self._public or name in self._private:
+                    self._names.add(name)
+                else:
+                    self._names.discard(name)
+            yield
+        self._changed_names.clear()  # frees its memory
+
+    def names(self, prefix: str, after: str, limit: int, globs: Sequence[Glob]) -> NamePage:
+        """Return the next topics that begin with a prefix and come after another, and that globs
+        may match: at most `limit`, of a bounded number of names. Call `sort_names` before.
         """
-        names = self._sorted_names()
-        for number in range(bisect_left(names, max(prefix, after)), len(names)):
-            name = names[number]
-            if not name.startswith(prefix):
-                return
-            if name != after and (name in self._public or name in self._private):
-                yield name
-                after = name  # a topic that had no events for a while is there twice
+        looked_at = _LOOKED_AT if globs else limit
+        names = self._names.first_from(max(prefix, after), looked_at + 1)
+        if names and names[0] == after:
+            del names[0]
+        del names[_count_prefixed(names, prefix) :]
+        found = narrow(names[:looked_at], globs)
+        if len(found) > limit:
+            return NamePage(found[:limit], found[limit - 1])
+        return NamePage(found, names[looked_at - 1] if len(names) >= looked_at else None)
 
     def with_id(self, id: str) -> Sequence[int]:
         """Return the numbers of the events with a custom id, the oldest first."""
@@ -145,18 +180,15 @@ class TopicIndex:
         by_topic = (self._public, self._private)
         return [by[topic] for topic in topics for by in by_topic if topic in by]
 
-    def _note_name(self, names: list[str], topic: str) -> None:
-        self._new_names.append(topic)
-        if len(self._new_names) > len(names) + _FEW_NAMES:
-            self._names, self._new_names = None, []  # all are sorted again
+    def _change_name(self, topic: str, draft: Draft) -> None:
+        # Called for the first and last event of a topic among those that are private, or are not.
+        if topic not in (self._public if draft.private else self._private):
+            if topic in self._changed_names:  # changed twice, it is as before
+                del self._changed_names[topic]
+            else:
+                self._changed_names[topic] = None
 
-    def _sorted_names(self) -> list[str]:
-        """Return the names of all topics in order, and of some that have no events any more."""
-        names, live = self._names or [], len(self._public) + len(self._private)
-        if self._names is None or len(names) > 2 * live + _FEW_NAMES:
-            names = sorted({*self._public, *self._private})
-        elif self._new_names:
-            names += sorted(self._new_names)
-            names.sort()  # merges two runs, and compares each name once or twice
-        self._names, self._new_names = names, []
-        return names
+
+def _count_prefixed(names: list[str], prefix: str) -> int:
+    """Return how many of sorted names, none of them before a prefix, begin with it."""
+    return bisect_left(names, 1, key=lambda name: not name.startswith(prefix))

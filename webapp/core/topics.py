@@ -55,6 +55,11 @@ class TopicPatterns:
         self._serial = next(_serials)
 
     @property
+    def has_everything(self) -> bool:
+        """Whether `*` is one of them."""
+        return self._everything
+
+    @property
     def variables(self) -> int:
         """How many variables its templates have together."""
         return sum(it.variables for it in self.templates)

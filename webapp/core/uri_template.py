@@ -189,6 +189,11 @@ class Template:
         return cls(text, literals[0]) if valid and all(map(_LITERAL.fullmatch, literals)) else None
 
     @property
+    def literals(self) -> list[str]:
+        """What stands before, between and behind its expressions; each may be empty."""
+        return _BRACES.split(self.text)[::2]
+
+    @property
     def variables(self) -> int:
         """How many variables it names, on which the cost of a match depends."""
         return sum(names.count(",") + 1 for names in _BRACES.findall(self.text))

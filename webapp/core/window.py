@@ -5,16 +5,17 @@ topic.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from .topic_index import TopicEntry, TopicIndex
+from .topic_index import DirectoryPage, TopicEntry, TopicIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from .events import Event, EventId
+    from .globs import Glob
+    from .topic_index import NamePage
 
 _position = attrgetter("position")
 
@@ -143,15 +144,20 @@ class Window:
         found = self._events[index] if index < len(self._events) else None
         return found if found and found.position == position else None
 
-    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
-        """Return the directory of topics in the order of their names: those that begin with a
-        prefix and come after a name.
-        """
-        return [self._entry(topic) for topic in self.names(prefix, after, limit)]
+    def sort_names(self) -> Iterator[None]:
+        """Prepare for `topics` and `names`, in short steps; they are called at its end."""
+        return self._index.sort_names()
 
-    def names(self, prefix: str, after: str, limit: int) -> list[str]:
-        """Return the topics in the directory alone."""
-        return list(islice(self._index.topics(prefix, after), limit))
+    def topics(
+        self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
+    ) -> DirectoryPage:
+        """Return the next lines of the directory of topics; see `Broker.topics`."""
+        page = self.names(prefix, after, limit, globs)
+        return DirectoryPage([self._entry(topic) for topic in page.names], page.upto)
+
+    def names(self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()) -> NamePage:
+        """Return only the names."""
+        return self._index.names(prefix, after, limit, globs)
 
     def find(self, topic: str, id: str) -> Event | None:
         """Return the event with a canonical topic and a custom id."""

@@ -7,20 +7,20 @@ on meanwhile, but what it had at the snapshot's position stays as it was, until 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from functools import partial
-from heapq import nsmallest
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..brokers.base import MAX_INDEX_TOPICS
 from ..core.events import Event, EventId
+from ..core.globs import globs_of
+from ..core.sorted_set import SortedSet
 from ..core.topics import grants
 from .topic_lookup import prefixes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ..core.topic_index import TopicEntry
     from .feeds import Feed
@@ -91,12 +91,12 @@ class Snapshot:
         self._snapshots = snapshots
         self._client = ""  # that has reserved them
         self._reserved = 0  # how many positions it may hold
-        self._held: Sequence[EventId] = ()
-        self._next = 0  # index of the position that is read next
+        self._held = SortedSet[EventId]()
+        self._next: EventId | None = None  # of the positions that are held, the one read next
         self._has_more = True  # than the positions that are held
         self._collected_upto = _BEFORE_ALL
         self._rest: Iterator[EventId | None] | None = None  # what a pass has not looked at
-        self._found: set[EventId] = set()  # in a pass
+        self._found = SortedSet[EventId]()  # in a pass
 
     def read(self, reading: Reading) -> list[Event]:
         """Take a step. Return the next events, in the event log's order, which may be none.
@@ -108,18 +108,18 @@ class Snapshot:
             with self._reader.turn(reading):
                 broker = self._reader.broker
                 self.position = self._reader.ask(reading, broker.bounds).head
-        if self._next == len(self._held) and self._has_more:
+        if self._next is None and self._has_more:
             self._collect(reading, self.position)
             events = list[Event]()
         else:
-            events = self._read_held(reading)
-        self.ended = self._next == len(self._held) and not self._has_more
+            events = self._read_held(reading, self._next) if self._next else []
+        self.ended = self._next is None and not self._has_more
         return events
 
     def close(self) -> None:
         """Free its memory."""
-        self._held, self._next, self._rest = (), 0, None
-        self._found.clear()
+        self._next = self._rest = None
+        self._held, self._found = SortedSet(), SortedSet()
         self._keep(0)
 
     def _keep(self, count: int) -> None:
@@ -128,12 +128,12 @@ class Snapshot:
             self._snapshots.release(self._client, self._reserved - count)
             self._reserved = count
 
-    def _read_held(self, reading: Reading) -> list[Event]:
-        positions = self._held[self._next : self._next + MAX_INDEX_TOPICS]
+    def _read_held(self, reading: Reading, start: EventId) -> list[Event]:
+        positions = self._held.first_from(start, MAX_INDEX_TOPICS)
         with self._reader.turn(reading, positions[0]):
             events = self._reader.at(reading, positions)
         upto = events[-1].position if events else positions[-1]
-        self._next = bisect_right(self._held, upto)
+        self._next = next(iter(self._held.first_from(upto.next(0), 1)), None)
         return [event for event in events if self._feed.matches(event)]
 
     def _collect(self, reading: Reading, at: EventId) -> None:
@@ -148,18 +148,16 @@ class Snapshot:
         for position in rest:
             if position and position > self._collected_upto:
                 self._found.add(position)
-            if len(self._found) > 2 * self._reserved:
-                # One more than it may hold shows that there are more.
-                self._found = set(nsmallest(self._reserved + 1, self._found))
+                self._found.keep_first(self._reserved + 1)  # one more shows that there are more
             if monotonic() - began > _STEP_S:
                 self._rest = rest
                 return
         self._has_more = len(self._found) > self._reserved
-        self._held, self._next = sorted(self._found)[: self._reserved], 0
-        self._found.clear()
+        self._found.keep_first(self._reserved)
+        self._held, self._found = self._found, SortedSet()
         self._keep(len(self._held))
-        if self._held:
-            self._collected_upto = self._held[-1]
+        self._next = self._held.first
+        self._collected_upto = self._held.last or self._collected_upto
 
     def _positions(self, reading: Reading, at: EventId) -> Iterator[EventId | None]:
         """Yield the position of the newest event of each topic that the feed may see. None: another
@@ -178,16 +176,15 @@ class Snapshot:
                 topics = self._newest(reading, exact, at)
             yield topics
         for prefix in heads:
-            last, more = "", True
-            while more:
+            last: str | None = ""
+            globs = globs_of(self._feed.matcher, prefix)
+            while last is not None:
                 with self._reader.turn(reading, at):
-                    entries = self._reader.ask(
-                        reading, broker.topics, prefix, last, MAX_INDEX_TOPICS
+                    entries, last = self._reader.ask(
+                        reading, broker.topics, prefix, last, MAX_INDEX_TOPICS, globs
                     )
                     topics = self._newest_of_entries(reading, entries, at)
                 yield topics
-                more = len(entries) == MAX_INDEX_TOPICS
-                last = entries[-1].topic if entries else last
 
     def _newest_of_entries(
         self, reading: Reading, entries: list[TopicEntry], at: EventId

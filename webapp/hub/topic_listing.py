@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..brokers.base import MAX_INDEX_TOPICS
 from ..core.events import EventId
+from ..core.globs import globs_of
+from ..core.topic_index import DirectoryPage
 from ..core.topics import grants
 from .log_reader import PAGE_BYTES
 from .topic_lookup import prefixes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ..auth.authorizer import Grant
+    from ..core.globs import Glob
     from ..core.topic_index import TopicEntry
     from .feeds import Feed
     from .hub import Hub
@@ -94,25 +97,24 @@ class _TopicListing:
                 yield from self._entries_of(prefix, after)
             elif prefix > after:
                 # A name that begins so comes later, or does not match.
-                found, _ = self._page(prefix, "", 1)
+                found, _ = self._page(prefix, "", 1, [])
                 yield from (it for it in found if it.topic == prefix)
 
     def _entries_of(self, prefix: str, after: str) -> Iterator[TopicEntry]:
         last: str | None = after
+        globs = globs_of(self._feed.matcher, prefix)
         while last is not None:
-            found, last = self._page(prefix, last, MAX_INDEX_TOPICS)
+            found, last = self._page(prefix, last, MAX_INDEX_TOPICS, globs)
             yield from found
 
-    def _page(self, prefix: str, after: str, limit: int) -> tuple[list[TopicEntry], str | None]:
-        """Return which of the next entries the feed matches, and the last of them if there may be
-        more.
-        """
+    def _page(self, prefix: str, after: str, limit: int, globs: Sequence[Glob]) -> DirectoryPage:
+        """Return the next entries that the feed matches."""
         reading, matches = self._reading, self._feed.matcher.matches
         with self._reader.turn(reading):
             topics = self._reader.broker.topics
-            entries = self._reader.ask(reading, topics, prefix, after, limit)
+            entries, upto = self._reader.ask(reading, topics, prefix, after, limit, globs)
             found = [it for it in reading.cooperative(entries) if matches(it.topic)]
-        return found, entries[-1].topic if len(entries) == limit else None
+        return DirectoryPage(found, upto)
 
     def _seen(self, entry: TopicEntry) -> ListedTopic | None:
         grant = self._feed.grant

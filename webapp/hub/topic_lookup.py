@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from ..brokers.base import MAX_INDEX_TOPICS
 from ..core.events import EventId
+from ..core.globs import globs_of
 from ..core.topics import EVERYTHING
 from .found_topics import FoundTopics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from ..core.globs import Glob
     from .feeds import Feed
     from .log_reader import LogReader
     from .read_queue import Reading
@@ -69,30 +71,34 @@ class TopicLookup:
                 head = self._reader.ask(reading, self._reader.broker.bounds).head
         found, candidates = set(feed.matcher.exact), 0
         for prefix in prefixes(feed):
-            for names in self._pages(prefix, reading, after):
+            globs = globs_of(feed.matcher, prefix)
+            for names in self._pages(prefix, globs, reading, after):
                 candidates += len(names)
                 found.update(filter(feed.matcher.matches, reading.cooperative(names)))
                 if candidates > _MAX_CANDIDATES or _too_many(found):
                     return FoundTopics(None, after, head)
         return FoundTopics(sorted(found), after, head)
 
-    def _pages(self, prefix: str, reading: Reading, after: EventId) -> Iterator[list[str]]:
+    def _pages(
+        self, prefix: str, globs: Sequence[Glob], reading: Reading, after: EventId
+    ) -> Iterator[list[str]]:
         """Yield the names in the directory that begin with a prefix, in turns; without those that
-        have no event after a position.
+        globs do not match, or that have no event after a position.
         """
-        last, window, broker = "", self._reader.window, self._reader.broker
-        while True:
+        last: str | None = ""
+        window, broker = self._reader.window, self._reader.broker
+        while last is not None:
             with self._reader.turn(reading):
                 if after >= window.floor:
-                    names = page = window.names(prefix, last, _PAGE_NAMES)
+                    for _ in reading.cooperative(window.sort_names()):
+                        pass
+                    names, last = window.names(prefix, last, _PAGE_NAMES, globs)
                 else:
-                    entries = self._reader.ask(reading, broker.topics, prefix, last, _PAGE_NAMES)
-                    names = [it.topic for it in entries]
-                    page = [it.topic for it in entries if it.newest > after]
-                yield page
-            if len(names) < _PAGE_NAMES:
-                return
-            last = names[-1]
+                    entries, last = self._reader.ask(
+                        reading, broker.topics, prefix, last, _PAGE_NAMES, globs
+                    )
+                    names = [it.topic for it in entries if it.newest > after]
+                yield names
 
 
 def exact_topics(feed: Feed) -> list[str] | None:

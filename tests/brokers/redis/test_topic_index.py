@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.doc_pages import blocks
-from support.events import MANY, all_events, contents, drafts, next_events
+from support.events import MANY, all_events, all_topics, contents, drafts, next_events
 from support.programs import need
 from support.redis_0_1_0 import BUILDS, OldHub
 from support.redis_log import IDS, LOG, each_kind
 from support.waiting import until
 from webapp.core.events import Draft, EventId
+from webapp.core.globs import Glob
 
 if TYPE_CHECKING:
     from support.broker_process import BrokerProcess, Connect
@@ -47,7 +48,7 @@ def of_topic(log: BrokerProcess, topic: str) -> list[Event]:
 
 def check(log: BrokerProcess) -> None:
     """Compare the index with a walk through the event log. Nobody may publish meanwhile."""
-    directory, events = log.topics("", "", 10_000), all_events(log)
+    directory, events = all_topics(log), all_events(log)
     by_topic: dict[str, list[Event]] = {}
     for event in events:
         for topic in sorted({*event.draft.topics}):
@@ -216,7 +217,7 @@ def test_the_index_lies_within_the_bound_of_bytes(server: RedisServer, connect: 
         log.append([Draft(topics=tuple(f"a topic {n} {m}" for m in range(100)))])
     assert server.ask("INFO", "memory")["used_memory"] - empty < 4_000_000
     assert log.count() >= 20
-    until(lambda: len(log.topics("", "", MANY)) == 100 * log.count(), "others are not listed")
+    until(lambda: len(all_topics(log)) == 100 * log.count(), "others are not listed")
     until(
         lambda: log.bounds() and server.ask("ZCARD", DIRECTORY) == 100 * log.count() + 1, "removed"
     )
@@ -274,4 +275,14 @@ def test_damaged_events_are_in_the_log_and_not_in_the_index(
         server.ask("XADD", LOG, "*", "draft", text)
     log.append([Draft(topics=('quoted"\\', "ü", "t", "t"), data="a", private=True, retry=3600000)])
     check(log)
-    assert [it.topic for it in log.topics("", "", 10)] == ['quoted"\\', "t", "ü"]
+    assert [it.topic for it in all_topics(log)] == ['quoted"\\', "t", "ü"]
+
+
+@each_kind
+def test_a_call_looks_at_a_bounded_number_of_names(server: RedisServer, connect: Connect) -> None:
+    log = connect(server.url)
+    for thousand in range(5):
+        log.append([Draft(topics=tuple(f"t/{thousand}{n:03}" for n in range(1000)))])
+    globs = [Glob("t/", "", "4500")]
+    assert log.topics("t/", "", 9, globs) == ([], "t/3999")
+    assert [it.topic for it in all_topics(log, "t/", globs=globs)] == ["t/4500"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.events import MANY, all_events, next_events
+from support.events import MANY, all_events, all_topics, next_events
 from support.sqlite_file import is_intact, mounted, opened
 from support.sqlite_log_0_1_0 import OldLog
 from support.waiting import until
@@ -72,7 +72,7 @@ def test_publishers_on_both_lose_nothing_and_double_nothing(connect: Connect, pa
         expected = [it.position for it in events if topic in it.draft.topics]
         assert of_topic(log, topic) == expected
         assert log.newest([topic], END, public=True) == expected[-1:]
-    [entry] = log.topics("all", "", 10)
+    [entry] = all_topics(log, "all")
     assert (entry.events, entry.newest) == (len(events), published[-1])
     assert is_intact(path)
 
@@ -88,13 +88,13 @@ def test_what_a_stopped_hub_missed_is_found_at_once(connect: Connect, path: Path
     old.trim(1800)
     log = connect()
     assert of_topic(log, "all") == [*first[1800:], *second]
-    [entry] = log.topics("all", "", 10)
+    [entry] = all_topics(log, "all")
     assert entry.events == 800
     old.trim(700)
     assert of_topic(log, "all") == second[-100:]
     until(lambda: unindexed_rows(path) < 256, "the index has caught up")
     assert of_topic(log, "all") == second[-100:]
-    assert [it.events for it in log.topics("", "", 100)] == [100, *[5] * 20]
+    assert [it.events for it in all_topics(log)] == [100, *[5] * 20]
 
 
 def test_an_own_id_is_found_whoever_appended_it(connect: Connect, path: Path) -> None:
@@ -128,8 +128,8 @@ def test_without_room_for_an_index_reads_are_exact(connect: Connect, tmp_path: P
             page = log.read_topics(log.bounds().floor, MANY, names[3:4])
             assert [it.position for it in page.events] == [positions[3]]
             assert log.newest(names[:2], END, public=True) == positions[:2]
-            assert len(log.topics("", "", 1000)) == 500
+            assert len(all_topics(log)) == 500
         ballast.unlink()
         until(lambda: unindexed_rows(disk / "log.db") == 0, "the index is there")
-        assert len(log.topics("", "", 1000)) == 500
+        assert len(all_topics(log)) == 500
         log.stop()

@@ -14,6 +14,7 @@ from webapp.brokers.sqlite import directory, topic_index, topic_reader, topic_se
 from webapp.brokers.sqlite.log_table import LogTable
 from webapp.brokers.sqlite.rows import decode_row, encode_row, to_key
 from webapp.core.events import Draft, EventId
+from webapp.core.globs import Glob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,6 +112,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         (topic_search, "_FIRST_LOOKUPS", 1),
         (topic_search, "_MAX_LOOKUPS", 6),
         (topic_reader, "_PAGE_ROWS", 5),
+        (directory, "_LOOKED_AT", 3),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -156,8 +158,24 @@ def test_a_step_is_bounded_in_events_bytes_and_entries(file: File) -> None:
     assert counts(file.path)["posts"] == 4150 + 4000
     file.catch_up()
     assert counts(file.path)["posts"] == 4150 + 9000
-    page = file.directory.page("topic", "", 2000)
+    page = file.directory.page("topic", "", 2000, ()).entries
     assert [it.events for it in page] == [9] * 1000
+
+
+def test_a_page_is_of_a_bounded_number_of_names(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.append([Draft(topics=tuple(f"t/{number}" for number in range(100, 120)))])
+    file.catch_up()
+    monkeypatch.setattr(directory, "_LOOKED_AT", 15)
+    globs = [Glob("t/", "", "4"), Glob("t/", "", "8")]
+    first = file.directory.page("t/", "", 9, globs)
+    assert ([it.topic for it in first.entries], first.upto) == (
+        ["t/104", "t/108", "t/114"],
+        "t/114",
+    )
+    second = file.directory.page("t/", "t/114", 9, globs)
+    assert ([it.topic for it in second.entries], second.upto) == (["t/118"], None)
 
 
 def test_one_process_at_a_time_runs_many_steps(file: File) -> None:
@@ -194,7 +212,11 @@ def check(file: File, chance: random.Random) -> None:
         assert file.directory.newest(topics, position, public=public) == expected
     prefix, after = chance.choice(["", "", "a", "a/", "x"]), chance.choice(["", "a", "a/1", "🎈"])
     listed = [it for it in entries(model) if it[0].startswith(prefix) and it[0] > after]
-    assert file.directory.page(prefix, after, 4) == listed[:4]
+    assert file.directory.page(prefix, after, 4, ()).entries == listed[:4]
+    page = file.directory.page(prefix, after, 4, [Glob("a/", "", "1"), Glob("", "b", "")])
+    upto = page.upto or "\U0010ffff"
+    wanted = [it for it in listed if it[0] == "a/1" or "b" in it[0]]
+    assert page.entries == [it for it in wanted if it[0] <= upto]
 
 
 def newest(

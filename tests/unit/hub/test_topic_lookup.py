@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from webapp.core.events import EventId
-    from webapp.core.topic_index import TopicEntry
+    from webapp.core.topic_index import DirectoryPage
     from webapp.hub.hub import Hub
 
 ANYBODY = frozenset({"*"})
@@ -97,9 +97,9 @@ def test_a_lookup_serves_all_that_ask_for_the_same(
     asked = list[str]()
     topics = hub.broker.topics
 
-    def note(prefix: str, after: str, limit: int) -> list[TopicEntry]:
+    def note(prefix: str, *args: Any) -> DirectoryPage:
         asked.append(prefix)
-        return topics(prefix, after, limit)
+        return topics(prefix, *args)
 
     monkeypatch.setattr(hub.broker, "topics", note)
     feeds = [Feed(frozenset({"t/1{n}"}), granted) for granted in (NOBODY, ANYBODY)]

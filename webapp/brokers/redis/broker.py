@@ -34,7 +34,8 @@ from .turn import RedisTurn
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ...core.topic_index import TopicEntry
+    from ...core.globs import Glob
+    from ...core.topic_index import DirectoryPage
     from ..base import Bounds
 
 _STREAM = "{tidings}:log"
@@ -185,9 +186,11 @@ class RedisBroker:
         """Return the first of the events at some positions."""
         return self._index.read_at(positions, max_bytes)
 
-    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
-        """Return the directory of topics, in the order of their names."""
-        return self._index.topics(prefix, after, limit)
+    def topics(
+        self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
+    ) -> DirectoryPage:
+        """Return the next lines of the directory of topics."""
+        return self._index.topics(prefix, after, limit, globs)
 
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -16,7 +17,7 @@ import gevent
 from gevent.lock import BoundedSemaphore
 
 from ...core.events import Event, EventId
-from ...core.topic_index import TopicEntry
+from ...core.topic_index import DirectoryPage, TopicEntry
 from ...errors import ServiceUnavailable, TidingsError
 from ..base import TopicPage, decode_events
 from .page import decode_line, parse_bounds, parse_position
@@ -24,11 +25,13 @@ from .page import decode_line, parse_bounds, parse_position
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ...core.globs import Glob
     from ..base import Bounds
 
     T = TypeVar("T")
 
 _CALL_TOPICS = 250  # looked up in one call
+_CALL_NAMES = 4000  # of the directory, compared with globs in one call
 _CALL_POSITIONS = 512  # returned by one call
 _CALL_EVENTS = 256  # read by one call
 _CALL_BYTES = 256 << 10  # of these
@@ -109,18 +112,16 @@ class RedisTopicIndex:
         """Return the first of the events at some positions."""
         return self._read(sorted(set(positions)), max_bytes).events
 
-    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
-        """Return the directory of topics, in the order of their names."""
-        entries: list[TopicEntry] = []
-        while len(entries) < limit:
-            start = f"[{prefix}" if after < prefix else f"({after}"
-            most = str(min(limit - len(entries), _CALL_TOPICS))
-            last, text = self._call_whole("directory", prefix, start, most)
-            entries += filter(None, map(_parse_entry, text.split(b"\n") if text else ()))
-            if last is None:
-                break
-            after = last.decode()
-        return entries
+    def topics(self, prefix: str, after: str, limit: int, globs: Sequence[Glob]) -> DirectoryPage:
+        """Return the next lines of the directory of topics."""
+        start = f"[{prefix}" if after < prefix else f"({after}"
+        most = min(limit, _CALL_TOPICS)
+        looked_at = _CALL_NAMES if globs else most
+        bounds = str(looked_at), str(most)
+        last, text = self._call_whole("directory", prefix, start, *bounds, *chain(*globs))
+        lines = text.split(b"\n") if text else ()
+        entries = [entry for entry in map(_parse_entry, lines) if entry]
+        return DirectoryPage(entries, None if last is None else last.decode())
 
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None

@@ -132,24 +132,51 @@ local function count_kept(key)
   return log.first and count_from(key, log.first, true) or 0
 end
 
--- ARGV from 5: how names begin, from where on ('[' or '(' and a name), how many. Returns the last name
--- if there may be more, and a line for each topic: the newest public position and how many there are,
--- the same of private ones, and the name. The hub compares names: Lua would use the server's locale.
+local function directory_line(name)
+  local parts = {}
+  for _, key in ipairs({public .. name, private .. name}) do
+    local newest = redis.call('LINDEX', key, -1)
+    newest = newest and is_kept(newest) and newest
+    parts[#parts + 1], parts[#parts + 2] = newest or '-', newest and count_kept(key) or 0
+  end
+  return table.concat(parts, ' ') .. ' ' .. name
+end
+
+-- Return whether globs may match a name. Each is a head, a middle and a tail. Text is compared octet by
+-- octet: the server's locale is of no account.
+local function may_match(name, globs)
+  for i = 1, #globs, 3 do
+    local head, middle, tail = globs[i], globs[i + 1], globs[i + 2]
+    if #name >= #tail and string.find(name, tail, #name - #tail + 1, true) and
+      string.find(name, head, 1, true) and string.find(name, middle, 1, true) then
+      return true
+    end
+  end
+  return #globs == 0
+end
+
+-- ARGV from 5: how names begin, from where on ('[' or '(' and a name), how many to look at, how many to
+-- return, globs. Returns the last name that was looked at if there may be more, and a line for each
+-- topic: the newest public position and how many there are, the same of private ones, and the name.
+-- The hub compares names: Lua would use the server's locale.
 function verbs.directory()
   maintain()
   if not is_whole() then return false end
-  local to, lines = ARGV[5] == '' and '+' or '(' .. ARGV[5] .. '\255', {}
-  local names = redis.call('ZRANGEBYLEX', directory, ARGV[6], to, 'LIMIT', 0, ARGV[7])
+  local to, lines, globs = ARGV[5] == '' and '+' or '(' .. ARGV[5] .. '\255', {}, {}
+  for i = 9, #ARGV do globs[#globs + 1] = ARGV[i] end
+  local looked_at, most = tonumber(ARGV[7]), tonumber(ARGV[8])
+  local names = redis.call('ZRANGEBYLEX', directory, ARGV[6], to, 'LIMIT', 0, looked_at)
+  local last = #names == looked_at and names[#names]
   for _, name in ipairs(names) do
-    local parts = {}
-    for _, key in ipairs({public .. name, private .. name}) do
-      local newest = redis.call('LINDEX', key, -1)
-      newest = newest and is_kept(newest) and newest
-      parts[#parts + 1], parts[#parts + 2] = newest or '-', newest and count_kept(key) or 0
+    if may_match(name, globs) then
+      lines[#lines + 1] = directory_line(name)
+      if #lines == most then
+        last = name
+        break
+      end
     end
-    lines[#lines + 1] = table.concat(parts, ' ') .. ' ' .. name
   end
-  return {#names == tonumber(ARGV[7]) and names[#names] or false, table.concat(lines, '\n')}
+  return {last, table.concat(lines, '\n')}
 end
 
 -- ARGV from 5: an own id, a position or '', topics or none. Returns the position up to which more must

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ...core.events import Draft, Event
-    from ...core.topic_index import TopicEntry
+    from ...core.globs import Glob
+    from ...core.topic_index import DirectoryPage
     from ..base import Bounds, Gap
 
 T = TypeVar("T")
@@ -164,9 +165,11 @@ class SqliteBroker:
             wanted = [it for it in wanted if page.end and it > page.end]
         return found
 
-    def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
-        """Return the directory of topics, in the order of their names."""
-        return self._read(self._directory.page, prefix, after, limit)
+    def topics(
+        self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
+    ) -> DirectoryPage:
+        """Return the next lines of the directory of topics."""
+        return self._read(self._directory.page, prefix, after, limit, globs)
 
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None

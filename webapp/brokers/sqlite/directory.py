@@ -7,9 +7,10 @@ the oldest segments, and subtracted; new events are counted row by row, and adde
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
-from ...core.topic_index import TopicEntry
+from ...core.topic_index import DirectoryPage, TopicEntry
 from .rows import from_key, to_key
 from .topic_index import ENTRIES, index_state, previous_rows
 
@@ -18,20 +19,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...core.events import EventId
+    from ...core.globs import Glob
     from .database import Database
     from .topic_index import IndexState
+
+_LOOKED_AT = 20_000  # names, by one call with globs: some milliseconds
 
 _TRIMMED = """
 FROM segments CROSS JOIN posts ON segment = number AND topic = topics.id AND position <= :floor
 WHERE number <= (SELECT min(number) FROM segments WHERE upto > :floor)
 """
+_NAMED = "name >= :first AND name < CAST(:end AS TEXT) AND name <> :skip"
+_LAST = f"SELECT name FROM topics WHERE {_NAMED} ORDER BY name LIMIT 1 OFFSET :others"  # noqa: S608 - the text above
 # In the order of code points, which is that of UTF-8.
 _INDEXED = f"""
 SELECT json_group_array(json_array(name, newest, events, public_newest, public_events)) FROM (
   SELECT name, newest, events - (SELECT count(*) {_TRIMMED}) AS events,
     public_newest, public_events - (SELECT count(*) {_TRIMMED} AND NOT private) AS public_events
-  FROM topics WHERE name >= :first AND name < CAST(:end AS TEXT) AND name <> :skip
-    AND newest > :floor
+  FROM topics WHERE {_NAMED} AND newest > :floor AND {{wanted}}
   ORDER BY name LIMIT :limit)
 """  # noqa: S608 - the text above
 _NEW = f"""
@@ -39,8 +44,7 @@ SELECT json_group_array(json_array(name, newest, events, public_newest, public_e
   SELECT name, max(position) AS newest, count(DISTINCT position) AS events,
     max(iif(private, NULL, position)) AS public_newest,
     count(DISTINCT iif(private, NULL, position)) AS public_events
-  FROM ({ENTRIES})
-  WHERE name >= :first AND name < CAST(:end AS TEXT) AND name <> :skip
+  FROM ({ENTRIES}) WHERE {_NAMED} AND {{wanted}}
   GROUP BY name ORDER BY name LIMIT :limit)
 """  # noqa: S608 - the text above
 _NEWEST_NEW = f"""
@@ -68,9 +72,11 @@ class Directory:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def page(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
-        """Return the topics that begin with a prefix and come after a name, in order."""
+    def page(self, prefix: str, after: str, limit: int, globs: Sequence[Glob]) -> DirectoryPage:
+        """Return the next lines; see `Broker.topics`."""
+        wanted, patterns = _condition(globs)
         values = {
+            **patterns,
             "first": max(prefix, after),
             "end": prefix.encode() + b"\xff",  # no text in UTF-8 has this byte
             "skip": after,
@@ -78,12 +84,19 @@ class Directory:
         }
         with self._database.snapshot() as db:
             state = index_state(db)
-            indexed = new = []
+            last, indexed, new = None, [], []
             if state.upto > state.floor:
-                indexed = _select(db, _INDEXED, {**values, "floor": state.floor})
+                others = (_LOOKED_AT if globs else limit) - 1
+                [last] = db.execute(_LAST, {**values, "others": others}).fetchone() or [None]
+                if last is not None:
+                    values["end"] = last.encode() + b"\0"  # no name has this byte
+                query = _INDEXED.format(wanted=wanted)
+                indexed = _select(db, query, {**values, "floor": state.floor})
             if state.head > state.upto:
-                new = _select(db, _NEW, {**values, "after": state.upto, "upto": state.head})
-        return [_to_entry(*fields) for fields in _merge(indexed, new)[:limit]]
+                query = _NEW.format(wanted=wanted)
+                new = _select(db, query, {**values, "after": state.upto, "upto": state.head})
+        entries = [_to_entry(*fields) for fields in _merge(indexed, new)[:limit]]
+        return DirectoryPage(entries, entries[-1].topic if len(entries) == limit else last)
 
     def newest(
         self, topics: Sequence[str], before: EventId, *, public: bool
@@ -102,6 +115,17 @@ class Directory:
                 limits = {"upto": min(end, state.upto), "floor": state.floor}
                 newest |= dict(_select(db, _NEWEST_INDEXED, {**values, **limits}))
         return [_to_position(newest.get(topic), state.floor) for topic in topics]
+
+
+def _condition(globs: Sequence[Glob]) -> tuple[str, dict[str, Any]]:
+    """Return an SQL condition for a name, and its parameters."""
+    patterns = {f"glob{number}": _to_pattern(glob) for number, glob in enumerate(globs)}
+    # With `+`, a pattern is no reason for another way through the table.
+    return f"({' OR '.join(f'+name GLOB :{it}' for it in patterns) or 'true'})", patterns
+
+
+def _to_pattern(glob: Glob) -> str:
+    return "*".join(re.sub(r"[*?\[]", r"[\g<0>]", it) for it in glob)
 
 
 def _newest_new(
