@@ -50,8 +50,7 @@ class Snapshots:
 
     def __init__(self, reader: LogReader, max_bytes: int) -> None:
         self._reader = reader
-        self._free = max_bytes // _POSITION_BYTES
-        self._most_of_client = self._free // 2
+        self._most = max_bytes // _POSITION_BYTES
         self._held_by = Counter[str]()
 
     def begin(self, feed: Feed) -> Snapshot:
@@ -60,19 +59,19 @@ class Snapshots:
 
     def reserve(self, client: str) -> int:
         """Return how many positions a snapshot may hold in a pass; `release` must follow. Those of
-        one client hold half of what all may, so that it does not make the passes of others short.
+        one client take half of what all may hold, so that the passes of others stay long.
 
         :param client: the name under which limits count the stream's client.
         """
-        free = min(self._free, self._most_of_client - self._held_by[client])
+        most_of_client = self._most // 2
+        taken = sum(min(count, most_of_client) for count in self._held_by.values())
+        free = min(self._most - taken, most_of_client - self._held_by[client])
         count = max(_MIN_HELD_POSITIONS, min(_MAX_HELD_POSITIONS, free // 2))
-        self._free -= count
         self._held_by[client] += count
         return count
 
     def release(self, client: str, count: int) -> None:
         """Let others hold as many."""
-        self._free += count
         self._held_by[client] -= count
         if not self._held_by[client]:
             del self._held_by[client]
