@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gevent.event import Event as Signal
 
 from ..core.events import EventId
-from ..scheduling import cooperative
+from ..scheduling import TimeSlice, cooperative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +37,16 @@ class Reading:
     :param client: the name under which limits count its client.
     """
 
-    __slots__ = ("_signal", "asked", "cancelled", "client", "has_turn", "position", "topics")
+    __slots__ = (
+        "_signal",
+        "_slice",
+        "asked",
+        "cancelled",
+        "client",
+        "has_turn",
+        "position",
+        "topics",
+    )
 
     def __init__(self, client: str) -> None:
         self.client = client
@@ -51,6 +60,7 @@ class Reading:
         self.topics: FoundTopics | None = None
         """Those that its feed matches, as far as they were looked up."""
         self._signal: Signal | None = None
+        self._slice: TimeSlice | None = None
 
     @property
     def signal(self) -> Signal:
@@ -73,11 +83,14 @@ class Reading:
             raise ReadingCancelled
 
     def cooperative(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield all items, with a yield to the loop now and then.
+        """Yield all items, with a yield to the loop now and then. All such work of a reading has
+        one slice of time: its pages may be many, and each of them short.
 
         :raises ReadingCancelled: the reading was cancelled meanwhile.
         """
-        for item in cooperative(items):
+        self._slice = self._slice or TimeSlice()
+        self._slice.checkpoint()  # there may be no items
+        for item in cooperative(items, self._slice):
             self.check()
             yield item
 

@@ -222,8 +222,7 @@ class Snapshot:
         while events or position > at:
             with self._reader.turn(reading, position):
                 events = self._reader.before(reading, position, _SCAN_EVENTS, [topic.name])
-            for event in reversed(events):
-                reading.check()
+            for event in reading.cooperative(reversed(events)):
                 position = event.position
                 if position == topic.public or self._feed.permits(event):
                     yield position

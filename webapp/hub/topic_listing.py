@@ -132,8 +132,7 @@ class _TopicListing:
             with self._reader.turn(reading):
                 read = self._reader.broker.read_topics
                 page = self._reader.ask(reading, read, position, PAGE_BYTES, [topic])
-                for event in page.events:
-                    reading.check()
+                for event in reading.cooperative(page.events):
                     if self._feed.permits(event):
                         newest, count = event.position, count + 1
             position = page.upto

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 import gevent
 import pytest
 
@@ -133,3 +135,12 @@ def test_a_cancelled_reading_ends_in_the_middle_of_its_work() -> None:
     with pytest.raises(ReadingCancelled):
         list(map(work, reading.cooperative(range(10))))
     assert done == [0, 1, 2, 3]
+
+
+def test_work_in_many_short_pieces_yields_to_the_loop() -> None:
+    ran = list[int]()
+    gevent.spawn(ran.append, 1)
+    reading, began = Reading("a"), monotonic()
+    while not ran and monotonic() < began + PATIENCE:
+        assert list(reading.cooperative([])) == []
+    assert ran
