@@ -243,3 +243,15 @@ def counts(path: Path) -> dict[str, int]:
     with opened(path) as db:
         tables = ("topics", "segments", "posts")
         return {it: db.execute(f"SELECT count(*) FROM {it}").fetchone()[0] for it in tables}
+
+
+def test_the_size_of_an_event_counts_its_alternate_topics_in_the_index(tmp_path: Path) -> None:
+    file = File(tmp_path / "log")
+    for number in range(40):
+        file.append([Draft(topics=tuple(f"{number}/{topic}" for topic in range(1000)))])
+    file.catch_up()
+    with opened(file.path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        [(counted,)] = db.execute("SELECT sum(size) FROM events")
+    assert 0.7 < counted / file.path.stat().st_size < 1.4
+    file.table.close()
