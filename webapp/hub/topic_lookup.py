@@ -64,23 +64,38 @@ class TopicLookup:
 
     def _look_up(self, feed: Feed, reading: Reading, after: EventId) -> FoundTopics:
         window = self._reader.window
-        if after >= window.floor:
-            after, head = window.floor, window.head
+        in_window = after >= window.floor
+        if in_window:
+            head = window.head
         else:
             with self._reader.turn(reading):
                 head = self._reader.ask(reading, self._reader.broker.bounds).head
+        names = self._names(feed, reading, after, in_window=in_window)
+        # Events that the window has dropped meanwhile may have had other topics.
+        return FoundTopics(names, window.floor if in_window else after, head)
+
+    def _names(
+        self, feed: Feed, reading: Reading, after: EventId, *, in_window: bool
+    ) -> list[str] | None:
+        """Return the topics that a feed matches; None: they are too many."""
         found, candidates = set(feed.matcher.exact), 0
         for prefix in prefixes(feed):
             globs = globs_of(feed.matcher, prefix)
-            for names in self._pages(prefix, globs, reading, after):
+            for names in self._pages(prefix, globs, reading, after, in_window=in_window):
                 candidates += len(names)
                 found.update(filter(feed.matcher.matches, reading.cooperative(names)))
                 if candidates > _MAX_CANDIDATES or _too_many(found):
-                    return FoundTopics(None, after, head)
-        return FoundTopics(sorted(found), after, head)
+                    return None
+        return sorted(found)
 
     def _pages(
-        self, prefix: str, globs: Sequence[Glob], reading: Reading, after: EventId
+        self,
+        prefix: str,
+        globs: Sequence[Glob],
+        reading: Reading,
+        after: EventId,
+        *,
+        in_window: bool,
     ) -> Iterator[list[str]]:
         """Yield the names in the directory that begin with a prefix, in turns; without those that
         globs do not match, or that have no event after a position.
@@ -89,7 +104,7 @@ class TopicLookup:
         window, broker = self._reader.window, self._reader.broker
         while last is not None:
             with self._reader.turn(reading):
-                if after >= window.floor:
+                if in_window:
                     for _ in reading.cooperative(window.sort_names()):
                         pass
                     names, last = window.names(prefix, last, _PAGE_NAMES, globs)

@@ -77,6 +77,22 @@ def test_what_lies_between_is_not_matched(
     assert len(matched) < 60  # a pattern's search begins in the window
 
 
+def test_topics_that_leave_the_window_during_a_lookup_are_not_forgotten(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, window = hub.window.head, hub.window
+    events = [publish(hub, "x", topic=f"t/{number}")[0] for number in range(3)]
+    until_read(hub, events)
+    sort_names = window.sort_names
+
+    def drop_and_sort() -> Iterator[None]:
+        window.drop_before(events[2].position)
+        return sort_names()
+
+    monkeypatch.setattr(window, "sort_names", drop_and_sort)
+    assert catch_up(hub, Feed(frozenset({"t/{n}"}), NOBODY), start) == events
+
+
 @pytest.mark.parametrize("bound", ["_MAX_CANDIDATES", "_MAX_CHARS"])
 def test_a_pattern_that_matches_too_much_walks_through_the_log(
     hub: Hub, bound: str, monkeypatch: pytest.MonkeyPatch
