@@ -17,6 +17,7 @@ from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
 from webapp.errors import ServiceUnavailable
 from webapp.hub.feeds import PLAIN, Feed, Form
+from webapp.hub.read_queue import Reading
 from webapp.hub.snapshot import Snapshots
 from webapp.hub.start import Start
 from webapp.hub.stream import Stream
@@ -145,6 +146,29 @@ def iter_until_id(frames: Iterator[bytes]) -> Iterator[bytes]:
         yield frame
         if b"id: " in frame:
             return
+
+
+def test_between_the_events_of_a_page_others_run(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [publish(hub, "x", topic=f"t/{number}")[0] for number in range(3)]
+    until_read(hub, events)
+    monkeypatch.setattr("webapp.scheduling._SLICE_S", 0)
+    feed, reading = Feed(frozenset({"t/{n}"}), frozenset()), Reading("a")
+    snapshot = Snapshots(hub.reader, 1 << 20).begin(feed)
+    assert snapshot.read(reading) == []  # it has looked at the topics
+    ran: list[int] = []
+
+    def note(_: Event) -> bool:
+        ran.append(1)
+        return True
+
+    monkeypatch.setattr(feed, "matches", note)
+    task = gevent.spawn(snapshot.read, reading)
+    with gevent.Timeout(10):
+        while not ran:
+            gevent.sleep(0)
+    assert len(ran) < len(events)
+    assert task.get(timeout=10) == events
+    snapshot.close()
 
 
 class TornBroker(MemoryBroker):
