@@ -169,6 +169,7 @@ SHELL_LINES = {
     "make ": "test_docs_run",
     "openssl ": "test_docs_run",
     "pipx install .": "needs a registry; test_packaging looks at what would be installed",
+    "printf ": "test_hypermedia",
     "sqlite3 ": "test_sqlite, by the same function of SQLite",
     "systemctl ": "test_deploy, as systemd does",
     "tail -F ": "tests/cli, test_recipes",
@@ -382,6 +383,12 @@ def test_the_architecture_names_every_package() -> None:
         r"^\| `(\w+)` \|", section("internals/architecture.md", "Packages"), re.MULTILINE
     )
     assert {path.parent.name for path in ROOT.glob("webapp/*/__init__.py")} <= set(named)
+
+
+def test_the_page_on_tests_names_every_folder() -> None:
+    cells = re.findall(r"^\| (`\w+/`.*?) \|", PAGES["docs/internals/testing.md"], re.MULTILINE)
+    folders = {path.parent.name for path in ROOT.glob("tests/*/*.py")}
+    assert {name for cell in cells for name in re.findall(r"`(\w+)/`", cell)} == folders
 
 
 def test_its_pictures_exist() -> None:

@@ -13,11 +13,9 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-import django_htmx
 import pytest
 import yaml
 from flask import Flask, render_template
@@ -25,16 +23,17 @@ from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
 from support.browser import show
-from support.cli import COMMAND
+from support.cli import shell_environment
 from support.doc_pages import blocks
 from support.ports import free_port
 from support.programs import need
-from support.project import ROOT, environment
+from support.project import ROOT
 from support.tokens import KEY, authorization, token
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Page
 
@@ -54,13 +53,7 @@ def _hub(serve: Callable[..., Server]) -> Server:
 
 @pytest.fixture(name="env")
 def _env(hub: Server, tmp_path: Path) -> dict[str, str]:
-    """A shell's environment in which `tidings` is a command."""
-    command = tmp_path / "bin" / "tidings"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\ncd {ROOT}\nexec {" ".join(COMMAND)} "$@"\n')
-    command.chmod(0o755)
-    path = f"{command.parent}:{os.environ['PATH']}"
-    return environment({"TIDINGS_URL": hub.url, "TIDINGS_TOKEN": EVERYTHING, "PATH": path})
+    return shell_environment(tmp_path, TIDINGS_URL=hub.url, TIDINGS_TOKEN=EVERYTHING)
 
 
 @contextmanager
@@ -463,32 +456,3 @@ def test_a_log_in_a_browser(hub: Server, env: dict[str, str], page: Page, tmp_pa
         with log.open("a") as file:
             file.write("<b>two</b>\nthree\n")
         expect(page.locator("#log")).to_have_text("begun\n<b>two</b>\nthree\n")
-
-
-def test_htmx(hub: Server, env: dict[str, str], page: Page) -> None:
-    html, sh = blocks("guides/htmx-turbo.md", "htmx", "html", "sh")
-    scripts = Path(django_htmx.__file__).parent / "static" / "django_htmx"
-    parts = ("htmx-2.min.js", "ext/hx-sse-2.min.js")
-    show(page, hub, library(*(scripts / part for part in parts)) + html, HUB_URL)
-    run(sh, env)
-    expect(page.locator("b")).to_have_text("Hello")
-    run(sh.replace("Hello", "Again"), env)
-    expect(page.locator("b")).to_have_text("Again")
-
-
-def test_turbo(hub: Server, env: dict[str, str], page: Page) -> None:
-    html, sh = blocks("guides/htmx-turbo.md", "Turbo", "html", "sh")
-    turbo = ROOT / "tests/node_modules/@hotwired/turbo/dist/turbo.es2017-umd.js"
-    need("npm")
-    assert turbo.exists(), "make test installs it"
-    show(page, hub, library(turbo) + html, HUB_URL)
-    source = "document.querySelector('turbo-stream-source')?.streamSource"
-    page.wait_for_function(f"{source}?.readyState === 1")
-    run(sh, env)
-    run(sh.replace("Hello", "Again"), env)
-    expect(page.get_by_role("listitem")).to_have_text(["Hello", "Again"])
-
-
-def library(*scripts: Path) -> str:
-    """What a page that loads these has at its beginning."""
-    return "".join(f"<script>{script.read_text()}</script>" for script in scripts)

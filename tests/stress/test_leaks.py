@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import struct
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import jwt
 import pytest
 
+from support.object_counts import ObjectCounts
 from support.processes import memory
 from support.tokens import KEY, authorization, token
 from support.waiting import PATIENCE, until
@@ -49,32 +48,16 @@ KEPT = ("webapp.core.events.", "webapp.auth.", "webapp.presence.revocations.Revo
 ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 
-class Probe:
-    """Counts the objects of a worker."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def count(self) -> dict[str, int]:
-        found = self.folder / "found"
-        found.unlink(missing_ok=True)
-        (self.folder / "ask").touch()
-        until(found.exists, "the worker has counted")
-        counts: dict[str, int] = json.loads(found.read_text())
-        return counts
-
-
-@pytest.fixture(name="probe", scope="module")
-def _probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
-    return Probe(tmp_path_factory.mktemp("probe"))
+@pytest.fixture(name="objects", scope="module")
+def _objects(tmp_path_factory: pytest.TempPathFactory) -> ObjectCounts:
+    return ObjectCounts(tmp_path_factory.mktemp("objects"))
 
 
 @pytest.fixture(name="hub", scope="module")
-def _hub(serve: Callable[..., Server], probe: Probe) -> Iterator[Server]:
-    conf = Path(__file__).with_name("leak_probe.py")
+def _hub(serve: Callable[..., Server], objects: ObjectCounts) -> Iterator[Server]:
     hub = serve(
-        *("-c", str(conf)),
-        LEAK_PROBE=str(probe.folder),
+        *objects.arguments,
+        **objects.env,
         TIDINGS_JWT_KEY=KEY,
         TIDINGS_ANONYMOUS="true",
         TIDINGS_MAX_SUBSCRIBERS_PER_IP="0",
@@ -163,7 +146,7 @@ def show(when: str, counts: dict[str, int], bytes_: int) -> None:
     print(f"{when}: {found}, {bytes_ >> 10} KB")  # noqa: T201 - for who measures
 
 
-def test_streams_that_ended_leave_nothing_behind(hub: Server, probe: Probe) -> None:
+def test_streams_that_ended_leave_nothing_behind(hub: Server, objects: ObjectCounts) -> None:
     def wave(count: int) -> None:
         for end in ENDS:
             clients = [subscribe(hub, f"topic-{number % 7}") for number in range(count)]
@@ -173,8 +156,8 @@ def test_streams_that_ended_leave_nothing_behind(hub: Server, probe: Probe) -> N
         end_by_hub(hub, count // 4)
 
     def counts() -> dict[str, Any]:
-        until(lambda: probe.count()["connections"] <= 1, "all connections are closed")
-        ours = {name: n for name, n in probe.count().items() if name.startswith(OURS)}
+        until(lambda: objects.now()["connections"] <= 1, "all connections are closed")
+        ours = {name: n for name, n in objects.now().items() if name.startswith(OURS)}
         return {name: n for name, n in ours.items() if not name.startswith(KEPT)}
 
     wave(WAVE)
@@ -189,10 +172,10 @@ def test_streams_that_ended_leave_nothing_behind(hub: Server, probe: Probe) -> N
     assert memory(hub.worker) < bytes_before + ROOM
 
 
-def test_a_parked_stream_has_no_greenlet(hub: Server, probe: Probe) -> None:
-    before = probe.count()
+def test_a_parked_stream_has_no_greenlet(hub: Server, objects: ObjectCounts) -> None:
+    before = objects.now()
     clients = [subscribe(hub, "parked") for _ in range(WAVE)]
-    found = probe.count()
+    found = objects.now()
     for client in clients:
         client.close()
     grown = {name: n - before.get(name, 0) for name, n in found.items()}

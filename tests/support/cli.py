@@ -19,10 +19,20 @@ from webapp.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from click.testing import Result
 
 COMMAND = [sys.executable, "-m", "webapp"]
+
+
+def shell_environment(folder: Path, **env: str) -> dict[str, str]:
+    """Make a shell's environment in which `tidings` is a command."""
+    command = folder / "bin" / "tidings"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\ncd {ROOT}\nexec {" ".join(COMMAND)} "$@"\n')
+    command.chmod(0o755)
+    return environment({**env, "PATH": f"{command.parent}:{os.environ['PATH']}"})
 
 
 def tidings(

@@ -33,7 +33,7 @@ class Server:
         found = until(self._started, "the server is up")
         self.url, self.host = found[1], found[2]
         self.port = int(found[3])
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False, verify=False)
 
     def _started(self) -> re.Match[str] | None:
         if self.process.poll() is not None:

@@ -46,14 +46,14 @@ class MemoryBroker:
         self._expire()
         events, new = list[Event](), list[Event]()
         by_custom_id = dict[tuple[str, str], Event]()
-        position = self._window.head
+        position, at = self._window.head, now()
         for draft in drafts:
             event = None
             if draft.id:
                 custom = draft.topics[0], draft.id
                 event = self._window.find(*custom) or by_custom_id.get(custom)
             if event is None:
-                position = position.next(now())
+                position = position.next(at)
                 event = Event(position, draft)
                 new.append(event)
                 if draft.id:

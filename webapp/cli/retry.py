@@ -68,7 +68,8 @@ class Retry(Backoff):
         if not self.failures:
             self._deadline = now + self._patience_s
         if now >= self._deadline:
-            raise PermanentFailure(f"{failure}.")
+            message = f"{failure}."
+            raise PermanentFailure(message)
         pause = max(failure.wait_s, self.next())
         if failure.message != self._reported:
             self._reported = failure.message

@@ -60,12 +60,13 @@ class NdjsonPublisher:
             request_turns.pause()  # thousands of lines can arrive at once
 
     def _parse(self, found: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
-        numbered = []
-        for line in cooperative(found, RequestSlice()):
+        numbered, time_slice = [], RequestSlice()
+        for line in found:
             self.line += 1
             try:
                 if line.removeprefix(BOM_UTF8).strip():
                     numbered.append((self.line, self._to_draft(json_values.one(line))))
+                time_slice.checkpoint()
             except TidingsError as error:
                 error.extra["line"] = self.line
                 return numbered, error

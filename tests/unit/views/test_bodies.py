@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from webapp.core.json_members import RepeatedMembers
 from webapp.errors import BadRequest, ContentTooLarge
 from webapp.views import forms, json_values
 
@@ -35,6 +36,24 @@ def test_json_that_would_take_long_is_refused(text: str) -> None:
 )
 def test_json_that_is_quickly_read_may_look_like_much(value: object) -> None:
     assert json_values.one(json.dumps(value).encode())[0] == value
+
+
+@pytest.mark.parametrize("around", ["{}", "{}\r", " {}", "{}  ", "\ufeff{}", "\t{}\t\r"])
+def test_a_line_may_have_space_around_its_value(around: str) -> None:
+    assert json_values.one(around.format('{"data":"é:1"}').encode())[0] == {"data": "é:1"}
+
+
+@pytest.mark.parametrize("line", ['{"data":1}x', '{"data":1}\v', '{"data":1}{}', '{"data":1', ""])
+def test_a_line_has_one_value_and_nothing_else(line: str) -> None:
+    with pytest.raises(BadRequest):
+        json_values.one(line.encode())
+
+
+@pytest.mark.parametrize("end", ["", "\r", " "])
+@pytest.mark.parametrize("more", [0, 20_000])
+def test_a_line_with_a_member_twice_is_known(end: str, more: int) -> None:
+    line = '{"data":"a:%s","data":"b"}' % ("x" * more)
+    assert isinstance(json_values.one((line + end).encode())[0], RepeatedMembers)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Blocking:
         result, error = self._pool.apply(_catch, (function, *values))
         if error:
             raise error
-        return cast(T, result)
+        return cast("T", result)
 
 
 def _catch(function: Callable[..., T], *values: Any) -> tuple[T | None, Exception | None]:

@@ -1,6 +1,6 @@
 """A configuration of gunicorn's whose worker counts its objects when it is asked to.
 
-Each file `ask` in the folder `LEAK_PROBE` is answered with a file `found`, of JSON.
+Each file `ask` in the folder `OBJECT_COUNTS` is answered with a file `found`, of JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from webapp.server.conf import *  # noqa: F403 - the hub's own configuration
 
 _POLL_S = 0.05
-_FOLDER = Path(os.environ["LEAK_PROBE"])
+_FOLDER = Path(os.environ["OBJECT_COUNTS"])
 
 
 def post_worker_init(worker: Any) -> None:
