@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import subprocess
 import threading
@@ -15,6 +14,7 @@ from aiohttp_sse_client import client as first
 from aiohttp_sse_client2 import client as second
 from httpx_sse import connect_sse
 
+from support import asynchronous
 from support.doc_pages import section
 from support.programs import need
 from support.waiting import PATIENCE, until
@@ -76,9 +76,9 @@ def test_a_line_can_be_too_long_for_aiohttps_clients(
 
     for kilobytes in (int(limit) - 8, int(limit) + 8):
         server.publish("x" * kilobytes * KB, topic=f"{topic}-{kilobytes}")
-    assert asyncio.run(longest(int(limit) - 8))
+    assert asynchronous.run(longest(int(limit) - 8))
     with pytest.raises(Exception, match=r"(?i)too (long|big)|more than"):
-        asyncio.run(longest(int(limit) + 8))
+        asynchronous.run(longest(int(limit) + 8))
 
 
 def test_phps_fopen_reads_each_event_at_once_with_the_version_of_the_page(

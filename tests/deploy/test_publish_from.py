@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from types import ModuleType
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from support import asynchronous
 from support.doc_pages import blocks
 from support.programs import need
 from support.project import environment
@@ -57,7 +57,7 @@ def test_asynchronous_python_publishes(hub: Server) -> None:
             await by_aiohttp.publish(session, **EVENT)
 
     with hub.listen(topic="orders") as stream:
-        asyncio.run(publish_both())
+        asynchronous.run(publish_both())
         assert stream.take(2) == ARRIVED * 2
 
 
@@ -88,7 +88,7 @@ def test_fastapi_publishes_after_its_answer(hub: Server, monkeypatch: pytest.Mon
         return sent
 
     with hub.listen(topic="orders") as stream:
-        begin, *_ = asyncio.run(order())
+        begin, *_ = asynchronous.run(order())
         assert begin["status"] == 200
         assert stream.take(1) == ARRIVED
 

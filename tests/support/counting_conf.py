@@ -18,6 +18,17 @@ _POLL_S = 0.05
 _FOLDER = Path(os.environ["OBJECT_COUNTS"])
 
 
+def count(worker: Any) -> Counter[str]:
+    """Return how many objects of each kind there are."""
+    gc.collect()
+    kinds = map(type, gc.get_objects())
+    counts = Counter(f"{it.__module__}.{it.__name__}" for it in kinds)
+    counts["idle"] = len(worker._greenlets._idle)
+    counts["files"] = len(list(Path("/proc/self/fd").iterdir()))
+    counts["connections"] = len(worker.connections)
+    return counts
+
+
 def post_worker_init(worker: Any) -> None:
     """Answer until the worker stops."""
     import gevent
@@ -26,12 +37,7 @@ def post_worker_init(worker: Any) -> None:
         while True:
             gevent.sleep(_POLL_S)
             if (asked := _FOLDER / "ask").exists():
-                gc.collect()
-                kinds = map(type, gc.get_objects())
-                counts = Counter(f"{it.__module__}.{it.__name__}" for it in kinds)
-                counts["files"] = len(list(Path("/proc/self/fd").iterdir()))
-                counts["connections"] = len(worker.connections)
-                (_FOLDER / "writing").write_text(json.dumps(counts))
+                (_FOLDER / "writing").write_text(json.dumps(count(worker)))
                 asked.unlink()
                 (_FOLDER / "writing").rename(_FOLDER / "found")
 

@@ -29,5 +29,7 @@ class ObjectCounts:
         return counts
 
     def greenlets(self) -> int:
-        """Return how many greenlets there are."""
-        return sum(count for name, count in self.now().items() if name.endswith("reenlet"))
+        """Return how many greenlets there are, without those that wait for something to do."""
+        counts = self.now()
+        every = sum(count for name, count in counts.items() if name.endswith("reenlet"))
+        return every - counts["idle"]

@@ -42,7 +42,7 @@ class Server:
         assert after
         lines, head = self.lines[after.seq :], b"1-%d" % len(self.lines)
         floor, known = (b"1-0", 1) if self.knows_all else (head, 0)
-        return [floor, b"1-1", head, known, b"\n".join(lines), len(self.lines), 0, b"-1", 0]
+        return [floor, b"1-1", head, known, b"\n".join(lines), len(self.lines), 0, b"-1", 0, 1]
 
 
 @pytest.fixture(name="server")
