@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,17 +20,22 @@ if TYPE_CHECKING:
     from ..core.events import EventId
 
 _MAX_CLOCK_ERROR_S = 3600
+_END_S = 2  # in which the master ends the workers that wait
 # gunicorn's master imports this before it forks. The worker that reads the byte logs the refusal.
 _refusal_turn, _byte_in = os.pipe()
 os.set_blocking(_refusal_turn, False)
 os.write(_byte_in, b"1")
 
 
-def is_first_refusal() -> bool:
-    """Return whether no other worker of this server has called this before."""
+def await_refusal_turn() -> None:
+    """Return in one of the workers that start together. The others would log the same refusal: they
+    wait until gunicorn's master ends them. It fails if it sees the exit status of two.
+    """
     with suppress(BlockingIOError):
-        return bool(os.read(_refusal_turn, 1))
-    return False
+        if os.read(_refusal_turn, 1):
+            return
+    time.sleep(_END_S)
+    sys.exit(1)
 
 
 def log_greeting(log: Logger, settings: Settings, addresses: Iterable[Any], *, tls: bool) -> None:

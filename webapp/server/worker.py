@@ -135,8 +135,9 @@ class StreamWorker(GeventWorker):
             that replaces another does not, because the other workers still have subscribers.
         """
         is_first = self.age <= self.cfg.workers
-        if not is_first or start_report.is_first_refusal():  # the others would log the same
-            self.log.critical("Tidings does not start: %s", error)
+        if is_first:
+            start_report.await_refusal_turn()
+        self.log.critical("Tidings does not start: %s", error)
         sys.exit(status or (Arbiter.WORKER_BOOT_ERROR if is_first else 1))
 
     def _addresses(self) -> list[Any]:
