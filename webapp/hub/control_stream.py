@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .stream_context import StreamContext
 
 _OF_MANY_STREAMS = frozenset({"drain", "gap"})  # their clients come back one after another
+_RETURNS_PER_S = 500  # clients of a worker: more would leave too little CPU for those that leave
 
 
 class ControlStream(Subscriber):
@@ -79,7 +80,9 @@ class ControlStream(Subscriber):
 
     def _bye_event(self, reason: str | None) -> bytes:
         settings = self._context.settings
-        spread = settings.drain if reason in _OF_MANY_STREAMS else 0
+        spread = 0.0
+        if reason in _OF_MANY_STREAMS:
+            spread = max(settings.drain, len(self._context.fanout) / _RETURNS_PER_S)
         if not self.feed.form.control:
             return control_events.retry_field(settings.retry, spread)
         return control_events.bye_event(reason or "", self.id_to_send, settings.retry, spread)

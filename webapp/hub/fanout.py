@@ -22,7 +22,7 @@ from ..scheduling import TimeSlice
 from ..tasks import skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from ..brokers.base import Gap
     from ..core.events import Event, EventId
@@ -47,7 +47,7 @@ class FanOut:
     def __init__(
         self,
         feeds: FeedIndex,
-        subscribers: Iterable[Subscriber],
+        subscribers: Collection[Subscriber],
         replays: Replays,
         metrics: Metrics,
         position: EventId,
@@ -60,6 +60,10 @@ class FanOut:
         self._subscribers = subscribers
         self._replays = replays
         self._metrics = metrics
+
+    def __len__(self) -> int:
+        """Return how many streams are open."""
+        return len(self._subscribers)
 
     def begin_at(self, position: EventId) -> None:
         """Begin after a position."""

@@ -93,3 +93,16 @@ def test_it_is_not_warned_that_its_token_expires(hub: Hub) -> None:
     assert not subscriber.subscription.deadlines.warning_due
     subscriber.leave()
     assert re.fullmatch(FIRST + rb"id: \d+-\d+\ndata: x\n\n", whole(subscriber))
+
+
+def test_clients_of_more_streams_come_back_over_a_longer_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("webapp.hub.control_stream._RETURNS_PER_S", 0.01)
+    hub = make_hub(drain=1)
+    hub.start()
+    subscribers = [listen(hub) for _ in range(20)]
+    hub.drain()
+    said = [whole(subscriber) for subscriber in subscribers]
+    hub.stop()
+    assert max(int(it.split()[-1]) for it in said) > 100_000
