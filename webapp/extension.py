@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from functools import partial
@@ -21,7 +20,15 @@ from .config.startup import or_end
 from .core.events import Draft
 from .core.topics import DEFAULT_TOPIC, is_reserved
 from .errors import BadRequest, Misconfigured, TidingsError
-from .views import client_address, error_handlers, origins, pages, presence, static_files
+from .views import (
+    client_address,
+    error_handlers,
+    json_values,
+    origins,
+    pages,
+    presence,
+    static_files,
+)
 from .views.publish import check_sizes
 from .wiring import VIEWS, build_services, with_file_limits
 
@@ -108,11 +115,13 @@ class Tidings:
         :param retry: milliseconds until clients reconnect.
         :return: the event's id.
         :raises BadRequest: a field is not valid.
+        :raises TypeError: the data is no text, and not JSON.
+        :raises ValueError: it has a number that is not JSON, such as NaN.
         :raises Conflict: the id is taken by an event with other content.
         :raises ServiceUnavailable: the event log cannot be reached.
         :raises RuntimeError: the hub is in several apps, and there is no app context.
         """
-        draft = _draft(data, topic, type, id, private, retry)
+        draft = _draft(data, topic, type=type, id=id, private=private, retry=retry)
         return self._append([draft])[0].id
 
     def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -127,8 +136,7 @@ class Tidings:
             if unknown := event.keys() - _FIELDS:
                 detail = f"An event has no field {min(unknown)}."
                 raise BadRequest(detail, f"Its fields are {', '.join(sorted(_FIELDS))}.")
-            fields = {"data": "", "topic": DEFAULT_TOPIC, **event}
-            drafts.append(_draft(*(fields.get(name) for name in _ORDER)))
+            drafts.append(_draft(**event))
         return [event.id for event in self._append(drafts)] if drafts else []
 
     def _append(self, drafts: list[Draft]) -> list[Event]:
@@ -158,9 +166,6 @@ class Tidings:
         return services
 
 
-_ORDER = ("data", "topic", "type", "id", "private", "retry")
-
-
 def _check_memory(services: Services) -> None:
     """Refuse to publish into the memory of a process that serves nobody."""
     in_memory = services.settings.broker_url.startswith("memory:")
@@ -170,13 +175,23 @@ def _check_memory(services: Services) -> None:
         raise Misconfigured(detail, remedy)
 
 
-def _draft(  # noqa: PLR0913, PLR0917 - the fields of an event
-    data: Any, topic: Any, type: Any, id: Any, private: Any, retry: Any
+def _draft(  # noqa: PLR0913 - the fields of an event
+    data: Any = "",
+    topic: str | Iterable[str] = DEFAULT_TOPIC,
+    *,
+    type: str | None = None,
+    id: str | None = None,
+    private: bool = False,
+    retry: int | None = None,
 ) -> Draft:
     topics = (topic,) if isinstance(topic, str) else tuple(dict.fromkeys(topic))
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     return Draft(
-        topics=topics, data=text, type=type or None, id=id or None, private=private, retry=retry
+        topics=topics,
+        data=data if isinstance(data, str) else json_values.to_json((data, False)),
+        type=type or None,
+        id=id or None,
+        private=bool(private),  # stored events are compared as text
+        retry=retry,
     )
 
 
