@@ -1,8 +1,8 @@
 """A part of the subscribers of crowd.py: `crowd_client.py PORT COUNT FIRST_ADDRESS`.
 
-Each checks that it gets the events in sequence, and connects again with its cursor when its stream
-has ended, after the time that it was told. A line of input is answered with a line of JSON about
-what has happened so far.
+Each checks that it gets the events in sequence. When its stream has ended, it waits for the time in
+`retry:`, and connects again with its cursor. For each line of input, it prints a line of JSON with
+its counts.
 """
 
 from __future__ import annotations

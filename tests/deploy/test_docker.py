@@ -112,10 +112,10 @@ def test_the_image_serves_where_its_environment_says(app: Path) -> None:
                 text=True,
                 check=True,
             )
-            told = {"TIDINGS_TOKEN": made.stdout.strip(), "TIDINGS_URL": server.url}
+            settings = {"TIDINGS_TOKEN": made.stdout.strip(), "TIDINGS_URL": server.url}
             publish = ["python", "-m", "webapp", "publish", "hello"]
             subprocess.run(
-                publish, cwd=app, env=image_environment(**told), capture_output=True, check=True
+                publish, cwd=app, env=image_environment(**settings), capture_output=True, check=True
             )
     assert health(app, server.port) != 0
 

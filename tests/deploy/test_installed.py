@@ -6,19 +6,20 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.embedded import running
 from support.project import ROOT, environment
-from support.server import Server
 from support.waiting import PATIENCE
 from webapp.core.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from support.server import Server
 
 BUILD = "import sys; from setuptools import build_meta as b; b.build_{}(sys.argv[1])"
 # What the repository has in webapp/ and templates/ must be in the wheel.
@@ -71,25 +72,13 @@ def settings(site: Path, env: dict[str, str]) -> dict[str, str]:
     return environment({"PYTHONPATH": str(site), **env})
 
 
-@contextmanager
-def serving(site: Path, folder: Path, *arguments: str, **env: str) -> Iterator[Server]:
+def serving(
+    site: Path, folder: Path, *arguments: str, **env: str
+) -> AbstractContextManager[Server]:
     """Run `tidings serve` in a folder."""
+    command = ["tidings", "serve", "--bind", "127.0.0.1:0", *arguments]
     log = folder.parent / f"{folder.name}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tidings", "serve", "--bind", "127.0.0.1:0", *arguments],
-            cwd=folder,
-            env=settings(site, env),
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        server = Server(process, log)
-        with server.http:
-            yield server
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
+    return running(folder, log, command, {"PYTHONPATH": str(site), **env})
 
 
 @pytest.fixture(name="folder")

@@ -13,6 +13,7 @@ from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 
@@ -24,14 +25,24 @@ def project(folder: Path, app: str) -> Path:
     return folder
 
 
-@contextmanager
-def serving(folder: Path, *options: str, **env: str) -> Iterator[Server]:
+def serving(folder: Path, *options: str, **env: str) -> AbstractContextManager[Server]:
     """Serve the app of a folder by gunicorn."""
-    command = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", *options, "app:app"]
-    log = folder / "log"
+    return running(
+        folder, folder / "log", ["gunicorn", "-b", "127.0.0.1:0", *options, "app:app"], env
+    )
+
+
+@contextmanager
+def running(folder: Path, log: Path, command: list[str], env: dict[str, str]) -> Iterator[Server]:
+    """Run a Python module that serves a hub, in a folder; the first word is its name."""
+    module, *arguments = command
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment(env), stdout=out, stderr=out
+            [sys.executable, "-m", module, *arguments],
+            cwd=folder,
+            env=environment(env),
+            stdout=out,
+            stderr=out,
         )
     try:
         server = Server(process, log)

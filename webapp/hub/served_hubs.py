@@ -36,6 +36,11 @@ class ServedHubs:
     def __iter__(self) -> Iterator[Hub]:
         return iter(self._hubs)
 
+    def cap_streams(self, count: int) -> None:
+        """Let all of them together have at most so many streams, each the same part of it."""
+        for hub in self._hubs:
+            hub.quota.cap(count // len(self._hubs))
+
     def start(self) -> None:
         """Let each follow its event log. It may be called again.
 

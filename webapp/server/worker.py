@@ -93,7 +93,7 @@ class StreamWorker(GeventWorker):
         self.hub = self.hubs.main
         self.settings = self.hub.settings
         if (limit := min(self.worker_connections, file_limit())) < file_limit():
-            self.hub.quota.cap(limit * 8 // 10)  # streams leave room for other requests
+            self.hubs.cap_streams(limit * 8 // 10)  # streams leave room for other requests
         counts = StreamCounts(self.number)
         self.connections = OpenConnections(
             self.settings, limit, self.cfg.keepalive, counts, self.hub.metrics.refused

@@ -57,7 +57,11 @@ def test_a_line_that_cannot_be_written_does_not_end_its_task(
     assert "Logging error" in capsys.readouterr().err
 
 
-def test_standard_error_has_such_a_handler_and_a_file_has_pythons(tmp_path: Any) -> None:
+def test_standard_error_has_such_a_handler_and_a_file_has_pythons(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The logger is that of all tests in this process: others may have left handlers.
+    monkeypatch.setattr(logging.getLogger("gunicorn.error"), "handlers", [])
     cfg = Config()
     logger = AccessLogger(cfg)
     assert [type(it) for it in logger.error_log.handlers] == [LineHandler]
