@@ -130,7 +130,7 @@ def test_without_a_key_the_image_is_refused(app: Path) -> None:
     done = subprocess.run(
         json.loads(step("CMD")),
         cwd=app,
-        env=image_environment(),
+        env=image_environment(TIDINGS_BIND="0.0.0.0:0"),  # port 8000 may be taken
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -145,6 +145,7 @@ def test_the_image_runs_as_nobody_and_becomes_the_hub() -> None:
     assert step("WORKDIR") == "/app"
     shell = json.loads(step("CMD"))
     assert shell[:2] == ["sh", "-c"]
+    assert f"${{TIDINGS_BIND:-0.0.0.0:{step('EXPOSE')}}}" in shell[2]
     assert shell[2].endswith("exec gunicorn wsgi:app")  # so that signals reach it
 
 

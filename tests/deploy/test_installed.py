@@ -134,7 +134,7 @@ def test_its_workers_share_the_event_log_in_a_folder_of_choice(site: Path, folde
         (["--broker", "memory://", "--workers", "2"], {}, "TIDINGS_BROKER_URL"),
         (["--broker", "amqp://x"], {}, "TIDINGS_BROKER_URL"),
         (["--broker", "memory://", "--data", "x"], {}, "--data"),
-        (["--", "-k", "sync"], {}, "-c python:tidings.server.conf"),
+        (["--bind", "127.0.0.1:0", "--", "-k", "sync"], {}, "-c python:tidings.server.conf"),
         ([], {"TIDINGS_HEARTBEET": "1"}, "Did you mean TIDINGS_HEARTBEAT?"),
     ],
 )
