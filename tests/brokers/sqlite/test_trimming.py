@@ -60,7 +60,8 @@ def test_the_file_stops_growing(connect: Connect, path: Path) -> None:
     for _ in range(30):
         log.append(drafts(*["x" * 1000] * 1000))
         sizes.append(path.stat().st_size)
-    assert sizes[-1] <= max(sizes[:20])
+    # The segments of the topic index take a few pages more or less.
+    assert sizes[-1] <= 1.05 * max(sizes[:20])
     assert sizes[-1] < 12 << 20
     wal = path.with_name("log.db-wal")
     until(lambda: log.append(drafts("x")) and wal.stat().st_size < 12 << 20, "the burst is over")
