@@ -81,6 +81,7 @@ class Stream:
         self._server: Any = ClientConnection(server, hub.settings, 95, Waiters())
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is
         self._server.begin_body(request((1, int(way.chunked))))
+        self._server.is_stream = True
         self.worker = ParkingWorker() if way.parks and way.direct else None
         self.task = gevent.spawn(self._park if self.worker else self._wait)
         self.open.append(self)

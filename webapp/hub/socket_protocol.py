@@ -10,6 +10,10 @@ servers:
   `next()` then returns `PARKED`, and the server keeps the suspended generator. Once the stream has
   something to do it calls `wakeup.set()`, and the server has to call `next()` soon, from a greenlet
   (it may wait: for the event log, or for a slow client), or `close()` where the client has left.
+
+Between the stream and the server there may be code of an app that changes the body, such as one
+that compresses it. Then nothing may be written to the socket directly, and nobody keeps the stream
+when it is parked. So the stream waits as it does under a server of the first kind.
 """
 
 from __future__ import annotations
@@ -23,8 +27,13 @@ if TYPE_CHECKING:
 MAX_STRAY_BYTES = 4 << 10
 """How much a client may send on its stream's connection before it is disconnected."""
 
-PARKED = b""
-"""What a stream yields when it is parked. It never yields anything else that is empty."""
+
+class _Parked(bytes):
+    """Code that changes the body makes another empty text of it."""
+
+
+PARKED = _Parked()
+"""What a stream yields when it is parked."""
 
 Send = Callable[[Any, bytes], int]
 Buffer = bytes | memoryview
@@ -39,10 +48,20 @@ class Wakeup(Protocol):
         """
 
 
+class Keeper(Wakeup, Protocol):
+    """Keeps a parked stream, and continues it."""
+
+    keeps_stream: bool
+    """Whether `PARKED` has arrived there. The stream clears it before it yields that."""
+
+
 class SubscriberSocket(Protocol):
     """A client's socket, as far as its stream needs it."""
 
-    wakeup: Wakeup | None
+    is_stream: bool
+    """Whether the response is the stream as it is. Known when the stream is first iterated."""
+
+    wakeup: Keeper | None
     """Continues the stream, if the server keeps parked streams itself; None: it only iterates."""
 
     write_timed_out: bool

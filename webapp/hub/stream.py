@@ -25,7 +25,7 @@ from __future__ import annotations
 import errno
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gevent.event import Event as Signal
 
@@ -35,7 +35,7 @@ from ..errors import ServiceUnavailable
 from ..scheduling import yield_to_loop
 from .control_stream import ControlStream
 from .read_queue import Reading, ReadingCancelled
-from .socket_protocol import PARKED
+from .socket_protocol import PARKED, never_sends
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..core.events import Event, EventId
     from .feeds import Feed
     from .snapshot import Snapshot
-    from .socket_protocol import SubscriberSocket
+    from .socket_protocol import Keeper, SubscriberSocket
     from .stream_context import StreamContext
 
 _RETRY_INTERVAL_S = 5  # between two reads of an unavailable event log at most, jittered
@@ -79,7 +79,7 @@ class Stream(ControlStream):
         :param socket: the client's socket, if the server has one. Events are then written to
             it directly, and a disconnect ends the stream at once, not when a write fails.
         """
-        signal = self._attach(socket)
+        keeper = self._attach(socket)
         # Not a context manager, which would take a hundred bytes for each parked subscriber.
         self._context.register(self)
         try:
@@ -91,11 +91,14 @@ class Stream(ControlStream):
                     elif frames := self._catch_up():
                         yield from frames
                     elif self.parked:
-                        if signal is None:
-                            yield PARKED
+                        if keeper is None:
+                            self._wait()
                         else:
-                            signal.wait()
-                            signal.clear()
+                            keeper.keeps_stream = False
+                            yield PARKED
+                            if not keeper.keeps_stream:
+                                keeper = None
+                                self._detach()
                         if frame := self._unpark():
                             yield frame
             self._context.turns.wait()
@@ -108,16 +111,25 @@ class Stream(ControlStream):
             self._end_snapshot()
             self._context.unregister(self)
 
-    def _attach(self, socket: SubscriberSocket | None) -> Signal | None:
-        """Write to a socket from now on. Return what a parked stream waits for; None: it yields."""
+    def _attach(self, socket: SubscriberSocket | None) -> Keeper | None:
+        """Write to a socket from now on. Return who keeps a parked stream; None: it waits."""
         self._socket = socket
-        if socket:
-            self.chunked, self.send, self.sock = socket.nonblocking_send()
-            self.wakeup = socket.wakeup
-        if self.wakeup:
+        if socket is None or not socket.is_stream:
+            self._detach()
             return None
-        self.wakeup = signal = Signal()
-        return signal
+        self.chunked, self.send, self.sock = socket.nonblocking_send()
+        self.wakeup = socket.wakeup or Signal()
+        return socket.wakeup
+
+    def _detach(self) -> None:
+        """Write to no socket from now on, and wait while the stream is parked."""
+        self.chunked, self.send, self.sock = False, never_sends, None
+        self.wakeup = Signal()
+
+    def _wait(self) -> None:
+        signal = cast("Signal", self.wakeup)
+        signal.wait()
+        signal.clear()
 
     def _on_disconnect(self) -> None:
         self.unsent_frame = None
@@ -244,7 +256,7 @@ class Stream(ControlStream):
         unsent, self.unsent = self.unsent, b""
         if unsent is None:
             raise BrokenPipeError(errno.EPIPE, "too many bytes wait for slow clients")
-        if self._socket is None or not unsent:
+        if self._socket is None or self.sock is None or not unsent:
             return bytes(unsent)
         self._socket.sendall(unsent)  # the rest of a chunk, whose header was sent already
         self.unsent_frame = None

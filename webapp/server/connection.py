@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.settings import Settings
-    from ..hub.socket_protocol import Wakeup
+    from ..hub.socket_protocol import Keeper
     from .phase import Phase
     from .waiters import Waiters
 
@@ -77,7 +77,7 @@ class ClientConnection(SocketWriter):
         self.is_counted = self.is_stream = False
         self.parked = False
         """Whether its stream goes on in another greenlet: this one must not close it."""
-        self.wakeup: Wakeup | None = None
+        self.wakeup: Keeper | None = None
         self.pipelined = b""
         self._keepalive_s = keepalive_s
         self._waiters, self._waits_among = waiters, waiters.new

@@ -76,11 +76,17 @@ class ConnectionMiddleware:
         headers: list[tuple[str, str]],
         *exc: Any,
     ) -> Any:
-        is_stream = "tidings.stream" in environ  # an app may have streams of its own
+        in_app = environ.get("tidings.stream")  # None: an app may have streams of its own
+        is_stream = in_app is not None and not (in_app and _is_encoded(headers))
         connection.begin_response(is_stream=is_stream)
         if is_stream:
             start_response.__self__.__class__ = StreamResponse
         return start_response(status, headers, *exc)
+
+
+def _is_encoded(headers: list[tuple[str, str]]) -> bool:
+    """Return whether code of an app changes the bytes of a stream."""
+    return any(name.lower() == "content-encoding" for name, _ in headers)
 
 
 def below(app: WSGIApp, prefix: str) -> WSGIApp:

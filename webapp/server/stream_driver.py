@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gunicorn import util
 
+from ..hub.socket_protocol import PARKED
 from ..scheduling import yield_to_loop
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class ResumeQueue:
 
 
 class StreamDriver:
-    """The body of a stream, and what is needed to go on with it in any greenlet. It is the `Wakeup`
+    """The body of a stream, and what is needed to go on with it in any greenlet. It is the `Keeper`
     of its socket.
 
     :param body: the app's, which may yield `PARKED`.
@@ -76,6 +77,7 @@ class StreamDriver:
         "_running",
         "_woken",
         "connection",
+        "keeps_stream",
         "reusable",
     )
 
@@ -97,6 +99,7 @@ class StreamDriver:
         self._context: Context = copy_context()
         self._running = True
         self._woken = False
+        self.keeps_stream = False
 
     def set(self) -> None:
         """Let the stream go on soon. See `Wakeup`."""
@@ -130,10 +133,13 @@ class StreamDriver:
         connection: Any = self.connection
         end = self._request_end
         for frame in self._body:
-            if not frame:
+            if frame is PARKED:
+                self.keeps_stream = True
                 if not self._woken:
                     self._running = False
                     return False
+            elif not frame:  # of a middleware: an empty chunk would be the last one
+                continue
             elif end:
                 end.response.write(frame)
             else:

@@ -63,7 +63,7 @@ def subscribe(default_topic: str | None) -> Response:
         raise _gone(stream.reset_reason)
     log_unreadable(request, services.settings)
     frames, headers = stream.frames(socket), _headers(stream, query.start, default_topic)
-    request.environ["tidings.stream"] = True
+    request.environ["tidings.stream"] = services.settings.embedded
     if services.settings.embedded:  # the app's context ends now: it may hold a database connection
         return Response(frames, headers=headers)
     # stream_with_context enters the request context again, which would match the URL again.
@@ -110,5 +110,5 @@ def _bye_or_error(
     within = settings.drain if reason == "drain" else _RETURN_WITHIN_S
     # Without an id, which would move the cursor of a subscriber that was sent no event.
     bye = sse.encode(json.dumps({"reason": reason}), type="hub.bye") if control else b""
-    request.environ["tidings.stream"] = True
+    request.environ["tidings.stream"] = settings.embedded
     return Response([retry_field(settings.retry, within) + bye], headers=_HEADERS)

@@ -239,6 +239,8 @@ class Driver:
     """The socket of a server that keeps parked streams, and continues them when they ask for it."""
 
     write_timed_out = False
+    is_stream = True
+    keeps_stream = False
 
     def __init__(self) -> None:
         self.wakeup = self
@@ -249,7 +251,7 @@ class Driver:
         self.woken += 1
 
     def nonblocking_send(self) -> tuple[bool, Any, object]:
-        return False, never_sends, None
+        return False, never_sends, self
 
     def sendall(self, data: Buffer) -> None:
         self.rest += data
@@ -265,6 +267,7 @@ def test_a_server_that_keeps_parked_streams_does_not_wait_in_them(hub: Hub) -> N
     frames = stream.frames(driver)
     assert b"hub.open" in next(frames)
     assert next(frames) is PARKED
+    driver.keeps_stream = True
     assert stream in stream.feed.parked
     publish(hub, [], draft("a", "hello"))
     with gevent.Timeout(PATIENCE):
@@ -276,6 +279,29 @@ def test_a_server_that_keeps_parked_streams_does_not_wait_in_them(hub: Hub) -> N
     assert driver.woken == 2
     assert b"hub.bye" in b"".join(frames)
     assert not list(hub._feeds)
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_a_stream_waits_where_an_app_changes_its_body(hub: Hub, *, is_stream: bool) -> None:
+    driver: Any = Driver()
+    driver.is_stream = is_stream
+    stream = subscribe(hub, "a")
+    arrived = list[bytes]()
+
+    def read() -> None:  # as what compresses a body: nothing comes out for an empty text
+        arrived.extend(frame for frame in stream.frames(driver) if frame)
+
+    task = gevent.spawn(read)
+    with gevent.Timeout(PATIENCE):
+        while stream not in stream.feed.parked:
+            gevent.idle()
+        publish(hub, [], draft("a", "hello"))
+        while not any(b"data: hello" in frame for frame in arrived):
+            gevent.idle()
+        stream.end("kicked")
+        task.join()
+    assert driver.rest == b""
+    assert b"hub.bye" in arrived[-1]
 
 
 @pytest.fixture(name="full")
