@@ -125,7 +125,7 @@ class RequestTimeout(TidingsError):
 
 
 class Conflict(TidingsError):
-    """An event with other content has the id already."""
+    """An event with other content has the id already, or an event names an ended topic."""
 
     status = 409
     title = "Conflict"

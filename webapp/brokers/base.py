@@ -56,6 +56,14 @@ class TopicPage(NamedTuple):
     """Where the event log began and ended then or a moment later."""
 
 
+class TopicEnd(NamedTuple):
+    """The end of a topic: the event log takes no more events of it."""
+
+    position: EventId  # of the event that ended it
+    private: bool
+    """Whether that event is private."""
+
+
 class Broker(Protocol):
     """One ordered event log, with an index by topic. Every call may be made from any greenlet, and
     raises `ServiceUnavailable` when the event log cannot be reached.
@@ -72,7 +80,10 @@ class Broker(Protocol):
         Custom ids are unique per canonical topic. A draft with one that the event log has with the
         same content is not appended again: the event that is there is returned.
 
-        :raises Conflict: a custom id is taken by other content in the same canonical topic.
+        A draft that is `ended` ends all of its topics, until the event log has that event no more.
+
+        :raises Conflict: a custom id is taken by other content in the same canonical topic, or a
+            draft names an ended topic.
         """
 
     def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
@@ -118,6 +129,12 @@ class Broker(Protocol):
 
         :param positions: at most `MAX_INDEX_TOPICS`.
         """
+
+    def ends(self, topics: Sequence[str]) -> list[TopicEnd | None]:
+        """Return the end of each topic; None: it is not ended."""
+
+    def newest_end(self) -> EventId | None:
+        """Return the position of the newest event that ended a topic; None: no topic is ended."""
 
     def topics(
         self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
@@ -197,6 +214,13 @@ def conflict() -> Conflict:
     """Return the refusal of a custom id that is taken by other content."""
     detail = "The id is taken by an event with other content."
     return Conflict(detail, "Publish the change under an id of its own.")
+
+
+def topic_ended() -> Conflict:
+    """Return the refusal of an event that names an ended topic."""
+    detail = "The event names a topic that has ended."
+    remedy = "Publish to another topic: an ended one takes no events as long as its end is kept."
+    return Conflict(detail, remedy, reason="ended")
 
 
 def stopping() -> ServiceUnavailable:

@@ -13,7 +13,17 @@ from gevent.event import Event as Signal
 from ..core.events import Event, EventId
 from ..core.window import Window
 from ..scheduling import cooperative
-from .base import Bounds, Gap, TopicPage, conflict, first_bytes, now, too_fast
+from .base import (
+    Bounds,
+    Gap,
+    TopicEnd,
+    TopicPage,
+    conflict,
+    first_bytes,
+    now,
+    too_fast,
+    topic_ended,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +56,7 @@ class MemoryBroker:
         self._expire()
         events, new = list[Event](), list[Event]()
         by_custom_id = dict[tuple[str, str], Event]()
+        ended = set[str]()  # by these drafts
         position, at = self._window.head, now()
         for draft in drafts:
             event = None
@@ -53,6 +64,10 @@ class MemoryBroker:
                 custom = draft.topics[0], draft.id
                 event = self._window.find(*custom) or by_custom_id.get(custom)
             if event is None:
+                if any(topic in ended or self._window.end_of(topic) for topic in draft.topics):
+                    raise topic_ended()
+                if draft.ended:
+                    ended.update(draft.topics)
                 position = position.next(at)
                 event = Event(position, draft)
                 new.append(event)
@@ -114,6 +129,16 @@ class MemoryBroker:
         """Return the first of the events at some positions."""
         found = map(self._window.at, sorted(set(positions)))
         return first_bytes(filter(None, found), max_bytes)
+
+    def ends(self, topics: Sequence[str]) -> list[TopicEnd | None]:
+        """Return the end of each topic."""
+        self._expire()
+        found = map(self._window.end_of, topics)
+        return [TopicEnd(it.position, it.draft.private) if it else None for it in found]
+
+    def newest_end(self) -> EventId | None:
+        """Return the position of the newest event that ended a topic."""
+        return self._window.newest_end
 
     def topics(
         self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()

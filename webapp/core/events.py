@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from ..errors import BadRequest
 from . import sse
@@ -69,6 +69,7 @@ class Draft:
         None: the id is the position.
     :param private: only subscribers whose grant matches one of the topics may see it.
     :param retry: a reconnection time in milliseconds, clamped to `RETRY_BOUNDS_MS`.
+    :param ended: it is the last event of its topics, as long as the event log keeps it.
     :raises BadRequest: a field has a value that must not reach a subscriber.
     """
 
@@ -78,6 +79,7 @@ class Draft:
     id: str | None = None
     private: bool = False
     retry: int | None = None
+    ended: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < len(self.topics) <= MAX_TOPICS:
@@ -99,9 +101,15 @@ class Draft:
             object.__setattr__(self, "retry", min(max(self.retry, low), high))
 
     def to_json(self) -> str:
-        """Return the text that a broker stores; equal drafts have equal texts."""
-        fields = [self.topics, self.data, self.type, self.id, self.private, self.retry]
-        return _ENCODER.encode(fields)
+        """Return the text that a broker stores; equal drafts have equal texts.
+
+        The topics are a list. If the draft has options, they are the names of an object instead,
+        whose first value has the options. Version 0.1.0 reads the names, and no options.
+        """
+        topics: Any = self.topics
+        if self.ended:
+            topics = {**dict.fromkeys(topics, 0), topics[0]: {"end": 1}}
+        return _ENCODER.encode([topics, self.data, self.type, self.id, self.private, self.retry])
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -111,7 +119,10 @@ class Draft:
         :raises BadRequest: the draft is not valid.
         """
         topics, *rest = json.loads(text)
-        return cls(topics=tuple(topics), **dict(zip(_FIELDS, rest, strict=True)))
+        fields = dict(zip(_FIELDS, rest, strict=True))
+        if isinstance(topics, dict):
+            fields["ended"] = _options(topics).get("end") == 1
+        return cls(topics=tuple(topics), **fields)
 
 
 class HubDraft(Draft):
@@ -178,6 +189,8 @@ class Event:
             "private": draft.private,
             "data": draft.data,
         }
+        if draft.ended:
+            fields["end"] = True
         data = _ENCODER.encode(fields)
         return sse.encode(data, id=frame_id, type=draft.type, retry=draft.retry)
 
@@ -199,6 +212,11 @@ class TransientEvent(Event):
     def envelope_frame(self, topics: tuple[str, ...]) -> bytes:
         """Return a frame as other events have it; its time is when this object was built."""
         return self._envelope(topics, None, self._time, None)
+
+
+def _options(topics: dict[str, Any]) -> dict[str, Any]:
+    first = next(iter(topics.values()), None)
+    return first if isinstance(first, dict) else {}
 
 
 def check_name(field: str, value: str) -> None:

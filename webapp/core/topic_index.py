@@ -65,6 +65,7 @@ class TopicIndex:
         self._public: dict[str, list[int]] = {}
         self._private: dict[str, list[int]] = {}
         self._of_id: dict[str, dict[str, int]] = {}  # by custom id, then by canonical topic
+        self._ends: dict[str, int] = {}  # of ended topics, the event that ended them
         # All names, but for those that were added or removed since they were asked for last: most
         # processes are never asked.
         self._names = SortedSet[str]()
@@ -83,6 +84,8 @@ class TopicIndex:
                 self._change_name(topic, draft)
         if draft.id:
             self._of_id.setdefault(draft.id, {}).setdefault(draft.topics[0], number)
+        if draft.ended:
+            self._ends.update(dict.fromkeys(draft.topics, number))
 
     def drop_first(self, event: Event) -> None:
         """Drop the oldest event."""
@@ -101,6 +104,10 @@ class TopicIndex:
             del self._of_id[draft.id][draft.topics[0]]
             if not self._of_id[draft.id]:
                 del self._of_id[draft.id]
+        if draft.ended:
+            for topic in draft.topics:
+                if self._ends.get(topic) == number:
+                    del self._ends[topic]
 
     def since(self, number: int, topics: Iterable[str]) -> Iterator[int]:
         """Yield the numbers from one on that have any of some topics. Nothing may be added or
@@ -173,6 +180,15 @@ class TopicIndex:
     def find(self, topic: str, id: str) -> int | None:
         """Return the number of the event with a canonical topic and a custom id."""
         return self._of_id.get(id, {}).get(topic)
+
+    @property
+    def newest_end(self) -> int | None:
+        """The number of the newest event that ended a topic."""
+        return max(self._ends.values(), default=None)
+
+    def end_of(self, topic: str) -> int | None:
+        """Return the number of the event that ended a topic; None: the topic is not ended."""
+        return self._ends.get(topic)
 
     def _entries(self, topics: Iterable[str], *, public: bool = False) -> list[list[int]]:
         if public or not self._private:

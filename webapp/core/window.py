@@ -172,6 +172,17 @@ class Window:
         found = [at_floor] if at_floor and at_floor.id == id and not at_floor.draft.private else []
         return found + [self._event(number) for number in self._index.with_id(id)]
 
+    @property
+    def newest_end(self) -> EventId | None:
+        """The position of the newest event that ended a topic; None: no topic is ended."""
+        number = self._index.newest_end
+        return None if number is None else self._event(number).position
+
+    def end_of(self, topic: str) -> Event | None:
+        """Return the event that ended a topic; None: the topic is not ended."""
+        number = self._index.end_of(topic)
+        return None if number is None else self._event(number)
+
     def holds(self, position: EventId) -> bool:
         """Whether a position is the floor, or that of an event."""
         return position == self.floor or self.at(position) is not None

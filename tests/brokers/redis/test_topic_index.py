@@ -15,8 +15,10 @@ from support.programs import need
 from support.redis_0_1_0 import BUILDS, OldHub
 from support.redis_log import IDS, LOG, each_kind
 from support.waiting import until
+from webapp.brokers.base import TopicEnd
 from webapp.core.events import Draft, EventId
 from webapp.core.globs import Glob
+from webapp.errors import Conflict
 
 if TYPE_CHECKING:
     from support.broker_process import BrokerProcess, Connect
@@ -177,6 +179,58 @@ def test_a_damaged_index_is_built_again(
     check(log)
     log.append(some_drafts(chance, 20))
     check(log)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("DEL", f"{DIRECTORY}:ended"),
+        ("SET", f"{DIRECTORY}:ended", "x"),
+        ("HSET", f"{DIRECTORY}:ended", "t", "x"),
+        ("DEL", f"{DIRECTORY}:ends"),
+        ("SET", f"{DIRECTORY}:ends", "x"),
+        ("LPUSH", f"{DIRECTORY}:ends", "x"),
+        ("DEL", DIRECTORY),
+        ("HDEL", IDS, "#ends"),
+        ("HSET", IDS, "#ends", "x"),
+        ("DEL", IDS),
+    ],
+)
+def test_ends_that_are_damaged_are_found_again(
+    server: RedisServer, connect: Connect, damage: tuple[str, ...]
+) -> None:
+    log = connect(server.url)
+    log.append([Draft(topics=("t", "u"), ended=True), *some_drafts(random.Random(6), 300)])
+    [event] = log.append([Draft(topics=("v",), ended=True)])
+    server.ask(*damage)
+    log.append([Draft(topics=("x",))])
+    check(log)
+    if damage[0] == "HSET" or "#ends" in damage:  # of one topic: it is open, and may end again
+        return
+    assert log.newest_end() == event.position
+    for topic in ("t", "u", "v"):
+        with pytest.raises(Conflict):
+            log.append([Draft(topics=(topic,))])
+
+
+@each_build
+def test_an_end_is_kept_beside_an_old_hub(
+    server: RedisServer, connect: Connect, build: str
+) -> None:
+    """It reads the end as an ordinary event, and may append after it."""
+    old, log, ordinary = OldHub(server, build), connect(server.url), Draft(topics=("t",))
+    old.append([ordinary])
+    [event] = log.append([Draft(topics=("t", "u"), ended=True)])
+    old.append([ordinary])
+    with pytest.raises(Conflict):
+        log.append([ordinary])
+    assert log.ends(["u"]) == [TopicEnd(event.position, private=False)]
+    check(log)
+    server.ask("XTRIM", LOG, "MAXLEN", 1)
+    assert log.ends(["t", "u"]) == [None, None]
+    log.append([ordinary])
+    assert log.newest_end() is None
+    assert server.ask("EXISTS", f"{DIRECTORY}:ended", f"{DIRECTORY}:ends") == 0
 
 
 @pytest.mark.parametrize("name", ["t/1", "new"])

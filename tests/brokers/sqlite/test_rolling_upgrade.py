@@ -12,6 +12,7 @@ from support.events import MANY, all_events, all_topics, next_events
 from support.sqlite_file import is_intact, mounted, opened
 from support.sqlite_log_0_1_0 import OldLog
 from support.waiting import until
+from webapp.brokers.base import TopicEnd
 from webapp.core.events import Draft, EventId
 from webapp.errors import Conflict
 
@@ -112,6 +113,27 @@ def test_an_own_id_is_found_whoever_appended_it(connect: Connect, path: Path) ->
     [third] = log.append([Draft(topics=("b",), id="w")])
     assert old.append([Draft(topics=("b",), id="w")]) == [third.position]
     assert [it.position for it in log.append([b])] == [second.position]
+
+
+def test_an_end_is_kept_beside_an_old_hub(connect: Connect, path: Path) -> None:
+    """It reads the end as an ordinary event, and may append after it."""
+    old, ordinary = OldLog(path), Draft(topics=("t",))
+    old.append([ordinary])
+    log = connect()
+    assert log.ends(["t"]) == [None]
+    assert log.newest_end() is None
+    [event] = log.append([Draft(topics=("t", "u"), ended=True)])
+    assert log.ends(["t", "u"]) == [TopicEnd(event.position, private=False)] * 2
+    [later] = old.append([ordinary]) or []
+    with pytest.raises(Conflict):
+        log.append([ordinary])
+    assert of_topic(log, "t")[1:] == [event.position, later]
+    old.trim(2)
+    assert log.ends(["t"]) == [None]
+    assert log.newest_end() is None
+    log.append([ordinary, Draft(topics=("u", "t"), ended=True)])
+    with pytest.raises(Conflict):
+        log.append([ordinary])
 
 
 def test_without_room_for_an_index_reads_are_exact(connect: Connect, tmp_path: Path) -> None:

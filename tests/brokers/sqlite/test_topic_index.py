@@ -15,6 +15,7 @@ from webapp.brokers.sqlite.log_table import LogTable
 from webapp.brokers.sqlite.rows import decode_row, encode_row, to_key
 from webapp.core.events import Draft, EventId
 from webapp.core.globs import Glob
+from webapp.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ DAMAGE: list[Any] = [
     '{"0":["a"]}',
     b"\xff\x00",
     "[[1,2],3]",
+    "[{},2,3,4,5,6]",
 ]
 
 
@@ -50,7 +52,7 @@ class File:
 
     def append(self, drafts: Sequence[Draft]) -> list[EventId] | None:
         [found] = self.table.append([list(map(encode_row, drafts))]).positions
-        return self.note(drafts, found)
+        return self.note(drafts, None if isinstance(found, Conflict) else found)
 
     def append_as_old(self, drafts: Sequence[Draft]) -> list[EventId] | None:
         return self.note(drafts, self.old.append(drafts))

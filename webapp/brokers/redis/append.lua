@@ -12,6 +12,7 @@ local function add(id, text, topics_left)
   log.head, log.length = position, log.length + 1
   local names, is_private = topics_of(text)
   if id ~= '' then own_ids().store(id, names[1] or '', position) end
+  if is_end(text) then log.total = log.total + topic_ends().store(position, names, is_private) end
   local bytes = is_next and guard(add_to_index, position, names, is_private)
   log.total = log.total + (bytes or #names * (position_bytes + topic_bytes))
   return position, topics_left - #names
@@ -19,19 +20,32 @@ end
 
 -- ARGV from 5: a custom id or '', and a draft, for each draft. All are checked before the first
 -- write, and Redis refuses for lack of memory at the first write or not at all: so all drafts are
--- appended, or none. Returns their positions, or false for a conflict of a custom id.
+-- appended, or none. Returns their positions, false for a conflict of a custom id, or 0 if one names an
+-- ended topic.
 local function append()
   local texts, positions, keys, answer, topics_left = {}, {}, {}, {}, step_topics
+  local ended -- by these drafts
   load()
   if log.head == last_position then error({err = 'LASTID ' .. stream}) end
   for i = 5, #ARGV, 2 do
-    local id, text = ARGV[i], ARGV[i + 1]
+    local id, text, is_new = ARGV[i], ARGV[i + 1], true
     if id ~= '' then
       local topic = topics_of(text)[1] or ''
       local key = id .. '\n' .. topic
       if not texts[key] then texts[key], positions[key] = own_ids().find(id, topic) end
       if (texts[key] or text) ~= text then return false end
-      texts[key], keys[i] = text, key
+      texts[key], keys[i], is_new = text, key, not texts[key]
+    end
+    if is_new and (log.ends or ended or string.byte(text, 2) == 123) then
+      local names = topics_of(text)
+      if topic_ends().is_any_ended(names) then return 0 end
+      for _, name in ipairs(names) do
+        if ended and ended[name] then return 0 end
+      end
+      if is_end(text) then
+        ended = ended or {}
+        for _, name in ipairs(names) do ended[name] = true end
+      end
     end
   end
   if log.missing then streams().create() end

@@ -21,7 +21,7 @@ from gevent.event import Event as Signal
 from ...core.events import Draft, Event, EventId
 from ...errors import ContentTooLarge
 from ...scheduling import map_cooperatively
-from ..base import Gap, TopicPage, conflict, decode_events
+from ..base import Gap, TopicPage, conflict, decode_events, topic_ended
 from ..lead import Lead
 from ..outage import Outage
 from .client import RedisClient
@@ -36,11 +36,18 @@ if TYPE_CHECKING:
 
     from ...core.globs import Glob
     from ...core.topic_index import DirectoryPage
-    from ..base import Bounds
+    from ..base import Bounds, TopicEnd
 
 _STREAM = "{tidings}:log"
 _KEYS = tuple(f"{{tidings}}:{name}" for name in ("log", "ids", "queue", "followers", "topics"))
-_SHARED = ("common.lua", "stream.lua", "topic_index.lua", "trim.lua", "own_ids.lua")
+_SHARED = (
+    "common.lua",
+    "stream.lua",
+    "topic_index.lua",
+    "trim.lua",
+    "own_ids.lua",
+    "topic_ends.lua",
+)
 _SCRIPT = Script((*_SHARED, "append.lua", "followers.lua", "log.lua"), _KEYS)
 _TOPICS_SCRIPT = Script((*_SHARED, "topics.lua"), _KEYS)
 _LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
@@ -89,8 +96,8 @@ class RedisBroker:
             ids = [draft.id or "" for draft in drafts]
             arguments = chain.from_iterable(zip(ids, texts, strict=True))
             answer = self.client.call_once(self._script("append", *arguments))
-            if answer is None:
-                raise conflict()
+            if not answer and drafts:
+                raise conflict() if answer is None else topic_ended()
             positions = [parse_position(text) for text in answer]
             events = map_cooperatively(Event, positions, drafts)
         finally:
@@ -185,6 +192,15 @@ class RedisBroker:
     def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
         """Return the first of the events at some positions."""
         return self._index.read_at(positions, max_bytes)
+
+    def ends(self, topics: Sequence[str]) -> list[TopicEnd | None]:
+        """Return the end of each topic."""
+        return self._index.ends(topics)
+
+    def newest_end(self) -> EventId | None:
+        """Return the position of the newest event that ended a topic."""
+        position = self._call_topics("newest_end")
+        return position and parse_position(position)
 
     def topics(
         self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()

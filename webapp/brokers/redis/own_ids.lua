@@ -89,11 +89,12 @@ local own_ids = lazily(function()
 end)
 
 local function forget(most)
+  if log.ends then topic_ends().forget(100 + 2 * most) end
   local item = redis.call('LINDEX', queue, 0)
   local position = item and string.match(item, '^(%d+%-%d+) ')
   if item and not (position and is_kept(position)) then own_ids().forget(most) end
-  -- Eight fields are not of ids.
-  if redis.call('HLEN', ids) - 8 > redis.call('LLEN', queue) then own_ids().forget_unqueued() end
+  -- Some fields are not of ids.
+  if redis.call('HLEN', ids) - 16 > redis.call('LLEN', queue) then own_ids().forget_unqueued() end
 end
 
 -- Trim, forget some own ids, and index some events. Returns the first error.

@@ -8,6 +8,7 @@
 --   #ahead    '<time> <position>': the head at a time (ms) at which it was after the server's clock
 --   #sweep    a cursor over the custom ids
 --   #deleted  how many entries were too large, until a hub has read that
+--   #ends     the position of the newest event that ended a topic: see topic_ends.lua
 --   #index    what is known of the index by topic: see topic_index.lua
 --   #indexer  '<process> <time>': this process builds the index, until a time (ms)
 
@@ -17,6 +18,7 @@ local max_events, max_age, max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3]), ton
 local max_foreign_bytes = 8388608 -- of an entry that another program or an older hub appended
 local log, stored -- what is known of the stream, and what the hash has of that
 local index -- what is known of the index by topic
+local topic_ends -- see topic_ends.lua
 local max_count = 32 -- entries of one command
 local deleted -- how many entries were too large
 
@@ -132,10 +134,12 @@ local function load()
   local exists = require_type(stream, 'stream')
   require_type(ids, 'hash')
   delete_unless(queue, 'list')
-  local fields = redis.call('HMGET', ids, '#floor', '#state', '#ahead', '#deleted', '#index')
+  local names = {'#floor', '#state', '#ahead', '#deleted', '#index', '#ends'}
+  local fields = redis.call('HMGET', ids, unpack(names))
   local floor, state, ahead = unpack(fields)
   stored = {
     floor = floor, state = state, ahead = ahead, deleted = fields[4], index = fields[5],
+    ends = fields[6],
   }
   deleted = tonumber(fields[4]) or 0
   local pattern = '^(%d+) (%d+%-%d+) (%d+) (%S+) (%d+)$'
@@ -154,6 +158,7 @@ local function load()
     if log.another and floor and is_before(floor, known.head) then floor = false end
   end
   log.floor, log.ahead = floor, ahead
+  log.ends = fields[6] and is_position(fields[6])
   load_index(fields[5])
 end
 
@@ -175,6 +180,7 @@ local function save()
   note('ahead', log.ahead)
   note('deleted', deleted > 0 and number(deleted))
   note('state', table.concat(parts, ' '))
+  note('ends', log.ends)
   note('index', index_record())
   -- A server whose memory is full may refuse the second one.
   if #changed > 0 then redis.call('HDEL', ids, unpack(changed)) end

@@ -32,9 +32,16 @@ local several_topics = lazily(function()
     if done then return names[1], last + 1 end
   end
 
+  -- The value of a name: the first one may have options, which are numbers.
+  local function value_after(text, at)
+    local options, after = string.match(text, '^:({[^{}]*})()', at)
+    return options, after or string.match(text, '^:0()', at)
+  end
+
   local function several_topics(text)
-    local names, seen, at = {}, {}, 3
-    if string.sub(text, 1, 2) ~= '[[' then return names end
+    local names, seen, at, options, last = {}, {}, 3, nil, nil
+    local begin = string.sub(text, 1, 2)
+    if begin == '[[' then last = 93 elseif begin == '[{' then last = 125 else return names end
     repeat
       if string.byte(text, at) ~= 34 then return {} end
       local name, after = string.match(text, '^"([^"\\]*)"()', at)
@@ -43,17 +50,24 @@ local several_topics = lazily(function()
       if not seen[name] then
         seen[name], names[#names + 1] = true, name
       end
+      if last == 125 then
+        local found
+        found, after = value_after(text, after)
+        if not after then return {} end
+        options = options or found
+      end
       local separator = string.byte(text, after)
-      if separator ~= 44 and separator ~= 93 then return {} end
+      if separator ~= 44 and separator ~= last then return {} end
       at = after + 1
-    until separator == 93
-    return names
+    until separator == last
+    return names, options
   end
 
   return several_topics
 end)
 
--- Return the topics of a draft, and whether it is private; no topics if it is damaged.
+-- Return the topics of a draft, whether it is private, and its options if it has any; no topics if it
+-- is damaged.
 local function topics_of(text)
   local is_private = false
   if not string.find(text, ',false,null]', -12, true) then
@@ -62,7 +76,16 @@ local function topics_of(text)
     is_private = word == 'true'
   end
   local one = string.match(text, '^%[%["([^"\\%c]+)"%],')
-  return one and {one} or several_topics()(text), is_private
+  if one then return {one}, is_private end
+  local names, options = several_topics()(text)
+  return names, is_private, options
+end
+
+-- Return whether a draft ends its topics.
+local function is_end(text)
+  if string.byte(text, 2) ~= 123 then return false end
+  local _, _, options = topics_of(text)
+  return options and string.find(options, '[{,]"end":1[,}]') ~= nil
 end
 
 -- Add the next event. Returns about how many bytes of memory that takes. `is_behind`: what the lists
@@ -175,6 +198,7 @@ local index_parts = lazily(function()
       local text = entry[2][1] == 'draft' and entry[2][2] or ''
       local names, is_private = topics_of(text)
       add_to_index(entry[1], names, is_private, true)
+      if is_end(text) then topic_ends().store(entry[1], names, is_private) end
       most = most - #names
       return most > 0 and #text + 1
     end)

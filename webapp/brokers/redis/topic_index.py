@@ -19,7 +19,7 @@ from gevent.lock import BoundedSemaphore
 from ...core.events import Event, EventId
 from ...core.topic_index import DirectoryPage, TopicEntry
 from ...errors import ServiceUnavailable, TidingsError
-from ..base import TopicPage, decode_events
+from ..base import TopicEnd, TopicPage, decode_events
 from .page import decode_line, parse_bounds, parse_position
 
 if TYPE_CHECKING:
@@ -107,6 +107,16 @@ class RedisTopicIndex:
             answer = self._call_whole("newest", str(before), which, *some)
             found += map(_parse_found, answer.split(b" "))
         return found[: len(topics)]
+
+    def ends(self, topics: Sequence[str]) -> list[TopicEnd | None]:
+        """Return the end of each topic."""
+        found: list[TopicEnd | None] = []
+        for some in _parts(topics, _CALL_TOPICS):
+            words = self._call("ends", *some).split()
+            for text, private in zip(words[::2], words[1::2], strict=True):
+                position = _parse_found(text)
+                found.append(position and TopicEnd(position, private == b"1"))
+        return found
 
     def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
         """Return the first of the events at some positions."""

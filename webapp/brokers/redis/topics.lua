@@ -110,6 +110,25 @@ function verbs.newest()
   return table.concat(answer, ' ')
 end
 
+-- ARGV from 5: topics. Returns the position of the event that ended each topic, and 1 if it is private or
+-- 0; or '- 0'.
+function verbs.ends()
+  maintain()
+  local answer = {}
+  for i = 5, #ARGV do
+    local position, is_private = nil, nil
+    if log.ends then position, is_private = topic_ends().find(ARGV[i]) end
+    answer[#answer + 1] = (position or '-') .. ' ' .. (is_private or '0')
+  end
+  return table.concat(answer, ' ')
+end
+
+-- Returns the position of the newest event that ended a topic, or false.
+function verbs.newest_end()
+  maintain()
+  return log.ends
+end
+
 -- ARGV from 5: how many bytes, positions. Returns the state, how many of the positions were looked at,
 -- and '<position> <draft>' for each that the stream has.
 function verbs.entries()

@@ -21,7 +21,7 @@ from ...tasks import lasting
 from ..backlog import Backlog
 from ..base import TopicPage, decode_events, stopping
 from ..outage import Outage
-from . import own_ids
+from . import own_ids, topic_ends
 from .blocking import Blocking
 from .directory import Directory
 from .follower import FollowerQueue, frame_bytes
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ...core.events import Draft, Event
     from ...core.globs import Glob
     from ...core.topic_index import DirectoryPage
-    from ..base import Bounds, Gap
+    from ..base import Bounds, Gap, TopicEnd
 
 T = TypeVar("T")
 
@@ -164,6 +164,14 @@ class SqliteBroker:
             found = decode_events(page.rows, decode_row)
             wanted = [it for it in wanted if page.end and it > page.end]
         return found
+
+    def ends(self, topics: Sequence[str]) -> list[TopicEnd | None]:
+        """Return the end of each topic."""
+        return self._read(topic_ends.find, self._table.database, topics)
+
+    def newest_end(self) -> EventId | None:
+        """Return the position of the newest event that ended a topic."""
+        return self._read(topic_ends.newest, self._table.database)
 
     def topics(
         self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()

@@ -16,11 +16,11 @@ from gevent.event import AsyncResult
 from gevent.event import Event as Signal
 
 from ...core.events import Event
-from ...errors import ServiceUnavailable, TidingsError
+from ...errors import Conflict, ServiceUnavailable, TidingsError
 from ...scheduling import map_cooperatively
 from ...tasks import skip
 from ..backlog import is_large
-from ..base import conflict, too_fast
+from ..base import too_fast
 from .inline_commit import InlineCommitPolicy
 from .rows import encode_row
 
@@ -45,7 +45,7 @@ class PendingAppend(NamedTuple):
     drafts: Sequence[Draft]
     rows: list[Row]
     size: int  # bytes of the rows
-    result: AsyncResult[list[Event] | None]
+    result: AsyncResult[list[Event] | Conflict]
 
 
 class GroupCommitter:
@@ -77,16 +77,14 @@ class GroupCommitter:
         rows = map_cooperatively(encode_row, drafts)
         size = sum([row.size for row in rows])
         if appended := self._try_inline(rows, size):
-            return _or_conflict(self._events_by_append([drafts], appended)[0])
+            return _or_raise(self._events_by_append([drafts], appended)[0])
         until = monotonic() + _PUBLISH_TIMEOUT_S
         if not self._backlog.wait_for_room(len(rows), size, _PUBLISH_TIMEOUT_S):
             raise _overdue() if self._in_thread else too_fast()
         pending = PendingAppend(drafts, rows, size, AsyncResult())
         self._enqueue(pending)
         pending.result.wait(until - monotonic())
-        if not pending.result.ready():
-            raise _overdue()
-        return _or_conflict(pending.result.get())
+        return _or_raise(pending.result.get() if pending.result.ready() else None)
 
     def _try_inline(self, rows: list[Row], size: int) -> Appended | None:
         """Commit on the event loop. Returns None if the thread has to do it."""
@@ -156,15 +154,18 @@ class GroupCommitter:
 
     def _events_by_append(
         self, appends: list[Sequence[Draft]], appended: Appended
-    ) -> list[list[Event] | None]:
-        """Report the new events, and return the events of each append, or None for a conflict."""
-        found: list[list[Event] | None] = []
+    ) -> list[list[Event] | Conflict]:
+        """Report the new events, and return the events of each append, or why it is refused."""
+        found: list[list[Event] | Conflict] = []
         new: list[Event] = []
         head = appended.after
         for drafts, positions in zip(appends, appended.positions, strict=True):
-            events = None if positions is None else map_cooperatively(Event, positions, drafts)
+            if isinstance(positions, Conflict):
+                found.append(positions)
+                continue
+            events = map_cooperatively(Event, positions, drafts)
             found.append(events)
-            for event in events or ():
+            for event in events:
                 if event.position > head:
                     new.append(event)
                     head = event.position
@@ -177,10 +178,10 @@ def _fail(batch: list[PendingAppend], error: Exception) -> None:
         pending.result.set_exception(error)
 
 
-def _or_conflict(events: list[Event] | None) -> list[Event]:
-    if events is None:
-        raise conflict()
-    return events
+def _or_raise(events: list[Event] | Conflict | None) -> list[Event]:
+    if isinstance(events, list):
+        return events
+    raise events or _overdue()
 
 
 def _overdue() -> ServiceUnavailable:

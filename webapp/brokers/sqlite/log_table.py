@@ -10,20 +10,23 @@ statement inserts many rows.
 
 from __future__ import annotations
 
+import sqlite3
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
-from ..base import Bounds, now
+from ..base import Bounds, conflict, now, topic_ended
+from . import topic_ends
 from .database import Database
 from .own_ids import OwnIds
 from .rows import Page, Row, from_key, to_key, to_page
+from .topic_ends import EndedTopics
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from ...errors import Conflict
 
 _PAGE_ROWS = 500
 _TRIM_ROWS = 2000  # deleted in one step: more than a commit adds
@@ -78,17 +81,18 @@ UPDATE log SET (floor, own, nth, total) = (SELECT place,
   CASE WHEN json_valid(draft) THEN iif(json_extract(draft, '$[4]'), NULL, own) END, nth, total
   FROM events WHERE place = ?)
 """
-# The floor and the head, with `nth` and `total` of each. A row with text there, or with a number
-# that cannot be right, is damaged.
-_ENDS = """
+# The floor and the head, with `nth` and `total` of each, and the newest end of a topic. A row with
+# text there, or with a number that cannot be right, is damaged.
+_ENDS = f"""
 SELECT floor, first, start, ifnull(place, floor),
   iif(typeof(nth) = 'integer' AND nth - first BETWEEN 0 AND 1 << 52, nth, first),
-  iif(typeof(total) = 'integer' AND total - start BETWEEN 0 AND 1 << 52, total, start)
+  iif(typeof(total) = 'integer' AND total - start BETWEEN 0 AND 1 << 52, total, start),
+  {topic_ends.NEWEST}
 FROM (
   SELECT floor, iif(typeof(nth) = 'integer' AND nth BETWEEN 0 AND 1 << 52, nth, 0) AS first,
     iif(typeof(total) = 'integer' AND total BETWEEN 0 AND 1 << 52, total, 0) AS start FROM log)
 LEFT JOIN events ON place = (SELECT max(place) FROM events)
-"""
+"""  # noqa: S608 - the text above
 _COUNT = "SELECT ifnull((SELECT nth + 0 FROM events WHERE place = head), nth) - nth FROM log, ends"
 _HAS = "SELECT EXISTS (SELECT 1 FROM events WHERE place = :key) OR :key = (SELECT floor FROM log)"
 
@@ -99,7 +103,7 @@ class Appended(NamedTuple):
     """The result of one transaction."""
 
     after: EventId  # the head before it
-    positions: list[list[EventId] | None]  # of each append; None: conflict of a custom id
+    positions: list[list[EventId] | Conflict]  # of each append, or why it is refused
     over_limit: bool  # the event log should be trimmed
 
 
@@ -142,27 +146,32 @@ class LogTable:
         return self.database.try_write(lambda db: self._append(db, [rows]))
 
     def _append(self, db: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> Appended:
-        floor, head = _ends(db)
-        own_ids = OwnIds(db, appends)
-        positions: list[list[EventId] | None] = []
+        floor, head, newest_end = _ends(db)
+        own_ids, ended = OwnIds(db, appends), EndedTopics(db, appends, newest_end)
+        positions: list[list[EventId] | Conflict] = []
         new: list[_NewRow] = []
         last, number, total = head
         for rows in appends:
             keys = own_ids.assign_keys(rows, last)
-            positions.append(None if keys is None else list(map(from_key, keys)))
-            for row, key in zip(rows, keys or (), strict=False):
-                if key > last:
-                    last, number, total = key, number + 1, total + row.size
-                    own = row.custom_id and own_ids.column(row.custom_id, row.topic)
-                    new.append((key, number, total, row.size, own, row.text))
+            new_rows = _new_rows(rows, keys, last) if keys else []
+            if keys is None or ended.refuse(new_rows):
+                positions.append(conflict() if keys is None else topic_ended())
+                continue
+            own_ids.keep()
+            positions.append(list(map(from_key, keys)))
+            for key, row in new_rows:
+                last, number, total = key, number + 1, total + row.size
+                own = row.draft.id and own_ids.column(row.draft.id, row.draft.topics[0])
+                new.append((key, number, total, row.size, own, row.text))
         _insert(db, new)
+        ended.store(db)
         over_limit = self._over_limit(number - floor.row_number, total - floor.running_bytes)
         return Appended(from_key(head.key), positions, over_limit)
 
     def trim(self) -> bool:
         """Delete some rows that exceed the limits. Returns whether there may be more."""
         with self.database.transaction() as db:
-            _, head = _ends(db)
+            _, head, _ = _ends(db)
             limits = {
                 "rows": _TRIM_ROWS,
                 "head": head.key,
@@ -174,6 +183,7 @@ class LogTable:
             if deleted:
                 db.execute(_TRIM_LOG, (last,))
                 db.execute("DELETE FROM events WHERE place <= ?", (last,))
+                db.execute(topic_ends.TRIM, (last,))
         return bool(deleted == _TRIM_ROWS)
 
     def after(self, position: EventId, max_bytes: int) -> NextPage:
@@ -216,10 +226,28 @@ class LogTable:
         return count > self._max_events + slack or size > self._max_bytes
 
 
-def _ends(db: sqlite3.Connection) -> tuple[LogEnd, LogEnd]:
-    """Return the floor and the head."""
-    [ends] = db.execute(_ENDS)
-    return LogEnd(*ends[:3]), LogEnd(*ends[3:])
+def _ends(db: sqlite3.Connection) -> tuple[LogEnd, LogEnd, int | None]:
+    """Return the floor, the head, and the key of the newest end of a topic."""
+    try:
+        [ends] = db.execute(_ENDS)
+    except sqlite3.OperationalError as error:
+        if "topic_ends" not in str(error):
+            raise
+        _create_tables(db, topic_ends.TABLES)  # version 0.1.0 made the file
+        [ends] = db.execute(_ENDS)
+    return LogEnd(*ends[:3]), LogEnd(*ends[3:6]), ends[6]
+
+
+def _new_rows(rows: Sequence[Row], keys: Sequence[int], last: int) -> list[tuple[int, Row]]:
+    """Return the rows that are new, with their keys: those of others are not after `last`, or not
+    after the key before.
+    """
+    new: list[tuple[int, Row]] = []
+    for row, key in zip(rows, keys, strict=True):
+        if key > last:
+            last = key
+            new.append((key, row))
+    return new
 
 
 def _insert(db: sqlite3.Connection, rows: list[_NewRow]) -> None:
@@ -233,8 +261,12 @@ def _insert_statement(rows: int) -> str:
     return f"INSERT INTO events VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * rows)}"  # noqa: S608 - question marks
 
 
+def _create_tables(db: sqlite3.Connection, statements: Sequence[str]) -> None:
+    for statement in statements:
+        db.execute(statement)
+
+
 def _create(db: sqlite3.Connection) -> None:
-    for table in _TABLES:
-        db.execute(table)
+    _create_tables(db, [*_TABLES, *topic_ends.TABLES])
     floor = to_key(EventId(now(), 0))
     db.execute("INSERT INTO log VALUES (?, NULL, 0, 0)", (floor,))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..base import now
 from .problems import no_more_keys
-from .rows import LAST_KEY, SEQ_BITS, from_key, to_key
+from .rows import LAST_KEY, SEQ_BITS, TOPIC, from_key, to_key
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from .database import Database
     from .rows import Row
 
-_KNOWN = """
-SELECT own, CASE WHEN json_valid(draft) THEN json_extract(draft, '$[0][0]') END, place, draft
+    _Known = dict[tuple[str, str], tuple[int, str]]  # by topic and id: key and text
+
+_KNOWN = f"""
+SELECT own, CASE WHEN json_valid(draft) THEN (
+  SELECT {TOPIC} FROM json_each(draft, '$[0]') AS name LIMIT 1) END, place, draft
 FROM events WHERE own IN (SELECT value FROM json_each(?))
-"""
+"""  # noqa: S608 - the text above
 # The topics of the event at the floor are not known any more.
-_POSITIONS = """
+_POSITIONS = f"""
 SELECT json_group_array(position) FROM (
   SELECT floor AS position FROM log
   WHERE (own = :id OR own BETWEEN :low AND :high) AND floor > :after
@@ -37,18 +40,20 @@ SELECT json_group_array(position) FROM (
     UNION ALL SELECT place, draft FROM events WHERE own BETWEEN :low AND :high)
   WHERE position > :after AND (:topics IS NULL OR EXISTS (
     SELECT 1 FROM json_each(iif(json_valid(draft), draft, '[[]]'), '$[0]') AS name
-    WHERE name.value IN (SELECT value FROM json_each(:topics))))
+    WHERE {TOPIC} IN (SELECT value FROM json_each(:topics))))
   ORDER BY position LIMIT :limit)
-"""
+"""  # noqa: S608 - the text above
 
 
 class OwnIds:
     """The custom ids that some rows have, as far as the event log has them."""
 
     def __init__(self, db: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> None:
-        self._known: dict[tuple[str, str], tuple[int, str]] = {}  # by topic and id: key and text
+        self._known: _Known = {}
+        self._new: _Known = {}  # of the append whose keys were assigned last
         self._plain: set[str] = set()  # the ids that an event has in the column as they are
-        ids = [(it.custom_id, it.topic) for rows in appends for it in rows if it.custom_id]
+        drafts = [row.draft for rows in appends for row in rows]
+        ids = [(draft.id, draft.topics[0]) for draft in drafts if draft.id]
         if ids:
             columns = [it for own in ids for it in (own[0], _with_topic(*own))]
             for own, topic, key, text in db.execute(_KNOWN, (json.dumps(columns),)):
@@ -59,13 +64,13 @@ class OwnIds:
 
     def assign_keys(self, rows: Sequence[Row], last: int) -> list[int] | None:
         """Return the keys of an append's rows, or None for a conflict. Those after `last` are
-        new.
+        new; `keep` must follow if they are appended.
         """
         keys: list[int] = []
-        new: dict[tuple[str, str], tuple[int, str]] = {}
+        new: _Known = {}
         for row in rows:
-            custom = row.custom_id
-            own = (row.topic, custom) if custom else None
+            custom = row.draft.id
+            own = (row.draft.topics[0], custom) if custom else None
             stored = (new.get(own) or self._known.get(own)) if own else None
             if stored is None:
                 # Keys never decrease, whatever the clock does; a full sequence carries by itself.
@@ -78,8 +83,12 @@ class OwnIds:
             elif stored[1] != row.text:
                 return None
             keys.append(stored[0])
-        self._known |= new
+        self._new = new
         return keys
+
+    def keep(self) -> None:
+        """Know the ids of the append whose keys were assigned last."""
+        self._known |= self._new
 
     def column(self, custom: str, topic: str) -> str:
         """Return what a new row with a custom id has in the column `own`."""

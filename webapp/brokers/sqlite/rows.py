@@ -18,13 +18,16 @@ SEQ_BITS = 20
 LAST_KEY = (1 << 63) - 1
 _ROW_BYTES = 40  # what a row takes on disk beside its text
 _ALTERNATE_BYTES = 70  # what an alternate topic takes in the index
+_END_BYTES = 60  # what an ended topic takes beside its name, in the table of ends and its index
+
+TOPIC = "iif(typeof(name.key) = 'text', name.key, name.value)"
+"""The SQL of a topic, where `name` is of `json_each(draft, '$[0]')`; see `Draft.to_json`."""
 
 
 class Row(NamedTuple):
     """A draft that is to be stored."""
 
-    custom_id: str | None
-    topic: str  # the canonical one
+    draft: Draft
     text: str
     size: int  # bytes on disk, about
 
@@ -39,8 +42,10 @@ class Page(NamedTuple):
 def encode_row(draft: Draft) -> Row:
     """Return the row that stores a draft."""
     text = draft.to_json()
-    index_bytes = _ALTERNATE_BYTES * (len(draft.topics) - 1)
-    return Row(draft.id, draft.topics[0], text, len(text.encode()) + _ROW_BYTES + index_bytes)
+    size = len(text.encode()) + _ROW_BYTES + _ALTERNATE_BYTES * (len(draft.topics) - 1)
+    if draft.ended:
+        size += sum(len(topic.encode()) + _END_BYTES for topic in draft.topics)
+    return Row(draft, text, size)
 
 
 def decode_row(line: str) -> Event:

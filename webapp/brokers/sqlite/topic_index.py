@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from .rows import TOPIC
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -54,14 +56,15 @@ CREATE TEMP TABLE IF NOT EXISTS new_entries (name TEXT, position INTEGER, privat
 _HAS_TABLES = "SELECT count(*) = 3 FROM sqlite_master WHERE name IN ('topics', 'segments', 'posts')"
 
 ENTRIES = f"""
-SELECT name.value AS name, position, private FROM (
+SELECT {TOPIC} AS name, position, private FROM (
   SELECT place AS position, draft, json_extract(draft, '$[4]') IS NOT 0 AS private FROM events
   WHERE place > :after AND place <= :upto AND typeof(draft) = 'text' AND json_valid(draft)
-    AND json_type(draft, '$[0]') = 'array' AND json_array_length(draft) = 6
-    AND json_array_length(draft, '$[0]') <= {_MAX_TOPICS}
+    AND json_array_length(draft) = 6 AND CASE json_type(draft, '$[0]')
+      WHEN 'array' THEN json_array_length(draft, '$[0]')
+      WHEN 'object' THEN (SELECT count(*) FROM json_each(draft, '$[0]')) END <= {_MAX_TOPICS}
   ORDER BY place) CROSS JOIN json_each(draft, '$[0]') AS name
-WHERE name.type = 'text'
-"""  # noqa: S608 - a number
+WHERE typeof({TOPIC}) = 'text'
+"""  # noqa: S608 - the text above
 """The topics of the events after a position and up to another; damaged events have none. An event
 that names a topic twice has it twice.
 """

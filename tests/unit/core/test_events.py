@@ -1,0 +1,32 @@
+"""How drafts are stored."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from webapp.core.events import Draft
+from webapp.errors import BadRequest
+
+_FIELDS = ("data", "type", "id", "private", "retry")
+
+
+def read_as_0_1_0(text: str) -> Draft:
+    topics, *rest = json.loads(text)
+    return Draft(topics=tuple(topics), **dict(zip(_FIELDS, rest, strict=True)))
+
+
+@pytest.mark.parametrize("topics", [("t",), ('"ü"', "a\\", "{}")])
+def test_version_0_1_0_reads_an_end_as_an_ordinary_event(topics: tuple[str, ...]) -> None:
+    draft = Draft(topics=topics, data="[", type="t", id="1", private=True, retry=500, ended=True)
+    ordinary = Draft(topics=topics, data="[", type="t", id="1", private=True, retry=500)
+    assert Draft.from_json(draft.to_json()) == draft != ordinary
+    assert read_as_0_1_0(draft.to_json()) == ordinary == Draft.from_json(ordinary.to_json())
+
+
+def test_stored_topics_with_other_options_are_read() -> None:
+    text = '[{"t":{"unknown":7},"u":0},"",null,null,false,null]'
+    assert Draft.from_json(text) == Draft(topics=("t", "u"))
+    with pytest.raises(BadRequest):
+        Draft.from_json('[{},"",null,null,false,null]')
