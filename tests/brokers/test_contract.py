@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.events import MANY, contents, drafts, next_events
+from support.waiting import PATIENCE
 from webapp.core.events import Draft, EventId
 from webapp.errors import Conflict
 
@@ -69,9 +70,9 @@ def test_publishers_at_once_do_not_fail_each_other(connect: Connect) -> None:
     asked = [log.start("append", drafts(str(number))) for number in range(50)]
     refused = log.start("append", [*drafts("half"), *drafts("b", id="taken")])
     asked += [log.start("append", drafts(str(number))) for number in range(50, 100)]
-    events = [future.result(15)[0] for future in asked]
+    events = [future.result(PATIENCE)[0] for future in asked]
     with pytest.raises(Conflict):
-        refused.result(15)
+        refused.result(PATIENCE)
     order = [event.position for event in sorted(events, key=lambda event: event.position)]
     assert [event.position for event in next_events(follower, 101)[1:]] == order
     assert log.bounds().head == order[-1]

@@ -107,7 +107,10 @@ def order(url: str) -> None:
     """Do what the guide's second command does."""
     _, curl = COMMANDS.strip().splitlines()
     form = dict([shlex.split(curl)[2].split("=")])
-    assert httpx.post(f"{url}/orders", data=form, trust_env=False).text == "ordered\n"
+    assert (
+        httpx.post(f"{url}/orders", data=form, timeout=PATIENCE, trust_env=False).text
+        == "ordered\n"
+    )
 
 
 OTHER = ["-k", "gevent", "--graceful-timeout", "1"]  # it knows nothing of streams when it stops
@@ -133,7 +136,9 @@ def test_flask_run_serves_it_while_one_develops(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{port}"
     try:
         until(lambda: "Running on" in (folder / "log").read_text(), "it runs")
-        with httpx.stream("GET", f"{url}{EVENTS}?topic=orders", trust_env=False) as answer:
+        with httpx.stream(
+            "GET", f"{url}{EVENTS}?topic=orders", timeout=PATIENCE, trust_env=False
+        ) as answer:
             lines = answer.iter_lines()
             assert "event: hub.open" in (next(lines), next(lines))
             order(url)

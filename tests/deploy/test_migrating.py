@@ -61,7 +61,7 @@ def greeting(host: str, port: int, path: str, subscribed: Callable[[], Any]) -> 
         until(subscribed, "it is subscribed")
         url = f"http://{host}:{port}/messages"
         form = {"text": "hello"}
-        assert httpx.post(url, data=form, trust_env=False).text == "sent\n"
+        assert httpx.post(url, data=form, timeout=PATIENCE, trust_env=False).text == "sent\n"
         response = connection.getresponse()
         with closing(Stream(response, connection)) as stream:
             [message] = stream.messages(1)

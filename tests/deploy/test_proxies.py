@@ -58,7 +58,9 @@ def test_behind_nginx_with_http_1_0_each_event_comes_at_once(
 def test_behind_nginx_a_subscriber_that_leaves_is_forgotten(
     server: Server, nginx: str, topic: str
 ) -> None:
-    with httpx.stream("GET", f"{nginx}/events", params={"topic": topic}, trust_env=False) as stream:
+    with httpx.stream(
+        "GET", f"{nginx}/events", params={"topic": topic}, timeout=PATIENCE, trust_env=False
+    ) as stream:
         next(stream.iter_raw())
     until(lambda: server.left(topic), "it is forgotten")
 
@@ -96,7 +98,9 @@ def test_each_subscription_that_is_listed_can_be_read_and_ended(
             site = DECODING if "decodes" in proxy else OLD
             port = stack.enter_context(proxies.nginx(tmp_path, site, hub.port))
             url = f"http://127.0.0.1:{port}"
-        client = httpx.Client(base_url=url, headers=ALL, trust_env=False, verify=False)
+        client = httpx.Client(
+            base_url=url, headers=ALL, timeout=PATIENCE, trust_env=False, verify=False
+        )
         stack.enter_context(client)
         streams = {it: stack.enter_context(hub.listen(topic=it)) for it in TOPICS}
         until(lambda: len(listed_on(hub)) == len(TOPICS), "all are listed")

@@ -191,12 +191,15 @@ def test_an_event_source_survives_an_outage_of_the_hub(
 @pytest.mark.parametrize("name", [*sorted(PROXIES.keys() - {"varnish"}), *BELOW_A_PATH])
 def test_other_requests_get_the_error_during_an_outage(name: str, tmp_path: Path) -> None:
     streams = {"Accept": "text/event-stream"}
-    with page_proxy(name, tmp_path, free_port(), **QUICK) as port:
+    with (
+        page_proxy(name, tmp_path, free_port(), **QUICK) as port,
+        httpx.Client(timeout=PATIENCE, trust_env=False) as client,
+    ):
         url = f"http://127.0.0.1:{port}/hub/events"
         for method, headers in (("POST", streams), ("POST", {}), ("GET", {})):
-            answer = httpx.request(method, url, headers=headers, trust_env=False)
+            answer = client.request(method, url, headers=headers)
             assert answer.status_code in {502, 503}, (method, headers)
-        answer = httpx.get(url, headers={**streams, "Origin": "https://a.example"}, trust_env=False)
+        answer = client.get(url, headers={**streams, "Origin": "https://a.example"})
         assert (answer.status_code, answer.text) == (200, "retry: 3000\n")
         assert answer.headers["Content-Type"] == "text/event-stream"
         assert answer.headers["Cache-Control"] == "no-store"

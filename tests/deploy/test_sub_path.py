@@ -130,7 +130,7 @@ def test_the_path_without_its_slash_leads_to_the_page(below: Server) -> None:
 def test_behind_caddy_it_answers_below_the_path(below: Server, tmp_path: Path) -> None:
     with page_proxy("caddy-below-a-path", tmp_path, below.port) as port:
         url = f"http://127.0.0.1:{port}/hub"
-        with httpx.Client(trust_env=False, follow_redirects=True) as client:
+        with httpx.Client(timeout=PATIENCE, trust_env=False, follow_redirects=True) as client:
             assert str(client.get(url).url) == f"{url}/"
             assert client.get(f"{url}/readyz").text == "ready\n"
             presence = client.get(f"{url}/{PRESENCE}/%2Fusers%2F7")

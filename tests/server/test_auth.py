@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from support.tokens import KEY, authorization
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from webapp.core.escaping import escape
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def publish_by_cookie(
 ) -> httpx.Response:
     cookie = {"Cookie": f"{COOKIE}={VALID}", "Origin": origin}
     way = httpx.HTTPTransport(local_address=address)
-    with httpx.Client(base_url=hub.url, transport=way, trust_env=False) as client:
+    with httpx.Client(base_url=hub.url, transport=way, timeout=PATIENCE, trust_env=False) as client:
         return client.post("/events", data={"data": "x"}, headers=cookie | headers)
 
 

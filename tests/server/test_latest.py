@@ -12,6 +12,7 @@ import pytest
 
 from support.redis_server import running_redis
 from support.tokens import KEY, token
+from support.waiting import PATIENCE
 from webapp.core import sse
 from webapp.core.events import EventId
 from webapp.core.topics import TopicPatterns
@@ -113,7 +114,7 @@ def test_under_publishers_and_cut_anywhere_there_is_no_gap_and_no_double(
             publishers = [threads.submit(publish_some, hub, seed, published) for seed in range(2)]
             done = [threads.submit(cut_often, it, publishers) for it in survivors]
             for future in (*publishers, *done):
-                future.result(60)
+                future.result(PATIENCE)
         for name in ("a/1", "a/2"):
             published += [(parsed(hub.publish("end", topic=name)), name, "end")]
         for survivor in survivors:

@@ -91,7 +91,12 @@ def test_waves_of_attackers_cost_others_little_and_leave_nothing(
                     subscriber.take(1)
                 slow = latencies(server, good)
                 began = time.monotonic()
-                assert httpx.get(f"{server.url}/healthz", trust_env=False).status_code == 200
+                assert (
+                    httpx.get(
+                        f"{server.url}/healthz", timeout=PATIENCE, trust_env=False
+                    ).status_code
+                    == 200
+                )
                 health = time.monotonic() - began
             until(lambda: sockets(server.worker) <= before, "all are gone", PATIENCE + COUNT / 100)
             left.append(memory(server.worker))

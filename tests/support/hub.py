@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event as Signal
 
+from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
 from webapp.config.settings import Settings
@@ -59,14 +60,14 @@ class Subscriber:
         return [m.data for m in self.messages() if m.type == "message"]
 
     def await_data(self, count: int) -> list[str]:
-        with gevent.Timeout(10):
+        with gevent.Timeout(PATIENCE):
             while len(self.data()) < count:
                 gevent.sleep(0.001)
         return self.data()
 
     def leave(self) -> None:
         self.subscription.end("client_left")
-        self.task.join(10)
+        self.task.join(PATIENCE)
 
 
 class LaggingBroker(MemoryBroker):

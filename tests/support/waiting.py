@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-PATIENCE = 15  # seconds for what should take milliseconds, on a machine that is busy
+PATIENCE = 60
+"""Seconds for what should take milliseconds. Only a test that fails waits so long."""
 
 
 def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import pytest
 
+from support.waiting import PATIENCE
 from webapp import scheduling
 from webapp.auth.authorizer import Authorizer, Grant
 from webapp.config.settings import Settings
@@ -219,7 +220,7 @@ def test_who_is_killed_while_it_waits_does_not_keep_the_others() -> None:
     waiting = [gevent.spawn(turns.pause) for _ in range(4)]
     gevent.sleep(0)
     gevent.killall([waiting[0], waiting[2]])
-    gevent.joinall(waiting, timeout=10)
+    gevent.joinall(waiting, timeout=PATIENCE)
     assert all(it.dead for it in waiting)
 
 

@@ -14,7 +14,7 @@ from support.events import MANY, all_events, all_topics, contents, drafts, next_
 from support.programs import need
 from support.redis_0_1_0 import BUILDS, OldHub
 from support.redis_log import IDS, LOG, each_kind
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from webapp.brokers.base import TopicEnd
 from webapp.core.events import Draft, EventId
 from webapp.core.globs import Glob
@@ -112,8 +112,8 @@ def test_hubs_of_both_versions_publish_and_nothing_is_lost_or_doubled(
             for n in range(60)
             for log in logs
         ]
-        positions = [str(it.position) for call in calls for it in call.result(30)]
-        positions += [it for part in publishing for it in part.result(30)]
+        positions = [str(it.position) for call in calls for it in call.result(PATIENCE)]
+        positions += [it for part in publishing for it in part.result(PATIENCE)]
     assert len({*positions}) == len(positions) == 720
     old.read()
     for log, follower in zip(logs, followers, strict=True):

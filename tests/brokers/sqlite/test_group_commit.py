@@ -7,6 +7,7 @@ from typing import Any
 
 import gevent
 
+from support.waiting import PATIENCE
 from webapp.brokers.backlog import Backlog
 from webapp.brokers.sqlite.group_commit import GroupCommitter
 from webapp.brokers.sqlite.log_table import Appended
@@ -29,7 +30,7 @@ def test_small_appends_and_large_ones_take_turns() -> None:
     draft = Draft(topics=("t",), data="x")
     sizes = [MANY, MANY, MANY, 1, 1]
     appends = [gevent.spawn(committer.append, [draft] * size) for size in sizes]
-    gevent.joinall(appends, timeout=10, raise_error=True)
+    gevent.joinall(appends, timeout=PATIENCE, raise_error=True)
     assert [len(it.value or ()) for it in appends] == sizes
     small = commits.index([1, 1])
     assert small <= 1

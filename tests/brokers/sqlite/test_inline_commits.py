@@ -12,6 +12,7 @@ import pytest
 
 from support.events import MANY, contents, drafts, next_events
 from support.sqlite_file import is_intact, locked, opened
+from support.waiting import PATIENCE
 from webapp.brokers.sqlite.broker import SqliteBroker
 from webapp.brokers.sqlite.rows import encode_row
 from webapp.core.events import Event, EventId
@@ -100,7 +101,7 @@ def test_a_locked_file_is_left_to_the_thread(threads: CountedThreads, path: Path
         assert time.monotonic() - began < 2  # the loop waits for nobody; a thread does for 5 s
     assert database._impatient is quick
     for publisher in publishers:
-        assert publisher.get(timeout=15)
+        assert publisher.get(timeout=PATIENCE)
     assert contents(threads.log.before(EventId(1 << 42, 0), 2, MANY)) == ["a", "behind it"]
     assert threads.took(threads.append, 0)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from support.events import all_events, contents, drafts
 from support.sqlite_file import is_intact, opened
+from support.waiting import PATIENCE
 from webapp.brokers.sqlite import database
 from webapp.brokers.sqlite.database import Database
 from webapp.brokers.sqlite.problems import failure
@@ -46,7 +47,7 @@ def test_a_restored_copy_is_set_to_wal_mode_again(connect: Connect, path: Path) 
     here, there = connect(), connect()
     asked = [log.start("append", drafts("new")) for log in (here, there)]
     for future in asked:
-        future.result(15)
+        future.result(PATIENCE)
     assert mode(path) == "wal"
     assert contents(all_events(here)) == ["kept", "new", "new"]
     assert is_intact(path)

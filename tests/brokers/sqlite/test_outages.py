@@ -9,6 +9,7 @@ import pytest
 
 from support.events import all_events, contents, drafts, next_events, number_texts
 from support.sqlite_file import is_intact, locked, mounted, stopped_process
+from support.waiting import PATIENCE
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def test_a_locked_file_stops_publishers_for_as_long_as_it_is(connect: Connect, p
         asked = [log.start("append", drafts(number)) for number in number_texts(3)]
         for future in asked:
             with pytest.raises(ServiceUnavailable, match="locked"):
-                future.result(15)
+                future.result(PATIENCE)
         assert contents(all_events(log)) == ["before"]
     log.append(drafts("after"))
     assert contents(all_events(log)) == contents(next_events(follower, 2)) == ["before", "after"]

@@ -11,7 +11,7 @@ import pytest
 from support.events import MANY, all_events, all_topics, next_events
 from support.sqlite_file import is_intact, mounted, opened
 from support.sqlite_log_0_1_0 import OldLog
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from webapp.brokers.base import TopicEnd
 from webapp.core.events import Draft, EventId
 from webapp.errors import Conflict
@@ -64,7 +64,7 @@ def test_publishers_on_both_lose_nothing_and_double_nothing(connect: Connect, pa
 
     with ThreadPoolExecutor() as pool:
         both = [pool.submit(publish_on_old), pool.submit(publish_on_new)]
-        published = sorted(position for it in both for position in it.result(60))
+        published = sorted(position for it in both for position in it.result(PATIENCE))
     assert [it.position for it in next_events(follower, len(published))] == published
     events = all_events(log)
     assert [it.position for it in events] == [*before, *published]

@@ -12,7 +12,7 @@ from gevent.queue import Queue
 
 from support.events import all_events, contents, drafts, next_events, number_texts
 from support.sqlite_file import is_intact, locked, opened
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from webapp.brokers.sqlite.broker import SqliteBroker
 from webapp.core.events import Event, EventId
 from webapp.errors import Conflict, ServiceUnavailable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def test_processes_that_open_a_new_file_at_once_share_it(connect: Connect, path: Path) -> None:
     logs = [connect() for _ in range(4)]
     asked = [log.start("append", drafts(str(number))) for number, log in enumerate(logs)]
-    positions = [future.result(15)[0].position for future in asked]
+    positions = [future.result(PATIENCE)[0].position for future in asked]
     assert len(set(positions)) == 4
     assert [event.position for event in all_events(logs[0])] == sorted(positions)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -52,7 +52,7 @@ def test_every_process_sees_one_order(connect: Connect, path: Path) -> None:
     orders = [contents(next_events(follower, 600)) for follower in followers]
     assert orders[0] == orders[1] == orders[2]
     assert len(set(orders[0])) == 600
-    events = [future.result(15)[0] for future in asked]
+    events = [future.result(PATIENCE)[0] for future in asked]
     assert orders[0] == contents(sorted(events, key=lambda event: event.position))
     assert is_intact(path)
 
@@ -63,7 +63,7 @@ def test_an_own_id_that_processes_race_for_is_appended_once(connect: Connect) ->
     for number in range(50):
         same = drafts("the same", id=f"own {number}")
         asked = [log.start("append", same) for log in logs for _ in range(2)]
-        assert len({future.result(15)[0].position for future in asked}) == 1
+        assert len({future.result(PATIENCE)[0].position for future in asked}) == 1
     found = all_events(logs[0])
     assert [event.id for event in found] == [f"own {number}" for number in range(50)]
     assert contents(next_events(logs[3].follow(start), 50)) == ["the same"] * 50
@@ -78,9 +78,9 @@ def test_drafts_of_concurrent_publishers_share_a_transaction(connect: Connect, p
         asked = [log.start("append", drafts(number)) for number in number_texts(50)]
         refused = log.start("append", [*drafts("half"), *drafts("other", id="taken")])
         assert log.bounds()  # they have been read when this was answered
-    assert contents([future.result(15)[0] for future in asked]) == number_texts(50)
+    assert contents([future.result(PATIENCE)[0] for future in asked]) == number_texts(50)
     with pytest.raises(Conflict):
-        refused.result(15)
+        refused.result(PATIENCE)
     first, *others = contents(all_events(log))
     assert first == "first"
     assert sorted(others, key=int) == number_texts(50)  # they came at once: in any order
@@ -134,10 +134,10 @@ def test_a_closed_log_refuses_and_its_followers_end(path: Path) -> None:
     followers = [gevent.spawn(lambda: list(map(found.put, log.follow(start)))) for _ in range(2)]
     log.append(drafts("a"))
     for _ in followers:
-        assert contents(next_events(iter([found.get(timeout=15)]), 1)) == ["a"]
+        assert contents(next_events(iter([found.get(timeout=PATIENCE)]), 1)) == ["a"]
     log.close()
     log.close()
-    assert len(gevent.joinall(followers, timeout=15)) == 2
+    assert len(gevent.joinall(followers, timeout=PATIENCE)) == 2
     for call in (log.bounds, lambda: log.append(drafts("a"))):
         with pytest.raises(ServiceUnavailable, match="stopping"):
             call()

@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from support.events import contents, drafts, next_events, number_texts
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from webapp.brokers.sqlite.wakeup import WakeupSocket
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_a_wakeup_socket_opened_just_now_is_woken(
         bells.append(bell(number))
         os.utime(folder, ns=(now, now))
         bells[0].notify()
-        with gevent.Timeout(15):
+        with gevent.Timeout(PATIENCE):
             while number not in rung:
                 gevent.sleep(0.001)
     for it in bells:

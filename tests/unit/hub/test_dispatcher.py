@@ -35,7 +35,7 @@ def test_the_follower_waits_before_the_window_drops_events() -> None:
         assert subscriber.await_data(500) == numbers
         assert "hub.reset" not in {m.type for m in subscriber.messages()}
         subscriber.leave()
-    with gevent.Timeout(5):
+    with gevent.Timeout(PATIENCE):
         while len(hub.window) > 5:
             gevent.sleep(0.001)
     hub.stop()
@@ -95,7 +95,7 @@ def test_events_that_pour_in_share_the_writes_of_long_passes(
         publish(hub, number)
         gevent.sleep(0)
     assert subscriber.await_data(200) == numbers
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while sum(passes) < 200:
             gevent.sleep(0.001)
     assert len(passes) < 20
@@ -213,7 +213,7 @@ def test_publishers_faster_than_the_follower_wait_or_are_refused(
     gevent.sleep(0.01)
     assert not waiting.dead
     broker.released.set()
-    waiting.join(10)
+    waiting.join(PATIENCE)
     assert waiting.value
     gevent.sleep(0.05)
     broker.released.clear()

@@ -8,7 +8,7 @@ import gevent
 import pytest
 
 from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe
-from support.waiting import one_of_three
+from support.waiting import PATIENCE, one_of_three
 from webapp.brokers.base import Gap, TopicPage
 from webapp.brokers.memory import MemoryBroker
 from webapp.core import sse
@@ -99,7 +99,7 @@ def hub_with_a_rare_topic(*, private: bool = False) -> Hub:
     publish(hub, "first", "long ago", topic="rare/1")
     publish(hub, *map(str, range(2000)), private=private)
     [newest] = publish(hub, "lately", topic="rare/1")
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while hub.window.head < newest.position:
             gevent.sleep(0.001)
     return hub
@@ -138,7 +138,7 @@ def reads_in_vain() -> int:
     streams = [subscribe(hub, cursor="earliest") for _ in range(50)]
     broker.away = True
     subscribers = [Subscriber(stream) for stream in streams]
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while not all(sse.HEARTBEAT in subscriber.raw for subscriber in subscribers):
             gevent.sleep(0.001)
     reads = broker.reads
@@ -155,7 +155,7 @@ def test_a_long_replay_without_matches_sends_marks() -> None:
     hub = make_hub(SlowBroker(10_000, 1 << 30, 3600), window_events=100, heartbeat=0.02)
     events = publish(hub, *map(str, range(9000)), private=True)
     subscriber = Subscriber(subscribe(hub, "*", cursor="earliest"))  # which walks through all
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while subscriber.subscription not in subscriber.subscription.feed.parked:
             gevent.sleep(0.001)
     marks = [EventId.parse(m.id) for m in subscriber.messages() if m.type == "hub.mark"]

@@ -99,7 +99,7 @@ def test_a_control_frame_never_carries_the_own_id_of_an_event(hub: Hub) -> None:
     subscriber = Subscriber(subscribe(hub))
     gevent.sleep(0.01)
     subscriber.subscription.end("kicked")
-    subscriber.task.join(10)
+    subscriber.task.join(PATIENCE)
     assert [m.type for m in subscriber.messages()] == ["hub.open", "hub.bye"]
     assert b"secret" not in b"".join(subscriber.raw)
 
@@ -107,7 +107,7 @@ def test_a_control_frame_never_carries_the_own_id_of_an_event(hub: Hub) -> None:
 def test_a_token_that_ends_ends_the_stream(hub: Hub) -> None:
     grant = Grant(subscribe=frozenset({"t"}), expires=1.0)
     subscriber = Subscriber(hub.subscribe(frozenset({"t"}), grant, Start()))
-    subscriber.task.join(10)
+    subscriber.task.join(PATIENCE)
     assert json.loads(subscriber.messages()[-1].data) == {"reason": "token_expired"}
 
 
@@ -139,7 +139,7 @@ class Life:
     def check(self, published: list[str]) -> None:
         if self.subscribers[-1].task.dead:
             self.resume()
-        with gevent.Timeout(10):
+        with gevent.Timeout(PATIENCE):
             while len(self.data()) < len(published):
                 gevent.sleep(0)
         gevent.sleep(0.001)

@@ -8,6 +8,7 @@ import gevent
 import pytest
 
 from support.hub import Subscriber, make_hub, publish, subscribe
+from support.waiting import PATIENCE
 from webapp import scheduling
 from webapp.auth.authorizer import Grant
 from webapp.brokers.base import Gap
@@ -35,14 +36,14 @@ def _small() -> Iterator[Hub]:
 
 def parked(hub: Hub, *topics: str) -> Subscriber:
     subscriber = Subscriber(subscribe(hub, *topics))
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while not subscriber.subscription.parked:
             gevent.sleep(0.001)
     return subscriber
 
 
 def until_on_time(hub: Hub) -> None:
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while any(feed.late_from for feed in hub._feeds):
             gevent.sleep(0.001)
 
@@ -86,7 +87,7 @@ def test_an_event_is_sent_before_the_templates_of_a_large_grant_are_matched(
     grant = frozenset(f"/{{a}}/{{b*}}{'~' * number}" for number in range(26))
     dear = Subscriber(hub.subscribe(frozenset({"*"}), Grant(subscribe=grant), Start()))
     exact = Subscriber(subscribe(hub, "t", granted="t"))
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while not (dear.subscription.parked and exact.subscription.parked):
             gevent.sleep(0.001)
     matched = note_matches(monkeypatch, exact)
@@ -126,7 +127,7 @@ def test_a_late_feed_that_the_window_has_left_behind_reads_the_log(
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
     numbers = [str(number) for number in range(50)]
     last = publish(small, *numbers)[-1]
-    with gevent.Timeout(10):  # the follower does not wait for it
+    with gevent.Timeout(PATIENCE):  # the follower does not wait for it
         while small.window.floor < last.position and len(small.window) > 10:
             gevent.sleep(0.001)
         while small.fanout.dispatched_up_to < last.position:
@@ -146,13 +147,13 @@ def test_after_a_gap_in_the_log_no_feed_is_late(
     small._tasks[-2].kill()
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
     publish(small, "x")
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while not subscriber.subscription.feed.late_from:
             gevent.sleep(0.001)
     small.dispatcher._jump_gap(Gap(EventId(1, 0), "unknown"))
     assert subscriber.subscription.feed.late_from is None
     assert not small.late_feeds._since
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while "hub.reset" not in {message.type for message in subscriber.messages()}:
             gevent.sleep(0.001)
     subscriber.leave()

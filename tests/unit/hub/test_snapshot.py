@@ -11,6 +11,7 @@ import gevent
 import pytest
 
 from support.hub import Subscriber, make_hub, publish, subscribe
+from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
 from webapp.core import sse
@@ -47,7 +48,7 @@ def _hub() -> Iterator[Hub]:
 
 
 def until_read(hub: Hub, events: Sequence[Event]) -> None:
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while hub.window.head < events[-1].position:
             gevent.sleep(0.001)
 
@@ -163,11 +164,11 @@ def test_between_the_events_of_a_page_others_run(hub: Hub, monkeypatch: pytest.M
 
     monkeypatch.setattr(feed, "matches", note)
     task = gevent.spawn(snapshot.read, reading)
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while not ran:
             gevent.sleep(0)
     assert len(ran) < len(events)
-    assert task.get(timeout=10) == events
+    assert task.get(timeout=PATIENCE) == events
     snapshot.close()
 
 
@@ -209,7 +210,7 @@ def test_it_is_taken_in_passes_that_hold_a_bounded_number_of_positions(
     monkeypatch.setattr(hub, "_context", replace(hub._context, snapshots=snapshots))
     subscriber = Subscriber(subscribe(hub, "t/{number}", latest=True))
     held = 0
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while not subscriber.subscription.parked:
             if subscriber.subscription.snapshot:
                 held = max(held, len(subscriber.subscription.snapshot._held))
@@ -301,7 +302,7 @@ def test_under_publishers_and_cut_anywhere_there_is_no_gap_and_no_double(
         for n in range(4)
     ]
     tasks = [gevent.spawn(client.run, publisher) for client in clients]
-    gevent.joinall(tasks, timeout=20, raise_error=True)
+    gevent.joinall(tasks, timeout=PATIENCE, raise_error=True)
     for client in clients:
         assert client.position, "its snapshot has ended"
         feed = Feed(client.patterns, client.granted)
@@ -338,7 +339,7 @@ class Client:
         stream = self.hub.subscribe(self.patterns, grant, start, form=self.form)
         raw: list[bytes] = []
         task = gevent.spawn(self.read, stream, raw, frames)
-        with gevent.Timeout(20):
+        with gevent.Timeout(PATIENCE):
             while not (task.dead or (stream.parked and stream.cursor >= self.hub.window.head)):
                 gevent.sleep(0)
         stream.end("client_left")

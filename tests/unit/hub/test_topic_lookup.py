@@ -9,6 +9,7 @@ import gevent
 import pytest
 
 from support.hub import NOBODY, Subscriber, make_hub, publish, subscribe
+from support.waiting import PATIENCE
 from webapp.brokers.memory import MemoryBroker
 from webapp.core.events import Draft, Event
 from webapp.hub.feeds import Feed
@@ -49,7 +50,7 @@ def catch_up(hub: Hub, feed: Feed, after: EventId) -> list[Event]:
 
 
 def until_read(hub: Hub, events: list[Event]) -> None:
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while hub.window.head < events[-1].position:
             gevent.sleep(0.001)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from support.events import event
 from support.hub import Subscriber, make_hub, publish, subscribe
+from support.waiting import PATIENCE
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.window import Window
 
@@ -81,7 +82,7 @@ def test_what_is_too_old_is_in_no_window_either() -> None:
     subscriber = Subscriber(subscribe(hub, "quiet"))
     gevent.sleep(0.01)
     assert len(hub.window) == 1
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while len(hub.window):
             gevent.sleep(0.01)
     late = Subscriber(subscribe(hub, last=5))

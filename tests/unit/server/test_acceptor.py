@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import pytest
 
+from support.waiting import PATIENCE
 from webapp.server.acceptor import Acceptor
 
 
@@ -71,7 +72,7 @@ def accepting(counts: Even, number: int) -> list[tuple[int, float]]:
         acceptor = Acceptor(listener, handle, Room(counts))
         acceptor.start()
         stack.callback(acceptor.stop)
-        with gevent.Timeout(10):
+        with gevent.Timeout(PATIENCE):
             while len(accepted) < number:
                 gevent.sleep(0.001)
     return accepted

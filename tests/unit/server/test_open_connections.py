@@ -10,6 +10,7 @@ import gevent
 import pytest
 from gevent.socket import socketpair
 
+from support.waiting import PATIENCE
 from webapp.config.settings import Settings
 from webapp.server.open_connections import OpenConnections
 from webapp.server.stream_counts import StreamCounts
@@ -37,7 +38,7 @@ def test_a_connection_that_waits_for_its_client_to_close_makes_room(
         closing = gevent.spawn(connection.close)
         gevent.idle()
         connections.free_files(1)
-        closing.get(timeout=10)
+        closing.get(timeout=PATIENCE)
     assert ended == ["connections"]
 
 
@@ -70,6 +71,6 @@ def test_a_connection_that_was_served_goes_after_those_that_were_not(
         wait("second stranger", served=False)
         for count in range(1, 5):
             connections.free_files(1)
-            gevent.wait(waiting, timeout=10, count=count)
+            gevent.wait(waiting, timeout=PATIENCE, count=count)
         connections.free_files(1)  # there is none
     assert gone == ["first stranger", "second stranger", "first served", "second served"]

@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from webapp.config.settings import Settings
 from webapp.errors import ServiceUnavailable
 from webapp.server.connection import ClientConnection
@@ -46,7 +46,7 @@ def test_a_wait_for_a_request_ends(connection: ClientConnection) -> None:
     receiving = gevent.spawn(connection.recv, 100)
     gevent.idle()
     connection.stop_reading()
-    assert receiving.get(timeout=10) == b""
+    assert receiving.get(timeout=PATIENCE) == b""
 
 
 def test_a_request_that_arrived_before_is_served(
@@ -68,7 +68,7 @@ def test_a_request_whose_header_arrives_in_this_moment_is_told_to_come_again(
     gevent.idle()
     connection.stop_reading()
     client.sendall(b"header")
-    assert receiving.get(timeout=10) == b"header"
+    assert receiving.get(timeout=PATIENCE) == b"header"
     connection.begin_body(REQUEST)
     with pytest.raises(ServiceUnavailable, match="Send the request again") as refusal:
         connection.recv(100)
