@@ -11,8 +11,18 @@ from typing import cast
 import pytest
 
 
+def _stat(pid: int) -> list[str]:
+    return system(f"/proc/{pid}/stat").rpartition(")")[2].split()
+
+
+def state(pid: int) -> str:
+    """Return one letter, as `T` for a process that was stopped."""
+    return _stat(pid)[0]
+
+
 def cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """Return the seconds of CPU that a process has taken."""
+    fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

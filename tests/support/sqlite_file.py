@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.processes import state
 from support.programs import need
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +49,7 @@ def locked(path: Path) -> Iterator[None]:
 def stopped_process(log: BrokerProcess) -> Iterator[None]:
     """Keep a process from doing anything."""
     log.process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, log.process.pid, os.WSTOPPED)
+    until(lambda: state(log.process.pid) == "T", "it is stopped")
     try:
         yield
     finally:
