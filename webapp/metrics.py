@@ -46,6 +46,7 @@ _SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 _EVENTS_BUCKETS = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 _END_REASONS = (
     "client_left",
+    "complete",
     "drain",
     "error",
     "gap",

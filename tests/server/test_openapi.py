@@ -134,7 +134,9 @@ def narrowed(found: dict[str, Any]) -> dict[str, Any]:
         found["paths"][path]["post"]["requestBody"]["required"] = True
         for method in ("get", "head"):
             kept = found["paths"][path][method]["parameters"]
-            kept[:] = [it for it in kept if it["name"] in {"topic", "last_event_id", "last"}]
+            kept[:] = [
+                it for it in kept if it["name"] in {"topic", "last_event_id", "last", "wait"}
+            ]
             kept[0]["required"] = "mercure" in path
     return found
 

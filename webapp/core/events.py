@@ -158,12 +158,16 @@ class Event:
     def __repr__(self) -> str:
         return f"<Event {self.position}>"
 
-    def envelope_frame(self, topics: tuple[str, ...]) -> bytes:
-        """Return a frame whose data is a JSON object with the event's fields.
+    def envelope(self, topics: tuple[str, ...]) -> str:
+        """Return its fields as a JSON object.
 
         :param topics: the event's topics that the subscriber may see, in the event's order.
         """
-        return self._envelope(topics, self.id, self.position.ms, self.id)
+        return self._envelope(topics, self.id, self.position.ms)
+
+    def envelope_frame(self, topics: tuple[str, ...]) -> bytes:
+        """Return a frame whose data is its envelope."""
+        return self._enveloped(self.envelope(topics), self.id)
 
     def frame_of_snapshot(self, id: str | None, topics: tuple[str, ...] | None) -> bytes:
         """Return its frame with the id of a snapshot.
@@ -172,13 +176,14 @@ class Event:
         :param topics: as for `envelope_frame`; None: it is sent without an envelope.
         """
         if topics is not None:
-            return self._envelope(topics, self.id, self.position.ms, id)
+            return self._enveloped(self.envelope(topics), id)
         draft = self.draft
         return sse.encode(draft.data, id=id, type=draft.type, retry=draft.retry)
 
-    def _envelope(
-        self, topics: tuple[str, ...], id: str | None, time: int, frame_id: str | None
-    ) -> bytes:
+    def _enveloped(self, envelope: str, id: str | None) -> bytes:
+        return sse.encode(envelope, id=id, type=self.draft.type, retry=self.draft.retry)
+
+    def _envelope(self, topics: tuple[str, ...], id: str | None, time: int) -> str:
         draft = self.draft
         fields = {
             "id": id,
@@ -191,8 +196,7 @@ class Event:
         }
         if draft.ended:
             fields["end"] = True
-        data = _ENCODER.encode(fields)
-        return sse.encode(data, id=frame_id, type=draft.type, retry=draft.retry)
+        return _ENCODER.encode(fields)
 
 
 class TransientEvent(Event):
@@ -211,7 +215,7 @@ class TransientEvent(Event):
 
     def envelope_frame(self, topics: tuple[str, ...]) -> bytes:
         """Return a frame as other events have it; its time is when this object was built."""
-        return self._envelope(topics, None, self._time, None)
+        return self._enveloped(self._envelope(topics, None, self._time), None)
 
 
 def _options(topics: dict[str, Any]) -> dict[str, Any]:

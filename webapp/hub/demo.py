@@ -43,7 +43,7 @@ class Demo(Observer):
         self._count(subscriber, -1)
 
     def _count(self, subscriber: Subscriber, change: int) -> None:
-        if not TopicPatterns(subscriber.patterns).matches(DEFAULT_TOPIC):
+        if not subscriber.waits or not TopicPatterns(subscriber.patterns).matches(DEFAULT_TOPIC):
             return
         self._subscribers += change
         if self._task is None and self._subscribers:

@@ -21,8 +21,9 @@ from .feed_index import FeedIndex
 from .feeds import PLAIN, Feed, Form
 from .history import History
 from .late_feeds import LateFeeds
-from .log_reader import LogReader
+from .log_reader import PAGE_BYTES, LogReader
 from .quota import StreamQuota
+from .reservations import Reservations
 from .snapshot import Snapshots
 from .start import FROM_NOW, Start, StartFinder
 from .stream import Stream
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LISTED_BYTES = 8 << 20  # in one answer, at most
 _MAX_FAILURES = 10  # in a row, of a task without which the hub delivers nothing
 _TICKING, _OBSERVING = Skipping("tick"), Skipping("observer")
 
@@ -63,6 +65,7 @@ class Hub:
         """Whether this process has to be replaced, because the hub cannot go on."""
         self.metrics = Metrics()
         self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
+        self.listed_bytes = Reservations(settings.max_replay_bytes // 2, PAGE_BYTES, _LISTED_BYTES)
         self._subscribers: set[Stream] = set()
         self._turns = Turns()  # in which streams open and end; events are delivered between two
         self.waiting_clients = WaitingClients(self.quota)
@@ -86,7 +89,7 @@ class Hub:
             broker, self.window, self.fanout, self.late_feeds, self.metrics
         )
         self.transient = TransientEvents(self.fanout)
-        self._context = StreamContext(
+        self.stream_context = StreamContext(
             self.history,
             Snapshots(self.reader, settings.max_replay_bytes // 4),
             self.reader.replays,
@@ -207,12 +210,8 @@ class Hub:
         if start != FROM_NOW and start.is_read:
             with self.waiting_clients.read_for(client, socket) as reading:
                 position, reset_reason = self.starts.find(start, feed, reading)
-        stream = Stream(self._context, feed, grant, position, reset_reason)
-        stream.latest = start.latest
-        if start.latest and (reset_reason or start.cursor is None):
-            stream.begin_snapshot()
-        stream.transient_position = self.transient.begin(feed, start)
-        stream.client = client
+        stream = Stream(self.stream_context, feed, grant, position, reset_reason)
+        stream.begin(start, client)
         return stream
 
     def admit(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 PAGE_BYTES = 64 << 10  # what a stream that catches up holds at once
+_BEHIND_S, _BEHIND_CHECK_S = 5.0, 0.005  # how long the window may be behind the event log
 _MAX_CONCURRENT_READS = 2  # hundreds at once would keep everything else from running
 
 
@@ -61,6 +62,21 @@ class LogReader:
         except ServiceUnavailable:
             self._last_failure = monotonic()
             raise
+
+    def end(self, reading: Reading) -> EventId:
+        """Return the position of the newest event in the event log, once the window has it.
+
+        :raises ReadingCancelled: the reading was cancelled.
+        """
+        with self.turn(reading):
+            head = self.ask(reading, self.broker.bounds).head
+        until = monotonic() + _BEHIND_S
+        while self.window.head < head:
+            if monotonic() > until:
+                detail = "This process has not read the newest events of the event log yet."
+                raise ServiceUnavailable(detail, "Try again in a moment.")
+            reading.wait(_BEHIND_CHECK_S)
+        return head
 
     def before(
         self,

@@ -7,7 +7,6 @@ on meanwhile, but what it had at the snapshot's position stays as it was, until 
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +16,7 @@ from ..core.events import Event, EventId
 from ..core.globs import globs_of
 from ..core.sorted_set import SortedSet
 from ..core.topics import grants
+from .reservations import Reservations
 from .topic_lookup import prefixes
 
 if TYPE_CHECKING:
@@ -50,44 +50,26 @@ class Snapshots:
 
     def __init__(self, reader: LogReader, max_bytes: int) -> None:
         self._reader = reader
-        self._most = max_bytes // _POSITION_BYTES
-        self._held_by = Counter[str]()
+        self.positions = Reservations(
+            max_bytes // _POSITION_BYTES, _MIN_HELD_POSITIONS, _MAX_HELD_POSITIONS
+        )
 
     def begin(self, feed: Feed) -> Snapshot:
         """Return a new snapshot for one stream."""
-        return Snapshot(self._reader, feed, self)
-
-    def reserve(self, client: str) -> int:
-        """Return how many positions a snapshot may hold in a pass; `release` must follow. Those of
-        one client take half of what all may hold, so that the passes of others stay long.
-
-        :param client: the name under which limits count the stream's client.
-        """
-        most_of_client = self._most // 2
-        taken = sum(min(count, most_of_client) for count in self._held_by.values())
-        free = min(self._most - taken, most_of_client - self._held_by[client])
-        count = max(_MIN_HELD_POSITIONS, min(_MAX_HELD_POSITIONS, free // 2))
-        self._held_by[client] += count
-        return count
-
-    def release(self, client: str, count: int) -> None:
-        """Let others hold as many."""
-        self._held_by[client] -= count
-        if not self._held_by[client]:
-            del self._held_by[client]
+        return Snapshot(self._reader, feed, self.positions)
 
 
 class Snapshot:
     """The snapshot that one stream is sent. Call `close` when it is not needed any more."""
 
-    def __init__(self, reader: LogReader, feed: Feed, snapshots: Snapshots) -> None:
+    def __init__(self, reader: LogReader, feed: Feed, reservations: Reservations) -> None:
         self.position: EventId | None = None
         """As of where it is taken: the end of the event log when it was read first."""
         self.ended = False
         """Whether it has been read to its end."""
         self._reader = reader
         self._feed = feed
-        self._snapshots = snapshots
+        self._reservations = reservations
         self._client = ""  # that has reserved them
         self._reserved = 0  # how many positions it may hold
         self._held = SortedSet[EventId]()
@@ -124,7 +106,7 @@ class Snapshot:
     def _keep(self, count: int) -> None:
         """Let others hold what it has reserved, except for some."""
         if self._reserved > count:
-            self._snapshots.release(self._client, self._reserved - count)
+            self._reservations.release(self._client, self._reserved - count)
             self._reserved = count
 
     def _read_held(self, reading: Reading, start: EventId) -> list[Event]:
@@ -141,7 +123,7 @@ class Snapshot:
         if self._rest is None:
             self.close()
             self._client = reading.client
-            self._reserved = self._snapshots.reserve(self._client)
+            self._reserved = self._reservations.reserve(self._client)
         # After an error the pass begins again.
         rest, self._rest = self._rest or self._positions(reading, at), None
         began = monotonic()

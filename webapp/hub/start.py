@@ -58,16 +58,20 @@ class StartFinder:
         self._window = reader.window
         self._topics = topics
 
-    def find(self, start: Start, feed: Feed, reading: Reading) -> tuple[EventId, str | None]:
+    def find(
+        self, start: Start, feed: Feed, reading: Reading, end: EventId | None = None
+    ) -> tuple[EventId, str | None]:
         """Return the position to begin after, and why events before it cannot be sent, if any.
 
-        :param start: a position other than the head.
         :param feed: `last` counts the events that it matches, and custom ids are those of such.
+        :param end: where the event log ends; None: the head.
         :raises ReadingCancelled: the reading was cancelled.
         """
+        if not start.is_read:
+            return end or self._window.head, None
         if start.cursor is None:
             if start.last is not None:
-                return self._position_before_last(start.last, feed, reading), None
+                return self._position_before_last(start.last, feed, reading, end), None
             with self._reader.turn(reading):
                 since = EventId(start.since or 0, 0)
                 return self._reader.position_before(reading, since), None
@@ -130,9 +134,11 @@ class StartFinder:
         """Whether the custom id of a trimmed event counts: it is at the floor, and was public."""
         return position in self._reader.ask(reading, self._reader.broker.positions_of, id, None, 1)
 
-    def _position_before_last(self, count: int, feed: Feed, reading: Reading) -> EventId:
+    def _position_before_last(
+        self, count: int, feed: Feed, reading: Reading, end: EventId | None
+    ) -> EventId:
         """Return the position before the newest `count` events that a feed matches."""
-        reader, position = self._reader, self._window.head
+        reader, position = self._reader, end or self._window.head
         if not count:
             return position
         if count > len(self._window):

@@ -45,10 +45,11 @@ if TYPE_CHECKING:
     from .feeds import Feed
     from .snapshot import Snapshot
     from .socket_protocol import Keeper, SubscriberSocket
+    from .start import Start
     from .stream_context import StreamContext
 
 _RETRY_INTERVAL_S = 5  # between two reads of an unavailable event log at most, jittered
-_WITHOUT_BYE = frozenset({"client_left", "too_slow", "error"})
+_WITHOUT_BYE = frozenset({"client_left", "complete", "too_slow", "error"})
 
 
 class Stream(ControlStream):
@@ -69,6 +70,17 @@ class Stream(ControlStream):
         """Whether it is sent a snapshot wherever events are missing."""
         self._socket: SubscriberSocket | None = None
         self._replayed = False  # whether it has reached the head once
+
+    def begin(self, start: Start, client: str) -> None:
+        """Begin as its client asked for.
+
+        :param client: the name under which limits count it.
+        """
+        self.client = client
+        self.latest = start.latest
+        if start.latest and (self.reset_reason or start.cursor is None):
+            self.begin_snapshot()
+        self.transient_position = self._context.transient.begin(self.feed, start)
 
     def frames(self, socket: SubscriberSocket | None = None) -> Iterator[bytes]:
         """Yield all that the client is sent.

@@ -25,6 +25,9 @@ class Subscriber:
     :param max_age: seconds after which the stream ends; 0: never.
     """
 
+    waits = True
+    """Whether it waits for new events, and does not end once it was sent all that there are."""
+
     # Slots: a fan-out touches thousands of these, and cache misses are most of its cost.
     __slots__ = (
         "chunked",
@@ -94,8 +97,8 @@ class Subscriber:
     def end(self, reason: str) -> None:
         """End the stream soon.
 
-        :param reason: `client_left`, `drain`, `max_age`, `token_expired`, `too_slow`, `kicked`,
-            `gap` or `error`. Only the first one counts.
+        :param reason: `client_left`, `complete`, `drain`, `max_age`, `token_expired`, `too_slow`,
+            `kicked`, `gap` or `error`. Only the first one counts.
         """
         self.reason = self.reason or reason
         self._continue()

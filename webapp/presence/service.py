@@ -77,11 +77,13 @@ class Presence(Observer):
         """Register a subscriber soon; end its stream if its token was revoked meanwhile."""
         if self.is_revoked(subscriber.grant):
             subscriber.end("kicked")
-        self._registrar.join(subscriber)
+        if subscriber.waits:
+            self._registrar.join(subscriber)
 
     def closed(self, subscriber: Subscriber) -> None:
         """Deregister a subscriber soon."""
-        self._registrar.leave(subscriber)
+        if subscriber.waits:
+            self._registrar.leave(subscriber)
 
     def subscribers(
         self,

@@ -29,10 +29,10 @@ from .credentials import COOKIE
 from .cursors import CURSOR, MAX_CURSOR_BYTES
 from .drafts import MAX_BATCH_EVENTS, MAX_DIGITS
 from .health import PROTECTED
+from .paging import DEFAULT_LIMIT, MAX_LIMIT
 from .services import current_services
 from .subscribe_query import MAX_LAST_EVENTS, MAX_PATTERNS
 from .templates import render
-from .topics import DEFAULT_LIMIT, MAX_LIMIT
 
 if TYPE_CHECKING:
     from ..config.settings import Settings

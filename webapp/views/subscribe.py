@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, stream_with_context
@@ -12,7 +13,9 @@ from ..core import sse
 from ..core.control_events import retry_field
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import Gone, ServiceUnavailable, TooManyRequests
+from ..hub.finite_stream import read_to_end
 from .client_address import client
+from .event_document import event_document
 from .flask_app import PreparedResponse
 from .services import current
 from .subscribe_query import SubscribeQuery
@@ -45,16 +48,13 @@ def subscribe(default_topic: str | None) -> Response:
     try:
         tokens, in_cookies = query.tokens
         grant = services.authorizer.subscribe(tokens, in_cookies=in_cookies)
+        if query.limit is not None:
+            return event_document(request, services, query, grant, query.limit)
         if request.method == "HEAD":
             return Response(headers=_HEADERS)
-        stream = services.hub.subscribe(
-            query.patterns,
-            grant,
-            query.start,
-            client(request.remote_addr),
-            form=query.form,
-            socket=socket,
-        )
+        hub, name = services.hub, client(request.remote_addr)
+        begin = hub.subscribe if query.waits else partial(read_to_end, hub)
+        stream = begin(query.patterns, grant, query.start, name, form=query.form, socket=socket)
     except (ServiceUnavailable, TooManyRequests) as error:
         if query.form.control or default_topic is None:
             return _bye_or_error(error, services, request, control=query.form.control)

@@ -13,7 +13,7 @@ from ..errors import BadRequest, ContentTooLarge
 from ..hub.feeds import Form
 from ..hub.socket_protocol import MAX_STRAY_BYTES
 from ..hub.start import FROM_NOW, Start
-from . import forms
+from . import forms, paging
 from .credentials import Tokens, tokens_of
 from .cursors import ALIAS, cursors
 from .field_names import TOPIC_LIST, FieldNames
@@ -32,6 +32,8 @@ _PARAMETERS = FieldNames(
         "latest",
         "last",
         "since",
+        "wait",
+        "limit",
         "envelope",
         "control",
         "authorization",
@@ -39,7 +41,8 @@ _PARAMETERS = FieldNames(
     ".",
     {"topic": TOPIC_LIST, "last_event_id": ALIAS},
 )
-_SINGLE = {"latest", "last", "since", "envelope", "control"}
+_SINGLE = {"latest", "last", "since", "wait", "limit", "envelope", "control"}
+_STREAM_TYPES = ("text/event-stream", "text/*", "*/*")  # in `Accept`: a client reads a stream
 _MAX_BODY_BYTES = MAX_STRAY_BYTES  # a body is not read, and more would be taken for a new request
 _MAX_TIME_CHARS = 40
 
@@ -51,12 +54,16 @@ class SubscribeQuery(NamedTuple):
     :param start: where its stream begins.
     :param form: in which form it is sent events.
     :param tokens: the tokens that it sends.
+    :param waits: whether its stream waits for new events; else it ends.
+    :param limit: how many events one JSON document has at most; None: it asks for a stream.
     """
 
     patterns: frozenset[str]
     start: Start
     form: Form
     tokens: Tokens
+    waits: bool = True
+    limit: int | None = None
 
     @classmethod
     def parse(cls, request: Request, default_topic: str | None) -> Self:
@@ -73,6 +80,8 @@ class SubscribeQuery(NamedTuple):
             _start(request, args, first),
             _form(first, "0" if default_topic is None else "1"),
             tokens_of(request, args),
+            "wait" not in first or forms.flag("wait", first["wait"]),
+            _limit(request, first),
         )
         # `content_length` looks through all headers.
         if "CONTENT_LENGTH" in request.environ and (request.content_length or 0) > _MAX_BODY_BYTES:
@@ -99,6 +108,17 @@ def parse_patterns(texts: list[str], default_topic: str | None) -> frozenset[str
     for text in texts:
         check_name("topic", text)
     return frozenset(texts or [default_topic or ""])
+
+
+def _limit(request: Request, args: dict[str, str]) -> int | None:
+    """Return how many events a JSON document has at most; None: the client gets a stream."""
+    accept = request.environ.get("HTTP_ACCEPT", "").lower()
+    if "application/json" not in accept or args.get("wait") == "1":
+        return None
+    names = {it.partition(";")[0].strip() for it in accept.split(",")}
+    if "application/json" not in names or not names.isdisjoint(_STREAM_TYPES):
+        return None
+    return paging.limit(args.get("limit"), "events", "last_event_id")
 
 
 def _form(args: dict[str, str], default_control: str) -> Form:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify
 
 from ..core.events import check_name
 from ..core.topics import EVERYTHING, TOPICS_PATH
-from ..errors import BadRequest
 from ..hub.topic_listing import list_topics
-from . import forms
+from . import forms, paging
 from .client_address import client
 from .credentials import tokens_of
 from .field_names import TOPIC_LIST, FieldNames
@@ -21,7 +19,6 @@ from .subscribe_query import parse_patterns
 if TYPE_CHECKING:
     from ..hub.topic_listing import ListedTopic
 
-DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 _PARAMETERS = FieldNames(
     "There is no parameter",
     ("topic", "match", "limit", "after", "authorization"),
@@ -39,7 +36,7 @@ def topics() -> Response:
     args = _PARAMETERS.settle(forms.query(request))
     first = forms.first_values(args, {"limit", "after"}, "parameter")
     patterns = parse_patterns(args.get("topic", []) + args.get("match", []), EVERYTHING)
-    limit, after = _limit(first.get("limit", str(DEFAULT_LIMIT))), first.get("after", "")
+    limit, after = paging.limit(first.get("limit"), "topics", "after"), first.get("after", "")
     if after:
         check_name("topic", after)
     tokens = tokens_of(request, args)
@@ -59,13 +56,6 @@ def topics() -> Response:
     response.add_etag()
     response.make_conditional(request)
     return response
-
-
-def _limit(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 0 < int(text) <= MAX_LIMIT:
-        detail = f"The parameter limit must be a number of topics from 1 to {MAX_LIMIT}."
-        raise BadRequest(detail, "Send it like limit=100, and more requests with after=….")
-    return int(text)
 
 
 def _document(topic: ListedTopic) -> dict[str, object]:

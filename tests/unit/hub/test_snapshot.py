@@ -207,7 +207,7 @@ def test_it_is_taken_in_passes_that_hold_a_bounded_number_of_positions(
     events = [publish(hub, name, topic=name)[0] for name in names]
     until_read(hub, events)
     snapshots = Snapshots(hub.reader, 0)
-    monkeypatch.setattr(hub, "_context", replace(hub._context, snapshots=snapshots))
+    monkeypatch.setattr(hub, "stream_context", replace(hub.stream_context, snapshots=snapshots))
     subscriber = Subscriber(subscribe(hub, "t/{number}", latest=True))
     held = 0
     with gevent.Timeout(PATIENCE):
@@ -219,12 +219,12 @@ def test_it_is_taken_in_passes_that_hold_a_bounded_number_of_positions(
     assert [it.id for it in subscriber.messages() if it.id] == [events[-1].id]
     assert 1 <= held <= 20
     subscriber.leave()
-    assert not snapshots._held_by
+    assert not snapshots.positions._reserved_by
     hub.stop()
 
 
 def test_one_client_leaves_half_of_the_positions_to_others(hub: Hub) -> None:
-    snapshots = Snapshots(hub.reader, 128 * 100_000)
+    snapshots = Snapshots(hub.reader, 128 * 100_000).positions
     of_one = [snapshots.reserve("a") for _ in range(100)]
     assert of_one[:2] == [25_000, 12_500]
     assert of_one[-1] == 1000
@@ -232,7 +232,7 @@ def test_one_client_leaves_half_of_the_positions_to_others(hub: Hub) -> None:
     for count in of_one:
         snapshots.release("a", count)
     assert snapshots.reserve("a") == 25_000
-    assert snapshots._held_by == {"a": 25_000, "b": 25_000}
+    assert snapshots._reserved_by == {"a": 25_000, "b": 25_000}
 
 
 def test_a_snapshot_reserves_no_more_than_it_holds(
@@ -240,13 +240,13 @@ def test_a_snapshot_reserves_no_more_than_it_holds(
 ) -> None:
     monkeypatch.setattr("webapp.hub.log_reader.PAGE_BYTES", 1)
     until_read(hub, [publish(hub, "x", topic=f"t/{number}")[0] for number in range(10)])
-    snapshots = hub._context.snapshots
+    snapshots = hub.stream_context.snapshots
     stream = subscribe(hub, "t/{number}", latest=True)
     with closing(cast("Generator[bytes]", stream.frames())) as frames:
         assert b"hub.open" in next(frames)
         assert next(frames)
-        assert snapshots._held_by == {"": 10}
-    assert not snapshots._held_by
+        assert snapshots.positions._reserved_by == {"": 10}
+    assert not snapshots.positions._reserved_by
 
 
 @pytest.mark.parametrize("bound", ["_SCAN_EVENTS", "MAX_INDEX_TOPICS"])
