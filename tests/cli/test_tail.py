@@ -73,6 +73,42 @@ def test_it_begins_with_the_newest_event_of_each_topic(server: Server, topic: st
     )
 
 
+@pytest.mark.parametrize("count", [0, 1, 10_000])
+def test_once_it_prints_what_there_is_and_stops(server: Server, topic: str, count: int) -> None:
+    events = [{"topic": topic, "data": str(number)} for number in range(count)]
+    if events:
+        server.http.post("/events", json=events).raise_for_status()
+    printed = tidings("tail", topic, "--once", TIDINGS_URL=server.url)
+    assert printed.stdout == "".join(f"{number}\n" for number in range(count))
+    assert (printed.returncode, "nothing yet" in printed.stderr) == (0, False)
+
+
+def test_once_it_takes_every_start_and_form(server: Server, topic: str) -> None:
+    ids = [server.publish(str(number), topic=topic) for number in range(3)]
+    for options, expected in (
+        (["--last", "1"], "2\n"),
+        (["--last", "0"], ""),
+        (["--latest"], "2\n"),
+        (["--from", ids[0]], "1\n2\n"),
+        (["--since", "1h", "-n", "2"], "0\n1\n"),
+    ):
+        printed = within_test("tail", topic, "--once", *options, TIDINGS_URL=server.url)
+        assert (printed.stdout, printed.exit_code) == (expected, 0)
+    printed = within_test("tail", topic, "--once", "--json", TIDINGS_URL=server.url)
+    assert [json.loads(it)["id"] for it in printed.stdout.splitlines()] == ids
+
+
+def test_once_it_stops_only_after_a_stream_that_is_complete() -> None:
+    mark = "event: hub.mark\nid: 2\ndata: {}"
+    with event_stream("id: 1\ndata: x", mark) as (url, cursors):
+        assert within_test("tail", "--once", TIDINGS_URL=url).output == "x\n"
+        assert cursors == ["earliest"]
+    cut_short = ("retry: 0", mark, "id: 1\ndata: x", "event: hub.bye\ndata: {}")
+    with event_stream(*cut_short) as (url, cursors):
+        printed = within_test("tail", "--once", "--last", "9", "-n", "2", TIDINGS_URL=url)
+        assert (printed.stdout, cursors) == ("x\nx\n", ["", "1"])
+
+
 def test_it_prints_data_as_events_are_published(server: Server, topic: str) -> None:
     with background("tail", topic, f"{topic}/{{n}}", TIDINGS_URL=server.url) as command:
         ready(server, command, topic)

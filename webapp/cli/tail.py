@@ -18,7 +18,7 @@ from .remote_hub import RemoteHub, hub_options
 from .retry import PermanentFailure, Retry, TemporaryFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from http.client import HTTPResponse
 
     from ..core.sse import ServerSentEvent
@@ -42,6 +42,7 @@ Examples:
   tidings tail log --last 10           start with the newest 10
   tidings tail 'load/{host}' --latest  start with the newest of each topic
   tidings tail '*' --from earliest --json | jq .data
+  tidings tail log --once              all that the event log has, and no more
 """
 
 
@@ -52,6 +53,7 @@ class ReconnectingSubscriber:
     :param cursor: the id of the event after which to start; None: where `query` says.
     :param silence_s: seconds without a byte after which the connection counts as dead; None: three
         heartbeats of the hub.
+    :param once: read what the event log has, and wait for nothing.
     """
 
     def __init__(
@@ -60,27 +62,34 @@ class ReconnectingSubscriber:
         query: list[tuple[str, str]],
         cursor: str | None,
         silence_s: float | None,
+        *,
+        once: bool = False,
     ) -> None:
         self._hub = hub
-        self._query = query
+        self._query = query + [("wait", "0")] * once
+        self._once = once
         self._cursor = cursor
         self._silence_s = silence_s
         self._retry = Retry(first_s=_RECONNECT_S)
 
     def events(self) -> Iterator[ServerSentEvent]:
-        """Yield the events, control events included, without end.
+        """Yield the events, control events included: without end, or once.
 
         :raises PermanentFailure: the hub refuses.
         """
         while True:
             try:
-                yield from self._events_of_one_stream()
+                last = yield from self._events_of_one_stream()
+                if self._once and last == "hub.mark":  # after any other it was cut short
+                    return
                 time.sleep(self._retry.first_s)  # the hub has sent each client another time
             except TemporaryFailure as failure:
                 sys.stdout.flush()
                 self._retry.wait(failure)
 
-    def _events_of_one_stream(self) -> Iterator[ServerSentEvent]:
+    def _events_of_one_stream(self) -> Generator[ServerSentEvent, None, str]:
+        """Yield the events until the hub ends the stream. Return the type of the last one."""
+        last = ""
         with HubClient(self._hub, self._silence_s or _DEFAULT_SILENCE_S) as client:
             response = client.subscribe(self._query, self._cursor)
             for event in _decode(client, response):
@@ -95,6 +104,8 @@ class ReconnectingSubscriber:
                     self._query = [it for it in self._query if it[0] not in _START_PARAMETERS]
                 self._retry.reset()
                 yield event
+                last = event.type
+        return last
 
 
 def _decode(client: HubClient, response: HTTPResponse) -> Iterator[ServerSentEvent]:
@@ -130,6 +141,7 @@ def _flushing(chunks: Iterable[bytes]) -> Iterator[bytes]:
     "--from", "cursor", metavar="ID", help="Start after the event with this id; earliest: all."
 )
 @click.option("--count", "-n", metavar="N", type=click.IntRange(1), help="Stop after N events.")
+@click.option("--once", is_flag=True, help="Print what the event log has, and stop.")
 @click.option("--json", "json_", is_flag=True, help="Print each event as a line of JSON.")
 @click.option("--silence", type=duration, help=_SILENCE_HELP)
 @hub_options
@@ -143,6 +155,7 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     last: int | None,
     cursor: str | None,
     count: int | None,
+    once: bool,
     json_: bool,
     silence: float | None,
 ) -> None:
@@ -150,6 +163,9 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
 
     TOPIC is a name, *, or a URI template. Default: events. When the connection is lost or the hub
     restarts, it reconnects, and no event is lost or printed twice.
+
+    With --once it stops at the end of the event log. It then starts with the oldest event, if you
+    do not say where to start.
 
     Into a pipe it prints bare data, and on a terminal also the time, topic and type. With --json
     it prints id, topic, topics, type, time, private and data. What the hub says itself (events
@@ -161,14 +177,16 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     query = [("topic", topic) for topic in topics]
     query += [("last", str(last))] * (last is not None) + [("since", since or "")] * bool(since)
     query += [("latest", "1")] * latest  # also with a cursor, which may be lost
+    if once and not (cursor or latest or since or last is not None):
+        cursor = "earliest"
     if json_ or sys.stdout.isatty():
         query.append(("envelope", "1"))
     hub = RemoteHub.from_options(url, token)
     if silence is not None:
         silence = min(silence or _LONGEST_SILENCE_S, _LONGEST_SILENCE_S)
-    subscriber = ReconnectingSubscriber(hub, query, cursor, silence)
+    subscriber = ReconnectingSubscriber(hub, query, cursor, silence, once=once)
     format_event = _formatter(topics, json_=json_)
-    progress = Progress(expects_events=bool(cursor or since or last))
+    progress = Progress(expects_events=not once and bool(cursor or since or last))
     printed, in_snapshot = 0, False
     for event in subscriber.events():
         in_snapshot = in_snapshot or (latest and event.type == "hub.open")
