@@ -56,7 +56,7 @@ class MemoryBroker:
         self._expire()
         events, new = list[Event](), list[Event]()
         by_custom_id = dict[tuple[str, str], Event]()
-        ended = set[str]()  # by these drafts
+        has_ends, ended = self._window.has_ends, set[str]()  # and the topics that these drafts end
         position, at = self._window.head, now()
         for draft in drafts:
             event = None
@@ -64,7 +64,9 @@ class MemoryBroker:
                 custom = draft.topics[0], draft.id
                 event = self._window.find(*custom) or by_custom_id.get(custom)
             if event is None:
-                if any(topic in ended or self._window.end_of(topic) for topic in draft.topics):
+                if (ended or has_ends) and any(
+                    topic in ended or self._window.end_of(topic) for topic in draft.topics
+                ):
                     raise topic_ended()
                 if draft.ended:
                     ended.update(draft.topics)
@@ -107,6 +109,7 @@ class MemoryBroker:
 
     def read_topics(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage:
         """Return a page of the events after a position that have one of some topics."""
+        self._update_index()
         return TopicPage(*self._window.after_with(after, max_bytes, topics), self.bounds())
 
     def before_topics(
@@ -117,12 +120,14 @@ class MemoryBroker:
         topics: Sequence[str],
     ) -> list[Event]:
         """Return the newest events before a position that have one of some topics."""
+        self._update_index()
         return self._window.before_with(position, limit, topics)
 
     def newest(
         self, topics: Sequence[str], before: EventId, *, public: bool
     ) -> list[EventId | None]:
         """Return the position of each topic's newest event before another one."""
+        self._update_index()
         return [self._window.newest(topic, before, public=public) for topic in topics]
 
     def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
@@ -188,6 +193,10 @@ class MemoryBroker:
             self._trimmed.clear()
             if not self._trimmed.wait(_PUBLISH_TIMEOUT_S):
                 raise too_fast()
+
+    def _update_index(self) -> None:
+        for _ in cooperative(self._window.update_index()):
+            pass
 
     def _trim(self) -> None:
         # Keep what the follower has not read: it could not notice that events are missing.

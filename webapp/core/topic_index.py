@@ -1,8 +1,8 @@
-"""Which events of a window have a topic or a custom id.
+"""Which events of a window have a topic.
 
-Events are named by their number: the window counts them as they are appended. An entry is written
-for each topic of an event, and nothing is moved when one is dropped: numbers of dropped events are
-left out by those who read, and cut away when they are half of a topic's entries.
+Events are named by their number: the window counts them. An entry is written for each topic of an
+event, and nothing is moved when one is dropped: numbers of dropped events are left out by those who
+read, and cut away when they are half of a topic's entries.
 """
 
 from __future__ import annotations
@@ -53,27 +53,26 @@ class NamePage(NamedTuple):
 
 
 class TopicIndex:
-    """Numbers of events by topic, in order.
-
-    `first` is the number of the oldest event that was not dropped.
-    """
+    """Numbers of events by topic, in order."""
 
     def __init__(self) -> None:
         self.first = 0
+        """The number of the oldest event that was not dropped."""
+        self.next = 0
+        """The number of the event that is added next."""
         # Those of private events are apart, so that those who may not see them do not walk over
         # them.
         self._public: dict[str, list[int]] = {}
         self._private: dict[str, list[int]] = {}
-        self._of_id: dict[str, dict[str, int]] = {}  # by custom id, then by canonical topic
-        self._ends: dict[str, int] = {}  # of ended topics, the event that ended them
         # All names, but for those that were added or removed since they were asked for last: most
         # processes are never asked.
         self._names = SortedSet[str]()
         self._changed_names = dict[str, None]()
 
-    def add(self, number: int, event: Event) -> None:
-        """Add an event with a number that is larger than all others."""
-        draft = event.draft
+    def add(self, event: Event) -> None:
+        """Add the next event."""
+        draft, number = event.draft, self.next
+        self.next += 1
         by_topic = self._private if draft.private else self._public
         for topic in draft.topics:
             if numbers := by_topic.get(topic):
@@ -82,13 +81,15 @@ class TopicIndex:
             else:
                 by_topic[topic] = [number]
                 self._change_name(topic, draft)
-        if draft.id:
-            self._of_id.setdefault(draft.id, {}).setdefault(draft.topics[0], number)
-        if draft.ended:
-            self._ends.update(dict.fromkeys(draft.topics, number))
 
-    def drop_first(self, event: Event) -> None:
-        """Drop the oldest event."""
+    def drop_first(self, events: Sequence[Event]) -> None:
+        """Drop the oldest events. The newest of these may not have been added yet."""
+        end = self.first + len(events)
+        for event in events[: self.next - self.first]:
+            self._drop(event)
+        self.first, self.next = end, max(self.next, end)
+
+    def _drop(self, event: Event) -> None:
         draft, number = event.draft, self.first
         self.first += 1
         by_topic = self._private if draft.private else self._public
@@ -100,14 +101,6 @@ class TopicIndex:
                 self._change_name(topic, draft)
             elif numbers and numbers[middle] <= number:
                 del numbers[: middle + 1]
-        if draft.id and self._of_id.get(draft.id, {}).get(draft.topics[0]) == number:
-            del self._of_id[draft.id][draft.topics[0]]
-            if not self._of_id[draft.id]:
-                del self._of_id[draft.id]
-        if draft.ended:
-            for topic in draft.topics:
-                if self._ends.get(topic) == number:
-                    del self._ends[topic]
 
     def since(self, number: int, topics: Iterable[str]) -> Iterator[int]:
         """Yield the numbers from one on that have any of some topics. Nothing may be added or
@@ -147,6 +140,11 @@ class TopicIndex:
         entries = self._entries([topic], public=public)
         return sum(len(it) - bisect_left(it, self.first) for it in entries)
 
+    @property
+    def has_unsorted_names(self) -> bool:
+        """Whether `sort_names` has something to do."""
+        return bool(self._changed_names)
+
     def sort_names(self) -> Iterator[None]:
         """Prepare for `names`, in short steps. It ends when nothing is left to do."""
         while self._changed_names:
@@ -172,23 +170,6 @@ class TopicIndex:
         if len(found) > limit:
             return NamePage(found[:limit], found[limit - 1])
         return NamePage(found, names[looked_at - 1] if len(names) >= looked_at else None)
-
-    def with_id(self, id: str) -> Sequence[int]:
-        """Return the numbers of the events with a custom id, the oldest first."""
-        return list(self._of_id.get(id, {}).values())
-
-    def find(self, topic: str, id: str) -> int | None:
-        """Return the number of the event with a canonical topic and a custom id."""
-        return self._of_id.get(id, {}).get(topic)
-
-    @property
-    def newest_end(self) -> int | None:
-        """The number of the newest event that ended a topic."""
-        return max(self._ends.values(), default=None)
-
-    def end_of(self, topic: str) -> int | None:
-        """Return the number of the event that ended a topic; None: the topic is not ended."""
-        return self._ends.get(topic)
 
     def _entries(self, topics: Iterable[str], *, public: bool = False) -> list[list[int]]:
         if public or not self._private:

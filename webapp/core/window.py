@@ -1,13 +1,19 @@
 """The newest events of the event log, in memory, bounded by count and by bytes, with an index by
 topic.
+
+Most events leave the window before anybody asks for a topic. So an event is added to the index when
+a read needs it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from .custom_ids import CustomIds
+from .topic_ends import TopicEnds
 from .topic_index import DirectoryPage, TopicEntry, TopicIndex
 
 if TYPE_CHECKING:
@@ -16,6 +22,9 @@ if TYPE_CHECKING:
     from .events import Event, EventId
     from .globs import Glob
     from .topic_index import NamePage
+
+_INDEXED_AT_ONCE = 256  # events: half a millisecond
+_FEW_EVENTS = 256  # a read walks through so many, and does not need the index
 
 _position = attrgetter("position")
 
@@ -37,7 +46,7 @@ class Window:
         self._first = 0  # index of the oldest event; entries before it are dropped events
         self._bytes = 0
         self._index = TopicIndex()
-        self._next_number = 0  # of the index, for the event that is appended next
+        self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
         self._at_floor: Event | None = None  # the newest event that was dropped
 
     def __len__(self) -> int:
@@ -64,25 +73,33 @@ class Window:
         self._events.extend(events)
         for event in events:
             self._bytes += event.memory_bytes
-            self._index.add(self._next_number, event)
-            self._next_number += 1
+            if event.draft.id:
+                self._custom_ids.add(event)
+            if event.draft.ended:
+                self._topic_ends.add(event)
             self.head = event.position
 
     def trim(self, upto: EventId | None = None) -> None:
         """Drop the oldest events until it is within its bounds, but none after `upto`."""
-        while self.over_limit and (upto is None or self._events[self._first].position <= upto):
-            self._drop()
+        if not self.over_limit:
+            return
+        count, size, end = len(self), self._bytes, self._first
+        last = len(self._events) if upto is None else self._index_after(upto)
+        while end < last and count > 1 and (count > self.max_events or size > self.max_bytes):
+            size -= self._events[end].memory_bytes
+            count, end = count - 1, end + 1
+        self._drop(end)
 
     def drop_before(self, position: EventId) -> None:
         """Drop the events before a position."""
-        while len(self) and self._events[self._first].position < position:
-            self._drop()
+        if len(self) and self._events[self._first].position < position:
+            self._drop(bisect_left(self._events, position, lo=self._first, key=_position))
 
     def clear(self, position: EventId) -> None:
         """Drop all events, and continue after another position."""
         self._events.clear()
         self._index = TopicIndex()
-        self._next_number = 0
+        self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
         self._at_floor = None
         self._first = self._bytes = 0
         self.floor = self.head = position
@@ -93,7 +110,7 @@ class Window:
         """
         if position >= self.head:
             return []
-        start = bisect_right(self._events, position, lo=self._first, key=_position)
+        start = self._index_after(position)
         if max_bytes is None:
             return self._events[start:]
         size = 0
@@ -116,17 +133,27 @@ class Window:
         """
         found: list[Event] = []
         size = 0
-        for number in self._index.since(self._number_after(position), topics):
+        for event in self._with_topics(position, topics):
             if size >= max_bytes:
                 return found, found[-1].position
-            found.append(self._event(number))
-            size += found[-1].wire_bytes
+            found.append(event)
+            size += event.wire_bytes
         return found, max(position, self.head)
+
+    def _with_topics(self, position: EventId, topics: Iterable[str]) -> Iterator[Event]:
+        start = self._index_after(position)
+        if len(self._events) - start <= _FEW_EVENTS:
+            names = frozenset(topics)
+            events = islice(self._events, start, None)
+            return (it for it in events if not names.isdisjoint(it.draft.topics))
+        self._index_rest()
+        return map(self._event, self._index.since(self._number(start), topics))
 
     def before_with(self, position: EventId, limit: int, topics: Iterable[str]) -> list[Event]:
         """Return the newest `limit` events before a position that have one of some topics, oldest
         first.
         """
+        self._index_rest()
         numbers = self._index.before(self._number_before(position), limit, topics)
         return [self._event(number) for number in numbers]
 
@@ -135,6 +162,7 @@ class Window:
 
         :param public: only of events that are not private.
         """
+        self._index_rest()
         number = self._index.newest(self._number_before(before), topic, public=public)
         return None if number is None else self._event(number).position
 
@@ -144,9 +172,25 @@ class Window:
         found = self._events[index] if index < len(self._events) else None
         return found if found and found.position == position else None
 
+    def needs_index_after(self, position: EventId) -> bool:
+        """Whether `after_with` reads the index by topic for the events after a position."""
+        return self._index_after(position) < len(self._events) - _FEW_EVENTS
+
+    def update_index(self) -> Iterator[None]:
+        """Add all events to the index, in short steps. What reads by topic adds the rest at once,
+        so call this before it.
+        """
+        while self._is_index_behind:
+            start = self._first + self._index.next - self._index.first
+            for event in self._events[start : start + _INDEXED_AT_ONCE]:
+                self._index.add(event)
+            yield
+
     def sort_names(self) -> Iterator[None]:
         """Prepare for `topics` and `names`, in short steps; they are called at its end."""
-        return self._index.sort_names()
+        while self._index.has_unsorted_names or self._is_index_behind:
+            yield from self.update_index()
+            yield from self._index.sort_names()
 
     def topics(
         self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
@@ -161,8 +205,7 @@ class Window:
 
     def find(self, topic: str, id: str) -> Event | None:
         """Return the event with a canonical topic and a custom id."""
-        number = self._index.find(topic, id)
-        return None if number is None else self._event(number)
+        return self._custom_ids.find(topic, id)
 
     def with_id(self, id: str) -> list[Event]:
         """Return the events with a custom id, the oldest first. The event at the floor counts if it
@@ -170,31 +213,44 @@ class Window:
         """
         at_floor = self._at_floor
         found = [at_floor] if at_floor and at_floor.id == id and not at_floor.draft.private else []
-        return found + [self._event(number) for number in self._index.with_id(id)]
+        return found + self._custom_ids.all(id)
 
     @property
     def newest_end(self) -> EventId | None:
         """The position of the newest event that ended a topic; None: no topic is ended."""
-        number = self._index.newest_end
-        return None if number is None else self._event(number).position
+        return self._topic_ends.newest
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether any topic is ended."""
+        return bool(self._topic_ends)
 
     def end_of(self, topic: str) -> Event | None:
         """Return the event that ended a topic; None: the topic is not ended."""
-        number = self._index.end_of(topic)
-        return None if number is None else self._event(number)
+        return self._topic_ends.find(topic)
 
     def holds(self, position: EventId) -> bool:
         """Whether a position is the floor, or that of an event."""
         return position == self.floor or self.at(position) is not None
 
-    def _number_after(self, position: EventId) -> int:
-        """Return the number that the index has of the next event after a position."""
-        index = bisect_right(self._events, position, lo=self._first, key=_position)
-        return self._index.first + index - self._first
+    @property
+    def _is_index_behind(self) -> bool:
+        return self._index.next - self._index.first < len(self)
+
+    def _index_rest(self) -> None:
+        for _ in self.update_index():
+            pass
+
+    def _index_after(self, position: EventId) -> int:
+        """Return the index in the list of the next event after a position."""
+        return bisect_right(self._events, position, lo=self._first, key=_position)
 
     def _number_before(self, position: EventId) -> int:
         """Return the number that follows that of the newest event before a position."""
-        index = bisect_left(self._events, position, lo=self._first, key=_position)
+        return self._number(bisect_left(self._events, position, lo=self._first, key=_position))
+
+    def _number(self, index: int) -> int:
+        """Return the number that the index by topic has for an index in the list."""
         return self._index.first + index - self._first
 
     def _event(self, number: int) -> Event:
@@ -203,20 +259,28 @@ class Window:
     def _entry(self, topic: str) -> TopicEntry:
         fields = list[Any]()
         for public in (False, True):
-            newest = self._index.newest(self._next_number, topic, public=public)
+            newest = self._index.newest(self._index.next, topic, public=public)
             fields.append(None if newest is None else self._event(newest).position)
             fields.append(self._index.count(topic, public=public))
         return TopicEntry(topic, *fields)
 
-    def _drop(self) -> None:
-        event = self._events[self._first]
-        self._events[self._first] = None  # type: ignore[call-overload] # frees its memory
-        self._first += 1
-        self._bytes -= event.memory_bytes
-        self._index.drop_first(event)
+    def _drop(self, end: int) -> None:
+        """Drop the events before an index in the list."""
+        dropped = self._events[self._first : end]
+        if not dropped:
+            return
+        self._events[self._first : end] = [None] * len(dropped)  # type: ignore[list-item] # frees their memory
+        self._first = end
+        self._index.drop_first(dropped)
+        for event in dropped:
+            self._bytes -= event.memory_bytes
+            if event.draft.id:
+                self._custom_ids.drop(event)
+            if event.draft.ended:
+                self._topic_ends.drop(event)
         # Keep the newest dropped event: its id names the floor, from which a client may resume.
-        self._at_floor = event
-        self.floor = event.position
+        self._at_floor = dropped[-1]
+        self.floor = self._at_floor.position
         # Cut the list only when half of it is empty: each cut moves all the rest.
         if self._first * 2 > len(self._events):
             del self._events[: self._first]

@@ -63,6 +63,8 @@ class History:
             return Found([], after, more=False)
         topics = self._topics.find(feed, reading, after)
         with self._reader.turn(reading, after):
+            if topics.names is not None:
+                self._update_index(reading, after)
             after = feed.skip_unmatched(after)
             page = self._page(reading, after, topics, _page_bytes(feed, topics))
             if isinstance(page, Gap):
@@ -107,6 +109,18 @@ class History:
             return events, events[-1].position if events else after, bounds
         page = self._reader.ask(reading, broker.read_topics, after, max_bytes, topics.names)
         return *_until(topics.upto, page.events, page.upto), page.bounds
+
+    def prepare_count(self, feed: Feed, reading: Reading, after: EventId) -> None:
+        """Do what is long of `count`, if it is called soon.
+
+        :raises ReadingCancelled: the reading was cancelled.
+        """
+        if exact_topics(feed) is not None:
+            self._update_index(reading, after)
+
+    def _update_index(self, reading: Reading, after: EventId) -> None:
+        if after >= self._window.floor and self._window.needs_index_after(after):
+            self._reader.update_index(reading)
 
     def count(self, feed: Feed, after: EventId) -> int | None:
         """Return how many events after a position a feed matches; None: counting takes too long."""

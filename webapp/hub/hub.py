@@ -210,6 +210,7 @@ class Hub:
         if start != FROM_NOW and start.is_read:
             with self.waiting_clients.read_for(client, socket) as reading:
                 position, reset_reason = self.starts.find(start, feed, reading)
+                self.history.prepare_count(feed, reading, position)
         stream = Stream(self.stream_context, feed, grant, position, reset_reason)
         stream.begin(start, client)
         return stream

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from ..brokers.base import first_bytes
+from ..core.events import Event
 from ..errors import ServiceUnavailable
 from .read_queue import ReadQueue
 from .replays import Replays
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ..brokers.base import Broker
-    from ..core.events import Event, EventId
+    from ..core.events import EventId
     from ..core.window import Window
     from .read_queue import Reading
 
@@ -95,8 +96,19 @@ class LogReader:
         if topics is None:
             found = window.before(position, limit) if in_window else []
             return found or self.ask(reading, broker.before, position, limit, PAGE_BYTES)
-        found = window.before_with(position, limit, topics) if in_window else []
+        found = list[Event]()
+        if in_window:
+            self.update_index(reading)
+            found = window.before_with(position, limit, topics)
         return found or self.ask(reading, broker.before_topics, position, limit, PAGE_BYTES, topics)
+
+    def update_index(self, reading: Reading) -> None:
+        """Add all events to the window's index, before it is read by topic.
+
+        :raises ReadingCancelled: the reading was cancelled.
+        """
+        for _ in reading.cooperative(self.window.update_index()):
+            pass
 
     def at(self, reading: Reading, positions: Sequence[EventId]) -> list[Event]:
         """Return the first of the events at some positions, about a page.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
 
 from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe
 from support.waiting import PATIENCE, one_of_three
+from webapp import scheduling
 from webapp.brokers.base import Gap, TopicPage
 from webapp.brokers.memory import MemoryBroker
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
+from webapp.core.topic_index import TopicIndex
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -69,6 +72,34 @@ def test_a_thousand_resuming_subscribers_do_not_read_the_event_log() -> None:
     assert broker.asked == 0
     for subscriber in subscribers:
         subscriber.leave()
+    hub.stop()
+
+
+@pytest.mark.parametrize("topic", ["t", "{name}", "other"])
+def test_a_window_without_an_index_gets_one_in_short_steps(
+    topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = make_hub(window_events=10_000)
+    first = publish(hub, "first")[0].id
+    newest = publish(hub, *map(str, range(5000)))[-1].position
+    with gevent.Timeout(10):
+        while hub.window.head < newest:
+            gevent.sleep(0.001)
+    added, add = Counter[int](), TopicIndex.add
+
+    def note(index: TopicIndex, event: Event) -> None:
+        added[gevent.get_hub().loop.iteration] += index is hub.window._index
+        add(index, event)
+
+    monkeypatch.setattr(TopicIndex, "add", note)
+    monkeypatch.setattr(scheduling, "_SLICE_S", 0)
+    options: dict[str, Any] = {"last": 1} if topic == "other" else {"cursor": first}
+    subscriber = Subscriber(subscribe(hub, topic, **options))
+    with gevent.Timeout(10):
+        while added.total() < 5001:
+            gevent.sleep(0.001)
+    assert max(added.values()) <= 256
+    subscriber.leave()
     hub.stop()
 
 

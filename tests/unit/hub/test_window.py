@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from typing import TYPE_CHECKING
 
 import gevent
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from support.events import event
 from support.hub import Subscriber, make_hub, publish, subscribe
 from support.waiting import PATIENCE
+from webapp.core import window as window_module
 from webapp.core.events import Draft, Event, EventId
+from webapp.core.topic_index import TopicIndex
 from webapp.core.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 10), st.integers(20, 2000))
@@ -57,6 +64,81 @@ def test_a_window_counts_the_memory_of_its_index() -> None:
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 0.8 < window.fraction_of(window.after(window.floor)) * window.max_bytes / taken < 1.5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_reads_by_topic_are_exact_whatever_the_index_has(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_module, "_FEW_EVENTS", 4)
+    monkeypatch.setattr(window_module, "_INDEXED_AT_ONCE", 3)
+    chance, window, kept = random.Random(seed), Window(EventId(1, 0), 40, 1 << 30), list[Event]()
+    update = window.update_index()
+    for number in range(2, 1500):
+        topics = tuple(chance.sample("abcdef", chance.randint(1, 3)))
+        draft = Draft(topics=topics, private=chance.random() < 0.5)
+        kept.append(Event(EventId(number, 0), draft))
+        window.append(kept[-1:])
+        if chance.random() < 0.4:
+            window.trim(kept[chance.randrange(len(kept))].position)
+        if chance.random() < 0.02:
+            window.drop_before(kept[chance.randrange(len(kept))].position)
+        kept = kept[-len(window) :]
+        if chance.random() < 0.2:  # a step of a read that others interrupt
+            update = window.update_index() if next(update, True) else update
+        if chance.random() < 0.2:
+            check_reads(window, kept, chance)
+
+
+def check_reads(window: Window, kept: list[Event], chance: random.Random) -> None:
+    topics, position = chance.sample("abcdef", 2), chance.choice(kept).position
+    having = [it for it in kept if not {*topics}.isdisjoint(it.draft.topics)]
+    found = window.after_with(position, 1 << 20, topics)
+    assert found == ([it for it in having if it.position > position], window.head)
+    older = [it for it in having if it.position < position]
+    assert window.before_with(position, 3, topics) == older[-3:]
+    for public in (False, True):
+        newest = [
+            it.position
+            for it in kept
+            if topics[0] in it.draft.topics
+            and it.position < position
+            and not (public and it.draft.private)
+        ]
+        assert window.newest(topics[0], position, public=public) == max(newest, default=None)
+
+
+def test_events_are_indexed_only_when_a_read_by_topic_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    window, indexed = Window(EventId(0, 0), 1000, 1 << 30), list[Event]()
+    monkeypatch.setattr(TopicIndex, "add", counted(TopicIndex.add, indexed))
+    for number in range(1, 3000):
+        window.append([event(number, 1)])
+        window.trim()
+    recent = window.before(window.head, 99)[0].position
+    assert window.after_with(recent, 1 << 20, ["t"])[0] == window.after(recent)
+    assert not indexed
+    window.after_with(window.floor, 1 << 20, ["t"])
+    window.before_with(window.head, 1, ["t"])
+    assert indexed == window.after(window.floor)
+
+
+def counted(
+    add: Callable[[TopicIndex, Event], None], indexed: list[Event]
+) -> Callable[[TopicIndex, Event], None]:
+    def note(index: TopicIndex, added: Event) -> None:
+        indexed.append(added)
+        add(index, added)
+
+    return note
+
+
+def test_a_large_window_is_indexed_in_short_steps() -> None:
+    window = Window(EventId(0, 0), 10_000, 1 << 30)
+    window.append([event(number, 1) for number in range(1, 3001)])
+    assert len(list(window.update_index())) >= 10
+    assert list(window.update_index()) == []
 
 
 def test_the_names_of_topics_are_in_order_however_they_come_and_go() -> None:

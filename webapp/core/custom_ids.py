@@ -1,0 +1,35 @@
+"""Which events of a window have a custom id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .events import Event
+
+
+class CustomIds:
+    """Events by custom id and canonical topic: the oldest one of each."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, dict[str, Event]] = {}
+
+    def add(self, event: Event) -> None:
+        """Add an event that has a custom id."""
+        self._events.setdefault(event.id, {}).setdefault(event.draft.topics[0], event)
+
+    def drop(self, event: Event) -> None:
+        """Drop an event, if it is the oldest one with its topic and id."""
+        by_topic, topic = self._events.get(event.id, {}), event.draft.topics[0]
+        if by_topic.get(topic) is event:
+            del by_topic[topic]
+            if not by_topic:
+                del self._events[event.id]
+
+    def find(self, topic: str, id: str) -> Event | None:
+        """Return the event with a canonical topic and a custom id."""
+        return self._events.get(id, {}).get(topic)
+
+    def all(self, id: str) -> list[Event]:
+        """Return the events with a custom id, the oldest first."""
+        return list(self._events.get(id, {}).values())
