@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,16 +12,18 @@ from .auth import app_grants
 from .auth.app_authorizer import AppAuthorizer
 from .auth.refusals import reserved_topic
 from .brokers import has_gevent, require_gevent
+from .config import app_check, app_settings
 from .config.server_check import check_worker_class
-from .config.settings import Settings
 from .config.startup import or_end
-from .core.events import Draft
-from .core.topics import DEFAULT_TOPIC, is_reserved
-from .errors import BadRequest, Misconfigured, TidingsError
+from .core.topics import DEFAULT_TOPIC, EVERYTHING, is_reserved
+from .errors import Misconfigured, TidingsError
+from .hub.topic_listing import list_all
 from .views import (
+    app_arguments,
     client_address,
+    csrf,
     error_handlers,
-    json_values,
+    live_page,
     origins,
     pages,
     presence,
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from flask import Flask, Request
 
     from .auth.authorizer import Grant
-    from .core.events import Event
+    from .config.settings import Settings
+    from .core.events import Draft, Event
+    from .hub.hub import Hub
+    from .hub.topic_listing import ListedTopic
     from .views.services import Services
 
     Authorize = Callable[[Request], Grant | Mapping[str, Any] | None]
-
-_PREFIX = "TIDINGS_"
-_FIELDS = frozenset(("data", "topic", "type", "id", "private", "retry"))
 
 
 class Tidings:
@@ -70,7 +70,7 @@ class Tidings:
         url_prefix: str = "/tidings",
         authorize: Authorize | None = None,
     ) -> None:
-        self._url_prefix = "/" + url_prefix.strip("/") if url_prefix.strip("/") else ""
+        self._url_prefix = app_settings.url_prefix(url_prefix)
         self._authorize = authorize
         self._apps: list[Flask] = []
         if app is not None:
@@ -80,16 +80,20 @@ class Tidings:
         """Add the hub to an app. A hub may be added to several apps; each has its own event log
         then, unless their settings name the same.
 
-        :raises Misconfigured: a setting is not valid.
+        :raises Misconfigured: a setting is not valid, or the app has a hub already.
         """
         if has_gevent():
             or_end(check_worker_class)
-        settings = with_file_limits(_settings(app))
+        app_check.check(app)
+        has_login = self._authorize is not None
+        found = app_settings.read(app.config, app.instance_path, has_login=has_login)
+        settings = with_file_limits(found)
         authorizer = partial(_authorizer, authorize=self._authorize)
         services = build_services(settings, authorizer)
         services.url_prefix = self._url_prefix
         app.extensions["tidings"] = services
-        app.register_blueprint(_blueprint(settings), url_prefix=self._url_prefix)
+        blueprint = _blueprint(settings, at_root=services.is_at_root)
+        app.register_blueprint(blueprint, url_prefix=self._url_prefix or None)
         # In the app's own views, too, reading a body may raise one.
         app.register_error_handler(TidingsError, error_handlers.on_tidings_error)
         self._apps.append(app)
@@ -121,7 +125,7 @@ class Tidings:
         :raises ServiceUnavailable: the event log cannot be reached.
         :raises RuntimeError: the hub is in several apps, and there is no app context.
         """
-        draft = _draft(data, topic, type=type, id=id, private=private, retry=retry)
+        draft = app_arguments.draft(data, topic, type=type, id=id, private=private, retry=retry)
         return self._append([draft])[0].id
 
     def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -131,13 +135,47 @@ class Tidings:
         :return: their ids.
         :raises BadRequest: one is not valid, or has an unknown field.
         """
-        drafts = []
-        for event in events:
-            if unknown := event.keys() - _FIELDS:
-                detail = f"An event has no field {min(unknown)}."
-                raise BadRequest(detail, f"Its fields are {', '.join(sorted(_FIELDS))}.")
-            drafts.append(_draft(**event))
+        drafts = list(map(app_arguments.from_mapping, events))
         return [event.id for event in self._append(drafts)] if drafts else []
+
+    def topics(
+        self, pattern: str | Iterable[str] = EVERYTHING, *, limit: int = 100, after: str = ""
+    ) -> list[ListedTopic]:
+        """Return topics that the event log has events of, private ones too, sorted by their names.
+
+        :param pattern: a topic or a topic pattern, or several.
+        :param limit: how many at most, up to 1,000.
+        :param after: the last topic of the page before this one.
+        :raises BadRequest: an argument is not valid.
+        :raises ServiceUnavailable: the event log cannot be reached.
+        :raises RuntimeError: the hub is in several apps, and there is no app context.
+        """
+        asked = app_arguments.page(pattern, limit, after)
+        hub = self._services().hub
+        if _is_served(hub):
+            hub.start()
+            return list_all(hub.reader, *asked)
+        return log_writers.run(hub, lambda writer: list_all(writer.reader, *asked))
+
+    def disconnect(self, *, subject: str | None = None, subscriber: str | None = None) -> None:
+        """End streams on all workers and machines. Their clients may connect again, and `authorize`
+        is called again.
+
+        :param subject: end all streams of a user: the `subject` that `authorize` returned, or the
+            `sub` of their tokens.
+        :param subscriber: end one stream: the `subscriber` of its `hub.open`, and of presence.
+        :raises BadRequest: both are given, or none.
+        :raises NotFound: the hub has neither a function `authorize` nor a key.
+        :raises ServiceUnavailable: the presence store cannot be reached.
+        :raises RuntimeError: the hub is in several apps, and there is no app context.
+        """
+        notice = app_arguments.disconnection(subject, subscriber)
+        services = self._services()
+        presence = services.require_presence()
+        if _is_served(services.hub):
+            presence.broadcast(notice)
+        else:
+            log_writers.run(services.hub, lambda writer: writer.presence.broadcast(notice))
 
     def _append(self, drafts: list[Draft]) -> list[Event]:
         services = self._services()
@@ -149,7 +187,9 @@ class Tidings:
         hub = services.hub
         if has_gevent() and has_request_context():
             return hub.publish(drafts)
-        return hub.broker.append(drafts) if hub.has_started else log_writers.append(hub, drafts)
+        if hub.has_started:
+            return hub.broker.append(drafts)
+        return log_writers.run(hub, lambda writer: writer.broker.append(drafts))
 
     def _services(self) -> Services:
         """Return the services of the current app, or of the only one."""
@@ -166,6 +206,10 @@ class Tidings:
         return services
 
 
+def _is_served(hub: Hub) -> bool:
+    return hub.has_started or (has_gevent() and has_request_context())
+
+
 def _check_memory(services: Services) -> None:
     """Refuse to publish into the memory of a process that serves nobody."""
     in_memory = services.settings.broker_url.startswith("memory:")
@@ -173,45 +217,6 @@ def _check_memory(services: Services) -> None:
         detail = "Nobody can subscribe to memory:// of this process, which serves no requests."
         remedy = "Set TIDINGS_BROKER_URL to an SQLite file or a Redis that all processes share."
         raise Misconfigured(detail, remedy)
-
-
-def _draft(  # noqa: PLR0913 - the fields of an event
-    data: Any = "",
-    topic: str | Iterable[str] = DEFAULT_TOPIC,
-    *,
-    type: str | None = None,
-    id: str | None = None,
-    private: bool = False,
-    retry: int | None = None,
-) -> Draft:
-    topics = (topic,) if isinstance(topic, str) else tuple(dict.fromkeys(topic))
-    return Draft(
-        topics=topics,
-        data=data if isinstance(data, str) else json_values.to_json((data, False)),
-        type=type or None,
-        id=id or None,
-        private=bool(private),  # stored events are compared as text
-        retry=retry,
-    )
-
-
-def _settings(app: Flask) -> Settings:
-    """Return the settings of the environment, and else of the app."""
-    own = {name: _text(it) for name, it in app.config.items() if name.startswith(_PREFIX)}
-    environ = {**own, **os.environ}
-    settings = replace(Settings.from_env(environ), demo=False, embedded=True)
-    if settings.broker_url == Settings.broker_url and f"{_PREFIX}BROKER_URL" not in environ:
-        url = f"sqlite:///{os.path.join(app.instance_path, 'tidings.db')}"  # noqa: PTH118 - text
-        settings = replace(settings, broker_url=url)
-    return settings
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, list | tuple | set):
-        return ",".join(map(str, value))
-    return str(value)
 
 
 def _authorizer(
@@ -232,13 +237,22 @@ def _request() -> Request:
     return cast("Request", request._get_current_object())  # type: ignore[attr-defined] # noqa: SLF001 - public, as Flask documents it
 
 
-def _blueprint(settings: Settings) -> Blueprint:
-    """Return all views of a hub, with error handlers and hooks for them alone."""
-    blueprint = Blueprint("tidings", __name__)
-    for module in (*VIEWS, static_files):
-        blueprint.register_blueprint(module.bp)
-    if settings.auth_enabled:
-        blueprint.register_blueprint(presence.bp)
+def _blueprint(settings: Settings, *, at_root: bool) -> Blueprint:
+    """Return all views of a hub, with error handlers and hooks for them alone.
+
+    :param at_root: whether its paths are those of the app.
+    """
+    blueprint = Blueprint(app_check.BLUEPRINT, __name__)
+    own = [module.bp for module in (*VIEWS, presence)]
+    for it in own:
+        blueprint.register_blueprint(it)
+    if at_root:  # the app has a page and static files of its own
+        blueprint.register_blueprint(static_files.bp, url_prefix=static_files.BELOW_ROOT)
+    else:
+        blueprint.register_blueprint(static_files.bp)
+        blueprint.register_blueprint(live_page.bp)
+    # Called before the app's own hooks.
+    blueprint.url_value_preprocessor(lambda *_: csrf.exempt(own))
     blueprint.before_request(require_gevent)
     if settings.trusted_proxies:
         blueprint.before_request(partial(_see_client, settings.trusted_proxies))

@@ -1,36 +1,55 @@
-"""Append to event logs in a process that serves no subscribers: a task of Celery, or a shell."""
+"""Use event logs in a process that serves no subscribers: a task of Celery, or a shell."""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
-from .brokers import connect, has_gevent
+from .brokers import connect, connect_presence, has_gevent
+from .core.events import EventId
+from .core.window import Window
+from .hub.log_reader import LogReader
 
 if TYPE_CHECKING:
-    from .core.events import Draft, Event
+    from collections.abc import Callable
+
+    from .brokers.presence_base import PresenceStore
     from .hub.hub import Hub
 
+    T = TypeVar("T")
 
-class _LogWriter:
-    """Appends to one event log, for any thread."""
+
+class LogWriter:
+    """Uses one event log, for any thread."""
 
     def __init__(self, hub: Hub) -> None:
-        self._broker = connect(hub.settings)
+        self._settings = hub.settings
+        self.broker = connect(hub.settings)
         # gevent's objects in the broker belong to one thread.
         self._thread = None if has_gevent() else ThreadPoolExecutor(1, "tidings")
 
-    def append(self, drafts: list[Draft]) -> list[Event]:
-        """Append events."""
-        if self._thread is None:
-            return self._broker.append(drafts)
-        return self._thread.submit(self._broker.append, drafts).result()
+    @cached_property
+    def reader(self) -> LogReader:
+        """Reads the event log, without a window."""
+        return LogReader(Window(EventId(0, 0), 1, 1), self.broker, self._settings.max_replay_bytes)
+
+    @cached_property
+    def presence(self) -> PresenceStore:
+        """The presence store beside the event log, which wakes the processes that follow it."""
+        store = connect_presence(self._settings, self.broker)
+        store.on_notice(lambda: None)
+        return store
+
+    def run(self, use: Callable[[LogWriter], T]) -> T:
+        """Call a function with this."""
+        return use(self) if self._thread is None else self._thread.submit(use, self).result()
 
 
-_writers: WeakKeyDictionary[Hub, _LogWriter]
+_writers: WeakKeyDictionary[Hub, LogWriter]
 _lock: Lock
 
 
@@ -46,10 +65,10 @@ _forget()
 os.register_at_fork(after_in_child=_forget)
 
 
-def append(hub: Hub, drafts: list[Draft]) -> list[Event]:
-    """Append events to the event log of a hub that this process does not serve."""
+def run(hub: Hub, use: Callable[[LogWriter], T]) -> T:
+    """Use the event log of a hub that this process does not serve."""
     with _lock:
         if hub not in _writers:
-            _writers[hub] = _LogWriter(hub)
+            _writers[hub] = LogWriter(hub)
         writer = _writers[hub]
-    return writer.append(drafts)
+    return writer.run(use)

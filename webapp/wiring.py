@@ -34,7 +34,7 @@ def build_services(
     """
     hub = Hub(connect(settings), settings, settings.max_subscribers or 0)
     ServedHubs.built[hub] = None
-    if not settings.auth_enabled:
+    if not settings.has_presence:
         return Services(hub, make_authorizer(settings, _is_never_revoked))
     service = Presence(hub, connect_presence(settings, hub.broker), settings.presence_lease)
     hub.observers.append(service)

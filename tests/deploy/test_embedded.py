@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 [APP, COMMANDS] = blocks("guides/embed.md", "Three lines", "python", "sh")
-[AUTHORIZE] = blocks("guides/embed.md", "Who may see what", "python")
+AUTHORIZE, LOGOUT = blocks("guides/embed.md", "Who may see what", "python", "python")
 WORKER = shlex.split(COMMANDS.splitlines()[0])[1:3]
 """The option that the guide gives to gunicorn."""
 EVENTS = "/realtime/events"
@@ -84,7 +84,7 @@ def missing(_):
 @pytest.fixture(name="own", scope="module")
 def _own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The guide's app with its login, and with views and hooks of its own."""
-    app = APP.replace('hub = Tidings(app, url_prefix="/realtime")', AUTHORIZE) + OWN
+    app = APP.replace('hub = Tidings(app, url_prefix="/realtime")', AUTHORIZE) + LOGOUT + OWN
     folder = project(tmp_path_factory.mktemp("own"), app)
     with serving(folder, *WORKER) as server:
         yield server
@@ -197,6 +197,14 @@ def test_the_apps_login_decides_who_gets_private_events(own: Server) -> None:
         order(own.url)
         assert seven.take(2) == ["mail", '{"item":"tea"}']
         assert eight.take(1) == nobody.take(1) == ['{"item":"tea"}']
+
+
+def test_a_logout_ends_the_users_streams(own: Server) -> None:
+    cookie = {"Cookie": own.http.get("/login/7").headers["Set-Cookie"].partition(";")[0]}
+    with own.listen(EVENTS, cookie, topic="/users/7") as stream:
+        assert stream.next().type == "hub.open"
+        assert own.http.post("/logout", headers=cookie).text == "bye\n"
+        assert stream.next().data == '{"reason": "kicked"}'
 
 
 def test_the_apps_own_views_and_hooks_stay_as_they_are(own: Server) -> None:

@@ -42,14 +42,21 @@ class AppAuthorizer(Authorizer):
     def subscribe(self, tokens: tuple[str, ...], *, in_cookies: bool = False) -> Grant:
         """Return the grant of a subscriber; see `Authorizer.subscribe`."""
         if not tokens:
-            return self._ask() or super().subscribe(())
+            return self._ask() or self._visitor()
         try:
             by_token = super().subscribe(tokens)
         except Unauthorized as error:
             if grant := self._ask():
                 return replace(grant, ignored=error.why or "invalid")
             return super().subscribe(tokens, in_cookies=in_cookies)
-        return by_token if by_token.token_id else self._ask() or by_token
+        return by_token if by_token.token_id else self._ask() or self._visitor()
+
+    def _visitor(self) -> Grant:
+        """Return the grant of who has neither a token nor a login."""
+        if not self._settings.anonymous:
+            detail = "Only the app's users may subscribe, and the request is of none."
+            raise Unauthorized(detail, "Log in to the app, or send a token.", why=None)
+        return super().subscribe(())
 
     def publish(self, tokens: tuple[str, ...]) -> Grant:
         """Return the grant of a publisher; its `publish` is not None.
@@ -78,7 +85,11 @@ class AppAuthorizer(Authorizer):
             remedy = f'Let the app\'s authorize grant "subscribe": ["{path}"], or set a key.'
             raise Forbidden(_NO_KEY, remedy)
         elif not grants(grant.subscribe, path):
-            raise not_granted(READ, [path], grant.subscribe, own_path=True)
+            raise not_granted(READ, [path], grant.subscribe, own_path=True, by_login=True)
+
+    def _is_by_login(self, grant: Grant) -> bool:
+        """Return whether the app has given the grant, and no token."""
+        return grant.token_id is None
 
     def _has_valid(self, tokens: tuple[str, ...], keys: list[Key]) -> bool:
         """Return whether a token counts. After a logout or an expiry, the app's login does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import islice
 from time import time
 from typing import Any, TypeVar
@@ -37,7 +38,9 @@ def ask(authorize: Callable[[T], Any], request: T) -> Grant | None:
         raise Misconfigured(detail, "Correct it; the traceback is in the app's log.") from error
     if found is None:
         return None
-    return _checked(found) if isinstance(found, Grant) else _grant(found)
+    grant = _checked(found) if isinstance(found, Grant) else _grant(found)
+    # A revocation of its subject ends the streams of before. From now on the app decides anew.
+    return grant if grant.issued else replace(grant, issued=time())
 
 
 def _checked(grant: Grant) -> Grant:

@@ -132,7 +132,8 @@ class Authorizer:
                 if is_reserved(topic):
                     raise reserved_topic(topic)
                 if not everything and not grants(patterns, topic):
-                    raise not_granted(_PUBLISH, draft.topics, patterns)
+                    by_login = self._is_by_login(grant)
+                    raise not_granted(_PUBLISH, draft.topics, patterns, by_login=by_login)
                 checked.add(topic)
                 time_slice.checkpoint()
 
@@ -171,9 +172,14 @@ class Authorizer:
         :raises Forbidden: its `mercure.publish` does not grant the path.
         :raises ServiceUnavailable: its key is not available at the moment.
         """
-        patterns = self.publish(tokens).publish or frozenset()
+        grant = self.publish(tokens)
+        patterns, by_login = grant.publish or frozenset(), self._is_by_login(grant)
         if not grants(patterns, path):
-            raise not_granted(_PUBLISH, [path], patterns, own_path=True)
+            raise not_granted(_PUBLISH, [path], patterns, own_path=True, by_login=by_login)
+
+    def _is_by_login(self, _: Grant) -> bool:
+        """Return whether an app's login has given the grant, and no token."""
+        return False
 
     def decode(self, token: str) -> Grant:
         """Return the grant of a token that is to be revoked. Any key of the hub may have signed it.

@@ -21,13 +21,25 @@ _LETTERS = (
 
 
 def not_granted(
-    claim: str, topics: Iterable[str], grant: frozenset[str], *, own_path: bool = False
-) -> InsufficientScope:
+    claim: str,
+    topics: Iterable[str],
+    grant: frozenset[str],
+    *,
+    own_path: bool = False,
+    by_login: bool = False,
+) -> Forbidden:
     """Return the refusal of what a claim does not grant.
 
     :param own_path: whether the only topic is a path of the hub's own.
+    :param by_login: whether an app's `authorize` has granted it, and no token.
     """
     asked, granted = sorted(topics)[:_MAX_LISTED], sorted(grant)[:_MAX_LISTED]
+    if by_login:
+        what = "this path" if own_path else "every topic of the event"
+        list_ = claim.removeprefix("mercure.")
+        detail = f"The app's login does not grant {what}."
+        remedy = f'Let the app\'s authorize return it in "{list_}".'
+        return Forbidden(detail, remedy, asked=asked, granted=granted)
     if own_path:
         detail = f"The token's {claim} does not grant this path."
         remedy = f'Use a token whose {claim} contains "{asked[0]}" or "*".'

@@ -137,11 +137,14 @@ class Settings:
     """How many workers there are, as platforms set it."""
     embedded: bool = False
     """Whether the hub is a part of a Flask app, which publishes in process."""
+    has_login: bool = False
+    """Whether that app decides by its own login what its users may do."""
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
+    def from_env(cls, environ: Mapping[str, str], **fixed: Any) -> Self:
         """Read the settings. The demo is on by default if nothing at all is configured.
 
+        :param fixed: fields that do not depend on the environment.
         :raises Misconfigured: a setting is unknown, not valid, or contradicts another.
         """
         names = {PREFIX + f.name.upper(): f for f in fields(cls) if "parse" in f.metadata}
@@ -163,7 +166,7 @@ class Settings:
         values.setdefault("demo", not platform and all(map(_leaves_demo_on, values.items())))
         values.setdefault("trusted_proxies", int("port" in platform))
         scheme = urlsplit(values.get("broker_url", cls.broker_url)).scheme
-        settings = cls(**{**_BROKER_DEFAULTS.get(scheme, {}), **values}, **platform)
+        settings = cls(**{**_BROKER_DEFAULTS.get(scheme, {}), **values, **platform, **fixed})
         settings.check_consistency()
         return settings
 
@@ -181,6 +184,11 @@ class Settings:
     def auth_enabled(self) -> bool:
         """Whether there is any key, so that tokens are needed."""
         return bool(self.publisher_keys or self.subscriber_keys or self.jwks_url)
+
+    @cached_property  # asked for by each stream
+    def has_presence(self) -> bool:
+        """Whether some clients may see who is connected: by a token, or by the login of an app."""
+        return self.auth_enabled or self.has_login
 
     @property
     def loopback_only(self) -> bool:
@@ -210,9 +218,12 @@ class Settings:
 
         :raises Misconfigured: with the setting to change.
         """
-        if not (self.anonymous or self.subscriber_keys or self.jwks_url):
+        if not (self.anonymous or self.subscriber_keys or self.jwks_url or self.has_login):
             detail = "TIDINGS_ANONYMOUS=0 lets nobody in without a token, and there is no key."
-            raise Misconfigured(detail, f"For a key, {parsers.KEY_HINT}.")
+            remedy = f"For a key, {parsers.KEY_HINT}."
+            if self.embedded:
+                remedy += " To let in the users of the app, give Tidings a function authorize."
+            raise Misconfigured(detail, remedy)
         if self.auth_enabled and not (self.publisher_keys or self.jwks_url):
             detail = "There is a key for subscribers only, so nobody could publish."
             raise Misconfigured(detail, "Set TIDINGS_PUBLISHER_JWT_KEY, or TIDINGS_JWT_KEY.")

@@ -46,7 +46,7 @@ class ControlStream(Subscriber):
         super().__init__(feed.patterns, grant, position, context.settings.max_age)
         self.feed = feed
         self.reset_reason = reset_reason
-        self.name = f"urn:uuid:{uuid4()}" if context.settings.auth_enabled else ""
+        self.name = f"urn:uuid:{uuid4()}" if context.settings.has_presence else ""
         self.snapshot: Snapshot | None = None
         """What it is sent first, until that has ended."""
         self._context = context

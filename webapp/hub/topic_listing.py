@@ -8,8 +8,10 @@ from ..brokers.base import MAX_INDEX_TOPICS
 from ..core.events import EventId
 from ..core.globs import globs_of
 from ..core.topic_index import DirectoryPage
-from ..core.topics import grants
+from ..core.topics import EVERYTHING, grants
+from .feeds import Feed
 from .log_reader import PAGE_BYTES
+from .read_queue import Reading
 from .topic_lookup import prefixes
 
 if TYPE_CHECKING:
@@ -18,10 +20,8 @@ if TYPE_CHECKING:
     from ..auth.authorizer import Grant
     from ..core.globs import Glob
     from ..core.topic_index import TopicEntry
-    from .feeds import Feed
     from .hub import Hub
     from .log_reader import LogReader
-    from .read_queue import Reading
     from .socket_protocol import SubscriberSocket
 
 _BEFORE_ALL = EventId(0, 0)
@@ -35,6 +35,16 @@ class ListedTopic(NamedTuple):
     """The position of the newest event."""
     events: int
     """How many events the event log has."""
+
+    @property
+    def last_id(self) -> str:
+        """The id of the newest event."""
+        return str(self.newest)
+
+    @property
+    def time(self) -> int:
+        """When it was published, in Unix milliseconds."""
+        return self.newest.ms
 
 
 def list_topics(  # noqa: PLR0913 - what a client asks for, and who it is
@@ -61,6 +71,18 @@ def list_topics(  # noqa: PLR0913 - what a client asks for, and who it is
     if socket:
         socket.answer_last()  # what it sent meanwhile was thrown away
     return found
+
+
+def list_all(
+    reader: LogReader, patterns: frozenset[str], after: str, limit: int
+) -> list[ListedTopic]:
+    """Return the next topics after a name, for who may see all events.
+
+    :param patterns: only topics that match one of these.
+    :raises ServiceUnavailable: the event log cannot be read.
+    """
+    feed = Feed(patterns, frozenset({EVERYTHING}))
+    return _TopicListing(reader, feed, Reading("")).page(after, limit)[0]
 
 
 class _TopicListing:

@@ -22,9 +22,19 @@ if TYPE_CHECKING:
     from ..hub.hub import Hub
     from ..hub.subscriber import Subscriber
 
-DISCONNECT = "!"
-"""The first character of a notice with a JSON list of subscribers whose streams are to end."""
+_DISCONNECT, _DISCONNECT_SUBJECT = "!", "@"
+"""How notices begin that end streams: of a JSON list of subscribers, or of subjects."""
 _SKIPPING = Skipping("presence")
+
+
+def disconnecting(names: list[str]) -> str:
+    """Return a notice that ends the streams of some subscribers."""
+    return _DISCONNECT + json.dumps(names)
+
+
+def disconnecting_subject(subject: str) -> str:
+    """Return a notice that ends the streams of a subject."""
+    return _DISCONNECT_SUBJECT + json.dumps([subject])
 
 
 class NoticeReader:
@@ -79,17 +89,21 @@ class NoticeReader:
                 return
 
     def _apply(self, notices: list[str]) -> None:
-        names, revoked = set[str](), list[tuple[str, float]]()
+        names, subjects = set[str](), set[str]()
+        revoked = list[tuple[str, float]]()
         for notice in cooperative(notices):
             with _SKIPPING:
                 sign, text = notice[:1], notice[1:]
-                if sign == DISCONNECT:
+                if sign == _DISCONNECT:
                     names.update(json.loads(text))
+                elif sign == _DISCONNECT_SUBJECT:
+                    subjects.update(map(str, json.loads(text)))
                 elif sign == REVOKE:
                     until, _, what = text.partition(" ")
                     revoked.append((what, float(until)))
-        if names:
-            self._end(lambda subscriber: subscriber.name in names)
+        self._revocations.end_logins(subjects)
+        if names or subjects:
+            self._end(lambda it: it.name in names or (it.grant.subject or "") in subjects)
         if revoked:
             self._revocations.remember(revoked)
             self.end_revoked()

@@ -19,13 +19,14 @@ REVOKE = "#"
 """A notice of a revocation begins with it."""
 _SWEEP_INTERVAL_S = 60.0
 _WITHOUT_EXPIRY_S = 100 * 365 * 86400.0  # how long a token without an `exp` stays revoked
+_OPENING_S = 60.0  # in which a stream that an app's login has granted has surely opened
 _SKIPPING = Skipping("presence")
 
 
 class Revocation(NamedTuple):
     """What is revoked: one token, or the tokens of a subject up to a time."""
 
-    kind: str  # `token` or `subject`
+    kind: str  # `token`, `subject`, or `login`: what an app's login granted to a subject
     value: str
     at: float
     """Unix seconds. Tokens of a subject that were issued later are valid."""
@@ -33,7 +34,7 @@ class Revocation(NamedTuple):
     def matches(self, grant: Grant) -> bool:
         """Return whether it revokes the token of a grant."""
         value = grant.token_id if self.kind == "token" else grant.subject
-        if value != self.value:
+        if value != self.value or (self.kind == "login" and grant.token_id):
             return False
         # When a single token was issued does not matter: that clock may have been wrong.
         return self.kind == "token" or grant.issued is None or grant.issued <= self.at
@@ -53,7 +54,8 @@ class Revocations:
 
     def is_revoked(self, grant: Grant) -> bool:
         """Return whether a token was revoked."""
-        for key in (("token", grant.token_id), ("subject", grant.subject)):
+        subject = grant.subject
+        for key in (("token", grant.token_id), ("subject", subject), ("login", subject)):
             found = self._known.get(key)
             if found and found[1] > time() and found[0].matches(grant):
                 return True
@@ -75,6 +77,13 @@ class Revocations:
             notice = f"{REVOKE}{until} {text}"
             self._store.revoke_subject(revocation.value, revocation.at, oldest, notice)
         self.remember([(text, until)])  # here at once, without waiting for the notice
+
+    def end_logins(self, subjects: Iterable[str]) -> None:
+        """End what an app's login has granted to some subjects until now, in this process only: a
+        stream of theirs may be about to open.
+        """
+        for subject in subjects:
+            self._remember(Revocation("login", subject, time()), time() + _OPENING_S)
 
     def load(self) -> None:
         """Read all revocations from the store.

@@ -1,6 +1,7 @@
 """Presence: which subscribers are connected to any process that shares the event log.
 
-A hub without a key has no presence, because only a token can grant access to it.
+A hub without a key has no presence, because only a token can grant access to it, or the login of
+an app that the hub is in.
 
 A subscriber is registered in the presence store soon after its stream opens, many at a time. The
 event that says so is made from the store's notice. So all processes send the same events, and only
@@ -21,7 +22,7 @@ from ..hub.observer import Observer
 from ..scheduling import cooperative
 from ..tasks import Skipping, lasting
 from .documents import subscription_documents
-from .notice_reader import DISCONNECT, NoticeReader
+from .notice_reader import NoticeReader, disconnecting
 from .registrar import Registrar
 from .revocations import Revocations
 
@@ -112,8 +113,14 @@ class Presence(Observer):
     def disconnect(self, names: list[str]) -> None:
         """End the streams of some subscribers in all processes; they may connect again."""
         for start in range(0, len(names), _NAMES_PER_NOTICE):
-            part = names[start : start + _NAMES_PER_NOTICE]
-            self._store.broadcast(DISCONNECT + json.dumps(part))
+            self.broadcast(disconnecting(names[start : start + _NAMES_PER_NOTICE]))
+
+    def broadcast(self, notice: str) -> None:
+        """Send a notice of a `NoticeReader` to all processes.
+
+        :raises ServiceUnavailable: the presence store cannot be reached.
+        """
+        self._store.broadcast(notice)
 
     def revoke(self, revocation: Revocation, until: float | None) -> None:
         """End all streams of some tokens, and refuse these tokens; see `Revocations.add`."""

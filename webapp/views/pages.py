@@ -1,4 +1,4 @@
-"""The live page and the console."""
+"""The console, and what it has in common with the live page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from flask import Blueprint, Response
 
 from ..core.topics import MERCURE_PATH
 from .services import current_services
+from .static_files import BELOW_ROOT
 from .templates import render
 
 bp = Blueprint("pages", __name__)
@@ -31,21 +32,22 @@ _HEADERS = {
 }
 
 
-@bp.get("/")
-def live() -> Response:
-    """Return the live page, which shows events as they are published."""
-    return _page("index.html")
-
-
 @bp.get("/console")
 def console() -> Response:
     """Return the console. The page needs no token; the data that it fetches does."""
-    return _page("console.html")
+    return page("console.html")
 
 
-def _page(name: str) -> Response:
-    needs_token = current_services().settings.auth_enabled
-    response = Response(render(name, needs_token=needs_token), mimetype="text/html")
+def page(name: str) -> Response:
+    """Return a page of the hub."""
+    services = current_services()
+    text = render(
+        name,
+        needs_token=services.settings.auth_enabled,
+        static=f"{BELOW_ROOT[1:]}/static" if services.is_at_root else "static",
+        has_live_page=not services.is_at_root,
+    )
+    response = Response(text, mimetype="text/html")
     response.headers.update(_HEADERS)
     return response
 

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 NO_PRESENCE = (
     "Presence needs a key, and this hub has none.",
-    "Set TIDINGS_JWT_KEY to list who is connected, and to revoke tokens.",
+    "Set TIDINGS_JWT_KEY, or give Tidings a function authorize where it is in an app.",
 )
 
 
 class Services:
     """The hub of an app, who may use it, and how much of it: `app.extensions["tidings"]`.
 
-    :param presence: None where the hub has no key: then nobody may see who is connected.
+    :param presence: None where the hub has no key, and no app's login: then nobody may see who is
+        connected.
     """
 
     url_prefix = ""
@@ -47,6 +48,11 @@ class Services:
         self.publish_rate = Rate(settings.publish_rate)
         self.pipes = PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher)
         self.unfinished_bodies = UnfinishedQuota(settings.max_body_bytes)
+
+    @property
+    def is_at_root(self) -> bool:
+        """Whether an app has the hub at its root, where its own page and static files are."""
+        return self.settings.embedded and not self.url_prefix
 
     def require_presence(self) -> Presence:
         """Return the list of connected subscribers.
