@@ -23,8 +23,8 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @pytest.fixture(name="short", scope="module")
 def _short(serve: Callable[..., Server]) -> Server:
-    """A hub that ends each stream after a second, and writes an access log."""
-    env = {"TIDINGS_MAX_AGE": "1s", "TIDINGS_HEADER_TIMEOUT": "2s"}
+    """A hub that ends each stream after two seconds, and writes an access log."""
+    env = {"TIDINGS_MAX_AGE": "2s", "TIDINGS_HEADER_TIMEOUT": "2s"}
     return serve("--access-logfile", "-", TIDINGS_BROKER_URL="memory://", **env)
 
 
@@ -112,7 +112,7 @@ def test_gunicorns_hooks_are_called_before_and_after_each_stream(
 ) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text(HOOKS)
-    server = serve("-c", str(conf), TIDINGS_BROKER_URL="memory://", TIDINGS_MAX_AGE="1s")
+    server = serve("-c", str(conf), TIDINGS_BROKER_URL="memory://", TIDINGS_MAX_AGE="2s")
     with connected(server) as client:
         client.sendall(STREAM + behind)
         read_until(client, b"}\n\n\r\n")

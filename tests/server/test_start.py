@@ -313,7 +313,7 @@ def test_the_procfile_runs_as_a_platform_runs_it(platform: Platform) -> None:
         assert next(line for line in lines if line == "event: hub.bye")
         list(lines)
     platform.process.wait(PATIENCE)
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 28  # platforms kill it after 30 s
     assert "Traceback" not in platform.log.read_text()
 
 

@@ -33,7 +33,7 @@ COUNT = int(os.environ.get("TIDINGS_WAVE", "200"))
 PUBLISHERS = max(4, COUNT // 25)
 SAMPLES = 15
 FILL = 40  # events of 10 KB, more than fits the buffers of one who does not read
-FLOOR = 0.05  # seconds: below that, a machine that is busy says nothing
+FLOOR = 0.3  # seconds: below that, a machine that is busy says nothing
 ROOM = 20 << 20  # bytes
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 import pytest
+
+from support.waiting import until
 
 
 def _stat(pid: int) -> list[str]:
@@ -34,6 +37,19 @@ def system(path: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def settle(pid: int) -> float:
+    """Await that a process is idle for most of half a second. Return its CPU seconds so far."""
+
+    def idle() -> float:
+        began, before = time.monotonic(), cpu(pid)
+        time.sleep(0.5)
+        spent = cpu(pid) - before
+        return cpu(pid) if spent < 0.5 * (time.monotonic() - began) else 0
+
+    seconds: float = until(idle, "it has nothing to do")
+    return seconds
 
 
 def memory(pid: int) -> int:

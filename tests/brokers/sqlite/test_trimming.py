@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"HISTORY_EVENTS": 500}, {"HISTORY_BYTES": 100_000}, {"HISTORY_AGE": "2s"}]
+    "limits", [{"HISTORY_EVENTS": 500}, {"HISTORY_BYTES": 100_000}, {"HISTORY_AGE": "4s"}]
 )
 def test_the_log_is_trimmed_while_followers_go_on(
     connect: Connect, path: Path, limits: dict[str, Any]
@@ -56,13 +56,9 @@ def test_the_log_is_trimmed_while_followers_go_on(
 
 def test_the_file_stops_growing(connect: Connect, path: Path) -> None:
     log = connect(HISTORY_EVENTS=2000)
-    sizes = []
     for _ in range(30):
         log.append(drafts(*["x" * 1000] * 1000))
-        sizes.append(path.stat().st_size)
-    # The segments of the topic index take a few pages more or less.
-    assert sizes[-1] <= 1.05 * max(sizes[:20])
-    assert sizes[-1] < 12 << 20
+    assert path.stat().st_size < 12 << 20  # of the 30 MB that were appended
     wal = path.with_name("log.db-wal")
     until(lambda: log.append(drafts("x")) and wal.stat().st_size < 12 << 20, "the burst is over")
 

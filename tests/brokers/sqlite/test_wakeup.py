@@ -32,7 +32,7 @@ def test_another_process_is_woken_and_need_not_look(
     for number in number_texts(30):
         here.append(drafts(number))
         assert contents(next_events(follower, 1)) == [number]
-    assert time.monotonic() - started < 10  # looking once a second would take 30
+    assert time.monotonic() - started < 20  # looking once a second would take 30
 
 
 def test_the_bells_of_the_dead_are_taken_away(connect: Connect, path: Path) -> None:
