@@ -107,6 +107,7 @@ class Tidings:
         id: str | None = None,
         private: bool = False,
         retry: int | None = None,
+        end: bool = False,
     ) -> str:
         """Publish an event; it is in the event log when this returns. It may be called anywhere,
         from any thread: in a view, in a task of Celery, in a shell.
@@ -117,15 +118,19 @@ class Tidings:
         :param id: your own, so that publishing the event again does nothing.
         :param private: only subscribers whose grant matches a topic get it.
         :param retry: milliseconds until clients reconnect.
+        :param end: it is the last event of its topics: their streams end, and the hub refuses
+            further events.
         :return: the event's id.
         :raises BadRequest: a field is not valid.
         :raises TypeError: the data is no text, and not JSON.
         :raises ValueError: it has a number that is not JSON, such as NaN.
-        :raises Conflict: the id is taken by an event with other content.
+        :raises Conflict: the id is taken by an event with other content, or a topic has ended.
         :raises ServiceUnavailable: the event log cannot be reached.
         :raises RuntimeError: the hub is in several apps, and there is no app context.
         """
-        draft = app_arguments.draft(data, topic, type=type, id=id, private=private, retry=retry)
+        draft = app_arguments.draft(
+            data, topic, type=type, id=id, private=private, retry=retry, end=end
+        )
         return self._append([draft])[0].id
 
     def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:

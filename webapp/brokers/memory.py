@@ -143,6 +143,7 @@ class MemoryBroker:
 
     def newest_end(self) -> EventId | None:
         """Return the position of the newest event that ended a topic."""
+        self._expire()
         return self._window.newest_end
 
     def topics(

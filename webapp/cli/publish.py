@@ -19,6 +19,7 @@ _MAX_DATA_BYTES = 8 << 20  # more than a hub takes by default
 _TIMEOUT_S = 60.0
 _PATIENCE_S = 10.0
 _RETRY_HELP = "Milliseconds that clients wait before they reconnect: 100 to 3600000."
+_END_HELP = "It is the last event of its topics, whose streams then end."
 _PATIENCE_HELP = "When to give up if the hub does not answer. Default: 10s; with --follow: never."
 _EPILOG = """\b
 Examples:
@@ -37,6 +38,7 @@ Examples:
 @click.option("--id", help="Your own id, so that the event is published only once.")
 @click.option("--private", is_flag=True, help="Only for subscribers whose token grants a topic.")
 @click.option("--retry", metavar="MS", type=click.IntRange(0), help=_RETRY_HELP)
+@click.option("--end", is_flag=True, help=_END_HELP)
 @click.option("--follow", "-f", is_flag=True, help="Publish each line of stdin as it comes.")
 @click.option("--ndjson", is_flag=True, help="With --follow: each line is an event as JSON.")
 @click.option(
@@ -73,6 +75,9 @@ def publish(  # noqa: PLR0913 - the members of an event, and how to publish it
         if data is not None or "id" in members:
             message = "With --follow the data come from stdin, and each line has its own id."
             raise click.UsageError(message)
+        if "end" in members:
+            message = "--end is for one event. With --follow --ndjson, a line may have end."
+            raise click.UsageError(message)
         retry = Retry(float("inf") if patience is None else patience)
         publisher = LinePublisher(hub, members, retry, ndjson=ndjson)
         code = publisher.run(sys.stdin.fileno())
@@ -83,8 +88,7 @@ def publish(  # noqa: PLR0913 - the members of an event, and how to publish it
         message = "--ndjson goes with --follow."
         raise click.UsageError(message)
     form = {**members, "data": _read_stdin() if data in {None, "-"} else data}
-    if "private" in form:
-        form["private"] = "on"
+    form |= {name: "1" for name in ("private", "end") if name in form}
     retry = Retry(_PATIENCE_S if patience is None else patience)
     click.echo(_publish(hub, form, retry, "application/json" if as_json else "text/plain"))
 

@@ -13,18 +13,20 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from .custom_ids import CustomIds
+from .events import EventId
 from .topic_ends import TopicEnds
 from .topic_index import DirectoryPage, TopicEntry, TopicIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from .events import Event, EventId
+    from .events import Event
     from .globs import Glob
     from .topic_index import NamePage
 
 _INDEXED_AT_ONCE = 256  # events: half a millisecond
 _FEW_EVENTS = 256  # a read walks through so many, and does not need the index
+_BEFORE_ALL = EventId(0, 0)
 
 _position = attrgetter("position")
 
@@ -42,6 +44,8 @@ class Window:
         self.head = start
         self.max_events = max_events
         self.max_bytes = max_bytes
+        self.ends_upto = _BEFORE_ALL
+        """No event after this position has ended a topic, up to the head."""
         self._events: list[Event] = []
         self._first = 0  # index of the oldest event; entries before it are dropped events
         self._bytes = 0
@@ -77,6 +81,7 @@ class Window:
                 self._custom_ids.add(event)
             if event.draft.ended:
                 self._topic_ends.add(event)
+                self.ends_upto = event.position
             self.head = event.position
 
     def trim(self, upto: EventId | None = None) -> None:
@@ -102,7 +107,7 @@ class Window:
         self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
         self._at_floor = None
         self._first = self._bytes = 0
-        self.floor = self.head = position
+        self.floor = self.head = self.ends_upto = position
 
     def after(self, position: EventId, max_bytes: int | None = None) -> list[Event]:
         """Return the events after a position: at least one, then up to about `max_bytes` on the

@@ -83,6 +83,8 @@ class ControlStream(Subscriber):
         spread = 0.0
         if reason in _OF_MANY_STREAMS:
             spread = max(settings.drain, len(self._context.fanout) / _RETURNS_PER_S)
+        if reason == "ended":  # an EventSource comes back once more
+            spread = self.feed.subscriber_count / _RETURNS_PER_S
         if not self.feed.form.control:
             return control_events.retry_field(settings.retry, spread)
         return control_events.bye_event(reason or "", self.id_to_send, settings.retry, spread)

@@ -11,6 +11,7 @@ import gevent
 
 from ..core.events import Draft
 from ..core.topics import DEFAULT_TOPIC, TopicPatterns
+from ..errors import Conflict
 from ..tasks import Skipping
 from .observer import Observer
 
@@ -55,5 +56,8 @@ class Demo(Observer):
     def _run(self) -> None:
         for number in count():
             with _SKIPPING:
-                self._publish([Draft(topics=(DEFAULT_TOPIC,), data=f"Event {number}")])
+                try:
+                    self._publish([Draft(topics=(DEFAULT_TOPIC,), data=f"Event {number}")])
+                except Conflict:  # somebody has ended the topic
+                    return
             gevent.sleep(_INTERVAL_S)

@@ -96,7 +96,7 @@ class FanOut:
         :param upto: the position up to which it matches no others.
         """
         try:
-            feed.last_write = monotonic()
+            feed.last_write, has_end = monotonic(), feed.note_ends(events)
             first, last_id = events[0].position, events[-1].position
             payload, sent = Payload(feed.render(events, envelope_cache), len(events)), 0
             for some in time_slice.chunks(list(feed.parked)):
@@ -106,6 +106,10 @@ class FanOut:
                     self._send_rest(feed, events, upto, some)
             self._metrics.delivered.add(sent * len(events))
             self._metrics.delivered_bytes.add(sent * len(payload.raw))
+            if has_end:  # they look whether all their topics have ended
+                for some in time_slice.chunks(list(feed.parked)):
+                    for subscriber in some:
+                        self.wake(feed, subscriber)
         except Exception as error:  # noqa: BLE001 - the other feeds go on
             skip("dispatch", error)
             self.leave_to_streams([feed], upto)

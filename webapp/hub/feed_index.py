@@ -42,7 +42,9 @@ class FeedIndex:
 
         :returns: the feed to use: one with the same parameters, if it is in the index already.
         """
-        feed = self._feeds.setdefault((feed.patterns, feed.grant, feed.form), feed)
+        new, feed = feed, self._feeds.setdefault((feed.patterns, feed.grant, feed.form), feed)
+        if new.newest_end:
+            feed.note_end(new.newest_end)
         feed.subscriber_count += 1
         if feed.subscriber_count > 1:
             return feed

@@ -56,6 +56,8 @@ class Feed:
             bool(self.matcher.templates) and EVERYTHING not in patterns
         )
         """Whether it is sent an event after all others, because templates have to be matched."""
+        self.is_exact = not self.matcher.templates and EVERYTHING not in patterns
+        """Whether it has no pattern: then its streams end when all its topics have ended."""
         self.subscriber_count = 0
         self.parked: set[Subscriber] = set()
         """Its parked subscribers, and those that were woken and have not run since."""
@@ -64,6 +66,10 @@ class Feed:
         is.
         """
         self.last_write = monotonic()
+        self.newest_end: EventId | None = None
+        """The position of the newest event that ended one of its topics, as far as it is known."""
+        self.looked_up: tuple[EventId | None, float, EventId | None] = (None, 0.0, None)
+        """Where all its topics had ended, for one newest end, until a time; see `TopicEnds`."""
         self.wants_presence = self.matcher.may_match_prefix(SUBSCRIPTIONS_PATH) and may_grant(
             grant, SUBSCRIPTIONS_PATH
         )
@@ -118,6 +124,17 @@ class Feed:
         """Whether its subscribers may see the event; it yields to the loop as `matches` does."""
         topics = event.draft.topics
         return not event.draft.private or any(grants(self.grant, it) for it in cooperative(topics))
+
+    def note_ends(self, events: Iterable[Event]) -> bool:
+        """Note those of some events that ended one of its topics. Returns whether there are any."""
+        ends = [event.position for event in events if event.draft.ended and self.is_exact]
+        for position in ends:
+            self.note_end(position)
+        return bool(ends)
+
+    def note_end(self, position: EventId) -> None:
+        """Note an event that ended one of its topics."""
+        self.newest_end = max(self.newest_end or position, position)
 
     def render(self, events: Iterable[Event], envelope_cache: dict[EventId, bytes]) -> bytes:
         """Return what its subscribers are sent of events that it matches.

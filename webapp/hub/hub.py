@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from time import monotonic, time
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import gevent
@@ -13,9 +13,9 @@ from ..core.events import EventId
 from ..core.window import Window
 from ..errors import BadRequest, ServiceUnavailable
 from ..metrics import Metrics
-from ..scheduling import TimeSlice, Turns, sleep
+from ..scheduling import Turns
 from ..tasks import Skipping, lasting
-from .dispatcher import REFRESH_FRACTION, Dispatcher
+from .dispatcher import Dispatcher
 from .fanout import FanOut
 from .feed_index import FeedIndex
 from .feeds import PLAIN, Feed, Form
@@ -30,6 +30,8 @@ from .stream import Stream
 from .stream_context import StreamContext
 from .stream_log import StreamLog
 from .stuck_clients import StuckClients
+from .timers import Timers
+from .topic_ends import TopicEnds
 from .topic_lookup import TopicLookup
 from .transient import TransientEvents
 from .waiting_clients import WaitingClients
@@ -48,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 _LISTED_BYTES = 8 << 20  # in one answer, at most
 _MAX_FAILURES = 10  # in a row, of a task without which the hub delivers nothing
-_TICKING, _OBSERVING = Skipping("tick"), Skipping("observer")
+_OBSERVING = Skipping("observer")
 
 
 class Hub:
@@ -89,6 +91,8 @@ class Hub:
             broker, self.window, self.fanout, self.late_feeds, self.metrics
         )
         self.transient = TransientEvents(self.fanout)
+        self.ends = TopicEnds(self.reader, settings.history_age)
+        self._timers = Timers(settings, self.window, self.fanout, self.metrics, self._subscribers)
         self.stream_context = StreamContext(
             self.history,
             Snapshots(self.reader, settings.max_replay_bytes // 4),
@@ -97,6 +101,7 @@ class Hub:
             self.transient,
             self.metrics,
             settings,
+            self.ends,
             self.register,
             self.unregister,
             self._turns,
@@ -119,7 +124,7 @@ class Hub:
                 lasting("follow", self.dispatcher.follow, _MAX_FAILURES),
                 lasting("dispatch", self.dispatcher.dispatch, _MAX_FAILURES),
                 lasting("dispatch", self.late_feeds.run, _MAX_FAILURES),
-                lasting("tick", self._run_timers),
+                lasting("tick", self._timers.run),
             ]
             for task in self._tasks:
                 task.link_exception(self._on_task_failed)
@@ -139,6 +144,7 @@ class Hub:
         window.clear(events[0].position if events else head)
         window.append(events[1:])
         window.trim()
+        window.ends_upto = self.broker.newest_end() or EventId(0, 0)
         self.fanout.begin_at(window.head)
 
     def _on_task_failed(self, task: gevent.Greenlet[[], None]) -> None:
@@ -154,6 +160,10 @@ class Hub:
         self.broker.close()
         gevent.killall(self._tasks)
         self.flush_metrics()
+
+    def flush_metrics(self) -> None:
+        """Let all processes see the metrics of this one up to now."""
+        self._timers.flush_metrics()
 
     def head(self) -> EventId:
         """Return the position of the newest event that this process has read.
@@ -197,7 +207,8 @@ class Hub:
         socket: SubscriberSocket | None = None,
     ) -> Stream:
         """Return a stream, which opens when its frames are iterated. All that can be refused is
-        refused here.
+        refused here. If nothing is to be sent because its topics have ended, it has the reason
+        `ended` already.
 
         :param client: the name under which limits count its client.
         :param socket: the client's; it notices a hang-up while the event log is read.
@@ -206,13 +217,23 @@ class Hub:
         :raises TooManyRequests: the client has as many streams as it may.
         """
         feed = self.admit(patterns, grant, client, form)
-        position, reset_reason = self.window.head, None
-        if start != FROM_NOW and start.is_read:
+        position, reset_reason, ended_at = self.window.head, None, None
+        is_read, may_end = start != FROM_NOW and start.is_read, self.ends.may_end(feed)
+        newest_end = self.ends.newest
+        if is_read or may_end:
             with self.waiting_clients.read_for(client, socket) as reading:
-                position, reset_reason = self.starts.find(start, feed, reading)
-                self.history.prepare_count(feed, reading, position)
+                if is_read:
+                    position, reset_reason = self.starts.find(start, feed, reading)
+                    self.history.prepare_count(feed, reading, position)
+                if may_end:
+                    ended_at = self.ends.end_of(feed, reading)
         stream = Stream(self.stream_context, feed, grant, position, reset_reason)
         stream.begin(start, client)
+        stream.looked_for = None if ended_at else newest_end
+        if ended_at:
+            feed.note_end(ended_at)
+            if start == FROM_NOW or (not stream.snapshot and position >= ended_at):
+                stream.end("ended")
         return stream
 
     def admit(
@@ -265,36 +286,3 @@ class Hub:
         for subscriber in self:
             subscriber.end("drain")
         self.waiting_clients.drain()
-
-    # Timers
-
-    def _run_timers(self) -> None:
-        heartbeat, refreshed = self.settings.heartbeat, monotonic()
-        while True:
-            sleep(min(1.0, heartbeat / 4))
-            now = monotonic()
-            with _TICKING:
-                self._expire_window()
-            self.flush_metrics()
-            if now - refreshed >= self.settings.history_age * REFRESH_FRACTION:
-                refreshed = now
-                with _TICKING:
-                    self.fanout.refresh_cursors()
-            self.fanout.send_heartbeats(heartbeat)
-            self._check_deadlines(now)
-
-    def _check_deadlines(self, now: float) -> None:
-        for some in TimeSlice().chunks(list(self)):
-            for stream in some:
-                if stream.deadlines.next_check <= now:
-                    with _TICKING:
-                        stream.check_deadlines(now)
-
-    def _expire_window(self) -> None:
-        oldest = EventId(round((time() - self.settings.history_age) * 1000), 0)
-        self.window.drop_before(min(oldest, self.fanout.dispatched_up_to.next(0)))
-
-    def flush_metrics(self) -> None:
-        """Let all processes see the metrics of this one up to now."""
-        with _TICKING:
-            self.metrics.flush(len(self), self.window.fill_ratio)

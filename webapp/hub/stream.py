@@ -55,7 +55,7 @@ _WITHOUT_BYE = frozenset({"client_left", "complete", "too_slow", "error"})
 class Stream(ControlStream):
     """What is sent to one subscriber."""
 
-    __slots__ = ("_replayed", "_socket", "latest")
+    __slots__ = ("_replayed", "_socket", "latest", "looked_for")
 
     def __init__(
         self,
@@ -68,6 +68,8 @@ class Stream(ControlStream):
         super().__init__(context, feed, grant, position, reset_reason)
         self.latest = False
         """Whether it is sent a snapshot wherever events are missing."""
+        self.looked_for: EventId | None = None
+        """The newest end that was known when its topics were looked up last."""
         self._socket: SubscriberSocket | None = None
         self._replayed = False  # whether it has reached the head once
 
@@ -182,12 +184,27 @@ class Stream(ControlStream):
             return self._reset(gap.reason)
         self.cursor = found.upto
         if not found.more:
-            return self._reached_head()
+            return () if self._look_for_end(reading) else self._reached_head()
         yield_to_loop()  # writing to a fast client never waits
         if found.seen:
             return self._replay(found.seen)
         # Where nothing was found for a long time, tell the client how far the search is.
         return [self._mark()] if self._is_long(since) else ()
+
+    def _look_for_end(self, reading: Reading) -> bool:
+        """End the stream if all its topics have ended. Returns whether it looked, which yields to
+        the loop: then the head may have moved.
+        """
+        ends, newest = self._context.ends, self.feed.newest_end
+        if not self._replayed:  # there may be one that its feed was not sent
+            newest = ends.newest if ends.may_end(self.feed) else None
+        if newest is None or newest == self.looked_for or newest > self.cursor:
+            return False
+        ended_at = ends.shared_end_of(self.feed, reading)
+        self.looked_for = newest
+        if ended_at and ended_at <= self.cursor:
+            self.end("ended")
+        return True
 
     def begin_snapshot(self) -> None:
         """Send a snapshot next, and then what follows it."""
@@ -204,6 +221,7 @@ class Stream(ControlStream):
         Only its last frame has an id.
         """
         events = snapshot.read(reading)
+        self.feed.note_ends(events)
         yield_to_loop()
         self.events_sent += len(events)
         replays, position = self._context.replays, snapshot.position
@@ -241,6 +259,7 @@ class Stream(ControlStream):
     def _replay(self, seen: list[Event]) -> Iterable[bytes]:
         self.last_id_sent = seen[-1].position
         self.events_sent += len(seen)
+        self.feed.note_ends(seen)
         replay = self._context.replays.replay(self.client, self.feed, seen)
         self._context.metrics.delivered.add(len(seen))
         self._context.metrics.delivered_bytes.add(replay.size)

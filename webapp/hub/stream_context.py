@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .history import History
     from .replays import Replays
     from .snapshot import Snapshots
+    from .topic_ends import TopicEnds
     from .transient import TransientEvents
 
 
@@ -29,6 +30,7 @@ class StreamContext:
     transient: TransientEvents
     metrics: Metrics
     settings: Settings
+    ends: TopicEnds
     register: Callable[[Any], None]
     """Counts a stream that opens; `unregister` must follow, whatever happens."""
     unregister: Callable[[Any], None]

@@ -97,8 +97,8 @@ class Subscriber:
     def end(self, reason: str) -> None:
         """End the stream soon.
 
-        :param reason: `client_left`, `complete`, `drain`, `max_age`, `token_expired`, `too_slow`,
-            `kicked`, `gap` or `error`. Only the first one counts.
+        :param reason: `client_left`, `complete`, `drain`, `ended`, `max_age`, `token_expired`,
+            `too_slow`, `kicked`, `gap` or `error`. Only the first one counts.
         """
         self.reason = self.reason or reason
         self._continue()

@@ -15,7 +15,7 @@ from .subscribe_query import parse_patterns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_FIELDS = frozenset(("data", "topic", "type", "id", "private", "retry"))
+_FIELDS = frozenset(("data", "topic", "type", "id", "private", "retry", "end"))
 
 
 def draft(  # noqa: PLR0913 - the fields of an event
@@ -26,6 +26,7 @@ def draft(  # noqa: PLR0913 - the fields of an event
     id: str | None = None,
     private: bool = False,
     retry: int | None = None,
+    end: bool = False,
 ) -> Draft:
     """Return a draft.
 
@@ -39,6 +40,7 @@ def draft(  # noqa: PLR0913 - the fields of an event
         id=id or None,
         private=bool(private),  # stored events are compared as text
         retry=retry,
+        ended=bool(end),
     )
 
 

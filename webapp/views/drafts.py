@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 MAX_BATCH_EVENTS = 10_000  # in one JSON array
 MAX_DIGITS = 20  # of a number in a form
-_FIELDS = ("topic", "data", "type", "id", "private", "retry")
+_FIELDS = ("topic", "data", "type", "id", "private", "retry", "end")
 _KNOWN = frozenset(_FIELDS)
 _SINGLE = _KNOWN - {"topic"}
-_LATER = ("ttl", "end")  # fields that a later version will have
+_OF_ONE_EVENT = ("id", "end")  # in the URL, which is for all events of the body
+_LATER = ("ttl",)  # fields that a later version will have
 _ALIASES = {"topic": TOPIC_LIST}
 _ADVICE = ", and put all other values into data; or add raw=1 to the URL to publish the whole body."
 _EVENT = FieldNames("An event has no field", _FIELDS, _ADVICE, _ALIASES, _LATER)
@@ -35,6 +36,7 @@ _URL = FieldNames(
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
 _FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 _NO = {"0", "false", "off", "no"}  # values of `private`; with Mercure any value means private
+_YES = {"1", "true", "on", "yes"}
 
 
 class DraftParser:
@@ -62,7 +64,7 @@ class DraftParser:
     @property
     def is_pipe(self) -> bool:
         """Whether each line of the body can be published as it arrives."""
-        return self._kind == _NDJSON and self._url.keys().isdisjoint(("data", "id"))
+        return self._kind == _NDJSON and self._url.keys().isdisjoint(("data", *_OF_ONE_EVENT))
 
     def parse(self, request: Request, body: bytes) -> list[Draft]:
         """Return what a body publishes, all of it valid.
@@ -79,8 +81,8 @@ class DraftParser:
         if self._kind not in {_JSON, _NDJSON}:
             return [self._from_fields(self._fields(request, body))]
         values = self._values(body)
-        if len(values) > 1 and "id" in self._url:
-            raise _id_of_several()
+        if len(values) > 1:
+            self._refuse_several()
         return [self.from_value(value) for value in cooperative(values, RequestSlice())]
 
     def from_value(self, value: Value) -> Draft:
@@ -106,6 +108,7 @@ class DraftParser:
             id=_string("id", item.get("id")) or None,
             private=_private(item.get("private", False)),
             retry=_retry(item.get("retry")),
+            ended=_end(item.get("end")),
         )
 
     def _read_url(self, query: Fields) -> None:
@@ -129,7 +132,7 @@ class DraftParser:
             return json_values.several(body, MAX_BATCH_EVENTS)
         line = body.strip()
         if b"\n" in line:
-            raise _id_of_several()
+            self._refuse_several()
         return [json_values.one(line)]
 
     def _fields(self, request: Request, body: bytes) -> Fields:
@@ -160,7 +163,15 @@ class DraftParser:
             id=found.get("id") or None,
             private=_is_private(found.get("private", "no")),
             retry=_retry(found.get("retry")),
+            ended=_end(found.get("end")),
         )
+
+    def _refuse_several(self) -> None:
+        """Refuse several events if the URL has a field that belongs to one."""
+        for name in _OF_ONE_EVENT:
+            if name in self._url:
+                detail = f"The URL has the field {name}, and the body has more than one event."
+                raise BadRequest(detail, f"Put {name} into the event that it belongs to.")
 
     def _check_apart(self, fields: Iterable[str]) -> None:
         """Refuse a field of an event that is in the URL too."""
@@ -174,11 +185,6 @@ class DraftParser:
 def _no_fields() -> BadRequest:
     detail = f"The request has none of the fields {', '.join(_FIELDS)}."
     return BadRequest(detail, "Send data=…, as in curl -d data=hello; or Content-Type: text/plain.")
-
-
-def _id_of_several() -> BadRequest:
-    detail = "The URL has an id, and the body has more than one event."
-    return BadRequest(detail, "Put an id of its own into each event.")
 
 
 def _is_private(text: str) -> bool:
@@ -231,6 +237,16 @@ def _private(value: object) -> bool:
         detail = "The field private must be true or false."
         raise BadRequest(detail, "Send it as a JSON boolean.")
     return value
+
+
+def _end(value: object) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    text = str(value).lower() if isinstance(value, int | str) else ""
+    if text not in _NO | _YES:
+        detail = "The field end must be 1 or 0."
+        raise BadRequest(detail, "Send end=1 with the last event of a topic, or leave it out.")
+    return text in _YES
 
 
 def _retry(value: object) -> int | None:

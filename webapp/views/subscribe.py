@@ -33,6 +33,8 @@ _HEADERS = (
     ("Cache-Control", "private, no-store, no-transform"),
     ("X-Accel-Buffering", "no"),
 )
+# An EventSource does not reconnect after status 204.
+_NOTHING_LEFT = {"Cache-Control": "private, no-store"}
 _RETURN_WITHIN_S = 5  # subscribers of a full hub come back spread over this time
 
 bp = Blueprint("subscribe", __name__)
@@ -61,6 +63,10 @@ def subscribe(default_topic: str | None) -> Response:
         raise
     if stream.reset_reason and default_topic and not query.form.control and not stream.snapshot:
         raise _gone(stream.reset_reason)
+    if stream.reason == "ended" and not (stream.reset_reason and query.form.control):
+        if socket:
+            socket.answer_last()  # what it sent meanwhile was thrown away
+        return Response(status=204, headers=_NOTHING_LEFT)
     log_unreadable(request, services.settings)
     frames, headers = stream.frames(socket), _headers(stream, query.start, default_topic)
     request.environ["tidings.stream"] = services.settings.embedded

@@ -114,12 +114,39 @@ def test_without_a_body_the_url_has_the_data(kind: str) -> None:
     [(JSON, b'[{"data":"a"},{"data":"b"}]'), (LINES, b'{"data":"a"}\n\n{"data":"b"}\n')],
     ids=["array", "lines"],
 )
-def test_an_id_in_the_url_is_for_one_event_only(body: Body) -> None:
-    assert "The URL has an id, and the body has more than one event." in refusal(body, id="i")
+@pytest.mark.parametrize("name", ["id", "end"])
+def test_an_id_or_an_end_in_the_url_is_for_one_event_only(body: Body, name: str) -> None:
+    said = f"The URL has the field {name}, and the body has more than one event."
+    assert said in refusal(body, **{name: "1"})
 
 
 @pytest.mark.parametrize("body", NAMED)
-@pytest.mark.parametrize("name", ["topics", "Topic", "privat", "ids", "ttl", "end", "match_x"])
+@pytest.mark.parametrize("yes", ["1", "true", "Yes", "on"])
+def test_an_end_is_an_event_that_says_so(body: Callable[..., Body], yes: str) -> None:
+    expected = [Draft(topics=("t",), data="x", ended=True)]
+    assert parse(body(topic="t", data="x", end=yes)) == expected
+    assert parse(body(topic="t", data="x"), end=yes) == expected
+    assert parse(text("x"), topic="t", end=yes) == expected
+    assert parse(body(topic="t", data="x", end="0")) == [Draft(topics=("t",), data="x")]
+    assert 'The field "end" is in the URL and in the body.' in refusal(body(end=yes), end=yes)
+    for other in ("", "2", "last"):
+        assert "The field end must be 1 or 0." in refusal(body(data="x", end=other))
+        assert "The field end must be 1 or 0." in refusal(text("x"), end=other)
+
+
+@pytest.mark.parametrize(
+    ("value", "ended"), [(b"true", True), (b"1", True), (b"false", False), (b"null", False)]
+)
+def test_an_end_in_json_is_a_boolean_or_a_digit(value: bytes, *, ended: bool) -> None:
+    body = b'{"topic":"t","data":"x","end":%b}' % value
+    assert parse((JSON, body)) == [Draft(topics=("t",), data="x", ended=ended)]
+    for other in (b"2", b"1.5", b"[]", b"{}"):
+        body = b'{"topic":"t","end":%b}' % other
+        assert "The field end must be 1 or 0." in refusal((JSON, body))
+
+
+@pytest.mark.parametrize("body", NAMED)
+@pytest.mark.parametrize("name", ["topics", "Topic", "privat", "ids", "ttl", "ends", "match_x"])
 @pytest.mark.parametrize("default_topic", ["events", None])
 def test_a_look_alike_is_refused_in_each_body_and_on_both_paths(
     body: Callable[..., Body], name: str, default_topic: str | None
@@ -151,7 +178,7 @@ def test_a_list_of_topics_may_be_written_as_php_does(name: str) -> None:
     assert parse(text("x"), **{name: "/users/7"}) == expected
 
 
-@pytest.mark.parametrize("name", ["data", "type", "id", "private", "retry"])
+@pytest.mark.parametrize("name", ["data", "type", "id", "private", "retry", "end"])
 def test_a_field_other_than_the_topic_occurs_once(name: str) -> None:
     said = f'The field "{name}" occurs more than once.'
     assert said in refusal(form(**{name: ["0", "1"]}))
