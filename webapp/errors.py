@@ -75,6 +75,7 @@ class Unauthorized(TidingsError):
     status = 401
     title = "Unauthorized"
     reason = "unauthorized"
+    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 - the type is that of the base class
 
     def __init__(self, detail: str, remedy: str, *, why: str | None = "invalid") -> None:
         super().__init__(detail, remedy)
@@ -164,6 +165,7 @@ class TooManyRequests(TidingsError):
 
     status = 429
     title = "Too many requests"
+    headers = {"Retry-After": "5"}  # noqa: RUF012 - the type is that of the base class
 
     def __init__(self, detail: str, remedy: str, *, wait: float, **extra: Any) -> None:
         super().__init__(detail, remedy, **extra)

@@ -269,6 +269,9 @@ def _blueprint(settings: Settings, *, at_root: bool) -> Blueprint:
 
 
 def _see_client(proxies: int) -> None:
-    """See the client's address and scheme instead of its proxy's, for the hub's views only."""
+    """See the client's address and scheme instead of its proxy's, and the path that a proxy has
+    removed, for the hub's views only.
+    """
     seen = _request()
+    seen.root_path = client_address.prefix(seen.environ, proxies) or seen.root_path
     seen.remote_addr, seen.scheme = client_address.before(seen.environ, proxies)

@@ -119,7 +119,7 @@ def release():
 
 # With a protection of forms, and a limit of bodies, that are not for the hub.
 forms = make("forms")
-forms.config["MAX_CONTENT_LENGTH"] = 4
+forms.config.update(MAX_CONTENT_LENGTH=4, TIDINGS_TRUSTED_PROXIES=1)
 Tidings(forms, url_prefix="/realtime", authorize=lambda _: {"publish": ["*"]})
 CSRFProtect(forms)
 forms.add_url_rule("/own", "own", lambda: "own", methods=["POST"])
@@ -162,6 +162,7 @@ app = DispatcherMiddleware(
     login, {"/forms": forms, "/zipped": zipped, "/quiet": quiet, "/root": root}
 )
 """
+PRESENCE = "/.well-known/mercure/subscriptions"
 
 
 @pytest.fixture(name="server", scope="module")
@@ -207,6 +208,14 @@ def test_the_protection_of_forms_does_not_concern_the_hub(server: Server) -> Non
     assert (refused.status_code, refused.json()["title"]) == (403, "Forbidden")
     own = server.http.post("/forms/own", data={"a": ""})
     assert (own.status_code, "CSRF token is missing" in own.text) == (400, True)
+
+
+def test_its_document_names_where_the_hub_is(server: Server) -> None:
+    for headers, base in (({}, "/forms"), ({"X-Forwarded-Prefix": "/shop"}, "/shop")):
+        document = server.http.get("/forms/realtime/openapi.json", headers=headers).json()
+        assert document["servers"] == [{"url": f"{base}/realtime"}]
+        assert PRESENCE in document["paths"]
+        assert "securitySchemes" not in document["components"]
 
 
 def test_an_app_may_compress_streams(server: Server) -> None:

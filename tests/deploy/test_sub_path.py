@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from support import proxies
+from support.cli import check
 from support.doc_pages import blocks
 from support.page_proxies import page_proxy
 from support.tokens import KEY, token
@@ -62,7 +63,19 @@ def _passed(below: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield client
 
 
-@pytest.fixture(name="site", params=["removed", "passed"])
+@pytest.fixture(name="named", scope="module")
+def _named(
+    serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    """Behind the same, which names the path to a hub that does not know it."""
+    hub = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_TRUSTED_PROXIES="1", TIDINGS_HEARTBEAT="1")
+    header = "proxy_http_version 1.1; proxy_set_header X-Forwarded-Prefix /hub;"
+    block = NGINX.replace("proxy_http_version 1.1;", header)
+    with nginx(block, hub, tmp_path_factory.mktemp("nginx")) as client:
+        yield client
+
+
+@pytest.fixture(name="site", params=["removed", "passed", "named"])
 def _site(request: pytest.FixtureRequest) -> httpx.Client:
     """Behind either."""
     found: httpx.Client = request.getfixturevalue(request.param)
@@ -100,7 +113,9 @@ def test_the_link_leads_to_mercures_path(site: httpx.Client) -> None:
             assert stream.headers["Content-Type"].startswith("text/event-stream")
 
 
-def test_presence_knows_topics_with_slashes(passed: httpx.Client) -> None:
+@pytest.mark.parametrize("name", ["passed", "named"])
+def test_presence_knows_topics_with_slashes(request: pytest.FixtureRequest, name: str) -> None:
+    passed: httpx.Client = request.getfixturevalue(name)
     headers = {"Authorization": f"Bearer {token(publish=['*'], subscribe=['*'])}"}
     with passed.stream("GET", "events", params={"topic": "/users/7"}, headers=headers) as stream:
         parts = stream.iter_text()
@@ -113,6 +128,27 @@ def test_presence_knows_topics_with_slashes(passed: httpx.Client) -> None:
         assert passed.get(path, headers=headers).json()["topic"] == "/users/7"
         assert passed.delete(path, headers=headers).status_code == 204
         assert "hub.bye" in "".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "base"), [("removed", "/"), ("passed", "/hub"), ("named", "/hub")]
+)
+def test_its_document_names_the_path_that_the_hub_knows(
+    request: pytest.FixtureRequest, name: str, base: str
+) -> None:
+    site: httpx.Client = request.getfixturevalue(name)
+    assert site.get("openapi.json").json()["servers"] == [{"url": base}]
+
+
+def test_tidings_check_finds_nothing_wrong_below_a_path(named: httpx.Client) -> None:
+    secret = token(publish=["*"], subscribe=["*"])
+    done = check(
+        "--url",
+        str(named.base_url),
+        right=lambda done: done.returncode == 0,
+        TIDINGS_TOKEN=secret,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_health_checks_answer_with_and_without_the_path(below: Server) -> None:

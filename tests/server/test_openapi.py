@@ -112,6 +112,22 @@ def test_it_has_every_route_and_no_other(server: Server) -> None:
     assert {path for path, _ in routes()} == set(PATHS)
 
 
+def test_it_says_which_headers_a_refusal_has(server: Server) -> None:
+    found = document(server)["components"]["responses"]
+    required = {
+        (status, name)
+        for status, it in found.items()
+        for name, header in it.get("headers", {}).items()
+        if header.get("required")
+    }
+    assert required == {
+        ("Unauthorized", "WWW-Authenticate"),
+        ("TooManyRequests", "Retry-After"),
+        ("ServiceUnavailable", "Retry-After"),
+    }
+    assert "WWW-Authenticate" in found["Forbidden"]["headers"]
+
+
 def test_of_a_hub_with_a_key_it_has_every_route_and_no_other(locked: Server) -> None:
     assert operations(locked) == routes(TIDINGS_JWT_KEY=KEY)
     assert {path for path, _ in operations(locked)} == {*PATHS, *KEYED}

@@ -1,7 +1,8 @@
-"""Which client a request comes from, and by which scheme, behind proxies."""
+"""Which client a request comes from, by which scheme, and below which path, behind proxies."""
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SCHEMES = {"http", "https"}
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]{1,100}){1,10}")
 _IPV6_NETWORK_BITS = 64  # one customer has at least such a network (RFC 6177)
 
 
 def behind(app: Callable[..., Any], proxies: int) -> Callable[..., Any]:
-    """Return a WSGI app that sees its clients' addresses and scheme instead of its proxies'.
+    """Return a WSGI app that sees its clients' addresses and scheme instead of its proxies', and
+    knows the path that a proxy has removed.
 
     Like Werkzeug's ProxyFix, but an entry may have a port, and an entry that is not an address is
     ignored: it would get into the access log.
@@ -24,6 +27,10 @@ def behind(app: Callable[..., Any], proxies: int) -> Callable[..., Any]:
 
     def with_address(environ: dict[str, Any], start_response: Any) -> Any:
         environ["REMOTE_ADDR"], environ["wsgi.url_scheme"] = before(environ, proxies)
+        if "HTTP_X_FORWARDED_PREFIX" in environ and (path := prefix(environ, proxies)):
+            environ["SCRIPT_NAME"] = path
+            if environ["PATH_INFO"].startswith(f"{path}/"):  # the proxy has not removed it
+                environ["PATH_INFO"] = environ["PATH_INFO"][len(path) :]
         return app(environ, start_response)
 
     return with_address
@@ -33,14 +40,24 @@ def before(environ: dict[str, Any], proxies: int) -> tuple[str, str]:
     """Return a request's address and scheme, as they were before the proxies."""
     address, scheme = environ.get("REMOTE_ADDR", ""), environ["wsgi.url_scheme"]
     if "HTTP_X_FORWARDED_PROTO" in environ:
-        # Most proxies write one entry in place of those before it.
-        schemes = environ["HTTP_X_FORWARDED_PROTO"].split(",")
-        found = schemes[-min(proxies, len(schemes))].strip().lower()
+        found = _entry(environ["HTTP_X_FORWARDED_PROTO"], proxies).lower()
         scheme = found if found in _SCHEMES else scheme
     entries = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
     if len(entries) >= proxies:
         address = _address(entries[-proxies].strip()) or address
     return address, scheme
+
+
+def prefix(environ: dict[str, Any], proxies: int) -> str:
+    """Return the path below which the proxies serve the app; empty where they name none."""
+    entry = _entry(environ.get("HTTP_X_FORWARDED_PREFIX", ""), proxies).rstrip("/")
+    return entry if _PREFIX.fullmatch(entry) else ""
+
+
+def _entry(header: str, proxies: int) -> str:
+    """Return what the first trusted proxy wrote. Most write one entry in place of those before."""
+    entries = header.split(",")
+    return entries[-min(proxies, len(entries))].strip()
 
 
 def _address(entry: str) -> str | None:

@@ -86,6 +86,7 @@ _SECURITY = {
     "query": {"type": "apiKey", "in": "query", "name": "authorization"},
     "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
 }
+_SERVERS = '"servers": []'
 _REQUIRED = {"required": True, "schema": {"type": "string"}}  # a response header
 
 bp = Blueprint("openapi", __name__)
@@ -94,7 +95,10 @@ bp = Blueprint("openapi", __name__)
 @bp.get("/openapi.json")
 def openapi() -> Response:
     """Return the document."""
-    response = Response(_text(current_services().settings), mimetype="application/json")
+    services = current_services()
+    base = json.dumps(f"{request.root_path}{services.url_prefix}" or "/")
+    text = _text(services.settings).replace(_SERVERS, f'"servers": [{{"url": {base}}}]', 1)
+    response = Response(text, mimetype="application/json")
     response.headers["Cache-Control"] = "no-cache"  # another release has another document
     response.add_etag()
     response.make_conditional(request)
@@ -110,7 +114,7 @@ def _document(settings: Settings) -> Object:
     text = render(
         "openapi.json",
         **_BOUNDS,
-        keyed=settings.auth_enabled,
+        keyed=settings.has_presence,
         max_event_bytes=settings.max_event_bytes,
         max_body_bytes=settings.max_body_bytes,
     )
@@ -178,7 +182,9 @@ def _add_security(item: Object, *, anonymous: bool) -> None:
 
 
 def _error_response(kind: type[errors.TidingsError]) -> Object:
-    headers = dict.fromkeys(kind.headers, _REQUIRED)
+    headers: Object = dict.fromkeys(kind.headers, _REQUIRED)
+    if kind is errors.Forbidden:  # only where a token grants too little
+        headers["WWW-Authenticate"] = {"schema": _REQUIRED["schema"]}
     return {**_problem_response(kind.__doc__ or kind.title), "headers": headers}
 
 

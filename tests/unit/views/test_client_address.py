@@ -78,3 +78,26 @@ def test_an_ipv6_network_is_one_client(one: str, other: str | None, *, same: boo
 def test_on_a_platform_there_is_one_proxy(env: dict[str, str], proxies: int) -> None:
     assert Settings.from_env(env).trusted_proxies == proxies
     assert Settings.from_env({**env, "TIDINGS_TRUSTED_PROXIES": "2"}).trusted_proxies == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "path", "expected"),
+    [
+        ("/hub", "/events", ("/hub", "/events")),
+        ("/hub/", "/hub/events", ("/hub", "/events")),
+        ("/evil, /a/b", "/a/b/events", ("/a/b", "/events")),
+        ("/hub", "/hubs", ("/hub", "/hubs")),
+        ("//evil.example", "/events", ("", "/events")),
+        ("https://evil.example", "/events", ("", "/events")),
+        ('/"><script>', "/events", ("", "/events")),
+        ("/" + "a" * 101, "/events", ("", "/events")),
+        ("", "/events", ("", "/events")),
+    ],
+)
+def test_a_path_is_what_the_nearest_proxy_names(
+    header: str, path: str, expected: tuple[str, str]
+) -> None:
+    environ = {"SCRIPT_NAME": "", "PATH_INFO": path, "HTTP_X_FORWARDED_PREFIX": header}
+    environ |= {"REMOTE_ADDR": "10.0.0.1", "wsgi.url_scheme": "http"}
+    behind(lambda environ, _: environ, 1)(environ, None)
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == expected
