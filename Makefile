@@ -59,11 +59,11 @@ lint: $(TEST_READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Pins that still fit stay as they are.
+# Pins that still fit stay as they are. A hub that runs from the repository has all extras.
 lock: COMPILE = $(LOCK_UV) pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-header --no-annotate $(LOCK)
 lock: $(LOCK_UV)
-	$(COMPILE) --output-file requirements.txt pyproject.toml
+	$(COMPILE) --all-extras --output-file requirements.txt pyproject.toml
 	$(COMPILE) --constraint requirements.txt --output-file tests/requirements.txt tests/requirements.in
 
 clean:

@@ -131,7 +131,7 @@ def test_what_a_hub_of_before_has_revoked_is_obeyed_and_takes_no_room(connect: C
     assert [json.loads(what)[:2] for what, _ in store.revoked()] == [["token", "abc"]]
 
 
-@pytest.mark.parametrize("url", ["sqlite", "redis", "valkey"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite", "redis", "valkey", "postgres"], indirect=True)
 def test_a_killed_processes_subscribers_end_with_its_lease(
     connect: Connect,
 ) -> None:

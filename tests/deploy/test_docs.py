@@ -197,7 +197,7 @@ def test_its_targets_are_in_the_makefile() -> None:
 
 ROWS = dict(
     re.findall(
-        r"^\| `((?:TIDINGS_\w+)|PORT|WEB_CONCURRENCY|REDIS_URL)` \|([^|]*)\|",
+        r"^\| `((?:TIDINGS_\w+)|PORT|WEB_CONCURRENCY|REDIS_URL|DATABASE_URL)` \|([^|]*)\|",
         PAGES["docs/reference/settings.md"],
         re.MULTILINE,
     )
@@ -206,10 +206,10 @@ ROWS = dict(
 
 def test_the_table_lists_exactly_the_settings() -> None:
     known = {PREFIX + f.name.upper() for f in fields(Settings) if f.metadata}
-    assert set(ROWS) == known | {"PORT", "WEB_CONCURRENCY", "REDIS_URL"}
+    assert set(ROWS) == known | {"PORT", "WEB_CONCURRENCY", "REDIS_URL", "DATABASE_URL"}
 
 
-@pytest.mark.parametrize("name", sorted(ROWS.keys() - {"REDIS_URL"}))
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - {"REDIS_URL", "DATABASE_URL"}))
 def test_the_table_has_the_default_of_the_code(name: str) -> None:
     value = re.fullmatch(r"`(.*)`", ROWS[name].strip())
     default = getattr(Settings(), name.removeprefix(PREFIX).lower())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from gevent import monkey
@@ -13,10 +14,12 @@ from .memory_presence import MemoryPresenceStore
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from .base import Broker
+    from .postgres.broker import PostgresBroker
     from .presence_base import PresenceStore
     from .redis.broker import RedisBroker
 
 _REDIS = ("redis:", "rediss:")
+_POSTGRES = ("postgresql:", "postgres:")
 
 
 def has_gevent() -> bool:
@@ -46,6 +49,11 @@ def connect(settings: Settings) -> Broker:
         from .redis.broker import RedisBroker
 
         return RedisBroker(settings.broker_url, *limits)
+    if settings.broker_url.startswith(_POSTGRES):
+        _require_psycopg()
+        from .postgres.broker import PostgresBroker
+
+        return PostgresBroker(settings.broker_url, *limits)
     return MemoryBroker(*limits)
 
 
@@ -60,4 +68,18 @@ def connect_presence(settings: Settings, broker: Broker) -> PresenceStore:
         from .redis.presence import RedisPresenceStore
 
         return RedisPresenceStore(cast("RedisBroker", broker).client, lease)
+    if settings.broker_url.startswith(_POSTGRES):
+        from .postgres.presence import PostgresPresenceStore
+
+        return PostgresPresenceStore(cast("PostgresBroker", broker), lease)
     return MemoryPresenceStore()
+
+
+def _require_psycopg() -> None:
+    """Refuse PostgreSQL where its driver is missing: it is an extra of the package.
+
+    :raises Misconfigured: psycopg is not installed.
+    """
+    if not find_spec("psycopg"):
+        detail = "An event log in PostgreSQL needs the package psycopg, which is not installed."
+        raise Misconfigured(detail, 'Run pip install "tidings[postgres]".')

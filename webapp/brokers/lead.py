@@ -26,10 +26,10 @@ class Lead:
 
     :param max_events: how many events the event log keeps.
     :param max_bytes: how many bytes of them.
-    :param turn: that of all processes.
+    :param turn: that of all processes; None: there is none.
     """
 
-    def __init__(self, max_events: int, max_bytes: int, turn: SharedTurn) -> None:
+    def __init__(self, max_events: int, max_bytes: int, turn: SharedTurn | None = None) -> None:
         self._least = max_bytes // max_events  # bytes that an event counts, so that it bounds both
         self.backlog = Backlog(max(1, max_bytes // _LEAD_DIVISOR), turn)
         self._batches: deque[tuple[EventId, int]] = deque()  # not yet read by the follower

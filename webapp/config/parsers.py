@@ -209,7 +209,8 @@ _BROKER_URL = re.compile(
     r"""memory:.*
     | sqlite:///[^?#]*[^?#/][^?#]*
     | rediss?://(?=[!-~]*$) ([^/?#\[\]]*@)? ([^@:/?#\[\]]+ | \[[0-9a-fA-F:.]+\]) (:[0-9]{1,5})?
-      (/[0-9]*)? (\?[^#]*)?""",
+      (/[0-9]*)? (\?[^#]*)?
+    | postgres(ql)?://(?=[!-~]*$) ([^/?#@]*@)? [^/?#@]* (/[^/?#]*)? (\?[^#]*)?""",
     re.VERBOSE,
 )
 
@@ -219,8 +220,8 @@ def broker_url(text: str) -> str:
     _require(
         _BROKER_URL.fullmatch(text),
         "sqlite:///path for a file (a relative path begins at the folder of wsgi.py),"
-        " redis://host or rediss://host for Redis or Valkey (in a password, write / as %2F, ? as"
-        " %3F, # as %23), or memory://",
+        " redis://host or rediss://host for Redis or Valkey, postgresql://user@host/database for"
+        " PostgreSQL (in a password, write / as %2F, ? as %3F, # as %23, @ as %40), or memory://",
     )
     return text
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _CLI_VARIABLES = {"TIDINGS_URL", "TIDINGS_TOKEN"}  # of the command `tidings`
-_REDIS_URL_REF = "$REDIS_URL"
+_URL_VARIABLES = {"REDIS_URL": "a Redis", "DATABASE_URL": "a PostgreSQL database"}
 # Where the event log is in memory, it is smaller by default: small Redis plans have 25 MB.
 _BROKER_DEFAULTS: dict[str, dict[str, int]] = {
     "memory": {"history_events": 10_000, "history_bytes": 64 << 20},
     "redis": {"history_events": 100_000, "history_bytes": 16 << 20},
     "rediss": {"history_events": 100_000, "history_bytes": 16 << 20},
+    "postgresql": {"history_bytes": 256 << 20},
+    "postgres": {"history_bytes": 256 << 20},
 }
 _IN_FILES = {parsers.keys, parsers.broker_url}  # of the settings that may be in a file
 _SECRET = {parsers.keys, parsers.broker_url, parsers.url}  # a refusal does not repeat their text
@@ -39,7 +41,7 @@ class Settings:
 
     broker_url: str = _setting("sqlite:///instance/tidings.db", parsers.broker_url)
     """Where the event log is: `memory://` (one process), `sqlite:///path` (one machine), or
-    `redis://` (many machines).
+    `redis://` or `postgresql://` (many machines).
     """
     jwt_key: tuple[str, ...] = _setting((), parsers.keys)
     """Keys that tokens are checked with: shared secrets, or public keys as PEM. Without any key,
@@ -283,12 +285,14 @@ def _read(name: str, text: str, parse: Callable[[str], Any]) -> Any:
 
 
 def _expanded(name: str, text: str, environ: Mapping[str, str]) -> str:
-    """Replace `$REDIS_URL` at the start of the broker's URL, so that a setting can add options to
-    a URL that the platform may change.
+    """Replace `$REDIS_URL` or `$DATABASE_URL` at the start of the broker's URL, so that a setting
+    can add options to a URL that the platform may change.
     """
-    if name != PREFIX + "BROKER_URL" or not text.startswith(_REDIS_URL_REF):
+    variable = next((it for it in _URL_VARIABLES if text.startswith(f"${it}")), None)
+    if name != PREFIX + "BROKER_URL" or not variable:
         return text
-    if not environ.get(_REDIS_URL_REF[1:]):
-        detail = f"{name} begins with {_REDIS_URL_REF}, and there is no REDIS_URL."
-        raise Misconfigured(detail, "Add a Redis to the app, or leave the setting out.")
-    return text.replace(_REDIS_URL_REF, environ[_REDIS_URL_REF[1:]], 1)
+    if not environ.get(variable):
+        detail = f"{name} begins with ${variable}, and there is no {variable}."
+        remedy = f"Add {_URL_VARIABLES[variable]} to the app, or leave the setting out."
+        raise Misconfigured(detail, remedy)
+    return text.replace(f"${variable}", environ[variable], 1)

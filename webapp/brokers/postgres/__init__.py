@@ -1,0 +1,1 @@
+"""The event log of many machines: tables in a PostgreSQL database."""

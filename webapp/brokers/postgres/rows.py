@@ -1,0 +1,63 @@
+"""How an event is stored: as a row of text with one integer key, `ms << 20 | seq`.
+
+43 bits of milliseconds reach the year 2248, and a sequence that overflows continues in the next
+millisecond.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...core.events import EventId
+from ..base import Bounds, decode_event, decode_events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...core.events import Event
+
+    Row = tuple[int, str]
+
+_SEQ_BITS = 20
+LAST_KEY = (1 << 63) - 1
+
+
+class Page(NamedTuple):
+    """Some rows, and the state of the event log at that moment."""
+
+    bounds: Bounds
+    known: bool  # the event log has the position that the page was read from
+    upto: EventId  # the page has all wanted events up to here
+    notice: int  # the number of the newest notice of presence
+    rows: list[Row]
+
+    @property
+    def events(self) -> list[Event]:
+        """The events that are not damaged."""
+        return decode_events(self.rows, decode_row)
+
+
+def parse_page(rows: Sequence[Any]) -> Page:
+    """Return the page that a function of reads.sql has returned."""
+    (floor, _), (head, known), (upto, _), (notice, _), *events = rows
+    bounds = Bounds(from_key(floor), from_key(head))
+    return Page(bounds, known is not None, from_key(upto), notice, events)
+
+
+def decode_row(row: Row) -> Event:
+    """Return the event of a row.
+
+    :raises ValueError: the row is damaged.
+    """
+    key, text = row
+    return decode_event(from_key(key), text)
+
+
+def to_key(position: EventId) -> int:
+    """Return the key of a position; a position that is too high for a key becomes the last one."""
+    return min(position.ms << _SEQ_BITS | min(position.seq, (1 << _SEQ_BITS) - 1), LAST_KEY)
+
+
+def from_key(key: int) -> EventId:
+    """Return the position of a key."""
+    return EventId(key >> _SEQ_BITS, key & (1 << _SEQ_BITS) - 1)

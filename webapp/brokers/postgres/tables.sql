@@ -1,0 +1,77 @@
+-- The tables of the event log and of presence, version 1. Run once, in the transaction that makes the
+-- schema. A position is one number: milliseconds << 20 | sequence.
+
+CREATE TABLE tidings.version (number integer NOT NULL);
+INSERT INTO tidings.version VALUES (1);
+
+-- One row: where the event log begins and ends. Whoever appends, moves or trims locks it, so that the
+-- order of positions is the order of commits.
+CREATE TABLE tidings.head (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  position bigint NOT NULL,  -- of the newest event
+  floor bigint NOT NULL,  -- of the newest event that was trimmed
+  floor_id text,  -- its own id, if it had one and was public
+  events bigint NOT NULL DEFAULT 0,
+  bytes bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+INSERT INTO tidings.head (position, floor)
+  SELECT now, now FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint << 20) AS t (now);
+
+CREATE TABLE tidings.topic (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text COLLATE "C" NOT NULL UNIQUE,
+  ended bigint,  -- the position of the event that ended it
+  ended_private boolean  -- whether that event is private
+);
+CREATE INDEX topic_ended ON tidings.topic (ended) WHERE ended IS NOT NULL;
+
+CREATE TABLE tidings.log (
+  position bigint PRIMARY KEY,
+  size integer NOT NULL,  -- bytes on disk, about
+  own text COLLATE "C",  -- the publisher's own id
+  private boolean NOT NULL,
+  topics bigint[] NOT NULL,  -- the first is the canonical one
+  event text NOT NULL
+);
+CREATE UNIQUE INDEX log_own ON tidings.log (own, (topics[1])) WHERE own IS NOT NULL;
+
+-- The index by topic. Entries of private events are apart: whoever may not see them does not walk over
+-- them. `feed` is twice the id of the topic, and one more for private events.
+CREATE TABLE tidings.hit (
+  feed bigint,
+  position bigint,
+  PRIMARY KEY (feed, position)
+);
+
+CREATE TABLE tidings.process (
+  owner text COLLATE "C" PRIMARY KEY,
+  until timestamptz NOT NULL
+);
+CREATE TABLE tidings.subscriber (
+  name text COLLATE "C" PRIMARY KEY,
+  owner text COLLATE "C" NOT NULL,
+  record text NOT NULL
+);
+CREATE INDEX subscriber_owner ON tidings.subscriber (owner);
+
+-- One row: whoever adds a notice locks it. `total` counts the bytes of all notices so far.
+CREATE TABLE tidings.notices (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  number bigint NOT NULL DEFAULT 0,
+  total bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+INSERT INTO tidings.notices DEFAULT VALUES;
+CREATE TABLE tidings.notice (
+  number bigint PRIMARY KEY,
+  total bigint NOT NULL,
+  lines text NOT NULL
+);
+
+CREATE TABLE tidings.revoked_token (
+  token text COLLATE "C" PRIMARY KEY,
+  until timestamptz NOT NULL
+);
+CREATE TABLE tidings.revoked_subject (
+  subject text COLLATE "C" PRIMARY KEY,
+  at timestamptz NOT NULL
+);
