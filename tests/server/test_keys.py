@@ -21,9 +21,11 @@ from support.signing_keys import ED, P256, P384, P521, RSA, RSA_2, pem
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
 from webapp.auth import jwks
+from webapp.auth.authorizer import Authorizer
 from webapp.config import parsers
+from webapp.config.settings import Settings
 from webapp.core.version import __version__
-from webapp.errors import ServiceUnavailable
+from webapp.errors import Misconfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,8 +150,14 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("text", REFUSALS.values(), ids=REFUSALS)
-def test_a_weak_or_wrong_key_is_refused_at_the_start(tmp_path: Path, text: str) -> None:
-    log = tmp_path / "log"
+def test_a_weak_or_wrong_key_is_refused(text: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        Authorizer(Settings.from_env({"TIDINGS_JWT_KEY": text}))
+    assert text not in str(refused.value)
+
+
+def test_a_weak_key_is_refused_at_the_start(tmp_path: Path) -> None:
+    log, text = tmp_path / "log", REFUSALS["a small RSA key"]
     with running(["-b", "127.0.0.1:0"], {"TIDINGS_JWT_KEY": text}, log) as process:
         assert process.wait(PATIENCE) != 0
     said = log.read_text()

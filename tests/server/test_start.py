@@ -45,17 +45,19 @@ REFUSALS = {
     "a bind for all by a setting": ({"TIDINGS_BIND": "0.0.0.0:0"}, [], "TIDINGS_JWT_KEY"),
     "a bind for all without a key": ({}, ["-b", "0.0.0.0:0"], "TIDINGS_JWT_KEY"),
     "two binds, one for all": ({}, ["-b", "127.0.0.1:0", "-b", "[::]:0"], "TIDINGS_JWT_KEY"),
-    "a weak key": ({"TIDINGS_JWT_KEY": "short"}, [], "32 bytes"),
     "many workers, as the platform says": (MEMORY | {"WEB_CONCURRENCY": "2"}, [], "BROKER_URL"),
     "many workers, on the command line": (MEMORY, ["-w", "2"], "TIDINGS_BROKER_URL"),
     "an unknown setting": ({"TIDINGS_HEARTBEET": "1"}, [], "Did you mean TIDINGS_HEARTBEAT?"),
-    "an unreadable setting": ({"TIDINGS_HEARTBEAT": "soon"}, [], "15s, 5m, 2h, 7d"),
-    "an unknown broker": ({"TIDINGS_BROKER_URL": "amqp://x"}, [], "TIDINGS_BROKER_URL"),
-    "a Redis URL that is none": ({"REDIS_URL": "localhost:6379"}, [], "rediss://host"),
     "a URL with an unknown option": ({"REDIS_URL": "redis://h/?no=1"}, ["-b", "127.0.0.1:0"], "?"),
-    "a file with options": ({"TIDINGS_BROKER_URL": "sqlite:///x?mode=ro"}, [], "sqlite:///path"),
-    "nobody may read": ({"TIDINGS_ANONYMOUS": "0"}, [], "TIDINGS_JWT_KEY"),
-    "an event larger than a body": ({"TIDINGS_MAX_EVENT_BYTES": "9M"}, [], "MAX_BODY_BYTES"),
+}
+BAD_SETTINGS = {
+    "a weak key": ({"TIDINGS_JWT_KEY": "short"}, "32 bytes"),
+    "an unreadable setting": ({"TIDINGS_HEARTBEAT": "soon"}, "15s, 5m, 2h, 7d"),
+    "an unknown broker": ({"TIDINGS_BROKER_URL": "amqp://x"}, "TIDINGS_BROKER_URL"),
+    "a Redis URL that is none": ({"REDIS_URL": "localhost:6379"}, "rediss://host"),
+    "a file with options": ({"TIDINGS_BROKER_URL": "sqlite:///x?mode=ro"}, "sqlite:///path"),
+    "nobody may read": ({"TIDINGS_ANONYMOUS": "0"}, "TIDINGS_JWT_KEY"),
+    "an event larger than a body": ({"TIDINGS_MAX_EVENT_BYTES": "9M"}, "MAX_BODY_BYTES"),
 }
 
 
@@ -70,6 +72,13 @@ def test_it_refuses_to_start_rather_than_lie(
     assert "Tidings does not start: " in said
     assert remedy in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("env", "remedy"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
+def test_bad_settings_are_refused_with_the_remedy(env: dict[str, str], remedy: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        Settings.from_env(env)
+    assert remedy in str(refused.value)
 
 
 def test_without_its_log_it_waits_a_while_and_does_not_start(tmp_path: Path) -> None:
