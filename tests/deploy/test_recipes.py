@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 HUB_URL = "https://hub.example"
 EVERYTHING = token(publish=["*"])
 APP = free_port()
-_LIFE_S = 2  # of a token
+_LIFE_S = 5  # of a token, in which a slow machine opens its stream
 
 
 @pytest.fixture(name="hub", scope="module")

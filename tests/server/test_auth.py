@@ -329,7 +329,7 @@ def test_with_anonymous_off_nobody_reads_without_a_token(serve: Callable[..., Se
 
 
 def test_a_stream_ends_with_its_token(closed: Server) -> None:
-    token = encode(mercure=ALL, exp=time.time() + 3)  # and not before it is read
+    token = encode(mercure=ALL, exp=time.time() + 5)  # and not before it is read
     with closed.listen(headers=authorization(token)) as stream:
         *_, bye = stream.rest()
     assert (bye.type, bye.data) == ("hub.bye", '{"reason": "token_expired"}')

@@ -114,7 +114,7 @@ def test_a_publisher_has_a_few_pipes_and_all_together_have_some(
 def test_a_silent_pipe_ends_with_its_token_and_reports_its_count(
     opened: Callable[[str], OpenPipe],
 ) -> None:
-    pipe = opened(token(sub="d", exp=time.time() + 3))
+    pipe = opened(token(sub="d", exp=time.time() + 5))
     status, document = pipe.answer()
     assert (status, document["title"], document["published"]) == (401, "Unauthorized", 1)
     assert document["last_id"]

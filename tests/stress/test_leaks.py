@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STREAMS = int(os.environ.get("TIDINGS_LEAK_STREAMS", "600"))
 WAVE = max(60, STREAMS // 200)  # streams that are open at once
-SECONDS = 1 + WAVE / 60  # in which a quarter of them connect, before their token expires
+SECONDS = 2 + WAVE / 60  # in which a quarter of them connect, before their token expires
 SLACK = 15  # objects that are there by chance
 ROOM = 8 << 20  # bytes; a thousand streams that stayed would take 5 MB
 OURS = (
@@ -82,7 +82,9 @@ def subscribe(hub: Server, topic: str, *, bearer: str = "", received: int = 0) -
     client.sendall("\r\n".join([*lines, "", ""]).encode())
     data = b""
     while b"hub.open" not in data or not data.endswith(b"\n\n\r\n"):
-        data += client.recv(4096)
+        more = client.recv(4096)
+        assert more, data
+        data += more
     return client
 
 

@@ -151,7 +151,7 @@ def test_a_token_is_replaced_before_it_ends_without_loss_or_double(
     server.http.headers["Authorization"] = "Bearer " + jwt.encode(
         {"mercure": {"publish": ["*"]}}, KEY, "HS256"
     )
-    ends = [8, 600]  # seconds, from when the page asks
+    ends = [16, 600]  # seconds, from when the page asks
     context.expose_function("mint", lambda: a_token(ends.pop(0), topic))
     page = tab(context, server, f"?topic={topic}", minted=True)
     with publishing(server, topic) as numbers:
