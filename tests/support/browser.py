@@ -49,6 +49,7 @@ def _chromium() -> Iterator[Browser]:
 def _page(chromium: Browser) -> Iterator[Page]:
     """A page that may not complain: errors and refusals of the policy fail the test."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(PATIENCE * 1000)
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.plain_server import plain_server
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def _context(chromium: Browser) -> Iterator[BrowserContext]:
     """A browser without anything from before; a page may not complain."""
     context = chromium.new_context()
+    context.set_default_timeout(PATIENCE * 1000)
     complaints: list[str] = []
     context.on("weberror", lambda error: complaints.append(str(error.error)))
     yield context
