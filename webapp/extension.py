@@ -261,7 +261,7 @@ def _blueprint(settings: Settings, *, at_root: bool) -> Blueprint:
     blueprint.before_request(require_gevent)
     if settings.trusted_proxies:
         blueprint.before_request(partial(_see_client, settings.trusted_proxies))
-    error_handlers.init_app(blueprint)
+    error_handlers.init_blueprint(blueprint)
     blueprint.after_request(pages.set_nosniff)
     if settings.cors_origins:
         origins.allow_reading(blueprint, settings.cors_origins)

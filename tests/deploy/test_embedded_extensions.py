@@ -152,6 +152,32 @@ def leave_out(response):
     return response
 
 
+# With errors of its own, and a hook for all paths.
+strict = make("strict")
+
+
+class Banned(Exception):
+    pass
+
+
+class NoSession(Exception):
+    pass
+
+
+def refuse(request):
+    raise NoSession
+
+
+@strict.before_request
+def ban():
+    if request.headers.get("X-Banned"):
+        raise Banned
+
+
+strict.register_error_handler(Banned, lambda _: ("banned by the app", 410))
+strict.register_error_handler(NoSession, lambda _: ("no session of the app", 401))
+Tidings(strict, url_prefix="/realtime", authorize=refuse)
+
 # With its own page and files where the hub's other paths are.
 root = make("root")
 Tidings(root, url_prefix="")
@@ -159,7 +185,8 @@ root.add_url_rule("/", "page", lambda: "the app's own page")
 open("root/static/page.css", "w").write("the app's own file")
 
 app = DispatcherMiddleware(
-    login, {"/forms": forms, "/zipped": zipped, "/quiet": quiet, "/root": root}
+    login,
+    {"/forms": forms, "/zipped": zipped, "/quiet": quiet, "/strict": strict, "/root": root},
 )
 """
 PRESENCE = "/.well-known/mercure/subscriptions"
@@ -241,6 +268,16 @@ def test_an_app_may_leave_out_empty_parts_of_bodies(server: Server) -> None:
         for data in ("one", "two"):
             server.http.post("/quiet/realtime/events", data={"topic": "t", "data": data})
             assert stream.next().data == data
+
+
+def test_what_the_app_raises_is_answered_by_its_own_handlers(server: Server) -> None:
+    for path, headers, expected in (
+        ("healthz", {"X-Banned": "1"}, (410, "banned by the app")),
+        ("events", {}, (401, "no session of the app")),
+        ("healthz", {}, (200, "ok\n")),
+    ):
+        answer = server.http.get(f"/strict/realtime/{path}", headers=headers)
+        assert (answer.status_code, answer.text) == expected
 
 
 def test_at_the_root_the_apps_own_page_and_files_stay(server: Server) -> None:

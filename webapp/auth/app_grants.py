@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
 from time import time
 from typing import Any, TypeVar
 
-from werkzeug.exceptions import HTTPException
-
-from ..errors import Misconfigured, TidingsError, Unauthorized
+from ..errors import Misconfigured, Unauthorized
 from .authorizer import Grant
 from .claims import MAX_PATTERNS, read
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -26,16 +21,10 @@ _REMEDY = 'Return "subscribe" and "publish" with lists of topic patterns, or Non
 def ask(authorize: Callable[[T], Any], request: T) -> Grant | None:
     """Return what an app grants to a request; None: the request is anonymous.
 
-    :raises Misconfigured: it returns what is no grant, or has a bug.
+    :raises Misconfigured: it returns what is no grant.
+    :raises Exception: what it raises to refuse the request, or by a bug.
     """
-    try:
-        found = authorize(request)
-    except (HTTPException, TidingsError):  # how it refuses
-        raise
-    except Exception as error:
-        logger.exception("the app's authorize raised an error")
-        detail = f"The app's authorize raised {type(error).__name__}."
-        raise Misconfigured(detail, "Correct it; the traceback is in the app's log.") from error
+    found = authorize(request)
     if found is None:
         return None
     grant = _checked(found) if isinstance(found, Grant) else _grant(found)

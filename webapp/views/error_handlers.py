@@ -34,12 +34,19 @@ _OTHER_MESSAGE = ("The hub cannot process this request.", "Correct it and send i
 _OWN_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
-def init_app(app: Flask | Blueprint) -> None:
+def init_app(app: Flask) -> None:
     """Handle the hub's own errors, Werkzeug's, and bugs."""
+    init_blueprint(app)
+    app.register_error_handler(Exception, _on_bug)
+
+
+def init_blueprint(app: Flask | Blueprint) -> None:
+    """Handle the hub's own errors and Werkzeug's. All others are handled as an app handles them: it
+    may have raised them.
+    """
     app.register_error_handler(TidingsError, on_tidings_error)
     app.register_error_handler(HTTPException, _on_http_exception)
     app.register_error_handler(BrokenPipeError, _on_disconnect)
-    app.register_error_handler(Exception, _on_bug)
 
 
 def reject_foreign_hosts() -> None:
