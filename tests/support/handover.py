@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -18,7 +19,6 @@ from gevent.socket import socketpair
 
 from support.parking import ONCE, Broken, ParkingWorker, request
 from webapp.auth.authorizer import Grant
-from webapp.core import sse
 from webapp.core.events import Draft, EventId
 from webapp.core.sse import Payload
 from webapp.hub.feeds import Form
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from webapp.hub.hub import Hub
 
 ALL = 1 << 16
-_HEARTBEAT = Payload(sse.HEARTBEAT)
 _NEVER = 1e11  # in Unix seconds
 PLENTY = 1000  # rounds in which all must come to rest, and more events than a search publishes
 FRAME = re.compile(
@@ -59,6 +58,7 @@ class Way(NamedTuple):
     envelope: bool = False
     control: bool = True
     parks: bool = True  # in a `StreamWorker`; else the generator waits. Only if it is direct
+    gzip: bool = False
 
 
 class Stream:
@@ -71,7 +71,7 @@ class Stream:
     ) -> None:
         self.way = way
         grant = Grant(subscribe=granted, expires=_NEVER)
-        form = Form(way.envelope, way.control)
+        form = Form(way.envelope, way.control, way.gzip)
         self.subscription = hub.subscribe(topics, grant, start, form=form)
         self.position = self.subscription.cursor
         self.raw = b""
@@ -126,7 +126,16 @@ class Stream:
         return True
 
     def body(self) -> bytes:
-        """Return what has arrived of the body."""
+        """Return what has arrived of the body, decoded. A gzip stream that is over is whole."""
+        if not self.way.gzip:
+            return self._dechunked()
+        decoder = zlib.decompressobj(31)
+        body = decoder.decompress(self._dechunked())
+        assert not decoder.unused_data
+        assert decoder.eof or not self.over
+        return body
+
+    def _dechunked(self) -> bytes:
         if not self.way.chunked:
             return self.raw
         body, raw = b"", self.raw
@@ -315,8 +324,7 @@ def publish(hub: Hub, subscribers: list[Subscriber], *drafts: Draft) -> list[Eve
 
 
 def beat(hub: Hub) -> None:
-    for subscription in list(hub._subscribers):
-        hub.fanout.write(subscription.feed, subscription, _HEARTBEAT)
+    hub.fanout.send_heartbeats(-PLENTY)
 
 
 def come_to_rest(subscribers: list[Subscriber], *, come_back: bool = False) -> None:

@@ -11,7 +11,7 @@ clients dispatch as an empty event once they have seen an id.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,6 +64,13 @@ class Payload:
         self.raw = raw
         self.event_count = event_count
         self.chunked = b"%X\r\n%b\r\n" % (len(raw), raw)
+
+    def __enter__(self) -> Self:
+        """Begin to send it to its subscribers."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """All of them were sent it, or will be."""
 
 
 def _one_line(value: str) -> str:

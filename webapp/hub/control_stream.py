@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..core import control_events, sse
+from .shared_gzip import GzipStream
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .stream_context import StreamContext
 
 _OF_MANY_STREAMS = frozenset({"drain", "gap"})  # their clients come back one after another
+_CUT_OFF = frozenset({"client_left", "too_slow", "error"})
 _RETURNS_PER_S = 500  # clients of a worker: more would leave too little CPU for those that leave
 
 
@@ -50,6 +52,8 @@ class ControlStream(Subscriber):
         self.snapshot: Snapshot | None = None
         """What it is sent first, until that has ended."""
         self._context = context
+        if feed.form.gzip:
+            self.gzip = GzipStream()
 
     @property
     def id_to_send(self) -> EventId | None:
@@ -69,6 +73,8 @@ class ControlStream(Subscriber):
             "now": round(time.time() * 1000),
             **self.grant.token_use(),
         }
+        if self.gzip:
+            fields["coding"] = "gzip"
         if self.name:
             fields["subscriber"] = self.name
         return control_events.open_event(fields, self.id_to_send, self.reset_reason, settings.retry)
@@ -77,6 +83,15 @@ class ControlStream(Subscriber):
         if self.snapshot:
             return 0
         return self._context.history.count(self.feed, self.cursor)
+
+    def _last_frame(self) -> bytes:
+        if self.reason in _CUT_OFF:
+            return b""
+        bye = b"" if self.reason == "complete" else self._bye_event(self.reason)
+        return self.gzip.last_part(bye) if self.gzip else bye
+
+    def _encoded(self, frame: bytes) -> bytes:
+        return self.gzip.part(frame) if self.gzip else frame
 
     def _bye_event(self, reason: str | None) -> bytes:
         settings = self._context.settings

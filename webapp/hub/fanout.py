@@ -17,22 +17,21 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..core import sse
-from ..core.sse import Payload
 from ..scheduling import TimeSlice
 from ..tasks import skip
+from .shared_gzip import GzipPayload
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from ..brokers.base import Gap
     from ..core.events import Event, EventId
+    from ..core.sse import Payload
     from ..metrics import Metrics
     from .feed_index import FeedIndex
     from .feeds import Feed
     from .replays import Replays
     from .subscriber import Subscriber
-
-_HEARTBEAT = Payload(sse.HEARTBEAT)
 
 
 class FanOut:
@@ -98,14 +97,15 @@ class FanOut:
         try:
             feed.last_write, has_end = monotonic(), feed.note_ends(events)
             first, last_id = events[0].position, events[-1].position
-            payload, sent = Payload(feed.render(events, envelope_cache), len(events)), 0
-            for some in time_slice.chunks(list(feed.parked)):
-                behind = [subscriber for subscriber in some if subscriber.cursor < first]
-                sent += self._deliver(feed, behind, payload, upto, last_id)
-                if len(behind) < len(some):
-                    self._send_rest(feed, events, upto, some)
+            raw, sent = feed.render(events, envelope_cache), 0
+            with feed.payload(raw, len(events), time_slice.checkpoint) as payload:
+                for some in time_slice.chunks(list(feed.parked)):
+                    behind = [subscriber for subscriber in some if subscriber.cursor < first]
+                    sent += self._deliver(feed, behind, payload, upto, last_id)
+                    if len(behind) < len(some):
+                        self._send_rest(feed, events, upto, some)
             self._metrics.delivered.add(sent * len(events))
-            self._metrics.delivered_bytes.add(sent * len(payload.raw))
+            self._metrics.delivered_bytes.add(sent * len(raw))
             if has_end:  # they look whether all their topics have ended
                 for some in time_slice.chunks(list(feed.parked)):
                     for subscriber in some:
@@ -122,7 +122,7 @@ class FanOut:
         for subscriber in subscribers:
             if subscriber.parked and subscriber.cursor < last_id:
                 rest = [event for event in events if event.position > subscriber.cursor]
-                payload = Payload(feed.render(rest, {}), len(rest))
+                payload = feed.payload_for_one(feed.render(rest, {}), len(rest))
                 self._deliver(feed, [subscriber], payload, upto, last_id)
                 self._metrics.delivered.add(len(rest))
                 self._metrics.delivered_bytes.add(len(payload.raw))
@@ -155,9 +155,10 @@ class FanOut:
         for feed in list(self.feeds):
             if now - feed.last_write >= silence:
                 feed.last_write = now
-                for some in time_slice.chunks(list(feed.parked)):
-                    for subscriber in some:
-                        self.write(feed, subscriber, _HEARTBEAT)
+                with feed.payload(sse.HEARTBEAT) as heartbeat:
+                    for some in time_slice.chunks(list(feed.parked)):
+                        for subscriber in some:
+                            self.write(feed, subscriber, heartbeat)
 
     def refresh_cursors(self) -> None:
         """Send a newer id to those parked subscribers whose newest id is ageing.
@@ -186,12 +187,14 @@ class FanOut:
     ) -> None:
         if not feed.form.control:
             return
-        mark = Payload(sse.encode("{}", type="hub.mark", id=str(position)))
-        for subscriber in list(feed.parked):
-            if subscriber.last_id_sent < min(before, self.stale_before):
-                upto = max(position, subscriber.cursor)
-                self._deliver(feed, [subscriber], mark, upto, position)
-            time_slice.checkpoint()
+        raw = sse.encode("{}", type="hub.mark", id=str(position))
+        for_all = all(subscriber.last_id_sent < before for subscriber in feed.parked)
+        with feed.payload(raw) if for_all else feed.payload_for_one(raw) as mark:
+            for subscriber in list(feed.parked):
+                if subscriber.last_id_sent < min(before, self.stale_before):
+                    upto = max(position, subscriber.cursor)
+                    self._deliver(feed, [subscriber], mark, upto, position)
+                time_slice.checkpoint()
 
     # The sockets
 
@@ -209,11 +212,14 @@ class FanOut:
         :param last_id: the newest id that their clients then know.
         :returns: how many were sent the payload, or will be.
         """
-        count, raw, chunked = 0, payload.raw, payload.chunked
+        count, form = 0, payload
+        gzip = payload if isinstance(payload, GzipPayload) else None
         for subscriber in subscribers:
             if not subscriber.parked:
                 continue
-            data = chunked if subscriber.chunked else raw
+            if gzip:
+                form = gzip.form_for(subscriber)
+            data = form.chunked if subscriber.chunked else form.raw
             send = subscriber.send  # `subscriber.send(…)` would search for a method first
             try:
                 sent = send(subscriber.sock, data)
@@ -223,12 +229,17 @@ class FanOut:
                 skip("send", error)
                 subscriber.end("error")
                 continue
-            if sent < len(data) and not self._keep_unsent(subscriber, data, sent):
+            is_whole = sent == len(data)
+            if not is_whole and not self._keep_unsent(subscriber, data, sent):
                 if sent or not payload.event_count:
                     subscriber.cut_off()
                 else:
                     self.wake(feed, subscriber)  # it reads the events again
                 continue
+            if gzip:
+                gzip.note_sent(subscriber)
+            if not is_whole:
+                subscriber.wake()
             subscriber.cursor = upto
             subscriber.last_id_sent = last_id
             subscriber.events_sent += payload.event_count
@@ -242,5 +253,4 @@ class FanOut:
             return False
         # A view: however many subscribers are slow, there is one payload.
         subscriber.unsent = memoryview(data)[sent:] if sent else data
-        subscriber.wake()
         return True

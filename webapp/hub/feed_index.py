@@ -63,6 +63,8 @@ class FeedIndex:
         if feed.subscriber_count:
             return
         del self._feeds[feed.patterns, feed.grant, feed.form]
+        if feed.gzip:
+            feed.gzip.drop()
         self.presence_feeds.discard(feed)
         if feed.matched_last:
             self.matched_last.discard(feed)

@@ -9,12 +9,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core import sse
+from ..core.sse import Payload
 from ..core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, TopicPatterns, grants, may_grant
 from ..scheduling import cooperative
 from ..tasks import skip
+from .shared_gzip import PayloadForOne, SharedGzip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..core.events import Event, EventId
     from ..scheduling import TimeSlice
@@ -29,10 +31,12 @@ class Form(NamedTuple):
 
     :param envelope: whether each event's data is put into JSON that names its topics.
     :param control: whether control events are sent.
+    :param gzip: whether everything is compressed.
     """
 
     envelope: bool = False
     control: bool = True
+    gzip: bool = False
 
 
 PLAIN = Form()
@@ -61,6 +65,7 @@ class Feed:
         self.subscriber_count = 0
         self.parked: set[Subscriber] = set()
         """Its parked subscribers, and those that were woken and have not run since."""
+        self.gzip = SharedGzip(self.parked) if form.gzip else None
         self.late_from: EventId | None = None
         """Its parked subscribers were sent all events up to here; None: up to where the dispatcher
         is.
@@ -92,11 +97,29 @@ class Feed:
         """Let the dispatcher write to a subscriber from now on."""
         subscriber.parked = True
         self.parked.add(subscriber)
+        if self.gzip and subscriber.gzip:
+            self.gzip.add(subscriber.gzip)
 
     def unpark(self, subscriber: Subscriber) -> None:
         """Let the dispatcher not write to a subscriber any more."""
-        subscriber.parked = False
+        subscriber.unpark()
         self.parked.discard(subscriber)
+
+    def payload(
+        self, raw: bytes, event_count: int = 0, pause: Callable[[], object] = bool
+    ) -> Payload:
+        """Return a payload for all its parked subscribers; a `with` block must end it.
+
+        :param event_count: how many events of the event log it holds.
+        :param pause: called now and then while a large one is compressed.
+        """
+        return self.gzip.begin(raw, event_count, pause) if self.gzip else Payload(raw, event_count)
+
+    def payload_for_one(self, raw: bytes, event_count: int = 0) -> Payload:
+        """Return a payload that not all of its parked subscribers are sent."""
+        return (
+            PayloadForOne(self.gzip, raw, event_count) if self.gzip else Payload(raw, event_count)
+        )
 
     def matches(self, event: Event, time_slice: TimeSlice | None = None) -> bool:
         """Whether its subscribers asked for the event and may see it. It yields to the loop where

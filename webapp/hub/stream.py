@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from .stream_context import StreamContext
 
 _RETRY_INTERVAL_S = 5  # between two reads of an unavailable event log at most, jittered
-_WITHOUT_BYE = frozenset({"client_left", "complete", "too_slow", "error"})
 
 
 class Stream(ControlStream):
@@ -97,13 +96,13 @@ class Stream(ControlStream):
         # Not a context manager, which would take a hundred bytes for each parked subscriber.
         self._context.register(self)
         try:
-            yield self._open_event()
+            yield self._encoded(self._open_event())
             with socket.on_hangup(self._on_disconnect) if socket else nullcontext():
                 while self.reason is None:
                     if frame := self._expiry_warning():
-                        yield frame
+                        yield self._encoded(frame)
                     elif frames := self._catch_up():
-                        yield from frames
+                        yield from map(self.gzip.part, frames) if self.gzip else frames
                     elif self.parked:
                         if keeper is None:
                             self._wait()
@@ -114,10 +113,10 @@ class Stream(ControlStream):
                                 keeper = None
                                 self._detach()
                         if frame := self._unpark():
-                            yield frame
+                            yield frame  # it is encoded already
             self._context.turns.wait()
-            if self.reason not in _WITHOUT_BYE:
-                yield self._bye_event(self.reason)
+            if frame := self._last_frame():
+                yield frame
         except (GeneratorExit, BrokenPipeError):
             self._on_disconnect()  # the server gave up writing, or `_unpark` did
             raise

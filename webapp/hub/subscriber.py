@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..brokers.base import Gap
     from ..core.events import EventId
     from .read_queue import Reading
+    from .shared_gzip import GzipStream
     from .socket_protocol import Buffer, Send, Wakeup
 
 
@@ -37,6 +38,7 @@ class Subscriber:
         "events_sent",
         "gap",
         "grant",
+        "gzip",
         "last_id_sent",
         "name",
         "opened_at",
@@ -78,6 +80,8 @@ class Subscriber:
         """A gap in the event log, of which `hub.reset` has to inform its client."""
         self.reading: Reading | None = None
         """Its read of past events, while there is one."""
+        self.gzip: GzipStream | None = None
+        """Compresses its stream; None: it is plain."""
         self.chunked = False
         self.send: Send = never_sends
         """Sends to `sock` without waiting."""
@@ -91,8 +95,14 @@ class Subscriber:
 
     def wake(self) -> None:
         """Let the stream continue: what follows its cursor it reads itself."""
-        self.parked = False
+        self.unpark()
         self._continue()
+
+    def unpark(self) -> None:
+        """Be sent nothing directly any more."""
+        self.parked = False
+        if self.gzip:
+            self.gzip.leave()
 
     def end(self, reason: str) -> None:
         """End the stream soon.

@@ -6,10 +6,10 @@ subscriber that missed more than the window holds gets `hub.reset` with the reas
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ..core.events import Event, EventId
-from ..core.sse import Payload
 from ..core.window import Window
 from ..scheduling import TimeSlice
 
@@ -80,14 +80,15 @@ class TransientEvents:
                 if feed.matches(event):
                     seen.append(event)
                 time_slice.checkpoint()
-            payload = Payload(feed.render(seen, envelope_cache))
-            for subscriber in list(feed.parked):
-                # A subscriber that parked meanwhile has read them.
-                if subscriber.parked and subscriber.transient_position < first:
-                    subscriber.transient_position = last
-                    if payload.raw:
-                        self._fanout.write(feed, subscriber, payload)
-                time_slice.checkpoint()
+            raw = feed.render(seen, envelope_cache)
+            with feed.payload(raw) if raw else nullcontext() as payload:
+                for subscriber in list(feed.parked):
+                    # A subscriber that parked meanwhile has read them.
+                    if subscriber.parked and subscriber.transient_position < first:
+                        subscriber.transient_position = last
+                        if payload:
+                            self._fanout.write(feed, subscriber, payload)
+                    time_slice.checkpoint()
 
     def reset(self) -> None:
         """Drop all events: subscribers that may see them are woken, and get `hub.reset`."""

@@ -75,6 +75,7 @@ WAYS = st.builds(
     st.booleans(),
     st.booleans(),
     st.sampled_from([True, True, False]),
+    st.booleans(),
 )
 STARTS = st.sampled_from([NOW, Start(cursor="earliest"), Start(last=2)])
 SIZES = st.sampled_from([(0,), (0, 0), (0,) * 9, (100,), (5000,), (0, 5000, 0)])
@@ -241,5 +242,7 @@ def test_each_subscriber_gets_its_events_once_and_in_order(
     monkeypatch.setattr("webapp.hub.late_feeds._PAGE_BYTES", 300)
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", PLENTY)
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", pause)
+    monkeypatch.setattr("webapp.hub.gzip_limits._TINY_BYTES", 0)
+    monkeypatch.setattr("webapp.hub.gzip_limits._MAX_SHARE", PLENTY)
     Stream.inject_errors(monkeypatch)
     run_state_machine_as_test(HandOver, settings=SEARCH)

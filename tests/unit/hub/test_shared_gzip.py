@@ -1,0 +1,282 @@
+"""A feed's shared compression: each subscriber decodes every byte as it comes, to the right end."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from random import Random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from webapp.core import gzip_format, sse
+from webapp.core.gzip_format import DICTIONARY_BYTES, shift_crc
+from webapp.hub import gzip_limits
+from webapp.hub.shared_gzip import GzipStream, PayloadForOne, SharedGzip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Client:
+    """A subscriber, and what its client has read."""
+
+    def __init__(self) -> None:
+        self.gzip = GzipStream()
+        self.sent = self.read = self.wire = b""
+        self.decoder = zlib.decompressobj(31)
+
+    def take(self, part: bytes, plain: bytes) -> None:
+        """Read a part, byte by byte. It is decoded whole at its end."""
+        self.sent += plain
+        self.wire += part
+        self.read += b"".join(self.decoder.decompress(bytes([it])) for it in part)
+        assert self.read == self.sent
+
+    def alone(self, plain: bytes) -> None:
+        self.take(self.gzip.part(plain), plain)
+
+    def end(self, plain: bytes = b"") -> None:
+        self.gzip.leave()
+        self.take(self.gzip.last_part(plain), plain)
+        assert self.decoder.eof
+        assert gzip.decompress(self.wire) == self.sent
+
+
+class Feed:
+    """A feed with its subscribers, of which some are sent the payload that is under way."""
+
+    def __init__(self) -> None:
+        self.parked: list[Client] = []
+        self.gzip = SharedGzip(self.parked)
+        self.payload: Any = None
+        self.waiting: list[Client] = []
+        self.log = b""
+
+    def join(self, client: Client) -> None:
+        self.gzip.add(client.gzip)
+        self.parked.append(client)
+
+    def leave(self, client: Client) -> None:
+        client.gzip.leave()
+        self.parked.remove(client)
+        if client in self.waiting:
+            self.waiting.remove(client)
+
+    def begin(self, raw: bytes) -> None:
+        self.payload = self.gzip.begin(raw, 0, bool)
+        self.waiting = list(self.parked)
+        self.log += raw
+
+    def hand(self, client: Client) -> None:
+        self.waiting.remove(client)
+        send(self.payload, client)
+
+    def close(self) -> None:
+        with self.payload:
+            self.waiting = []
+        self.payload = None
+
+    def send_all(self, raw: bytes) -> None:
+        self.begin(raw)
+        for client in self.parked:
+            self.hand(client)
+        self.close()
+
+
+def send(payload: Any, client: Client) -> None:
+    client.take(payload.form_for(client).raw, payload.raw)
+    payload.note_sent(client)
+
+
+def text(chance: Random) -> bytes:
+    number = chance.randrange(10**6)
+    size = chance.choice([0, 1, 10, 100, 100, 3000, 70_000 if chance.random() < 0.05 else 5])
+    kinds: list[Callable[[], bytes]] = [
+        lambda: sse.encode(f'{{"price": {number}, "pad": "{"x" * size}"}}', id=f"{number}-0"),
+        lambda: sse.HEARTBEAT,
+        lambda: chance.randbytes(size),
+    ]
+    return chance.choice(kinds)() or b"-"
+
+
+def step(feed: Feed, chance: Random) -> None:
+    """Do one thing that can happen to a feed, also while a payload is under way."""
+    action, clients = chance.random(), feed.parked
+    if feed.payload and action < 0.5:
+        if feed.waiting and action < 0.47:
+            feed.hand(chance.choice(feed.waiting))
+        else:
+            feed.close()  # those that wait are left out
+    elif not feed.payload and action < 0.4:
+        feed.begin(text(chance))
+    elif action < 0.6 and len(clients) < 9:
+        client = Client()
+        client.alone(text(chance))
+        for _ in range(chance.randrange(4)):
+            client.alone(feed.log[-chance.randrange(1, 4000) :] or b"-")
+        feed.join(client)
+    elif clients:
+        happen(feed, chance.choice(clients), chance)
+
+
+def happen(feed: Feed, client: Client, chance: Random) -> None:
+    action = chance.random()
+    if action < 0.2:
+        feed.leave(client)
+        client.end(chance.choice([b"", b"event: hub.bye\n\n"]))
+    elif action < 0.5:  # its socket was full
+        feed.leave(client)
+        client.alone(feed.log[-chance.randrange(1, 3000) :] or b"-")
+        feed.join(client)
+    elif action < 0.9:
+        send(PayloadForOne(feed.gzip, text(chance), 0), client)
+    elif action < 0.95:
+        feed.gzip.drop_tail()
+    elif feed.payload:  # a second one for all is for each alone
+        with feed.gzip.begin(b"event: hub.mark\n\n", 0, bool) as payload:
+            send(payload, client)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_order_of_steps_leaves_each_stream_right(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance, feed = Random(seed), Feed()
+    monkeypatch.setattr(gzip_limits, "_TINY_BYTES", chance.choice([0, 32]))
+    monkeypatch.setattr(gzip_limits, "_MAX_SHARE", chance.choice([100, 0.3, 0]))
+    for _ in range(300):
+        step(feed, chance)
+    if feed.payload:
+        feed.close()
+    for client in list(feed.parked):
+        feed.leave(client)
+        client.end()
+
+
+def events(count: int, first: int = 0) -> list[bytes]:
+    row = '{"id": "host-%d", "cpu": %d, "memory": %d, "state": "up", "region": "eu-central-1"}'
+    numbers = range(first, first + count)
+    return [sse.encode(row % (it % 40, it * 7 % 100, it * 13 % 100), id=str(it)) for it in numbers]
+
+
+def test_json_of_many_subscribers_gets_three_and_a_half_times_shorter() -> None:
+    feed, client = Feed(), Client()
+    client.alone(b"retry: 2000\n")
+    feed.join(client)
+    for event in events(300):
+        feed.send_all(event)
+    assert len(client.sent) > 3.5 * len(client.wire)
+
+
+def test_a_new_subscriber_is_in_step_after_one_stored_payload() -> None:
+    feed, old, new = Feed(), Client(), Client()
+    old.alone(b"retry: 2000\n")
+    feed.join(old)
+    for event in events(50):
+        feed.send_all(event)
+    new.alone(b"retry: 2000\n")
+    feed.join(new)
+    sizes = []
+    for event in events(40, 50):
+        before = len(old.wire), len(new.wire)
+        feed.send_all(event)
+        sizes.append((len(old.wire) - before[0], len(new.wire) - before[1], len(event)))
+    assert sizes[0][1] > sizes[0][2]
+    assert all(new_size < plain / 1.5 for _, new_size, plain in sizes[1:])
+    assert sizes[-1][0] == sizes[-1][1]
+
+
+def test_who_was_replayed_the_last_payloads_is_in_step_at_once() -> None:
+    feed, old, new = Feed(), Client(), Client()
+    old.alone(b"retry: 2000\n")
+    feed.join(old)
+    for event in events(50):
+        feed.send_all(event)
+    new.alone(b"retry: 2000\n")
+    new.alone(b"".join(events(50)))
+    feed.join(new)
+    before = len(old.wire), len(new.wire)
+    feed.send_all(events(1, 50)[0])
+    assert len(old.wire) - before[0] == len(new.wire) - before[1]
+
+
+def test_a_payload_is_compressed_twice_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bytes] = []
+    deflate = gzip_format.deflate
+
+    def count(plain: bytes, *args: Any) -> bytes:
+        calls.append(plain)
+        return deflate(plain, *args)
+
+    monkeypatch.setattr(gzip_limits, "_MAX_SHARE", 100)
+    monkeypatch.setattr(gzip_format, "deflate", count)
+    feed = Feed()
+    for number in range(20):
+        client = Client()
+        client.alone(b"retry: 2000\n")
+        feed.join(client)
+        calls.clear()
+        feed.send_all(events(1, number)[0])
+        assert len(calls) <= 2
+
+
+def test_compression_takes_a_part_of_the_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(gzip_limits, "monotonic", lambda: clock.now)
+    time = gzip_limits.CompressionTime()
+
+    def deflate(plain: bytes, *_: object) -> bytes:
+        clock.now += 0.01
+        return plain[:1]
+
+    monkeypatch.setattr(gzip_format, "deflate", deflate)
+    compressed = 0
+    while clock.now < 10:
+        compressed += len(time.deflate(b"x" * 100, b"")) == 1
+        clock.now += 0.001
+    assert 10 * 0.3 <= compressed * 0.01 <= 10 * 0.3 + 0.3
+
+
+def test_the_tails_of_all_feeds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gzip_limits, "_MAX_TAILS_BYTES", 3 * DICTIONARY_BYTES)
+    monkeypatch.setattr("webapp.hub.shared_gzip.tails", gzip_limits.Tails())
+    feeds = [SharedGzip([]) for _ in range(5)]
+    for feed in feeds:
+        with feed.begin(b"x" * 100, 0, bool):
+            pass
+    assert [bool(feed._tail) for feed in feeds] == [False, False, True, True, True]
+    feeds[2].drop()
+    with feeds[0].begin(b"x" * 100, 0, bool):
+        pass
+    assert [bool(feed._tail) for feed in feeds[-2:]] == [True, True]
+
+
+def test_a_large_payload_is_compressed_in_pieces() -> None:
+    pauses = []
+    feed, client = Feed(), Client()
+    client.alone(b"retry: 2000\n")
+    feed.join(client)
+    raw = b"abc" * 100_000
+    with feed.gzip.begin(raw, 1, lambda: pauses.append(1)) as payload:
+        send(payload, client)
+    assert len(pauses) == len(raw) // gzip_format.PIECE_BYTES
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 200_000])
+def test_stored_bytes_can_be_decoded(size: int) -> None:
+    plain = b"x" * size
+    part = gzip_format.HEAD + gzip_format.stored(plain)
+    assert part.endswith(b"\0\0\0\xff\xff")
+    assert gzip.decompress(part + gzip_format.end(zlib.crc32(plain), size)) == plain
+
+
+def test_crcs_of_texts_that_go_on_alike_differ_by_a_shifted_difference() -> None:
+    chance = Random(1)
+    for _ in range(200):
+        one, other, rest = (chance.randbytes(chance.randrange(300)) for _ in range(3))
+        before = zlib.crc32(one) ^ zlib.crc32(other)
+        after = zlib.crc32(one + rest) ^ zlib.crc32(other + rest)
+        assert shift_crc(before, len(rest)) == after
+        assert shift_crc(after, -len(rest)) == before

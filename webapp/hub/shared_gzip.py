@@ -1,0 +1,265 @@
+"""One gzip compression for all subscribers of a feed.
+
+A payload is compressed once, by a compressor of its own. The compressor is given the last 2 KB that
+the feed's subscribers were sent before: the feed's *tail*. No compressor is kept. So a subscriber
+can read the payload if it was sent the same bytes before.
+
+A subscriber joins its feed when it parks. If the last bytes that it was sent are the whole tail, it
+is sent the payload that was compressed with the tail. If they are a part of the tail, it is sent
+one that was compressed with the shortest such part. Otherwise it is sent the payload stored, which
+happens once: then it has a part of the tail.
+
+A gzip stream ends with the CRC of all its bytes. The feed keeps the CRC of what it sent to all. Of
+a subscriber it keeps only the difference to that, which stays the same while both are sent the same
+bytes. See `core.gzip_format.shift_crc`.
+
+At most one payload is sent to all at a time. What one subscriber is sent alone is stored, and the
+next payload, too.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..core import gzip_format
+from ..core.gzip_format import DICTIONARY_BYTES, shift_crc
+from ..core.sse import Payload
+from .gzip_limits import compression_time, tails
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+
+_LEAST_BYTES = 64  # of a part of a tail, to compress a payload with it
+
+
+class Member(Protocol):
+    """A subscriber of a feed with gzip, as far as its compression needs it."""
+
+    gzip: Any
+    """Its `GzipStream`."""
+
+
+class GzipStream:
+    """The gzip stream of one subscriber, which shares a feed's compression while it is joined."""
+
+    __slots__ = ("crc", "feed", "same_from", "sequence", "size", "tail")
+
+    def __init__(self) -> None:
+        self.crc = self.size = 0
+        """Of all plain bytes so far. While it is joined: their difference to those of the feed."""
+        self.tail = b""
+        """The last plain bytes, while it is not joined."""
+        self.feed: SharedGzip | None = None
+        self.sequence = 0
+        """Of the feed's last payload that it was sent, or has anyway."""
+        self.same_from = 0
+        """Where in the feed's bytes those begin that it was sent last."""
+
+    def part(self, plain: bytes) -> bytes:
+        """Return what to send for some bytes, while it is not joined."""
+        part = compression_time.deflate(plain, self.tail)
+        if not self.size:
+            part = gzip_format.HEAD + part
+        self.crc = zlib.crc32(plain, self.crc)
+        self.size += len(plain)
+        self.tail = _last(self.tail, plain)
+        return part
+
+    def last_part(self, plain: bytes) -> bytes:
+        """Return what to send for the last bytes, with the end of the stream."""
+        return self.part(plain) + gzip_format.end(self.crc, self.size)
+
+    def leave(self) -> None:
+        """Share nothing any more; what the subscriber was sent up to now counts."""
+        if self.feed:
+            self.feed.remove(self)
+
+
+class SharedGzip:
+    """What the subscribers of a feed with gzip share.
+
+    :param parked: the feed's parked subscribers.
+    """
+
+    def __init__(self, parked: Collection[Member]) -> None:
+        self._parked = parked
+        self._tail = b""
+        self._sequence = 0  # of the last payload
+        self._crc = self._size = 0  # of all payloads
+        self._before = (0, 0)  # both, before the last payload
+        self._out_of_step: set[GzipStream] = set()
+        self._sending = False
+
+    def begin(self, raw: bytes, event_count: int, pause: Callable[[], object]) -> GzipPayload:
+        """Return a payload for all subscribers of the feed; a `with` block must end it. While
+        another one is being sent, it is for each subscriber alone.
+
+        :param pause: called between two pieces of a large payload.
+        """
+        if self._sending:
+            return PayloadForOne(self, raw, event_count)
+        self._sending = True
+        try:
+            payload = PayloadForAll(self, raw, event_count)
+            self._compress(payload, pause)
+        except BaseException:
+            self._sending = False
+            raise
+        return payload
+
+    def _compress(self, payload: PayloadForAll, pause: Callable[[], object]) -> None:
+        raw, start, tail = payload.raw, self._size, self._tail
+        payload.allow(compression_time.deflate(raw, tail, pause), start - len(tail))
+        newest = start - len(tail)
+        self._out_of_step = {it for it in self._out_of_step if it.same_from > newest}
+        have_some = [it.same_from for it in self._out_of_step if it.same_from < start]
+        if have_some:
+            same_from = max(have_some)
+            payload.allow(
+                compression_time.deflate(raw, tail[same_from - start :], pause), same_from
+            )
+        self._before = self._crc, self._size
+        self._crc, self._size = zlib.crc32(raw, self._crc), start + len(raw)
+        self._sequence += 1
+        self._tail = _last(tail, raw)
+        tails.use(self)
+
+    def end(self) -> None:
+        """Count those out that were not sent the payload."""
+        self._sending = False
+        for subscriber in self._parked:
+            stream: GzipStream = subscriber.gzip
+            if stream.feed is self and stream.sequence != self._sequence:
+                self._set(stream, *self._total(stream), same=0)
+
+    def note_sent(self, stream: GzipStream) -> None:
+        """Count the last payload for a stream."""
+        stream.sequence = self._sequence
+
+    def note_sent_alone(self, stream: GzipStream, plain: bytes) -> None:
+        """Count what a stream was sent alone."""
+        crc, size = self._total(stream)
+        feed_crc, feed_size = self._sent_to_all(stream)
+        stream.crc = shift_crc(zlib.crc32(plain, crc) ^ feed_crc, -feed_size)
+        stream.size = size + len(plain) - feed_size
+        stream.same_from = self._size  # not before the end of a payload that is being sent
+        self._out_of_step.add(stream)
+
+    def add(self, stream: GzipStream) -> None:
+        """Let a stream share the compression. It has everything that the feed was sent."""
+        same = _common_end(self._tail, stream.tail)
+        if same < _LEAST_BYTES:  # all frames end alike
+            same = 0
+        self._set(stream, stream.crc, stream.size, same=same)
+        stream.feed, stream.tail = self, b""
+
+    def remove(self, stream: GzipStream) -> None:
+        """Let a stream share it no more."""
+        stream.crc, stream.size = self._total(stream)
+        stream.feed = None
+        self._out_of_step.discard(stream)
+
+    def drop_tail(self) -> None:
+        """Free memory. The next payload is compressed by itself."""
+        self._tail = b""
+
+    def drop(self) -> None:
+        """The feed has no subscribers any more."""
+        tails.discard(self)
+
+    def _sent_to_all(self, stream: GzipStream) -> tuple[int, int]:
+        """Return the CRC and the size of what the feed was sent, as far as a stream was."""
+        return (self._crc, self._size) if stream.sequence == self._sequence else self._before
+
+    def _total(self, stream: GzipStream) -> tuple[int, int]:
+        """Return the CRC and the size of all that a joined stream was sent."""
+        crc, size = self._sent_to_all(stream)
+        return shift_crc(stream.crc, size) ^ crc, stream.size + size
+
+    def _set(self, stream: GzipStream, crc: int, size: int, *, same: int) -> None:
+        """Join a stream that was sent bytes of this CRC and size, the last of them the feed's."""
+        stream.crc = shift_crc(crc ^ self._crc, -self._size)
+        stream.size = size - self._size
+        stream.sequence = self._sequence
+        stream.same_from = self._size - same
+        if same < len(self._tail):
+            self._out_of_step.add(stream)
+
+
+class GzipPayload(Payload):
+    """A payload of which each subscriber is sent a form that its gzip stream can go on with."""
+
+    __slots__ = ("_feed", "_stored")
+
+    def __init__(self, feed: SharedGzip, raw: bytes, event_count: int) -> None:
+        self._feed = feed
+        self.raw = raw
+        self.event_count = event_count
+        self._stored: Payload | None = None
+
+    def form_for(self, subscriber: Member) -> Payload:  # noqa: ARG002 - a subclass needs it
+        """Return the form that a subscriber's gzip stream can go on with."""
+        if self._stored is None:
+            self._stored = Payload(gzip_format.stored(self.raw))
+        return self._stored
+
+    def note_sent(self, subscriber: Member) -> None:
+        """Count it for a subscriber that was sent it, or will be."""
+        raise NotImplementedError
+
+
+class PayloadForOne(GzipPayload):
+    """A payload that not all subscribers of the feed are sent."""
+
+    def note_sent(self, subscriber: Member) -> None:
+        """See `GzipPayload`."""
+        self._feed.note_sent_alone(subscriber.gzip, self.raw)
+
+
+class PayloadForAll(GzipPayload):
+    """A payload that all subscribers of the feed are sent."""
+
+    __slots__ = ("_forms",)
+
+    def __init__(self, feed: SharedGzip, raw: bytes, event_count: int) -> None:
+        super().__init__(feed, raw, event_count)
+        self._forms: list[tuple[int, Payload]] = []
+
+    def __exit__(self, *_: object) -> None:
+        self._feed.end()
+
+    def allow(self, part: bytes, same_from: int) -> None:
+        """Add a form.
+
+        :param same_from: for the streams that have all of the feed's bytes from here on.
+        """
+        self._forms.append((same_from, Payload(part)))
+
+    def form_for(self, subscriber: Member) -> Payload:
+        """See `GzipPayload`: the shortest form."""
+        for same_from, form in self._forms:
+            if subscriber.gzip.same_from <= same_from:
+                return form
+        return super().form_for(subscriber)
+
+    def note_sent(self, subscriber: Member) -> None:
+        """See `GzipPayload`."""
+        self._feed.note_sent(subscriber.gzip)
+
+
+def _last(tail: bytes, plain: bytes) -> bytes:
+    return (tail + plain[-DICTIONARY_BYTES:])[-DICTIONARY_BYTES:]
+
+
+def _common_end(one: bytes, other: bytes) -> int:
+    """Return how many of the last bytes are the same."""
+    same, limit = 0, min(len(one), len(other))
+    while same < limit:
+        more = (same + limit + 1) // 2
+        if one.endswith(other[len(other) - more :]):
+            same = more
+        else:
+            limit = more - 1
+    return same
