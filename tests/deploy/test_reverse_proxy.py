@@ -60,20 +60,21 @@ class Edge:
 
     def listen(self, topic: str) -> Stream:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip", **AUTHORIZED}
+        headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, deflate", **AUTHORIZED}
         connection.request("GET", f"/events?topic={quote(topic, safe='')}", headers=headers)
         response = connection.getresponse()
         assert response.status == 200
-        assert response.headers["Content-Encoding"] is None
+        assert response.headers["Content-Encoding"] == "gzip"
         return Stream(response, connection)
 
 
 @pytest.fixture(name="hubs", scope="module")
 def _hubs(serve: Callable[..., Server]) -> dict[bool, Server]:
-    """A hub whose heartbeats do not tell a hang-up, and one whose do."""
+    """A hub whose heartbeats do not tell a hang-up, and one whose do. Both compress all streams."""
+    env = {"TIDINGS_JWT_KEY": KEY, "TIDINGS_COMPRESS": "all"}
     return {
-        False: serve(TIDINGS_JWT_KEY=KEY, TIDINGS_HEARTBEAT="10m"),
-        True: serve(TIDINGS_JWT_KEY=KEY, TIDINGS_HEARTBEAT="0.5"),
+        False: serve(TIDINGS_HEARTBEAT="10m", **env),
+        True: serve(TIDINGS_HEARTBEAT="0.5", **env),
     }
 
 

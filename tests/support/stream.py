@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
 from webapp.core import sse
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """A subscriber that sees every byte: hub.open, hub.* and heartbeats too."""
+    """A subscriber that sees every byte: hub.open, hub.* and heartbeats too. It decodes gzip."""
 
     def __init__(self, response: HTTPResponse, connection: HTTPConnection) -> None:
         self.response = response
@@ -23,9 +24,12 @@ class Stream:
         self._messages = sse.decode(self._chunks())
 
     def _chunks(self) -> Iterator[bytes]:
+        compressed = self.headers["Content-Encoding"] == "gzip"
+        decoder = zlib.decompressobj(31) if compressed else None
         while chunk := self.response.read1(1 << 16):
-            self.raw += chunk
-            yield chunk
+            plain = decoder.decompress(chunk) if decoder else chunk
+            self.raw += plain
+            yield plain
 
     def next(self) -> sse.ServerSentEvent:
         """Return the next message, the hub's own included."""

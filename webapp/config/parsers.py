@@ -28,6 +28,7 @@ _SECONDS_OF_UNIT = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, 
 _BYTES_OF_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _HEADER_BYTES = (1 << 10, 256 << 10)  # the smallest and the largest limit
 _MAX_PORT = 65535
+_COMPRESSION = {"public", "all", "off"}
 _ON, _OFF = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
@@ -119,6 +120,12 @@ def boolean(text: str) -> bool:
     """Return whether a setting is on: `1`, `true`, `yes`, `on`, or their opposites, in any case."""
     _require(text.lower() in _ON | _OFF, "1 or 0")
     return text.lower() in _ON
+
+
+def compression(text: str) -> str:
+    """Return which streams are compressed."""
+    _require((choice := text.lower()) in _COMPRESSION, "public, all or off")
+    return choice
 
 
 # An origin is compared as text, so it must be as browsers write it: ASCII, and not a pattern.

@@ -121,6 +121,10 @@ class Settings:
     """Open NDJSON pipes per worker; None: 10 % of the file limit, 0: no limit."""
     max_pipes_per_publisher: int = _setting(32, parsers.non_negative_int)
     """Open NDJSON pipes per worker and token, or address without tokens; 0: no limit."""
+    compress: str = _setting("public", parsers.compression)
+    """Which streams are compressed for clients that accept gzip: `public`, those that may see no
+    private events; `all`; or `off`.
+    """
     publish_rate: float = _setting(0.0, parsers.rate)
     """Events a second that a token, or an address without tokens, may publish per worker;
     0: no limit.

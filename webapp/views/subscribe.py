@@ -15,6 +15,7 @@ from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import Gone, ServiceUnavailable, TooManyRequests
 from ..hub.finite_stream import read_to_end
 from .client_address import client
+from .content_coding import coding_headers, gzip_wanted
 from .event_document import event_document
 from .flask_app import PreparedResponse
 from .services import current
@@ -52,11 +53,12 @@ def subscribe(default_topic: str | None) -> Response:
         grant = services.authorizer.subscribe(tokens, in_cookies=in_cookies)
         if query.limit is not None:
             return event_document(request, services, query, grant, query.limit)
+        form = query.form._replace(gzip=gzip_wanted(request.environ, grant, services.settings))
         if request.method == "HEAD":
-            return Response(headers=_HEADERS)
+            return Response(headers=[*_HEADERS, *coding_headers(form.gzip, services.settings)])
         hub, name = services.hub, client(request.remote_addr)
         begin = hub.subscribe if query.waits else partial(read_to_end, hub)
-        stream = begin(query.patterns, grant, query.start, name, form=query.form, socket=socket)
+        stream = begin(query.patterns, grant, query.start, name, form=form, socket=socket)
     except (ServiceUnavailable, TooManyRequests) as error:
         if query.form.control or default_topic is None:
             return _bye_or_error(error, services, request, control=query.form.control)
@@ -69,6 +71,7 @@ def subscribe(default_topic: str | None) -> Response:
         return Response(status=204, headers=_NOTHING_LEFT)
     log_unreadable(request, services.settings)
     frames, headers = stream.frames(socket), _headers(stream, query.start, default_topic)
+    headers += coding_headers(form.gzip, services.settings)
     request.environ["tidings.stream"] = services.settings.embedded
     if services.settings.embedded:  # the app's context ends now: it may hold a database connection
         return Response(frames, headers=headers)

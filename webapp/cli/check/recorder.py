@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from ...core import sse
-from ..client import HubClient
+from ..client import HubClient, json_object
 from ..retry import TemporaryFailure
 
 if TYPE_CHECKING:
@@ -60,6 +60,13 @@ class RecordingSubscriber(threading.Thread):
     def events(self) -> list[tuple[float, ServerSentEvent]]:
         """What was received, without control events."""
         return [(at, event) for at, event in self.received if not event.type.startswith("hub.")]
+
+    @property
+    def coding_of_hub(self) -> str:
+        """How the hub says that it compresses the stream."""
+        opened = [event.data for _, event in self.received if event.type == "hub.open"]
+        members = (opened and json_object(opened[0])) or {}
+        return str(members.get("coding", "identity"))
 
     @property
     def data(self) -> list[str]:

@@ -6,6 +6,7 @@ import secrets
 import statistics
 import time
 from dataclasses import replace
+from email.message import Message
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -23,7 +24,6 @@ from .results import BUFFERING, COMPRESSION, LATENCY, failed, judged, passed, re
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from email.message import Message
 
     from ..remote_hub import RemoteHub
     from .results import CheckResult
@@ -93,18 +93,19 @@ class StreamChecks:
                 remedy = "Set TIDINGS_TOKEN to a token that may read." if refused else ""
                 yield failed("stream", str(stream.failure), remedy)
             return
-        assert stream.headers is not None  # noqa: S101 - as awaited
-        yield self._check_head(stream.headers)
-        if not stream.wait_until(lambda it: it.received, _HELD_BACK_S):
+        opened = stream.wait_until(lambda it: it.received, _HELD_BACK_S)
+        yield self._check_head(stream)
+        if not opened:
             yield failed("first bytes", held_back, self._buffering_remedy)
             return
         took = stream.received[0][0] - stream.requested_at
         detail, good = f"after {took * 1000:.0f} ms", took <= _FIRST_BYTES_S
         yield judged("first bytes", detail, good, self._buffering_remedy)
 
-    def _check_head(self, headers: Message) -> CheckResult:
+    def _check_head(self, stream: RecordingSubscriber) -> CheckResult:
+        headers = stream.headers or Message()
         coding = headers.get("Content-Encoding", "identity")
-        if coding != "identity":
+        if coding not in {"identity", stream.coding_of_hub}:
             detail = f"it is compressed on its way ({coding[:20]}), which may hold events back"
             return failed("stream", detail, remedy_for(self._network.server, COMPRESSION))
         if "Content-Length" in headers:
@@ -113,7 +114,8 @@ class StreamChecks:
         if not {"no-cache", "no-store"} & set(headers.get("Cache-Control", "").split(", ")):
             detail = "Cache-Control is lost on its way, so it may be cached"
             return failed("stream", detail, "Let the proxy pass Cache-Control.")
-        return passed("stream", "text/event-stream, not cached, not compressed")
+        by = "not compressed" if coding == "identity" else "compressed by the hub"
+        return passed("stream", f"text/event-stream, not cached, {by}")
 
     def _check_strangers(self) -> CheckResult:
         """Check whether somebody without a token can publish."""
