@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from servers import Server
 
+_HEADERS_BYTES = 52  # of TCP and IP, in each packet
 _LEAST_S = 0.001  # a shorter time counts as this
 Values = dict[str, float]
 
@@ -75,6 +76,7 @@ def measure(server: Server, run: Run) -> Values:
         "cpu": result["delivered"] / max(sum(spent), _LEAST_S),
         "busiest": result["delivered"] / max(*spent, _LEAST_S),
         "cost": sum(spent) / max(run.events, 1) * 1e6,
+        "packet": result.get("wire", 0) + _HEADERS_BYTES,
         "speed": result["delivered"] / max(result["seconds"], _LEAST_S),
         "memory": max(full - empty, 1) / max(ready, 1),
         "connects": ready / max(sum(seconds(waiting, before)), _LEAST_S),

@@ -19,6 +19,7 @@ from collections import defaultdict
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from gzip_body import GzipBody
 from publisher import NdjsonPublisher, Publisher, token, worker
 from runs import Run
 
@@ -48,6 +49,8 @@ class Subscribers:
         self.apart: dict[int, list[int]] = {}  # stamps, of subscribers that may stop reading
         self.workers: dict[int, bytes] = {}  # the worker that serves each
         self.publishers: dict[int, Publisher] = {}
+        self.bodies: dict[int, GzipBody] = {}  # of compressed streams
+        self.wire_bytes = 0  # received since the events began
         self.delays: defaultdict[bytes, list[int]] = defaultdict(list)  # by worker
         self.failed = self.unanswered = self.closed = self.delivered = self.last = 0
         self.until = self.limit = 0.0
@@ -66,6 +69,7 @@ class Subscribers:
     def receive_all(self, publishers: Sequence[Publisher]) -> None:
         """Publish, and count until each has its events or nothing comes any more."""
         self.limit = time.monotonic() + _PHASE_TIMEOUT_S
+        self.wire_bytes = 0
         for publisher in publishers:
             self.publishers[publisher.sock.fileno()] = publisher
             self.epoll.register(publisher.sock, select.EPOLLIN)
@@ -144,6 +148,7 @@ class Subscribers:
         path = f"{self.path}-{number}" if self.run.own else self.path
         path += "&last_event_id=earliest" if self.run.replay else ""
         allowed = f"Authorization: Bearer {token(str(number))}\r\n" if self.run.tokens else ""
+        allowed += "Accept-Encoding: gzip\r\n" if self.run.gzip else ""
         ask = (
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{allowed}\r\n"
         )
@@ -157,6 +162,10 @@ class Subscribers:
             return
         if fd not in self.workers:
             self.workers[fd] = worker(data)
+            self.bodies[fd] = GzipBody()
+        self.wire_bytes += len(data)
+        if self.run.gzip:
+            data = self.bodies[fd].feed(data)
         lines, newline, tail = (self.tails.get(fd, b"") + data).rpartition(b"\n")
         self.tails[fd] = tail
         self.counts[fd] = self.counts.get(fd, 0) + (self.count(fd, lines) if newline else 0)
@@ -274,6 +283,7 @@ def main(port: str, subscribe: str, publish: str, spec: str) -> None:
         "closed": subscribers.closed,
         "wrong": subscribers.wrong(sent[0].stamps),
         "delivered": subscribers.delivered,
+        "wire": subscribers.wire_bytes / max(subscribers.delivered, 1),
         "seconds": (took or subscribers.last - start) / 1e9,
         "accepted": sum(it.answered for it in sent) * 1e9 / max(ended - sent[0].start, 1),
         "p50": subscribers.percentile(0.5, sent[0].worker),

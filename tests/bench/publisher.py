@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import jwt
 
 from runs import KEY
+from texts import make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ class Publisher:
         allowed = f"Authorization: Bearer {token('publisher')}\r\n" if run.locked else ""
         self.head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{allowed}{self.kind}".encode()
         self.size, self.events = run.size, run.events // run.publishers
+        self.text = run.text
         self.gap = 1e9 / run.rate if run.rate else 0.0
         self.start = time.monotonic_ns()
         self.stamps: list[int] = []
@@ -77,11 +79,14 @@ class Publisher:
     def step(self) -> None:
         """Send what is due; never wait."""
         if not self.pause():
-            length = b"Content-Length: %d\r\n\r\n" % self.size
-            self.sock.send(self.head + length + self.data())
+            data = self.data()
+            length = b"Content-Length: %d\r\n\r\n" % len(data)
+            self.sock.send(self.head + length + data)
 
     def data(self) -> bytes:
         self.stamps.append(time.monotonic_ns())
+        if self.text:  # to the millisecond, as real times are
+            return make(self.text, len(self.stamps), f"ts:{self.stamps[-1] // 10**6}000000")
         return (b"ts:%d " % self.stamps[-1]).ljust(self.size, b"x")
 
     def receive(self) -> None:

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+TEXTS = {
+    "json": "JSON of 130 bytes",
+    "rows": "HTML rows of one template, 275 bytes",
+    "html": "varied HTML, 300 bytes",
+}
 NAMES = {"memory": "in memory", "sqlite": "SQLite", "redis": "Redis", "valkey": "Valkey"}
 BROKERS = list(NAMES)
 SHARED = BROKERS[1:]  # by all workers
@@ -38,6 +43,8 @@ class Run:
     settings: dict[str, str] = field(default_factory=dict)  # of the hub
     replay: bool = False  # all events are published before the subscribers connect
     time_fan_out: bool = False  # no subscriber reads until an event has reached all sockets
+    gzip: bool = False  # the subscribers accept it
+    text: str = ""  # of the data, see `texts.py`; nothing: padding
     inside: str = ""  # no server: what without_http.py does
 
     def quick(self) -> Run:
@@ -72,6 +79,13 @@ GATHERING = {
     f"O {subscribers} at {rate}": Run(subscribers, 10 * rate, rate, only="tidings nchan")
     for subscribers, rate in ((1000, 50), (300, 50), (1000, 20), (10, 100))
 }
+# What compression saves and costs. An event each tenth of a second, each in packets of its own.
+COMPRESSED = {
+    f"P {text}{how}": Run(1000, 100, 10, only="tidings", text=text, gzip=bool(how))
+    for text in ("json", "rows", "html")
+    for how in ("", " gzip")
+}
+BURST = Run(1000, 300, only="tidings", text="json")
 RUNS = {
     "A": Run(1000, 50, 10),
     "B": Run(5000, 40, 4),
@@ -103,6 +117,11 @@ RUNS = {
     },
     **{f"N {broker}": replace(INSIDE, broker=broker, inside="follow") for broker in SHARED},
     **GATHERING,
+    **COMPRESSED,
+    "P burst": BURST,
+    "P burst gzip": replace(BURST, gzip=True),
+    "P idle": Run(10_000, only="tidings"),
+    "P idle gzip": Run(10_000, only="tidings", gzip=True),
 }
 
 
@@ -195,4 +214,18 @@ MEASURES = [
             ("cpu", "deliveries per CPU-second"),
         )
     ),
+    *(
+        Measure(f"{name} {key}", f"P: {TEXTS[run.text]}{', gzip' * run.gzip}: {title}", less=less)
+        for key, title, less in (
+            ("wire", "bytes of a delivery", True),
+            ("packet", "the same with TCP and IP headers", True),
+            ("cpu", "deliveries per CPU-second", False),
+            ("p50", "latency, median, ms", True),
+        )
+        for name, run in COMPRESSED.items()
+    ),
+    Measure("P burst speed", "P: JSON back to back: deliveries per second"),
+    Measure("P burst gzip speed", "P: the same, gzip"),
+    Measure("P idle memory", "P: 10,000 waiting subscribers: bytes each", less=True),
+    Measure("P idle gzip memory", "P: the same, gzip", less=True),
 ]
