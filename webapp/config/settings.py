@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from ..errors import Misconfigured
-from . import folders, parsers, secret_files, setting_names
+from . import folders, parsers, secret_files, setting_names, variables
 from .setting_names import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _CLI_VARIABLES = {"TIDINGS_URL", "TIDINGS_TOKEN"}  # of the command `tidings`
-_URL_VARIABLES = {"REDIS_URL": "a Redis", "DATABASE_URL": "a PostgreSQL database"}
 # Where the event log is in memory, it is smaller by default: small Redis plans have 25 MB.
 _BROKER_DEFAULTS: dict[str, dict[str, int]] = {
     "memory": {"history_events": 10_000, "history_bytes": 64 << 20},
@@ -27,8 +26,6 @@ _BROKER_DEFAULTS: dict[str, dict[str, int]] = {
     "postgres": {"history_bytes": 256 << 20},
 }
 _IN_FILES = {parsers.keys, parsers.broker_url}  # of the settings that may be in a file
-_SECRET = {parsers.keys, parsers.broker_url, parsers.url}  # a refusal does not repeat their text
-_MAX_ECHO_CHARS = 40
 
 
 def _setting(default: Any, parse: Callable[[str], Any]) -> Any:
@@ -164,11 +161,13 @@ class Settings:
                     continue
                 if name not in names:
                     raise setting_names.unknown(name, [*names, *files], environ)
-                meant = _expanded(name, text, environ)
-                values[names[name].name] = _read(name, meant, names[name].metadata["parse"])
+                meant = variables.expanded(name, text, environ)
+                values[names[name].name] = variables.read(
+                    name, meant, names[name].metadata["parse"]
+                )
         if PREFIX + "BROKER_URL" not in environ and (url := environ.get("REDIS_URL")):
-            values["broker_url"] = _read("REDIS_URL", url, parsers.broker_url)
-        platform = _platform(environ)
+            values["broker_url"] = variables.read("REDIS_URL", url, parsers.broker_url)
+        platform = variables.platform(environ)
         values.setdefault("demo", not platform and all(map(_leaves_demo_on, values.items())))
         values.setdefault("trusted_proxies", int("port" in platform))
         scheme = urlsplit(values.get("broker_url", cls.broker_url)).scheme
@@ -267,36 +266,3 @@ def _leaves_demo_on(setting: tuple[str, Any]) -> bool:
     """Whether a setting only chooses an address, or lets a page from a file subscribe."""
     name, value = setting
     return name == "bind" or (name, value) == ("cors_origins", ("null",))
-
-
-def _platform(environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if port := environ.get("PORT"):
-        values["port"] = _read("PORT", port, parsers.port)
-    if workers := environ.get("WEB_CONCURRENCY"):
-        values["web_concurrency"] = _read("WEB_CONCURRENCY", workers, parsers.positive_int)
-    return values
-
-
-def _read(name: str, text: str, parse: Callable[[str], Any]) -> Any:
-    try:
-        return parse(parsers.plain(text))
-    except ValueError as error:
-        rest = "..." if len(text) > _MAX_ECHO_CHARS else ""
-        value = "" if parse in _SECRET else f"={text[:_MAX_ECHO_CHARS]!a}{rest}"
-        detail = f"{name}{value} is not valid."
-        raise Misconfigured(detail, f"Set it to {error}.") from None
-
-
-def _expanded(name: str, text: str, environ: Mapping[str, str]) -> str:
-    """Replace `$REDIS_URL` or `$DATABASE_URL` at the start of the broker's URL, so that a setting
-    can add options to a URL that the platform may change.
-    """
-    variable = next((it for it in _URL_VARIABLES if text.startswith(f"${it}")), None)
-    if name != PREFIX + "BROKER_URL" or not variable:
-        return text
-    if not environ.get(variable):
-        detail = f"{name} begins with ${variable}, and there is no {variable}."
-        remedy = f"Add {_URL_VARIABLES[variable]} to the app, or leave the setting out."
-        raise Misconfigured(detail, remedy)
-    return text.replace(f"${variable}", environ[variable], 1)
