@@ -16,7 +16,7 @@ from support.waiting import PATIENCE
 from webapp.brokers.backlog import Backlog
 from webapp.brokers.base import Gap
 from webapp.brokers.sqlite.broker import SqliteBroker
-from webapp.brokers.sqlite.follower import PAGE_BYTES, FollowerQueue
+from webapp.brokers.sqlite.follower import PAGE_BYTES, FollowerQueue, frame_bytes
 from webapp.core.events import Draft, Event, EventId
 from webapp.errors import ServiceUnavailable
 
@@ -148,7 +148,7 @@ def test_a_follower_gets_what_its_process_commits_in_parts_and_without_the_file(
         Event(EventId(1, number), Draft(topics=("t",), data="x" * 100_000))
         for number in range(1, 11)
     ]
-    queue.push(queue.position, events)
+    queue.push(queue.position, events, frame_bytes(events))
     assert not queue.stale
     taken = list(iter(queue.take, []))
     assert [len(part) for part in taken] == [3, 3, 3, 1]

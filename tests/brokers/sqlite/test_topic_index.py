@@ -11,14 +11,15 @@ from support.sqlite_file import is_intact, opened
 from support.sqlite_log_0_1_0 import OldLog
 from webapp.brokers.base import decode_events
 from webapp.brokers.sqlite import directory, topic_index, topic_reader, topic_search
+from webapp.brokers.sqlite.indexer import Indexer
 from webapp.brokers.sqlite.log_table import LogTable
 from webapp.brokers.sqlite.rows import decode_row, encode_row, to_key
 from webapp.core.events import Draft, EventId
 from webapp.core.globs import Glob
-from webapp.errors import Conflict
+from webapp.errors import Conflict, ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 MANY = 1 << 30
@@ -189,6 +190,39 @@ def test_one_process_at_a_time_runs_many_steps(file: File) -> None:
     assert first < second
     assert file.index.step(first) is None  # another process has run the second step
     assert counts(file.path)["posts"] == 8000
+
+
+def test_publishers_do_not_wait_while_a_step_is_prepared(file: File) -> None:
+    file.append([Draft(topics=("a",))] * 300)
+    commits = list[str]()
+
+    def read(function: Callable[..., Any], *values: Any) -> Any:
+        result = function(*values)
+        file.append([Draft(topics=("b",))])
+        return result
+
+    def write(function: Callable[..., Any], *values: Any) -> Any:
+        commits.append(function.__name__)
+        return function(*values)
+
+    Indexer(file.index, read, write)._catch_up()
+    assert commits == ["commit"]
+    assert counts(file.path)["posts"] == 300
+    file.catch_up()
+    assert counts(file.path)["posts"] == 301
+
+
+def test_a_step_that_cannot_be_committed_is_prepared_again(file: File) -> None:
+    file.append([Draft(topics=("a",))] * 300)
+    step = file.index.prepare_step()
+    assert step
+    with opened(file.path) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ServiceUnavailable):
+            step.commit()
+        db.execute("ROLLBACK")
+    assert file.index.step() is None
+    assert counts(file.path)["posts"] == 300
 
 
 def random_draft(chance: random.Random, number: int) -> Draft:

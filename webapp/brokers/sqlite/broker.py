@@ -249,11 +249,12 @@ class SqliteBroker:
 
     def _on_committed(self, after: EventId, events: list[Event], over_limit: bool) -> None:  # noqa: FBT001 - its name says what it is
         if events:
+            size = frame_bytes(events)
             for queue in self._followers:
-                queue.push(after, events)
+                queue.push(after, events, size)
             if self._wakeups:
                 self._wakeups.notify()
-            self._indexer.note(events)
+            self._indexer.note(len(events), size)
         if over_limit:
             self._over_limit.set()
 

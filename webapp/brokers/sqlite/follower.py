@@ -36,9 +36,11 @@ class FollowerQueue:
         self._size = 0  # bytes of these
         self._wakeup = Signal()
 
-    def push(self, after: EventId, events: list[Event]) -> None:
-        """Add the events that were committed after a position."""
-        size = frame_bytes(events)
+    def push(self, after: EventId, events: list[Event], size: int) -> None:
+        """Add the events that were committed after a position.
+
+        :param size: bytes of their frames.
+        """
         self.behind += size
         self._backlog.size += size
         if self.stale or after != self.position:
@@ -112,7 +114,7 @@ class FollowerQueue:
 
 def frame_bytes(events: list[Event]) -> int:
     """Return how many bytes the frames of some events have."""
-    return sum(event.wire_bytes for event in events)
+    return sum([event.wire_bytes for event in events])
 
 
 def _split(events: list[Event]) -> tuple[list[Event], list[Event]]:

@@ -12,12 +12,10 @@ from gevent.event import Event as Signal
 
 from ...backoff import jitter
 from ...errors import ServiceUnavailable
-from .follower import frame_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...core.events import Event
     from .topic_index import TopicIndex
 
 # When this process has appended so much, it is time for a step: each read walks through it. To walk
@@ -42,9 +40,12 @@ class Indexer:
         self._appended_bytes = 0
         self._many = Signal()
 
-    def note(self, events: list[Event]) -> None:
-        """Note that this process has appended some events."""
-        self._appended_bytes += frame_bytes(events) + len(events) * _EVENT_BYTES
+    def note(self, events: int, size: int) -> None:
+        """Note that this process has appended some events.
+
+        :param size: bytes of their frames.
+        """
+        self._appended_bytes += size + events * _EVENT_BYTES
         if self._appended_bytes >= _MANY_BYTES:
             self._appended_bytes = 0
             self._many.set()
@@ -62,7 +63,9 @@ class Indexer:
         upto = None
         for number in count(1):
             began = monotonic()
-            upto = self._write(self._index.step, upto)
+            # Prepared apart from the thread that commits: publishers need not wait for that.
+            step = self._read(self._index.prepare_step, upto)
+            upto = self._write(step.commit) if step else None
             if upto is None:
                 return
             # Others try again and again to lock the file, which is locked for half of a step.

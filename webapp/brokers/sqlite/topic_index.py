@@ -13,6 +13,7 @@ trimmed.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from .rows import TOPIC
@@ -147,30 +148,63 @@ class TopicIndex:
             rows, _, _ = db.execute(_NEXT_ROWS, _range(now.upto, now.head, FEW_ROWS)).fetchone()
             return bool(rows == FEW_ROWS)
 
-    def step(self, previous: int | None = None) -> int | None:
-        """Add the next events, or drop the oldest segment. Publishers wait for less than half of
-        it: most is done before the file is locked.
+    def prepare_step(self, previous: int | None = None) -> IndexStep | None:
+        """Prepare a step, which adds the next events or drops the oldest segment. Its caller
+        commits it; another thread may do so.
 
         :param previous: what the step before returned. If another process has added events since,
             nothing is done: one process at a time runs many steps.
-        :returns: the key up to which the index goes; None: no further step is needed.
-        :raises ServiceUnavailable: the file is locked; the step hardly waits.
+        :returns: None: no step is needed.
         """
-        with self._database.background_connection() as db:
+        with ExitStack() as lease:
+            db = lease.enter_context(self._database.background_connection())
             upto = _stored_upto(db)
             if previous not in {None, upto}:
                 return None
             segment = _trimmed_segment(db)
-            if segment is not None:
-                _drop(db, segment)
-                return upto
-            new = _take(db, upto)
-            return new.upto if new and _add(db, new) and not new.is_last else None
+            new = _take(db, upto) if segment is None else None
+            if segment is None and new is None:
+                return None
+            return IndexStep(db, lease.pop_all(), upto, segment, new)
+
+    def step(self, previous: int | None = None) -> int | None:
+        """Prepare a step and commit it."""
+        step = self.prepare_step(previous)
+        return step.commit() if step else None
 
     def checkpoint(self) -> None:
         """Write what the steps have done into the file. This may wait for the disk."""
         with self._database.connection() as db:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+class IndexStep:
+    """A step that is prepared on a connection, which is released with the commit."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        lease: ExitStack,
+        upto: int | None,
+        segment: int | None,
+        new: NewEntries | None,
+    ) -> None:
+        self._db, self._lease = db, lease
+        self._upto = upto
+        self._segment, self._new = segment, new  # what it drops, or what it adds
+
+    def commit(self) -> int | None:
+        """Write it into the file. Publishers wait for this, and not while it was prepared.
+
+        :returns: the key up to which the index goes; None: no further step is needed.
+        :raises ServiceUnavailable: the file is locked; this hardly waits.
+        """
+        with self._lease:
+            if self._segment is not None:
+                _drop(self._db, self._segment)
+                return self._upto
+            new = self._new
+            return new.upto if new and _add(self._db, new) and not new.is_last else None
 
 
 def index_state(db: sqlite3.Connection) -> IndexState:
