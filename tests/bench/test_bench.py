@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from support.programs import need
 from support.project import ROOT
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,7 @@ def bench(runs: str, *arguments: str) -> dict[str, list[str]]:
     """Run small versions of some runs; return the cells of the tables, by the first of a row."""
     command = [sys.executable, "tests/bench", "--quick", f"--runs={runs}", *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=80, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=4 * PATIENCE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
@@ -63,7 +64,13 @@ def test_a_small_crowd_loses_nothing_in_a_roll() -> None:
     command = [sys.executable, "tests/bench/crowd.py", *small]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=110, check=False
+        command,
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
