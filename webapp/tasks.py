@@ -38,6 +38,7 @@ TASKS = (
     "log",
     "observer",
     "presence",
+    "relay",
     "send",
     "tick",
     "trim",

@@ -22,6 +22,7 @@ from ..outage import Outage
 from .append_queue import AppendQueue, make_events, without_doubles
 from .database import Channel, Database, ReadChannels
 from .listener import Listener
+from .relay import Relay
 from .rows import decode_row, from_key, parse_page, to_key
 from .trimmer import Trimmer
 
@@ -47,6 +48,7 @@ class PostgresBroker:
         self._writer = Channel(self.database)
         self.reader = ReadChannels(self.database)
         self._trimmer = Trimmer(self.reader, max_events, max_bytes, max_age)
+        self._relay = Relay(self.database, self.reader)
         self._queue = AppendQueue(self._writer, self._trimmer.note)
         self._lead = Lead(max_events, max_bytes)
         self._listeners: set[Listener] = set()
@@ -76,6 +78,7 @@ class PostgresBroker:
         listener, outage = Listener(self.database, self._note_notice), Outage(_LONGEST_PAUSE_S)
         self._listeners.add(listener)
         self._trimmer.start()
+        self._relay.start()
         at_head = False
         try:
             while not self._closed.is_set():
@@ -209,6 +212,7 @@ class PostgresBroker:
         for listener in self._listeners:
             listener.wake()
         self._trimmer.stop()
+        self._relay.stop()
         self._writer.close()
         self.reader.close()
 

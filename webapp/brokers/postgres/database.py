@@ -132,7 +132,13 @@ class Channel:
         return self._connection
 
     def call(
-        self, query: str, values: Sequence[Any] = (), *, binary: bool = False, tries: int = 1
+        self,
+        query: str,
+        values: Sequence[Any] = (),
+        *,
+        binary: bool = False,
+        tries: int = 1,
+        timeout: float = _TIMEOUT_S,
     ) -> list[Any]:
         """Return the rows of one statement.
 
@@ -141,7 +147,7 @@ class Channel:
         """
         connection = self.connection
         try:
-            with _time_limit(_TIMEOUT_S):
+            with _time_limit(timeout):
                 cursor = connection.execute(query, values or None, binary=binary)
                 rows: list[Any] = cursor.fetchall() if cursor.description else []
                 return rows
@@ -150,7 +156,7 @@ class Channel:
             if is_lost or isinstance(error, (TimeoutError, *_BROKEN)):
                 self.drop()
             if is_lost and tries > 1:
-                return self.call(query, values, binary=binary, tries=tries - 1)
+                return self.call(query, values, binary=binary, tries=tries - 1, timeout=timeout)
             raise unavailable(error, self._database.address) from error
         except BaseException:  # the caller is gone: nobody may use a connection in the middle
             self.drop()
@@ -189,7 +195,14 @@ class ReadChannels:
         self._failed_at = 0.0  # a monotonic time
         self._failure: Exception | None = None
 
-    def call(self, query: str, values: Sequence[Any] = (), *, tries: int = 1) -> list[Any]:
+    def call(
+        self,
+        query: str,
+        values: Sequence[Any] = (),
+        *,
+        tries: int = 1,
+        timeout: float = _TIMEOUT_S,
+    ) -> list[Any]:
         """Return the rows of one statement.
 
         :param tries: more than 1, if it may be done again over another connection.
@@ -204,7 +217,7 @@ class ReadChannels:
                 raise self._failure
             channel = self._free.pop()
             try:
-                return channel.call(query, values, tries=tries)
+                return channel.call(query, values, tries=tries, timeout=timeout)
             except Exception as error:
                 if monotonic() - queued > _TIMEOUT_S / 2:
                     self._failed_at, self._failure = monotonic(), error

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 VERSION = 1
-FUNCTION_FILES = ("log.sql", "reads.sql", "presence.sql")
+FUNCTION_FILES = ("log.sql", "reads.sql", "presence.sql", "outbox.sql")
 _MIN_SERVER = 140000
 _LOCK = 7305426183  # of `pg_advisory_xact_lock`; no other program should use this number
 _HAS_SCHEMA = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'tidings'"
@@ -75,6 +75,8 @@ def _migrate(connection: Connection) -> None:
         connection.execute(_read("tables.sql"))
     for name in FUNCTION_FILES:
         connection.execute(_read(name))
+    if is_empty:
+        connection.execute(_read("triggers.sql"))
     connection.execute(_REVOKE)
 
 

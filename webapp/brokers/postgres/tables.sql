@@ -75,3 +75,41 @@ CREATE TABLE tidings.revoked_subject (
   subject text COLLATE "C" PRIMARY KEY,
   at timestamptz NOT NULL
 );
+
+-- What transactions of apps have published and no hub has moved to the event log yet.
+CREATE TABLE tidings.outbox (
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  topics text[] NOT NULL,
+  own text COLLATE "C",
+  private boolean NOT NULL,
+  ended boolean NOT NULL,
+  event text NOT NULL
+);
+CREATE INDEX outbox_xid ON tidings.outbox (xid);
+-- Their numbers, drawn at the commit. Where two transactions conflict, the second one's is higher.
+CREATE TABLE tidings.commits (
+  xid xid8 PRIMARY KEY DEFAULT pg_current_xact_id(),
+  number bigint GENERATED ALWAYS AS IDENTITY
+);
+-- One row each: which process moves events, and what was moved.
+CREATE TABLE tidings.relay (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  owner text NOT NULL DEFAULT '',
+  until timestamptz NOT NULL DEFAULT '-infinity',
+  polled_until timestamptz NOT NULL DEFAULT '-infinity'  -- until then, it needs no notification
+) WITH (fillfactor = 50);
+INSERT INTO tidings.relay DEFAULT VALUES;
+CREATE TABLE tidings.moves (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  moved_before xid8  -- no event of a transaction before this one is left
+) WITH (fillfactor = 50);
+INSERT INTO tidings.moves DEFAULT VALUES;
+-- The newest events that the event log did not take after their transaction had committed.
+CREATE TABLE tidings.refused (
+  number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  topic text NOT NULL,
+  own text,
+  reason text NOT NULL  -- conflict: its own id is taken; ended: one of its topics is
+);

@@ -29,9 +29,9 @@ _SLACK_EVENTS = 500  # over the limit: what one step deletes
 _TRIM = "SELECT tidings.trim(%s::bigint, %s::bigint, %s::bigint)"
 _VACUUM_INTERVAL_S = 10.0
 _VACUUM_EVENTS = 5000  # deleted since the last one
-_VACUUM = (
-    "VACUUM (SKIP_LOCKED, TRUNCATE false) tidings.log, tidings.hit, tidings.topic, tidings.head"
-)
+_VACUUM_TIMEOUT_S = 60.0
+_TABLES = ("log", "hit", "topic", "head", "outbox", "commits")
+_VACUUM = f"VACUUM (SKIP_LOCKED, TRUNCATE false) {', '.join(f'tidings.{it}' for it in _TABLES)}"
 
 
 class Trimmer:
@@ -91,4 +91,4 @@ class Trimmer:
         is_due = monotonic() - self._vacuumed_at >= _VACUUM_INTERVAL_S
         if is_due and self._deleted >= _VACUUM_EVENTS:
             self._vacuumed_at, self._deleted = monotonic(), 0
-            self._channels.call(_VACUUM)
+            self._channels.call(_VACUUM, timeout=_VACUUM_TIMEOUT_S)

@@ -1,0 +1,208 @@
+-- Publishing in a transaction of an app's own. `tidings.publish` only inserts into a table, and holds no
+-- lock that others wait for. After the commit, a hub moves what is there to the event log.
+
+-- Raise an error unless a topic or a type has what the hub accepts from its other publishers.
+CREATE OR REPLACE FUNCTION tidings.check_name(field text, value text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF value IS NULL OR length(value) NOT BETWEEN 1 AND 1024 THEN
+    RAISE EXCEPTION 'A % has 1 to 1,024 characters.', field USING ERRCODE = '22023';
+  END IF;
+  IF value ~ ('[\u0001-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e'
+    '\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd'
+    '\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001'
+    '\U000e0020-\U000e007f]' COLLATE "C") THEN
+    RAISE EXCEPTION 'A % must not contain control characters or invisible ones.', field
+      USING ERRCODE = '22023';
+  END IF;
+END $$;
+
+-- Publish an event when the transaction commits.
+--   topic       its canonical topic
+--   data        any text; a JSON value as its text
+--   type        null: message
+--   id          an own id, unique per canonical topic as long as the event log has the event
+--   private     only for subscribers whose token grants one of its topics
+--   ttl         not supported yet
+--   ended       it is the last event of its topics
+--   alternates  further topics
+CREATE OR REPLACE FUNCTION tidings.publish(
+  topic text, data text DEFAULT '', type text DEFAULT NULL, id text DEFAULT NULL,
+  private boolean DEFAULT false, ttl interval DEFAULT NULL, ended boolean DEFAULT false,
+  alternates text[] DEFAULT '{}') RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+  names text[] := topic || coalesce(alternates, '{}');
+  name text;
+  topics text;
+  line text;
+  known text;
+BEGIN
+  IF ttl IS NOT NULL THEN
+    RAISE EXCEPTION 'ttl is not supported by an event log in PostgreSQL yet.'
+      USING ERRCODE = '0A000';
+  END IF;
+  IF cardinality(names) > 1000 THEN
+    RAISE EXCEPTION 'An event has at most 1,000 topics.' USING ERRCODE = '22023';
+  END IF;
+  FOREACH name IN ARRAY names LOOP PERFORM tidings.check_name('topic', name); END LOOP;
+  IF octet_length(coalesce(data, '')) > 8388608 THEN
+    RAISE EXCEPTION 'The data of an event has at most 8 MB.' USING ERRCODE = '22023';
+  END IF;
+  IF type IS NOT NULL THEN
+    PERFORM tidings.check_name('type', type);
+    IF starts_with(type, 'hub.') THEN
+      RAISE EXCEPTION 'Types that begin with hub. are reserved for the hub.' USING ERRCODE = '22023';
+    END IF;
+  END IF;
+  IF id IS NOT NULL AND (length(id) > 128 OR id !~ '^[!-~]([ -~]*[!-~])?$' COLLATE "C"
+    OR id ~ '^(earliest|null|undefined|#.*|[0-9]+-[0-9]+)$' COLLATE "C") THEN
+    RAISE EXCEPTION 'An id has 1 to 128 printable ASCII characters, and none of the reserved forms.'
+      USING ERRCODE = '22023';
+  END IF;
+  private := coalesce(private, false);
+  ended := coalesce(ended, false);
+  -- As the hub writes it: equal events have equal texts.
+  IF ended THEN
+    SELECT '{' || string_agg(to_json(n)::text || CASE WHEN n = names[1] THEN ':{"end":1}' ELSE ':0' END,
+      ',' ORDER BY first) || '}'
+      INTO topics FROM (
+        SELECT n, min(k) AS first FROM unnest(names) WITH ORDINALITY u (n, k) GROUP BY n) d;
+  ELSE
+    SELECT '[' || string_agg(to_json(n)::text, ',' ORDER BY k) || ']' INTO topics
+      FROM unnest(names) WITH ORDINALITY u (n, k);
+  END IF;
+  line := '[' || concat_ws(',', topics, to_json(coalesce(data, ''))::text,
+    coalesce(to_json(type)::text, 'null'), coalesce(to_json(id)::text, 'null'), to_json(private)::text,
+    'null') || ']';
+  IF id IS NOT NULL THEN
+    SELECT l.event INTO known FROM tidings.topic t
+      JOIN tidings.log l ON l.own = id AND l.topics[1] = t.id WHERE t.name = names[1];
+    IF known = line THEN RETURN; END IF;
+    IF known IS NOT NULL THEN
+      RAISE EXCEPTION 'The id is taken by an event with other content.' USING ERRCODE = '23505';
+    END IF;
+  END IF;
+  IF EXISTS (SELECT FROM tidings.topic t WHERE t.name = ANY (names) AND t.ended IS NOT NULL) THEN
+    RAISE EXCEPTION 'The event names a topic that has ended.' USING ERRCODE = '23514';
+  END IF;
+  INSERT INTO tidings.outbox (topics, own, private, ended, event)
+    VALUES (names, id, private, ended, line);
+END $$;
+
+-- Number a transaction at its commit, and wake the relay if it sleeps. It does not always notify: every
+-- commit that notifies waits for all others that do.
+CREATE OR REPLACE FUNCTION tidings.number_commit() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO tidings.commits DEFAULT VALUES ON CONFLICT DO NOTHING;
+  IF FOUND AND (SELECT polled_until < clock_timestamp() FROM tidings.relay WHERE one) THEN
+    NOTIFY tidings_outbox;
+  END IF;
+  RETURN NULL;
+END $$;
+
+-- Return whether a process is the one that moves events, for some seconds from now. Then it may say for
+-- how many seconds it looks by itself.
+CREATE OR REPLACE FUNCTION tidings.lead(
+  me text, lease_s double precision, polls_s double precision) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF EXISTS (SELECT FROM tidings.relay WHERE one AND owner <> me AND until > clock_timestamp()) THEN
+    RETURN false;
+  END IF;
+  PERFORM set_config('synchronous_commit', 'off', true);
+  UPDATE tidings.relay SET owner = me, until = clock_timestamp() + make_interval(secs => lease_s),
+    polled_until = greatest(polled_until, clock_timestamp() + make_interval(secs => polls_s))
+    WHERE one AND (owner = me OR until <= clock_timestamp());
+  RETURN FOUND;
+END $$;
+
+-- Move the events of committed transactions to the event log, in the order of their commits; those of one
+-- transaction stay together. It takes what no earlier move could see, and the lock of the head orders
+-- moves, so it does not matter who calls it, or how many do.
+--   everything  also look at the transactions that an earlier move must have seen: after a restore, old
+--               numbers of transactions mean nothing
+-- Returns how many were moved, how many were refused, and whether there may be more.
+CREATE OR REPLACE FUNCTION tidings.move(
+  everything boolean, OUT moved integer, OUT refused integer, OUT more boolean)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+DECLARE
+  seen xid8;
+  now_seen xid8;
+  numbers bigint[];
+  taken tidings.outbox[];
+  answers bigint[] := '{}';
+  events integer;
+  one tidings.outbox;
+BEGIN
+  moved := 0; refused := 0; more := false;
+  IF NOT EXISTS (
+    SELECT FROM tidings.outbox o, tidings.moves m
+    WHERE o.xid >= CASE WHEN everything OR m.moved_before IS NULL THEN '0'::xid8 ELSE m.moved_before END)
+  THEN RETURN; END IF;
+  PERFORM tidings.require_durability();
+  PERFORM FROM tidings.head h WHERE h.one FOR UPDATE;
+  SELECT CASE WHEN NOT everything THEN moved_before END INTO seen FROM tidings.moves m WHERE m.one;
+  -- One statement, and so one moment: the events, and which transactions had ended.
+  WITH visible AS MATERIALIZED (
+    SELECT o AS event, c.number AS commit, o.number,
+      count(*) OVER (ORDER BY c.number NULLS FIRST, o.xid) AS upto
+    FROM tidings.outbox o LEFT JOIN tidings.commits c ON c.xid = o.xid
+    WHERE o.xid >= coalesce(seen, '0'::xid8)),
+  first AS (SELECT min(upto) AS upto FROM visible)
+  SELECT array_agg(v.event ORDER BY v.commit NULLS FIRST, v.number)
+      FILTER (WHERE v.upto <= greatest(1000, first.upto)),
+    coalesce(bool_or(v.upto > greatest(1000, first.upto)), false),
+    pg_snapshot_xmin(pg_current_snapshot())
+    INTO taken, more, now_seen FROM visible v CROSS JOIN first;
+  IF taken IS NULL THEN RETURN; END IF;
+  moved := cardinality(taken);
+  SELECT count(*) INTO events FROM unnest(taken) t
+    WHERE t.ended OR (t.own IS NOT NULL AND EXISTS (
+      SELECT FROM unnest(taken) s
+      WHERE s.own = t.own AND s.topics[1] = t.topics[1] AND s.number <> t.number));
+  IF events = 0 THEN
+    answers := tidings.append_taken(taken);
+  ELSE  -- what one event may depends on those before it
+    FOREACH one IN ARRAY taken LOOP answers := answers || tidings.append_taken(ARRAY[one]); END LOOP;
+  END IF;
+  INSERT INTO tidings.refused (topic, own, reason)
+    SELECT t.topics[1], t.own, CASE WHEN a = -1 THEN 'ended' ELSE 'conflict' END
+    FROM unnest(taken, answers) WITH ORDINALITY
+      AS t (xid, number, topics, own, private, ended, event, a, k)
+    WHERE a IS NULL OR a = -1 ORDER BY k;
+  GET DIAGNOSTICS refused = ROW_COUNT;
+  IF refused > 0 THEN
+    DELETE FROM tidings.refused r WHERE r.number <= (SELECT max(s.number) - 1000 FROM tidings.refused s);
+  END IF;
+  DELETE FROM tidings.commits c USING (SELECT DISTINCT xid FROM unnest(taken) t) t WHERE c.xid = t.xid;
+  DELETE FROM tidings.outbox o USING unnest(taken) t WHERE o.number = t.number;
+  IF NOT more THEN UPDATE tidings.moves m SET moved_before = now_seen WHERE m.one; END IF;
+END $$;
+
+-- Append some events of the outbox, each by itself, and return their positions as `tidings.append` does.
+CREATE OR REPLACE FUNCTION tidings.append_taken(taken tidings.outbox[]) RETURNS bigint[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  answer bigint[];
+BEGIN
+  SELECT (tidings.append(requests, texts, owns, canonicals, ends, numbers, names, privates)).positions
+    INTO answer
+    FROM (
+      SELECT array_agg(k::integer ORDER BY k) AS requests, array_agg(event ORDER BY k) AS texts,
+        CASE WHEN count(own) > 0 THEN array_agg(own ORDER BY k) END AS owns,
+        array_agg(topics[1] ORDER BY k) AS canonicals,
+        CASE WHEN bool_or(ended) THEN array_agg(ended ORDER BY k) END AS ends
+      FROM unnest(taken) WITH ORDINALITY
+        AS t (xid, number, topics, own, private, ended, event, k)) e
+    CROSS JOIN (
+      SELECT array_agg(k::integer ORDER BY k, n) AS numbers, array_agg(name ORDER BY k, n) AS names,
+        array_agg(private ORDER BY k, n) AS privates
+      FROM unnest(taken) WITH ORDINALITY
+        AS t (xid, number, topics, own, private, ended, event, k)
+      CROSS JOIN unnest(t.topics) WITH ORDINALITY AS u (name, n)) t;
+  RETURN answer;
+END $$;

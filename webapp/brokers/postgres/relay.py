@@ -1,0 +1,113 @@
+"""Moves what transactions of apps have published to the event log.
+
+One process does it, over a connection of its own; another one takes over when it has said nothing
+for a while. While there is something to move it looks every few milliseconds, and then waits for a
+notification: a transaction that notifies costs its server more.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+
+from ...backoff import jitter
+from ...errors import TidingsError
+from ...tasks import lasting
+from .database import Channel
+from .notifications import POLL_INTERVAL_S, Notifications
+
+if TYPE_CHECKING:
+    from .database import Database, ReadChannels
+
+logger = logging.getLogger(__name__)
+
+_LEASE_S = 1.2
+_RENEW_S = 0.4
+_TRY_S = 0.5  # how often the other processes look whether it is their turn
+_BUSY_S = 5.0  # since something was moved, in which it looks by itself
+_BUSY_INTERVAL_S = 0.01
+_EVERYTHING_S = 60.0  # how often it looks at what it should have seen already
+_TIMEOUT_S = 60.0  # a transaction may have published a million events
+_LEAD = "SELECT tidings.lead(%s::text, %s::float8, %s::float8)"
+_MOVE = "SELECT * FROM tidings.move(%s::boolean)"
+_REFUSED = "the event log refused %d events of transactions: see the table tidings.refused"
+
+
+class Relay:
+    """Moves events while it is this process's turn.
+
+    :param channels: over which it asks whether it is.
+    """
+
+    def __init__(self, database: Database, channels: ReadChannels) -> None:
+        self._database, self._channels = database, channels
+        self._channel = Channel(database)
+        self._notifications = Notifications(database, self._channel, "tidings_outbox")
+        self._process = secrets.token_hex(8)
+        self._task: gevent.Greenlet[[], None] | None = None
+        self._moved_at = -_BUSY_S
+        self._everything_at = 0.0  # when it looks at everything next
+
+    def start(self) -> None:
+        """Take part from now on."""
+        if not self._task and not self._channel.closed:
+            self._task = lasting("relay", self._run)
+
+    def stop(self) -> None:
+        """End it; another process takes over."""
+        if self._task:
+            self._task.kill(block=False)
+        self._notifications.stop()
+        self._channel.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                if self._leads(self._channels):
+                    self._move_until_lost()
+            except TidingsError:  # the follower logs it
+                self._channel.drop()
+            gevent.sleep(_TRY_S * jitter(0.5, 1))
+
+    def _leads(self, channel: ReadChannels | Channel) -> bool:
+        is_busy = monotonic() - self._moved_at < _BUSY_S or self._database.listens is False
+        values = self._process, _LEASE_S, 2 * _LEASE_S if is_busy else 0.0
+        [(leads,)] = channel.call(_LEAD, values)
+        return bool(leads)
+
+    def _move_until_lost(self) -> None:
+        self._everything_at = 0.0
+        renewed_at = monotonic()
+        while True:
+            if self._notifications.prepare():
+                self._everything_at = 0.0
+            if monotonic() - renewed_at > _RENEW_S:
+                renewed_at = monotonic()
+                if not self._leads(self._channel):
+                    return
+            if not self._move():
+                self._pause()
+
+    def _move(self) -> bool:
+        """Move some events. Returns whether there may be more."""
+        everything = monotonic() >= self._everything_at
+        [(moved, refused, more)] = self._channel.call(_MOVE, (everything,), timeout=_TIMEOUT_S)
+        if everything:
+            self._everything_at = monotonic() + _EVERYTHING_S
+        if moved:
+            self._moved_at = monotonic()
+        if refused:
+            logger.warning(_REFUSED, refused)
+        return bool(more)
+
+    def _pause(self) -> None:
+        if monotonic() - self._moved_at < _BUSY_S + 2 * _LEASE_S:  # longer than it has said
+            gevent.sleep(_BUSY_INTERVAL_S)
+        elif self._database.listens:
+            self._notifications.wait("tidings_outbox", _RENEW_S)
+        else:
+            gevent.sleep(POLL_INTERVAL_S)
