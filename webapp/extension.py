@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, current_app, has_app_context, has_request_context, request
 
-from . import log_writers
+from . import app_server, log_writers
 from .auth import app_grants
 from .auth.app_authorizer import AppAuthorizer
 from .auth.refusals import reserved_topic
-from .brokers import has_gevent, require_gevent
 from .config import app_check, app_settings
-from .config.server_check import check_worker_class
 from .config.startup import or_end
 from .core.topics import DEFAULT_TOPIC, EVERYTHING, is_reserved
 from .errors import Misconfigured, TidingsError
@@ -82,21 +80,24 @@ class Tidings:
 
         :raises Misconfigured: a setting is not valid, or the app has a hub already.
         """
-        if has_gevent():
-            or_end(check_worker_class)
         app_check.check(app)
         has_login = self._authorize is not None
         found = app_settings.read(app.config, app.instance_path, has_login=has_login)
         settings = with_file_limits(found)
-        authorizer = partial(_authorizer, authorize=self._authorize)
-        services = build_services(settings, authorizer)
-        services.url_prefix = self._url_prefix
-        app.extensions["tidings"] = services
-        blueprint = _blueprint(settings, at_root=services.is_at_root)
+        or_end(app_server.check, settings)
+        build = partial(self._build, settings)
+        app.extensions["tidings"] = services = build()
+        begin = partial(app_server.begin, app, build)
+        blueprint = _blueprint(settings, begin, at_root=services.is_at_root)
         app.register_blueprint(blueprint, url_prefix=self._url_prefix or None)
         # In the app's own views, too, reading a body may raise one.
         app.register_error_handler(TidingsError, error_handlers.on_tidings_error)
         self._apps.append(app)
+
+    def _build(self, settings: Settings) -> Services:
+        services = build_services(settings, partial(_authorizer, authorize=self._authorize))
+        services.url_prefix = self._url_prefix
+        return services
 
     def publish(  # noqa: PLR0913 - the fields of an event
         self,
@@ -156,11 +157,10 @@ class Tidings:
         :raises RuntimeError: the hub is in several apps, and there is no app context.
         """
         asked = app_arguments.page(pattern, limit, after)
-        hub = self._services().hub
-        if _is_served(hub):
-            hub.start()
-            return list_all(hub.reader, *asked)
-        return log_writers.run(hub, lambda writer: list_all(writer.reader, *asked))
+        services = self._services()
+        if _is_served(services.hub):
+            return services.call(_list_topics, *asked)
+        return log_writers.run(services.hub, lambda writer: list_all(writer.reader, *asked))
 
     def disconnect(self, *, subject: str | None = None, subscriber: str | None = None) -> None:
         """End streams on all workers and machines. Their clients may connect again, and `authorize`
@@ -190,7 +190,7 @@ class Tidings:
                     raise reserved_topic(topic)
         check_sizes(drafts, services.settings)
         hub = services.hub
-        if has_gevent() and has_request_context():
+        if has_request_context():
             return hub.publish(drafts)
         if hub.has_started:
             return hub.broker.append(drafts)
@@ -206,13 +206,20 @@ class Tidings:
                 message = "Publish within app.app_context(): the hub is in no app, or in several."
                 raise RuntimeError(message)
             [app] = self._apps
+        if has_request_context():
+            app_server.begin(app, partial(self._build, app.extensions["tidings"].settings))
         services: Services = app.extensions["tidings"]
         _check_memory(services)
         return services
 
 
 def _is_served(hub: Hub) -> bool:
-    return hub.has_started or (has_gevent() and has_request_context())
+    return hub.has_started or has_request_context()
+
+
+def _list_topics(hub: Hub, *asked: Any) -> list[ListedTopic]:
+    hub.start()
+    return list_all(hub.reader, *asked)
 
 
 def _check_memory(services: Services) -> None:
@@ -242,9 +249,10 @@ def _request() -> Request:
     return cast("Request", request._get_current_object())  # type: ignore[attr-defined] # noqa: SLF001 - public, as Flask documents it
 
 
-def _blueprint(settings: Settings, *, at_root: bool) -> Blueprint:
+def _blueprint(settings: Settings, begin: Callable[[], None], *, at_root: bool) -> Blueprint:
     """Return all views of a hub, with error handlers and hooks for them alone.
 
+    :param begin: called before each request.
     :param at_root: whether its paths are those of the app.
     """
     blueprint = Blueprint(app_check.BLUEPRINT, __name__)
@@ -258,7 +266,7 @@ def _blueprint(settings: Settings, *, at_root: bool) -> Blueprint:
         blueprint.register_blueprint(live_page.bp)
     # Called before the app's own hooks.
     blueprint.url_value_preprocessor(lambda *_: csrf.exempt(own))
-    blueprint.before_request(require_gevent)
+    blueprint.before_request(begin)
     if settings.trusted_proxies:
         blueprint.before_request(partial(_see_client, settings.trusted_proxies))
     error_handlers.init_blueprint(blueprint)

@@ -1,13 +1,18 @@
-"""When to yield to the event loop: work on many items must let everything else run."""
+"""When to yield to the event loop: work on many items must let everything else run.
+
+A thread without a loop yields to none: other threads run by themselves.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
+from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event as Signal
 
 if TYPE_CHECKING:
@@ -27,12 +32,13 @@ def yield_to_loop() -> None:
     `gevent.sleep(0)` is not enough: the loop runs fifty rounds of such sleepers before it looks
     for I/O again, which is a tenth of a second where each round takes its slice of time.
     """
-    gevent.sleep(_SOON_S)
+    if get_hub_if_exists():
+        gevent.sleep(_SOON_S)
 
 
 def sleep(seconds: float) -> None:
     """Let others run for some seconds."""
-    gevent.sleep(seconds)
+    (gevent.sleep if get_hub_if_exists() else time.sleep)(seconds)
 
 
 class Turns:
@@ -54,7 +60,8 @@ class Turns:
 
     def pause(self) -> None:
         """Wait for a later turn."""
-        self._wait_in_line(pause=True)
+        if get_hub_if_exists():
+            self._wait_in_line(pause=True)
 
     def _has_time(self) -> bool:
         turn = gevent.get_hub().loop.iteration

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shlex
 import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,7 +18,6 @@ from flask import Flask
 
 from support.doc_pages import blocks
 from support.embedded import project, serving
-from support.ports import free_port
 from support.project import environment
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
@@ -127,28 +125,6 @@ def test_the_guides_app_shows_what_its_view_publishes(tmp_path: Path, options: l
         assert (tmp_path / "instance/tidings.db").exists()
 
 
-def test_flask_run_serves_it_while_one_develops(tmp_path: Path) -> None:
-    port, folder = free_port(), project(tmp_path, APP)
-    command = [sys.executable, "-m", "flask", "--app", "app", "run", "--debug", "-p", str(port)]
-    with (folder / "log").open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment({}), stdout=out, stderr=out, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until(lambda: "Running on" in (folder / "log").read_text(), "it runs")
-        with httpx.stream(
-            "GET", f"{url}{EVENTS}?topic=orders", timeout=PATIENCE, trust_env=False
-        ) as answer:
-            lines = answer.iter_lines()
-            assert "event: hub.open" in (next(lines), next(lines))
-            order(url)
-            assert 'data: {"item":"tea"}' in lines
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(PATIENCE)
-
-
 def test_a_test_of_the_app_ends(tmp_path: Path) -> None:
     test = f"""
 from app import app
@@ -162,15 +138,13 @@ print("end")
     assert done.stdout == "end\n", done.stderr
 
 
-def test_another_server_says_what_it_lacks(tmp_path: Path) -> None:
-    app = APP.replace("monkey.patch_all()", "")
-    code = f"""
-        from app import app
-        answer = app.test_client().get("{EVENTS}")
-        print(answer.status_code, answer.json["remedy"])
-    """
-    done = run(project(tmp_path, app), code)
-    assert done.stdout.startswith("500 Begin with `from gevent import monkey; monkey.patch_all()`")
+def test_a_test_of_the_app_reads_a_stream(tmp_path: Path) -> None:
+    app, hub = embed(tmp_path)
+    with closing(app.test_client().get("/tidings/events?topic=t")) as answer:
+        frames = iter(answer.response)
+        assert "event: hub.open" in str(next(frames))
+        hub.publish("x", topic="t")
+        assert "data: x" in str(next(frames))
 
 
 def test_several_workers_share_the_event_log(tmp_path: Path) -> None:
@@ -255,8 +229,8 @@ PUBLISH_FROM_THREADS = """
 
 @pytest.mark.parametrize("patched", [True, False])
 def test_any_process_publishes_from_its_threads(tmp_path: Path, *, patched: bool) -> None:
-    app = APP if patched else APP.replace("monkey.patch_all()", "")
-    folder = project(tmp_path, app)
+    patch = "from gevent import monkey; monkey.patch_all()" if patched else ""
+    folder = project(tmp_path, f"{patch}\n{APP}")
     done = run(folder, PUBLISH_FROM_THREADS)
     assert done.stdout == "20 2\n", done.stderr
     done = run(folder, PUBLISH_FROM_THREADS, TIDINGS_BROKER_URL="memory://")
@@ -342,10 +316,8 @@ def test_of_several_apps_the_current_one_counts(tmp_path: Path) -> None:
     ],
 )
 def test_authorize_says_who_publishes_over_http(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returned: object, status: int
+    tmp_path: Path, returned: object, status: int
 ) -> None:
-    monkeypatch.setattr("webapp.extension.require_gevent", lambda: None)
-
     def authorize(_: object) -> Any:
         if isinstance(returned, Exception):
             raise returned
@@ -377,9 +349,8 @@ def body(method: str) -> dict[str, str] | None:
 
 @pytest.mark.parametrize("anonymous", [True, False])
 def test_the_login_counts_where_a_browser_sends_an_old_token(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, anonymous: bool
+    tmp_path: Path, *, anonymous: bool
 ) -> None:
-    monkeypatch.setattr("webapp.extension.require_gevent", lambda: None)
     app = Flask(__name__, instance_path=str(tmp_path))
     app.config.update(TIDINGS_JWT_KEY=KEY, TIDINGS_ANONYMOUS=anonymous)
     granted: list[dict[str, list[str]]] = [{"publish": ["*"], "subscribe": ["*"]}]

@@ -15,6 +15,7 @@ MAY_IMPORT_GEVENT = (
     "server",
     "brokers",
     "scheduling",
+    "loop_thread",
     "tasks",
     "auth.jwks",
     "views.log_probe",

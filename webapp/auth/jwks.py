@@ -16,6 +16,7 @@ import jwt
 
 from ..core.version import __version__
 from ..errors import ServiceUnavailable
+from ..loop_thread import Answer, has_gevent
 from .keys import Key, algorithms_of
 
 if TYPE_CHECKING:
@@ -170,12 +171,23 @@ def fetch(url: str) -> list[Any]:
     :raises ValueError: its answer is not a JWKS.
     """
     late = TimeoutError(f"it took longer than {DEADLINE_S:.0f} s")
-    with gevent.Timeout(DEADLINE_S, late), _opener.open(url, timeout=_READ_TIMEOUT_S) as answer:
-        body = answer.read(_MAX_BODY_BYTES + 1)
+    if has_gevent():
+        with gevent.Timeout(DEADLINE_S, late):
+            body, kind = _read(url)
+    else:
+        call = Answer(lambda: _read(url))
+        threading.Thread(target=call.run, daemon=True).start()
+        body, kind = call.wait(DEADLINE_S)
     if len(body) > _MAX_BODY_BYTES:
         message = f"it is over {_MAX_BODY_BYTES:,} bytes"
         raise ValueError(message)
-    return _entries(body, answer.headers.get("Content-Type"))
+    return _entries(body, kind)
+
+
+def _read(url: str) -> tuple[bytes, str | None]:
+    """Return the body at a URL, or a part of it that is too long, and its Content-Type."""
+    with _opener.open(url, timeout=_READ_TIMEOUT_S) as answer:
+        return answer.read(_MAX_BODY_BYTES + 1), answer.headers.get("Content-Type")
 
 
 def _entries(body: bytes, kind: str | None) -> list[Any]:

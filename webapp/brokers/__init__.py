@@ -5,9 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
-from gevent import monkey
-
 from ..errors import Misconfigured
+from ..loop_thread import has_gevent
 from .memory import MemoryBroker
 from .memory_presence import MemoryPresenceStore
 
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
 
 _REDIS = ("redis:", "rediss:")
 _POSTGRES = ("postgresql:", "postgres:")
-
-
-def has_gevent() -> bool:
-    """Whether gevent has patched the sockets, and so the threads."""
-    return monkey.is_module_patched("socket")
 
 
 def require_gevent() -> None:

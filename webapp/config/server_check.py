@@ -21,18 +21,8 @@ class Server:
     """Whether it is gunicorn with the hub's worker class, which checks its sockets itself."""
 
 
-def check_worker_class() -> None:
-    """Refuse gunicorn's workers without gevent for an app that gevent has patched: with `sync` one
-    stream holds up everybody else, and with `gthread` nobody is answered.
-
-    :raises Misconfigured: with the worker class to use.
-    """
-    if _is_gunicorn() and "gunicorn.workers.ggevent" not in sys.modules:
-        detail = "gunicorn runs this app, which gevent has patched, in a worker without gevent."
-        raise Misconfigured(detail, f"Start it with -k {NAME}.server.StreamWorker.")
-
-
-def _is_gunicorn() -> bool:
+def is_gunicorn() -> bool:
+    """Whether gunicorn runs this process."""
     return "gunicorn.arbiter" in sys.modules and "SERVER_SOFTWARE" in os.environ
 
 
@@ -47,7 +37,7 @@ def check_server() -> None:
         name = "uWSGI"
     elif "waitress" in sys.modules:
         name = "Waitress"
-    elif _is_gunicorn():
+    elif is_gunicorn():
         detail = "gunicorn must load the app in a worker of the hub's own class."
         remedy = f"Start it with -c {_CONFIGURATION}, without -k and without --preload."
         raise Misconfigured(detail, remedy)

@@ -6,11 +6,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from ..errors import Misconfigured
+from ..scheduling import sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .hub import Hub
+
+_LOOK_S = 0.25  # between two looks whether a worker stops
+
+
+def drain_at_stop(worker: Any, hubs: Iterable[Hub]) -> None:
+    """End all streams when a worker of gunicorn stops, which says so to nobody and waits for them.
+
+    :param worker: of any class; the hub's own ends streams by itself.
+    """
+    while worker.alive:
+        sleep(_LOOK_S)
+    for hub in hubs:
+        hub.drain()
 
 
 class ServedHubs:

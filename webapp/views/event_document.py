@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Response
@@ -34,8 +35,8 @@ def event_document(
     """
     if request.method == "HEAD":
         return Response(headers=_HEADERS)
-    found = list_events(
-        services.hub,
+    found = services.call(
+        list_events,
         query.patterns,
         grant,
         query.start,
@@ -44,7 +45,7 @@ def event_document(
         socket=request.environ.get("tidings.connection"),
     )
     response = Response(_text(found), headers=_HEADERS)
-    response.call_on_close(found.close)
+    response.call_on_close(partial(services.call, lambda _: found.close()))
     response.add_etag()
     response.make_conditional(request)
     return response

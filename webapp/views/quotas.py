@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..errors import ServiceUnavailable, TooManyRequests
@@ -29,6 +30,7 @@ class PublisherQuota(ABC):
         self._limit_each = limit_each
         self._held: Counter[str] = Counter()  # by publisher
         self._total = 0
+        self._lock = Lock()  # a server may have a thread for each request
 
     @contextmanager
     def share(self, publisher: str, amount: int = 0) -> Iterator[Callable[[int], None]]:
@@ -52,15 +54,16 @@ class PublisherQuota(ABC):
             hold(0)
 
     def _change(self, publisher: str, change: int) -> None:
-        if change > 0:
-            if 0 < self._limit_each < self._held[publisher] + change:
-                raise self._publisher_refusal()
-            if 0 < self._limit < self._total + change:
-                raise self._refusal()
-        self._total += change
-        self._held[publisher] += change
-        if not self._held[publisher]:
-            del self._held[publisher]
+        with self._lock:
+            if change > 0:
+                if 0 < self._limit_each < self._held[publisher] + change:
+                    raise self._publisher_refusal()
+                if 0 < self._limit < self._total + change:
+                    raise self._refusal()
+            self._total += change
+            self._held[publisher] += change
+            if not self._held[publisher]:
+                del self._held[publisher]
 
     @abstractmethod
     def _publisher_refusal(self) -> TooManyRequests: ...

@@ -5,7 +5,7 @@ Each app has its own, so that a process can hold several.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask.globals import request_ctx
 
@@ -16,11 +16,17 @@ from .rate_limit import Rate
 from .refusal_log import RefusalLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from _typeshed.wsgi import WSGIEnvironment
     from flask import Request
 
     from ..auth.authorizer import Authorizer
     from ..hub.hub import Hub
+    from ..hub.stream import Stream
     from ..presence.service import Presence
+
+T = TypeVar("T")
 
 NO_PRESENCE = (
     "Presence needs a key, and this hub has none.",
@@ -37,6 +43,8 @@ class Services:
 
     url_prefix = ""
     """The path below which an app has its hub."""
+    knows_server = False
+    """Whether the hub of an app knows what its server can hold."""
 
     def __init__(self, hub: Hub, authorizer: Authorizer, presence: Presence | None = None) -> None:
         self.settings = settings = hub.settings
@@ -53,6 +61,19 @@ class Services:
     def is_at_root(self) -> bool:
         """Whether an app has the hub at its root, where its own page and static files are."""
         return self.settings.embedded and not self.url_prefix
+
+    def frames(self, stream: Stream, environ: WSGIEnvironment) -> Iterator[bytes]:
+        """Begin a stream, and return what the server sends.
+
+        :raises ServiceUnavailable: the server cannot hold another one.
+        """
+        return stream.frames(environ.get("tidings.connection"))
+
+    def call(self, function: Callable[..., T], *values: Any, **options: Any) -> T:
+        """Return what a function returns whose first argument is the hub. It is called where the
+        hub runs, which may be another thread.
+        """
+        return function(self.hub, *values, **options)
 
     def require_presence(self) -> Presence:
         """Return the list of connected subscribers.

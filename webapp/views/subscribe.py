@@ -57,12 +57,10 @@ def subscribe(default_topic: str | None) -> Response:
         if request.method == "HEAD":
             return Response(headers=[*_HEADERS, *coding_headers(form.gzip, services.settings)])
         hub, name = services.hub, client(request.remote_addr)
-        begin = hub.subscribe if query.waits else partial(read_to_end, hub)
+        begin = hub.subscribe if query.waits else partial(services.call, read_to_end)
         stream = begin(query.patterns, grant, query.start, name, form=form, socket=socket)
     except (ServiceUnavailable, TooManyRequests) as error:
-        if query.form.control or default_topic is None:
-            return _bye_or_error(error, services, request, control=query.form.control)
-        raise
+        return _refused(error, services, request, query, default_topic)
     if stream.reset_reason and default_topic and not query.form.control and not stream.snapshot:
         raise _gone(stream.reset_reason)
     if stream.reason == "ended" and not (stream.reset_reason and query.form.control):
@@ -70,14 +68,31 @@ def subscribe(default_topic: str | None) -> Response:
             socket.answer_last()  # what it sent meanwhile was thrown away
         return Response(status=204, headers=_NOTHING_LEFT)
     log_unreadable(request, services.settings)
-    frames, headers = stream.frames(socket), _headers(stream, query.start, default_topic)
+    headers = _headers(stream, query.start, default_topic)
     headers += coding_headers(form.gzip, services.settings)
     request.environ["tidings.stream"] = services.settings.embedded
-    if services.settings.embedded:  # the app's context ends now: it may hold a database connection
-        return Response(frames, headers=headers)
+    if services.settings.embedded:
+        return _stream_in_app(stream, headers, services, request, query, default_topic)
+    frames = stream.frames(socket)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
     return PreparedResponse(stream_with_context(frames), headers)
+
+
+def _stream_in_app(  # noqa: PLR0913, PLR0917 - what a refusal depends on
+    stream: Stream,
+    headers: list[tuple[str, str]],
+    services: Services,
+    request: Request,
+    query: SubscribeQuery,
+    default_topic: str | None,
+) -> Response:
+    """Stream without the app's context, which may hold a database connection."""
+    try:
+        frames = services.frames(stream, request.environ)
+    except ServiceUnavailable as error:  # the server holds no more of them
+        return _refused(error, services, request, query, default_topic)
+    return Response(frames, headers=headers)
 
 
 def _headers(stream: Stream, start: Start, default_topic: str | None) -> list[tuple[str, str]]:
@@ -102,16 +117,19 @@ def _gone(reset_reason: str) -> Gone:
     return Gone("The hub does not know the cursor.", remedy, reason=reset_reason)
 
 
-def _bye_or_error(
+def _refused(
     error: ServiceUnavailable | TooManyRequests,
     services: Services,
     request: Request,
-    *,
-    control: bool,
+    query: SubscribeQuery,
+    default_topic: str | None,
 ) -> Response:
     """Answer an EventSource with a stream that ends and says when to return: after any status but
     200 it would never reconnect. Raise the error for all other clients.
     """
+    control = query.form.control
+    if not control and default_topic:
+        raise error
     if "text/event-stream" not in request.headers.get("Accept", ""):
         raise error
     reason, settings = error.reason, services.settings

@@ -42,8 +42,8 @@ def topics() -> Response:
     tokens = tokens_of(request, args)
     services.authorizer.require_read(tokens.texts, TOPICS_PATH)
     grant = services.authorizer.subscribe(tokens.texts, in_cookies=tokens.in_cookies)
-    found, more = list_topics(
-        services.hub,
+    found, more = services.call(
+        list_topics,
         patterns,
         grant,
         after=after,

@@ -15,6 +15,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
+from ...loop_thread import has_gevent
+from ..blocking import Blocking
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -68,6 +71,7 @@ class ScriptPool:
             retry=Retry(NoBackoff(), 0),  # a call that was sent and not answered may have been done
         )
         self._deadline_s = _DEADLINES * wait
+        self._threads = None if has_gevent() else Blocking(size)
         options = self._pool.connection_kwargs
         # Build (not open) one connection, so that a bad URL option fails at the start.
         self._pool.connection_class(**options)
@@ -130,22 +134,29 @@ class ScriptPool:
         after: Positions | None = None,
         wait_ms: int | None = None,
     ) -> tuple[Any, list[Any]]:
-        # All share a round trip. XREAD only waits: the script is called after it, and so it sees
-        # what was trimmed or erased in the meantime.
         late = redis.TimeoutError("no whole answer in time")
         try:
-            with (
-                gevent.Timeout(self._deadline_s, late),
-                self._client.pipeline(transaction=False) as pipe,
-            ):
-                if after:
-                    pipe.xread(after, count=1, block=wait_ms)
-                for command in commands:
-                    pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-                results = pipe.execute(raise_on_error=False)
-                return results[0] if after else None, results[-len(commands) :]
+            with gevent.Timeout(self._deadline_s, late):
+                if self._threads:
+                    return self._threads.call(self._exchange, commands, after, wait_ms)
+                return self._exchange(commands, after, wait_ms)
         except RedisError as error:
+            if self._threads and error is late:
+                self.interrupt()  # a thread waits for it
             return None, [error] * len(commands)
+
+    def _exchange(
+        self, commands: list[tuple[str, ...]], after: Positions | None, wait_ms: int | None
+    ) -> tuple[Any, list[Any]]:
+        # All share a round trip. XREAD only waits: the script is called after it, and so it sees
+        # what was trimmed or erased in the meantime.
+        with self._client.pipeline(transaction=False) as pipe:
+            if after:
+                pipe.xread(after, count=1, block=wait_ms)
+            for command in commands:
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+            results = pipe.execute(raise_on_error=False)
+        return results[0] if after else None, results[-len(commands) :]
 
 
 def retry_where(

@@ -20,9 +20,9 @@ from ...errors import ServiceUnavailable
 from ...tasks import lasting
 from ..backlog import Backlog
 from ..base import TopicPage, decode_events, stopping
+from ..blocking import Blocking
 from ..outage import Outage
 from . import own_ids, topic_ends
-from .blocking import Blocking
 from .directory import Directory
 from .follower import FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter

@@ -9,6 +9,7 @@ import secrets
 from time import time
 from typing import TYPE_CHECKING, TypeVar
 
+from ..blocking import Blocking
 from ..presence_base import (
     LEASE_FRACTION,
     MAX_NOTICE_BYTES,
@@ -20,7 +21,6 @@ from ..presence_base import (
     too_many_subjects,
     too_many_tokens,
 )
-from .blocking import Blocking
 from .database import Database
 from .presence_rows import delete, insert, select
 from .wakeup import WakeupSocket

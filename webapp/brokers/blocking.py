@@ -1,4 +1,7 @@
-"""SQLite blocks, so it is called in threads: a call returns what its function did in a thread."""
+"""What blocks is called in threads: a call returns what its function did in a thread.
+
+SQLite blocks, and so does a client of Redis whose sockets gevent has not patched.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from gevent.threadpool import ThreadPool
 
-from ..base import stopping
+from .base import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
