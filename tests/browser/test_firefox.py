@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-SUBSCRIBE = """async () => {
+SUBSCRIBE = """async (topic = "events") => {
   const { Tidings } = await import("/static/tidings.js");
   window.got = {};
-  window.sources = [new EventSource("/events"), new Tidings("/events"), new Tidings("/events")];
+  const url = `/events?topic=${topic}`;
+  window.sources = [new EventSource(url), new Tidings(url), new Tidings(url)];
   sources.forEach((source, number) => {
     got[number] = [];
     source.onmessage = ({ data }) => got[number].push(data);
@@ -70,6 +71,17 @@ def test_sources_survive_a_restart_of_the_hub_without_loss_or_double(
         wanted = ["before", "meanwhile", "after"]
         until(lambda: all(len(it) >= 3 for it in tab.evaluate("() => got").values()), "got")
         assert tab.evaluate("() => got") == {"0": wanted, "1": wanted, "2": wanted}
+
+
+def test_sources_stop_when_their_topic_has_ended(tab: Firefox, server: Server, topic: str) -> None:
+    tab.goto(f"{server.url}/healthz")
+    tab.evaluate(SUBSCRIBE, topic)
+    until(lambda: tab.evaluate("() => sources.every((it) => it.readyState === 1)"), "open")
+    server.publish("one", topic=topic)
+    server.publish("last", topic=topic, end="1")
+    until(lambda: tab.evaluate("() => sources.every((it) => it.readyState === 2)"), "closed")
+    wanted = ["one", "last"]
+    assert tab.evaluate("() => got") == {"0": wanted, "1": wanted, "2": wanted}
 
 
 def test_the_pages_show_what_is_published(tab: Firefox, server: Server) -> None:

@@ -50,6 +50,24 @@ def test_it_publishes_what_its_options_say_and_prints_the_id(server: Server, top
         assert stream.take(2) == ["x", "end"]
 
 
+def test_it_ends_a_topic(server: Server, topic: str) -> None:
+    with server.listen(topic=topic) as stream:
+        done = tidings("publish", "-t", topic, "--end", "last", TIDINGS_URL=server.url)
+        assert done.returncode == 0
+        assert [it.data for it in stream.rest()][1:] == ["last", '{"reason": "ended"}']
+    late = tidings("publish", "-t", topic, "late", TIDINGS_URL=server.url)
+    assert late.returncode == 1
+    assert "409: The event names a topic that has ended." in late.stderr
+    other = json.dumps({"topic": f"{topic}-2", "end": True})
+    lines = f"{other}\n{other}\n" + json.dumps({"topic": f"{topic}-3"})
+    piped = tidings("publish", "-f", "--ndjson", stdin=lines, TIDINGS_URL=server.url)
+    assert "line 2 was not published" in piped.stderr
+    assert "published 2 events, refused 1" in piped.stderr
+    wrong = tidings("publish", "-f", "--end", TIDINGS_URL=server.url)
+    assert wrong.returncode == 2
+    assert "--end is for one event." in wrong.stderr
+
+
 def test_it_publishes_stdin(server: Server, topic: str) -> None:
     with server.listen(topic=topic) as stream:
         for stdin in ("one\n", "two", "three\n\nlines\n\n", ""):

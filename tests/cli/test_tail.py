@@ -109,6 +109,23 @@ def test_once_it_stops_only_after_a_stream_that_is_complete() -> None:
         assert (printed.stdout, cursors) == ("x\nx\n", ["", "1"])
 
 
+def test_it_stops_when_all_its_topics_have_ended(server: Server, topic: str) -> None:
+    topics, url = [topic, f"{topic}/other"], ("--url", server.url)
+    with background("tail", *topics, *url) as command:
+        ready(server, command, topic)
+        server.publish("one", topic=topics[1], end="1")
+        server.publish("last", topic=topic, end="1")
+        assert command.wait() == 0
+        assert fresh(command) == ["one", "last"]
+    again = within_test("tail", topic, *url)
+    assert (again.exit_code, again.stdout, again.stderr) == (0, "", "All topics have ended.\n")
+    again = within_test("tail", topic, "--last", "1", *url)
+    assert (again.exit_code, again.stdout) == (0, "last\n")
+    assert again.stderr.endswith("All topics have ended.\n")
+    once = within_test("tail", topic, "--once", *url)
+    assert (once.exit_code, once.stdout.splitlines()[-1]) == (0, "last")
+
+
 def test_it_prints_data_as_events_are_published(server: Server, topic: str) -> None:
     with background("tail", topic, f"{topic}/{{n}}", TIDINGS_URL=server.url) as command:
         ready(server, command, topic)

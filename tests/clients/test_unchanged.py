@@ -148,15 +148,16 @@ def _clients(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFact
         publish(hub, "t", **event)
     for chunk in OPENAI:
         publish(hub, "openai", data=json.dumps(chunk))
-    publish(hub, "openai", data="[DONE]")
+    publish(hub, "openai", data="[DONE]", end="1")
     for event in ANTHROPIC:
-        publish(hub, "anthropic", data=json.dumps(event), type=event["type"])
+        end = str(int(event is ANTHROPIC[-1]))
+        publish(hub, "anthropic", data=json.dumps(event), type=event["type"], end=end)
     publish(hub, "private", data="secret", private="on")
     with running(hub.url) as clients:
         until(lambda: all(map(clients.has_all, TABLE)), "each has all events", 4 * PATIENCE)
         until(lambda: clients.data(WITH_ITS_TOKEN), "the example has the private event")
-        for topic in ("t", "openai", "anthropic"):
-            hub.http.delete(f"{SUBSCRIPTIONS}/{topic}", headers=ALL).raise_for_status()
+        until(lambda: all(map(clients.ended, MODELS)), "the answers have ended")
+        hub.http.delete(f"{SUBSCRIPTIONS}/t", headers=ALL).raise_for_status()
         publish(hub, "t", data=LATER[0])
         until(
             lambda: all(

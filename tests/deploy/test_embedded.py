@@ -276,6 +276,13 @@ def test_both_ways_to_publish_store_the_same_event(tmp_path: Path) -> None:
     assert hub.publish({"item": "tea"}, topic="t", id="own") == "own"  # no conflict
     with pytest.raises(ValueError, match="JSON"):
         hub.publish(float("nan"))
+    last = hub.publish("last", topic=["t", "u"], id="last", end=True)
+    assert hub.publish_many([{"data": "last", "topic": ["t", "u"], "id": "last", "end": 1}]) == [
+        last
+    ]
+    for topic in ("t", "u"):
+        with pytest.raises(Conflict, match="has ended"):
+            hub.publish("x", topic=topic)
 
 
 def test_of_several_apps_the_current_one_counts(tmp_path: Path) -> None:

@@ -225,3 +225,28 @@ def test_many_streams_of_a_topic_end_together(server: Server, topic: str) -> Non
 def test_head_of_an_ended_topic_has_headers_only(server: Server, topic: str) -> None:
     server.publish(topic=topic, end="1")
     assert server.http.head("/events", params={"topic": topic}).status_code == 200
+
+
+def test_json_and_the_list_of_topics_say_what_has_ended(server: Server, topic: str) -> None:
+    a, b, headers = f"{topic}/a", f"{topic}/b", {"Accept": "application/json"}
+
+    def asked(*topics: str, **query: Any) -> dict[str, Any]:
+        params = {"topic": topics, "last_event_id": "earliest", **query}
+        found: dict[str, Any] = server.http.get("/events", params=params, headers=headers).json()
+        return found
+
+    for name in (a, b):
+        server.publish("first", topic=name)
+    assert asked(a)["ended"] is False
+    server.publish("last", topic=a, end="1")
+    first, done = asked(a, limit=1), asked(a)
+    assert (first["more"], first["ended"]) == (True, False)
+    assert [it.get("end") for it in done["events"]] == [None, True]
+    assert (done["more"], done["ended"]) == (False, True)
+    after = asked(a, last_event_id=done["last_id"])
+    assert (after["events"], after["ended"]) == ([], True)
+    assert asked(a, last_event_id=first["last_id"])["ended"] is True
+    assert asked(a, latest=1, last_event_id="")["ended"] is True
+    assert asked(a, b)["ended"] is asked(f"{topic}/{{x}}")["ended"] is False
+    listed = server.http.get("/topics", params={"topic": f"{topic}/{{x}}"}).json()["topics"]
+    assert [(it["topic"], it["ended"]) for it in listed] == [(a, True), (b, False)]

@@ -28,7 +28,8 @@ START = """async ([module, url, options]) => {
   window.said = [];
   window.source = new Tidings(url, { ...options, token });
   source.onmessage = (event) => got.push(event.data);
-  for (const type of ["open", "error", "hub.open", "hub.reset", "hub.bye", "hub.expiring"]) {
+  const control = ["open", "reset", "bye", "expiring"].map((name) => `hub.${name}`);
+  for (const type of ["open", "error", "ended", ...control]) {
     source.addEventListener(type, (event) => said.push(type + " " + (event.data?.status ?? "")));
   }
 }"""

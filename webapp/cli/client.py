@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from ..core.json_members import to_object
 from .proxy import https_proxy
-from .retry import PermanentFailure, TemporaryFailure
+from .retry import PermanentFailure, TemporaryFailure, TopicsEnded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -128,6 +128,7 @@ class HubClient:
         """Open a stream with control events, and return the response, which `chunks` reads.
 
         :param cursor: the id of the last event that was seen.
+        :raises TopicsEnded: nothing is left to send.
         """
         headers: dict[str, str | bytes] = {"Accept": "text/event-stream"}
         headers |= {"Accept-Encoding": accept_encoding, "Cache-Control": "no-cache"}
@@ -135,6 +136,8 @@ class HubClient:
             headers["Last-Event-ID"] = cursor.encode()
         path = f"{self.hub.url.path}?{urlencode([*query, ('control', '1')])}"
         response = self.request("GET", path, headers=headers)
+        if response.status == HTTPStatus.NO_CONTENT:
+            raise TopicsEnded
         if response.status != HTTPStatus.OK:
             self.read(response)
         media_type = response.headers.get_content_type()

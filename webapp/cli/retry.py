@@ -31,6 +31,13 @@ class PermanentFailure(click.ClickException):
         self.problem = problem or {}
 
 
+class TopicsEnded(PermanentFailure):
+    """All topics of a stream have ended: nothing more comes."""
+
+    def __init__(self) -> None:
+        super().__init__("All topics have ended.")
+
+
 @dataclass(eq=False)
 class TemporaryFailure(Exception):
     """The hub does not answer, or asks for another try later.

@@ -15,7 +15,7 @@ from .client import HubClient, json_object
 from .options import duration
 from .output import Progress, as_json, escape_controls, for_terminal, wants_colors
 from .remote_hub import RemoteHub, hub_options
-from .retry import PermanentFailure, Retry, TemporaryFailure
+from .retry import PermanentFailure, Retry, TemporaryFailure, TopicsEnded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -29,7 +29,7 @@ _SHORTEST_SILENCE_S = 5.0  # from a heartbeat
 _LONGEST_SILENCE_S = 86400.0
 _SILENT_HEARTBEATS = 3  # without a byte, after which a connection counts as dead
 _START_PARAMETERS = {"last", "since"}
-_ROUTINE_ENDS = {"max_age", "drain"}
+_ROUTINE_ENDS = {"max_age", "drain", "ended"}
 _RESETS = {
     "aged": "events after the cursor are no longer kept: some are missing",
     "presence": "presence events were missed: fetch the list of subscribers again",
@@ -76,6 +76,7 @@ class ReconnectingSubscriber:
         """Yield the events, control events included: without end, or once.
 
         :raises PermanentFailure: the hub refuses.
+        :raises TopicsEnded: nothing more comes.
         """
         while True:
             try:
@@ -104,6 +105,8 @@ class ReconnectingSubscriber:
                     self._query = [it for it in self._query if it[0] not in _START_PARAMETERS]
                 self._retry.reset()
                 yield event
+                if event.type == "hub.bye" and _reason(event) == "ended":
+                    raise TopicsEnded
                 last = event.type
         return last
 
@@ -162,7 +165,8 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     """Print the events of some topics as they are published.
 
     TOPIC is a name, *, or a URI template. Default: events. When the connection is lost or the hub
-    restarts, it reconnects, and no event is lost or printed twice.
+    restarts, it reconnects, and no event is lost or printed twice. It stops when all its topics
+    have ended.
 
     With --once it stops at the end of the event log. It then starts with the oldest event, if you
     do not say where to start.
@@ -187,8 +191,23 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     subscriber = ReconnectingSubscriber(hub, query, cursor, silence, once=once)
     format_event = _formatter(topics, json_=json_)
     progress = Progress(expects_events=not once and bool(cursor or since or last))
+    try:
+        _print_events(subscriber.events(), format_event, progress, latest=latest, count=count)
+    except TopicsEnded as ended:
+        click.echo(ended.message, err=True)
+    sys.stdout.flush()
+
+
+def _print_events(
+    events: Iterable[ServerSentEvent],
+    format_event: Callable[[ServerSentEvent], str],
+    progress: Progress,
+    *,
+    latest: bool,
+    count: int | None,
+) -> None:
     printed, in_snapshot = 0, False
-    for event in subscriber.events():
+    for event in events:
         in_snapshot = in_snapshot or (latest and event.type == "hub.open")
         if event.type.startswith("hub."):
             _report(event, progress, latest=latest)
@@ -201,8 +220,7 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
             continue
         printed += 1
         if printed == count:
-            break
-    sys.stdout.flush()
+            return
 
 
 def _formatter(topics: tuple[str, ...], *, json_: bool) -> Callable[[ServerSentEvent], str]:
@@ -223,10 +241,13 @@ def _with_own_id(event: ServerSentEvent) -> ServerSentEvent:
     return event._replace(id=own_id) if isinstance(own_id, str) else event
 
 
+def _reason(event: ServerSentEvent) -> str:
+    return str((json_object(event.data) or {}).get("reason"))
+
+
 def _report(event: ServerSentEvent, progress: Progress, *, latest: bool) -> None:
     """Print what a control event says to stderr."""
-    fields = json_object(event.data) or {}
-    reason = str(fields.get("reason"))
+    fields, reason = json_object(event.data) or {}, _reason(event)
     if event.type == "hub.open":
         if latest and not event.id:
             return  # a snapshot follows

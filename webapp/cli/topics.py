@@ -39,7 +39,7 @@ def topics(patterns: tuple[str, ...], *, url: str | None, token: str | None, jso
     subscribing to /topics.
 
     Into a pipe it prints the names alone, and on a terminal also the time of the newest event and
-    how many there are. With --json it prints topic, last_id, time and events.
+    how many there are. With --json it prints topic, last_id, time, events and ended.
     """
     on_terminal = sys.stdout.isatty()
     for topic in _topics(RemoteHub.from_options(url, token), list(patterns)):

@@ -36,6 +36,8 @@ class ListedEvents(NamedTuple):
     """Whether there are more events after these."""
     reset_reason: str | None
     """Why events before these are missing: `aged` or `unknown`. None: none are."""
+    ended: bool
+    """Whether no more events can follow, because all topics have ended."""
     close: Callable[[], None]
     """Frees the memory that they were given; it must be called."""
 
@@ -84,6 +86,7 @@ class _EventListing:
         self._envelopes, self._size = list[bytes](), 0
         self._last: EventId | None = None  # of the last event that is listed
         self._is_full = False  # whether an event was found that is not listed
+        self._has_end = False  # whether an event is listed that ended a topic
 
     def read(self, start: Start) -> ListedEvents:
         """List the events.
@@ -100,7 +103,8 @@ class _EventListing:
             reset_reason = reset_reason or gap_reason
             continues = start.cursor and not start.other_cursors and not reset_reason
             last_id = str(self._last or (continues and start.cursor) or upto)
-        return ListedEvents(self._envelopes, last_id, self._is_full, reset_reason, lambda: None)
+        more, ended = self._is_full, not self._is_full and self._has_ended(end)
+        return ListedEvents(self._envelopes, last_id, more, reset_reason, ended, lambda: None)
 
     def _add_after(self, position: EventId, end: EventId) -> tuple[EventId, str | None]:
         """Add the events between two positions. Return up to where these are all, and why some
@@ -137,6 +141,13 @@ class _EventListing:
             snapshot.close()
         return snapshot.position
 
+    def _has_ended(self, end: EventId) -> bool:
+        """Whether all topics had ended at a position, up to where everything was listed."""
+        if not (self._hub.ends.may_end(self._feed) or self._has_end):
+            return False
+        ended_at = self._hub.ends.end_of(self._feed, self._reading)
+        return ended_at is not None and ended_at <= end
+
     def _add(self, events: Iterable[Event]) -> None:
         for event in self._reading.cooperative(events):
             self._is_full = len(self._envelopes) >= self._limit or self._size >= self._max_bytes
@@ -147,6 +158,7 @@ class _EventListing:
                 self._envelopes.append(envelope)
                 self._size += len(envelope)
                 self._last = event.position
+                self._has_end = self._has_end or event.draft.ended
 
     def _too_many(self) -> BadRequest:
         detail = f"The newest events of all topics are more than the limit, {self._limit}."

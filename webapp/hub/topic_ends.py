@@ -12,7 +12,6 @@ from .topic_lookup import exact_topics
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..core.events import Event
     from .feeds import Feed
     from .log_reader import LogReader
     from .read_queue import Reading
@@ -49,7 +48,7 @@ class TopicEnds:
         topics = exact_topics(feed)
         if topics is None:
             return None
-        found = self.find(feed, reading, topics)
+        found = find_ends(self._reader, feed, reading, topics)
         ended = max(found.values()) if len(found) == len(topics) else None
         feed.looked_up = (feed.newest_end, monotonic() + _SHARED_S, ended)
         return ended
@@ -62,37 +61,39 @@ class TopicEnds:
                 return ended
         return self.end_of(feed, reading)
 
-    def find(self, feed: Feed, reading: Reading, topics: Sequence[str]) -> dict[str, EventId]:
-        """Return at which positions topics have ended; without those that have not, or whose end
-        the feed may not see.
 
-        :param topics: at most `MAX_INDEX_TOPICS`, all of them exact.
-        :raises ReadingCancelled: the reading was cancelled.
-        :raises ServiceUnavailable: the event log cannot be read.
-        """
-        with self._reader.turn(reading):
-            ends = self._reader.ask(reading, self._reader.broker.ends, topics)
-        found, hidden = dict[str, EventId](), dict[str, EventId]()
-        for topic, end in zip(topics, ends, strict=True):
-            if end:
-                seen = not end.private or grants(feed.grant, topic)
-                (found if seen else hidden)[topic] = end.position
-        if hidden and feed.grant:  # another topic of the event may be granted
-            permitted = self._permitted(feed, reading, sorted(set(hidden.values())))
-            found |= {topic: it for topic, it in hidden.items() if it in permitted}
-        return found
+def find_ends(
+    reader: LogReader, feed: Feed, reading: Reading, topics: Sequence[str]
+) -> dict[str, EventId]:
+    """Return at which positions topics have ended; without those that have not, or whose end the
+    feed may not see.
 
-    def _permitted(
-        self, feed: Feed, reading: Reading, positions: Sequence[EventId]
-    ) -> set[EventId]:
-        """Return the positions of those events that a feed may see."""
-        permitted = set[EventId]()
-        while positions:
-            with self._reader.turn(reading, positions[0]):
-                events: list[Event] = self._reader.at(reading, positions)
-            for event in reading.cooperative(events):
-                if feed.permits(event):
-                    permitted.add(event.position)
-            upto = events[-1].position if events else positions[-1]
-            positions = [it for it in positions if it > upto]
-        return permitted
+    :param topics: at most `MAX_INDEX_TOPICS`, all of them exact.
+    :raises ReadingCancelled: the reading was cancelled.
+    :raises ServiceUnavailable: the event log cannot be read.
+    """
+    with reader.turn(reading):
+        ends = reader.ask(reading, reader.broker.ends, topics)
+    found, hidden = dict[str, EventId](), dict[str, EventId]()
+    for topic, end in zip(topics, ends, strict=True):
+        if end:
+            seen = not end.private or grants(feed.grant, topic)
+            (found if seen else hidden)[topic] = end.position
+    if hidden and feed.grant:  # another topic of the event may be granted
+        permitted = _permitted(reader, feed, reading, sorted(set(hidden.values())))
+        found |= {topic: it for topic, it in hidden.items() if it in permitted}
+    return found
+
+
+def _permitted(
+    reader: LogReader, feed: Feed, reading: Reading, positions: Sequence[EventId]
+) -> set[EventId]:
+    """Return the positions of those events that a feed may see."""
+    permitted = set[EventId]()
+    while positions:
+        with reader.turn(reading, positions[0]):
+            events = reader.at(reading, positions)
+        permitted |= {it.position for it in reading.cooperative(events) if feed.permits(it)}
+        upto = events[-1].position if events else positions[-1]
+        positions = [it for it in positions if it > upto]
+    return permitted

@@ -12,6 +12,7 @@ from ..core.topics import EVERYTHING, grants
 from .feeds import Feed
 from .log_reader import PAGE_BYTES
 from .read_queue import Reading
+from .topic_ends import find_ends
 from .topic_lookup import prefixes
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class ListedTopic(NamedTuple):
     """The position of the newest event."""
     events: int
     """How many events the event log has."""
+    ended: bool = False
+    """Whether it has ended."""
 
     @property
     def last_id(self) -> str:
@@ -106,9 +109,15 @@ class _TopicListing:
         for entry in self._entries(after):
             if topic := self._seen(entry):
                 if len(found) == limit:
-                    return found, True
+                    return self._with_ends(found), True
                 found.append(topic)
-        return found, False
+        return self._with_ends(found), False
+
+    def _with_ends(self, found: list[ListedTopic]) -> list[ListedTopic]:
+        """Return some topics with whether they have ended."""
+        topics = [it.topic for it in found]
+        ends = find_ends(self._reader, self._feed, self._reading, topics) if topics else {}
+        return [it._replace(ended=it.topic in ends) for it in found]
 
     def _entries(self, after: str) -> Iterator[TopicEntry]:
         """Yield the entries of the directory that the feed matches."""

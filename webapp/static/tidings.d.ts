@@ -13,7 +13,9 @@
  *   Without Web Locks (a page without TLS, or in a sandbox) each tab has its own connection.
  * - After any failure, refusals included, it reconnects from the last event id: after the server's `retry`
  *   (2 seconds by default), doubled at each failure up to 30 s, with jitter; after `hub.bye`, exactly
- *   after `retry`; at once when the network is back. Only status 204 ends it.
+ *   after `retry`; at once when the network is back.
+ * - It stops when all its topics have ended: after `hub.bye` with the reason `ended`, and after status 204.
+ *   It is closed then, and an `ended` event follows.
  * - `latest=1` in the URL begins with the newest event of each topic. Until all of these have arrived, a
  *   reconnection begins with them again. After a `hub.reset` they follow, so the page need not reload.
  * - It is open when the first event other than `hub.bye`, or the first comment, has arrived. A server that
@@ -95,10 +97,13 @@ export class Tidings extends EventTarget {
   onopen: ((event: MessageEvent) => unknown) | null | undefined;
   /**
    * For published events without a type. Use `addEventListener` for a type, and for `hub.*`. Events
-   * published with the type `open` or `error` have the type `event:open` or `event:error` here.
+   * published with the type `open`, `error` or `ended` have the type `event:open`, `event:error` or
+   * `event:ended` here.
    */
   onmessage: ((event: MessageEvent<string>) => unknown) | null | undefined;
   onerror: ((event: MessageEvent<Failure>) => unknown) | null | undefined;
+  /** All topics have ended: nothing more comes, and the source is closed. */
+  onended: ((event: MessageEvent) => unknown) | null | undefined;
   addEventListener(
     type: string,
     listener: ((event: MessageEvent) => unknown) | { handleEvent(event: MessageEvent): unknown } | null,

@@ -42,7 +42,7 @@ export class Tidings extends EventTarget {
     this.#silence = silence || DEFAULT_SILENCE; // ms
     this.#options = { silence, token, init, origin };
     this.#lockName = share && navigator?.locks && `Tidings ${share} ${href}`;
-    for (const type of ["open", "message", "error"]) {
+    for (const type of ["open", "message", "error", "ended"]) {
       this.addEventListener(type, (event) => this["on" + type]?.(event));
     }
     const listen = (type, listener) => globalThis.addEventListener?.(type, listener, this.#closing);
@@ -60,6 +60,11 @@ export class Tidings extends EventTarget {
     clearTimeout(this.#tickTimer);
     this.#leave();
   };
+
+  #end() {
+    this.close();
+    this.dispatchEvent(new MessageEvent("ended"));
+  }
 
   #setState(readyState, error) {
     this.readyState = readyState;
@@ -88,8 +93,8 @@ export class Tidings extends EventTarget {
       if (!isWanted()) return;
       const { aborted } = request.signal;
       this.#disconnect();
+      if (end.status === 204) return this.#end(); // as an EventSource does
       this.#setState(0, end);
-      if (end.status === 204) return this.close(); // as an EventSource does
       if (aborted || !isWanted()) continue;
       const backoff = Math.min(30000, this.#retry * 2 ** this.#failures++) * (0.5 + Math.random());
       await new Promise((resolve) => {
@@ -229,8 +234,9 @@ export class Tidings extends EventTarget {
       const { lastEventId } = this;
       const init = { data, lastEventId, origin: this.#options.origin };
       // Not to those who listen to the connection.
-      const name = type === "open" || type === "error" ? "event:" + type : type;
+      const name = /^(open|error|ended)$/.test(type) ? "event:" + type : type;
       if (data !== undefined) this.dispatchEvent(new MessageEvent(name, init));
+      if (type === "hub.bye" && JSON.parse(data).reason === "ended") return this.#end();
       if (this.#pending?.has(id)) return this.#caughtUp(id);
     }
   }
@@ -303,7 +309,7 @@ export class Tidings extends EventTarget {
     for (const event of events) {
       if (!this.#pending) this.#deliver([event]);
       else if (this.#recentIds.has(event.id)) this.#caughtUp(this.#pending.clear());
-      else if (event.id) this.#pending.set(event.id, event);
+      else if (event.id && !this.#pending.has(event.id)) this.#pending.set(event.id, event);
       if (this.#pending?.size > 1000) this.#pending.clear();
     }
   }

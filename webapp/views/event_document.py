@@ -56,6 +56,6 @@ def _text(found: ListedEvents) -> bytes:
         "last_id": found.last_id,
         "more": found.more,
         "reset": found.reset_reason,
-        "ended": False,
+        "ended": found.ended,
     }
     return b'{"events": [%b], %b\n' % (b", ".join(found.envelopes), json.dumps(rest)[1:].encode())

@@ -64,4 +64,5 @@ def _document(topic: ListedTopic) -> dict[str, object]:
         "last_id": str(topic.newest),
         "time": topic.newest.ms,
         "events": topic.events,
+        "ended": topic.ended,
     }
