@@ -118,7 +118,7 @@ def openai(hub: str, put: Put) -> None:
     chunks = OpenAI(api_key=sys.argv[2], base_url=hub).get(
         PATH,
         cast_to=ChatCompletionChunk,
-        options={"params": {"topic": "openai", "last_event_id": "earliest"}},
+        options={"params": {"topic": "openai", "last_event_id": "earliest", "wait": "1"}},
         stream=True,
         stream_cls=Stream[ChatCompletionChunk],
     )
@@ -134,7 +134,7 @@ def anthropic(hub: str, put: Put) -> None:
     events = Anthropic(auth_token=sys.argv[2], base_url=hub).get(
         PATH,
         cast_to=event_type,
-        options={"params": {"topic": "anthropic", "last_event_id": "earliest"}},
+        options={"params": {"topic": "anthropic", "last_event_id": "earliest", "wait": "1"}},
         stream=True,
         stream_cls=Stream[RawMessageStreamEvent],
     )

@@ -28,6 +28,13 @@ def get(server: Server, path: str = "/events", **query: Any) -> httpx.Response:
     return server.http.get(path, params=query)
 
 
+def end(server: Server, topic: str, data: str = "last", **fields: Any) -> str:
+    """Publish the last event of a topic, and await that the worker has read it."""
+    id_ = server.publish(data, topic=topic, end="1", **fields)
+    until(lambda: get(server, topic=topic).status_code == 204, "it has ended")
+    return id_
+
+
 @pytest.fixture(name="keyed", scope="module")
 def _keyed(serve: Callable[..., Server]) -> Server:
     keys = {"TIDINGS_SUBSCRIBER_JWT_KEY": KEY, "TIDINGS_PUBLISHER_JWT_KEY": KEY}
@@ -60,7 +67,7 @@ def test_what_was_asked_for_is_sent_before_the_stream_ends(
 ) -> None:
     first = server.publish("one", topic=topic)
     server.publish("two", topic=topic)
-    last = server.publish("three", topic=topic, end="1", id=f"end of {topic}")
+    last = end(server, topic, "three", id=f"end of {topic}")
     asked = {
         "last=2": ["two", "three"],
         f"last_event_id={first}": ["two", "three"],
@@ -84,7 +91,7 @@ def test_what_was_asked_for_is_sent_before_the_stream_ends(
 
 
 def test_an_unknown_cursor_is_told_before_the_end(server: Server, topic: str) -> None:
-    last = server.publish(topic=topic, end="1")
+    last = end(server, topic)
     answer = get(server, topic=topic, last_event_id="lost")
     assert '"reason": "unknown"' in answer.text
     assert '"reason": "ended"' in answer.text
@@ -152,12 +159,12 @@ def test_an_end_in_the_url_is_for_one_event(server: Server, topic: str) -> None:
     assert server.http.get("/topics", params={"topic": topic}).json()["topics"] == []
     answer = server.http.post(f"/events?topic={topic}&end=1", content='{"data":"1"}', headers=LINES)
     assert answer.json()["published"] == 1
-    assert get(server, topic=topic).status_code == 204
+    until(lambda: get(server, topic=topic).status_code == 204, "it has ended")
 
 
 def test_an_envelope_says_that_it_is_the_end(server: Server, topic: str) -> None:
     server.publish("first", topic=topic)
-    server.publish("last", topic=topic, end="1")
+    end(server, topic)
     text = get(server, topic=topic, last="2", envelope="1").text
     data = [json.loads(it[6:]) for it in text.split("\n") if '"topics":["' in it]
     assert [(it["data"], it.get("end")) for it in data] == [("first", None), ("last", True)]
@@ -223,7 +230,7 @@ def test_many_streams_of_a_topic_end_together(server: Server, topic: str) -> Non
 
 
 def test_head_of_an_ended_topic_has_headers_only(server: Server, topic: str) -> None:
-    server.publish(topic=topic, end="1")
+    end(server, topic)
     assert server.http.head("/events", params={"topic": topic}).status_code == 200
 
 
