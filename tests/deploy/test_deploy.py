@@ -453,6 +453,23 @@ def test_kubernetes_is_given_what_fits_it() -> None:
         assert container[probe]["httpGet"]["path"] in {"/readyz", "/healthz"}
 
 
+def test_kubernetes_leads_clients_to_the_pod() -> None:
+    [pod] = blocks("deploy/kubernetes.md", "The pod", "yaml")
+    labels = yaml.safe_load(pod)["spec"]["template"]["metadata"]["labels"]
+    texts = blocks("deploy/kubernetes.md", "Outside the cluster", "yaml", "yaml")
+    service, ingress = map(yaml.safe_load, texts)
+    [port] = service["spec"]["ports"]
+    assert service["spec"]["selector"] == labels
+    assert port["targetPort"] == 8000
+    [rule] = ingress["spec"]["rules"]
+    [path] = rule["http"]["paths"]
+    backend = {"name": service["metadata"]["name"], "port": {"number": port["port"]}}
+    assert path["backend"]["service"] == backend
+    notes = ingress["metadata"]["annotations"]
+    read = int(notes["nginx.ingress.kubernetes.io/proxy-read-timeout"])
+    assert read > Settings.heartbeat + 5
+
+
 # Python's search for a folder for temporary files finds none, as with a read-only root.
 READ_ONLY = """
 import runpy, sys, tempfile

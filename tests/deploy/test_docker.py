@@ -21,6 +21,7 @@ import yaml
 
 from support.doc_pages import blocks
 from support.ports import free_port
+from support.programs import need
 from support.project import ROOT, environment
 from support.server import Server
 from support.tokens import KEY, token
@@ -68,12 +69,26 @@ def image_environment(**env: str) -> dict[str, str]:
     return environment({**image, "PATH": path, **env})
 
 
+READ_ONLY = """
+set -e
+mount --make-rprivate /
+mount --bind instance instance
+mount -o remount,bind,ro /
+mount -o remount,bind,ro /dev/shm
+exec "$@"
+"""
+
+
 @contextmanager
-def container(app: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+def container(app: Path, *prefix: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the image's command."""
     with (app.parent / "log").open("wb") as out:
         process = subprocess.Popen(
-            json.loads(step("CMD")), cwd=app, env=image_environment(**env), stdout=out, stderr=out
+            [*prefix, *json.loads(step("CMD"))],
+            cwd=app,
+            env=image_environment(**env),
+            stdout=out,
+            stderr=out,
         )
     try:
         yield process
@@ -118,6 +133,23 @@ def test_the_image_serves_where_its_environment_says(app: Path) -> None:
                 publish, cwd=app, env=image_environment(**settings), capture_output=True, check=True
             )
     assert health(app, server.port) != 0
+
+
+def test_the_image_runs_where_its_root_is_read_only(app: Path) -> None:
+    unshare = need("unshare")
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    (app / "instance").mkdir()
+    env = {"TIDINGS_JWT_KEY": KEY, "TIDINGS_BIND": "127.0.0.1:0", "PYTHONDONTWRITEBYTECODE": "1"}
+    with container(app, unshare, "-m", "sh", "-c", READ_ONLY, "sh", **env) as process:
+        server = Server(process, app.parent / "log")
+        with server.http, server.listen(topic="t") as stream:
+            bearer = {"Authorization": f"Bearer {token(publish=['*'], subscribe=['*'])}"}
+            event = {"topic": "t", "data": "x"}
+            assert server.http.post("/events", data=event, headers=bearer).status_code == 200
+            assert stream.take(1) == ["x"]
+            assert server.http.get("/metrics", headers=bearer).status_code == 200
+        assert "Traceback" not in server.log
 
 
 def test_a_platforms_port_counts(app: Path) -> None:

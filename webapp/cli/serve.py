@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..config.folders import IS_INSTALLED, NAME, PACKAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LOG_NAME = "tidings.db"
 _BIND_HELP = "Address to listen on, such as 127.0.0.1:8123; repeatable. Default: TIDINGS_BIND."
@@ -48,6 +52,8 @@ def serve(
         message = "--data says where the file of the event log is, and --broker names another log."
         raise click.UsageError(message)
     environ = dict(os.environ)
+    if not broker and not data and _is_elsewhere(environ):
+        data = "instance"
     if bind:
         environ["TIDINGS_BIND"] = ",".join(bind)
     if data:
@@ -60,7 +66,19 @@ def serve(
         command += ["--workers", str(workers)]
     # A new program: this one has imported ssl, which must not be before gevent patches a worker.
     arguments = [*command, *gunicorn_options, f"{NAME}.app:load()"]
-    os.execve(sys.executable, arguments, environ)  # noqa: S606 - no shell is needed
+    try:
+        os.execve(sys.executable, arguments, environ)  # noqa: S606 - no shell is needed
+    except OSError as error:
+        message = f"{sys.executable} cannot be run: {error.strerror}."
+        raise click.ClickException(message) from None
+
+
+def _is_elsewhere(environ: Mapping[str, str]) -> bool:
+    """Return whether the repository's own folder would have the event log, which is another one
+    than the current folder, and no setting says so.
+    """
+    names = {"TIDINGS_BROKER_URL", "TIDINGS_BROKER_URL_FILE", "REDIS_URL"}
+    return not (IS_INSTALLED or names & environ.keys() or Path.cwd() == PACKAGE.parent)
 
 
 def _import_paths() -> list[str]:

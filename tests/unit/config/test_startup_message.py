@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from webapp.config.settings import Settings
@@ -21,3 +23,17 @@ def test_it_names_each_address_as_a_url(address: object, url: str) -> None:
     assert f"Tidings is at {url} (" in startup_message(Settings(), [address], tls=False)
     both = startup_message(Settings(), [address, ("localhost", 1)], tls=False)
     assert f"Tidings is at {url} and http://localhost:1 (" in both
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({}, "everybody on this machine may read and publish"),
+        ({"embedded": True}, "everybody may read public events; the app publishes"),
+        ({"embedded": True, "anonymous": False}, "whom the app lets may read public events"),
+        ({"jwt_key": ("k",), "anonymous": False}, "those with a token may read public events"),
+    ],
+)
+def test_it_says_who_may_read_and_publish(options: dict[str, Any], sentence: str) -> None:
+    message = startup_message(Settings(**options), [("127.0.0.1", 1)], tls=False)
+    assert f": {sentence}" in message
