@@ -77,3 +77,16 @@ def test_a_small_crowd_loses_nothing_in_a_roll() -> None:
     found = {row[0]: row[1] for row in rows}
     assert found["connected"] == found["ended whole by a roll"] == "60"
     assert found["deliveries of ten events"] == "600"
+
+
+def test_a_small_event_log_is_read_by_topic() -> None:
+    need("redis-server")
+    command = [sys.executable, "tests/bench/by_topic.py", "--events=20000"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+    assert len(rows) == 10
+    assert all(row[1] for row in rows[2:])
