@@ -46,7 +46,7 @@ def test_behind_nginx_with_http_1_0_each_event_comes_at_once(
         httpx.Client(base_url=nginx, timeout=PATIENCE, trust_env=False) as client,
         client.stream("GET", "/events", params={"topic": topic}) as stream,
     ):
-        messages = sse.decode(stream.iter_raw())
+        messages = sse.decode(stream.iter_bytes())
         assert next(messages).type == "hub.open"
         for data in ("one", "two", "x" * 1_000_000):
             server.publish(data, topic=topic)

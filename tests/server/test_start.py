@@ -369,7 +369,7 @@ def test_flasks_development_server_streams_the_generator_way(tmp_path: Path) -> 
             client.stream("GET", "/events") as one,
             client.stream("GET", "/events") as two,
         ):
-            subscribers = [sse.decode(stream.iter_raw()) for stream in (one, two)]
+            subscribers = [sse.decode(stream.iter_bytes()) for stream in (one, two)]
             assert [next(subscriber).type for subscriber in subscribers] == ["hub.open"] * 2
             line = json.dumps({"data": "y"}) + "\n"
             client.post("/events", data={"data": "x"})
