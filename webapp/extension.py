@@ -15,6 +15,7 @@ from .config import app_check, app_settings
 from .config.startup import or_end
 from .core.topics import DEFAULT_TOPIC, EVERYTHING, is_reserved
 from .errors import Misconfigured, TidingsError
+from .hub.deleting import delete, remove
 from .hub.topic_listing import list_all
 from .views import (
     app_arguments,
@@ -27,6 +28,7 @@ from .views import (
     presence,
     static_files,
 )
+from .views.delete import check_exact
 from .views.publish import check_sizes
 from .wiring import VIEWS, build_services, with_file_limits
 
@@ -161,6 +163,19 @@ class Tidings:
         if _is_served(services.hub):
             return services.call(_list_topics, *asked)
         return log_writers.run(services.hub, lambda writer: list_all(writer.reader, *asked))
+
+    def delete(self, topic: str, id: str | None = None) -> int:
+        """Remove an event, or all events of a canonical topic, and return how many there were. This
+        process sends nobody one of them any more, and others stop a moment later.
+
+        :param id: a position or your own id; None: all of the topic that there are now.
+        :raises BadRequest: the topic is a pattern.
+        """
+        check_exact(topic)
+        services = self._services()
+        if _is_served(services.hub):
+            return services.call(delete, topic, id)
+        return log_writers.run(services.hub, lambda it: remove(it.broker, topic, id)).number
 
     def disconnect(self, *, subject: str | None = None, subscriber: str | None = None) -> None:
         """End streams on all workers and machines. Their clients may connect again, and `authorize`

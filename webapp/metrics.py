@@ -52,6 +52,7 @@ _END_REASONS = (
     "gap",
     "kicked",
     "max_age",
+    "removed",
     "token_expired",
     "too_slow",
 )
@@ -85,6 +86,7 @@ class Metrics:
         self.published = self._counter(
             "published_events", "Events that were appended to the event log."
         )
+        self.deleted = self._counter("deleted_events", "Events that were removed by requests.")
         self.delivered = self._counter("delivered_events", "Events sent to subscribers.")
         self.delivered_bytes = self._counter(
             "delivered_bytes", "Bytes of the events sent to subscribers."

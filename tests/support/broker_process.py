@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from webapp.brokers.base import Gap
-    from webapp.core.events import Event
+    from webapp.brokers.base import Followed
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 60  # seconds
@@ -108,7 +107,7 @@ class BrokerProcess:
         self._orders = ours
         self._numbers = count()
         self._running: dict[int, Future[Any]] = {}
-        self._followed: Queue[list[Event] | Gap] = Queue()
+        self._followed: Queue[Followed] = Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -122,7 +121,7 @@ class BrokerProcess:
     def __getattr__(self, method: str) -> Any:
         return lambda *args, **options: self.start(method, *args, **options).result(PATIENCE)
 
-    def follow(self, after: Any) -> Iterator[list[Event] | Gap]:
+    def follow(self, after: Any) -> Iterator[Followed]:
         """Begin to follow, at once; return what the broker's follower yields."""
         self.start("follow", after)
         return iter(partial(self._followed.get, timeout=PATIENCE), None)

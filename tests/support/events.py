@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from webapp.brokers.base import Gap
 from webapp.core.events import Draft, Event, EventId
 from webapp.hub.replays import PIECE_BYTES
 
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.broker_process import BrokerProcess
+    from webapp.brokers.base import Followed
     from webapp.core.topic_index import TopicEntry
 
 
@@ -26,11 +26,11 @@ def contents(events: list[Event]) -> list[str]:
     return [event.draft.data for event in events]
 
 
-def next_events(follower: Iterator[list[Event] | Gap], count: int) -> list[Event]:
+def next_events(follower: Iterator[Followed], count: int) -> list[Event]:
     found: list[Event] = []
     while len(found) < count:
         batch = next(follower)
-        assert not isinstance(batch, Gap), batch
+        assert isinstance(batch, list), batch
         assert batch
         found += batch
     return found

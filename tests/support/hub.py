@@ -19,7 +19,7 @@ from webapp.hub.start import Start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from webapp.brokers.base import Gap
+    from webapp.brokers.base import Followed
     from webapp.core.sse import ServerSentEvent
     from webapp.hub.stream import Stream
 
@@ -77,7 +77,7 @@ class LaggingBroker(MemoryBroker):
         super().__init__(1000, 1 << 20, 3600)
         self.released = Signal()
 
-    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+    def follow(self, after: EventId) -> Iterator[Followed]:
         for events in super().follow(after):
             self.released.wait()
             yield events

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from support.broker_process import BrokerProcess
     from support.redis_server import RedisServer
+    from webapp.brokers.base import Followed
     from webapp.core.events import Event
 
 
@@ -43,7 +44,7 @@ def published(log: BrokerProcess, *data: str) -> list[Event]:
     return found
 
 
-def gap(follower: Iterator[list[Event] | Gap]) -> Gap:
+def gap(follower: Iterator[Followed]) -> Gap:
     """The gap that must be next, after events maybe."""
     while not isinstance(found := next(follower), Gap):
         pass

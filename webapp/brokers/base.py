@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
+from ..core import removals
 from ..core.events import Draft, Event
+from ..core.removals import Removal, RemovalEntry
 from ..errors import Conflict, ServiceUnavailable
 from ..scheduling import cooperative
 from ..tasks import Skipping
@@ -47,13 +51,22 @@ class Bounds(NamedTuple):
 
 
 class TopicPage(NamedTuple):
-    """The next events after a position that have one of some topics."""
+    """The next events after a position: all, or those that have one of some topics."""
 
     events: list[Event]
     upto: EventId
     """The position up to which these are all; where nothing is left, the head."""
     bounds: Bounds
-    """Where the event log began and ended then or a moment later."""
+    """Where the event log began and ended then or a moment later: it shows what was trimmed."""
+
+
+class Removed(NamedTuple):
+    """What a removal did."""
+
+    number: int
+    """Of the events that it removed."""
+    position: EventId | None
+    """Of its entry in the event log; None: there was nothing to remove."""
 
 
 class TopicEnd(NamedTuple):
@@ -62,6 +75,10 @@ class TopicEnd(NamedTuple):
     position: EventId  # of the event that ended it
     private: bool
     """Whether that event is private."""
+
+
+Followed = list[Event] | Gap | RemovalEntry
+"""What a follower gets next: events, or what has happened to others."""
 
 
 class Broker(Protocol):
@@ -86,7 +103,15 @@ class Broker(Protocol):
             draft names an ended topic.
         """
 
-    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+    def remove(self, removal: Removal) -> Removed:
+        """Remove events. From the first moment on, no method returns one of them. They are out of
+        the event log when this returns; if this process ends before, another one does the rest.
+
+        The positions of removed events are held: `position_of`, `positions_of` and `append` know
+        them and their custom ids until they would have been trimmed.
+        """
+
+    def follow(self, after: EventId) -> Iterator[Followed]:
         """Yield the events after a position, in order, until `close`. Blocks, and survives
         outages. A batch is bounded in bytes, and never empty. After a gap it continues at the
         gap's position.
@@ -95,10 +120,8 @@ class Broker(Protocol):
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return the next events after a position: about `max_bytes` of frames, or one event."""
 
-    def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
-        """Return what `read` does, and the bounds of the event log then or a moment later. They
-        show what was trimmed during the call.
-        """
+    def read_page(self, after: EventId, max_bytes: int) -> TopicPage:
+        """Return what `read` does, and how far it has read."""
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a position, in the event log's order: at most `limit`,
@@ -124,8 +147,8 @@ class Broker(Protocol):
 
     def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
         """Return the first of the events at some positions, in the event log's order: about
-        `max_bytes` of frames, or one event. Those that it has no longer are left out. None: it has
-        none of them.
+        `max_bytes` of frames, or one event. Those that it has no longer are left out; a position
+        that is held counts as an event of no size.
 
         :param positions: at most `MAX_INDEX_TOPICS`.
         """
@@ -185,7 +208,42 @@ def decode_event(position: EventId, text: str) -> Event:
     :param text: of its draft, as `Draft.to_json` makes it.
     :raises ValueError: it is damaged; or `BadRequest`.
     """
-    return Event(position, Draft.from_json(text))
+    try:
+        return Event(position, Draft.from_json(text))
+    except ValueError:
+        if held := removals.decode(position, text):
+            return held
+        raise
+
+
+def visible(events: list[Event], pending: Sequence[Removal] = ()) -> list[Event]:
+    """Return the events that subscribers may see.
+
+    :param pending: removals that have begun.
+    """
+    return [it for it in hide(events, pending) if not it.is_hidden]
+
+
+def hide(events: list[Event], pending: Sequence[Removal]) -> list[Event]:
+    """Return events with what is left of those that are being removed."""
+    if not pending:
+        return events
+    return [
+        removals.hold(it) if any(removal.hides(it) for removal in pending) else it for it in events
+    ]
+
+
+def followed(events: list[Event]) -> Iterator[list[Event] | RemovalEntry]:
+    """Yield what a follower has read: the entries that remove events by themselves."""
+    if not any(it.is_hidden for it in events):
+        if events:
+            yield events
+        return
+    for is_hidden, some in groupby(events, attrgetter("is_hidden")):
+        if is_hidden:
+            yield from (it for it in some if isinstance(it, RemovalEntry))
+        else:
+            yield list(some)
 
 
 def decode_events(rows: Iterable[T], decode: Callable[[T], Event]) -> list[Event]:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 from gevent.event import Event as Signal
 
 from ..core.events import Event, EventId
+from ..core.removals import HeldPosition, RemovalEntry, digest
 from ..core.window import Window
 from ..scheduling import cooperative
 from .base import (
     Bounds,
-    Gap,
+    Removed,
     TopicEnd,
     TopicPage,
     conflict,
     first_bytes,
+    followed,
     now,
     too_fast,
     topic_ended,
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 
     from ..core.events import Draft
     from ..core.globs import Glob
+    from ..core.removals import Removal
     from ..core.topic_index import DirectoryPage
+    from .base import Followed
 
 _PUBLISH_TIMEOUT_S = 10  # how long a publisher waits for the follower
 _PAGE_BYTES = 256 << 10  # what the follower gets at once
@@ -75,7 +79,7 @@ class MemoryBroker:
                 new.append(event)
                 if draft.id:
                     by_custom_id[custom] = event
-            elif event.draft != draft:
+            elif not _is_same(event, draft):
                 raise conflict()
             events.append(event)
         self._window.append(new)
@@ -83,12 +87,23 @@ class MemoryBroker:
         self._appended.set()
         return events
 
-    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+    def remove(self, removal: Removal) -> Removed:
+        """Remove events; see `Broker.remove`. It yields to the loop between its steps."""
+        self._expire()
+        if not self._window.before_with(removal.last.next(0), 1, [removal.topic]):
+            return Removed(0, None)
+        position = self._window.head.next(now())
+        self._window.append_hidden(RemovalEntry(position, removal))
+        count = sum(cooperative(self._window.remove(removal)))
+        self._appended.set()
+        return Removed(count, position)
+
+    def follow(self, after: EventId) -> Iterator[Followed]:
         """Yield the events after a position, in order, until the broker is closed."""
         while not self._closed:
-            if events := self._window.after(after, _PAGE_BYTES):
-                yield events
-                self._followed_up_to = after = events[-1].position
+            if entries := self._window.entries_after(after, _PAGE_BYTES):
+                yield from followed(entries)
+                self._followed_up_to = after = entries[-1].position
                 self._trim()
                 self._trimmed.set()
             else:
@@ -99,9 +114,10 @@ class MemoryBroker:
         """Return the next events after a position."""
         return self._window.after(after, max_bytes)
 
-    def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
-        """Return a page of the events after a position, and the bounds then."""
-        return self.read(after, max_bytes), self.bounds()
+    def read_page(self, after: EventId, max_bytes: int) -> TopicPage:
+        """Return a page of the events after a position, and how far it goes."""
+        events, bounds = self.read(after, max_bytes), self.bounds()
+        return TopicPage(events, events[-1].position if events else max(after, bounds.head), bounds)
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:  # noqa: ARG002 - it is in memory
         """Return the newest events before a position, in the event log's order."""
@@ -132,7 +148,7 @@ class MemoryBroker:
 
     def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
         """Return the first of the events at some positions."""
-        found = map(self._window.at, sorted(set(positions)))
+        found = map(self._window.entry_at, sorted(set(positions)))
         return first_bytes(filter(None, found), max_bytes)
 
     def ends(self, topics: Sequence[str]) -> list[TopicEnd | None]:
@@ -205,3 +221,9 @@ class MemoryBroker:
 
     def _expire(self) -> None:
         self._window.drop_before(EventId(now() - self._max_age_ms, 0))
+
+
+def _is_same(event: Event, draft: Draft) -> bool:
+    if isinstance(event, HeldPosition):
+        return event.digest == digest(draft.to_json())
+    return event.draft == draft

@@ -13,6 +13,7 @@ import click
 
 from ..core.version import __version__
 from .check.command import check
+from .delete import delete
 from .publish import publish
 from .remote_hub import hub_options
 from .serve import serve
@@ -91,5 +92,5 @@ def main(url: str | None, token: str | None) -> None:
     click.get_current_context().obj = {"url": url, "token": token}
 
 
-for _command in (serve, publish, tail, topics, token, check):
+for _command in (serve, publish, tail, topics, delete, token, check):
     main.add_command(_command)

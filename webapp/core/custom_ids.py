@@ -18,6 +18,12 @@ class CustomIds:
         """Add an event that has a custom id."""
         self._events.setdefault(event.id, {}).setdefault(event.draft.topics[0], event)
 
+    def replace(self, event: Event, other: Event) -> None:
+        """Let another event with its topic and id take the place of an event."""
+        by_topic, topic = self._events.get(event.id, {}), event.draft.topics[0]
+        if by_topic.get(topic) is event:
+            by_topic[topic] = other
+
     def drop(self, event: Event) -> None:
         """Drop an event, if it is the oldest one with its topic and id."""
         by_topic, topic = self._events.get(event.id, {}), event.draft.topics[0]

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from ..errors import BadRequest
 from . import sse
@@ -143,6 +143,9 @@ class Event:
     """
 
     __slots__ = ("draft", "frame", "id", "memory_bytes", "position", "wire_bytes")
+
+    is_hidden: ClassVar[bool] = False
+    """Whether it is no event, but a position of the event log of which nobody is sent anything."""
 
     def __init__(self, position: EventId, draft: Draft) -> None:
         self.position = position

@@ -7,7 +7,7 @@ read, and cut away when they are half of a topic's entries.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from heapq import merge
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,7 @@ from .globs import narrow
 from .sorted_set import SortedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .events import Draft, Event, EventId
     from .globs import Glob
@@ -73,6 +73,8 @@ class TopicIndex:
         """Add the next event."""
         draft, number = event.draft, self.next
         self.next += 1
+        if event.is_hidden:
+            return
         by_topic = self._private if draft.private else self._public
         for topic in draft.topics:
             if numbers := by_topic.get(topic):
@@ -101,6 +103,22 @@ class TopicIndex:
                 self._change_name(topic, draft)
             elif numbers and numbers[middle] <= number:
                 del numbers[: middle + 1]
+
+    def remove(self, events: Mapping[int, Event]) -> None:
+        """Remove some events from their topics, as far as they were added.
+
+        :param events: by number.
+        """
+        gone = {number: it.draft for number, it in events.items() if number < self.next}
+        drafts = {(topic, it.private): it for it in gone.values() for topic in it.topics}
+        for (topic, private), draft in drafts.items():
+            by_topic = self._private if private else self._public
+            numbers = by_topic[topic]
+            start, end = bisect_left(numbers, min(gone)), bisect_right(numbers, max(gone))
+            numbers[start:end] = [it for it in numbers[start:end] if it not in gone]
+            if not numbers or numbers[-1] < self.first:
+                del by_topic[topic]
+                self._change_name(topic, draft)
 
     def since(self, number: int, topics: Iterable[str]) -> Iterator[int]:
         """Yield the numbers from one on that have any of some topics. Nothing may be added or

@@ -7,13 +7,14 @@ a read needs it.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from itertools import islice
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from .custom_ids import CustomIds
+from .event_list import POSITION, EventList
 from .events import EventId
+from .removals import hold
 from .topic_ends import TopicEnds
 from .topic_index import DirectoryPage, TopicEntry, TopicIndex
 
@@ -22,16 +23,16 @@ if TYPE_CHECKING:
 
     from .events import Event
     from .globs import Glob
+    from .removals import Removal
     from .topic_index import NamePage
 
 _INDEXED_AT_ONCE = 256  # events: half a millisecond
 _FEW_EVENTS = 256  # a read walks through so many, and does not need the index
+_LOOKED_AT = 1000  # events, by a step of a removal: half a millisecond
 _BEFORE_ALL = EventId(0, 0)
 
-_position = attrgetter("position")
 
-
-class Window:
+class Window(EventList):
     """All events after `floor` up to `head`, without a gap.
 
     :param start: the `floor` and `head` of the empty window.
@@ -40,21 +41,15 @@ class Window:
     """
 
     def __init__(self, start: EventId, max_events: int, max_bytes: int) -> None:
-        self.floor = start
-        self.head = start
+        super().__init__(start)
         self.max_events = max_events
         self.max_bytes = max_bytes
         self.ends_upto = _BEFORE_ALL
         """No event after this position has ended a topic, up to the head."""
-        self._events: list[Event] = []
-        self._first = 0  # index of the oldest event; entries before it are dropped events
         self._bytes = 0
         self._index = TopicIndex()
         self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
         self._at_floor: Event | None = None  # the newest event that was dropped
-
-    def __len__(self) -> int:
-        return len(self._events) - self._first
 
     @property
     def over_limit(self) -> bool:
@@ -98,7 +93,7 @@ class Window:
     def drop_before(self, position: EventId) -> None:
         """Drop the events before a position."""
         if len(self) and self._events[self._first].position < position:
-            self._drop(bisect_left(self._events, position, lo=self._first, key=_position))
+            self._drop(bisect_left(self._events, position, lo=self._first, key=POSITION))
 
     def clear(self, position: EventId) -> None:
         """Drop all events, and continue after another position."""
@@ -107,28 +102,36 @@ class Window:
         self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
         self._at_floor = None
         self._first = self._bytes = 0
-        self.floor = self.head = self.ends_upto = position
+        self.floor = self.head = self.ends_upto = self._hidden_upto = position
 
-    def after(self, position: EventId, max_bytes: int | None = None) -> list[Event]:
-        """Return the events after a position: at least one, then up to about `max_bytes` on the
-        wire.
-        """
-        if position >= self.head:
-            return []
-        start = self._index_after(position)
-        if max_bytes is None:
-            return self._events[start:]
-        size = 0
-        for end in range(start, len(self._events)):
-            size += self._events[end].wire_bytes
-            if size >= max_bytes:
-                return self._events[start : end + 1]
-        return self._events[start:]
+    def append_hidden(self, entry: Event) -> None:
+        """Add an entry of the event log that is no event."""
+        self.append([entry])
+        self._hidden_upto = entry.position
 
-    def before(self, position: EventId, limit: int) -> list[Event]:
-        """Return the newest `limit` events before a position, oldest first."""
-        end = bisect_left(self._events, position, lo=self._first, key=_position)
-        return self._events[max(self._first, end - limit) : end]
+    def remove(self, removal: Removal) -> Iterator[int]:
+        """Remove events, in short steps. Yields after each one how many it removed."""
+        position, last = removal.first, min(removal.last, self.head)
+        while position <= last:
+            start = bisect_left(self._events, position, lo=self._first, key=POSITION)
+            some, number = self._events[start : start + _LOOKED_AT], self._number(start)
+            if not some:
+                return
+            yield self._hide({n: it for n, it in enumerate(some, number) if removal.hides(it)})
+            position = some[-1].position.next(0)
+
+    def _hide(self, events: dict[int, Event]) -> int:
+        self._index.remove(events)
+        for number, event in events.items():
+            held = hold(event)
+            self._events[self._first + number - self._index.first] = held
+            self._bytes += held.memory_bytes - event.memory_bytes
+            self._hidden_upto = max(self._hidden_upto, event.position)
+            if event.draft.id:
+                self._custom_ids.replace(event, held)
+            if event.draft.ended:
+                self._topic_ends.drop(event)
+        return len(events)
 
     def after_with(
         self, position: EventId, max_bytes: int, topics: Iterable[str]
@@ -150,7 +153,8 @@ class Window:
         if len(self._events) - start <= _FEW_EVENTS:
             names = frozenset(topics)
             events = islice(self._events, start, None)
-            return (it for it in events if not names.isdisjoint(it.draft.topics))
+            found = (it for it in events if not names.isdisjoint(it.draft.topics))
+            return (it for it in found if not it.is_hidden)
         self._index_rest()
         return map(self._event, self._index.since(self._number(start), topics))
 
@@ -170,12 +174,6 @@ class Window:
         self._index_rest()
         number = self._index.newest(self._number_before(before), topic, public=public)
         return None if number is None else self._event(number).position
-
-    def at(self, position: EventId) -> Event | None:
-        """Return the event at a position."""
-        index = bisect_left(self._events, position, lo=self._first, key=_position)
-        found = self._events[index] if index < len(self._events) else None
-        return found if found and found.position == position else None
 
     def needs_index_after(self, position: EventId) -> bool:
         """Whether `after_with` reads the index by topic for the events after a position."""
@@ -209,12 +207,12 @@ class Window:
         return self._index.names(prefix, after, limit, globs)
 
     def find(self, topic: str, id: str) -> Event | None:
-        """Return the event with a canonical topic and a custom id."""
+        """Return the event with a canonical topic and a custom id, or what is left of it."""
         return self._custom_ids.find(topic, id)
 
     def with_id(self, id: str) -> list[Event]:
-        """Return the events with a custom id, the oldest first. The event at the floor counts if it
-        was public.
+        """Return the events with a custom id, the oldest first, and what is left of such. The event
+        at the floor counts if it was public.
         """
         at_floor = self._at_floor
         found = [at_floor] if at_floor and at_floor.id == id and not at_floor.draft.private else []
@@ -235,8 +233,8 @@ class Window:
         return self._topic_ends.find(topic)
 
     def holds(self, position: EventId) -> bool:
-        """Whether a position is the floor, or that of an event."""
-        return position == self.floor or self.at(position) is not None
+        """Whether a position is the floor, or that of an event, which may have been removed."""
+        return position == self.floor or self.entry_at(position) is not None
 
     @property
     def _is_index_behind(self) -> bool:
@@ -246,13 +244,9 @@ class Window:
         for _ in self.update_index():
             pass
 
-    def _index_after(self, position: EventId) -> int:
-        """Return the index in the list of the next event after a position."""
-        return bisect_right(self._events, position, lo=self._first, key=_position)
-
     def _number_before(self, position: EventId) -> int:
         """Return the number that follows that of the newest event before a position."""
-        return self._number(bisect_left(self._events, position, lo=self._first, key=_position))
+        return self._number(bisect_left(self._events, position, lo=self._first, key=POSITION))
 
     def _number(self, index: int) -> int:
         """Return the number that the index by topic has for an index in the list."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .stream_context import StreamContext
 
 _OF_MANY_STREAMS = frozenset({"drain", "gap"})  # their clients come back one after another
-_CUT_OFF = frozenset({"client_left", "too_slow", "error"})
+_CUT_OFF = frozenset({"client_left", "too_slow", "removed", "error"})
 _RETURNS_PER_S = 500  # clients of a worker: more would leave too little CPU for those that leave
 
 

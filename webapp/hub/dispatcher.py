@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from gevent.event import Event as Signal
 
 from ..brokers.base import Gap
-from ..scheduling import IdleClock, TimeSlice, sleep
+from ..scheduling import IdleClock, TimeSlice, cooperative, sleep
 from ..tasks import skip
 
 if TYPE_CHECKING:
     from ..brokers.base import Broker
     from ..core.events import Event, EventId
+    from ..core.removals import RemovalEntry
     from ..core.window import Window
     from ..metrics import Metrics
     from .fanout import FanOut
@@ -67,10 +68,10 @@ class Dispatcher:
     def follow(self) -> None:
         """Read new events into the window, until the event log is closed."""
         for found in self._broker.follow(self._window.head):
-            if isinstance(found, Gap):
+            if not isinstance(found, list):
                 while self._fanout.dispatched_up_to < self._window.head:
                     self._await_batch()
-                self._jump_gap(found)
+                self._jump_gap(found) if isinstance(found, Gap) else self._remove(found)
                 continue
             before = self._window.head
             self._window.append(found)
@@ -117,6 +118,15 @@ class Dispatcher:
             self._arrival_times.clear()
             self._ahead_bytes = 0
             self._fanout.jump_gap(gap)
+
+    def _remove(self, entry: RemovalEntry) -> None:
+        """Remove events from the window, and from what subscribers have yet to be sent."""
+        with self._late.step:
+            for _ in cooperative(self._window.remove(entry.removal)):
+                pass
+        self._fanout.remove(entry.removal)
+        self._window.append_hidden(entry)
+        self._fanout.dispatched_up_to = entry.position
 
     # Delivering batches
 

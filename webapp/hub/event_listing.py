@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import BadRequest
+from ..errors import BadRequest, ServiceUnavailable
 from ..scheduling import yield_to_loop
 from ..tasks import Skipping
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .start import Start
 
 _SKIPPING = Skipping("feed")
+_MAX_TRIES = 10  # to read while events are removed
 
 
 class ListedEvents(NamedTuple):
@@ -65,13 +66,27 @@ def list_events(  # noqa: PLR0913 - what a client asks for, and who it is
         size = hub.listed_bytes.reserve(client)
         close = partial(hub.listed_bytes.release, client, size)
         try:
-            found = _EventListing(hub, feed, reading, limit, size).read(start)
+            found = _read(hub, feed, reading, start, limit, size)
         except BaseException:
             close()
             raise
     if socket:
         socket.answer_last()  # what it sent meanwhile was thrown away
     return found._replace(close=close)
+
+
+def _read(  # noqa: PLR0913, PLR0917 - as above
+    hub: Hub, feed: Feed, reading: Reading, start: Start, limit: int, max_bytes: int
+) -> ListedEvents:
+    """Read the events, and again if some were removed meanwhile: they may be among these."""
+    removals = hub.fanout.removals
+    for _ in range(_MAX_TRIES):
+        count = removals.count
+        found = _EventListing(hub, feed, reading, limit, max_bytes).read(start)
+        if count == removals.count:
+            return found
+    detail = "Events are being removed all the time."
+    raise ServiceUnavailable(detail, "Try again in a moment.")
 
 
 class _EventListing:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ..core import sse
 from ..scheduling import TimeSlice
 from ..tasks import skip
+from .removals import AFTER_ALL, Removals, may_concern
 from .shared_gzip import GzipPayload
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..brokers.base import Gap
     from ..core.events import Event, EventId
+    from ..core.removals import Removal
     from ..core.sse import Payload
     from ..metrics import Metrics
     from .feed_index import FeedIndex
@@ -55,6 +57,7 @@ class FanOut:
         """Every event up to here was delivered to the subscribers that were parked."""
         self.stale_before = position
         """A subscriber whose newest id lies before this position is sent a newer one."""
+        self.removals = Removals()
         self.feeds = feeds
         self._subscribers = subscribers
         self._replays = replays
@@ -75,6 +78,16 @@ class FanOut:
             feed.forget_unmatched()
         for subscriber in self._subscribers:
             subscriber.notify_gap(gap)
+
+    def remove(self, removal: Removal) -> None:
+        """Cut off the subscribers that have yet to be sent bytes which may contain what a removal
+        has removed from the window. Their clients come back with their cursors.
+        """
+        self.removals.add(removal)
+        for some in TimeSlice().chunks(list(self._subscribers)):
+            for subscriber in some:
+                if subscriber.sending and may_concern(removal, *subscriber.sending):
+                    subscriber.drop_unsent()
 
     def sent_up_to(self, feed: Feed) -> EventId:
         """Return the position up to which a feed's parked subscribers were sent all events."""
@@ -251,6 +264,7 @@ class FanOut:
         subscriber.unsent_frame = self._replays.hold_live(subscriber.client, data)
         if subscriber.unsent_frame is None:
             return False
+        subscriber.sending = subscriber.cursor, AFTER_ALL
         # A view: however many subscribers are slow, there is one payload.
         subscriber.unsent = memoryview(data)[sent:] if sent else data
         return True

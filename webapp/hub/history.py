@@ -96,7 +96,7 @@ class History:
                 return events, upto
         if topics.names is None:
             events = self._window.after(after, max_bytes)
-            return events, events[-1].position if events else after
+            return events, events[-1].position if events else self._window.head
         events, upto = self._window.after_with(after, max_bytes, topics.names)
         return _until(topics.upto, events, upto)
 
@@ -105,8 +105,7 @@ class History:
     ) -> tuple[list[Event], EventId, Bounds]:
         broker = self._reader.broker
         if topics.names is None:
-            events, bounds = self._reader.ask(reading, broker.read_page, after, max_bytes)
-            return events, events[-1].position if events else after, bounds
+            return self._reader.ask(reading, broker.read_page, after, max_bytes)
         page = self._reader.ask(reading, broker.read_topics, after, max_bytes, topics.names)
         return *_until(topics.upto, page.events, page.upto), page.bounds
 
@@ -143,7 +142,8 @@ class History:
         if (topics := exact_topics(feed)) is not None:
             return self._window.after_with(after, PAGE_BYTES, topics)
         missed = self._window.after(after, PAGE_BYTES)
-        return missed, missed[-1].position if missed else self._window.head
+        upto = missed[-1].position if missed else after
+        return missed, upto if self._window.after(upto, 1) else self._window.head
 
 
 def _page_bytes(feed: Feed, topics: FoundTopics) -> int:

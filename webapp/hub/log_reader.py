@@ -111,12 +111,13 @@ class LogReader:
             pass
 
     def at(self, reading: Reading, positions: Sequence[EventId]) -> list[Event]:
-        """Return the first of the events at some positions, about a page.
+        """Return the first of the events at some positions, about a page, and what is left of those
+        that were removed.
 
         :param positions: in order, at most `MAX_INDEX_TOPICS`.
         """
         if positions[0] > self.window.floor and positions[-1] <= self.window.head:
-            return first_bytes(filter(None, map(self.window.at, positions)), PAGE_BYTES)
+            return first_bytes(filter(None, map(self.window.entry_at, positions)), PAGE_BYTES)
         return self.ask(reading, self.broker.read_at, positions, PAGE_BYTES)
 
     def position_before(self, reading: Reading, position: EventId) -> EventId:

@@ -113,7 +113,8 @@ class Snapshot:
         positions = self._held.first_from(start, MAX_INDEX_TOPICS)
         with self._reader.turn(reading, positions[0]):
             events = self._reader.at(reading, positions)
-        found = [it for it in reading.cooperative(events) if self._feed.matches(it)]
+        visible = (it for it in reading.cooperative(events) if not it.is_hidden)
+        found = [it for it in visible if self._feed.matches(it)]
         upto = events[-1].position if events else positions[-1]
         self._next = next(iter(self._held.first_from(upto.next(0), 1)), None)
         return found

@@ -80,6 +80,9 @@ class SubscriberSocket(Protocol):
     def on_hangup(self, hung_up: Callable[[], None]) -> AbstractContextManager[None]:
         """Call `hung_up` as soon as the client hangs up. What it sends meanwhile is dropped."""
 
+    def abort(self) -> None:
+        """Close the connection, also in the middle of a write."""
+
     def answer_last(self) -> None:
         """Close the connection after this response, and say so in its headers."""
 

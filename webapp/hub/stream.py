@@ -22,39 +22,39 @@ never be sent.
 
 from __future__ import annotations
 
-import errno
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, cast
-
-from gevent.event import Event as Signal
+from typing import TYPE_CHECKING
 
 from ..backoff import jitter
 from ..core import control_events, sse
+from ..core.events import EventId
 from ..errors import ServiceUnavailable
 from ..scheduling import yield_to_loop
-from .control_stream import ControlStream
 from .read_queue import Reading, ReadingCancelled
-from .socket_protocol import PARKED, never_sends
+from .removals import AFTER_ALL
+from .socket_protocol import PARKED
+from .socket_stream import SocketStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..auth.authorizer import Grant
-    from ..core.events import Event, EventId
+    from ..core.events import Event
     from .feeds import Feed
     from .snapshot import Snapshot
-    from .socket_protocol import Keeper, SubscriberSocket
+    from .socket_protocol import SubscriberSocket
     from .start import Start
     from .stream_context import StreamContext
 
+_BEFORE_ALL = EventId(0, 0)
 _RETRY_INTERVAL_S = 5  # between two reads of an unavailable event log at most, jittered
 
 
-class Stream(ControlStream):
+class Stream(SocketStream):
     """What is sent to one subscriber."""
 
-    __slots__ = ("_replayed", "_socket", "latest", "looked_for")
+    __slots__ = ("_replayed", "latest", "looked_for")
 
     def __init__(
         self,
@@ -69,7 +69,6 @@ class Stream(ControlStream):
         """Whether it is sent a snapshot wherever events are missing."""
         self.looked_for: EventId | None = None
         """The newest end that was known when its topics were looked up last."""
-        self._socket: SubscriberSocket | None = None
         self._replayed = False  # whether it has reached the head once
 
     def begin(self, start: Start, client: str) -> None:
@@ -102,7 +101,8 @@ class Stream(ControlStream):
                     if frame := self._expiry_warning():
                         yield self._encoded(frame)
                     elif frames := self._catch_up():
-                        yield from map(self.gzip.part, frames) if self.gzip else frames
+                        frames = map(self.gzip.part, frames) if self.gzip else frames
+                        yield from self._until_removed(frames)
                     elif self.parked:
                         if keeper is None:
                             self._wait()
@@ -124,30 +124,11 @@ class Stream(ControlStream):
             self._end_snapshot()
             self._context.unregister(self)
 
-    def _attach(self, socket: SubscriberSocket | None) -> Keeper | None:
-        """Write to a socket from now on. Return who keeps a parked stream; None: it waits."""
-        self._socket = socket
-        if socket is None or not socket.is_stream:
-            self._detach()
-            return None
-        self.chunked, self.send, self.sock = socket.nonblocking_send()
-        self.wakeup = socket.wakeup or Signal()
-        return socket.wakeup
-
-    def _detach(self) -> None:
-        """Write to no socket from now on, and wait while the stream is parked."""
-        self.chunked, self.send, self.sock = False, never_sends, None
-        self.wakeup = Signal()
-
-    def _wait(self) -> None:
-        signal = cast("Signal", self.wakeup)
-        signal.wait()
-        signal.clear()
-
-    def _on_disconnect(self) -> None:
-        self.unsent_frame = None
-        timed_out = self._socket is not None and self._socket.write_timed_out
-        self.end("too_slow" if timed_out else "client_left")
+    def _until_removed(self, frames: Iterable[bytes]) -> Iterator[bytes]:
+        for frame in frames:
+            yield frame
+            if self.reason == "removed":  # what follows may have been
+                return
 
     # CATCHING_UP
 
@@ -173,7 +154,9 @@ class Stream(ControlStream):
         """
         if self.snapshot and not self.gap:
             return self._read_snapshot(self.snapshot, reading, since)
-        found = self._context.history.look(self.feed, reading, self.cursor)
+        after, removals = self.cursor, self._context.fanout.removals
+        count, self.sending = removals.count, None
+        found = self._context.history.look(self.feed, reading, after)
         if gap := self.gap or found.gap:
             self.gap = None
             self.cursor = gap.position
@@ -185,7 +168,11 @@ class Stream(ControlStream):
         if not found.more:
             return () if self._look_for_end(reading) else self._reached_head()
         yield_to_loop()  # writing to a fast client never waits
+        if removals.touch(count, after, found.upto):
+            self.cursor = after
+            return ()
         if found.seen:
+            self.sending = after, found.upto
             return self._replay(found.seen)
         # Where nothing was found for a long time, tell the client how far the search is.
         return [self._mark()] if self._is_long(since) else ()
@@ -219,9 +206,13 @@ class Stream(ControlStream):
         """Read on in a snapshot; return what of it the subscriber is sent, which may be nothing.
         Only its last frame has an id.
         """
+        removals = self._context.fanout.removals
+        count = removals.count
         events = snapshot.read(reading)
         self.feed.note_ends(events)
         yield_to_loop()
+        events = removals.without(count, events)
+        self.sending = _BEFORE_ALL, AFTER_ALL
         self.events_sent += len(events)
         replays, position = self._context.replays, snapshot.position
         if not snapshot.ended or position is None:
@@ -250,7 +241,7 @@ class Stream(ControlStream):
 
     def _park(self) -> None:
         self.feed.park(self)
-        self.reading = self.unsent_frame = None
+        self.reading = self.unsent_frame = self.sending = None
         if not self._replayed:
             self._replayed = True
             self._context.metrics.replay_events.note(self.events_sent)
@@ -275,19 +266,3 @@ class Stream(ControlStream):
         longest = min(self._context.settings.heartbeat, _RETRY_INTERVAL_S)
         reading.wait(jitter(0.5, 1) * longest)
         return sse.HEARTBEAT
-
-    # PARKED
-
-    def _unpark(self) -> bytes:
-        """Go on after being parked; return what is left of what was written to its socket."""
-        if self.parked:  # the socket took everything
-            self.cursor = max(self.cursor, self._context.fanout.sent_up_to(self.feed))
-        self.feed.unpark(self)
-        unsent, self.unsent = self.unsent, b""
-        if unsent is None:
-            raise BrokenPipeError(errno.EPIPE, "too many bytes wait for slow clients")
-        if self._socket is None or self.sock is None or not unsent:
-            return bytes(unsent)
-        self._socket.sendall(unsent)  # the rest of a chunk, whose header was sent already
-        self.unsent_frame = None
-        return b""

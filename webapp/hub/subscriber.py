@@ -47,6 +47,7 @@ class Subscriber:
         "reading",
         "reason",
         "send",
+        "sending",
         "sock",
         "transient_position",
         "unsent",
@@ -90,6 +91,8 @@ class Subscriber:
         """The part of the last payload that did not fit into the socket; None: it is not kept."""
         self.unsent_frame: object = None
         """The last payload, which counts for the limit of replays as long as this refers to it."""
+        self.sending: tuple[EventId, EventId] | None = None
+        """Between which positions the events lie that are being sent to it, if there are any."""
         self.wakeup: Wakeup | None = None
         """Continues the stream when it is parked; None before the stream begins."""
 
@@ -108,18 +111,22 @@ class Subscriber:
         """End the stream soon.
 
         :param reason: `client_left`, `complete`, `drain`, `ended`, `max_age`, `token_expired`,
-            `too_slow`, `kicked`, `gap` or `error`. Only the first one counts.
+            `too_slow`, `kicked`, `gap`, `removed` or `error`. Only the first one counts.
         """
         self.reason = self.reason or reason
         self._continue()
         if self.reading:
             self.reading.cancel()
 
-    def cut_off(self) -> None:
+    def cut_off(self, why: str = "too_slow") -> None:
         """End the stream in the middle of what it is being sent."""
         self.unsent = None
-        self.end("too_slow")
+        self.end(why)
         self.wake()
+
+    def drop_unsent(self) -> None:
+        """Send nothing any more of what the stream has taken from the event log, and end it."""
+        self.cut_off("removed")
 
     def notify_gap(self, gap: Gap) -> None:
         """Let the stream send `hub.reset` for a gap in the event log, and continue after it."""

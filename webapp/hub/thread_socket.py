@@ -112,6 +112,15 @@ class ThreadSocket:
         if self._is_closed and self._hung_up:
             self._hung_up()
 
+    def abort(self) -> None:
+        """Send nothing more of what was written, and end the connection."""
+        with self._changed:
+            self._bytes.clear()
+            self._is_closed = True
+            self._changed.notify()
+        self._client.disconnect()
+        self._has_room.set()
+
     def answer_last(self) -> None:
         """Do nothing: nothing was read from the client."""
 

@@ -14,7 +14,6 @@ from gevent.lock import Semaphore
 from support.events import MANY, contents, drafts
 from support.waiting import PATIENCE
 from webapp.brokers.backlog import Backlog
-from webapp.brokers.base import Gap
 from webapp.brokers.sqlite.broker import SqliteBroker
 from webapp.brokers.sqlite.follower import PAGE_BYTES, FollowerQueue, frame_bytes
 from webapp.core.events import Draft, Event, EventId
@@ -50,7 +49,7 @@ class Follower:
     def _run(self) -> None:
         while True:
             batch = next(self._batches)
-            assert not isinstance(batch, Gap)
+            assert isinstance(batch, list)
             self.data += contents(batch)
             self._wanted.acquire()
 

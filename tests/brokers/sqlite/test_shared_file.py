@@ -14,14 +14,14 @@ from support.events import all_events, contents, drafts, next_events, number_tex
 from support.sqlite_file import is_intact, locked, opened
 from support.waiting import PATIENCE, until
 from webapp.brokers.sqlite.broker import SqliteBroker
-from webapp.core.events import Event, EventId
+from webapp.core.events import EventId
 from webapp.errors import Conflict, ServiceUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from support.broker_process import Connect
-    from webapp.brokers.base import Gap
+    from webapp.brokers.base import Followed
 
 
 def test_processes_that_open_a_new_file_at_once_share_it(connect: Connect, path: Path) -> None:
@@ -129,7 +129,7 @@ def test_places_never_go_backwards_with_the_clock(connect: Connect, path: Path) 
 
 def test_a_closed_log_refuses_and_its_followers_end(path: Path) -> None:
     log = SqliteBroker(path, 10, 1000, 60)
-    found: Queue[list[Event] | Gap] = Queue()
+    found: Queue[Followed] = Queue()
     start = log.bounds().head
     followers = [gevent.spawn(lambda: list(map(found.put, log.follow(start)))) for _ in range(2)]
     log.append(drafts("a"))

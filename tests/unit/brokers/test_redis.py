@@ -42,7 +42,19 @@ class Server:
         assert after
         lines, head = self.lines[after.seq :], b"1-%d" % len(self.lines)
         floor, known = (b"1-0", 1) if self.knows_all else (head, 0)
-        return [floor, b"1-1", head, known, b"\n".join(lines), len(self.lines), 0, b"-1", 0, 1]
+        return [
+            floor,
+            b"1-1",
+            head,
+            known,
+            b"\n".join(lines),
+            len(self.lines),
+            0,
+            b"-1",
+            0,
+            1,
+            None,
+        ]
 
 
 @pytest.fixture(name="server")
@@ -63,7 +75,7 @@ def test_a_follower_does_not_decode_what_its_process_appended(log: RedisBroker) 
     [before_it] = next(follower)  # type: ignore[misc]
     assert before_it.draft == DRAFTS[0]
     appended = log.append(DRAFTS[1:])
-    assert [id(event) for event in next(follower)] == list(map(id, appended))
+    assert [id(event) for event in next(follower)] == list(map(id, appended))  # type: ignore[union-attr]
     assert not len(log._own)
 
 

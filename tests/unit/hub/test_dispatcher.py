@@ -12,13 +12,13 @@ from gevent.event import Event
 
 from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe
 from support.waiting import PATIENCE
-from webapp.brokers.base import Gap
 from webapp.brokers.memory import MemoryBroker
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from webapp.brokers.base import Followed
     from webapp.core.events import Event as LogEvent
     from webapp.core.events import EventId
     from webapp.hub.hub import Hub
@@ -47,9 +47,9 @@ def test_the_follower_reads_little_ahead_of_the_dispatcher(
     taken, released = list[str](), Event()
 
     class Batches(MemoryBroker):
-        def follow(self, after: EventId) -> Iterator[list[LogEvent] | Gap]:
+        def follow(self, after: EventId) -> Iterator[Followed]:
             for batch in super().follow(after):
-                assert not isinstance(batch, Gap)
+                assert isinstance(batch, list)
                 for event in batch:
                     yield [event]
                     taken.append(event.draft.data)
@@ -231,7 +231,7 @@ def test_a_follower_that_always_fails_is_reported(
     monkeypatch.setattr("webapp.tasks._LONGEST_PAUSE_S", 0.001)
 
     class Broken(MemoryBroker):
-        def follow(self, after: EventId) -> Iterator[list[LogEvent] | Gap]:
+        def follow(self, after: EventId) -> Iterator[Followed]:
             raise RuntimeError(str(after))
 
     hub = make_hub(Broken(10, 1000, 10))

@@ -18,8 +18,8 @@ from webapp.hub.reservations import Reservations
 from webapp.hub.start import Start
 
 if TYPE_CHECKING:
-    from webapp.brokers.base import Bounds
-    from webapp.core.events import Event, EventId
+    from webapp.brokers.base import Bounds, TopicPage
+    from webapp.core.events import EventId
     from webapp.hub.event_listing import ListedEvents
     from webapp.hub.hub import Hub
 
@@ -111,7 +111,7 @@ class TrimmingBroker(MemoryBroker):
 
     trim_to: EventId | None = None
 
-    def read_page(self, after: EventId, _: int) -> tuple[list[Event], Bounds]:
+    def read_page(self, after: EventId, _: int) -> TopicPage:
         found = super().read_page(after, 1)
         if self.trim_to:
             self._window.drop_before(self.trim_to)

@@ -16,7 +16,7 @@ from gevent.event import Event as Signal
 from ...core.events import Draft, Event, EventId
 from ...core.topic_index import DirectoryPage, TopicEntry
 from ...scheduling import map_cooperatively
-from ..base import Bounds, TopicEnd, TopicPage, decode_events, stopping
+from ..base import Bounds, Removed, TopicEnd, TopicPage, decode_events, followed, stopping, visible
 from ..lead import Lead
 from ..outage import Outage
 from .append_queue import AppendQueue, make_events, without_doubles
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ...core.globs import Glob
-    from ..base import Gap
+    from ...core.removals import Removal
+    from ..base import Followed
 
 _LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
 _LOOKED_AT = 5000  # names, by one call with globs
@@ -73,7 +74,20 @@ class PostgresBroker:
             self._lead.end(max(positions, default=None), len(new), size)
         return make_events([positions[n] for n in numbers], drafts)
 
-    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+    def remove(self, removal: Removal) -> Removed:
+        """Remove events; see `Broker.remove`. Each step is a transaction, and a removal by itself:
+        what the next steps remove is still there meanwhile.
+        """
+        first, last = to_key(removal.first), to_key(removal.last)
+        number, position, rest = 0, None, first
+        while rest is not None:
+            values = removal.topic, rest, last
+            [(removed, entry, rest, last)] = self.reader.call(*_call_of("remove", values))
+            number += removed
+            position = position if entry is None else from_key(entry)
+        return Removed(number, position)
+
+    def follow(self, after: EventId) -> Iterator[Followed]:
         """Yield the events after a position, in order, until the broker is closed."""
         listener, outage = Listener(self.database, self._note_notice), Outage(_LONGEST_PAUSE_S)
         self._listeners.add(listener)
@@ -85,7 +99,7 @@ class PostgresBroker:
                 self._lead.followed(after)
                 try:
                     page = listener.read(after, wait=at_head)
-                    events = page.events
+                    entries = page.entries
                 except Exception as error:  # noqa: BLE001 - whatever the database contains
                     if self._closed.is_set():
                         return
@@ -100,8 +114,7 @@ class PostgresBroker:
                     yield gap
                 elif page.rows:
                     after = from_key(page.rows[-1][0])
-                    if events:
-                        yield events
+                    yield from followed(entries)
                     gevent.sleep(0)  # pages that are ready at once would never yield
         finally:
             self._listeners.discard(listener)
@@ -109,22 +122,24 @@ class PostgresBroker:
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return the next events after a position."""
-        return self.read_page(after, max_bytes)[0]
+        return self.read_page(after, max_bytes).events
 
-    def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
+    def read_page(self, after: EventId, max_bytes: int) -> TopicPage:
         """Return the next events after a position, and the bounds of that moment."""
         found: list[Event] = []
         while True:
             page = parse_page(self._rows("read_after", to_key(after), max_bytes))
             # Events that were trimmed between two steps would be missing in between.
             if found and page.bounds.floor > after:
-                return found, page.bounds
+                return TopicPage(found, after, page.bounds)
             events = page.events
             found += events
             max_bytes -= sum(it.wire_bytes for it in events)
-            if not page.rows or max_bytes <= 0:
-                return found, page.bounds
+            if not page.rows:
+                return TopicPage(found, max(after, page.bounds.head), page.bounds)
             after = from_key(page.rows[-1][0])
+            if max_bytes <= 0:
+                return TopicPage(found, after, page.bounds)
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a position, in the event log's order."""
@@ -227,10 +242,10 @@ class PostgresBroker:
             rows = self._rows(function, to_key(position), limit, max_bytes, *values)
             if not rows:
                 break
-            events = decode_events(rows, decode_row)
+            events = visible(decode_events(rows, decode_row))
             found[:0] = events
             position = from_key(rows[0][0])
-            limit -= len(rows)
+            limit -= len(events)
             max_bytes -= sum(it.wire_bytes for it in events)
         return found
 
@@ -252,6 +267,7 @@ _TYPES = {
     "ends": ("text[]",),
     "newest_end": (),
     "newest": ("text[]", "bigint", "boolean"),
+    "remove": ("text", "bigint", "bigint"),
     "positions_of": ("text", "bigint", "integer", "text[]"),
     "read_after": ("bigint", "bigint"),
     "read_at": ("bigint[]", "bigint"),

@@ -48,7 +48,7 @@ BEGIN
   positions := ARRAY(SELECT base + n FROM generate_series(1, fresh) n);
   IF owns IS NOT NULL THEN
     FOR known IN
-      SELECT u.n, l.position, l.event = u.event AS same
+      SELECT u.n, l.position, l.event IN (u.event, tidings.remnant(u.event, l.topics, l.private)) AS same
       FROM unnest(owns, canonicals, texts) WITH ORDINALITY u (own, topic, event, n)
       JOIN tidings.topic t ON t.name = u.topic
       JOIN tidings.log l ON l.own = u.own AND l.topics[1] = t.id
@@ -125,6 +125,69 @@ BEGIN
   PERFORM pg_notify('tidings', (base + fresh)::text);
 END $$;
 
+-- Return what the event log keeps of a removed event that has an own id: its topics, a digest of its
+-- text, and whether it is private.
+CREATE OR REPLACE FUNCTION tidings.remnant(text text, topics bigint[], private boolean) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT json_build_array(
+    (SELECT json_agg(t.name ORDER BY k)
+      FROM unnest(topics) WITH ORDINALITY u (id, k) JOIN tidings.topic t ON t.id = u.id),
+    'removed', encode(sha256(convert_to(text, 'UTF8')), 'hex'), private, NULL)::text
+$$;
+
+-- Remove the events of a canonical topic between two positions: some of the oldest. Their rows are
+-- emptied, and an entry that all followers read says which events these were.
+-- Returns how many they were; the position of the entry, or null; the first position of what is left, or
+-- null; and the last one.
+CREATE OR REPLACE FUNCTION tidings.remove(
+  canonical text, first bigint, last bigint,
+  OUT removed integer, OUT entry bigint, OUT rest bigint, OUT upto bigint)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+DECLARE
+  head tidings.head;
+  topic_id bigint;
+  places bigint[];
+  edge bigint;
+  line text;
+BEGIN
+  PERFORM tidings.require_durability();
+  SELECT * INTO head FROM tidings.head WHERE one FOR UPDATE;
+  SELECT t.id INTO topic_id FROM tidings.topic t WHERE t.name = canonical;
+  removed := 0;
+  upto := least(last, head.position);
+  places := ARRAY(
+    SELECT h.position FROM tidings.hit h
+    WHERE h.feed IN (topic_id * 2, topic_id * 2 + 1) AND h.position BETWEEN first AND upto
+    ORDER BY h.position LIMIT 500);
+  IF cardinality(places) = 500 THEN rest := places[500] + 1; END IF;
+  edge := coalesce(rest - 1, upto);
+  places := ARRAY(
+    SELECT l.position FROM tidings.log l WHERE l.position = ANY (places) AND l.topics[1] = topic_id);
+  removed := cardinality(places);
+  IF removed = 0 THEN RETURN; END IF;
+  -- A negative feed is that of own ids that are still taken: it keeps the topic.
+  INSERT INTO tidings.hit (feed, position)
+    SELECT -topic_id, l.position FROM tidings.log l
+    WHERE l.position = ANY (places) AND l.own IS NOT NULL;
+  DELETE FROM tidings.hit h USING (
+    SELECT topic * 2 + l.private::integer AS feed, l.position
+    FROM tidings.log l CROSS JOIN unnest(l.topics) topic WHERE l.position = ANY (places)) e
+    WHERE h.feed = e.feed AND h.position = e.position;
+  UPDATE tidings.topic t SET ended = NULL, ended_private = NULL WHERE t.ended = ANY (places);
+  UPDATE tidings.log l SET event = CASE
+      WHEN l.own IS NULL THEN '[[],"removed",null,false,null]'
+      ELSE tidings.remnant(l.event, l.topics, l.private) END
+    WHERE l.position = ANY (places);
+  entry := greatest(head.position, tidings.now_key() - 1) + 1;
+  line := json_build_array('remove', canonical, (first >> 20) || '-' || (first & 1048575),
+    (edge >> 20) || '-' || (edge & 1048575))::text;
+  INSERT INTO tidings.log (position, size, private, topics, event)
+    VALUES (entry, octet_length(line) + 100, false, '{}', line);
+  UPDATE tidings.head h SET position = entry, events = h.events + 1,
+    bytes = h.bytes + octet_length(line) + 100 WHERE one;
+  PERFORM pg_notify('tidings', entry::text);
+END $$;
+
 -- Delete at most 500 of the oldest events, as far as the event log exceeds its limits. The newest event
 -- stays until it is too old. Returns how many were deleted; 0 also while another process trims.
 CREATE OR REPLACE FUNCTION tidings.trim(max_events bigint, max_bytes bigint, too_old bigint)
@@ -157,7 +220,8 @@ BEGIN
     SELECT topic, topic * 2 + private::integer AS feed, position
     FROM gone CROSS JOIN unnest(topics) topic),
   hits AS (
-    DELETE FROM tidings.hit h USING entries e WHERE h.feed = e.feed AND h.position = e.position)
+    DELETE FROM tidings.hit h USING entries e
+    WHERE h.feed IN (e.feed, -e.topic) AND h.position = e.position)
   SELECT count(*), sum(size), ARRAY(SELECT DISTINCT topic FROM entries)
     INTO deleted, deleted_bytes, topic_ids FROM gone;
   UPDATE tidings.head SET floor = last, floor_id = last_id,
@@ -165,6 +229,7 @@ BEGIN
   UPDATE tidings.topic t SET ended = NULL, ended_private = NULL WHERE t.ended <= last;
   DELETE FROM tidings.topic t USING unnest(topic_ids) u (id) WHERE t.id = u.id
     AND NOT EXISTS (SELECT FROM tidings.hit WHERE feed = u.id * 2)
-    AND NOT EXISTS (SELECT FROM tidings.hit WHERE feed = u.id * 2 + 1);
+    AND NOT EXISTS (SELECT FROM tidings.hit WHERE feed = u.id * 2 + 1)
+    AND NOT EXISTS (SELECT FROM tidings.hit WHERE feed = -u.id);
   RETURN deleted;
 END $$;

@@ -78,7 +78,8 @@ BEGIN
     coalesce(to_json(type)::text, 'null'), coalesce(to_json(id)::text, 'null'), to_json(private)::text,
     'null') || ']';
   IF id IS NOT NULL THEN
-    SELECT l.event INTO known FROM tidings.topic t
+    SELECT CASE l.event WHEN tidings.remnant(line, l.topics, l.private) THEN line ELSE l.event END
+      INTO known FROM tidings.topic t
       JOIN tidings.log l ON l.own = id AND l.topics[1] = t.id WHERE t.name = names[1];
     IF known = line THEN RETURN; END IF;
     IF known IS NOT NULL THEN

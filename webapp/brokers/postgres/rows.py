@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
-from ..base import Bounds, decode_event, decode_events
+from ..base import Bounds, decode_event, decode_events, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,12 @@ class Page(NamedTuple):
 
     @property
     def events(self) -> list[Event]:
-        """The events that are not damaged."""
+        """The events that subscribers may see."""
+        return visible(self.entries)
+
+    @property
+    def entries(self) -> list[Event]:
+        """These, and all else that is stored."""
         return decode_events(self.rows, decode_row)
 
 

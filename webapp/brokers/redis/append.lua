@@ -32,7 +32,7 @@ local function append()
     if id ~= '' then
       local topic = topics_of(text)[1] or ''
       local key = id .. '\n' .. topic
-      if not texts[key] then texts[key], positions[key] = own_ids().find(id, topic) end
+      if not texts[key] then texts[key], positions[key] = own_ids().find(id, topic, text) end
       if (texts[key] or text) ~= text then return false end
       texts[key], keys[i], is_new = text, key, not texts[key]
     end

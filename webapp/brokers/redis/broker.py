@@ -21,12 +21,13 @@ from gevent.event import Event as Signal
 from ...core.events import Draft, Event, EventId
 from ...errors import ContentTooLarge
 from ...scheduling import map_cooperatively
-from ..base import Gap, TopicPage, conflict, decode_events, topic_ended
+from ..base import TopicPage, conflict, decode_events, followed, hide, topic_ended
 from ..lead import Lead
 from ..outage import Outage
 from .client import RedisClient
 from .own_events import OwnEvents
 from .page import Page, decode_line, parse_page, parse_position
+from .remover import Remover
 from .scripts import Script, ScriptCall
 from .topic_index import RedisTopicIndex
 from .turn import RedisTurn
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ...core.globs import Glob
+    from ...core.removals import Removal
     from ...core.topic_index import DirectoryPage
-    from ..base import Bounds, TopicEnd
+    from ..base import Bounds, Followed, Removed, TopicEnd
 
 _STREAM = "{tidings}:log"
-_KEYS = tuple(f"{{tidings}}:{name}" for name in ("log", "ids", "queue", "followers", "topics"))
+_NAMES = ("log", "ids", "queue", "followers", "topics", "held", "remnants")
+_KEYS = tuple(f"{{tidings}}:{name}" for name in _NAMES)
 _SHARED = (
     "common.lua",
     "stream.lua",
@@ -49,7 +52,7 @@ _SHARED = (
     "topic_ends.lua",
 )
 _SCRIPT = Script((*_SHARED, "append.lua", "followers.lua", "log.lua"), _KEYS)
-_TOPICS_SCRIPT = Script((*_SHARED, "topics.lua"), _KEYS)
+_TOPICS_SCRIPT = Script((*_SHARED, "topics.lua", "removals.lua"), _KEYS)
 _LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
 _PAGE_BYTES = 256 << 10
 _NO_LIMIT = 1 << 30  # events
@@ -73,6 +76,7 @@ class RedisBroker:
         self._turn.backlog = self._lead.backlog
         self._own = OwnEvents()
         self._index = RedisTopicIndex(self._call_topics)
+        self._remover = Remover(self._call_topics_once, self._index.when_whole)
         self._closed = Signal()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -107,7 +111,11 @@ class RedisBroker:
                 self._own.add(text, event)
         return events
 
-    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+    def remove(self, removal: Removal) -> Removed:
+        """Remove events; see `Broker.remove`."""
+        return self._remover.remove(removal)
+
+    def follow(self, after: EventId) -> Iterator[Followed]:
         """Yield the events after a position, in order, until the broker is closed."""
         reader, outage = self.client.blocking_reader(_STREAM), Outage(_LONGEST_PAUSE_S)
         at_head = False  # on a new connection, look for a gap before waiting for events
@@ -126,7 +134,7 @@ class RedisBroker:
             outage.over()
             at_head = page.end >= page.bounds.head
             if not page.indexed:
-                self._index.build()
+                self._index.build()  # a removal is continued, too
             self._turn.followed(page.size, page.unread, beside_singles=page.beside_singles)
             if not page.known:
                 gap = page.bounds.gap_after(after)
@@ -135,20 +143,22 @@ class RedisBroker:
                 yield gap
             elif page.lines:
                 after = page.end
-                if events := decode_events(page.lines, self._take_or_decode):
-                    yield events
+                entries = decode_events(page.lines, self._take_or_decode)
+                yield from followed(hide(entries, page.pending))
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return the next events after a position."""
-        return self.read_page(after, max_bytes)[0]
+        return self.read_page(after, max_bytes).events
 
-    def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
-        """Return the next events after a position, and the bounds of that moment."""
+    def read_page(self, after: EventId, max_bytes: int) -> TopicPage:
+        """Return the next events after a position, and how far it has read."""
         while True:
             page = self._read(after, max_bytes=max_bytes)
-            if (events := page.events) or not page.lines:
-                return events, page.bounds
-            after = page.end  # all entries were damaged
+            if events := page.events:
+                return TopicPage(events, page.end, page.bounds)
+            if not page.lines:
+                return TopicPage([], max(after, page.bounds.head), page.bounds)
+            after = page.end  # all entries were damaged, or are no events
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a position, in the log's order."""
@@ -160,8 +170,9 @@ class RedisBroker:
             if not page.lines:
                 break
             position = page.end
-            found += page.events
-            limit -= len(page.lines)
+            events = page.events
+            found += events
+            limit -= len(events)
             max_bytes -= sum(map(len, page.lines))
         return found[::-1]
 
@@ -170,12 +181,9 @@ class RedisBroker:
         if found := self._index.read_after(after, max_bytes, topics):
             return found
         # The position is where the index ends: it is being built.
-        events, bounds = self.read_page(after, max_bytes)
-        upto = events[-1].position if events else max(after, bounds.head)
-        wanted = {*topics}
-        return TopicPage(
-            [it for it in events if not wanted.isdisjoint(it.draft.topics)], upto, bounds
-        )
+        read, wanted = self.read_page(after, max_bytes), {*topics}
+        events = [it for it in read.events if not wanted.isdisjoint(it.draft.topics)]
+        return read._replace(events=events)
 
     def before_topics(
         self, position: EventId, limit: int, max_bytes: int, topics: Sequence[str]
@@ -239,6 +247,9 @@ class RedisBroker:
 
     def _call_topics(self, verb: str, *arguments: str) -> Any:
         return self.client.call(ScriptCall(_TOPICS_SCRIPT, [verb, *self._limits, *arguments]))
+
+    def _call_topics_once(self, verb: str, *arguments: str) -> Any:
+        return self.client.call_once(ScriptCall(_TOPICS_SCRIPT, [verb, *self._limits, *arguments]))
 
     def _take_or_decode(self, line: bytes) -> Event:
         return self._own.take(line) or decode_line(line)

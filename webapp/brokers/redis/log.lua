@@ -41,12 +41,15 @@ end
 -- bytes. Returns the floor or false, the first position or false, the head, whether the stream has
 -- the position, the lines, the number of entries, how many were deleted: then the lines may end early;
 -- how many bytes the slowest follower has yet to read, -1 without a report, and whether single
--- events come to another process; and whether the index by topic is whole.
+-- events come to another process; whether the index by topic is whole; and the removals that go on.
 function verbs.read()
   maintain()
   local position = ARGV[6]
   local lines, last = page(ARGV[5], position, ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]))
-  local known, count = position == log.head or ARGV[10] == 'check' and entry_at(position), deleted
+  local known, count = position == log.head, deleted
+  if ARGV[10] == 'check' then
+    known = known or entry_at(position) or redis.call('ZSCORE', held, position)
+  end
   if count > 0 then
     deleted = 0
     streams().look_at_first()
@@ -62,7 +65,8 @@ function verbs.read()
   end
   return {
     log.floor, log.first or false, log.head, known and 1 or 0, text,
-    log.length, count, number(unread), beside_singles, index.rounds == 0 and is_whole() and 1 or 0,
+    log.length, count, number(unread), beside_singles,
+    index.rounds == 0 and is_whole() and not is_removing() and 1 or 0, is_removing() and log.removing,
   }
 end
 

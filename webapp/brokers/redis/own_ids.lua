@@ -10,18 +10,29 @@ local function is_kept(position)
   return log.first and not is_before(position, log.first) and not is_before(log.head, position)
 end
 
+-- The ids of removed events stay taken until the floor passes them.
+local function is_taken(position)
+  return is_kept(position) or redis.call('ZSCORE', held, position)
+end
+
 local own_ids = lazily(function()
+  -- Return the text of an event, or of what is left of it.
   local function text_at(position)
     local entry = is_position(position) and entry_at(position)
-    return entry and entry[2][1] == 'draft' and entry[2][2]
+    if not entry then return is_position(position) and redis.call('HGET', remnants, position) end
+    return entry[2][1] == 'draft' and entry[2][2]
   end
 
-  -- Return the text and the position of the event with an id and a canonical topic.
-  local function find(id, topic)
+  -- Return the text and the position of the event with an id and a canonical topic. Of one that was
+  -- removed, the text is `new` if it was that.
+  local function find(id, topic, new)
     if not log.head then return end
     for _, position in ipairs(redis.call('HMGET', ids, id, id .. '\n' .. topic)) do
       local text = position and text_at(position)
-      if text and topics_of(text)[1] == topic then return text, position end
+      if text and topics_of(text)[1] == topic then
+        local digest = string.match(text, '%],"removed","(%x+)",%a+,null%]$')
+        return digest and digest == redis.sha1hex(new) and new or text, position
+      end
     end
   end
 
@@ -42,7 +53,7 @@ local own_ids = lazily(function()
     for _ = 1, 100 do
       local position = redis.call('LPOP', list)
       if not position then return end
-      local text = is_kept(position) and text_at(position)
+      local text = is_taken(position) and text_at(position)
       if text then
         redis.call('HDEL', ids, id .. '\n' .. (topics_of(text)[1] or ''))
         redis.call('HSET', ids, id, position)
@@ -59,7 +70,7 @@ local own_ids = lazily(function()
       local item = redis.call('LINDEX', queue, 0)
       if not item then break end
       local position, id = string.match(item, '^(%d+%-%d+) (.*)$')
-      if position and is_kept(position) then return end
+      if position and is_taken(position) then return end
       redis.call('LPOP', queue)
       local stored_position = position and redis.call('HGET', ids, id)
       if stored_position == position then redis.call('HDEL', ids, id) end
@@ -74,7 +85,7 @@ local own_ids = lazily(function()
     local found = redis.call('HSCAN', ids, cursor, 'COUNT', 100)
     for i = 1, #found[2], 2 do
       local id, position = found[2][i], found[2][i + 1]
-      if string.sub(id, 1, 1) ~= '#' and not (is_position(position) and is_kept(position)) then
+      if string.sub(id, 1, 1) ~= '#' and not (is_position(position) and is_taken(position)) then
         redis.call('HDEL', ids, id)
         if not string.find(id, '\n', 1, true) then promote(id) end
       end

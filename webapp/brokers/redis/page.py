@@ -6,9 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
-from ..base import Bounds, decode_event, decode_events
+from ...core.removals import Removal
+from ..base import Bounds, decode_event, decode_events, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...core.events import Event
 
 logger = logging.getLogger(__name__)
@@ -28,17 +31,18 @@ class Page(NamedTuple):
     deleted: int  # entries that were too large; then the page may end early
     unread: int  # bytes, by the slowest follower; -1: nothing was reported
     beside_singles: bool  # single events come to another process
-    indexed: bool  # the index by topic has all entries
+    indexed: bool  # the index by topic has all entries, and no removal goes on
+    pending: Sequence[Removal]  # removals that go on
 
     @property
     def events(self) -> list[Event]:
-        """The events that are not damaged."""
-        return decode_events(self.lines, decode_line)
+        """The events that subscribers may see."""
+        return visible(decode_events(self.lines, decode_line), self.pending)
 
 
 def parse_page(position: EventId, answer: Any) -> Page:
     """Return the answer to a read from a position."""
-    *ends, known, text, total, deleted, unread, beside_singles, indexed = answer
+    *ends, known, text, total, deleted, unread, beside_singles, indexed, removing = answer
     bounds = parse_bounds(*ends)
     lines = text.split(b"\n") if text else []
     end = parse_position(lines[-1].partition(b" ")[0]) if lines else position
@@ -46,7 +50,18 @@ def parse_page(position: EventId, answer: Any) -> Page:
         logger.warning(_DELETED, deleted)
     known = bool(known) or position in bounds
     others = int(unread), bool(beside_singles), bool(indexed)
-    return Page(bounds, known, end, lines, len(text), total, deleted, *others)
+    pending = parse_removals(removing)
+    return Page(bounds, known, end, lines, len(text), total, deleted, *others, pending)
+
+
+def parse_removals(text: bytes | None) -> list[Removal]:
+    """Return the removals that go on; see removals.lua."""
+    found = list[Removal]()
+    for line in text.split(b"\n") if text else ():
+        _, start, last, _, _, topic = line.split(b" ", 5)
+        if start != b"-":
+            found.append(Removal(topic.decode(), parse_position(start), parse_position(last)))
+    return found
 
 
 def parse_bounds(stored_floor: bytes | None, first: bytes | None, last: bytes) -> Bounds:

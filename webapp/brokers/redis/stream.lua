@@ -11,8 +11,9 @@
 --   #ends     the position of the newest event that ended a topic: see topic_ends.lua
 --   #index    what is known of the index by topic: see topic_index.lua
 --   #indexer  '<process> <time>': this process builds the index, until a time (ms)
+--   #removing the removals that go on: see removals.lua
 
-local stream, ids, queue, followers, directory = unpack(KEYS)
+local stream, ids, queue, followers, directory, held, remnants = unpack(KEYS)
 local last_position = '18446744073709551615-18446744073709551615'
 local max_events, max_age, max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_foreign_bytes = 8388608 -- of an entry that another program or an older hub appended
@@ -39,6 +40,13 @@ end
 
 local function entry_at(position)
   return redis.pcall('XRANGE', stream, position, position, 'COUNT', 1)[1]
+end
+
+local function ms_of(position) return tonumber(string.match(position, '^%d+')) end
+
+-- Whether a removal goes on: its line has a position where it is.
+local function is_removing()
+  return log.removing and string.find('\n' .. log.removing, '\n%d+%-%d+ %d') ~= nil
 end
 
 -- Hubs of another version, and people, write to the stream, too. So what is known counts only if the
@@ -77,7 +85,9 @@ local streams = lazily(function()
   local function create()
     local position = redis.call('XADD', stream, '*', 'born', '')
     redis.call('XDEL', stream, position)
-    log.head, log.floor, log.missing = position, position, nil
+    log.head, log.floor, log.missing, log.removing = position, position, nil, false
+    redis.call('DEL', held, remnants)
+    redis.call('HDEL', ids, '#removing')
   end
 
   local function look_at_first()
@@ -134,7 +144,7 @@ local function load()
   local exists = require_type(stream, 'stream')
   require_type(ids, 'hash')
   delete_unless(queue, 'list')
-  local names = {'#floor', '#state', '#ahead', '#deleted', '#index', '#ends'}
+  local names = {'#floor', '#state', '#ahead', '#deleted', '#index', '#ends', '#removing'}
   local fields = redis.call('HMGET', ids, unpack(names))
   local floor, state, ahead = unpack(fields)
   stored = {
@@ -157,7 +167,7 @@ local function load()
     log = streams().look_at_stream(known)
     if log.another and floor and is_before(floor, known.head) then floor = false end
   end
-  log.floor, log.ahead = floor, ahead
+  log.floor, log.ahead, log.removing = floor, ahead, fields[7]
   log.ends = fields[6] and is_position(fields[6])
   load_index(fields[5])
 end

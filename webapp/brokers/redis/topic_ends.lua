@@ -41,6 +41,17 @@ topic_ends = lazily(function()
     return bytes
   end
 
+  -- The event that ended some topics is removed: they are open again.
+  local function reopen(position, names)
+    for _, name in ipairs(names) do
+      local record = redis.call('HGET', ended, name) or ''
+      if string.match(record, '^%S+') == position then redis.call('HDEL', ended, name) end
+    end
+    if redis.call('EXISTS', ended) == 1 then return end
+    redis.call('DEL', queue_of_ends)
+    log.ends = false
+  end
+
   -- Forget the ends of trimmed events, a bounded number at a time.
   local function forget(most)
     if not is_kept(log.ends) then
@@ -62,5 +73,5 @@ topic_ends = lazily(function()
     end
   end
 
-  return {find = find, is_any_ended = is_any_ended, store = store, forget = forget}
+  return {find = find, is_any_ended = is_any_ended, store = store, reopen = reopen, forget = forget}
 end)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -19,8 +20,8 @@ from gevent.lock import BoundedSemaphore
 from ...core.events import Event, EventId
 from ...core.topic_index import DirectoryPage, TopicEntry
 from ...errors import ServiceUnavailable, TidingsError
-from ..base import TopicEnd, TopicPage, decode_events
-from .page import decode_line, parse_bounds, parse_position
+from ..base import TopicEnd, TopicPage, decode_events, hide, visible
+from .page import decode_line, parse_bounds, parse_position, parse_removals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +72,7 @@ class RedisTopicIndex:
         read = self._read(wanted, max_bytes)
         if read.looked_at < len(wanted):
             end = wanted[read.looked_at - 1]
-        return TopicPage(read.events, end, read.bounds or bounds)
+        return TopicPage(visible(read.events), end, read.bounds or bounds)
 
     def read_before(
         self, position: EventId, limit: int, max_bytes: int, topics: Sequence[str]
@@ -89,9 +90,10 @@ class RedisTopicIndex:
             start = max(starts, default=None)
             wanted = sorted((it for it in positions if not start or it >= start), reverse=True)
             read = self._read(wanted[:limit], max_bytes)
-            events += read.events
-            limit -= len(read.events)
-            max_bytes -= sum(it.wire_bytes for it in read.events)
+            found = visible(read.events)
+            events += found
+            limit -= len(found)
+            max_bytes -= sum(it.wire_bytes for it in found)
             if not start and read.looked_at == len(wanted):
                 break
             position = wanted[read.looked_at - 1]
@@ -148,7 +150,9 @@ class RedisTopicIndex:
         return found[:limit]
 
     def build(self) -> None:
-        """Have the index built in the background. Of all processes, one does it at a time."""
+        """Have the index built, and removals continued, in the background. One process at a time
+        does it.
+        """
         if not self._builder or self._builder.ready():
             self._builder = gevent.spawn(self._build)
 
@@ -167,12 +171,16 @@ class RedisTopicIndex:
         return answer
 
     def _call_whole(self, verb: str, *arguments: str) -> Any:
-        """Call a verb that needs the whole index.
+        return self.when_whole(partial(self._call, verb, *arguments))
 
+    def when_whole(self, call: Callable[[], Any]) -> Any:
+        """Return what a call returns that needs the whole index.
+
+        :param call: returns None while the index is not whole.
         :raises ServiceUnavailable: it takes too long to build.
         """
         until = monotonic() + _BUILD_TIMEOUT_S
-        while (answer := self._call(verb, *arguments)) is None:
+        while (answer := call()) is None:
             if monotonic() > until:
                 detail = "The event log's index by topic is being built."
                 raise ServiceUnavailable(detail, "Try again in a moment.")
@@ -185,10 +193,10 @@ class RedisTopicIndex:
         while looked_at < len(positions) and max_bytes > 0:
             some = map(str, positions[looked_at : looked_at + _CALL_EVENTS])
             answer = self._call("entries", str(min(max_bytes, _CALL_BYTES)), *some)
-            *edges, seen, text = answer
+            *edges, seen, text, removing = answer
             looked_at, bounds = looked_at + seen, parse_bounds(*edges)
             found = decode_events(text.split(b"\n") if text else (), decode_line)
-            events += found
+            events += hide(found, parse_removals(removing))
             max_bytes -= len(text)
         return _Read(events, looked_at, bounds)
 

@@ -1,12 +1,14 @@
--- Reads of the index by topic: positions of events, and the directory. A program of its own: publishing
--- need not compile it. KEYS: as of log.lua. ARGV: as of log.lua; most verbs answer with false while the
--- index is not whole.
+-- Reads of the index by topic: positions of events, and the directory. With removals.lua a program of its
+-- own: publishing need not compile it. KEYS: as of log.lua. ARGV: as of log.lua; most verbs answer with false while the
+-- index is not whole, or a removal goes on.
 --
 -- Bounds: the hub asks for a bounded number of topics and positions in each call.
 
-local lease_ms = 1500 -- of the process that builds the index
+local lease_ms = 1500 -- of the process that builds the index, or continues a removal
 local count_from, text_at = index_parts().count_from, own_ids().text_at
 local max_examined = 256 -- events with one own id, in one call
+
+local function is_readable() return is_whole() and not is_removing() end
 
 local function state(...)
   return {log.floor, log.first or false, log.head, ...}
@@ -63,7 +65,8 @@ local verbs = {}
 function verbs.after()
   maintain()
   local position, found = ARGV[5], {}
-  if not index.upto or not is_whole() and not is_before(position, index.upto) then return false end
+  local is_known = index.upto and (is_whole() or is_before(position, index.upto))
+  if not is_known or is_removing() then return false end
   local is_old = log.first and is_before(position, log.first)
   for _, key in ipairs(lists_from(7)) do
     local count = count_from(key, is_old and log.first or position, is_old)
@@ -75,7 +78,7 @@ end
 -- The same, of the newest positions before one. They may begin with some that the stream has not.
 function verbs.before()
   maintain()
-  if not is_whole() then return false end
+  if not is_readable() then return false end
   local found = {}
   for _, key in ipairs(lists_from(7)) do
     local length = redis.call('LLEN', key)
@@ -99,7 +102,7 @@ end
 -- ARGV from 5: a position, 'public' or 'all', topics. Returns the newest position of each topic, or '-'.
 function verbs.newest()
   maintain()
-  if not is_whole() then return false end
+  if not is_readable() then return false end
   local answer = {}
   for i = 7, #ARGV do
     local found = newest_before(public .. ARGV[i], ARGV[5])
@@ -130,20 +133,21 @@ function verbs.newest_end()
 end
 
 -- ARGV from 5: how many bytes, positions. Returns the state, how many of the positions were looked at,
--- and '<position> <draft>' for each that the stream has.
+-- and '<position> <draft>' for each that the stream has, or that is left of it; and the removals that go on.
 function verbs.entries()
   maintain()
   local lines, size, seen = {}, 0, 0
   for i = 6, #ARGV do
     local entry = entry_at(ARGV[i])
+    local remnant = not entry and redis.call('HGET', remnants, ARGV[i])
     seen = seen + 1
-    if entry then
-      lines[#lines + 1] = line_of(entry)
+    if entry or remnant then
+      lines[#lines + 1] = entry and line_of(entry) or ARGV[i] .. ' ' .. remnant
       size = size + #lines[#lines] + 1
     end
     if size >= tonumber(ARGV[5]) then break end
   end
-  return state(seen, table.concat(lines, '\n'))
+  return state(seen, table.concat(lines, '\n'), is_removing() and log.removing)
 end
 
 local function count_kept(key)
@@ -180,7 +184,7 @@ end
 -- The hub compares names: Lua would use the server's locale.
 function verbs.directory()
   maintain()
-  if not is_whole() then return false end
+  if not is_readable() then return false end
   local to, lines, globs = ARGV[5] == '' and '+' or '(' .. ARGV[5] .. '\255', {}, {}
   for i = 9, #ARGV do globs[#globs + 1] = ARGV[i] end
   local looked_at, most = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -219,7 +223,7 @@ function verbs.positions_of()
   if not is_listed and #positions >= count then positions[#positions + 1] = oldest end
   local found, size, seen = {}, 0, 0
   for _, position in ipairs(positions) do
-    local text = is_kept(position) and text_at(position)
+    local text = is_taken(position) and text_at(position)
     local is_wanted = text and #ARGV < 7
     for _, name in ipairs(text and topics_of(text) or {}) do is_wanted = is_wanted or wanted[name] end
     if is_wanted then found[#found + 1] = position end
@@ -229,21 +233,3 @@ function verbs.positions_of()
   local is_more = seen < #positions or #positions < count
   return {is_more and positions[seen] or false, table.concat(found, ' ')}
 end
-
--- ARGV 5: a process. Index some events, and remove positions of trimmed ones. Returns 0 if nothing is
--- left to do, 1 if there is more, or 2 if another process does it.
-function verbs.build()
-  local now = clock()
-  local holder, ends = string.match(redis.call('HGET', ids, '#indexer') or '', '^(%S+) (%d+)$')
-  local left = holder and holder ~= ARGV[5] and ends - now or 0
-  if left > 0 and left <= lease_ms then return 2 end
-  maintain(step_topics)
-  if index.rounds == 0 and is_whole() then
-    redis.call('HDEL', ids, '#indexer')
-    return 0
-  end
-  redis.call('HSET', ids, '#indexer', ARGV[5] .. ' ' .. number(now + lease_ms))
-  return 1
-end
-
-return verbs[ARGV[1]]()

@@ -11,11 +11,23 @@ local max_over, bytes_part = math.min(100, math.ceil(max_events / 8)), 64
 local function oldest_at(now) return number(math.max(1, now - max_age)) .. '-0' end
 
 local trims = lazily(function()
+  -- Positions up to one are held no more, some at a time.
+  local function release(position)
+    local gone = {}
+    for _, it in ipairs(redis.call('ZRANGEBYSCORE', held, '-inf', ms_of(position), 'LIMIT', 0, 1000)) do
+      if not is_before(position, it) then gone[#gone + 1] = it end
+    end
+    if #gone == 0 then return end
+    redis.call('ZREM', held, unpack(gone))
+    redis.call('HDEL', remnants, unpack(gone))
+  end
+
   -- This drops whole nodes, which costs next to nothing; the floor then lies before the first entry.
   local function trim_to(length)
     if redis.call('XTRIM', stream, 'MAXLEN', '~', math.max(1, length)) == 0 then return false end
     log.floor = false
     streams().look_at_first()
+    release(log.first or log.head)
     mark_stale()
     return true
   end
@@ -46,6 +58,7 @@ local trims = lazily(function()
     redis.call('XTRIM', stream, unpack(next_entry and {'MINID', next_entry[1]} or {'MAXLEN', 0}))
     log.floor = position
     streams().look_at_first()
+    release(position)
   end
 
   local function drop_many(edge)
@@ -98,8 +111,6 @@ local trims = lazily(function()
 
   return {all = all, to = trim_to, bytes = trim_bytes, bytes_kept = bytes_kept}
 end)
-
-local function ms_of(position) return tonumber(string.match(position, '^%d+')) end
 
 local function trim(most)
   local now = clock()

@@ -19,7 +19,7 @@ from ...core.events import EventId
 from ...errors import ServiceUnavailable
 from ...tasks import lasting
 from ..backlog import Backlog
-from ..base import TopicPage, decode_events, stopping
+from ..base import Gap, followed, stopping
 from ..blocking import Blocking
 from ..outage import Outage
 from . import own_ids, topic_ends
@@ -28,9 +28,10 @@ from .follower import FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
 from .indexer import Indexer
 from .log_table import LogTable
-from .rows import decode_row
+from .page_reader import PageReader
+from .remover import Remover
+from .removing import Removing
 from .topic_index import TopicIndex
-from .topic_reader import TopicReader
 from .turn import SINGLES, SqliteTurn
 from .wakeup import WakeupSocket
 
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
     from ...core.events import Draft, Event
     from ...core.globs import Glob
+    from ...core.removals import Removal
     from ...core.topic_index import DirectoryPage
-    from ..base import Bounds, Gap, TopicEnd
+    from ..base import Bounds, Followed, Removed, TopicEnd, TopicPage
 
 T = TypeVar("T")
 
@@ -62,7 +64,8 @@ class SqliteBroker:
         self._path = path
         self._table = LogTable(path, max_events, max_bytes, max_age)
         database = self._table.database
-        self._topics, self._directory = TopicReader(database), Directory(database)
+        self._pages, self._directory = PageReader(self._table, self._read), Directory(database)
+        self._remover = Remover(Removing(self._table), self._read, self._write, self._on_removal)
         self._indexer = Indexer(TopicIndex(database), self._read, self._write)
         self._trim_interval = min(_MAX_TRIM_INTERVAL_S, max_age / 10)
         self._writer, self._readers = Blocking(1), Blocking(_READER_THREADS)
@@ -83,7 +86,11 @@ class SqliteBroker:
             raise stopping()
         return self._committer.append(drafts)
 
-    def follow(self, after: EventId) -> Iterator[list[Event] | Gap]:
+    def remove(self, removal: Removal) -> Removed:
+        """Remove events; see `Broker.remove`."""
+        return self._remover.remove(removal)
+
+    def follow(self, after: EventId) -> Iterator[Followed]:
         """Yield the events after a position, in order, until the broker is closed."""
         queue, outage = FollowerQueue(after, self._backlog), Outage(_LONGEST_PAUSE_S)
         self._followers.add(queue)
@@ -94,76 +101,42 @@ class SqliteBroker:
                 elif not queue.stale:
                     queue.wait()
                 elif found := self._read_next(queue, outage):
-                    yield found
+                    yield from [found] if isinstance(found, Gap) else followed(found)
         finally:
             self._followers.discard(queue)
             queue.close()
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return the next events after a position."""
-        found: list[Event] = []
-        while max_bytes > 0:
-            page, bounds, _, _ = self._read(self._table.after, after, max_bytes)
-            # Events that were trimmed between two steps would be missing in between.
-            if not page.end or (found and bounds.floor > after):
-                break
-            events = decode_events(page.rows, decode_row)
-            found += events
-            max_bytes -= frame_bytes(events)
-            after = page.end
-        return found
+        return self.read_page(after, max_bytes).events
 
-    def read_page(self, after: EventId, max_bytes: int) -> tuple[list[Event], Bounds]:
-        """Return a page of the events after a position, and the bounds then."""
-        return self.read(after, max_bytes), self.bounds()
+    def read_page(self, after: EventId, max_bytes: int) -> TopicPage:
+        """Return a page of the events after a position, and how far it goes."""
+        return self._pages.after(after, max_bytes)
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a position, in the event log's order."""
-        found: list[Event] = []
-        while len(found) < limit and max_bytes > 0:
-            page = self._read(self._table.before, position, limit - len(found), max_bytes)
-            if not page.end:
-                break
-            events = decode_events(page.rows, decode_row)
-            found[:0] = events
-            max_bytes -= frame_bytes(events)
-            position = page.end
-        return found
+        return self._pages.before(position, limit, max_bytes)
 
     def read_topics(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage:
         """Return a page of the events after a position that have one of some topics."""
-        page, upto, bounds = self._read(self._topics.after, after, max_bytes, topics)
-        return TopicPage(decode_events(page.rows, decode_row), upto, bounds)
+        return self._pages.after_with(after, max_bytes, topics)
 
     def before_topics(
         self, position: EventId, limit: int, max_bytes: int, topics: Sequence[str]
     ) -> list[Event]:
         """Return the newest events before a position that have one of some topics."""
-        found: list[Event] = []
-        start: EventId | None = position
-        while start and len(found) < limit and max_bytes > 0:
-            missing = limit - len(found)
-            page, start = self._read(self._topics.before, start, missing, max_bytes, topics)
-            events = decode_events(page.rows, decode_row)
-            found[:0] = events
-            max_bytes -= frame_bytes(events)
-        return found
+        return self._pages.before_with(position, limit, max_bytes, topics)
 
     def newest(
         self, topics: Sequence[str], before: EventId, *, public: bool
     ) -> list[EventId | None]:
         """Return the position of each topic's newest event before another one."""
-        return self._read(partial(self._directory.newest, topics, before, public=public))
+        return self._remover.read(partial(self._directory.newest, topics, before, public=public))
 
     def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
         """Return the first of the events at some positions, in the event log's order."""
-        found: list[Event] = []
-        wanted = sorted(set(positions))
-        while wanted and not found:  # a page may have damaged events only
-            page = self._read(self._topics.at, wanted, max_bytes)
-            found = decode_events(page.rows, decode_row)
-            wanted = [it for it in wanted if page.end and it > page.end]
-        return found
+        return self._pages.at(positions, max_bytes)
 
     def ends(self, topics: Sequence[str]) -> list[TopicEnd | None]:
         """Return the end of each topic."""
@@ -177,7 +150,7 @@ class SqliteBroker:
         self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
     ) -> DirectoryPage:
         """Return the next lines of the directory of topics."""
-        return self._read(self._directory.page, prefix, after, limit, globs)
+        return self._remover.read(self._directory.page, prefix, after, limit, globs)
 
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
@@ -228,6 +201,7 @@ class SqliteBroker:
                 lasting("trim", self._trim),
                 lasting("tick", self._tick),
                 lasting("index", self._indexer.run),
+                lasting("remove", self._remover.run),
             ]
             self._mark_all_stale()
         return result
@@ -246,6 +220,11 @@ class SqliteBroker:
     def _mark_all_stale(self) -> None:
         for queue in self._followers:
             queue.mark_stale()
+
+    def _on_removal(self) -> None:
+        self._mark_all_stale()
+        if self._wakeups:
+            self._wakeups.notify()
 
     def _on_committed(self, after: EventId, events: list[Event], over_limit: bool) -> None:  # noqa: FBT001 - its name says what it is
         if events:
@@ -278,7 +257,7 @@ class SqliteBroker:
         queue.begin_reading()
         try:
             page, bounds, known, unread = self._read(self._table.after, queue.position, _READ_BYTES)
-            events = decode_events(page.rows, decode_row)
+            events = page.entries
         except Exception as error:  # noqa: BLE001 - whatever the file contains
             gevent.sleep(outage.pause_after(error))
             return None

@@ -6,7 +6,6 @@ there. Only when the machine itself loses power, the last commits may be missing
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -15,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ...private_files import create_file, danger
+from .folder_lock import exclusive
 from .problems import failure
 
 if TYPE_CHECKING:
@@ -130,9 +130,12 @@ class Database:
         # the file alone. A failure is retried after another commit; this transaction is committed.
         with suppress(OSError, sqlite3.Error):
             if self._wal.stat().st_size > _MAX_WAL_BYTES:
-                _set(db, busy_timeout=_TRUNCATE_TIMEOUT_MS)
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                _set(db, busy_timeout=_BUSY_TIMEOUT_MS)
+                _truncate(db)
+
+    def empty_wal(self) -> None:
+        """Leave nothing in the write-ahead log of what was deleted, unless others read it now."""
+        with self.connection() as db, suppress(sqlite3.Error):
+            _truncate(db)
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -217,7 +220,7 @@ class Database:
         db.text_factory = _decode
         _set(db, busy_timeout=_BUSY_TIMEOUT_MS)
         if _schema_problem(db) == "empty":
-            with _exclusive(self.path.parent):
+            with exclusive(self.path.parent):
                 if _schema_problem(db) == "empty":
                     self._create_schema(db)
         problem = _schema_problem(db)
@@ -227,13 +230,14 @@ class Database:
             raise self._failure(problem)
         self._restore_wal(db)
         _set(db, synchronous="NORMAL", journal_size_limit=_KEPT_WAL_BYTES, temp_store="MEMORY")
+        _set(db, secure_delete="ON")  # most builds have it on: what is deleted becomes zeros
 
     def _restore_wal(self, db: sqlite3.Connection) -> None:
         """Set the file to WAL mode again: a copy that was restored may be in another one."""
         [(mode,)] = db.execute("PRAGMA journal_mode")
         if mode == "wal" or self._without_wal == _identity(self.path):
             return
-        with _exclusive(self.path.parent):
+        with exclusive(self.path.parent):
             try:
                 [(mode,)] = db.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
@@ -268,20 +272,15 @@ def _schema_problem(db: sqlite3.Connection) -> str | None:
     return "foreign" if tables or application or version else "empty"
 
 
+def _truncate(db: sqlite3.Connection) -> None:
+    _set(db, busy_timeout=_TRUNCATE_TIMEOUT_MS)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    _set(db, busy_timeout=_BUSY_TIMEOUT_MS)
+
+
 def _set(db: sqlite3.Connection, **pragmas: object) -> None:
     for name, value in pragmas.items():
         db.execute(f"PRAGMA {name} = {value}")
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Lock other processes out: two that set a new file to WAL mode would both fail."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

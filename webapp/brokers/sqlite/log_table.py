@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
 from ..base import Bounds, conflict, now, topic_ended
-from . import topic_ends
+from . import removals, topic_ends
 from .database import Database
-from .own_ids import OwnIds
-from .rows import Page, Row, from_key, to_key, to_page
+from .own_ids import OwnIds, next_key
+from .rows import ROW_BYTES, Page, Row, from_key, to_key, to_page
 from .topic_ends import EndedTopics
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ WHERE position < :too_old OR (position < :head AND (nth <= :nth OR before < :tot
 # any more who may know the id.
 _TRIM_LOG = """
 UPDATE log SET (floor, own, nth, total) = (SELECT place,
-  CASE WHEN json_valid(draft) THEN iif(json_extract(draft, '$[4]'), NULL, own) END, nth, total
+  CASE WHEN json_valid(draft) THEN iif(json_extract(draft, '$[#-2]'), NULL, own) END, nth,
+  total
   FROM events WHERE place = ?)
 """
 # The floor and the head, with `nth` and `total` of each, and the newest end of a topic. A row with
@@ -168,6 +169,13 @@ class LogTable:
         over_limit = self._over_limit(number - floor.row_number, total - floor.running_bytes)
         return Appended(from_key(head.key), positions, over_limit)
 
+    def append_entry(self, db: sqlite3.Connection, text: str) -> int:
+        """Insert a row that is no event; return its key."""
+        _, head, _ = _ends(db)
+        key, size = next_key(head.key), len(text.encode()) + ROW_BYTES
+        _insert(db, [(key, head.row_number + 1, head.running_bytes + size, size, None, text)])
+        return key
+
     def trim(self) -> bool:
         """Delete some rows that exceed the limits. Returns whether there may be more."""
         with self.database.transaction() as db:
@@ -189,15 +197,20 @@ class LogTable:
     def after(self, position: EventId, max_bytes: int) -> NextPage:
         """Return the next rows after a position: about `max_bytes` or 500 rows, at least one."""
         values = {"start": to_key(position), "rows": _PAGE_ROWS, "bytes": max_bytes}
-        floor, head, known, end, text, unread = self._read_row(_PAGE, values)
+        with self.database.connection() as db:
+            pending = removals.pending(db)
+            [(floor, head, known, end, text, unread)] = db.execute(_PAGE, values)
         bounds = Bounds(from_key(floor), from_key(head))
         known = known or floor == values["start"]
-        return NextPage(to_page(end, text), bounds, known, int(unread or 0))
+        return NextPage(to_page(end, text, pending), bounds, known, int(unread or 0))
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> Page:
         """Return the newest rows before a position, in the event log's order, bounded likewise."""
         values = {"start": to_key(position), "rows": min(limit, _PAGE_ROWS), "bytes": max_bytes}
-        return to_page(*self._read_row(_BACKWARDS, values))
+        with self.database.connection() as db:
+            pending = removals.pending(db)
+            [(end, text)] = db.execute(_BACKWARDS, values)
+        return to_page(end, text, pending)
 
     def bounds(self) -> Bounds:
         """Return where the event log begins and ends."""
@@ -267,6 +280,6 @@ def _create_tables(db: sqlite3.Connection, statements: Sequence[str]) -> None:
 
 
 def _create(db: sqlite3.Connection) -> None:
-    _create_tables(db, [*_TABLES, *topic_ends.TABLES])
+    _create_tables(db, [*_TABLES, *topic_ends.TABLES, *removals.TABLES])
     floor = to_key(EventId(now(), 0))
     db.execute("INSERT INTO log VALUES (?, NULL, 0, 0)", (floor,))

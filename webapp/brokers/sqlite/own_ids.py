@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from ...core.removals import is_same
 from ..base import now
 from .problems import no_more_keys
 from .rows import LAST_KEY, SEQ_BITS, TOPIC, from_key, to_key
@@ -73,14 +74,11 @@ class OwnIds:
             own = (row.draft.topics[0], custom) if custom else None
             stored = (new.get(own) or self._known.get(own)) if own else None
             if stored is None:
-                # Keys never decrease, whatever the clock does; a full sequence carries by itself.
-                last = max(last + 1, now() << SEQ_BITS)
-                if last > LAST_KEY:
-                    raise no_more_keys()
+                last = next_key(last)
                 stored = last, row.text
                 if own:
                     new[own] = stored
-            elif stored[1] != row.text:
+            elif not is_same(stored[1], row.text):
                 return None
             keys.append(stored[0])
         self._new = new
@@ -113,6 +111,16 @@ def positions_of(
     with database.connection() as db:
         [(keys,)] = db.execute(_POSITIONS, values)
     return list(map(from_key, json.loads(keys)))
+
+
+def next_key(last: int) -> int:
+    """Return the key of a row that follows another one now. Keys never decrease, whatever the clock
+    does; a full sequence carries by itself.
+    """
+    key = max(last + 1, now() << SEQ_BITS)
+    if key > LAST_KEY:
+        raise no_more_keys()
+    return key
 
 
 def _with_topic(custom: str, topic: str) -> str:

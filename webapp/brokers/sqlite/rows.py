@@ -9,14 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.events import EventId
-from ..base import decode_event
+from ..base import decode_event, decode_events, hide, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...core.events import Draft, Event
+    from ...core.removals import Removal
 
 SEQ_BITS = 20
 LAST_KEY = (1 << 63) - 1
-_ROW_BYTES = 40  # what a row takes on disk beside its text
+ROW_BYTES = 40
+"""What a row takes on disk beside its text."""
 _ALTERNATE_BYTES = 70  # what an alternate topic takes in the index
 _END_BYTES = 60  # what an ended topic takes beside its name, in the table of ends and its index
 
@@ -37,12 +41,23 @@ class Page(NamedTuple):
 
     rows: list[str]
     end: EventId | None  # position of the last row, or of the first one if read backwards
+    pending: Sequence[Removal] = ()  # removals that had begun when it was read
+
+    @property
+    def events(self) -> list[Event]:
+        """The events that subscribers may see."""
+        return visible(decode_events(self.rows, decode_row), self.pending)
+
+    @property
+    def entries(self) -> list[Event]:
+        """These, and all else that is stored."""
+        return hide(decode_events(self.rows, decode_row), self.pending)
 
 
 def encode_row(draft: Draft) -> Row:
     """Return the row that stores a draft."""
     text = draft.to_json()
-    size = len(text.encode()) + _ROW_BYTES + _ALTERNATE_BYTES * (len(draft.topics) - 1)
+    size = len(text.encode()) + ROW_BYTES + _ALTERNATE_BYTES * (len(draft.topics) - 1)
     if draft.ended:
         size += sum(len(topic.encode()) + _END_BYTES for topic in draft.topics)
     return Row(draft, text, size)
@@ -67,9 +82,10 @@ def from_key(key: int) -> EventId:
     return EventId(key >> SEQ_BITS, key & (1 << SEQ_BITS) - 1)
 
 
-def to_page(end: int | None, text: str | None) -> Page:
+def to_page(end: int | None, text: str | None, pending: Sequence[Removal] = ()) -> Page:
     """Return the page that a statement selected.
 
     :param text: the lines of all rows.
+    :param pending: removals that had begun before.
     """
-    return Page(text.split("\n") if text else [], None if end is None else from_key(end))
+    return Page(text.split("\n") if text else [], None if end is None else from_key(end), pending)

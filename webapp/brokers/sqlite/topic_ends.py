@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS topic_ends (topic TEXT NOT NULL, position INTEGER NOT
 NEWEST = "(SELECT max(position) FROM topic_ends)"
 """The key of the newest end; NULL if there is none."""
 TRIM = "DELETE FROM topic_ends WHERE position <= ?"
+FORGET = "DELETE FROM topic_ends WHERE position = ?"
 
 _HAS_TABLE = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'topic_ends')"
 _KEPT = "position > (SELECT floor FROM log)"

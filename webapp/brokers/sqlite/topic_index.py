@@ -16,6 +16,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import removals
 from .rows import TOPIC
 
 if TYPE_CHECKING:
@@ -235,19 +236,20 @@ def _bounded(db: sqlite3.Connection, query: str, values: dict[str, int]) -> int 
         values["rows"] = rows // 2
 
 
-def _is_there(db: sqlite3.Connection) -> bool:
+def is_there(db: sqlite3.Connection) -> bool:
+    """Return whether the file has the tables of the index."""
     return bool(db.execute(_HAS_TABLES).fetchone()[0])
 
 
 def _stored_upto(db: sqlite3.Connection) -> int | None:
-    if not _is_there(db):
+    if not is_there(db):
         return None
     upto: int | None = db.execute("SELECT max(upto) FROM segments").fetchone()[0]
     return upto
 
 
 def _trimmed_segment(db: sqlite3.Connection) -> int | None:
-    if not _is_there(db):
+    if not is_there(db):
         return None
     number: int | None = db.execute(_TRIMMED_SEGMENT).fetchone()[0]
     return number
@@ -275,7 +277,7 @@ def _add(db: sqlite3.Connection, new: NewEntries) -> bool:
     """Add a segment's entries. Returns False if another process did so since they were taken."""
     with db:
         db.execute("BEGIN IMMEDIATE")
-        for table in _TABLES:
+        for table in (*_TABLES, *removals.TABLES):
             db.execute(table)
         if _stored_upto(db) != new.after:
             return False

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..base import Bounds
+from . import removals
 from .rows import Page, from_key, to_key, to_page
 from .topic_search import TopicSearch
 
@@ -84,5 +85,5 @@ class TopicReader:
 
 
 def _fetch(db: sqlite3.Connection, query: str, keys: list[int], max_bytes: int) -> Page:
-    [row] = db.execute(query, {"keys": json.dumps(keys), "bytes": max_bytes})
-    return to_page(*row)
+    [(end, text)] = db.execute(query, {"keys": json.dumps(keys), "bytes": max_bytes})
+    return to_page(end, text, removals.pending(db))

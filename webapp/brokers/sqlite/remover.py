@@ -1,0 +1,91 @@
+"""Has events removed from an SQLite file, in steps between commits."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import gevent
+
+from ...backoff import jitter
+from ...errors import ServiceUnavailable
+from ..base import Removed
+from .removals import RemovalPendingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...core.events import EventId
+    from ...core.removals import Removal
+    from .removing import Removing
+
+    T = TypeVar("T")
+
+_PAUSE_S = 0.005  # between two steps, for the commits of other processes
+_INTERVAL_S = 5.0  # between two looks for a removal whose process has ended
+_TIMEOUT_S = 20.0  # how long a read waits for removals
+
+
+class Remover:
+    """Runs the steps for one process.
+
+    :param read: calls a function in a thread that reads.
+    :param write: calls a function in the thread that commits.
+    :param on_begun: called when the entry of a removal is in the event log.
+    """
+
+    def __init__(
+        self,
+        removing: Removing,
+        read: Callable[..., Any],
+        write: Callable[..., Any],
+        on_begun: Callable[[], None],
+    ) -> None:
+        self._removing, self._read, self._write = removing, read, write
+        self._on_begun = on_begun
+
+    def remove(self, removal: Removal) -> Removed:
+        """Remove events; see `Broker.remove`."""
+        position, count = self._write(self._removing.begin, removal)
+        if position is None:
+            return Removed(0, None)
+        self._on_begun()
+        if count is None:
+            self._finish(position)
+            count = self._write(self._removing.forget, position)
+        self._read(self._removing.empty_wal)
+        return Removed(count, position)
+
+    def read(self, function: Callable[..., T], *values: Any) -> T:
+        """Return what a function reads. While removals go on, help, and read again."""
+        until = monotonic() + _TIMEOUT_S
+        while monotonic() < until:
+            with suppress(RemovalPendingError):
+                found: T = self._read(function, *values)
+                return found
+            for position in self._read(self._removing.progress):
+                self._step(position)
+        detail = "Many events are being removed from the event log."
+        raise ServiceUnavailable(detail, "Try again in a moment.")
+
+    def run(self) -> None:
+        """Finish removals whose processes have ended, until the greenlet is killed."""
+        before: dict[EventId, int] = {}
+        while True:
+            with suppress(ServiceUnavailable):  # the follower logs it
+                now = self._read(self._removing.progress)
+                for position in [it for it in now if before.get(it) == now[it]]:
+                    self._finish(position)
+                before = now
+            gevent.sleep(_INTERVAL_S * jitter(0.5, 1))
+
+    def _finish(self, position: EventId) -> None:
+        while not self._step(position):
+            pass
+
+    def _step(self, position: EventId) -> bool:
+        """Do a step; return whether nothing is left to do."""
+        gevent.sleep(_PAUSE_S)
+        is_done: bool = self._write(self._removing.step, position)
+        return is_done

@@ -1,0 +1,113 @@
+"""Removes events on behalf of a client: one event, or all of a topic."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ..brokers.base import MAX_INDEX_TOPICS, Removed
+from ..core.events import EventId
+from ..core.removals import Removal
+from ..errors import Forbidden, ServiceUnavailable
+from ..scheduling import cooperative, sleep
+from .log_reader import PAGE_BYTES
+from .removals import AFTER_ALL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..brokers.base import Broker
+    from ..core.events import Draft, Event
+    from .hub import Hub
+
+    Authorize = Callable[[Draft], None]
+
+_BEFORE_ALL = EventId(0, 0)
+_TIMEOUT_S = 10.0
+_PAUSE_S = 0.01  # between two looks whether this process has followed
+
+
+def delete(hub: Hub, topic: str, id: str | None, authorize: Authorize | None = None) -> int:
+    """Remove one event, or all events of a canonical topic; return how many. Then nobody is sent
+    one of them by this process.
+
+    :param id: a position, or a custom id; None: all of the topic that there are now.
+    :param authorize: refuses to remove an event; None: all may be removed.
+    :raises Forbidden: `authorize` refuses one of them. A single private event is then as unknown.
+    :raises ServiceUnavailable: the event log is not available.
+    """
+    hub.start()
+    removed = remove(hub.broker, topic, id, authorize)
+    if removed.position is None:
+        return 0
+    hub.metrics.deleted.add(removed.number)
+    until = monotonic() + _TIMEOUT_S
+    while hub.window.head < removed.position:
+        if monotonic() > until:
+            detail = "The events are removed from the event log, and a worker still has them."
+            raise ServiceUnavailable(detail, "It removes them when it has read the event log.")
+        sleep(_PAUSE_S)
+    return removed.number
+
+
+def remove(
+    broker: Broker, topic: str, id: str | None, authorize: Authorize | None = None
+) -> Removed:
+    """Remove one event, or all of a topic, from an event log; see `delete`."""
+    removal = _find_removal(broker, topic, id, authorize)
+    return broker.remove(removal) if removal else Removed(0, None)
+
+
+def _find_removal(
+    broker: Broker, topic: str, id: str | None, authorize: Authorize | None
+) -> Removal | None:
+    if id is not None:
+        event = _find(broker, topic, id)
+        if event is None or not _is_granted(event.draft, authorize):
+            return None
+        return Removal(topic, event.position, event.position)
+    if authorize is None:
+        return Removal(topic, _BEFORE_ALL, AFTER_ALL)
+    return Removal(topic, _BEFORE_ALL, _authorize_all(broker, topic, authorize))
+
+
+def _is_granted(draft: Draft, authorize: Authorize | None) -> bool:
+    try:
+        if authorize:
+            authorize(draft)
+    except Forbidden:
+        if draft.private:
+            return False
+        raise
+    return True
+
+
+def _authorize_all(broker: Broker, topic: str, authorize: Authorize) -> EventId:
+    """Look at each event of a topic; return the position up to which these are all."""
+    position = _BEFORE_ALL
+    while True:
+        page = broker.read_topics(position, PAGE_BYTES, [topic])
+        for event in cooperative(page.events):
+            if event.draft.topics[0] == topic:
+                authorize(event.draft)
+        position = page.upto
+        if position >= page.bounds.head:
+            return position
+
+
+def _find(broker: Broker, topic: str, id: str) -> Event | None:
+    """Return the event with an id and a canonical topic, unless it was removed."""
+    position = EventId.parse(id)
+    after: EventId | None = None
+    while True:
+        if position:
+            positions = [position]
+        else:
+            positions = broker.positions_of(id, after, MAX_INDEX_TOPICS, [topic])
+        for at in cooperative(positions):
+            for event in broker.read_at([at], 1):
+                if not event.is_hidden and event.draft.topics[0] == topic:
+                    return event
+        if position or not positions:
+            return None
+        after = positions[-1]
