@@ -19,7 +19,9 @@ _REPORT_S = 0.05  # how long the report of another process counts
 _SINGLE_RECENCY_S = 1.0  # after two single events, in which large appends take turns with them
 _LARGE_TURN_S = 0.1  # in which large appends may begin
 _REST_FACTOR = 1.5  # how long large appends then rest, times the turn until it was followed
-_MAX_REST_S = 0.5
+# Most single events must meet no large append, which all processes still read for a while. The rest
+# is shorter than large appends are patient.
+_LONG_TURN_S, _REST_AFTER_LONG_TURN_S = 0.25, 0.9
 _ANNOUNCE_S = 0.25  # between two announcements
 
 
@@ -91,7 +93,8 @@ class Backlog:
 
     def _end_turn(self, began: float) -> None:
         now = monotonic()
-        rest = min(_REST_FACTOR * (now - began), _MAX_REST_S)
+        turn = now - began
+        rest = _REST_FACTOR * turn if turn <= _LONG_TURN_S else _REST_AFTER_LONG_TURN_S
         self._rest_until, self._turn_at = now + rest, None
         if self._shared_turn:
             self._shared_turn.end(rest if self._is_beside_singles(now) else 0.0)

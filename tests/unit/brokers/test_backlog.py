@@ -99,15 +99,18 @@ def test_a_large_append_that_failed_begins_no_turn(clock: Clock) -> None:
     assert backlog.has_room(9, LARGE)
 
 
-def test_a_rest_is_bounded(clock: Clock) -> None:
+@pytest.mark.parametrize("turn", [0.3, 0.5, 60])
+def test_the_rest_after_a_long_turn_is_longer_and_bounded(clock: Clock, turn: float) -> None:
     backlog = Backlog(MANY)
     assert backlog.has_room(9, LARGE)
     backlog.begin(LARGE, large=True)
-    clock.now += 60
+    clock.now += turn
     backlog.add(-LARGE)
     assert all(backlog.has_room(1, SMALL_BYTES) for _ in range(2))
+    clock.now += 0.85
+    assert all(backlog.has_room(1, SMALL_BYTES) for _ in range(2))
     assert not backlog.has_room(9, LARGE)
-    clock.now += 0.5
+    clock.now += 0.1
     assert backlog.has_room(9, LARGE)
 
 
