@@ -177,7 +177,7 @@ class Tidings:
             return services.call(delete, topic, id)
         return log_writers.run(services.hub, lambda it: remove(it.broker, topic, id)).number
 
-    def disconnect(self, *, subject: str | None = None, subscriber: str | None = None) -> None:
+    def disconnect(self, *, subject: str | int = "", subscriber: str = "") -> None:
         """End streams on all workers and machines. Their clients may connect again, and `authorize`
         is called again.
 

@@ -45,7 +45,7 @@ app.config.update(TIDINGS_ANONYMOUS=0)
 hub = Tidings(app, url_prefix="/realtime", authorize=authorize)
 
 
-@app.post("/out/<user>")
+@app.post("/out/<int:user>")
 def out(user):
     hub.disconnect(subject=user)
     return "out"
@@ -175,7 +175,12 @@ def embed(folder: Path, authorize: object = None, **config: object) -> Tidings:
 
 def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
     hub = embed(tmp_path, lambda _: None)
-    for arguments in ({}, {"subject": "a", "subscriber": "b"}, {"subject": "x" * 5000}):
+    for arguments in (
+        {},
+        {"subject": "a", "subscriber": "b"},
+        {"subject": None},
+        {"subject": "x" * 5000},
+    ):
         with pytest.raises(BadRequest, match="subject"):
             hub.disconnect(**arguments)
     with pytest.raises(BadRequest, match="limit"):

@@ -67,15 +67,15 @@ def page(pattern: str | Iterable[str], limit: int, after: str) -> tuple[frozense
     return parse_patterns(patterns, None), after, limit
 
 
-def disconnection(subject: str | None, subscriber: str | None) -> str:
+def disconnection(subject: str | int, subscriber: str) -> str:
     """Return the notice that ends the streams of a subject, or of one subscriber.
 
     :raises BadRequest: both are named, or none.
     """
-    if (subject is None) == (subscriber is None):
+    if (subject in {None, ""}) == (not subscriber):
         detail = "Either a subject or a subscriber is to be disconnected."
         raise BadRequest(detail, "Give one of both arguments.")
-    if subscriber is not None:
+    if subscriber:
         return disconnecting([subscriber])
     name = str(subject)  # as that of authorize, which may be a number
     if len(name) > MAX_TEXT_CHARS:
