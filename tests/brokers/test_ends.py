@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from support.events import MANY, all_events, next_events
 from webapp.brokers.base import TopicEnd
-from webapp.core.events import Draft, Event
+from webapp.core.events import Draft, Event, EventId
 from webapp.errors import Conflict
 
 if TYPE_CHECKING:
@@ -130,3 +131,42 @@ def test_publishers_and_an_end_have_one_order(connect: Connect, url: str) -> Non
     assert refused_events > 60
     followed = next_events(logs[-1].follow(start), len(logged))
     assert [it.position for it in followed] == [it.position for it in logged]
+
+
+TOPICS = [f"t{number}" for number in range(5)]
+
+
+def some_draft(chance: random.Random) -> Draft:
+    topics = tuple(chance.sample(TOPICS, chance.choice([1, 1, 2])))
+    ended, private = chance.random() < 0.3, chance.random() < 0.3
+    return Draft(topics=topics, ended=ended, private=private)
+
+
+def ends_after(floor: EventId, events: list[Event]) -> dict[str, TopicEnd]:
+    kept = [it for it in events if it.draft.ended and it.position > floor]
+    return {
+        topic: TopicEnd(it.position, it.draft.private) for it in kept for topic in it.draft.topics
+    }
+
+
+def test_whatever_is_published_and_trimmed_the_ends_are_those_of_the_log(connect: Connect) -> None:
+    log, chance, events, refusals = connect(HISTORY_EVENTS=20), random.Random(1), list[Event](), 0
+    log.follow(log.bounds().head)
+    for step in range(120):
+        draft = some_draft(chance) if step % 3 else Draft(topics=("other",))
+        floors = [log.bounds().floor]
+        answer = log.start("append", [draft])
+        is_refused = isinstance(answer.exception(15), Conflict)
+        floors.append(log.bounds().floor)
+        # What the log has trimmed meanwhile may have been there, or not.
+        known = [ends_after(floor, events) for floor in floors]
+        assert is_refused in {any(it in ends for it in draft.topics) for ends in known}
+        refusals += is_refused
+        events += [] if is_refused else answer.result()
+        found, newest = log.ends([*TOPICS, "other"]), log.newest_end()
+        if log.bounds().floor == floors[1]:
+            ends = ends_after(floors[1], events)
+            assert found == [ends.get(it) for it in (*TOPICS, "other")]
+            assert newest == max((it.position for it in ends.values()), default=None)
+    assert refusals > 10
+    assert any(it.draft.ended and it.position <= floors[1] for it in events)

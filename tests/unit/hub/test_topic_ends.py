@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -12,6 +14,8 @@ from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe
 from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
 from webapp.core.events import Draft, Event
+from webapp.errors import Conflict
+from webapp.hub.demo import Demo
 from webapp.hub.feeds import Form
 from webapp.hub.start import Start
 
@@ -28,6 +32,12 @@ def end(hub: Hub, *topics: str, **fields: Any) -> Event:
     [event] = hub.publish([Draft(topics=topics, ended=True, **fields)])
     gevent.sleep(0.01)
     return event
+
+
+def followed(hub: Hub) -> None:
+    with gevent.Timeout(10):
+        while hub.fanout.dispatched_up_to < hub.broker.bounds().head:
+            gevent.sleep(0.001)
 
 
 def opened(*subscribers: Subscriber) -> None:
@@ -152,6 +162,84 @@ def test_a_hub_that_starts_knows_of_old_ends() -> None:
     assert hub.window.end_of("t") is None
     assert subscribe(hub, "t").reason == "ended"
     assert subscribe(hub, "other").reason is None
+    hub.stop()
+
+
+def test_the_demo_stops_when_somebody_has_ended_its_topic(hub: Hub) -> None:
+    hub.publish([Draft(topics=("events",), ended=True)])
+    task = gevent.spawn(Demo(hub.publish)._run)
+    task.join(10)
+    assert task.successful()
+
+
+def test_at_random_each_is_told_what_it_must_be() -> None:
+    """Publishers, ends, trims, and subscribers with any cursor, against a model."""
+    chance, topics, told = random.Random(1), ["a", "b", "c"], Counter[str]()
+    hub = make_hub(history_events=25)
+    hub.start()
+    events = list[Event]()
+    for _ in range(600):
+        names = tuple(chance.sample(topics, chance.choice([1, 1, 2])))
+        floor = hub.broker.bounds().floor
+        ends = {
+            t: it
+            for it in events
+            if it.draft.ended and it.position > floor
+            for t in it.draft.topics
+        }
+        if chance.random() < 0.5:
+            other = chance.random() < 0.5
+            draft = Draft(
+                topics=("other",) if other else names,
+                ended=not other and chance.random() < 0.3,
+                private=chance.random() < 0.2,
+                data=str(len(events)),
+            )
+            refused = any(it in ends for it in draft.topics)
+            with pytest.raises(Conflict) if refused else nullcontext():
+                events += hub.publish([draft])
+            told["refused"] += refused
+            gevent.sleep(0)
+            continue
+        followed(hub)
+        floor = hub.broker.bounds().floor
+        ends = {
+            t: it
+            for it in events
+            if it.draft.ended and it.position > floor
+            for t in it.draft.topics
+        }
+        granted = chance.random() < 0.5
+        seen = [
+            it
+            for it in events
+            if {*names} & {*it.draft.topics}
+            and (not it.draft.private or (granted and "a" in it.draft.topics))
+        ]
+        kept = [it.position for it in events if it.position > floor]
+        cursor = chance.choice([None, "earliest", *map(str, kept)])
+        stream = subscribe(hub, *names, granted="a" if granted else "", cursor=cursor)
+        start = stream.cursor
+        last = [ends.get(it) for it in names]
+        is_over = all(it in seen for it in last)
+        upto = max((it.position for it in last if it), default=start)
+        if is_over and start >= upto:
+            assert stream.reason == "ended"
+            told["204"] += 1
+            continue
+        assert stream.reason is None
+        subscriber = Subscriber(stream)
+        wanted = [it.draft.data for it in seen if it.position > start]
+        assert subscriber.await_data(len(wanted)) == wanted
+        if is_over:
+            subscriber.task.join(10)
+            assert stream.reason == "ended"
+            assert subscriber.messages()[-1].data == BYE
+        else:
+            opened(subscriber)
+            subscriber.leave()
+        told["ended" if is_over else "open"] += 1
+    assert min(told[it] for it in ("refused", "204", "ended", "open")) > 10, told
     hub.stop()
 
 
