@@ -80,8 +80,8 @@ def module(code: str, **names: Any) -> dict[str, Any]:
 
 
 def test_publish_from_a_shell_and_from_cron(hub: Server, env: dict[str, str]) -> None:
-    sh, crontab = [
-        *blocks("guides/shell.md", "From a shell", "sh"),
+    sh, read, crontab = [
+        *blocks("guides/shell.md", "From a shell", "sh", "sh"),
         *blocks("guides/shell.md", "From cron", "crontab"),
     ]
     with hub.listen(topic=["deploys", "disk"]) as stream:
@@ -89,6 +89,8 @@ def test_publish_from_a_shell_and_from_cron(hub: Server, env: dict[str, str]) ->
         subject = ["git", "log", "-1", "--format=%s"]
         said = subprocess.run(subject, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert stream.take(1) == [said.strip()]
+        printed = subprocess.run([need("sh"), "-c", read], env=env, capture_output=True, check=True)
+        assert printed.stdout.decode() == said
         *settings, line = crontab.splitlines()
         assert [setting.partition("=")[0] for setting in settings] == [
             "TIDINGS_URL",
