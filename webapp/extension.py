@@ -29,7 +29,7 @@ from .views import (
     static_files,
 )
 from .views.delete import check_exact
-from .views.publish import check_sizes
+from .views.publish import check_limits
 from .wiring import VIEWS, build_services, with_file_limits
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class Tidings:
         private: bool = False,
         retry: int | None = None,
         end: bool = False,
+        ttl: float | str | None = None,
     ) -> str:
-        """Publish an event; it is in the event log when this returns. It may be called anywhere,
-        from any thread: in a view, in a task of Celery, in a shell.
+        """Publish an event; it is in the event log when this returns. Any thread may call it.
 
         :param data: text; any other value is sent as JSON.
         :param topic: or several; the first is the canonical topic.
@@ -121,8 +121,8 @@ class Tidings:
         :param id: your own, so that publishing the event again does nothing.
         :param private: only subscribers whose grant matches a topic get it.
         :param retry: milliseconds until clients reconnect.
-        :param end: it is the last event of its topics: their streams end, and the hub refuses
-            further events.
+        :param end: it is the last event of its topics: their streams end, and take no more.
+        :param ttl: seconds, or a text such as `10m`, after which the event is not sent any more.
         :return: the event's id.
         :raises BadRequest: a field is not valid.
         :raises TypeError: the data is no text, and not JSON.
@@ -132,7 +132,7 @@ class Tidings:
         :raises RuntimeError: the hub is in several apps, and there is no app context.
         """
         draft = app_arguments.draft(
-            data, topic, type=type, id=id, private=private, retry=retry, end=end
+            data, topic, type=type, id=id, private=private, retry=retry, end=end, ttl=ttl
         )
         return self._append([draft])[0].id
 
@@ -203,7 +203,7 @@ class Tidings:
             for topic in draft.topics:
                 if is_reserved(topic):
                     raise reserved_topic(topic)
-        check_sizes(drafts, services.settings)
+        check_limits(drafts, services.settings)
         hub = services.hub
         if has_request_context():
             return hub.publish(drafts)

@@ -204,6 +204,21 @@ def test_a_snapshot_is_listed_as_of_its_position(server: Server, topic: str) -> 
     assert (data(page), page["reset"]) == (["1", "3"], "unknown")
 
 
+def test_a_document_says_when_no_more_events_can_follow(server: Server, topic: str) -> None:
+    names = [f"{topic}/a", f"{topic}/b"]
+    server.publish("1", topic=names[0])
+    last = server.publish("2", topic=names[0], end="1")
+    page = document(server, topic=names[0], last_event_id="earliest", limit=1)
+    assert (data(page), page["more"], page["ended"]) == (["1"], True, False)
+    page = document(server, topic=names[0], last_event_id=page["last_id"])
+    assert (data(page), page["last_id"], page["ended"]) == (["2"], last, True)
+    assert document(server, topic=names[0], last_event_id=last)["ended"] is True
+    assert document(server, topic=names, last_event_id=last)["ended"] is False
+    assert document(server, topic=f"{topic}/{{x}}", last_event_id=last)["ended"] is False
+    server.publish(topic=names[1], end="1")
+    assert document(server, topic=names, latest=1)["ended"] is True
+
+
 STREAMS = [
     "text/event-stream",
     "*/*",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from webapp.core.events import Draft, Event, EventId
+from webapp.core.removals import HeldPosition
 from webapp.hub.replays import PIECE_BYTES
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def next_events(follower: Iterator[Followed], count: int) -> list[Event]:
     found: list[Event] = []
     while len(found) < count:
         batch = next(follower)
+        if type(batch) is HeldPosition:  # the follower came late
+            continue
         assert isinstance(batch, list), batch
         assert batch
         found += batch

@@ -60,7 +60,7 @@ def test_a_topic_of_many_events_is_checked_once(turns: Turns) -> None:
 def test_the_size_of_each_large_event_is_checked_in_slices(turns: Turns) -> None:
     settings = Settings()
     many = [Draft(topics=("t",), data="x" * settings.max_event_bytes)] * 8
-    publish.check_sizes(many, settings)
+    publish.check_limits(many, settings)
     assert turns.count >= len(many)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from ..core import removals
 from ..core.events import Draft, Event
-from ..core.removals import Removal, RemovalEntry
+from ..core.expirations import unix_ms
+from ..core.removals import HeldPosition, Removal
 from ..errors import Conflict, ServiceUnavailable
 from ..scheduling import cooperative
 from ..tasks import Skipping
@@ -77,7 +75,7 @@ class TopicEnd(NamedTuple):
     """Whether that event is private."""
 
 
-Followed = list[Event] | Gap | RemovalEntry
+Followed = list[Event] | Gap | HeldPosition
 """What a follower gets next: events, or what has happened to others."""
 
 
@@ -114,7 +112,8 @@ class Broker(Protocol):
     def follow(self, after: EventId) -> Iterator[Followed]:
         """Yield the events after a position, in order, until `close`. Blocks, and survives
         outages. A batch is bounded in bytes, and never empty. After a gap it continues at the
-        gap's position.
+        gap's position. Entries that remove events are yielded by themselves, and so may be
+        positions whose events have been removed.
         """
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
@@ -193,13 +192,15 @@ class Broker(Protocol):
         custom id. The custom id of the event at the floor counts if that event was public.
         """
 
+    def now(self) -> int:
+        """Return the time by the event log's clock, in Unix milliseconds."""
+
     def close(self) -> None:
         """Release all resources; `follow` ends."""
 
 
-def now() -> int:
-    """Return the time as positions have it: Unix milliseconds."""
-    return time.time_ns() // 1_000_000
+now = unix_ms
+"""The time as positions have it."""
 
 
 def decode_event(position: EventId, text: str) -> Event:
@@ -214,36 +215,6 @@ def decode_event(position: EventId, text: str) -> Event:
         if held := removals.decode(position, text):
             return held
         raise
-
-
-def visible(events: list[Event], pending: Sequence[Removal] = ()) -> list[Event]:
-    """Return the events that subscribers may see.
-
-    :param pending: removals that have begun.
-    """
-    return [it for it in hide(events, pending) if not it.is_hidden]
-
-
-def hide(events: list[Event], pending: Sequence[Removal]) -> list[Event]:
-    """Return events with what is left of those that are being removed."""
-    if not pending:
-        return events
-    return [
-        removals.hold(it) if any(removal.hides(it) for removal in pending) else it for it in events
-    ]
-
-
-def followed(events: list[Event]) -> Iterator[list[Event] | RemovalEntry]:
-    """Yield what a follower has read: the entries that remove events by themselves."""
-    if not any(it.is_hidden for it in events):
-        if events:
-            yield events
-        return
-    for is_hidden, some in groupby(events, attrgetter("is_hidden")):
-        if is_hidden:
-            yield from (it for it in some if isinstance(it, RemovalEntry))
-        else:
-            yield list(some)
 
 
 def decode_events(rows: Iterable[T], decode: Callable[[T], Event]) -> list[Event]:

@@ -6,6 +6,7 @@ below its floor, and its subscriber learns that events were lost.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from gevent.event import Event as Signal
@@ -21,11 +22,11 @@ from .base import (
     TopicPage,
     conflict,
     first_bytes,
-    followed,
     now,
     too_fast,
     topic_ended,
 )
+from .hidden import followed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ class MemoryBroker:
     """
 
     def __init__(self, max_events: int, max_bytes: int, max_age: float) -> None:
-        self._window = Window(EventId(now(), 0), max_events, max_bytes)
+        self._window = Window(EventId(now(), 0), max_events, max_bytes, now)
         self._max_age_ms = round(max_age * 1000)
         self._followed_up_to = self._window.head
         self._appended, self._trimmed = Signal(), Signal()
@@ -167,7 +168,7 @@ class MemoryBroker:
     ) -> DirectoryPage:
         """Return the next lines of the directory of topics."""
         self._expire()
-        for _ in cooperative(self._window.sort_names()):
+        for _ in cooperative(chain(self._window.expire(), self._window.sort_names())):
             pass
         return self._window.topics(prefix, after, min(limit, _PAGE_TOPICS), globs)
 
@@ -198,6 +199,10 @@ class MemoryBroker:
             return position if self._window.holds(position) else None
         return next(iter(self.positions_of(id, None, 1)), None)
 
+    def now(self) -> int:
+        """Return the time of this machine."""
+        return now()
+
     def close(self) -> None:
         """End `follow`."""
         self._closed = True
@@ -221,9 +226,10 @@ class MemoryBroker:
 
     def _expire(self) -> None:
         self._window.drop_before(EventId(now() - self._max_age_ms, 0))
+        next(self._window.expire(), None)  # a step
 
 
 def _is_same(event: Event, draft: Draft) -> bool:
     if isinstance(event, HeldPosition):
-        return event.digest == digest(draft.to_json())
+        return event.digest == digest(draft)
     return event.draft == draft

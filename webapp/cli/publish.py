@@ -20,6 +20,7 @@ _TIMEOUT_S = 60.0
 _PATIENCE_S = 10.0
 _RETRY_HELP = "Milliseconds that clients wait before they reconnect: 100 to 3600000."
 _END_HELP = "It is the last event of its topics, whose streams then end."
+_TTL_HELP = "After this time it is not sent any more, such as 90 or 10m. Default: never."
 _PATIENCE_HELP = "When to give up if the hub does not answer. Default: 10s; with --follow: never."
 _EPILOG = """\b
 Examples:
@@ -39,6 +40,7 @@ Examples:
 @click.option("--private", is_flag=True, help="Only for subscribers whose token grants a topic.")
 @click.option("--retry", metavar="MS", type=click.IntRange(0), help=_RETRY_HELP)
 @click.option("--end", is_flag=True, help=_END_HELP)
+@click.option("--ttl", metavar="TIME", help=_TTL_HELP)
 @click.option("--follow", "-f", is_flag=True, help="Publish each line of stdin as it comes.")
 @click.option("--ndjson", is_flag=True, help="With --follow: each line is an event as JSON.")
 @click.option(

@@ -6,21 +6,36 @@ from bisect import bisect_left, bisect_right
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from .custom_ids import CustomIds
+from .expirations import Expirations, unix_ms
+from .removals import hold
+from .topic_ends import TopicEnds
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .events import Event, EventId
 
 POSITION = attrgetter("position")
 
 
 class EventList:
-    """Reads all events after `floor` up to `head`, without a gap. What was removed is hidden."""
+    """Reads all events after `floor` up to `head`, without a gap. What was removed is hidden, and
+    so is what has expired.
 
-    def __init__(self, start: EventId) -> None:
+    :param now: returns Unix milliseconds by the event log's clock.
+    """
+
+    def __init__(self, start: EventId, now: Callable[[], int] = unix_ms) -> None:
         self.floor = start
         self.head = start
         self._events: list[Event] = []
         self._first = 0  # index of the oldest event; entries before it are dropped events
-        self._hidden_upto = start  # nothing after it is hidden
+        self._hidden_upto = start  # nothing after it is hidden, but for what has expired since
+        self._now = now
+        self._expirations = Expirations()
+        self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
+        self._at_floor: Event | None = None  # the newest event that was dropped
 
     def __len__(self) -> int:
         return len(self._events) - self._first
@@ -29,10 +44,16 @@ class EventList:
         """Return the events after a position: at least one, then up to about `max_bytes` on the
         wire.
         """
-        return self._visible(self.entries_after(position, max_bytes))
+        while entries := self.entries_after(position, max_bytes):
+            if found := self._visible(entries):
+                return found
+            position = entries[-1].position
+        return []
 
     def entries_after(self, position: EventId, max_bytes: int | None = None) -> list[Event]:
-        """Return what `after` does, with what is hidden."""
+        """Return what `after` does, with what is hidden. What has expired since it was added last
+        counts as an event.
+        """
         if position >= self.head:
             return []
         start = self._index_after(position)
@@ -62,11 +83,51 @@ class EventList:
 
     def entry_at(self, position: EventId) -> Event | None:
         """Return the event at a position, or what is left of it."""
+        found = self._find(position)
+        return hold(found) if found and not (found.is_hidden or self._is_visible(found)) else found
+
+    def _find(self, position: EventId) -> Event | None:
         index = bisect_left(self._events, position, lo=self._first, key=POSITION)
         found = self._events[index] if index < len(self._events) else None
         return found if found and found.position == position else None
 
+    def find(self, topic: str, id: str) -> Event | None:
+        """Return the event with a canonical topic and a custom id, or what is left of it."""
+        return self._custom_ids.find(topic, id)
+
+    def with_id(self, id: str) -> list[Event]:
+        """Return the events with a custom id, the oldest first, and what is left of such. The event
+        at the floor counts if it was public.
+        """
+        at_floor = self._at_floor
+        found = [at_floor] if at_floor and at_floor.id == id and not at_floor.draft.private else []
+        return found + self._custom_ids.all(id)
+
+    @property
+    def newest_end(self) -> EventId | None:
+        """The position of the newest event that ended a topic; None: no topic is ended."""
+        return self._topic_ends.newest
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether any topic is ended."""
+        return bool(self._topic_ends)
+
+    def end_of(self, topic: str) -> Event | None:
+        """Return the event that ended a topic; None: the topic is not ended."""
+        found = self._topic_ends.find(topic)
+        return found if found and self._is_visible(found) else None
+
+    def holds(self, position: EventId) -> bool:
+        """Whether a position is the floor, or that of an event, which may have been removed."""
+        return position == self.floor or self.entry_at(position) is not None
+
+    def _is_visible(self, event: Event) -> bool:
+        return not event.is_hidden and not (event.draft.ttl and event.has_expired(self._now()))
+
     def _visible(self, events: list[Event]) -> list[Event]:
+        if self._expirations.heap and self._expirations.is_due(now := self._now()):
+            return [it for it in events if not (it.is_hidden or it.has_expired(now))]
         if not events or events[0].position > self._hidden_upto:
             return events
         return [event for event in events if not event.is_hidden]

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 from ..errors import BadRequest
@@ -15,6 +15,7 @@ from . import sse
 MAX_TOPICS = 1000
 MAX_NAME_CHARS = 1024  # of a topic or a type
 MAX_ID_CHARS = 128  # with a longer Last-Event-ID, a browser sends a preflight request first
+MIN_TTL_MS, MAX_TTL_MS = 1000, 10**9 * 1000  # 31 years
 RETRY_BOUNDS_MS = (100, 3_600_000)  # clients must not all come back at once, nor stay out for a day
 
 _POSITION = re.compile(r"(\d{1,20})-(\d{1,20})")
@@ -70,6 +71,8 @@ class Draft:
     :param private: only subscribers whose grant matches one of the topics may see it.
     :param retry: a reconnection time in milliseconds, clamped to `RETRY_BOUNDS_MS`.
     :param ended: it is the last event of its topics, as long as the event log keeps it.
+    :param ttl: milliseconds after which it expires, by the event log's clock; None: it is trimmed
+        as all others are. It is no part of the content: two drafts are equal without it.
     :raises BadRequest: a field has a value that must not reach a subscriber.
     """
 
@@ -80,6 +83,7 @@ class Draft:
     private: bool = False
     retry: int | None = None
     ended: bool = False
+    ttl: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.topics) <= MAX_TOPICS:
@@ -99,17 +103,26 @@ class Draft:
         if self.retry is not None:
             low, high = RETRY_BOUNDS_MS
             object.__setattr__(self, "retry", min(max(self.retry, low), high))
+        if self.ttl is not None and not MIN_TTL_MS <= self.ttl <= MAX_TTL_MS:
+            detail = "The field ttl must be a duration of a second or more."
+            raise BadRequest(detail, "Send seconds, like 90, or a duration like 10m.")
 
     def to_json(self) -> str:
-        """Return the text that a broker stores; equal drafts have equal texts.
+        """Return the text that a broker stores.
 
         The topics are a list. If the draft has options, they are the names of an object instead,
         whose first value has the options. Version 0.1.0 reads the names, and no options.
         """
         topics: Any = self.topics
-        if self.ended:
-            topics = {**dict.fromkeys(topics, 0), topics[0]: {"end": 1}}
+        if self.ended or self.ttl:
+            options = {"end": 1} if self.ended else {}
+            options |= {"ttl": self.ttl} if self.ttl else {}
+            topics = {**dict.fromkeys(topics, 0), topics[0]: options}
         return _ENCODER.encode([topics, self.data, self.type, self.id, self.private, self.retry])
+
+    def content(self) -> str:
+        """Return the same text without `ttl`: equal drafts have equal contents."""
+        return replace(self, ttl=None).to_json() if self.ttl else self.to_json()
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -121,7 +134,8 @@ class Draft:
         topics, *rest = json.loads(text)
         fields = dict(zip(_FIELDS, rest, strict=True))
         if isinstance(topics, dict):
-            fields["ended"] = _options(topics).get("end") == 1
+            options = _options(topics)
+            fields["ended"], fields["ttl"] = options.get("end") == 1, options.get("ttl")
         return cls(topics=tuple(topics), **fields)
 
 
@@ -160,6 +174,15 @@ class Event:
 
     def __repr__(self) -> str:
         return f"<Event {self.position}>"
+
+    @property
+    def expires(self) -> int | None:
+        """When it expires, in Unix milliseconds by the event log's clock; None: never."""
+        return self.position.ms + self.draft.ttl if self.draft.ttl else None
+
+    def has_expired(self, now: int) -> bool:
+        """Whether it has expired at a time."""
+        return bool(self.draft.ttl) and self.position.ms + (self.draft.ttl or 0) <= now
 
     def envelope(self, topics: tuple[str, ...]) -> str:
         """Return its fields as a JSON object.

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 from hashlib import sha1
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-from .events import Event, EventId, HubDraft
+from ..errors import BadRequest
+from .events import Draft, Event, EventId, HubDraft
 
-if TYPE_CHECKING:
-    from .events import Draft
-
+_UNKNOWN = HubDraft(topics=())
 _HELD_BYTES = 300  # of memory, about
 
 
@@ -49,7 +48,9 @@ class HeldPosition(Event):
 
     is_hidden: ClassVar = True
 
-    def __init__(self, position: EventId, draft: Draft, digest: str | None = None) -> None:
+    def __init__(
+        self, position: EventId, draft: Draft = _UNKNOWN, digest: str | None = None
+    ) -> None:
         self.position = position
         self.draft = draft
         self.id = draft.id or str(position)
@@ -73,7 +74,7 @@ def remnant(draft: Draft) -> str:
     """Return the text that the event log keeps instead of a draft."""
     if draft.id is None:
         return json.dumps([[], "removed", None, False, None])
-    parts = [draft.topics, "removed", digest(draft.to_json()), draft.private, None]
+    parts = [draft.topics, "removed", digest(draft), draft.private, None]
     return json.dumps(parts, ensure_ascii=False)
 
 
@@ -83,20 +84,25 @@ def hold(event: Event) -> HeldPosition:
     if draft.id is None:
         return HeldPosition(event.position, HubDraft(topics=()))
     left = HubDraft(topics=draft.topics, id=draft.id, private=draft.private)
-    return HeldPosition(event.position, left, digest(draft.to_json()))
+    return HeldPosition(event.position, left, digest(draft))
 
 
-def digest(text: str) -> str:
-    """Return the digest of a draft's text. It shows whether an event is published again."""
-    return sha1(text.encode()).hexdigest()  # noqa: S324 - Redis has no other; nobody gains by a collision
+def digest(draft: Draft) -> str:
+    """Return the digest of a draft's content. It shows whether an event is published again."""
+    return sha1(draft.content().encode()).hexdigest()  # noqa: S324 - Redis has no other; nobody gains by a collision
 
 
-def is_same(stored: str, text: str) -> bool:
-    """Whether a stored text, or the event of which it is left, is that of a draft."""
-    if stored == text:
+def is_same(stored: str, draft: Draft) -> bool:
+    """Whether a stored text is that of a draft, or of an event of which it is left."""
+    if stored == draft.to_json():
         return True
     left = decode(EventId(0, 0), stored)
-    return left is not None and left.digest == digest(text)
+    if left is not None:
+        return left.digest == digest(draft)
+    try:
+        return Draft.from_json(stored) == draft  # they may have another `ttl`
+    except (ValueError, BadRequest):
+        return False
 
 
 def decode(position: EventId, text: str) -> HeldPosition | None:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from .custom_ids import CustomIds
 from .event_list import POSITION, EventList
 from .events import EventId
+from .expirations import Expirations, unix_ms
 from .removals import hold
 from .topic_ends import TopicEnds
 from .topic_index import DirectoryPage, TopicEntry, TopicIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .events import Event
     from .globs import Glob
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _INDEXED_AT_ONCE = 256  # events: half a millisecond
 _FEW_EVENTS = 256  # a read walks through so many, and does not need the index
+_EXPIRED_AT_ONCE = 500  # events: a millisecond
 _LOOKED_AT = 1000  # events, by a step of a removal: half a millisecond
 _BEFORE_ALL = EventId(0, 0)
 
@@ -38,18 +40,24 @@ class Window(EventList):
     :param start: the `floor` and `head` of the empty window.
     :param max_events: how many events `trim` leaves at most.
     :param max_bytes: how many bytes of memory `trim` leaves at most; the newest event always stays.
+    :param now: returns Unix milliseconds by the event log's clock. No event that has expired is
+        returned; `expire` frees the memory of such.
     """
 
-    def __init__(self, start: EventId, max_events: int, max_bytes: int) -> None:
-        super().__init__(start)
+    def __init__(
+        self,
+        start: EventId,
+        max_events: int,
+        max_bytes: int,
+        now: Callable[[], int] = unix_ms,
+    ) -> None:
+        super().__init__(start, now)
         self.max_events = max_events
         self.max_bytes = max_bytes
         self.ends_upto = _BEFORE_ALL
         """No event after this position has ended a topic, up to the head."""
         self._bytes = 0
         self._index = TopicIndex()
-        self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
-        self._at_floor: Event | None = None  # the newest event that was dropped
 
     @property
     def over_limit(self) -> bool:
@@ -77,6 +85,8 @@ class Window(EventList):
             if event.draft.ended:
                 self._topic_ends.add(event)
                 self.ends_upto = event.position
+            if event.draft.ttl:
+                self._expirations.add(event)
             self.head = event.position
 
     def trim(self, upto: EventId | None = None) -> None:
@@ -100,6 +110,7 @@ class Window(EventList):
         self._events.clear()
         self._index = TopicIndex()
         self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
+        self._expirations = Expirations()
         self._at_floor = None
         self._first = self._bytes = 0
         self.floor = self.head = self.ends_upto = self._hidden_upto = position
@@ -119,6 +130,14 @@ class Window(EventList):
                 return
             yield self._hide({n: it for n, it in enumerate(some, number) if removal.hides(it)})
             position = some[-1].position.next(0)
+
+    def expire(self) -> Iterator[None]:
+        """Remove events that have expired, in short steps."""
+        while due := self._expirations.take_due(self._now(), _EXPIRED_AT_ONCE):
+            found = [it for it in map(self._find, due) if it and not it.is_hidden]
+            self._hide({self._number_before(it.position): it for it in found})
+            yield
+        self._expirations.forget(self.floor, len(self))
 
     def _hide(self, events: dict[int, Event]) -> int:
         self._index.remove(events)
@@ -144,8 +163,9 @@ class Window(EventList):
         for event in self._with_topics(position, topics):
             if size >= max_bytes:
                 return found, found[-1].position
-            found.append(event)
-            size += event.wire_bytes
+            if self._is_visible(event):
+                found.append(event)
+                size += event.wire_bytes
         return found, max(position, self.head)
 
     def _with_topics(self, position: EventId, topics: Iterable[str]) -> Iterator[Event]:
@@ -163,8 +183,15 @@ class Window(EventList):
         first.
         """
         self._index_rest()
-        numbers = self._index.before(self._number_before(position), limit, topics)
-        return [self._event(number) for number in numbers]
+        end, names = self._number_before(position), list(topics)
+        found: list[Event] = []
+        while len(found) < limit:
+            numbers = self._index.before(end, limit - len(found), names)
+            if not numbers:
+                break
+            end = numbers[0]
+            found[:0] = self._visible([self._event(number) for number in numbers])
+        return found
 
     def newest(self, topic: str, before: EventId, *, public: bool) -> EventId | None:
         """Return the position of the newest event before another that has a topic.
@@ -172,8 +199,12 @@ class Window(EventList):
         :param public: only of events that are not private.
         """
         self._index_rest()
-        number = self._index.newest(self._number_before(before), topic, public=public)
-        return None if number is None else self._event(number).position
+        number: int | None = self._number_before(before)
+        while number is not None:
+            number = self._index.newest(number, topic, public=public)
+            if number is not None and self._is_visible(event := self._event(number)):
+                return event.position
+        return None
 
     def needs_index_after(self, position: EventId) -> bool:
         """Whether `after_with` reads the index by topic for the events after a position."""
@@ -205,36 +236,6 @@ class Window(EventList):
     def names(self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()) -> NamePage:
         """Return only the names."""
         return self._index.names(prefix, after, limit, globs)
-
-    def find(self, topic: str, id: str) -> Event | None:
-        """Return the event with a canonical topic and a custom id, or what is left of it."""
-        return self._custom_ids.find(topic, id)
-
-    def with_id(self, id: str) -> list[Event]:
-        """Return the events with a custom id, the oldest first, and what is left of such. The event
-        at the floor counts if it was public.
-        """
-        at_floor = self._at_floor
-        found = [at_floor] if at_floor and at_floor.id == id and not at_floor.draft.private else []
-        return found + self._custom_ids.all(id)
-
-    @property
-    def newest_end(self) -> EventId | None:
-        """The position of the newest event that ended a topic; None: no topic is ended."""
-        return self._topic_ends.newest
-
-    @property
-    def has_ends(self) -> bool:
-        """Whether any topic is ended."""
-        return bool(self._topic_ends)
-
-    def end_of(self, topic: str) -> Event | None:
-        """Return the event that ended a topic; None: the topic is not ended."""
-        return self._topic_ends.find(topic)
-
-    def holds(self, position: EventId) -> bool:
-        """Whether a position is the floor, or that of an event, which may have been removed."""
-        return position == self.floor or self.entry_at(position) is not None
 
     @property
     def _is_index_behind(self) -> bool:

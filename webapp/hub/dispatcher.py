@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from gevent.event import Event as Signal
 
 from ..brokers.base import Gap
+from ..core.removals import RemovalEntry
 from ..scheduling import IdleClock, TimeSlice, cooperative, sleep
 from ..tasks import skip
 
 if TYPE_CHECKING:
     from ..brokers.base import Broker
     from ..core.events import Event, EventId
-    from ..core.removals import RemovalEntry
+    from ..core.removals import HeldPosition
     from ..core.window import Window
     from ..metrics import Metrics
     from .fanout import FanOut
@@ -71,7 +72,7 @@ class Dispatcher:
             if not isinstance(found, list):
                 while self._fanout.dispatched_up_to < self._window.head:
                     self._await_batch()
-                self._jump_gap(found) if isinstance(found, Gap) else self._remove(found)
+                self._jump_gap(found) if isinstance(found, Gap) else self._skip_hidden(found)
                 continue
             before = self._window.head
             self._window.append(found)
@@ -119,14 +120,19 @@ class Dispatcher:
             self._ahead_bytes = 0
             self._fanout.jump_gap(gap)
 
+    def _skip_hidden(self, entry: HeldPosition) -> None:
+        """Pass an entry of the event log that is no event, and do what it says."""
+        if isinstance(entry, RemovalEntry):
+            self._remove(entry)
+        self._window.append_hidden(entry)
+        self._fanout.dispatched_up_to = entry.position
+
     def _remove(self, entry: RemovalEntry) -> None:
         """Remove events from the window, and from what subscribers have yet to be sent."""
         with self._late.step:
             for _ in cooperative(self._window.remove(entry.removal)):
                 pass
         self._fanout.remove(entry.removal)
-        self._window.append_hidden(entry)
-        self._fanout.dispatched_up_to = entry.position
 
     # Delivering batches
 
@@ -165,7 +171,8 @@ class Dispatcher:
     def _next_batch(self) -> list[Event]:
         # Small enough for cursors to be refreshed in time.
         limit = max(1, round(self._window.max_events * REFRESH_FRACTION))
-        return self._window.after(self._fanout.dispatched_up_to, _BATCH_BYTES)[:limit]
+        entries = self._window.entries_after(self._fanout.dispatched_up_to, _BATCH_BYTES)
+        return entries[:limit]
 
     def _deliver_batch(self, batch: list[Event]) -> None:
         began = monotonic()
@@ -192,6 +199,8 @@ class Dispatcher:
         envelope_cache: dict[EventId, bytes] = {}
         upto, time_slice = batch[-1].position, TimeSlice()
         for event in batch:
+            if event.is_hidden:  # it has expired meanwhile
+                continue
             for feed in self._fanout.feeds.candidates(event.draft.topics):
                 # A subscriber that parks later has read the batch.
                 if feed.parked and feed.matches(event):

@@ -10,6 +10,7 @@ import gevent
 from gevent.lock import RLock
 
 from ..core.events import EventId
+from ..core.removals import HeldPosition
 from ..core.window import Window
 from ..errors import BadRequest, ServiceUnavailable
 from ..metrics import Metrics
@@ -77,7 +78,7 @@ class Hub:
         # The event log drops older events, so they must not be in the window either.
         limit = min(settings.window_events, settings.history_events)
         limit_bytes = min(settings.window_bytes, settings.history_bytes)
-        self.window = Window(EventId(0, 0), limit, limit_bytes)
+        self.window = Window(EventId(0, 0), limit, limit_bytes, broker.now)
         self.observers: list[Observer] = [StreamLog(), StuckClients(self.window, self.metrics)]
         self.reader = LogReader(self.window, broker, settings.max_replay_bytes)
         topics = TopicLookup(self.reader)
@@ -143,6 +144,8 @@ class Hub:
         # The first event only marks the floor.
         window.clear(events[0].position if events else head)
         window.append(events[1:])
+        if window.head < head:  # what follows is hidden
+            window.append_hidden(HeldPosition(head))
         window.trim()
         window.ends_upto = self.broker.newest_end() or EventId(0, 0)
         self.fanout.begin_at(window.head)

@@ -111,7 +111,10 @@ class LateFeeds:
             self._fanout.leave_to_streams([feed], self._window.head)
             return True
         seen: list[Event] = []
-        for event in self._window.after(upto, _PAGE_BYTES):
+        events = self._window.after(upto, _PAGE_BYTES)
+        if not events:  # what follows is hidden
+            upto = self._window.head
+        for event in events:
             if feed.matches(event, time_slice):
                 seen.append(event)
             upto = event.position

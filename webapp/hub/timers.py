@@ -6,7 +6,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from ..core.events import EventId
-from ..scheduling import TimeSlice, sleep
+from ..scheduling import TimeSlice, cooperative, sleep
 from ..tasks import Skipping
 from .dispatcher import REFRESH_FRACTION
 
@@ -73,3 +73,5 @@ class Timers:
     def _expire_window(self) -> None:
         oldest = EventId(round((time() - self._settings.history_age) * 1000), 0)
         self._window.drop_before(min(oldest, self._fanout.dispatched_up_to.next(0)))
+        for _ in cooperative(self._window.expire()):
+            pass

@@ -10,12 +10,13 @@ from ..core.topics import DEFAULT_TOPIC
 from ..errors import BadRequest
 from ..presence.notice_reader import disconnecting, disconnecting_subject
 from . import json_values, paging
+from .drafts import ttl_ms
 from .subscribe_query import parse_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_FIELDS = frozenset(("data", "topic", "type", "id", "private", "retry", "end"))
+_FIELDS = frozenset(("data", "topic", "type", "id", "private", "retry", "end", "ttl"))
 
 
 def draft(  # noqa: PLR0913 - the fields of an event
@@ -27,6 +28,7 @@ def draft(  # noqa: PLR0913 - the fields of an event
     private: bool = False,
     retry: int | None = None,
     end: bool = False,
+    ttl: float | str | None = None,
 ) -> Draft:
     """Return a draft.
 
@@ -41,6 +43,7 @@ def draft(  # noqa: PLR0913 - the fields of an event
         private=bool(private),  # stored events are compared as text
         retry=retry,
         ended=bool(end),
+        ttl=ttl_ms(ttl),
     )
 
 

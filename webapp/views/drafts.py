@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ..config.parsers import duration
 from ..core.events import Draft
 from ..core.json_members import RepeatedMembers
 from ..errors import BadRequest
@@ -22,17 +23,14 @@ if TYPE_CHECKING:
 
 MAX_BATCH_EVENTS = 10_000  # in one JSON array
 MAX_DIGITS = 20  # of a number in a form
-_FIELDS = ("topic", "data", "type", "id", "private", "retry", "end")
+_FIELDS = ("topic", "data", "type", "id", "private", "retry", "end", "ttl")
 _KNOWN = frozenset(_FIELDS)
 _SINGLE = _KNOWN - {"topic"}
 _OF_ONE_EVENT = ("id", "end")  # in the URL, which is for all events of the body
-_LATER = ("ttl",)  # fields that a later version will have
 _ALIASES = {"topic": TOPIC_LIST}
 _ADVICE = ", and put all other values into data; or add raw=1 to the URL to publish the whole body."
-_EVENT = FieldNames("An event has no field", _FIELDS, _ADVICE, _ALIASES, _LATER)
-_URL = FieldNames(
-    "There is no parameter", (*_FIELDS, "raw", "authorization"), ".", _ALIASES, _LATER
-)
+_EVENT = FieldNames("An event has no field", _FIELDS, _ADVICE, _ALIASES)
+_URL = FieldNames("There is no parameter", (*_FIELDS, "raw", "authorization"), ".", _ALIASES)
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
 _FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 _NO = {"0", "false", "off", "no"}  # values of `private`; with Mercure any value means private
@@ -109,6 +107,7 @@ class DraftParser:
             private=_private(item.get("private", False)),
             retry=_retry(item.get("retry")),
             ended=_end(item.get("end")),
+            ttl=ttl_ms(item.get("ttl")),
         )
 
     def _read_url(self, query: Fields) -> None:
@@ -164,6 +163,7 @@ class DraftParser:
             private=_is_private(found.get("private", "no")),
             retry=_retry(found.get("retry")),
             ended=_end(found.get("end")),
+            ttl=ttl_ms(found.get("ttl")),
         )
 
     def _refuse_several(self) -> None:
@@ -180,6 +180,19 @@ class DraftParser:
         name = next(name for name in fields if name in self._url)
         detail = f'The field "{name}" is in the URL and in the body.'
         raise BadRequest(detail, "Send it in one of them only.")
+
+
+def ttl_ms(value: object) -> int | None:
+    """Return the milliseconds of a `ttl`: a number of seconds, or a text such as `90` or `10m`.
+
+    0: it is no duration, and a draft refuses it.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        return round(duration("" if isinstance(value, bool) else str(value)) * 1000)
+    except ValueError:
+        return 0
 
 
 def _no_fields() -> BadRequest:

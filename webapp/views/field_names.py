@@ -35,7 +35,6 @@ class FieldNames:
     :param names: all of them.
     :param advice: how a refusal ends.
     :param aliases: for some names, a pattern of other names for the same field.
-    :param unavailable: names that only a later version of the hub knows. They are always refused.
     """
 
     def __init__(
@@ -44,10 +43,9 @@ class FieldNames:
         names: tuple[str, ...],
         advice: str,
         aliases: Mapping[str, str],
-        unavailable: tuple[str, ...] = (),
     ) -> None:
         self._what, self._advice = what, advice
-        self._names, self._unavailable = names, unavailable
+        self._names = names
         self._known = frozenset(names)
         self._aliases = [(name, re.compile(it)) for name, it in aliases.items()]
 
@@ -86,7 +84,7 @@ class FieldNames:
         # An & that was escaped for HTML makes the next name begin with amp;.
         parts = re.split(r"[\[\]]+", name.strip(_INVISIBLE).lower().removeprefix("amp;"))
         for part in parts:
-            for known in (*self._names, *self._unavailable):
+            for known in self._names:
                 if _is_near(part, known):
                     return known
                 # lastEventIds is as near to last_event_id as last_event_ids is.
@@ -95,9 +93,6 @@ class FieldNames:
         return "topic" if parts[0].startswith("match") else None
 
     def _refusal(self, name: str, near: str | None) -> BadRequest:
-        if near in self._unavailable:
-            detail = f'This version of the hub does not have the field "{near}" yet.'
-            return BadRequest(detail, "Leave it out.")
         near = near or self._meant(name.lower())
         guess = f'Did you mean "{near}"? ' if near else ""
         shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)

@@ -117,6 +117,8 @@ def _document(settings: Settings) -> Object:
         keyed=settings.has_presence,
         max_event_bytes=settings.max_event_bytes,
         max_body_bytes=settings.max_body_bytes,
+        max_ttl=int(settings.history_age),
+        ttl_pattern=_ttl_pattern(settings.history_age),
     )
     document: Object = json.loads(text)
     document["components"]["responses"] = {
@@ -128,6 +130,17 @@ def _document(settings: Settings) -> Object:
     if settings.auth_enabled:
         document["components"]["securitySchemes"] = _SECURITY
     return document
+
+
+def _ttl_pattern(longest_s: float) -> str:
+    """Return a pattern of durations that are not too long: their numbers have fewer digits than the
+    longest. JSON Schema cannot compare them.
+    """
+    parts = []
+    for unit, seconds in (("s?", 1), ("m", 60), ("h", 3600), ("d", 86400)):
+        if (digits := len(str(int(longest_s / seconds))) - 1) > 0:
+            parts.append(f"[1-9][0-9]{{0,{digits - 1}}}{unit}")
+    return f"^(?:{'|'.join(parts)})?$"
 
 
 def _complete(path: str, item: Object, settings: Settings) -> None:

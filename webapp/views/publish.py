@@ -10,7 +10,7 @@ from flask import Blueprint, jsonify
 
 from ..core.events import MAX_NAME_CHARS
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
-from ..errors import ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
+from ..errors import BadRequest, ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
 from ..scheduling import RequestSlice, cooperative, sleep
 from . import bodies, drafts, forms, ndjson
 from .client_address import client
@@ -137,13 +137,14 @@ class _Publisher:
 
     def _check(self, found: list[Draft]) -> None:
         self._services.authorizer.check_topics(self._grant, found)
-        check_sizes(found, self._services.settings)
+        check_limits(found, self._services.settings)
 
 
-def check_sizes(found: list[Draft], settings: Settings) -> None:
-    """Refuse events that are too large for the event log.
+def check_limits(found: list[Draft], settings: Settings) -> None:
+    """Refuse events that are too large for the event log, or expire later than it keeps them.
 
-    :raises ContentTooLarge: the data or the topics of one are over their limit.
+    :raises BadRequest: the `ttl` of one is over its limit.
+    :raises ContentTooLarge: the data or the topics of one are.
     """
     max_data, max_topics = settings.max_event_bytes, settings.max_topic_bytes
     # Characters are counted first: nearly all events are small, and to encode a text costs more.
@@ -152,11 +153,13 @@ def check_sizes(found: list[Draft], settings: Settings) -> None:
         for draft in found
         if len(draft.data) * _MAX_CHAR_BYTES > max_data
         or len(draft.topics) * _MAX_TOPIC_BYTES > max_topics
+        or draft.ttl
     ]
     if large:
         for draft in cooperative(large, RequestSlice()):
             _check_data_size(draft.data, max_data)
             _check_topics_size(draft.topics, max_topics)
+            _check_ttl(draft.ttl or 0, settings.history_age)
 
 
 def _check_data_size(data: str, limit: int) -> None:
@@ -176,6 +179,12 @@ def _check_topics_size(topics: tuple[str, ...], limit: int) -> None:
     if sum(len(topic.encode()) for topic in topics) > limit:
         detail = f"The topics of an event are over TIDINGS_MAX_TOPIC_BYTES, {limit} bytes."
         raise ContentTooLarge(detail, "Name fewer or shorter topics.", reason="topic_bytes")
+
+
+def _check_ttl(ttl_ms: int, limit_s: float) -> None:
+    if ttl_ms > limit_s * 1000:
+        detail = f"The ttl is over TIDINGS_HISTORY_AGE, {limit_s:g} s: no event is kept so long."
+        raise BadRequest(detail, "Send a shorter ttl, or leave it out.", reason="ttl")
 
 
 def _wants_json(request: Request) -> bool:

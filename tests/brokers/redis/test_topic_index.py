@@ -215,6 +215,25 @@ def test_ends_that_are_damaged_are_found_again(
 
 
 @each_build
+def test_events_expire_beside_an_old_hub(server: RedisServer, connect: Connect, build: str) -> None:
+    """It reads them as ordinary events; what it appends is indexed as ever."""
+    old, log, ordinary = OldHub(server, build), connect(server.url), Draft(topics=("t",))
+    old.append([ordinary])
+    [event] = log.append([Draft(topics=("t", "u"), data="x", ttl=1000)])
+    old.read()
+    old.append([ordinary])
+    until(lambda: log.now() > event.expires, "it has expired")
+    old.read()
+    old.append([ordinary])
+    assert log.newest(["u"], EventId(1 << 60, 0), public=True) == [None]
+    check(log)
+    until(lambda: log.count() == 3, "it has left the stream")
+    assert log.position_of(str(event.position)) == event.position
+    old.append([ordinary])
+    check(log)
+
+
+@each_build
 def test_an_end_is_kept_beside_an_old_hub(
     server: RedisServer, connect: Connect, build: str
 ) -> None:

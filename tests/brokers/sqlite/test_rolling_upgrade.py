@@ -115,6 +115,22 @@ def test_an_own_id_is_found_whoever_appended_it(connect: Connect, path: Path) ->
     assert [it.position for it in log.append([b])] == [second.position]
 
 
+def test_events_expire_beside_an_old_hub(connect: Connect, path: Path) -> None:
+    old, ordinary = OldLog(path), Draft(topics=("t",))
+    [first] = old.append([ordinary]) or []
+    log = connect()
+    [event] = log.append([Draft(topics=("t", "u"), id="own", ttl=1000)])
+    [later] = old.append([ordinary]) or []
+    assert old.append([Draft(topics=("u",), id="own")]) is None  # it knows the id
+    until(lambda: log.now() > event.expires, "it has expired")
+    assert of_topic(log, "t") == [first, later]
+    assert [it.topic for it in all_topics(log)] == ["t"]
+    [last] = old.append([ordinary]) or []
+    assert of_topic(log, "t") == [first, later, last]
+    old.trim(3)
+    assert of_topic(log, "t") == [last]
+
+
 def test_an_end_is_kept_beside_an_old_hub(connect: Connect, path: Path) -> None:
     """It reads the end as an ordinary event, and may append after it."""
     old, ordinary = OldLog(path), Draft(topics=("t",))

@@ -146,7 +146,7 @@ def test_an_end_in_json_is_a_boolean_or_a_digit(value: bytes, *, ended: bool) ->
 
 
 @pytest.mark.parametrize("body", NAMED)
-@pytest.mark.parametrize("name", ["topics", "Topic", "privat", "ids", "ttl", "ends", "match_x"])
+@pytest.mark.parametrize("name", ["topics", "Topic", "privat", "ids", "ttls", "ends", "match_x"])
 @pytest.mark.parametrize("default_topic", ["events", None])
 def test_a_look_alike_is_refused_in_each_body_and_on_both_paths(
     body: Callable[..., Body], name: str, default_topic: str | None
@@ -178,7 +178,7 @@ def test_a_list_of_topics_may_be_written_as_php_does(name: str) -> None:
     assert parse(text("x"), **{name: "/users/7"}) == expected
 
 
-@pytest.mark.parametrize("name", ["data", "type", "id", "private", "retry", "end"])
+@pytest.mark.parametrize("name", ["data", "type", "id", "private", "retry", "end", "ttl"])
 def test_a_field_other_than_the_topic_occurs_once(name: str) -> None:
     said = f'The field "{name}" occurs more than once.'
     assert said in refusal(form(**{name: ["0", "1"]}))

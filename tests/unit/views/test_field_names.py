@@ -12,7 +12,6 @@ NAMES = FieldNames(
     ("topic", "id", "private", "last_event_id"),
     ".",
     {"topic": TOPIC_LIST},
-    ("end",),
 )
 LOOK_ALIKES = {
     "topic": (
@@ -63,9 +62,3 @@ def test_another_name_is_refused_only_if_names_are_strict(name: str) -> None:
 def test_values_under_an_alias_follow_in_the_order_in_which_they_came() -> None:
     fields = {"topic[1]": ["a"], "topic": ["b"], "topic[]": ["c", "d"], "id": ["1"]}
     assert NAMES.settle(fields, strict=True) == {"topic": ["a", "b", "c", "d"], "id": ["1"]}
-
-
-@pytest.mark.parametrize("name", ["end", "End", "ends", "end[]"])
-def test_a_name_that_only_a_later_version_knows_is_always_refused(name: str) -> None:
-    with pytest.raises(BadRequest, match='does not have the field "end" yet'):
-        NAMES.settle({name: ["1"]})

@@ -15,8 +15,10 @@ from gevent.event import Event as Signal
 
 from ...core.events import Draft, Event, EventId
 from ...core.topic_index import DirectoryPage, TopicEntry
+from ...errors import BadRequest
 from ...scheduling import map_cooperatively
-from ..base import Bounds, Removed, TopicEnd, TopicPage, decode_events, followed, stopping, visible
+from ..base import Bounds, Removed, TopicEnd, TopicPage, decode_events, now, stopping
+from ..hidden import followed, visible
 from ..lead import Lead
 from ..outage import Outage
 from .append_queue import AppendQueue, make_events, without_doubles
@@ -63,6 +65,9 @@ class PostgresBroker:
             raise stopping()
         if not drafts:
             return []
+        if any(draft.ttl for draft in drafts):
+            detail = "The event log in PostgreSQL does not let events expire."
+            raise BadRequest(detail, "Leave ttl out, or delete the event later.", reason="ttl")
         texts = map_cooperatively(Draft.to_json, drafts)
         new, texts_of_new, numbers = without_doubles(drafts, texts)
         size = sum(map(len, texts_of_new))
@@ -220,6 +225,10 @@ class PostgresBroker:
             [(*_, known)] = self._rows("bounds", key)
             return position if known else None
         return next(iter(self.positions_of(id, None, 1)), None)
+
+    def now(self) -> int:
+        """Return the time of this machine."""
+        return now()
 
     def close(self) -> None:
         """Close the connections; `follow` ends."""

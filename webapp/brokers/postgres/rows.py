@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
-from ..base import Bounds, decode_event, decode_events, visible
+from ..base import Bounds, decode_event, decode_events
+from ..hidden import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

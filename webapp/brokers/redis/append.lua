@@ -1,18 +1,29 @@
 -- How events are appended. Part of log.lua. It comes before what other verbs need, and ends the script.
 
+-- Return a draft, and after how many milliseconds it expires if it does: it begins with that then.
+local function parts_of(argument)
+  if string.byte(argument, 1) == 91 then return argument end
+  local ttl, text = string.match(argument, '^(%d+) (.*)$')
+  return text or argument, ttl
+end
+
 -- Append an event, and index it if all before it are. Its size is about the bytes of the server's
 -- memory that it takes. What the index takes is known a moment later, and counts with the next event.
-local function add(id, text, topics_left)
+local function add(id, argument, topics_left)
+  local text, ttl = parts_of(argument)
   log.total = log.total + #text + 64 + (id ~= '' and 2 * #id + 160 or 0)
   if log.total >= max_total then log.total, log.first_total = 1, 0 end
   local is_next = topics_left > 0 and is_whole()
   -- The server writes a number of this size exactly, and faster than string.format.
-  local position = redis.call('XADD', stream, '*', 'draft', text, 'total', log.total)
+  local position = ttl and
+    redis.call('XADD', stream, '*', 'draft', text, 'total', log.total, 'ttl', ttl) or
+    redis.call('XADD', stream, '*', 'draft', text, 'total', log.total)
   if not log.first then log.first, log.first_total = position, log.total end
   log.head, log.length = position, log.length + 1
   local names, is_private = topics_of(text)
   if id ~= '' then own_ids().store(id, names[1] or '', position) end
   if is_end(text) then log.total = log.total + topic_ends().store(position, names, is_private) end
+  if ttl then log.total = log.total + expirations().store(position, ttl) end
   local bytes = is_next and guard(add_to_index, position, names, is_private)
   log.total = log.total + (bytes or #names * (position_bytes + topic_bytes))
   return position, topics_left - #names
@@ -28,7 +39,7 @@ local function append()
   load()
   if log.head == last_position then error({err = 'LASTID ' .. stream}) end
   for i = 5, #ARGV, 2 do
-    local id, text, is_new = ARGV[i], ARGV[i + 1], true
+    local id, text, is_new = ARGV[i], parts_of(ARGV[i + 1]), true
     if id ~= '' then
       local topic = topics_of(text)[1] or ''
       local key = id .. '\n' .. topic

@@ -21,14 +21,16 @@ from gevent.event import Event as Signal
 from ...core.events import Draft, Event, EventId
 from ...errors import ContentTooLarge
 from ...scheduling import map_cooperatively
-from ..base import TopicPage, conflict, decode_events, followed, hide, topic_ended
+from ..base import TopicPage, conflict, decode_events, topic_ended
+from ..hidden import followed, hide
 from ..lead import Lead
 from ..outage import Outage
 from .client import RedisClient
 from .own_events import OwnEvents
-from .page import Page, decode_line, parse_page, parse_position
+from .page import Page, decode_line, encode_draft, parse_page, parse_position
 from .remover import Remover
 from .scripts import Script, ScriptCall
+from .server_clock import ServerClock
 from .topic_index import RedisTopicIndex
 from .turn import RedisTurn
 
@@ -47,6 +49,8 @@ _SHARED = (
     "common.lua",
     "stream.lua",
     "topic_index.lua",
+    "taking_out.lua",
+    "expirations.lua",
     "trim.lua",
     "own_ids.lua",
     "topic_ends.lua",
@@ -75,6 +79,7 @@ class RedisBroker:
         self._lead = Lead(max_events, max_bytes, self._turn)
         self._turn.backlog = self._lead.backlog
         self._own = OwnEvents()
+        self._clock = ServerClock()
         self._index = RedisTopicIndex(self._call_topics)
         self._remover = Remover(self._call_topics_once, self._index.when_whole)
         self._closed = Signal()
@@ -86,7 +91,7 @@ class RedisBroker:
 
         :raises ContentTooLarge: they would trim half of the event log.
         """
-        texts = map_cooperatively(Draft.to_json, drafts)
+        texts = map_cooperatively(encode_draft, drafts)
         size = sum(map(len, texts))
         if len(drafts) > 1 and (len(drafts) > self._max_events or size > self._max_bytes):
             detail = "The events of one request would take more than half of the event log."
@@ -132,6 +137,7 @@ class RedisBroker:
                 self._closed.wait(outage.pause_after(error))
                 continue
             outage.over()
+            self._clock.note(page.clock)
             at_head = page.end >= page.bounds.head
             if not page.indexed:
                 self._index.build()  # a removal is continued, too
@@ -144,7 +150,7 @@ class RedisBroker:
             elif page.lines:
                 after = page.end
                 entries = decode_events(page.lines, self._take_or_decode)
-                yield from followed(hide(entries, page.pending))
+                yield from followed(hide(entries, page.pending, page.clock))
 
     def read(self, after: EventId, max_bytes: int) -> list[Event]:
         """Return the next events after a position."""
@@ -237,6 +243,10 @@ class RedisBroker:
             return position if known else None
         return next(iter(self._index.positions_of(id, None, 1)), None)
 
+    def now(self) -> int:
+        """Return about the time of the server."""
+        return self._clock.now()
+
     def close(self) -> None:
         """Close the connections; `follow` ends."""
         self._closed.set()
@@ -261,6 +271,7 @@ class RedisBroker:
         call = self._read_script(position, command, **limits)
         while True:
             page = parse_page(position, self.client.call(call))
+            self._clock.note(page.clock)
             if page.lines or not page.deleted:
                 return page
 

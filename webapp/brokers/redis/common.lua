@@ -43,6 +43,12 @@ local function total_of(entry)
   return total and total >= 0 and total < max_total and total
 end
 
+-- Return after how many milliseconds an entry expires, or false.
+local function ttl_of(entry)
+  local ttl = entry[2][5] == 'ttl' and tonumber(entry[2][6])
+  return ttl and ttl > 0 and ttl < max_total and ttl
+end
+
 -- Return the newest position of a stream, its first and its last entry, and how many it has.
 local function examine(stream)
   local info, flat = {}, redis.call('XINFO', 'STREAM', stream)

@@ -67,6 +67,7 @@ function verbs.read()
     log.floor, log.first or false, log.head, known and 1 or 0, text,
     log.length, count, number(unread), beside_singles,
     index.rounds == 0 and is_whole() and not is_removing() and 1 or 0, is_removing() and log.removing,
+    number(clock()),
   }
 end
 

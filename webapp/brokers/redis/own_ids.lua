@@ -111,7 +111,7 @@ end
 -- Trim, forget some own ids, and index some events. Returns the first error.
 local function tidy(most)
   local first_problem
-  for _, step in ipairs({trim, forget, tend_index, save}) do
+  for _, step in ipairs({trim, forget, tend_index, expire_due, save}) do
     local done, problem = pcall(step, most)
     if not done then
       problem = tostring(type(problem) == 'table' and problem.err or problem)
@@ -136,5 +136,6 @@ end
 local function line_of(entry)
   local text = entry[2][1] == 'draft' and entry[2][2] or ''
   if string.find(text, '\n', 1, true) then text = '' end
-  return entry[1] .. ' ' .. text
+  local ttl = ttl_of(entry)
+  return entry[1] .. (ttl and '/' .. number(ttl) or '') .. ' ' .. text
 end

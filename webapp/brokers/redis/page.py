@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...core.events import EventId
+from ...core.events import Event, EventId
 from ...core.removals import Removal
-from ..base import Bounds, decode_event, decode_events, visible
+from ..base import Bounds, decode_event, decode_events
+from ..hidden import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...core.events import Event
+    from ...core.events import Draft
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ class Page(NamedTuple):
     bounds: Bounds
     known: bool  # the event log has the position that the page was read from
     end: EventId  # the last position of the page, or the one that it was read from
-    lines: list[bytes]  # `<position> <draft>`
+    lines: list[bytes]  # `<position> <draft>`, or `<position>/<ttl> <draft>`
     size: int  # bytes of the lines
     total: int  # entries of the whole event log
     deleted: int  # entries that were too large; then the page may end early
@@ -33,25 +35,26 @@ class Page(NamedTuple):
     beside_singles: bool  # single events come to another process
     indexed: bool  # the index by topic has all entries, and no removal goes on
     pending: Sequence[Removal]  # removals that go on
+    clock: int  # the server's time, in Unix milliseconds
 
     @property
     def events(self) -> list[Event]:
         """The events that subscribers may see."""
-        return visible(decode_events(self.lines, decode_line), self.pending)
+        return visible(decode_events(self.lines, decode_line), self.pending, self.clock)
 
 
 def parse_page(position: EventId, answer: Any) -> Page:
     """Return the answer to a read from a position."""
-    *ends, known, text, total, deleted, unread, beside_singles, indexed, removing = answer
+    *ends, known, text, total, deleted, unread, beside_singles, indexed, removing, time = answer
     bounds = parse_bounds(*ends)
     lines = text.split(b"\n") if text else []
-    end = parse_position(lines[-1].partition(b" ")[0]) if lines else position
+    end = _parse_head(lines[-1].partition(b" ")[0])[0] if lines else position
     if deleted:
         logger.warning(_DELETED, deleted)
     known = bool(known) or position in bounds
     others = int(unread), bool(beside_singles), bool(indexed)
     pending = parse_removals(removing)
-    return Page(bounds, known, end, lines, len(text), total, deleted, *others, pending)
+    return Page(bounds, known, end, lines, len(text), total, deleted, *others, pending, int(time))
 
 
 def parse_removals(text: bytes | None) -> list[Removal]:
@@ -78,8 +81,23 @@ def decode_line(line: bytes) -> Event:
 
     :raises ValueError: it is damaged; or `BadRequest`.
     """
-    position, _, text = line.partition(b" ")
-    return decode_event(parse_position(position), text.decode())
+    head, _, text = line.partition(b" ")
+    position, ttl = _parse_head(head)
+    event = decode_event(position, text.decode())
+    return Event(position, replace(event.draft, ttl=ttl)) if ttl and not event.is_hidden else event
+
+
+def encode_draft(draft: Draft) -> str:
+    """Return what the script appends: the text of a draft, and before it after how many
+    milliseconds it expires, if it does.
+    """
+    return f"{draft.ttl} {draft.content()}" if draft.ttl else draft.to_json()
+
+
+def _parse_head(head: bytes) -> tuple[EventId, int | None]:
+    """Return what a line begins with: the position, and after how long the event expires."""
+    position, _, ttl = head.partition(b"/")
+    return parse_position(position), int(ttl) if ttl else None
 
 
 def parse_position(text: bytes) -> EventId:

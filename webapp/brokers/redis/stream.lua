@@ -8,6 +8,7 @@
 --   #ahead    '<time> <position>': the head at a time (ms) at which it was after the server's clock
 --   #sweep    a cursor over the custom ids
 --   #deleted  how many entries were too large, until a hub has read that
+--   #expires  when the first event expires (ms): see expirations.lua
 --   #ends     the position of the newest event that ended a topic: see topic_ends.lua
 --   #index    what is known of the index by topic: see topic_index.lua
 --   #indexer  '<process> <time>': this process builds the index, until a time (ms)
@@ -144,12 +145,12 @@ local function load()
   local exists = require_type(stream, 'stream')
   require_type(ids, 'hash')
   delete_unless(queue, 'list')
-  local names = {'#floor', '#state', '#ahead', '#deleted', '#index', '#ends', '#removing'}
+  local names = {'#floor', '#state', '#ahead', '#deleted', '#index', '#ends', '#removing', '#expires'}
   local fields = redis.call('HMGET', ids, unpack(names))
   local floor, state, ahead = unpack(fields)
   stored = {
     floor = floor, state = state, ahead = ahead, deleted = fields[4], index = fields[5],
-    ends = fields[6],
+    ends = fields[6], expires = fields[8],
   }
   deleted = tonumber(fields[4]) or 0
   local pattern = '^(%d+) (%d+%-%d+) (%d+) (%S+) (%d+)$'
@@ -169,6 +170,7 @@ local function load()
   end
   log.floor, log.ahead, log.removing = floor, ahead, fields[7]
   log.ends = fields[6] and is_position(fields[6])
+  log.expires = tonumber(fields[8] or nil) or false
   load_index(fields[5])
 end
 
@@ -191,6 +193,7 @@ local function save()
   note('deleted', deleted > 0 and number(deleted))
   note('state', table.concat(parts, ' '))
   note('ends', log.ends)
+  note('expires', log.expires and number(log.expires))
   note('index', index_record())
   -- A server whose memory is full may refuse the second one.
   if #changed > 0 then redis.call('HDEL', ids, unpack(changed)) end

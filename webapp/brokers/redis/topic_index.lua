@@ -197,6 +197,8 @@ local index_parts = lazily(function()
     streams().walk('XRANGE', from, '+', most, step_bytes, function(entry)
       local text = entry[2][1] == 'draft' and entry[2][2] or ''
       local names, is_private = topics_of(text)
+      local ttl = ttl_of(entry)
+      if ttl and ms_of(entry[1]) + ttl <= clock() then names = {} end
       add_to_index(entry[1], names, is_private, true)
       if is_end(text) then topic_ends().store(entry[1], names, is_private) end
       most = most - #names

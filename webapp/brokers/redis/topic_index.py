@@ -20,7 +20,8 @@ from gevent.lock import BoundedSemaphore
 from ...core.events import Event, EventId
 from ...core.topic_index import DirectoryPage, TopicEntry
 from ...errors import ServiceUnavailable, TidingsError
-from ..base import TopicEnd, TopicPage, decode_events, hide, visible
+from ..base import TopicEnd, TopicPage, decode_events
+from ..hidden import hide
 from .page import decode_line, parse_bounds, parse_position, parse_removals
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class RedisTopicIndex:
         read = self._read(wanted, max_bytes)
         if read.looked_at < len(wanted):
             end = wanted[read.looked_at - 1]
-        return TopicPage(visible(read.events), end, read.bounds or bounds)
+        return TopicPage([it for it in read.events if not it.is_hidden], end, read.bounds or bounds)
 
     def read_before(
         self, position: EventId, limit: int, max_bytes: int, topics: Sequence[str]
@@ -90,7 +91,7 @@ class RedisTopicIndex:
             start = max(starts, default=None)
             wanted = sorted((it for it in positions if not start or it >= start), reverse=True)
             read = self._read(wanted[:limit], max_bytes)
-            found = visible(read.events)
+            found = [it for it in read.events if not it.is_hidden]
             events += found
             limit -= len(found)
             max_bytes -= sum(it.wire_bytes for it in found)
@@ -193,10 +194,10 @@ class RedisTopicIndex:
         while looked_at < len(positions) and max_bytes > 0:
             some = map(str, positions[looked_at : looked_at + _CALL_EVENTS])
             answer = self._call("entries", str(min(max_bytes, _CALL_BYTES)), *some)
-            *edges, seen, text, removing = answer
+            *edges, seen, text, removing, time = answer
             looked_at, bounds = looked_at + seen, parse_bounds(*edges)
             found = decode_events(text.split(b"\n") if text else (), decode_line)
-            events += hide(found, parse_removals(removing))
+            events += hide(found, parse_removals(removing), int(time))
             max_bytes -= len(text)
         return _Read(events, looked_at, bounds)
 

@@ -8,7 +8,7 @@ local lease_ms = 1500 -- of the process that builds the index, or continues a re
 local count_from, text_at = index_parts().count_from, own_ids().text_at
 local max_examined = 256 -- events with one own id, in one call
 
-local function is_readable() return is_whole() and not is_removing() end
+local function is_readable() return is_whole() and not is_removing() and not is_due() end
 
 local function state(...)
   return {log.floor, log.first or false, log.head, ...}
@@ -147,7 +147,7 @@ function verbs.entries()
     end
     if size >= tonumber(ARGV[5]) then break end
   end
-  return state(seen, table.concat(lines, '\n'), is_removing() and log.removing)
+  return state(seen, table.concat(lines, '\n'), is_removing() and log.removing, number(clock()))
 end
 
 local function count_kept(key)

@@ -77,7 +77,11 @@ local trims = lazily(function()
         length > 1 and total and log.total - total > max_bytes) then return end
       if entry[2][1] == 'draft' and index.upto and not is_before(index.upto, entry[1]) then
         local names, is_private = topics_of(text)
-        guard(index_parts().remove, entry[1], names, is_private)
+        if ttl_of(entry) then
+          expirations().forget(entry[1], names, is_private)
+        else
+          guard(index_parts().remove, entry[1], names, is_private)
+        end
         most = most - #names
       end
       length, last = length - 1, entry[1]

@@ -19,11 +19,13 @@ from ...core.events import EventId
 from ...errors import ServiceUnavailable
 from ...tasks import lasting
 from ..backlog import Backlog
-from ..base import Gap, followed, stopping
+from ..base import Gap, now, stopping
 from ..blocking import Blocking
+from ..hidden import followed
 from ..outage import Outage
 from . import own_ids, topic_ends
 from .directory import Directory
+from .expiring import Expiring
 from .follower import FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
 from .indexer import Indexer
@@ -65,7 +67,9 @@ class SqliteBroker:
         self._table = LogTable(path, max_events, max_bytes, max_age)
         database = self._table.database
         self._pages, self._directory = PageReader(self._table, self._read), Directory(database)
-        self._remover = Remover(Removing(self._table), self._read, self._write, self._on_removal)
+        self._remover = Remover(
+            Removing(self._table), Expiring(database), self._read, self._write, self._on_removal
+        )
         self._indexer = Indexer(TopicIndex(database), self._read, self._write)
         self._trim_interval = min(_MAX_TRIM_INTERVAL_S, max_age / 10)
         self._writer, self._readers = Blocking(1), Blocking(_READER_THREADS)
@@ -173,6 +177,10 @@ class SqliteBroker:
             return position if self._read(self._table.has, position) else None
         return next(iter(self.positions_of(id, None, 1)), None)
 
+    def now(self) -> int:
+        """Return the time of this machine."""
+        return now()
+
     def close(self) -> None:
         """End `follow`, and close the file when the calls that run have ended."""
         if self._closed:
@@ -251,6 +259,7 @@ class SqliteBroker:
             with suppress(ServiceUnavailable):  # the follower logs it
                 while self._write(self._table.trim):
                     pass
+                self._remover.expire()
 
     def _read_next(self, queue: FollowerQueue, outage: Outage) -> list[Event] | Gap | None:
         """Return what follows in the file. If it cannot be read, wait a little."""

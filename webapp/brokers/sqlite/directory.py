@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ...core.topic_index import DirectoryPage, TopicEntry
-from . import removals
+from . import expirations, removals
 from .rows import from_key, to_key
 from .topic_index import ENTRIES, index_state, previous_rows
 
@@ -76,7 +76,7 @@ class Directory:
     def page(self, prefix: str, after: str, limit: int, globs: Sequence[Glob]) -> DirectoryPage:
         """Return the next lines; see `Broker.topics`.
 
-        :raises RemovalPendingError: a removal goes on.
+        :raises RemovalPendingError: events are being removed.
         """
         wanted, patterns = _condition(globs)
         values = {
@@ -88,6 +88,7 @@ class Directory:
         }
         with self._database.snapshot() as db:
             removals.require_none(db)
+            expirations.require_none(db)
             state = index_state(db)
             last, indexed, new = None, [], []
             if state.upto > state.floor:
@@ -109,10 +110,11 @@ class Directory:
         """Return the position of each topic's newest event before another one.
 
         :param public: only of events that are not private.
-        :raises RemovalPendingError: a removal goes on.
+        :raises RemovalPendingError: events are being removed.
         """
         with self._database.snapshot() as db:
             removals.require_none(db)
+            expirations.require_none(db)
             state = index_state(db)
             end = min(to_key(before) - 1, state.head)
             newest = _newest_new(db, state, end, topics, public=public)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
 from ..base import Bounds, conflict, now, topic_ended
-from . import removals, topic_ends
+from . import expirations, removals, topic_ends
 from .database import Database
 from .own_ids import OwnIds, next_key
 from .rows import ROW_BYTES, Page, Row, from_key, to_key, to_page
@@ -151,6 +151,7 @@ class LogTable:
         own_ids, ended = OwnIds(db, appends), EndedTopics(db, appends, newest_end)
         positions: list[list[EventId] | Conflict] = []
         new: list[_NewRow] = []
+        expiring: list[tuple[int, Row]] = []  # that expire
         last, number, total = head
         for rows in appends:
             keys = own_ids.assign_keys(rows, last)
@@ -160,12 +161,14 @@ class LogTable:
                 continue
             own_ids.keep()
             positions.append(list(map(from_key, keys)))
+            expiring += [it for it in new_rows if it[1].draft.ttl]
             for key, row in new_rows:
                 last, number, total = key, number + 1, total + row.size
                 own = row.draft.id and own_ids.column(row.draft.id, row.draft.topics[0])
                 new.append((key, number, total, row.size, own, row.text))
         _insert(db, new)
         ended.store(db)
+        expirations.store(db, expiring)
         over_limit = self._over_limit(number - floor.row_number, total - floor.running_bytes)
         return Appended(from_key(head.key), positions, over_limit)
 
@@ -192,6 +195,7 @@ class LogTable:
                 db.execute(_TRIM_LOG, (last,))
                 db.execute("DELETE FROM events WHERE place <= ?", (last,))
                 db.execute(topic_ends.TRIM, (last,))
+                expirations.trim(db, last)
         return bool(deleted == _TRIM_ROWS)
 
     def after(self, position: EventId, max_bytes: int) -> NextPage:

@@ -78,7 +78,7 @@ class OwnIds:
                 stored = last, row.text
                 if own:
                     new[own] = stored
-            elif not is_same(stored[1], row.text):
+            elif not is_same(stored[1], row.draft):
                 return None
             keys.append(stored[0])
         self._new = new

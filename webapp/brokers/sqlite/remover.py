@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ...core.events import EventId
     from ...core.removals import Removal
+    from .expiring import Expiring
     from .removing import Removing
 
     T = TypeVar("T")
@@ -38,11 +39,13 @@ class Remover:
     def __init__(
         self,
         removing: Removing,
+        expiring: Expiring,
         read: Callable[..., Any],
         write: Callable[..., Any],
         on_begun: Callable[[], None],
     ) -> None:
-        self._removing, self._read, self._write = removing, read, write
+        self._removing, self._expiring = removing, expiring
+        self._read, self._write = read, write
         self._on_begun = on_begun
 
     def remove(self, removal: Removal) -> Removed:
@@ -66,8 +69,14 @@ class Remover:
                 return found
             for position in self._read(self._removing.progress):
                 self._step(position)
+            self._write(self._expiring.step)
         detail = "Many events are being removed from the event log."
         raise ServiceUnavailable(detail, "Try again in a moment.")
+
+    def expire(self) -> None:
+        """Remove the events that have expired."""
+        while self._write(self._expiring.step):
+            gevent.sleep(_PAUSE_S)
 
     def run(self) -> None:
         """Finish removals whose processes have ended, until the greenlet is killed."""

@@ -20,6 +20,7 @@ from .unindexing import Entry, unindex
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
     from ...core.events import EventId
     from .log_table import LogTable
@@ -114,30 +115,42 @@ def _remove(db: sqlite3.Connection, removal: Removal) -> _Step:
     search = TopicSearch(db, [removal.topic], _STEP_ROWS)
     first, last = to_key(removal.first), to_key(removal.last)
     keys, end = search.after(max(first - 1, search.state.floor))
-    rows, entries, size = list[tuple[str, int]](), list[Entry](), 0
-    ends = list[tuple[int]]()
+    drafts, entries, size = dict[int, Draft](), 0, 0
     for key in keys:
         if key > last:
             break
-        if size > _STEP_BYTES or len(entries) > _STEP_ENTRIES:
+        if size > _STEP_BYTES or entries > _STEP_ENTRIES:
             end = key - 1
             break
         [(text,)] = db.execute("SELECT draft FROM events WHERE place = ?", (key,))
         size += len(text)
-        draft = _draft(text)
+        draft = draft_of(text)
         if draft and draft.topics[0] == removal.topic:
-            rows.append((remnant(draft), key))
-            entries += [Entry(it, key, draft.private) for it in set(draft.topics)]
-            if draft.ended:
-                ends.append((key,))
-    db.executemany(_EMPTY, rows)
+            drafts[key] = draft
+            entries += len(draft.topics)
+    take_out(db, drafts)
+    return _Step(len(drafts), end + 1)
+
+
+def take_out(db: sqlite3.Connection, drafts: Mapping[int, Draft]) -> None:
+    """Empty the rows of some events, and remove them from the index and the ended topics.
+
+    :param drafts: by key.
+    """
+    db.executemany(_EMPTY, [(remnant(draft), key) for key, draft in drafts.items()])
+    entries = [
+        Entry(topic, key, draft.private)
+        for key, draft in drafts.items()
+        for topic in set(draft.topics)
+    ]
     unindex(db, entries)
+    ends = [(key,) for key, draft in drafts.items() if draft.ended]
     if ends:
         db.executemany(topic_ends.FORGET, ends)
-    return _Step(len(rows), end + 1)
 
 
-def _draft(text: str) -> Draft | None:
+def draft_of(text: str) -> Draft | None:
+    """Return the draft of a row; None: it has none, or is damaged."""
     try:
         return Draft.from_json(text)
     except (ValueError, BadRequest):  # it is damaged: nobody is sent it

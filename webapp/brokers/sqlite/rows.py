@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.events import EventId
-from ..base import decode_event, decode_events, hide, visible
+from ..base import decode_event, decode_events
+from ..hidden import hide, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ LAST_KEY = (1 << 63) - 1
 ROW_BYTES = 40
 """What a row takes on disk beside its text."""
 _ALTERNATE_BYTES = 70  # what an alternate topic takes in the index
+_EXPIRATION_BYTES = 40  # what it takes that an event expires, in a table and its index
 _END_BYTES = 60  # what an ended topic takes beside its name, in the table of ends and its index
 
 TOPIC = "iif(typeof(name.key) = 'text', name.key, name.value)"
@@ -60,6 +62,8 @@ def encode_row(draft: Draft) -> Row:
     size = len(text.encode()) + ROW_BYTES + _ALTERNATE_BYTES * (len(draft.topics) - 1)
     if draft.ended:
         size += sum(len(topic.encode()) + _END_BYTES for topic in draft.topics)
+    if draft.ttl:
+        size += _EXPIRATION_BYTES
     return Row(draft, text, size)
 
 
