@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from support.embedded import project
+from support.postgres_server import PostgresServer, running_postgres
+from support.redis_server import RedisServer, running_redis
 from support.waiting import PATIENCE, until
 from support.wsgi_servers import START_PATIENCE, served, started
 
@@ -215,6 +218,45 @@ def test_a_reload_ends_streams_and_serves_the_new_code(tmp_path: Path) -> None:
         with server.listen(EVENTS, cursor, topic="orders") as stream:
             order(server, "after")
             assert stream.take(1) == ["after"]
+
+
+@pytest.fixture(name="log_server", params=["redis", "postgres"])
+def _log_server(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[RedisServer | PostgresServer]:
+    if request.param == "redis":
+        with running_redis("redis-server", tmp_path / "redis") as redis:
+            yield redis
+    else:
+        with running_postgres() as postgres:
+            yield postgres
+
+
+def test_a_log_server_that_hangs_does_not_hold_up_the_hubs_thread(
+    tmp_path: Path, log_server: RedisServer | PostgresServer
+) -> None:
+    if isinstance(log_server, PostgresServer):
+        url, hung = log_server.url(), log_server.backends
+    else:
+        url, hung = log_server.url, lambda: [log_server.process.pid]
+    env = {"TIDINGS_BROKER_URL": url, "TIDINGS_HEARTBEAT": "1"}
+    with (
+        served(project(tmp_path, APP), KINDS["gthread"].command, "/ready", **env) as server,
+        server.listen(EVENTS, topic="orders") as stream,
+        ThreadPoolExecutor(1) as executor,
+    ):
+        order(server, "a")
+        assert stream.take(1) == ["a"]
+        pids = hung()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        late = executor.submit(server.http.post, "/orders", data={"item": "b"})
+        beats = 0
+        while beats < 2:
+            beats += stream.response.read1(100).count(b":\n")
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert late.result().status_code in {200, 503}
 
 
 REFUSED = {

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ...errors import Misconfigured
 from ..base import stopping
-from . import schema
+from . import cooperative, schema
 from .problems import unavailable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Database:
         try:
             with _time_limit(_TIMEOUT_S * 2):
                 where = make_conninfo(**{**self._options, **self._addresses()})
-                connection = psycopg.connect(where, autocommit=True, prepare_threshold=None)
+                connection = cooperative.connect(where, autocommit=True, prepare_threshold=None)
                 schema.prepare(connection)
         except (psycopg.Error, OSError) as error:
             if connection:
