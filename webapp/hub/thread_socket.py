@@ -64,9 +64,10 @@ class ThreadSocket:
             pass  # the client left, or does not read
         except Exception as failure:  # noqa: BLE001 - the request's thread raises it
             error = failure
-        with self._changed:
-            self._has_ended, self._error = True, error
-            self._changed.notify()
+        finally:
+            with self._changed:
+                self._has_ended, self._error = True, error
+                self._changed.notify()
 
     def nonblocking_send(self) -> tuple[bool, Send, object]:
         """Return how to write without waiting; the server makes the chunks."""
