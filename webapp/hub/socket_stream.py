@@ -51,7 +51,14 @@ class SocketStream(ControlStream):
         self.end("too_slow" if timed_out else "client_left")
 
     def drop_unsent(self) -> None:
-        """Send nothing any more of what the stream has taken from the event log, and end it."""
+        """Send nothing any more of what the stream has taken from the event log. If nothing of it
+        was sent, the stream reads it again; otherwise the stream ends.
+        """
+        if isinstance(self.unsent, bytes) and self.unsent and self.sending and not self.gzip:
+            self.cursor, _ = self.sending
+            self.last_id_sent = min(self.last_id_sent, self.cursor)
+            self.unsent, self.unsent_frame, self.sending = b"", None, None
+            return
         super().drop_unsent()
         if self._socket:
             self._socket.abort()
