@@ -38,9 +38,9 @@ class PostgresServer:
         self.port = free_port()
         self._settings = settings
         self._log = folder / "server.log"
-        self._as_user = list[str]()
+        self.as_user = list[str]()
         if os.geteuid() == 0:
-            self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            self.as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
             shutil.chown(folder, "postgres", "postgres")
         options = ["--username=hub", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]
         self._run("initdb", "--no-sync", *options, "--pgdata", str(folder / "data"))
@@ -52,7 +52,7 @@ class PostgresServer:
         settings = [f"{name}={value}" for name, value in given.items()]
         options = [text for it in (*settings, *self._settings) for text in ("-c", it)]
         data = str(self.folder / "data")
-        command = [*self._as_user, _program("postgres"), "-D", data, "-p", str(self.port), *options]
+        command = [*self.as_user, _program("postgres"), "-D", data, "-p", str(self.port), *options]
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder)
         until(self._is_ready, "the log's server is up")
@@ -104,7 +104,7 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [*self._as_user, _program(program), *arguments]
+        command = [*self.as_user, _program(program), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, check=False)
         assert done.returncode == 0, done.stderr
 
