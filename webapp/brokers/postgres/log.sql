@@ -11,10 +11,15 @@ BEGIN
   END IF;
 END $$;
 
+-- In plpgsql, because the server would plan a function in SQL again at each call.
 CREATE OR REPLACE FUNCTION tidings.now_key() RETURNS bigint
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-  SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint << 20
-$$;
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint << 20;
+END $$;
+
+-- Whatever is looked up in a large table is a subquery or LATERAL with a LIMIT: the server cannot make a
+-- join of it that reads the whole table. It has no statistics of the tables, or old ones.
 
 -- Append the events of several requests, all or none of each.
 --   requests         of each event, the number of its request; in order
@@ -50,8 +55,9 @@ BEGIN
     FOR known IN
       SELECT u.n, l.position, l.event IN (u.event, tidings.remnant(u.event, l.topics, l.private)) AS same
       FROM unnest(owns, canonicals, texts) WITH ORDINALITY u (own, topic, event, n)
-      JOIN tidings.topic t ON t.name = u.topic
-      JOIN tidings.log l ON l.own = u.own AND l.topics[1] = t.id
+      CROSS JOIN LATERAL (
+        SELECT * FROM tidings.log l WHERE l.own = u.own
+          AND l.topics[1] = (SELECT t.id FROM tidings.topic t WHERE t.name = u.topic) LIMIT 1) l
     LOOP
       is_plain := false;
       positions[known.n] := known.position;
@@ -95,10 +101,10 @@ BEGIN
   END IF;
   INSERT INTO tidings.topic (name)
     SELECT DISTINCT u FROM unnest(names) u
-    WHERE NOT EXISTS (SELECT FROM tidings.topic t WHERE t.name = u);
+    WHERE (SELECT t.id FROM tidings.topic t WHERE t.name = u) IS NULL;
   ids := ARRAY(
-    SELECT t.id FROM unnest(names) WITH ORDINALITY u (name, k) JOIN tidings.topic t USING (name)
-    ORDER BY k);
+    SELECT (SELECT t.id FROM tidings.topic t WHERE t.name = u.name)
+    FROM unnest(names) WITH ORDINALITY u (name, k) ORDER BY k);
   WITH added AS (
     INSERT INTO tidings.log (position, size, own, private, topics, event)
       SELECT base + e.n, octet_length(e.text) + 100 + 70 * cardinality(t.topics), e.own, t.private,

@@ -67,16 +67,18 @@ class Notifications:
         :raises ServiceUnavailable: the connection is lost.
         """
         self._readable.clear()
-        if not self._watcher:
+        watcher = self._watcher
+        if not watcher:
             self._readable.wait(POLL_INTERVAL_S)
             return
         self._receive()
         if name not in self._arrived:
-            self._watcher.start(self._readable.set)
+            watcher.start(self._readable.set)
             try:
                 self._readable.wait(timeout)
             finally:
-                self._watcher.stop()
+                if watcher is self._watcher:  # `stop` has closed it otherwise
+                    watcher.stop()
             self._receive()
         self._arrived.clear()
 

@@ -144,7 +144,8 @@ BEGIN
       CASE WHEN NOT public THEN (
         SELECT max(h.position) FROM tidings.hit h
         WHERE h.feed = t.id * 2 + 1 AND h.position < before) END)
-    FROM unnest(names) WITH ORDINALITY u (name, k) LEFT JOIN tidings.topic t ON t.name = u.name
+    FROM unnest(names) WITH ORDINALITY u (name, k)
+    LEFT JOIN LATERAL (SELECT id FROM tidings.topic t WHERE t.name = u.name LIMIT 1) t ON true
     ORDER BY k);
 END $$;
 
@@ -155,7 +156,8 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET 
 AS $$
 BEGIN
   RETURN QUERY SELECT t.ended, t.ended_private
-    FROM unnest(names) WITH ORDINALITY u (name, k) LEFT JOIN tidings.topic t ON t.name = u.name
+    FROM unnest(names) WITH ORDINALITY u (name, k)
+    LEFT JOIN LATERAL (SELECT * FROM tidings.topic t WHERE t.name = u.name LIMIT 1) t ON true
     ORDER BY k;
 END $$;
 
