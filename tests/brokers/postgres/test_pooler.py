@@ -11,6 +11,8 @@ from support.events import MANY, all_events, contents, drafts, next_events
 from support.ports import free_port
 from support.programs import need
 from support.waiting import PATIENCE, until
+from webapp.brokers.postgres.database import Channel, Database
+from webapp.brokers.postgres.notifications import Notifications
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 @contextmanager
 def pooled(server: PostgresServer, *, mode: str) -> Iterator[str]:
     """Run a pooler, and yield the URL at which it is."""
-    port, log = free_port(), server.folder / "pooler.log"
+    port, log = free_port(), server.folder / f"{mode}.log"
     (server.folder / "users.txt").write_text('"hub" ""\n')
     settings = {
         "listen_addr": "127.0.0.1",
@@ -56,7 +58,7 @@ def test_everything_works_by_polling_and_that_is_noticed(
     postgres: PostgresServer,
     url: str,
     connect: Connect,
-    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pooled(postgres, mode="transaction") as pooler:
         logs = [connect(pooler) for _ in range(3)]
@@ -72,9 +74,14 @@ def test_everything_works_by_polling_and_that_is_noticed(
             assert log.position_of("own 3")
         assert logs[0].heartbeat({"one": "about one"}) is False
         until(lambda: logs[1].subscribers() == [("one", "about one")], "it is listed")
-        assert "A pooler stands before the event log's server" in capfd.readouterr().err
         for log in logs:
             log.stop()
+        database = Database(pooler)
+        channel = Channel(database)
+        assert Notifications(database, channel, "tidings").prepare()
+        assert database.listens is False
+        assert "A pooler stands before the event log's server" in caplog.text
+        channel.close()
 
 
 def test_a_pooler_that_keeps_sessions_can_be_told_to_the_hub(
