@@ -226,7 +226,8 @@ class MemoryBroker:
 
     def _expire(self) -> None:
         self._window.drop_before(EventId(now() - self._max_age_ms, 0))
-        next(self._window.expire(), None)  # a step
+        if self._window.has_expiring:
+            next(self._window.expire(), None)  # a step
 
 
 def _is_same(event: Event, draft: Draft) -> bool:

@@ -118,6 +118,11 @@ class EventList:
         found = self._topic_ends.find(topic)
         return found if found and self._is_visible(found) else None
 
+    @property
+    def has_expiring(self) -> bool:
+        """Whether any event expires, or has expired and was not removed yet."""
+        return bool(self._expirations.heap)
+
     def holds(self, position: EventId) -> bool:
         """Whether a position is the floor, or that of an event, which may have been removed."""
         return position == self.floor or self.entry_at(position) is not None
