@@ -61,7 +61,8 @@ class MemoryBroker:
         self._expire()
         events, new = list[Event](), list[Event]()
         by_custom_id = dict[tuple[str, str], Event]()
-        has_ends, ended = self._window.has_ends, set[str]()  # and the topics that these drafts end
+        has_ends = self._window.has_ends
+        ended: set[str] = set()  # by these drafts
         position, at = self._window.head, now()
         for draft in drafts:
             event = None
