@@ -152,7 +152,10 @@ def ends_after(floor: EventId, events: list[Event]) -> dict[str, TopicEnd]:
 def test_whatever_is_published_and_trimmed_the_ends_are_those_of_the_log(connect: Connect) -> None:
     log, chance, events, refusals = connect(HISTORY_EVENTS=20), random.Random(1), list[Event](), 0
     log.follow(log.bounds().head)
-    for step in range(120):
+    trimmed = False
+    for step in range(2000):  # PostgreSQL trims a little later than the others
+        if step >= 120 and trimmed:
+            break
         draft = some_draft(chance) if step % 3 else Draft(topics=("other",))
         floors = [log.bounds().floor]
         answer = log.start("append", [draft])
@@ -168,5 +171,6 @@ def test_whatever_is_published_and_trimmed_the_ends_are_those_of_the_log(connect
             ends = ends_after(floors[1], events)
             assert found == [ends.get(it) for it in (*TOPICS, "other")]
             assert newest == max((it.position for it in ends.values()), default=None)
+        trimmed = any(it.draft.ended and it.position <= floors[1] for it in events)
+    assert trimmed
     assert refusals > 10
-    assert any(it.draft.ended and it.position <= floors[1] for it in events)

@@ -122,6 +122,8 @@ def test_its_curls_work_as_written(server: Server, command: str) -> None:
         assert curl_output(here) == "ready\n"
     elif "-d" in command.split() or "--data-binary" in command:
         assert re.fullmatch(r"(\d+-\d+\n?)+", curl_output(here))
+    elif "DELETE" in command:
+        assert json.loads(curl_output(here)) == {"deleted": 0}
     elif "application/json" in command:
         assert json.loads(curl_output(here)).keys() >= {"events", "last_id"}
     elif "wait=0" in command:

@@ -54,6 +54,7 @@ class Server:
             0,
             1,
             None,
+            1,
         ]
 
 
