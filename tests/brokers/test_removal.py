@@ -118,6 +118,16 @@ def test_the_floor_frees_the_ids_of_removed_events(indexed: BrokerProcess) -> No
     assert indexed.append([draft("a", id="v", data="2")])[0].position > event.position
 
 
+def test_a_topic_whose_end_is_removed_is_open_again(indexed: BrokerProcess) -> None:
+    [end] = indexed.append([draft("a", "b", ended=True)])
+    with pytest.raises(Conflict):
+        indexed.append([draft("b")])
+    assert indexed.remove(one(end)).number == 1
+    assert indexed.ends(["a", "b"]) == [None, None]
+    assert indexed.newest_end() is None
+    indexed.append([draft("b"), draft("a")])
+
+
 def test_followers_find_a_removal_in_its_order(connect: Connect) -> None:
     log = connect()
     start = log.bounds().head

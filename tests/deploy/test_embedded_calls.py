@@ -63,6 +63,11 @@ print([(it.topic, it.last_id, it.time, it.events) for it in hub.topics(limit=2)]
 for page in (hub.topics("/c/{n}"), hub.topics(["a", "b", "z"], limit=1), hub.topics(after="/c/3")):
     print([it.topic for it in page])
 """
+REMOVING = """
+id = hub.publish("1", topic="removed")
+hub.publish("2", topic="removed")
+print(hub.delete("removed", id), hub.delete("removed", id), hub.delete("removed"))
+"""
 EVENTS, PRESENCE = "/realtime/events", "/realtime/.well-known/mercure/subscriptions"
 
 
@@ -116,6 +121,14 @@ def test_a_view_ends_all_streams_of_a_user_on_all_workers(server: Server) -> Non
         assert eight.next().data == '{"reason": "kicked"}'
         until(lambda: len(subscribers(server, "7")) == 1, "only the new stream is listed")
         again.close()
+
+
+def test_a_process_that_serves_nobody_removes_events(server: Server, folder: Path) -> None:
+    assert shell(folder, REMOVING) == "1 0 1\n"
+    with server.listen(EVENTS, {"X-User": "9"}, topic=["removed", "left"], last=5) as stream:
+        assert stream.next().type == "hub.open"
+        shell(folder, 'hub.publish("3", topic="left")')
+        assert stream.take(1) == ["3"]
 
 
 def test_presence_needs_the_apps_login_and_no_key(server: Server) -> None:

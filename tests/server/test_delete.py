@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +170,17 @@ def test_the_token_must_grant_all_topics_of_an_event(serve: Callable[..., Server
     )
 
 
-def test_two_workers_and_a_restart_remove_the_same(
+def test_an_open_hub_that_others_can_reach_removes_nothing(serve: Callable[..., Server]) -> None:
+    server = serve("-b", "0.0.0.0:0", TIDINGS_OPEN="1", TIDINGS_DEMO="0")
+    server.publish("1", topic="t")
+    answer = delete(server, topic="t")
+    assert answer.status_code == 403
+    assert "TIDINGS_JWT_KEY" in answer.json()["remedy"]
+    with server.listen(topic="t", last=1) as stream:
+        assert stream.take(1) == ["1"]
+
+
+def test_two_workers_a_roll_and_a_restart_remove_the_same(
     serve: Callable[..., Server], tmp_path: Any
 ) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
@@ -187,6 +198,11 @@ def test_two_workers_and_a_restart_remove_the_same(
             return stream.take(1) == ["last"]
 
     until(lambda: all(map(seen, range(8))), "both workers have followed")
+    workers = server.log.count("Booting worker")
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: server.log.count("Booting worker") == workers + 2, "both are replaced")
+    until(lambda: server.log.count("Worker exiting") == 2, "the old ones have gone")
+    assert all(map(seen, range(8)))
     server.stop()
     again = serve(TIDINGS_BROKER_URL=url)
     with again.listen(topic="t", last_event_id=first) as stream:

@@ -18,6 +18,7 @@ from support.waiting import PATIENCE, until
 from webapp.brokers.base import TopicEnd
 from webapp.core.events import Draft, EventId
 from webapp.core.globs import Glob
+from webapp.core.removals import Removal
 from webapp.errors import Conflict
 
 if TYPE_CHECKING:
@@ -230,6 +231,23 @@ def test_events_expire_beside_an_old_hub(server: RedisServer, connect: Connect, 
     until(lambda: log.count() == 3, "it has left the stream")
     assert log.position_of(str(event.position)) == event.position
     old.append([ordinary])
+    check(log)
+
+
+@each_build
+def test_events_are_removed_beside_an_old_hub(
+    server: RedisServer, connect: Connect, build: str
+) -> None:
+    """It reads past the entry that removes events; what it appends is indexed as ever."""
+    old, log, ordinary = OldHub(server, build), connect(server.url), Draft(topics=("t",))
+    old.append([ordinary])
+    [event] = log.append([Draft(topics=("s",), data="secret")])
+    old.append([ordinary])
+    assert log.remove(Removal("s", event.position, event.position)).number == 1
+    old.append([ordinary])
+    old.read()
+    assert "secret" not in str(server.ask("XRANGE", LOG, "-", "+"))
+    assert log.position_of(str(event.position)) == event.position
     check(log)
 
 

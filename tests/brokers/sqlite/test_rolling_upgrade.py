@@ -14,6 +14,7 @@ from support.sqlite_log_0_1_0 import OldLog
 from support.waiting import PATIENCE, until
 from webapp.brokers.base import TopicEnd
 from webapp.core.events import Draft, EventId
+from webapp.core.removals import Removal
 from webapp.errors import Conflict
 
 if TYPE_CHECKING:
@@ -129,6 +130,26 @@ def test_events_expire_beside_an_old_hub(connect: Connect, path: Path) -> None:
     assert of_topic(log, "t") == [first, later, last]
     old.trim(3)
     assert of_topic(log, "t") == [last]
+
+
+def test_events_are_removed_beside_an_old_hub(connect: Connect, path: Path) -> None:
+    """What it appends before and after is kept, and it reads past the entry that removes events."""
+    old, ordinary, secret = OldLog(path), Draft(topics=("t",)), Draft(topics=("s",), data="secret")
+    [first] = old.append([ordinary]) or []
+    log = connect()
+    [hidden] = old.append([secret]) or []
+    [later] = old.append([ordinary]) or []
+    assert log.remove(Removal("s", hidden, hidden)).number == 1
+    [last] = old.append([ordinary]) or []
+    assert [it.position for it in all_events(log)] == [first, later, last]
+    with opened(path) as db:
+        assert db.execute("SELECT 1 FROM events WHERE draft LIKE '%secret%'").fetchall() == []
+    [again] = old.append([secret]) or []
+    assert log.remove(Removal("s", EventId(0, 0), END)).number == 1
+    assert log.position_of(str(again)) == again
+    old.trim(2)
+    assert [it.topic for it in all_topics(log)] in ([], ["t"])
+    assert is_intact(path)
 
 
 def test_an_end_is_kept_beside_an_old_hub(connect: Connect, path: Path) -> None:
