@@ -13,7 +13,7 @@ from ..core.sse import Payload
 from ..core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, TopicPatterns, grants, may_grant
 from ..scheduling import cooperative
 from ..tasks import skip
-from .shared_gzip import PayloadForOne, SharedGzip
+from .shared_gzip import GzipPayload, SharedGzip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -117,9 +117,7 @@ class Feed:
 
     def payload_for_one(self, raw: bytes, event_count: int = 0) -> Payload:
         """Return a payload that not all of its parked subscribers are sent."""
-        return (
-            PayloadForOne(self.gzip, raw, event_count) if self.gzip else Payload(raw, event_count)
-        )
+        return GzipPayload(self.gzip, raw, event_count) if self.gzip else Payload(raw, event_count)
 
     def matches(self, event: Event, time_slice: TimeSlice | None = None) -> bool:
         """Whether its subscribers asked for the event and may see it. It yields to the loop where

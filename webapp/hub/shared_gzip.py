@@ -99,7 +99,7 @@ class SharedGzip:
         :param pause: called between two pieces of a large payload.
         """
         if self._sending:
-            return PayloadForOne(self, raw, event_count)
+            return GzipPayload(self, raw, event_count)
         self._sending = True
         try:
             payload = PayloadForAll(self, raw, event_count)
@@ -111,18 +111,18 @@ class SharedGzip:
 
     def _compress(self, payload: PayloadForAll, pause: Callable[[], object]) -> None:
         raw, start, tail = payload.raw, self._size, self._tail
-        payload.allow(compression_time.deflate(raw, tail, pause), start - len(tail))
-        newest = start - len(tail)
-        self._out_of_step = {it for it in self._out_of_step if it.same_from > newest}
+        tail_from = start - len(tail)
+        payload.shared = Payload(compression_time.deflate(raw, tail, pause))
+        payload.shared_from = tail_from
+        self._out_of_step = {it for it in self._out_of_step if it.same_from > tail_from}
         have_some = [it.same_from for it in self._out_of_step if it.same_from < start]
         if have_some:
             same_from = max(have_some)
-            payload.allow(
-                compression_time.deflate(raw, tail[same_from - start :], pause), same_from
-            )
+            part = compression_time.deflate(raw, tail[same_from - start :], pause)
+            payload.part, payload.part_from = Payload(part), same_from
         self._before = self._crc, self._size
         self._crc, self._size = zlib.crc32(raw, self._crc), start + len(raw)
-        self._sequence += 1
+        self._sequence = payload.sequence = self._sequence + 1
         self._tail = _last(tail, raw)
         tails.use(self)
 
@@ -133,10 +133,6 @@ class SharedGzip:
             stream: GzipStream = subscriber.gzip
             if stream.feed is self and stream.sequence != self._sequence:
                 self._set(stream, *self._total(stream), same=0)
-
-    def note_sent(self, stream: GzipStream) -> None:
-        """Count the last payload for a stream."""
-        stream.sequence = self._sequence
 
     def note_sent_alone(self, stream: GzipStream, plain: bytes) -> None:
         """Count what a stream was sent alone."""
@@ -194,9 +190,9 @@ class GzipPayload(Payload):
     __slots__ = ("_feed", "_stored")
 
     def __init__(self, feed: SharedGzip, raw: bytes, event_count: int) -> None:
-        self._feed = feed
         self.raw = raw
         self.event_count = event_count
+        self._feed = feed
         self._stored: Payload | None = None
 
     def form_for(self, subscriber: Member) -> Payload:  # noqa: ARG002 - a subclass needs it
@@ -207,46 +203,39 @@ class GzipPayload(Payload):
 
     def note_sent(self, subscriber: Member) -> None:
         """Count it for a subscriber that was sent it, or will be."""
-        raise NotImplementedError
-
-
-class PayloadForOne(GzipPayload):
-    """A payload that not all subscribers of the feed are sent."""
-
-    def note_sent(self, subscriber: Member) -> None:
-        """See `GzipPayload`."""
         self._feed.note_sent_alone(subscriber.gzip, self.raw)
 
 
 class PayloadForAll(GzipPayload):
     """A payload that all subscribers of the feed are sent."""
 
-    __slots__ = ("_forms",)
+    __slots__ = ("part", "part_from", "sequence", "shared", "shared_from")
 
     def __init__(self, feed: SharedGzip, raw: bytes, event_count: int) -> None:
         super().__init__(feed, raw, event_count)
-        self._forms: list[tuple[int, Payload]] = []
+        self.shared: Any = None
+        """The form of the streams that have all of the feed's bytes from `shared_from` on."""
+        self.part: Any = None
+        """The form of those that have them from `part_from` on."""
+        self.shared_from = self.part_from = -1
+        self.sequence = 0
+        """The `GzipStream.sequence` of those that were sent it."""
 
     def __exit__(self, *_: object) -> None:
         self._feed.end()
 
-    def allow(self, part: bytes, same_from: int) -> None:
-        """Add a form.
-
-        :param same_from: for the streams that have all of the feed's bytes from here on.
-        """
-        self._forms.append((same_from, Payload(part)))
-
     def form_for(self, subscriber: Member) -> Payload:
         """See `GzipPayload`: the shortest form."""
-        for same_from, form in self._forms:
-            if subscriber.gzip.same_from <= same_from:
-                return form
+        same_from = subscriber.gzip.same_from
+        if same_from <= self.shared_from:
+            return self.shared  # type: ignore[no-any-return] # it is there
+        if same_from <= self.part_from:
+            return self.part  # type: ignore[no-any-return] # it is there
         return super().form_for(subscriber)
 
     def note_sent(self, subscriber: Member) -> None:
         """See `GzipPayload`."""
-        self._feed.note_sent(subscriber.gzip)
+        subscriber.gzip.sequence = self.sequence
 
 
 def _last(tail: bytes, plain: bytes) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from webapp.core import gzip_format, sse
 from webapp.core.gzip_format import DICTIONARY_BYTES, shift_crc
 from webapp.hub import gzip_limits
-from webapp.hub.shared_gzip import GzipStream, PayloadForOne, SharedGzip
+from webapp.hub.shared_gzip import GzipPayload, GzipStream, SharedGzip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ def happen(feed: Feed, client: Client, chance: Random) -> None:
         client.alone(feed.log[-chance.randrange(1, 3000) :] or b"-")
         feed.join(client)
     elif action < 0.9:
-        send(PayloadForOne(feed.gzip, text(chance), 0), client)
+        send(GzipPayload(feed.gzip, text(chance), 0), client)
     elif action < 0.95:
         feed.gzip.drop_tail()
     elif feed.payload:  # a second one for all is for each alone
