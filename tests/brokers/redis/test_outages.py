@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.events import MANY, contents, drafts, next_events
-from support.redis_log import PERSISTENT, STATED, clients, each_kind, gap, published
+from support.redis_log import LOG, PERSISTENT, STATED, clients, each_kind, gap, published
 from support.redis_server import IN_MEMORY, RedisServer
 from support.waiting import until
 from webapp.brokers.base import Gap
+from webapp.core.removals import Removal
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -197,3 +198,21 @@ def test_what_a_failover_loses_is_reported(
     until(lambda: not clients(server), "the old master is left")
     with pytest.raises(ServiceUnavailable, match="replica"):
         connect(server.url).bounds()
+
+
+@each_kind
+def test_a_removal_survives_a_failover(run: Run, server: RedisServer, connect: Connect) -> None:
+    replica, log = run(*IN_MEMORY), connect(server.url)
+    replica.ask("REPLICAOF", "127.0.0.1", str(server.port))
+    secret, _ = published(log, "secret", "other")
+    removed = log.remove(Removal(secret.draft.topics[0], secret.position, secret.position))
+    assert removed.number == 1
+    until(
+        lambda: replica.ask("XINFO", "STREAM", LOG) == server.ask("XINFO", "STREAM", LOG),
+        "replicated",
+    )
+    replica.ask("REPLICAOF", "NO", "ONE")
+    log = connect(replica.url)
+    assert contents(log.read(log.bounds().floor, MANY)) == ["other"]
+    assert log.position_of(str(secret.position)) == secret.position
+    assert "secret" not in str(replica.ask("XRANGE", LOG, "-", "+"))
