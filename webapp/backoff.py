@@ -5,14 +5,15 @@ Processes that lost the same server at once must not come back to it at once.
 
 from __future__ import annotations
 
-import random
+from random import SystemRandom
 
+_RANDOM = SystemRandom()  # it has no state that workers could share after a fork
 _MAX_DOUBLINGS = 30  # a larger power could overflow a float
 
 
 def jitter(low: float, high: float) -> float:
     """Return a random number from `low` to `high`, for times that must differ among many."""
-    return low + (high - low) * random.random()  # noqa: S311 - no secret
+    return low + (high - low) * _RANDOM.random()
 
 
 class Backoff:

@@ -84,6 +84,7 @@ def test_a_client_that_does_not_read_is_disconnected(begin: Callable[..., Thread
         frames = begin(stream, ClientWatch(ours.fileno()), seconds=0.01)
         theirs.settimeout(PATIENCE)
         assert theirs.recv(1) == b""
+        until(lambda: stream.ended, "it has ended")
         assert stream.ended == ["cut"]
         frames.close()
 
