@@ -190,8 +190,10 @@ def ttl_ms(value: object) -> int | None:
     if value is None or value == "":
         return None
     try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return round(value * 1000)  # as text it may have more digits than a duration
         return round(duration("" if isinstance(value, bool) else str(value)) * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second: it is infinite
         return 0
 
 

@@ -11,7 +11,7 @@ from flask import Request
 
 from webapp.core.events import Draft
 from webapp.errors import BadRequest
-from webapp.views.drafts import DraftParser
+from webapp.views.drafts import DraftParser, ttl_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,3 +247,26 @@ def test_utf_16_is_named_by_its_byte_order_mark(coding: str, kind: str) -> None:
 def test_utf_16_without_a_byte_order_mark_is_named_too(coding: str, kind: str) -> None:
     said = refusal((kind, '{"data":"x"}'.encode(coding)), id="i")
     assert "it looks like UTF-16 or UTF-32" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "milliseconds"),
+    [
+        (90, 90_000),
+        (1.5, 1500),
+        (212654.6070031047, 212_654_607),
+        ("90", 90_000),
+        ("10m", 600_000),
+        (True, 0),
+        ("x", 0),
+        (float("inf"), 0),
+        (float("nan"), 0),
+        ([1], 0),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_a_ttl_is_a_number_of_seconds_or_a_duration(
+    value: object, milliseconds: int | None
+) -> None:
+    assert ttl_ms(value) == milliseconds
