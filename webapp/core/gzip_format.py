@@ -19,11 +19,15 @@ HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 DICTIONARY_BYTES = 2 << 10
 """How many of the plain bytes before a part make it shorter."""
 PIECE_BYTES = 64 << 10
-"""How much `deflate` compresses between two calls of its `pause`: for 2 ms."""
+"""How much `deflate` compresses between two calls of its `pause`: for half a millisecond."""
 
 _FLUSHED = b"\x00\x00\x00\xff\xff"  # an empty stored block
 _STORED_BLOCK_BYTES = 0xFFFF
-_LEVEL, _WINDOW_BITS, _MEMORY_LEVEL = 6, 12, 4  # a small compressor is made faster
+_LEVEL, _WINDOW_BITS, _MEMORY_LEVEL = (
+    6,
+    12,
+    4,
+)  # a compressor with less memory takes less time to make
 _FIXED_END = b"\x03\x00"  # an empty last block
 _SIZE_MASK = 0xFFFFFFFF
 

@@ -66,7 +66,7 @@ class RemovalEntry(HeldPosition):
     __slots__ = ("removal",)
 
     def __init__(self, position: EventId, removal: Removal) -> None:
-        super().__init__(position, HubDraft(topics=()))
+        super().__init__(position)
         self.removal = removal
 
 
@@ -82,7 +82,7 @@ def hold(event: Event) -> HeldPosition:
     """Return what is left of an event when it is removed."""
     draft = event.draft
     if draft.id is None:
-        return HeldPosition(event.position, HubDraft(topics=()))
+        return HeldPosition(event.position)
     left = HubDraft(topics=draft.topics, id=draft.id, private=draft.private)
     return HeldPosition(event.position, left, digest(draft))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .feeds import PLAIN
 from .stream import Stream
@@ -11,14 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..auth.authorizer import Grant
-    from ..core.events import EventId
-    from .feeds import Feed, Form
+    from .feeds import Form
     from .hub import Hub
     from .read_queue import Reading
     from .snapshot import Snapshot
     from .socket_protocol import SubscriberSocket
     from .start import Start
-    from .stream_context import StreamContext
 
 
 def read_to_end(  # noqa: PLR0913 - all that a stream is made of
@@ -49,17 +47,10 @@ class FiniteStream(Stream):
 
     waits = False
 
-    def __init__(
-        self,
-        context: StreamContext,
-        feed: Feed,
-        grant: Grant,
-        position: EventId,
-        reset_reason: str | None,
-    ) -> None:
-        super().__init__(context, feed, grant, position, reset_reason)
+    def __init__(self, *values: Any) -> None:
+        super().__init__(*values)
         self.name = ""  # it is too short for the list of subscribers
-        self.end_position = position
+        self.end_position = self.cursor
         """It may end once it was sent all events up to here. It need not reach the head, which may
         move as fast as it reads."""
 

@@ -153,7 +153,10 @@ def test_a_server_that_takes_no_writes_can_be_read(
     server.ask(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     server.ask(_END_ALL, name)
     refused = partial(log.start, "append", drafts("b"))
-    until(lambda: "takes no writes" in str(refused().exception(_STATED)), "it is told")
+    until(
+        lambda: "takes no writes" in str(refused().exception(_STATED)),
+        "the refusal names the reason",
+    )
     assert contents(next_events(log.follow(start), 1)) == contents(log.read(start, MANY)) == ["a"]
     server.ask(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
     published(log, "b")
