@@ -161,21 +161,24 @@ def events(count: int, first: int = 0) -> list[bytes]:
     return [sse.encode(row % (it % 40, it * 7 % 100, it * 13 % 100), id=str(it)) for it in numbers]
 
 
-def test_json_of_many_subscribers_gets_three_and_a_half_times_shorter() -> None:
+def with_one(sent: int = 0) -> tuple[Feed, Client]:
+    """Return a feed with a subscriber that was sent some events."""
     feed, client = Feed(), Client()
     client.alone(b"retry: 2000\n")
     feed.join(client)
-    for event in events(300):
+    for event in events(sent):
         feed.send_all(event)
+    return feed, client
+
+
+def test_json_of_many_subscribers_gets_three_and_a_half_times_shorter() -> None:
+    _, client = with_one(sent=300)
     assert len(client.sent) > 3.5 * len(client.wire)
 
 
 def test_a_new_subscriber_is_in_step_after_one_stored_payload() -> None:
-    feed, old, new = Feed(), Client(), Client()
-    old.alone(b"retry: 2000\n")
-    feed.join(old)
-    for event in events(50):
-        feed.send_all(event)
+    feed, old = with_one(sent=50)
+    new = Client()
     new.alone(b"retry: 2000\n")
     feed.join(new)
     sizes = []
@@ -189,11 +192,8 @@ def test_a_new_subscriber_is_in_step_after_one_stored_payload() -> None:
 
 
 def test_who_was_replayed_the_last_payloads_is_in_step_at_once() -> None:
-    feed, old, new = Feed(), Client(), Client()
-    old.alone(b"retry: 2000\n")
-    feed.join(old)
-    for event in events(50):
-        feed.send_all(event)
+    feed, old = with_one(sent=50)
+    new = Client()
     new.alone(b"retry: 2000\n")
     new.alone(b"".join(events(50)))
     feed.join(new)
@@ -255,9 +255,7 @@ def test_the_tails_of_all_feeds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_large_payload_is_compressed_in_pieces() -> None:
     pauses = []
-    feed, client = Feed(), Client()
-    client.alone(b"retry: 2000\n")
-    feed.join(client)
+    feed, client = with_one()
     raw = b"abc" * 100_000
     with feed.gzip.begin(raw, 1, lambda: pauses.append(1)) as payload:
         send(payload, client)
