@@ -48,6 +48,7 @@ _END_REASONS = (
     "client_left",
     "complete",
     "drain",
+    "ended",
     "error",
     "gap",
     "kicked",

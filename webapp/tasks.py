@@ -39,6 +39,7 @@ TASKS = (
     "observer",
     "presence",
     "relay",
+    "remove",
     "send",
     "tick",
     "trim",

@@ -1,0 +1,21 @@
+"""Each value of a label that the code uses is known from the start: it begins at 0."""
+
+from __future__ import annotations
+
+import re
+
+from support.project import ROOT
+from webapp import metrics, tasks
+
+CODE = "\n".join(path.read_text() for path in (ROOT / "webapp").rglob("*.py"))
+
+
+def test_the_names_of_all_tasks_are_known() -> None:
+    used = set(re.findall(r'\b(?:lasting|skip|Skipping)\(\s*"(\w+)"', CODE))
+    assert used == set(tasks.TASKS)
+
+
+def test_the_reasons_of_all_ends_are_known() -> None:
+    used = set(re.findall(r'\b(?:end|cut_off)\("(\w+)"\)', CODE))
+    assert used
+    assert used <= set(metrics._END_REASONS)
