@@ -157,7 +157,9 @@ def _clients(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFact
         until(lambda: all(map(clients.has_all, TABLE)), "each has all events", 4 * PATIENCE)
         until(lambda: clients.data(WITH_ITS_TOKEN), "the example has the private event")
         until(lambda: all(map(clients.ended, MODELS)), "the answers have ended")
+        opened = len(re.findall("stream opened: .* topics=t ", hub.log))
         hub.http.delete(f"{SUBSCRIPTIONS}/t", headers=ALL).raise_for_status()
+        until(lambda: hub.left("t") >= opened, "all streams have ended")
         publish(hub, "t", data=LATER[0])
         until(
             lambda: all(
