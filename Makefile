@@ -27,9 +27,9 @@ WHICH = import sys; print(sys.version)
 run: $(RUN_READY)
 	$(BIN)/gunicorn wsgi:app
 
-# Three files of tests at a time: most of them wait. In the order of their folders, so that the quick
+# Four files of tests at a time: most of them wait. In the order of their folders, so that the quick
 # tests of unit/ come last, and no process waits long for another.
-PROCESSES = --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PROCESSES = --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(BIN)/python -m pytest $(PROCESSES)
