@@ -33,7 +33,7 @@ _HIDDEN = re.compile(
 )
 
 _INDEX_BYTES = 160  # that the index of a window takes for a topic which no other event has
-_FIELDS = ("data", "type", "id", "private", "retry")
+_DECODER = json.JSONDecoder()
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -131,12 +131,22 @@ class Draft:
         :raises ValueError: the text is not from `to_json`.
         :raises BadRequest: the draft is not valid.
         """
-        topics, *rest = json.loads(text)
-        fields = dict(zip(_FIELDS, rest, strict=True))
-        if isinstance(topics, dict):
-            options = _options(topics)
-            fields["ended"], fields["ttl"] = options.get("end") == 1, options.get("ttl")
-        return cls(topics=tuple(topics), **fields)
+        fields, end = _DECODER.raw_decode(text)
+        if end < len(text):
+            message = "there is more behind the draft"
+            raise ValueError(message)
+        topics, data, type_, id_, private, retry = fields
+        options = _options(topics) if isinstance(topics, dict) else {}
+        return cls(
+            topics=tuple(topics),
+            data=data,
+            type=type_,
+            id=id_,
+            private=private,
+            retry=retry,
+            ended=options.get("end") == 1,
+            ttl=options.get("ttl"),
+        )
 
 
 class HubDraft(Draft):
@@ -264,6 +274,8 @@ def check_name(field: str, value: str) -> None:
 
 
 def _check_text(field: str, value: str) -> None:
+    if value.isascii():  # to encode it would copy it
+        return
     try:
         value.encode()
     except UnicodeEncodeError:

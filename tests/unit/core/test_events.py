@@ -30,3 +30,11 @@ def test_stored_topics_with_other_options_are_read() -> None:
     assert Draft.from_json(text) == Draft(topics=("t", "u"))
     with pytest.raises(BadRequest):
         Draft.from_json('[{},"",null,null,false,null]')
+
+
+@pytest.mark.parametrize("rest", [" ", "[]", '\n["t"]'])
+def test_a_text_with_more_behind_a_draft_is_damaged(rest: str) -> None:
+    text = Draft(topics=("t",)).to_json()
+    assert Draft.from_json(text) == Draft(topics=("t",))
+    with pytest.raises(ValueError, match="more behind"):
+        Draft.from_json(text + rest)
