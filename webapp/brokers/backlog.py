@@ -49,7 +49,8 @@ class Backlog:
     Publishers wait while it is long: otherwise subscribers would get each event seconds after it
     was published. Large appends wait sooner, so that they leave room for the small ones of others.
     While single events come, the large appends also take turns with them: after each turn of large
-    appends, none begins for longer than the turn took. So most single events wait for none. Small
+    appends, none begins for longer than the turn took. The turn lasts until all processes have read
+    what it appended. So most single events wait for none. Small
     appends of several events do not count as single: a pipe sends some among its large ones.
     All processes share the turns. Other processes report long backlogs of their own, and publishers
     wait for these, too, but only a second: a process may be far behind because it was stopped for a
@@ -73,6 +74,7 @@ class Backlog:
         self._large_line = Semaphore(1)  # in which large appends wait
         self._large_at = 0.0  # when the latest large one began
         self._turn_at: float | None = None  # when the turn of large appends began
+        self._latest_turn_at = 0.0  # when the turn began that runs, or was the latest
         self._rest_until = 0.0
 
     def begin(self, size: int, *, large: bool) -> None:
@@ -81,27 +83,30 @@ class Backlog:
         if large:
             self._large_at = monotonic()
             if self._turn_at is None:
-                self._turn_at = self._large_at
+                self._turn_at = self._latest_turn_at = self._large_at
 
     def add(self, size: int) -> None:
         """Count more bytes, or fewer if `size` is negative."""
         self.size += size
         if size < 0:
             if self._turn_at is not None and self.size < SMALL_BYTES:
-                self._end_turn(self._turn_at)
+                self._end_turn(monotonic())
             self._shorter.set()
 
-    def _end_turn(self, began: float) -> None:
-        now = monotonic()
-        turn = now - began
+    def _end_turn(self, now: float) -> None:
+        turn = now - self._latest_turn_at
         rest = _REST_FACTOR * turn if turn <= _LONG_TURN_S else _REST_AFTER_LONG_TURN_S
         self._rest_until, self._turn_at = now + rest, None
         if self._shared_turn:
             self._shared_turn.end(rest if self._is_beside_singles(now) else 0.0)
 
     def report(self, size: int) -> None:
-        """Note how long the backlog of another process is."""
+        """Note how long the backlog of another process is. If it reads what the latest turn here
+        appended, the rest begins again.
+        """
         self._reported, self._reported_at = size, monotonic()
+        if size >= SMALL_BYTES and self._turn_at is None and self._reported_at < self._rest_until:
+            self._end_turn(self._reported_at)
 
     def note_singles_elsewhere(self) -> None:
         """Note that single events come to another process."""

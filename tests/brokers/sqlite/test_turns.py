@@ -52,6 +52,15 @@ def test_one_process_has_the_turn_until_its_rest_is_over(turns: list[SqliteTurn]
     assert not may_begin(one)
 
 
+def test_a_rest_can_become_longer_while_it_runs(turns: list[SqliteTurn]) -> None:
+    one, other = turns
+    assert may_begin(one)
+    one.end(0.01)
+    one.end(PATIENCE * 2)
+    gevent.sleep(0.03)
+    assert not may_begin(other)
+
+
 def test_a_process_that_hangs_has_the_turn_for_a_second_at_most(turns: list[SqliteTurn]) -> None:
     assert may_begin(turns[0])
     assert may_begin(turns[1], waited=1)

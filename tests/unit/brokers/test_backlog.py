@@ -194,6 +194,26 @@ def test_a_turn_ends_with_a_rest_for_all_processes_while_there_are_single_events
         backlog.note_singles_elsewhere()
 
 
+def test_a_turn_lasts_until_other_processes_have_read_what_it_appended(clock: Clock) -> None:
+    turn = Turn()
+    backlog = Backlog(MANY, turn)
+    backlog.note_singles_elsewhere()
+    backlog.begin(LARGE, large=True)
+    clock.now += 0.1
+    backlog.add(-LARGE)
+    for seconds in (0.05, 0.05):
+        clock.now += seconds
+        backlog.report(LARGE)
+    assert turn.calls == pytest.approx([0.15, 0.225, 0.3])
+    backlog.report(SMALL_BYTES - 1)  # that is no array
+    clock.now += 0.29
+    backlog.note_singles_elsewhere()
+    assert not backlog.has_room(9, LARGE)
+    clock.now += 0.02
+    backlog.report(LARGE)  # of an append by another process
+    assert len(turn.calls) == 3
+
+
 def test_regular_single_events_are_announced_a_few_times_a_second(clock: Clock) -> None:
     turn = Turn()
     backlog = Backlog(MANY, turn)

@@ -4,6 +4,7 @@ sockets. The kernel releases it when its process dies.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import gevent
@@ -23,6 +24,7 @@ class SqliteTurn:
     def __init__(self) -> None:
         self.wakeups: WakeupSocket | None = None
         self._held = self._resting = False
+        self._release_at = 0.0
 
     def take(self, _: int, waited: float, *, beside_singles: bool) -> bool:
         """Return whether a large append may begin now; see `SharedTurn.take`."""
@@ -34,10 +36,13 @@ class SqliteTurn:
         return self._held
 
     def end(self, rest: float) -> None:
-        """Release the turn after some seconds."""
-        if self._held and not self._resting:
+        """Release the turn after some seconds. During the rest, another one can take its place."""
+        if not self._held:
+            return
+        self._release_at = monotonic() + rest
+        if not self._resting:
             self._resting = True
-            gevent.spawn_later(rest, self._release)
+            gevent.spawn(self._release)
 
     def announce_singles(self) -> None:
         """Let the other processes know that single events come to this one."""
@@ -45,6 +50,8 @@ class SqliteTurn:
             self.wakeups.notify(SINGLES)
 
     def _release(self) -> None:
+        while (rest := self._release_at - monotonic()) > 0:
+            gevent.sleep(rest)
         self._held = self._resting = False
         if self.wakeups:
             self.wakeups.unlock()
