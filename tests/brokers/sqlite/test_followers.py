@@ -139,6 +139,53 @@ def test_a_follower_that_never_catches_up_is_an_error_and_no_wait_without_end(
         log.append(drafts("a"))
 
 
+def queued() -> tuple[FollowerQueue, list[Event]]:
+    """A queue that is up to date, and the events that follow its position."""
+    queue = FollowerQueue(EventId(1, 0), Backlog(MANY))
+    queue.stale = False
+    return queue, [Event(EventId(1, number), Draft(topics=("t",))) for number in (1, 2, 3)]
+
+
+def test_a_wakeup_by_another_process_does_not_make_a_follower_read_what_its_process_commits() -> (
+    None
+):
+    queue, events = queued()
+    queue.expect(queue.position)
+    queue.mark_stale()  # before the events of the commit are made
+    assert not queue.must_read
+    queue.push(queue.position, events, frame_bytes(events))
+    assert queue.take() == events
+    assert queue.must_read  # what the other one committed
+
+
+def test_a_follower_reads_the_file_if_others_committed_before_its_process() -> None:
+    queue, events = queued()
+    queue.mark_stale()
+    queue.expect(events[0].position)
+    assert queue.must_read
+    queue.push(events[0].position, events[1:], frame_bytes(events[1:]))
+    assert not queue.take()
+
+
+def test_a_push_while_the_file_is_read_is_not_taken_twice() -> None:
+    queue, events = queued()
+    queue.mark_stale()
+    queue.begin_reading()
+    queue.expect(queue.position)
+    queue.push(queue.position, events, frame_bytes(events))
+    queue.end_reading()
+    queue.note_page(events, events[-1].position, 0)
+    assert not queue.take()
+    assert queue.must_read
+
+
+def test_a_push_that_never_comes_does_not_hold_up_a_follower() -> None:
+    queue, _ = queued()
+    queue.expect(queue.position)
+    queue.tick()
+    assert queue.must_read
+
+
 def test_a_follower_gets_what_its_process_commits_in_parts_and_without_the_file() -> None:
     backlog = Backlog(MANY)
     queue = FollowerQueue(EventId(1, 0), backlog)

@@ -26,7 +26,7 @@ def test_small_appends_and_large_ones_take_turns() -> None:
         return Appended(EventId(0, 0), [*positions], over_limit=False)
 
     table: Any = SimpleNamespace(append=None)
-    committer = GroupCommitter(table, run, lambda *_: None, Backlog(1 << 30))
+    committer = GroupCommitter(table, run, lambda _: None, lambda *_: None, Backlog(1 << 30))
     draft = Draft(topics=("t",), data="x")
     sizes = [MANY, MANY, MANY, 1, 1]
     appends = [gevent.spawn(committer.append, [draft] * size) for size in sizes]

@@ -76,7 +76,7 @@ class SqliteBroker:
         self._turn = SqliteTurn()
         self._backlog = Backlog(_MAX_BACKLOG_BYTES, self._turn)
         self._committer = GroupCommitter(
-            self._table, self._write, self._on_committed, self._backlog
+            self._table, self._write, self._expect, self._on_committed, self._backlog
         )
         self._over_limit = Signal()
         self._tasks: list[gevent.Greenlet[[], None]] = []
@@ -102,7 +102,7 @@ class SqliteBroker:
             while not self._closed:
                 if queued := queue.take():
                     yield queued
-                elif not queue.stale:
+                elif not queue.must_read:
                     queue.wait()
                 elif found := self._read_next(queue, outage):
                     yield from [found] if isinstance(found, Gap) else followed(found)
@@ -234,6 +234,10 @@ class SqliteBroker:
         if self._wakeups:
             self._wakeups.notify()
 
+    def _expect(self, after: EventId) -> None:
+        for queue in self._followers:
+            queue.expect(after)
+
     def _on_committed(self, after: EventId, events: list[Event], over_limit: bool) -> None:  # noqa: FBT001 - its name says what it is
         if events:
             size = frame_bytes(events)
@@ -270,12 +274,14 @@ class SqliteBroker:
         except Exception as error:  # noqa: BLE001 - whatever the file contains
             gevent.sleep(outage.pause_after(error))
             return None
+        finally:
+            queue.end_reading()
         outage.over()
         if not known:
             gap = bounds.gap_after(queue.position)
             queue.position = gap.position
             return gap
-        queue.end_reading(events, page.end, unread)
+        queue.note_page(events, page.end, unread)
         if queue.behind > self._backlog.limit_for_large and self._wakeups:
             self._wakeups.notify(b"%d" % queue.behind)
         return events

@@ -16,9 +16,9 @@ PAGE_BYTES = 256 << 10  # what a follower yields at once of what its process com
 class FollowerQueue:
     """Events that this process committed and one follower has not yielded yet.
 
-    While the queue is up to date, commits of this process reach the follower without the file.
-    When another process committed in between, the queue is stale: then the follower reads the file
-    until it finds nothing more.
+    Commits of this process reach the follower without the file, unless another process committed
+    in between. After a commit of another process the queue is stale: once it is empty, the follower
+    reads the file until it finds nothing more.
 
     :param backlog: counts the bytes that the follower has not finished with.
     """
@@ -28,6 +28,8 @@ class FollowerQueue:
         self.stale = True
         self._backlog = backlog
         self.behind = 0  # bytes of the event log that the follower has not finished with
+        self._reading = False  # the next page is being read from the file
+        self._expected: EventId | None = None  # the position before the next push
         self._yielded = 0  # bytes of these that the follower works on
         self._unread = 0  # bytes that were pushed since the last reading of the file began
         self._marked = True  # it was marked stale since then
@@ -36,6 +38,17 @@ class FollowerQueue:
         self._size = 0  # bytes of these
         self._wakeup = Signal()
 
+    @property
+    def must_read(self) -> bool:
+        """Whether the follower has to read the file now, if nothing is queued."""
+        return self.stale and self.position != self._expected
+
+    def expect(self, after: EventId) -> None:
+        """Note that this process has committed many events after a position, and will push them
+        within a moment. To read them from the file, too, would take longer.
+        """
+        self._expected = after
+
     def push(self, after: EventId, events: list[Event], size: int) -> None:
         """Add the events that were committed after a position.
 
@@ -43,7 +56,8 @@ class FollowerQueue:
         """
         self.behind += size
         self._backlog.size += size
-        if self.stale or after != self.position:
+        self._expected = None
+        if self._reading or after != self.position:
             self._unread += size
             self.mark_stale()
             return
@@ -74,10 +88,14 @@ class FollowerQueue:
         return events
 
     def begin_reading(self) -> None:
-        """Note that the next page is being read from the file."""
-        self._marked, self._unread = False, 0
+        """Note that the next page is being read from the file, until `end_reading`."""
+        self._marked, self._unread, self._reading = False, 0, True
 
-    def end_reading(self, events: list[Event], end: EventId | None, unread: int) -> None:
+    def end_reading(self) -> None:
+        """Note that the page was read, or could not be read."""
+        self._reading = False
+
+    def note_page(self, events: list[Event], end: EventId | None, unread: int) -> None:
         """Note what was read.
 
         :param end: position of the page's last row; None: the page was empty.
@@ -94,7 +112,8 @@ class FollowerQueue:
         """Mark the queue stale if nothing was pushed since the last tick: a wake-up by another
         process may have been lost.
         """
-        if self._quiet:
+        if self._quiet or self._expected:  # what was to be pushed may have failed
+            self._expected = None
             self.mark_stale()
         self._quiet = True
 

@@ -52,6 +52,7 @@ class GroupCommitter:
     """Commits to a file.
 
     :param run: calls a function in the thread.
+    :param expect: called after a commit in the thread, with the head before it.
     :param on_committed: called with the head before a commit, the new events, and whether the
         event log exceeds its limits now.
     """
@@ -60,10 +61,12 @@ class GroupCommitter:
         self,
         table: LogTable,
         run: Callable[..., Appended],
+        expect: Callable[[EventId], None],
         on_committed: Callable[[EventId, list[Event], bool], None],
         backlog: Backlog,
     ) -> None:
-        self._table, self._run, self._on_committed = table, run, on_committed
+        self._table, self._run = table, run
+        self._expect, self._on_committed = expect, on_committed
         self._backlog = backlog
         self._inline = InlineCommitPolicy()
         self._small, self._large = deque[PendingAppend](), deque[PendingAppend]()
@@ -131,6 +134,7 @@ class GroupCommitter:
             skip("commit", error)
             _fail(batch, error)
         else:
+            self._expect(appended.after)
             events = self._events_by_append([pending.drafts for pending in batch], appended)
             for pending, found in zip(batch, events, strict=True):
                 pending.result.set(found)
