@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -31,8 +31,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from .core.version import __version__
 from .errors import ServiceUnavailable
 from .metric_buffers import BufferedCounter, BufferedHistogram
+from .samples import SECONDS_BOUNDS
 from .tasks import TASKS, take_uncounted
 
 if TYPE_CHECKING:
@@ -41,8 +43,8 @@ if TYPE_CHECKING:
     from .core.events import EventId
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-_DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client reads it
-_SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable with the folder of the workers' files; prometheus-client reads it."""
 _EVENTS_BUCKETS = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 _END_REASONS = (
     "client_left",
@@ -58,6 +60,7 @@ _END_REASONS = (
     "too_slow",
 )
 _SERVER_FAULTS = ("connections", "full", "internal", "unavailable")  # of all reasons to refuse
+_USAGE_INTERVAL_S = 0.5  # at least: each request for the numbers flushes them
 _MEMORY_FILE = Path("/proc/self/statm")
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # an unused line for each
@@ -68,6 +71,23 @@ def set_worker_id(number: int) -> None:
     has its number and continues its counters, so there are never more files than workers.
     """
     values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+
+
+class Numbers(NamedTuple):
+    """The numbers of all processes."""
+
+    values: dict[str, dict[str, float]]
+    """By name without `tidings_`, then by the value of the label; "" where there is none."""
+    versions: dict[str, str]
+    """The version of each worker."""
+
+    def total(self, name: str) -> float:
+        """Return the sum of a number over all values of its label."""
+        return sum(self.values[name].values())
+
+    def by_label(self, name: str) -> dict[str, int]:
+        """Return a count by the value of its label, without those that are 0."""
+        return {label: round(value) for label, value in self.values[name].items() if value}
 
 
 class Metrics:
@@ -112,9 +132,16 @@ class Metrics:
         self._pid = self._gauge("worker_pid", "Process id, by worker, as in log lines.")
         self._memory = self._gauge("process_resident_bytes", "Resident memory, by worker.")
         self._fill = self._gauge(
-            "window_fill_ratio", "How full the fullest window of a worker is, 0 to 1.", "livemax"
+            "window_fill_ratio",
+            "How full the fullest window of a worker is, 0 to 1.",
+            mode="livemax",
         )
-        self._cpu_counted_s = 0.0
+        self._usage = self._gauge("worker_cpu_ratio", "Processor time a second, by worker.")
+        self._start = self._gauge(
+            "worker_start_timestamp_seconds", "When a worker began, in Unix time.", ["version"]
+        )
+        self._began, self._cpu_counted_s = time.time(), 0.0
+        self._usage_from = time.monotonic(), time.process_time()
 
     def _counter(
         self, name: str, help: str, label_values: Iterable[str] = (), label: str = "reason"
@@ -127,15 +154,18 @@ class Metrics:
         return buffered
 
     def _histogram(
-        self, name: str, help: str, buckets: Sequence[float] = _SECONDS_BUCKETS
+        self, name: str, help: str, buckets: Sequence[float] = SECONDS_BOUNDS
     ) -> BufferedHistogram:
         name = f"tidings_{name}"
         buffered = BufferedHistogram(name, help, registry=self._registry, buckets=buckets)
         self._buffers.append(buffered)
         return buffered
 
-    def _gauge(self, name: str, help: str, mode: Any = "liveall") -> Gauge:
-        return Gauge(f"tidings_{name}", help, registry=self._registry, multiprocess_mode=mode)
+    def _gauge(
+        self, name: str, help: str, labels: Sequence[str] = (), mode: Any = "liveall"
+    ) -> Gauge:
+        name = f"tidings_{name}"
+        return Gauge(name, help, labels, registry=self._registry, multiprocess_mode=mode)
 
     def flush(self, subscribers: int, fill_ratio: float) -> None:
         """Write what was counted since the last flush to where all processes read it.
@@ -153,9 +183,17 @@ class Metrics:
         self._subscribers.set(subscribers)
         self._fill.set(fill_ratio)
         self._pid.set(os.getpid())
+        self._start.labels(__version__).set(self._began)
+        self._measure_usage(cpu_s)
         with suppress(OSError):  # not Linux, or the process has no free file descriptor
             pages = int(_MEMORY_FILE.read_bytes().split()[1])
             self._memory.set(pages * os.sysconf("SC_PAGESIZE"))
+
+    def _measure_usage(self, cpu_s: float) -> None:
+        now, (since, cpu_since_s) = time.monotonic(), self._usage_from
+        if now - since >= _USAGE_INTERVAL_S:
+            self._usage.set((cpu_s - cpu_since_s) / (now - since))
+            self._usage_from = now, cpu_s
 
     def text(self, extra: Iterable[Metric]) -> bytes:
         """Return the metrics of all processes in Prometheus' text format.
@@ -164,42 +202,35 @@ class Metrics:
         """
         return generate_latest(_StaticCollector([*self._families(), *extra]))
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the numbers that the console shows."""
-        found: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    def numbers(self) -> Numbers:
+        """Return the numbers of all processes.
+
+        :raises ServiceUnavailable: the workers' files cannot be read.
+        """
+        found = Numbers(defaultdict(dict), {})
         for family in self._families():
             for sample in family.samples:
                 label = next(iter(sample.labels.values()), "")
-                found[sample.name.removeprefix("tidings_")][label] = sample.value
-        readers, pids = found["readers"], found["worker_pid"]
-        return {
-            "readers": round(sum(readers.values())),
-            "opened": _single(found["streams_opened_total"]),
-            "ended": _by_label(found["streams_ended_total"]),
-            "refused": _by_label(found["refused_total"]),
-            "published": _single(found["published_events_total"]),
-            "delivered": _single(found["delivered_events_total"]),
-            "delivered_bytes": _single(found["delivered_bytes_total"]),
-            "workers": [
-                {"pid": round(pids[worker]), "readers": round(readers[worker])}
-                for worker in sorted(pids.keys() & readers.keys(), key=lambda it: int(it or 0))
-                if pids[worker]  # 0: the worker has not flushed yet
-            ],
-        }
+                if version := sample.labels.get("version"):
+                    label = sample.labels.get("worker", "")
+                    found.versions[label] = version
+                found.values[sample.name.removeprefix("tidings_")][label] = sample.value
+        return found
 
     def _families(self) -> Iterator[Metric]:
         """Yield the metrics of all processes. Those of one worker have the label `worker`.
 
         :raises ServiceUnavailable: the workers' files cannot be read.
         """
-        directory = os.environ.get(_DIRECTORY_VARIABLE)
+        directory = os.environ.get(DIRECTORY_VARIABLE)
         if not directory:
             yield from self._registry.collect()
             return
         for family in _read(directory):
             for index, sample in enumerate(family.samples):
                 if "pid" in sample.labels:
-                    labels = {"worker": sample.labels["pid"]}
+                    labels = dict(sample.labels)
+                    labels = {"worker": labels.pop("pid"), **labels}
                     family.samples[index] = sample._replace(labels=labels)
             yield family
 
@@ -254,11 +285,3 @@ class _StaticCollector(Collector):
 
     def collect(self) -> list[Metric]:
         return self._families
-
-
-def _single(found: dict[str, float]) -> int:
-    return round(found.get("", 0))
-
-
-def _by_label(found: dict[str, float]) -> dict[str, int]:
-    return {label: round(value) for label, value in found.items() if value}

@@ -40,6 +40,7 @@ TASKS = (
     "presence",
     "relay",
     "remove",
+    "sample",
     "send",
     "tick",
     "trim",

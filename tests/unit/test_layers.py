@@ -18,7 +18,6 @@ MAY_IMPORT_GEVENT = (
     "loop_thread",
     "tasks",
     "auth.jwks",
-    "views.log_probe",
     "app",
 )
 

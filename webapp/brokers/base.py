@@ -48,6 +48,15 @@ class Bounds(NamedTuple):
         return Gap(self.head, "unknown")
 
 
+class Usage(NamedTuple):
+    """Where an event log begins and ends, and how much it keeps."""
+
+    bounds: Bounds
+    events: int
+    bytes: int | None
+    """As its limit of bytes counts them; None: it is not known without a long look."""
+
+
 class TopicPage(NamedTuple):
     """The next events after a position: all, or those that have one of some topics."""
 
@@ -186,6 +195,9 @@ class Broker(Protocol):
 
     def count(self) -> int:
         """Return how many events the event log has now."""
+
+    def usage(self) -> Usage:
+        """Return what `bounds` and `count` do, and how many bytes the event log keeps."""
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names: a position in the event log, or the one of a

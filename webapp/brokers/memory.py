@@ -20,6 +20,7 @@ from .base import (
     Removed,
     TopicEnd,
     TopicPage,
+    Usage,
     conflict,
     first_bytes,
     now,
@@ -192,6 +193,10 @@ class MemoryBroker:
         """Return how many events the event log has now."""
         self._expire()
         return len(self._window)
+
+    def usage(self) -> Usage:
+        """Return where the event log begins and ends, and how much it keeps."""
+        return Usage(self.bounds(), len(self._window), self._window.memory_bytes)
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""

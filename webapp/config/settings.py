@@ -190,6 +190,14 @@ class Settings:
         """Whether there is any key, so that tokens are needed."""
         return bool(self.publisher_keys or self.subscriber_keys or self.jwks_url)
 
+    @property
+    def key_kinds(self) -> list[str]:
+        """What shows who a client is: `secret`, `public`, `jwks`, `app` (the login of an app)."""
+        keys = [*self.publisher_keys, *self.subscriber_keys]
+        kinds = {"public" if it.startswith("-----BEGIN") else "secret" for it in keys}
+        others = {"jwks": self.jwks_url, "app": self.has_login}
+        return [*sorted(kinds, reverse=True), *(name for name, has in others.items() if has)]
+
     @cached_property  # asked for by each stream
     def has_presence(self) -> bool:
         """Whether some clients may see who is connected: by a token, or by the login of an app."""

@@ -70,6 +70,11 @@ class Window(EventList):
         """How full it is: 1.0 is at its bounds."""
         return max(len(self) / self.max_events, self._bytes / self.max_bytes)
 
+    @property
+    def memory_bytes(self) -> int:
+        """How many bytes of memory its events take."""
+        return self._bytes
+
     def fraction_of(self, events: Sequence[Event]) -> float:
         """Return how full these events alone would make it: 1.0 is at its bounds."""
         size = sum(event.memory_bytes for event in events)

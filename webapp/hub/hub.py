@@ -22,9 +22,11 @@ from .feed_index import FeedIndex
 from .feeds import PLAIN, Feed, Form
 from .history import History
 from .late_feeds import LateFeeds
+from .log_probe import LogProbe
 from .log_reader import PAGE_BYTES, LogReader
 from .quota import StreamQuota
 from .reservations import Reservations
+from .sampler import Sampler
 from .snapshot import Snapshots
 from .start import FROM_NOW, Start, StartFinder
 from .stream import Stream
@@ -94,6 +96,8 @@ class Hub:
         self.transient = TransientEvents(self.fanout)
         self.ends = TopicEnds(self.reader, settings.history_age)
         self._timers = Timers(settings, self.window, self.fanout, self.metrics, self._subscribers)
+        self.log_probe = LogProbe(broker)
+        self.sampler = Sampler(self.metrics, self.log_probe, self.flush_metrics)
         self.stream_context = StreamContext(
             self.history,
             Snapshots(self.reader, settings.max_replay_bytes // 4),
@@ -126,6 +130,7 @@ class Hub:
                 lasting("dispatch", self.dispatcher.dispatch, _MAX_FAILURES),
                 lasting("dispatch", self.late_feeds.run, _MAX_FAILURES),
                 lasting("tick", self._timers.run),
+                lasting("sample", self.sampler.run),
             ]
             for task in self._tasks:
                 task.link_exception(self._on_task_failed)

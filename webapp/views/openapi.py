@@ -28,7 +28,7 @@ from ..core.version import __version__
 from .credentials import COOKIE
 from .cursors import CURSOR, MAX_CURSOR_BYTES
 from .drafts import MAX_BATCH_EVENTS, MAX_DIGITS
-from .health import PROTECTED
+from .own_paths import PROTECTED
 from .paging import DEFAULT_LIMIT, MAX_LIMIT
 from .services import current_services
 from .subscribe_query import MAX_LAST_EVENTS, MAX_PATTERNS

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flask.globals import request_ctx
 
 from ..errors import NotFound
-from .log_probe import LogProbe
 from .quotas import PipeQuota, UnfinishedQuota
 from .rate_limit import Rate
 from .refusal_log import RefusalLog
@@ -51,7 +50,7 @@ class Services:
         self.hub = hub
         self.authorizer = authorizer
         self.presence = presence
-        self.log_probe = LogProbe(hub.broker)
+        self.log_probe = hub.log_probe
         self.refusal_log = RefusalLog()
         self.publish_rate = Rate(settings.publish_rate)
         self.pipes = PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher)

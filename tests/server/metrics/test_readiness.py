@@ -59,6 +59,8 @@ def test_a_log_that_is_away_or_hangs_holds_nothing_up(
             "up": False,
             "floor": None,
             "head": None,
+            "events": None,
+            "bytes": None,
         }
 
 

@@ -17,7 +17,7 @@ from ...core.events import Draft, Event, EventId
 from ...core.topic_index import DirectoryPage, TopicEntry
 from ...errors import BadRequest
 from ...scheduling import map_cooperatively
-from ..base import Bounds, Removed, TopicEnd, TopicPage, decode_events, now, stopping
+from ..base import Bounds, Removed, TopicEnd, TopicPage, Usage, decode_events, now, stopping
 from ..hidden import followed, visible
 from ..lead import Lead
 from ..outage import Outage
@@ -208,13 +208,16 @@ class PostgresBroker:
 
     def bounds(self) -> Bounds:
         """Return where the event log begins and ends now."""
-        [(floor, head, *_)] = self._rows("bounds", 0)
-        return Bounds(from_key(floor), from_key(head))
+        return self.usage().bounds
 
     def count(self) -> int:
         """Return how many events the event log has now."""
-        [(_, _, events, _)] = self._rows("bounds", 0)
-        return int(events)
+        return self.usage().events
+
+    def usage(self) -> Usage:
+        """Return where the event log begins and ends, and how much it keeps."""
+        [row] = self.reader.call("SELECT floor, position, events, bytes FROM tidings.head", tries=2)
+        return Usage(Bounds(*map(from_key, row[:2])), *row[2:])
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""

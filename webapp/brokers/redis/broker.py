@@ -21,13 +21,13 @@ from gevent.event import Event as Signal
 from ...core.events import Draft, Event, EventId
 from ...errors import ContentTooLarge
 from ...scheduling import map_cooperatively
-from ..base import TopicPage, conflict, decode_events, topic_ended
+from ..base import TopicPage, Usage, conflict, decode_events, topic_ended
 from ..hidden import followed, hide
 from ..lead import Lead
 from ..outage import Outage
 from .client import RedisClient
 from .own_events import OwnEvents
-from .page import Page, decode_line, encode_draft, parse_page, parse_position
+from .page import Page, decode_line, encode_draft, parse_bounds, parse_page, parse_position
 from .remover import Remover
 from .scripts import Script, ScriptCall
 from .server_clock import ServerClock
@@ -235,6 +235,11 @@ class RedisBroker:
     def count(self) -> int:
         """Return how many events the event log has now."""
         return self._read(_LAST, limit=0).total
+
+    def usage(self) -> Usage:
+        """Return where the event log begins and ends, and how much it keeps."""
+        *ends, events, size = self._call("usage")
+        return Usage(parse_bounds(*ends), events, int(size))
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""

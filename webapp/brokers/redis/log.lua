@@ -36,6 +36,13 @@ function verbs.make_room()
   return length - log.length
 end
 
+-- Return the floor or false, the first position or false, the head, how many entries there are, and
+-- about how many bytes.
+function verbs.usage()
+  maintain()
+  return {log.floor, log.first or false, log.head, log.length, number(trims().bytes_kept())}
+end
+
 -- ARGV from 5: the arguments of `page`, 'check' to look for the position, and what a follower has to
 -- report if the lines have some bytes: its process, whether single events come to it, and how many
 -- bytes. Returns the floor or false, the first position or false, the head, whether the stream has

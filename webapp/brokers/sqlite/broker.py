@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ...core.globs import Glob
     from ...core.removals import Removal
     from ...core.topic_index import DirectoryPage
-    from ..base import Bounds, Followed, Removed, TopicEnd, TopicPage
+    from ..base import Bounds, Followed, Removed, TopicEnd, TopicPage, Usage
 
 T = TypeVar("T")
 
@@ -170,6 +170,10 @@ class SqliteBroker:
     def count(self) -> int:
         """Return how many events the event log has now."""
         return self._read(self._table.count)
+
+    def usage(self) -> Usage:
+        """Return where the event log begins and ends, and how much it keeps."""
+        return self._read(self._table.usage)
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.events import EventId
-from ..base import Bounds, conflict, now, topic_ended
+from ..base import Bounds, Usage, conflict, now, topic_ended
 from . import expirations, removals, topic_ends
 from .database import Database
 from .own_ids import OwnIds, next_key
@@ -223,6 +223,14 @@ class LogTable:
     def count(self) -> int:
         """Return how many rows there are."""
         return int(self._read_row(_COUNT)[0])
+
+    def usage(self) -> Usage:
+        """Return where the event log begins and ends, and how much it keeps."""
+        with self.database.connection() as db:
+            floor, head, _ = _ends(db)
+        bounds = Bounds(from_key(floor.key), from_key(head.key))
+        events, size = head.row_number - floor.row_number, head.running_bytes - floor.running_bytes
+        return Usage(bounds, events, size)
 
     def has(self, position: EventId) -> bool:
         """Return whether a position is the floor, or that of a row."""

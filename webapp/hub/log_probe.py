@@ -1,4 +1,4 @@
-"""Ask whether the event log answers, for /readyz, /metrics and the console."""
+"""Ask whether the event log answers, and how much it keeps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from ..brokers.base import Bounds
+from ..brokers.base import Usage
 from ..errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -16,14 +16,16 @@ _TIMEOUT_S = 1.0
 
 
 class LogProbe:
-    """Asks the event log for its bounds, once for all requests that wait for the same answer."""
+    """Asks the event log where it begins and ends and how much it keeps, once for all requests that
+    wait for the same answer.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._call: gevent.Greenlet[[], Bounds | ServiceUnavailable] | None = None
+        self._call: gevent.Greenlet[[], Usage | ServiceUnavailable] | None = None
 
-    def bounds(self) -> Bounds:
-        """Return where the event log begins and ends now.
+    def usage(self) -> Usage:
+        """Return where the event log begins and ends now, and how much it keeps.
 
         :raises ServiceUnavailable: it cannot be reached, or does not answer within a second.
         """
@@ -32,7 +34,7 @@ class LogProbe:
         call = self._call
         call.join(_TIMEOUT_S)
         found = call.value  # None until it has an answer
-        if isinstance(found, Bounds):
+        if isinstance(found, Usage):
             return found
         if found is not None:
             # A copy: each raise would add its frames to the traceback of a shared error.
@@ -41,8 +43,8 @@ class LogProbe:
         remedy = "Check the load of its server or disk; the hub continues when it answers."
         raise ServiceUnavailable(detail, remedy)
 
-    def _ask(self) -> Bounds | ServiceUnavailable:
+    def _ask(self) -> Usage | ServiceUnavailable:
         try:
-            return self._broker.bounds()
+            return self._broker.usage()
         except ServiceUnavailable as error:  # gevent would print what a greenlet raises
             return error

@@ -1,0 +1,78 @@
+"""Takes a sample of the machine's numbers every few seconds, unless another worker does."""
+
+from __future__ import annotations
+
+import os
+from math import nan
+from time import time
+from typing import TYPE_CHECKING
+
+import gevent
+
+from ..errors import ServiceUnavailable
+from ..metrics import DIRECTORY_VARIABLE
+from ..samples import STEP_S, Sample, Samples
+from ..tasks import Skipping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..metrics import Metrics
+    from .log_probe import LogProbe
+
+_SAMPLING = Skipping("sample")
+_COUNTERS = (
+    "published_events_total",
+    "delivered_events_total",
+    "refused_total",
+    "process_cpu_seconds_total",
+)
+
+
+class Sampler:
+    """Takes samples as long as the hub runs.
+
+    :param flush: lets `metrics` have the newest numbers of this process.
+    """
+
+    def __init__(self, metrics: Metrics, log_probe: LogProbe, flush: Callable[[], None]) -> None:
+        self._metrics = metrics
+        self._log_probe = log_probe
+        self._flush = flush
+        self.samples = Samples(os.environ.get(DIRECTORY_VARIABLE), time())
+
+    def run(self) -> None:
+        """Take samples; never returns."""
+        while True:
+            with _SAMPLING:
+                self.sample()
+            gevent.sleep(STEP_S - time() % STEP_S)
+
+    def sample(self) -> None:
+        """Take a sample, unless another worker does.
+
+        :raises OSError: it cannot be stored.
+        :raises ServiceUnavailable: the numbers of the workers cannot be read.
+        """
+        try:
+            self.samples.add(int(time() // STEP_S), time(), self._take)
+        except BlockingIOError:
+            return  # another worker does
+
+    def _take(self, tick: int) -> Sample:
+        self._flush()
+        log_events = log_bytes = nan
+        try:
+            usage = self._log_probe.usage()
+        except ServiceUnavailable:
+            pass  # the console shows that the event log is unavailable
+        else:
+            log_events, log_bytes = usage.events, nan if usage.bytes is None else usage.bytes
+        found = self._metrics.numbers()
+        return Sample(
+            tick,
+            time(),
+            (found.total("readers"), found.total("process_resident_bytes"), log_events, log_bytes),
+            tuple(map(found.total, _COUNTERS)),
+            tuple(found.values["fanout_seconds_bucket"].values()),
+        )

@@ -1,0 +1,51 @@
+"""What the paths about the hub itself have in common: who may read them, and their answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import request
+
+from ..core.topics import TOPICS_PATH
+from ..errors import ServiceUnavailable
+from . import forms
+from .credentials import tokens_of
+from .services import current_services
+
+if TYPE_CHECKING:
+    from flask import Response
+
+    from ..brokers.base import Usage
+
+STATE_PATH = "/console/state"
+PROTECTED = ("/metrics", STATE_PATH, TOPICS_PATH)
+"""The paths that need a token where the hub has a key; each is a topic that it must grant."""
+
+
+def require_read(*paths: str) -> tuple[str, ...]:
+    """Refuse a client that may not read the path of the request, or one of some others. Return its
+    tokens.
+
+    :raises Unauthorized: the token is missing or not valid.
+    :raises Forbidden: it does not grant a path.
+    :raises ServiceUnavailable: its key is not available at the moment.
+    """
+    services = current_services()
+    tokens = tokens_of(request, forms.query(request)).texts
+    for path in (request.path.removeprefix(services.url_prefix), *paths):
+        services.authorizer.require_read(tokens, path)
+    return tokens
+
+
+def log_usage() -> Usage | None:
+    """Return how much the event log keeps; None: it is not available."""
+    try:
+        return current_services().log_probe.usage()
+    except ServiceUnavailable:
+        return None
+
+
+def no_store(response: Response) -> Response:
+    """Let nobody keep a response."""
+    response.headers["Cache-Control"] = "no-store"
+    return response
