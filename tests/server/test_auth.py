@@ -12,6 +12,7 @@ import httpx
 import jwt
 import pytest
 
+from support.processes import system
 from support.tokens import KEY, authorization
 from support.waiting import PATIENCE, until
 from webapp.core.escaping import escape
@@ -339,3 +340,8 @@ def test_without_a_key_nothing_private_is_accepted(server: Server, topic: str) -
     answer = server.http.post("/events", json={"topic": topic, "private": True})
     assert answer.status_code == 403
     assert "TIDINGS_JWT_KEY" in answer.json()["remedy"]
+
+
+def test_only_a_worker_with_a_key_loads_cryptography(server: Server, closed: Server) -> None:
+    maps = [system(f"/proc/{hub.worker}/maps") for hub in (server, closed)]
+    assert ["/cryptography/" in it for it in maps] == [False, True]

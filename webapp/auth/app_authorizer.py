@@ -70,7 +70,7 @@ class AppAuthorizer(Authorizer):
         if grant and grant.publish is not None:
             self._check_origin()
             return grant
-        if self._enabled:
+        if self._verifier:
             return super().publish(tokens)
         remedy = "Publish by hub.publish in the app, let its authorize grant it, or set a key."
         raise Forbidden(_NO_KEY, remedy)
@@ -80,7 +80,7 @@ class AppAuthorizer(Authorizer):
         if self._has_valid(tokens, self._subscriber_keys or self._publisher_keys):
             super().require_read(tokens, path)
         elif not (grant := self._ask()):
-            if self._enabled:
+            if self._verifier:
                 super().require_read(tokens, path)
             remedy = f'Let the app\'s authorize grant "subscribe": ["{path}"], or set a key.'
             raise Forbidden(_NO_KEY, remedy)
@@ -93,7 +93,7 @@ class AppAuthorizer(Authorizer):
 
     def _has_valid(self, tokens: tuple[str, ...], keys: list[Key]) -> bool:
         """Return whether a token counts. After a logout or an expiry, the app's login does."""
-        if not tokens or not self._enabled:
+        if not tokens or not self._verifier:
             return False
         with suppress(Unauthorized):
             self._grant(tokens, keys)

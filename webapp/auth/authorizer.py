@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 from ..core.topics import EVERYTHING, grants, is_reserved
 from ..errors import Forbidden, InsufficientScope, ServiceUnavailable, Unauthorized
 from ..scheduling import RequestSlice
-from .claims import read
-from .jwks import JwksClient
-from .keys import load_keys
-from .refusals import not_granted, reserved_topic
-from .tokens import SEND_ONE, header, signed_claims, token_id
+from .claims import read, token_id
+from .refusals import SEND_ONE, not_granted, reserved_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ..config.settings import Settings
     from ..core.events import Draft
     from .keys import Key
+    from .verifier import Verifier
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +76,11 @@ class Authorizer:
     def __init__(
         self, settings: Settings, is_revoked: Callable[[Grant], bool] = lambda _: False
     ) -> None:
-        accepted = settings.jwt_algorithm
-        self._publisher_keys = load_keys(settings.publisher_keys, accepted)
-        self._subscriber_keys = load_keys(settings.subscriber_keys, accepted)
-        self._jwks = JwksClient(settings.jwks_url, accepted) if settings.jwks_url else None
-        self._enabled = settings.auth_enabled
-        self._subscribers_have_tokens = bool(self._subscriber_keys or self._jwks)
+        self._verifier = verifier = _verifier(settings)
+        self._publisher_keys = verifier.publisher_keys if verifier else []
+        self._subscriber_keys = verifier.subscriber_keys if verifier else []
+        self._may_lose_keys = verifier is not None and verifier.jwks is not None
+        self._subscribers_have_tokens = bool(self._subscriber_keys) or self._may_lose_keys
         self._has_private_grants = self._subscribers_have_tokens
         self._settings = settings
         self._long_life_warned = False
@@ -144,7 +141,7 @@ class Authorizer:
         :raises Forbidden: it grants no publishing at all.
         :raises ServiceUnavailable: its key is not available at the moment.
         """
-        if not self._enabled:
+        if not self._verifier:
             return _NO_KEY
         grant = self._grant(tokens, self._publisher_keys)
         if grant.publish is None:
@@ -159,7 +156,7 @@ class Authorizer:
         :raises Forbidden: its `mercure.subscribe` does not grant the path.
         :raises ServiceUnavailable: its key is not available at the moment.
         """
-        if not self._enabled:
+        if not self._verifier:
             return
         patterns = self._grant(tokens, self._subscriber_keys or self._publisher_keys).subscribe
         if not grants(patterns, path):
@@ -216,7 +213,7 @@ class Authorizer:
         grant = self._verified_grants.get(known)
         if grant is None or (grant.expires is not None and int(grant.expires) <= time()):
             grant = self._verify(token, keys)
-            if not self._jwks:  # which may withdraw a key
+            if not self._may_lose_keys:
                 if len(self._verified_grants) >= _MAX_VERIFIED:
                     self._verified_grants.clear()
                 self._verified_grants[known] = grant
@@ -234,12 +231,15 @@ class Authorizer:
             )
 
     def _verify(self, token: str, keys: list[Key]) -> Grant:
-        found = header(token)
-        candidates = self._candidates(found.get("kid"), keys)
-        claims = signed_claims(token, found.get("alg"), candidates, self._settings)
-        return Grant(**read(claims), token_id=token_id(token))
+        if not self._verifier:
+            detail = "This hub has no key, so no token is valid."
+            raise Unauthorized(detail, "Send none, or set TIDINGS_JWT_KEY.")
+        return Grant(**read(self._verifier.claims(token, keys)), token_id=token_id(token))
 
-    def _candidates(self, id: str | None, keys: list[Key]) -> Iterator[Key]:
-        yield from keys
-        if self._jwks:
-            yield from self._jwks.keys_for(id)
+
+def _verifier(settings: Settings) -> Verifier | None:
+    if not settings.auth_enabled:
+        return None
+    from .verifier import Verifier  # late: see its docstring
+
+    return Verifier(settings)

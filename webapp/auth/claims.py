@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import blake2b
 from time import time
 from typing import Any, NoReturn
 
@@ -137,3 +138,10 @@ def _check_text(name: str, text: str) -> None:
 
 def _refuse(detail: str) -> NoReturn:
     raise Unauthorized(detail, SEE_CLAIMS) from None
+
+
+def token_id(token: str) -> str:
+    """Return an id of a token: a hash of its header and payload. The signature is left out because
+    the same one can be encoded in several ways.
+    """
+    return blake2b(token.rpartition(".")[0].encode(), digest_size=16).hexdigest()

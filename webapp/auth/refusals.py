@@ -12,6 +12,7 @@ from ..errors import Forbidden, InsufficientScope
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+SEND_ONE = "Send one as Authorization: Bearer TOKEN; `tidings token` makes one."
 _MAX_LISTED = 20  # topics, and topic patterns, in a refusal
 _RESERVED = ":/?#[]@!$&'()*+,;="  # RFC 3986, section 2.2
 _LETTERS = (

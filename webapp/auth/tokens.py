@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -16,6 +15,7 @@ from jwt.exceptions import InvalidJTIError
 
 from ..errors import Unauthorized
 from .claims import SEE_CLAIMS
+from .refusals import SEND_ONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from .keys import Key
 
-SEND_ONE = "Send one as Authorization: Bearer TOKEN; `tidings token` makes one."
 _TYPES = {"JWT", "AT+JWT"}
 MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
 """What reading a token may raise."""
@@ -121,10 +120,3 @@ def _decode(token: str, settings: Settings, **how: Any) -> Any:
         detail, remedy = next(causes)
         claim = getattr(error, "claim", "")
         raise Unauthorized(detail.format(claim=claim), remedy) from None
-
-
-def token_id(token: str) -> str:
-    """Return an id of a token: a hash of its header and payload. The signature is left out because
-    the same one can be encoded in several ways.
-    """
-    return blake2b(token.rpartition(".")[0].encode(), digest_size=16).hexdigest()

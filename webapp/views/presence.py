@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
-from ..auth.claims import MAX_TEXT_CHARS
-from ..auth.tokens import token_id
+from ..auth.claims import MAX_TEXT_CHARS, token_id
 from ..core.topics import MERCURE_PATH, SUBSCRIPTIONS_PATH
 from ..errors import BadRequest, NotFound, Unauthorized, UnsupportedMediaType
 from ..presence.documents import CONTEXT, subscription_documents

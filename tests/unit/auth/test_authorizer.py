@@ -159,6 +159,11 @@ def test_an_exp_has_no_leeway() -> None:
         Authorizer(Settings(jwt_key=(KEY,))).publish((encode(exp=int(time.time()) - 1),))
 
 
+def test_without_a_key_no_token_is_valid() -> None:
+    with pytest.raises(Unauthorized, match="has no key"):
+        Authorizer(Settings()).decode(encode())
+
+
 @pytest.mark.parametrize("tokens", [(0, 1), (1, 0), (0, 0, 1)])
 def test_any_valid_token_of_a_request_counts(tokens: tuple[int, ...]) -> None:
     both = encode(exp=1), encode(sub="ann")
@@ -170,13 +175,13 @@ def test_a_token_whose_key_is_unavailable_is_not_called_invalid(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     authorizer = Authorizer(Settings(jwt_key=(KEY,), jwks_url="https://issuer.example/jwks"))
-    monkeypatch.setattr(authorizer._jwks, "keys_for", unavailable)
+    monkeypatch.setattr("webapp.auth.jwks.JwksClient.keys_for", unavailable)
     with pytest.raises(ServiceUnavailable):
         authorizer.subscribe((encode(OTHER), encode(exp=1)), in_cookies=True)
     assert authorizer.subscribe((encode(OTHER), encode(sub="ann"))).subject == "ann"
 
 
-def unavailable(_id: str | None) -> NoReturn:
+def unavailable(*_: object) -> NoReturn:
     detail, remedy = "It does not answer.", "Wait."
     raise ServiceUnavailable(detail, remedy)
 
