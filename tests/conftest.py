@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from webapp.hub.hub import Hub
 
 pytest_plugins = ["support.browser"]
+
+# Each start of a hub would compile the 260 modules of webapp/: a fifth of what a start takes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Hypothesis takes a process that was put aside for one that is slow.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
