@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TYPE_CHECKING
+import subprocess
+from time import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import jwt
 import pytest
@@ -30,15 +34,21 @@ HIDE_AND_RECORD = f"""() => {{
   window.fetch = (...what) => {{ asked.push(what); return ask(...what); }};
   ({SET_HIDDEN})(true);
 }}"""
+ALL = {"publish": ["*"], "subscribe": ["*"]}
 
 
-def subscribe(page: Page, topics: str, start: str = "now", value: str = "") -> None:
-    page.get_by_label("Topics").fill(topics)
-    page.get_by_label("Start").select_option(start)
-    if value:
-        page.locator("#start-value").fill(value)
-    page.get_by_label("Topics").press("Enter")
-    expect(page.locator("#subscription")).to_have_text("Subscribed.")
+@pytest.fixture(name="locked", scope="module")
+def _locked(serve: Callable[..., Server]) -> Server:
+    """A hub with a key, shared by the tests of this file."""
+    return serve(TIDINGS_JWT_KEY=KEY, TIDINGS_DEMO="0")
+
+
+def open_watch(page: Page, server: Server, topic: str, start: str = "now", value: str = "") -> None:
+    """Open the console at a watch, and await its stream."""
+    query = urlencode({"topic": topic, "start": start} | ({"value": value} if value else {}))
+    page.goto(f"{server.url}/console#events?{query}")
+    expect(page.locator("#empty")).not_to_have_text("Connecting…")
+    expect(page.locator("#watch-status")).to_have_text("")
 
 
 def rows(page: Page) -> Locator:
@@ -46,44 +56,97 @@ def rows(page: Page) -> Locator:
 
 
 def cells(page: Page, row: int) -> list[str]:
-    texts = rows(page).nth(row).get_by_role("cell").all_inner_texts()
+    texts = rows(page).nth(row).get_by_role("gridcell").all_inner_texts()
     return [text.replace("\u00a0", " ") for text in texts]
 
 
-def test_it_shows_what_an_event_is_and_its_data_as_text(
+def use_token(page: Page, **claims: Any) -> None:
+    """Give the token through the dialog, which must be open."""
+    page.locator("#token-field").fill(jwt.encode(claims, KEY))
+    page.locator("#token-field").press("Enter")
+    expect(page.locator("#token-dialog")).to_be_hidden()
+
+
+# -- events
+
+
+def test_a_row_shows_an_event_and_opens_a_panel_with_all_its_fields(
     page: Page, server: Server, topic: str
 ) -> None:
-    page.goto(f"{server.url}/console")
-    subscribe(page, topic)
+    open_watch(page, server, topic)
     markup = "<img src=x onerror=alert(1)>"
     server.publish("ünïcode", topic=topic, type="named", id="my own")
-    server.publish(markup + "\n" * 3 + "x" * 100_000, topic=[topic, "another"])
+    server.publish(f'{{"a": [1, "{markup}"], "end": null}}', topic=[topic, "another"], type="j")
     expect(rows(page)).to_have_count(2)
-    age, its_topic, its_type, size, data, its_id = cells(page, 1)
-    assert re.fullmatch(r"\d+ s", age)
-    assert [its_topic, its_type, size, data, its_id] == [topic, "named", "9 B", "ünïcode", "my own"]
-    newest = rows(page).nth(0)
-    assert cells(page, 0)[1:4] == [f"{topic} +1", "", "97.7 KB"]
-    newest.locator("summary").press("Enter")
-    expect(newest.locator("pre")).to_contain_text("… 80,031 more characters")
-    assert markup in newest.inner_text()
-    assert page.locator("#events img").count() == 0
+    time, *others = cells(page, 1)
+    assert re.fullmatch(r"(\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{3}", time)
+    assert others == [topic, "named", "ünïcode", "9 B"]
+    assert cells(page, 0)[1] == f"{topic} +1"
+    rows(page).nth(0).click()
+    panel = page.get_by_role("complementary", name="Event")
+    expect(panel.locator("dd").nth(1)).to_have_text("another")
+    data = panel.locator("#event-data")
+    expect(data).to_have_text(re.compile(r'\{\n  "a": \[\n    1,'))
+    assert markup in data.inner_text()
+    assert page.locator("img").count() == 1  # the icon of the hub
+    expect(data.locator(".key")).to_have_text(['"a"', '"end"'])
+    page.keyboard.press("ArrowDown")
+    expect(panel).to_contain_text("my own")
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(rows(page).nth(1)).to_be_focused()
 
 
-def test_it_starts_at_the_chosen_position(page: Page, server: Server, topic: str) -> None:
+def test_the_watch_starts_where_the_form_says(page: Page, server: Server, topic: str) -> None:
     ids = [server.publish(str(number), topic=topic) for number in range(5)]
     page.goto(f"{server.url}/console")
     for start, value, count in [
-        ("with the last", "2", 2),
+        ("the last", "2", 2),
         ("after an id", ids[0], 4),
-        ("since a time", "15m", 5),
-        ("with the oldest", "", 5),
+        ("a time", "15m", 5),
+        ("the oldest", "", 5),
     ]:
-        subscribe(page, f"{topic} and-another", start, value)
+        page.locator("#topics").fill(f"{topic} and-another")
+        page.locator("#start").select_option(start)
+        if value:
+            page.locator("#start-value").fill(value)
+        page.get_by_role("button", name="Watch").click()
         expect(rows(page)).to_have_count(count)
-        assert cells(page, 0)[4] == "4"
-    subscribe(page, topic, "after an id", "unknown")
+        assert cells(page, 0)[3] == "4"
+    page.reload()  # the URL keeps the watch
+    expect(rows(page)).to_have_count(5)
+    page.go_back()
+    expect(page.locator("#start-value")).to_have_value("15m")
+    open_watch(page, server, topic, "after", "unknown")
     expect(rows(page)).to_have_text(["The hub does not know this id. New events follow."])
+
+
+def test_a_clock_time_names_the_last_time_that_the_clock_showed_it(
+    page: Page, server: Server
+) -> None:
+    page.clock.install(time="2026-03-04T15:00:00")
+    page.goto(f"{server.url}/healthz")
+    moments = page.evaluate("""async () => {
+      const { moment } = await import("/static/console/watch.js");
+      const local = (text) => new Date(moment(text)).toString().slice(0, 24);
+      return [local("14:05"), local("23:59:30"), moment("15m")];
+    }""")
+    assert moments == ["Wed Mar 04 2026 14:05:00", "Tue Mar 03 2026 23:59:30", "15m"]
+
+
+def test_a_link_to_an_event_opens_the_watch_at_it(page: Page, server: Server, topic: str) -> None:
+    server.publish("before", topic=topic)
+    server.publish("the one", topic=topic, id="mine/7")
+    server.publish("after", topic=topic)
+    open_watch(page, server, topic, "oldest")
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    rows(page).nth(1).click()
+    page.get_by_role("button", name="Copy link").click()
+    link = page.evaluate("copied")
+    page.goto("about:blank")
+    page.goto(link)
+    expect(page.locator("#event-data")).to_have_text("the one")
+    expect(rows(page).get_by_text("after", exact=True)).to_be_visible()
 
 
 def test_it_says_that_connects_and_disconnects_were_missed(page: Page, server: Server) -> None:
@@ -93,108 +156,243 @@ def test_it_says_that_connects_and_disconnects_were_missed(page: Page, server: S
     expect(rows(page).first).to_have_text("Some connects and disconnects were missed.")
 
 
-def test_thousands_of_events_leave_500_rows_and_a_pause_holds_them(
+def test_50_000_events_leave_500_rows_and_a_pause_says_how_many_are_new(
     page: Page, server: Server, topic: str
 ) -> None:
-    page.goto(f"{server.url}/console")
-    subscribe(page, topic)
-    events = [{"topic": topic, "data": str(number)} for number in range(5000)]
-    server.http.post("/events", json=events)
-    expect(page.locator("#count")).to_have_text("5,000 events, the newest 500 are shown")
+    open_watch(page, server, topic)
+    events = [{"topic": topic, "data": str(number)} for number in range(10_000)]
+    for _ in range(5):
+        assert server.http.post("/events", json=events).status_code == 200
+    expect(page.locator("#count")).to_have_text("50,000 events, 500 shown")
     expect(rows(page)).to_have_count(500)
-    assert cells(page, 0)[4] == "4999"
-    page.get_by_role("button", name="Pause").press("Enter")
-    server.http.post("/events", json=events[:7])
-    expect(page.locator("#subscription")).to_have_text("Paused, 7 more events.")
-    assert cells(page, 0)[4] == "4999"
-    page.get_by_role("button", name="Resume").press("Enter")
-    expect(page.locator("#subscription")).to_have_text("Subscribed.")
-    expect(rows(page).nth(0)).to_contain_text("6")
+    assert cells(page, 0)[3] == "9999"
+    assert page.evaluate("document.querySelectorAll('*').length") < 5_000
+    page.keyboard.press("p")
+    server.http.post("/events", json=events[:17])
+    resume = page.get_by_role("button", name="Resume (17 new)")
+    expect(resume).to_have_class("pressed")
+    assert cells(page, 0)[3] == "9999"
+    resume.press("Enter")
+    expect(rows(page).nth(0)).to_contain_text("16")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
     page.get_by_role("button", name="Clear").press("Enter")
     expect(page.get_by_text("Waiting for events…")).to_be_visible()
-    page.get_by_role("button", name="Stop").press("Enter")
-    expect(page.locator("#subscription")).to_have_text("Not subscribed.")
 
 
-def test_it_shows_subscribers_workers_and_the_event_log(
+def test_a_watch_from_the_past_pauses_at_its_first_500_events(
+    page: Page, server: Server, topic: str
+) -> None:
+    events = [{"topic": topic, "data": str(number)} for number in range(600)]
+    server.http.post("/events", json=events)
+    open_watch(page, server, topic, "oldest")
+    page.get_by_role("button", name="Resume (100 new)").wait_for()
+    assert cells(page, 0)[3] == "499"
+    assert cells(page, -1)[3] == "0"
+
+
+def test_text_and_type_filter_what_came_and_what_comes(
+    page: Page, server: Server, topic: str
+) -> None:
+    open_watch(page, server, topic)
+    for text, kind in [("apple", "fruit"), ("Pineapple", "fruit"), ("leek", "plant")]:
+        server.publish(text, topic=topic, type=kind)
+    expect(rows(page)).to_have_count(3)
+    page.locator("body").press("/")
+    expect(page.locator("#filter")).to_be_focused()
+    page.locator("#filter").fill("APPLE")
+    expect(rows(page)).to_have_count(2)
+    server.publish("apple pie", topic=topic, type="cake")
+    server.publish("onion", topic=topic, type="plant")
+    expect(page.locator("#count")).to_have_text("5 events, 3 shown")
+    page.locator("#type-filter").fill("cake")
+    expect(rows(page)).to_have_count(1)
+    page.locator("#type-filter").fill("none")
+    expect(page.locator("#empty")).to_have_text("No event fits the filter.")
+
+
+# -- the hub
+
+
+def test_it_says_when_the_hub_is_away_and_dims_what_it_showed(
     page: Page, serve: Callable[..., Server]
 ) -> None:
-    server = serve(TIDINGS_DEMO="0", WEB_CONCURRENCY="2")
+    server = serve(TIDINGS_DEMO="0")
     page.goto(f"{server.url}/console")
-    with server.listen(topic="x"), server.listen(topic="y"):
-        expect(page.locator("#plot-subscribers .value")).to_have_text("3")  # and this page's own
-        expect(page.locator("#workers li")).to_have_count(2)
-    expect(page.locator("#plot-subscribers .value")).to_have_text("1")
-    position = server.publish("x")
-    expect(page.locator("#log-head")).to_contain_text(position)
-    expect(page.locator("#log-name")).to_contain_text("sqlite:")
-    expect(page.locator("#log-limits")).to_have_text(re.compile("1,000,000 events, 7.d, 1.GB"))
-    expect(page.locator("#totals")).to_contain_text("Streams ended: client left2")
-    plot = page.locator("#plot-subscribers")
-    expect(plot.locator("svg")).to_have_attribute("aria-label", re.compile("to 3$"))
-    assert plot.locator("path.line").get_attribute("d")
+    state = page.locator("#state")
+    expect(state).to_contain_text("Connected · event log available")
     server.stop()
-    expect(page.locator("#state")).to_have_text("The hub cannot be reached, retrying…")
-    expect(page.locator("#plot-subscribers .value")).to_have_text("\N{EN DASH}")
+    expect(state).to_have_text("The hub cannot be reached, retrying…")
+    expect(page.locator("#as-of")).to_have_text(re.compile(r"as of \d\d:\d\d:\d\d"))
+    expect(page.locator("#strip")).to_have_css("opacity", "0.5")
 
 
 def test_it_asks_nothing_while_it_is_hidden(page: Page, server: Server) -> None:
     page.clock.install()
     page.goto(f"{server.url}/console")
-    expect(page.locator("#state")).to_have_text("Connected")
+    expect(page.locator("#state")).to_contain_text("Connected")
     page.evaluate(HIDE_AND_RECORD)
     page.clock.run_for(10_000)
     assert page.evaluate("asked") == []
-    with page.expect_request("**/console/state"):
+    with page.expect_request("**/console/state*"):
         page.evaluate(SET_HIDDEN, arg=False)
 
 
-def test_it_publishes_and_shows_the_id_or_the_error(page: Page, server: Server, topic: str) -> None:
+# -- publish
+
+
+def test_the_drawer_publishes_and_shows_the_id_or_the_error(
+    page: Page, server: Server, topic: str
+) -> None:
     page.goto(f"{server.url}/console")
-    form = page.locator("#publish")
+    page.get_by_role("button", name="Publish").press("Enter")
+    drawer = page.get_by_role("dialog", name="Publish an event")
+    expect(drawer.get_by_label("Topic")).to_be_focused()
     with server.listen(topic=topic) as stream:
-        form.get_by_label("Topic", exact=True).fill(topic)
-        form.get_by_label("Type").fill("note")
-        form.get_by_label("Id").fill("mine")
-        form.get_by_label("Data").fill("two\nlines")
-        form.get_by_role("button").press("Enter")
+        drawer.get_by_label("Topic").fill(topic)
+        drawer.get_by_label("Type").fill("note")
+        drawer.get_by_label("Id").fill("mine")
+        drawer.get_by_label("Data").fill("two\nlines")
+        drawer.get_by_role("button", name="Publish").press("Enter")
         expect(page.locator("#published")).to_have_text("Published with the id mine")
         [message] = stream.messages(1)
         assert (message.data, message.type, message.id) == ("two\nlines", "note", "mine")
-    form.get_by_label("Data").fill("other")
-    form.get_by_role("button").press("Enter")
-    expect(page.locator("#error")).to_contain_text("id")
+    drawer.get_by_label("Data").fill("other")
+    drawer.get_by_role("button", name="Publish").press("Enter")
+    expect(page.locator("#publish-error")).to_contain_text("id")
     expect(page.locator("#published")).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    expect(page.get_by_role("button", name="Publish")).to_be_focused()
 
 
-def test_the_console_needs_a_token_and_puts_it_in_no_url(
-    page: Page, serve: Callable[..., Server], topic: str
+def test_the_drawer_says_where_json_is_wrong_and_indents_what_is_right(
+    page: Page, server: Server
 ) -> None:
-    hub = serve(TIDINGS_JWT_KEY=KEY)
+    page.goto(f"{server.url}/console")
+    page.get_by_role("button", name="Publish").click()
+    data, check = page.locator("#publish textarea"), page.locator("#json-check")
+    for text, where in {
+        '{"a": 1,\n "b" 2}': "line 2, column 6: “:” is missing",
+        "[1, 2": "line 1, column 6: “,” or “]” is missing",
+        "[1,]": "line 1, column 4: a value is missing",
+        "{a: 1}": "line 1, column 2: a name in double quotes is missing",
+        "{} x": "line 1, column 4: the end is missing",
+    }.items():
+        data.fill(text)
+        expect(check).to_contain_text(where)
+    data.fill('{"a":[1]}')
+    expect(check).to_have_text("Valid JSON.")
+    page.get_by_role("button", name="Check and indent JSON").click()
+    expect(data).to_have_value('{\n  "a": [\n    1\n  ]\n}')
+    data.fill("plain text")
+    expect(check).to_be_hidden()
+
+
+def test_the_same_with_curl_publishes_the_same(page: Page, locked: Server, topic: str) -> None:
+    page.goto(f"{locked.url}/console")
+    page.get_by_role("button", name="Publish").click()
+    data = 'it\'s {"a": 1} & $HOME\nend'
+    page.locator("#publish textarea").fill(data)
+    page.locator("#publish [name=topic]").fill(topic)
+    page.get_by_label("Private").check()
+    command = page.locator("#curl").inner_text()
+    token = jwt.encode({"mercure": ALL}, KEY)
+    env = {**os.environ, "TOKEN": token}
+    run = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, check=True)
+    query = {"topic": topic, "since": "1h", "envelope": "1"}
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    [event] = locked.http.get("/events", params=query, headers=headers).json()["events"]
+    assert (event["data"], event["private"], event["id"]) == (data, True, run.stdout.strip())
+
+
+def test_an_event_is_published_again_with_all_its_topics(
+    page: Page, server: Server, topic: str
+) -> None:
+    open_watch(page, server, topic)
+    server.publish("once", topic=[topic, "another"], type="kind", id="own")
+    rows(page).nth(0).click()
+    page.get_by_role("button", name="Publish again").click()
+    expect(page.locator("#other-topics")).to_have_text("Also to another")
+    page.locator("#publish").get_by_role("button", name="Publish", exact=True).click()
+    expect(rows(page)).to_have_count(2)
+    assert cells(page, 0)[1:4] == [f"{topic} +1", "kind", "once"]
+
+
+# -- tokens
+
+
+def test_a_missing_grant_is_named_where_it_hides_something_and_no_url_has_a_token(
+    page: Page, locked: Server, topic: str
+) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{hub.url}/console")
+    page.goto(f"{locked.url}/console")
     expect(page.locator("#state")).to_have_text("Token required")
-    field = page.get_by_label("Token (kept in this tab only)")
-    expect(field).to_be_focused()
-    field.fill(jwt.encode({"mercure": {"subscribe": [topic]}}, KEY))
-    page.keyboard.press("Enter")
-    expect(page.locator("#token-why")).to_contain_text("/console/state")
-    every = {"publish": ["*"], "subscribe": ["*"]}
-    field.fill(jwt.encode({"mercure": every}, KEY))
-    page.keyboard.press("Enter")
-    expect(page.locator("#state")).to_have_text("Connected")
-    subscribe(page, topic)
-    form = page.locator("#publish")
-    form.get_by_label("Topic", exact=True).fill(topic)
-    form.get_by_label("Data").fill("secret")
-    form.get_by_label("Private").check()
-    form.get_by_role("button").press("Enter")
+    expect(page.locator("#strip")).to_be_hidden()
+    page.locator("#numbers-locked").get_by_role("button", name="Use a token").click()
+    expect(page.locator("#token-field")).to_be_focused()
+    use_token(page, mercure={"subscribe": [topic]})
+    expect(page.locator("#state")).to_have_text("Other token required")
+    expect(page.locator("#numbers-locked")).to_contain_text("/console/state")
+    page.get_by_role("button", name="Publish").click()
+    expect(page.locator("#publish-denied")).to_have_text(
+        "The token does not grant publishing to events."
+    )
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Token", exact=True).click()
+    use_token(page, mercure=ALL)
+    expect(page.locator("#state")).to_contain_text("Connected")
+    expect(page.locator("#numbers-locked")).to_be_hidden()
+    page.goto(f"{locked.url}/console#events?topic={topic}&start=oldest")
+    headers = {"Authorization": f"Bearer {jwt.encode({'mercure': ALL}, KEY)}"}
+    event = {"topic": topic, "data": "secret", "private": "on"}
+    assert locked.http.post("/events", data=event, headers=headers).status_code == 200
     expect(rows(page)).to_contain_text(["secret"])
     expect(rows(page)).to_contain_text(["private"])
     page.reload()
-    expect(page.locator("#state")).to_have_text("Connected")
-    assert not [url for url in asked if "eyJ" in url]
+    expect(page.locator("#state")).to_contain_text("Connected")
+    assert not [url for url in [*asked, page.url] if "eyJ" in url]
+
+
+def test_the_dialog_says_what_a_token_grants_before_it_is_used(page: Page, locked: Server) -> None:
+    page.goto(f"{locked.url}/console")
+    page.get_by_role("button", name="Token", exact=True).click()
+    grants = page.get_by_role("list", name="What it grants here")
+    claims: dict[str, Any] = {
+        "sub": "olga",
+        "exp": time() + 3590,
+        "mercure": {"subscribe": ["/console/{page}", "{+all}"], "publish": ["/users/{id}"]},
+    }
+    page.locator("#token-field").fill(jwt.encode(claims, KEY))
+    expect(page.locator("#token-claims")).to_contain_text("olga")
+    expect(page.locator("#token-claims")).to_contain_text("in 59 min")
+    expect(grants.locator(".can")).to_have_text(
+        ["May see the numbers.", "May see settings, refusals, warnings."]
+    )
+    expect(grants.locator(".cannot").nth(0)).to_have_text(
+        "May not list topics. It needs /console/topics, /topics"
+    )
+    page.locator("#token-field").fill(jwt.encode(claims | {"exp": time() - 90}, KEY))
+    expect(page.locator("#token-claims .error")).to_contain_text("expired 1 min ago")
+    page.locator("#token-field").fill("no token")
+    expect(page.locator("#token-problem")).to_contain_text("no JWT")
+    page.keyboard.press("Escape")
+    expect(page.locator("#state")).to_have_text("Token required")
+
+
+# -- the page
+
+
+def test_the_tabs_are_moved_with_arrows_and_kept_in_the_url(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/console")
+    page.get_by_role("tab", name="Events").press("ArrowLeft")
+    expect(page.get_by_role("tab", name="Hub")).to_be_focused()
+    expect(page.get_by_role("tabpanel", name="Hub")).to_be_visible()
+    expect(page.locator("#events-panel")).to_be_hidden()
+    page.reload()
+    expect(page.get_by_role("tab", name="Hub", selected=True)).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("tabpanel", name="Events")).to_be_visible()
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
@@ -202,12 +400,16 @@ def test_it_needs_no_sideways_scrolling(
     page: Page, server: Server, topic: str, width: int, height: int
 ) -> None:
     page.set_viewport_size({"width": width, "height": height})
-    page.goto(f"{server.url}/console")
-    subscribe(page, topic)
+    open_watch(page, server, topic)
     server.publish("long" * 500, topic=topic, type="type" * 50, id=f"{topic:i<128}"[:128])
     expect(rows(page)).to_have_count(1)
+    expect(rows(page).get_by_role("gridcell").nth(2)).to_have_css("text-overflow", "ellipsis")
+    rows(page).nth(0).click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("document.querySelector('.scroll').scrollWidth") <= width
+    page.get_by_role("button", name="Publish again").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.goto(f"{server.url}/console#hub")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def luminance(color: str) -> float:
@@ -235,5 +437,7 @@ def test_colors_have_enough_contrast(scheme: int) -> None:
         assert contrast(colors["edge"], colors[ground]) >= 3, ground
     assert contrast(colors["ink"], colors["fresh"]) >= 4.5
     assert contrast(colors["on-good"], colors["good"]) >= 4.5
-    for series in ("subscribers", "published", "delivered"):
-        assert contrast(colors[series], colors["raised"]) >= 4.5
+    for text in ("key", "string", "scalar"):
+        assert contrast(colors[text], colors["panel"]) >= 4.5, text
+    for text in ("ink", "quiet", "wait"):
+        assert contrast(colors[text], colors["chosen"]) >= 4.5, text

@@ -8,6 +8,9 @@ export const find = (id) => document.getElementById(id);
 
 export const token = () => sessionStorage.getItem(TOKEN_KEY) ?? "";
 
+/** Keep a token for the tab's later requests; an empty one means none. */
+export const keepToken = (text) => sessionStorage.setItem(TOKEN_KEY, text);
+
 const withToken = (headers = {}) =>
   token() ? { ...headers, Authorization: `Bearer ${token()}` } : headers;
 
@@ -26,7 +29,7 @@ export function askForToken(reason, error) {
 export function onToken(act) {
   find("token").addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem(TOKEN_KEY, find("token-field").value.trim());
+    keepToken(find("token-field").value.trim());
     find("token").hidden = true;
     act();
   });

@@ -31,3 +31,18 @@ export function age(seconds) {
     seconds < 60 ? ["s", 1] : seconds < 3600 ? ["min", 60] : seconds < 172_800 ? ["h", 3600] : ["d", 86_400];
   return `${whole(Math.max(0, Math.floor(seconds / size)))}\u00a0${unit}`;
 }
+
+const two = (value) => String(value).padStart(2, "0");
+
+/** 21:45:10, or 21:45:10.123 with milliseconds; of another day 11-26 21:45:10. */
+export function clock(time, withMs = false) {
+  const at = new Date(time);
+  const day = `${two(at.getMonth() + 1)}-${two(at.getDate())} `;
+  const ms = withMs ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";
+  const isToday = at.toDateString() === new Date().toDateString();
+  return (isToday ? "" : day) + [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":") + ms;
+}
+
+/** 27/11/2026, 21:45:10 (5 s ago). */
+export const when = (time) =>
+  `${new Date(time).toLocaleString()} (${age((Date.now() - time) / 1000)} ago)`;

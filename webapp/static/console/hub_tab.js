@@ -1,0 +1,155 @@
+// The tab Hub: workers, event log, refusals, warnings, settings.
+
+import { ask, find, mayNeedToken } from "../page.js";
+import { age, bytes, clock, short, whole } from "../units.js";
+import { definitions, element, setText } from "./dom.js";
+import { poller } from "./poller.js";
+import { fillRows, timeElement } from "./rows.js";
+import { lockedNotice } from "./token_dialog.js";
+
+const POLL_MS = 5000;
+
+let settings = [];
+const about = poller(load, POLL_MS);
+
+async function load() {
+  try {
+    show(await (await ask("console/hub")).json());
+  } catch (error) {
+    find("hub-locked").replaceChildren(...lockedNotice(error));
+    find("hub-about").hidden = mayNeedToken(error);
+    return !mayNeedToken(error);
+  }
+  return true;
+}
+
+function show({ settings: all, refusals, warnings }) {
+  find("hub-locked").replaceChildren();
+  find("hub-about").hidden = false;
+  settings = all;
+  showSettings();
+  fillRows(find("refusals"), refusals, ({ reason }) => reason, refusalCells);
+  find("no-refusals").hidden = refusals.length > 0;
+  fillRows(
+    find("warnings"),
+    warnings ?? [],
+    ({ time, pid, text }) => `${time} ${pid} ${text}`,
+    warningCells,
+  );
+  find("no-warnings").hidden = warnings?.length > 0;
+  setText(
+    find("no-warnings"),
+    warnings ? "No warnings." : "The hub keeps none here: read the server's log.",
+  );
+}
+
+function refusalCells({ reason, count, example }) {
+  const { time, status, method, path, address, detail } = example ?? {};
+  return [
+    reason.replaceAll("_", " "),
+    whole(count),
+    example ? timeElement(clock(time * 1000), time * 1000) : "–",
+    example
+      ? [`${status} ${method} ${path}${address ? ` from ${address}` : ""}: ${detail}`]
+      : "no recent example",
+  ];
+}
+
+const warningCells = ({ time, level, pid, text }) => [
+  timeElement(clock(time * 1000), time * 1000),
+  level.toLowerCase(),
+  String(pid),
+  text,
+];
+
+function showSettings() {
+  const changed = find("changed-settings").checked;
+  const shown = settings.filter((it) => !changed || it.from !== "default");
+  fillRows(
+    find("settings"),
+    shown,
+    ({ name }) => name,
+    ({ name, value, from }) => [name, value || "–", from],
+  );
+}
+
+/** Take the state that the console has each second. */
+export function update({
+  workers,
+  log,
+  history,
+  opened,
+  ended,
+  skipped = {},
+  readers,
+  now,
+  limits,
+}) {
+  if (find("hub-panel").hidden) return;
+  const total = workers.reduce((sum, worker) => sum + worker.readers, 0);
+  fillRows(
+    find("workers"),
+    workers,
+    ({ pid }) => String(pid),
+    (it) => workerCells(it, total, now),
+  );
+  const perWorker = limits?.subscribers
+    ? ` of ${whole(limits.subscribers * workers.length)} at most`
+    : "";
+  fill("about-log", [
+    ["Broker", log.name],
+    ["State", log.up ? "available" : "unavailable: publishing is refused"],
+    ["Events", used(log.events, history.events, whole)],
+    ["Size", used(log.bytes, history.bytes, bytes)],
+    ["Newest", position(log.head, now)],
+    ["Oldest", position(log.floor, now)],
+    ["Events leave after", history.age && age(history.age)],
+  ]);
+  fill("totals", [
+    ["Subscribers", `${whole(readers)}${perWorker}`],
+    ["Streams opened", whole(opened)],
+    ...Object.entries(ended).map(([reason, n]) => [
+      `Ended: ${reason.replaceAll("_", " ")}`,
+      whole(n),
+    ]),
+    ...Object.entries(skipped).map(([task, n]) => [`Skipped after an error: ${task}`, whole(n)]),
+  ]);
+}
+
+function fill(id, pairs) {
+  const made = definitions(pairs);
+  if (find(id).textContent !== made.map((it) => it.textContent).join(""))
+    find(id).replaceChildren(...made);
+}
+
+function workerCells({ pid, readers, cpu, memory, started, version }, total, now) {
+  const share = total ? readers / total : 0;
+  const bar = element("meter", { max: 1, value: share, "aria-hidden": "true" });
+  const known = (value, format) => (value === null || value === undefined ? "–" : format(value));
+  return [
+    String(pid),
+    [bar, `${whole(readers)} (${Math.round(100 * share)}%)`],
+    known(cpu, (it) => `${short(100 * it)}%`),
+    known(memory, bytes),
+    known(started, (it) => age(now - it)),
+    version ?? "–",
+  ];
+}
+
+const used = (value, limit, format) =>
+  value === null || value === undefined
+    ? ""
+    : `${format(value)}${limit ? ` of ${format(limit)} (${short((100 * value) / limit)}%)` : ""}`;
+
+function position(id, now) {
+  if (!id || id.startsWith("0-")) return "";
+  const time = Number(id.split("-")[0]);
+  return [timeElement(clock(time, true), time), `, ${age(now - time / 1000)} ago`];
+}
+
+export const { start: open, stop: hide } = about;
+
+/** Connect the choice of settings. */
+export function connect() {
+  find("changed-settings").addEventListener("change", showSettings);
+}

@@ -1,0 +1,95 @@
+// The token: pasted, decoded, kept in the tab only; and the notice where one is missing.
+
+import { find, keepToken, token } from "../page.js";
+import { age, clock } from "../units.js";
+import { definitions, element } from "./dom.js";
+import { claimsOf, listsOf, suffices, USES } from "./grants.js";
+
+const dialog = find("token-dialog");
+const field = find("token-field");
+
+/** Return what stands where a refused request has left nothing: why, and a button to the dialog. */
+export function lockedNotice({ status, message }) {
+  const why = status === 401 && !token() ? "This needs a token." : message;
+  const button = element(
+    "button",
+    { type: "button", click: () => open() },
+    token() ? "Use another token" : "Use a token",
+  );
+  return [element("p", {}, why), ...(status === 401 || status === 403 ? [button] : [])];
+}
+
+export function open() {
+  field.value = token();
+  decode();
+  dialog.showModal();
+  field.select();
+}
+
+function decode() {
+  const text = field.value.trim();
+  const claims = claimsOf(text);
+  find("forget-token").hidden = !token();
+  find("token-claims").replaceChildren(...(claims ? described(claims) : []));
+  find("token-grants").replaceChildren(...(claims ? uses(claims) : []));
+  find("token-problem").textContent =
+    text && !claims ? "This is no JWT: it has no claims in JSON." : "";
+}
+
+function described({ sub, iat, nbf, exp, aud, iss, mercure, ...others }) {
+  const { publish, subscribe } = listsOf({ mercure, ...others });
+  const isOver = exp * 1000 < Date.now();
+  return definitions(
+    [
+      [
+        "Expires",
+        exp === undefined ? "never" : element("span", { class: isOver && "error" }, until(exp)),
+      ],
+      ["Subject", sub],
+      ["Publish", publish.join("\n") || "nothing"],
+      ["Subscribe", subscribe.join("\n") || "public events only"],
+      ["Payload", mercure?.payload === undefined ? "" : JSON.stringify(mercure.payload)],
+      ["Made", iat && clock(iat * 1000)],
+      ["Valid from", nbf && clock(nbf * 1000)],
+      ["Audience", aud && [aud].flat().join(", ")],
+      ["Issuer", iss],
+    ].map(([name, value]) => [name, typeof value === "number" ? String(value) : value]),
+  );
+}
+
+function until(seconds) {
+  const left = seconds - Date.now() / 1000;
+  return `${clock(seconds * 1000)}, ${left < 0 ? `expired ${age(-left)} ago` : `in ${age(left)}`}`;
+}
+
+function uses(claims) {
+  const lists = listsOf(claims);
+  return USES.map((use) => {
+    const can = suffices(lists, use);
+    const missing = [...(use.subscribe ?? []), ...(use.publish ?? [])].join(", ");
+    const words = can ? "" : element("span", { class: "quiet" }, ` It needs ${missing}`);
+    return element(
+      "li",
+      { class: can ? "can" : "cannot" },
+      `${can ? "May" : "May not"} ${use.name}.`,
+      words,
+    );
+  });
+}
+
+/** Connect the dialog. `act` is called when the tab has another token. */
+export function connect(act) {
+  const use = (text) => {
+    keepToken(text);
+    dialog.close();
+    act();
+  };
+  field.addEventListener("input", decode);
+  find("token").addEventListener("submit", (event) => {
+    event.preventDefault();
+    use(field.value.trim().replace(/^Bearer\s+/i, ""));
+  });
+  find("forget-token").addEventListener("click", () => use(""));
+  find("close-token").addEventListener("click", () => dialog.close());
+  find("open-token")?.addEventListener("click", open);
+}
