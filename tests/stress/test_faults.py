@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import httpx
 import pytest
 
+from support.postgres_server import running_postgres
 from support.programs import need
-from support.redis_server import running_redis
+from support.redis_server import RedisServer, running_redis
 from support.server import serving
 from support.waiting import PATIENCE, until
 from webapp.core import sse
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
+    from support.postgres_server import PostgresServer
     from support.server import Server
 
 SECONDS = float(os.environ.get("TIDINGS_FIRE", "3"))
@@ -195,26 +197,46 @@ def test_a_rolling_restart_with_500_open_streams_loses_nothing(
     assert survives([server], [partial(roll, server)], crowd=500) > 500
 
 
-def test_a_server_that_restarts_loses_nothing(serve: Callable[..., Server], tmp_path: Path) -> None:
-    with running_redis("redis-server", tmp_path, *DURABLE) as log:
-        server = serve("-w", str(WORKERS), REDIS_URL=log.url, **QUICK)
+@contextmanager
+def durable_server(broker: str, folder: Path) -> Iterator[RedisServer | PostgresServer]:
+    """Run a server of the event log that has on the disk what it has answered, for all hosts."""
+    if broker == "postgres":
+        with running_postgres("listen_addresses=*", "shared_buffers=16MB") as server:
+            server.admit("10.213.0.0/16")
+            yield server
+    else:
+        options = (*DURABLE, "--bind", "0.0.0.0", "--protected-mode", "no")
+        with running_redis("redis-server", folder, *options) as redis:
+            yield redis
+
+
+def log_settings(log: RedisServer | PostgresServer, address: str = "127.0.0.1") -> dict[str, str]:
+    """Return the settings of a hub whose event log is on a server, which has an address for it."""
+    url = log.url if isinstance(log, RedisServer) else log.url()
+    return {"TIDINGS_BROKER_URL": url.replace("127.0.0.1", address), **QUICK}
+
+
+@pytest.mark.parametrize("broker", ["redis", "postgres"])
+def test_a_server_that_restarts_loses_nothing(
+    serve: Callable[..., Server], tmp_path: Path, broker: str
+) -> None:
+    with durable_server(broker, tmp_path) as log:
+        server = serve("-w", str(WORKERS), **log_settings(log))
         kill = partial(kill_a_worker, server)
         assert survives([server], [kill, log.restart, partial(roll, server)]) > READERS
         server.stop()
 
 
-def test_two_hosts_and_a_broken_network_lose_nothing(
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("broker", ["redis", "postgres"])
+def test_two_hosts_and_a_broken_network_lose_nothing(tmp_path: Path, broker: str) -> None:
     with ExitStack() as stack:
         hosts = [stack.enter_context(host(n)) for n in (1, 2)]
-        options = (*DURABLE, "--bind", "0.0.0.0", "--protected-mode", "no")
-        log = stack.enter_context(running_redis("redis-server", tmp_path, *options))
+        log = stack.enter_context(durable_server(broker, tmp_path))
         servers = [
             stack.enter_context(
                 serving(
                     ["-w", "2", "-b", f"{there.front}:0"],
-                    {"REDIS_URL": f"redis://{there.log}:{log.port}", "TIDINGS_OPEN": "1", **QUICK},
+                    {"TIDINGS_OPEN": "1", **log_settings(log, there.log)},
                     tmp_path / there.name / "log",
                     there.prefix,
                 )

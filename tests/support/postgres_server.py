@@ -80,6 +80,12 @@ class PostgresServer:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [self.process.pid, *map(int, children.split())]
 
+    def admit(self, network: str) -> None:
+        """Let everybody in a network connect."""
+        with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {network} trust\n")
+        self.ask("SELECT pg_reload_conf()")
+
     def url(self, database: str = "postgres", user: str = "hub") -> str:
         """Return where a database is."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
