@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,28 +12,35 @@ from support.events import MANY, all_topics, contents, next_events
 from support.redis_server import running_redis
 from support.waiting import until
 from webapp.core.events import Draft, EventId
-from webapp.errors import BadRequest, Conflict
+from webapp.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from support.broker_process import BrokerProcess
-    from support.postgres_server import PostgresServer
     from webapp.core.events import Event
 
 END = EventId(1 << 60, 0)
 SOON = 1000  # milliseconds: the shortest there is
 
 
-@pytest.fixture(name="log", params=["memory", "sqlite", "redis"])
+@contextmanager
+def new_log(broker: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """Return the URL of a new log."""
+    if broker == "postgres":
+        yield request.getfixturevalue("postgres").new_log()
+    elif broker == "redis":
+        with running_redis("redis-server", folder) as server:
+            yield server.url
+    else:
+        yield {"memory": "memory://"}.get(broker, f"sqlite:///{folder}/log.db")
+
+
+@pytest.fixture(name="log", params=["memory", "sqlite", "redis", "postgres"])
 def _log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerProcess]:
     """A process with a new log of 60 events."""
-    with ExitStack() as stack:
-        url = {"memory": "memory://"}.get(request.param, f"sqlite:///{tmp_path}/log.db")
-        if request.param == "redis":
-            url = stack.enter_context(running_redis("redis-server", tmp_path)).url
-        connect = stack.enter_context(broker_processes())
+    with new_log(request.param, request, tmp_path) as url, broker_processes() as connect:
         yield connect(url, HISTORY_EVENTS=60)
 
 
@@ -133,13 +140,11 @@ def test_many_expire_at_once(log: BrokerProcess) -> None:
     assert log.read_page(start, 1).upto >= events[-1].position
 
 
-@pytest.mark.parametrize("broker", ["sqlite", "redis"])
-def test_another_process_sees_the_same(broker: str, tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        url = f"sqlite:///{tmp_path}/log.db"
-        if broker == "redis":
-            url = stack.enter_context(running_redis("redis-server", tmp_path)).url
-        connect = stack.enter_context(broker_processes())
+@pytest.mark.parametrize("broker", ["sqlite", "redis", "postgres"])
+def test_another_process_sees_the_same(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    with new_log(broker, request, tmp_path) as url, broker_processes() as connect:
         one, other = connect(url), connect(url)
         start = one.bounds().head
         [event] = one.append([draft("a", data="x", ttl=SOON)])
@@ -166,10 +171,3 @@ def test_what_is_trimmed_before_it_expires_leaves_nothing(log: BrokerProcess) ->
     found = {it.topic for it in all_topics(log)}
     assert {"a", "t199"} <= found
     assert not {"b", "t0"} & found
-
-
-def test_postgres_refuses_it(postgres: PostgresServer) -> None:
-    with broker_processes() as connect:
-        log = connect(postgres.new_log())
-        with pytest.raises(BadRequest, match="does not let events expire"):
-            log.append([draft("a", ttl=SOON)])

@@ -30,7 +30,7 @@ def all_data(log: BrokerProcess) -> list[str]:
         position = page.upto
 
 
-@pytest.mark.parametrize("url", ["sqlite", "redis", "valkey"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite", "redis", "valkey", "postgres"], indirect=True)
 def test_others_obey_a_removal_at_once_and_finish_it(connect: Connect) -> None:
     killed, other = connect(), connect()
     follower = other.follow(other.bounds().head)

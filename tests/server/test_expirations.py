@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.cli import tidings, within_test
+from support.postgres_server import running_postgres
 from support.waiting import until
 from webapp.core.events import EventId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.server import Server
 
 JSON = {"Accept": "application/json"}
+
+
+@pytest.fixture(name="hub", scope="module", params=["sqlite", "postgres"])
+def _hub(request: pytest.FixtureRequest, serve: Callable[..., Server]) -> Iterator[Server]:
+    """A hub with each kind of event log in which expiry is a table of the server's."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("server")
+    else:
+        with running_postgres() as server:
+            yield serve(TIDINGS_DEMO="0", TIDINGS_BROKER_URL=server.url())
 
 
 def listed(server: Server, topic: str, **start: Any) -> list[str]:
@@ -38,35 +49,35 @@ def await_expiry(id_: str, seconds: float = 1) -> None:
     until(lambda: time.time() > position.ms / 1000 + seconds, "it has expired")
 
 
-def test_live_subscribers_get_it_and_later_ones_do_not(server: Server, topic: str) -> None:
-    first = server.publish("stays", topic=topic)
-    with server.listen(topic=topic) as stream:
-        short = server.publish("short", topic=topic, ttl="1")
+def test_live_subscribers_get_it_and_later_ones_do_not(hub: Server, topic: str) -> None:
+    first = hub.publish("stays", topic=topic)
+    with hub.listen(topic=topic, last_event_id=first) as stream:
+        short = hub.publish("short", topic=topic, ttl="1")
         assert stream.take(1) == ["short"]
         await_expiry(short)
-        assert listed(server, topic) == ["stays"]
+        assert listed(hub, topic) == ["stays"]
         for start in ({"last_event_id": first}, {"since": "1h"}, {"last": "2"}, {"latest": "1"}):
             after = [] if "last_event_id" in start else ["stays"]
-            assert listed(server, topic, **start) == streamed(server, topic, **start) == after
-        [found] = server.http.get("/topics", params={"topic": topic}).json()["topics"]
+            assert listed(hub, topic, **start) == streamed(hub, topic, **start) == after
+        [found] = hub.http.get("/topics", params={"topic": topic}).json()["topics"]
         assert (found["last_id"], found["events"]) == (first, 1)
-        with server.listen(topic=topic, last_event_id=short) as resumed:
+        with hub.listen(topic=topic, last_event_id=short) as resumed:
             assert resumed.next().id == short  # its position is held: no hub.reset follows
-            new = server.publish("new", topic=topic)
+            new = hub.publish("new", topic=topic)
             assert [it.id for it in resumed.messages(1)] == [new]
         assert stream.take(1) == ["new"]  # what was before is not sent again
 
 
-def test_a_topic_whose_events_have_all_expired_is_empty(server: Server, topic: str) -> None:
-    short = server.publish("short", topic=topic, ttl="1s", id=f"{topic} own")
-    page = server.http.get("/topics", params={"topic": topic}).json()
+def test_a_topic_whose_events_have_all_expired_is_empty(hub: Server, topic: str) -> None:
+    short = hub.publish("short", topic=topic, ttl="1s", id=f"{topic} own")
+    page = hub.http.get("/topics", params={"topic": topic}).json()
     [found] = page["topics"]
     await_expiry(found["last_id"])
-    assert server.http.get("/topics", params={"topic": topic}).json()["topics"] == []
-    assert listed(server, topic) == listed(server, topic, latest=1) == []
-    assert server.publish("short", topic=topic, id=short) == short  # it is not published again
-    assert listed(server, topic) == []
-    other = server.http.post("/events", data={"data": "x", "topic": topic, "id": short})
+    assert hub.http.get("/topics", params={"topic": topic}).json()["topics"] == []
+    assert listed(hub, topic) == listed(hub, topic, latest=1) == []
+    assert hub.publish("short", topic=topic, id=short) == short  # it is not published again
+    assert listed(hub, topic) == []
+    other = hub.http.post("/events", data={"data": "x", "topic": topic, "id": short})
     assert other.status_code == 409
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from support.doc_pages import blocks
 from support.events import MANY, contents, drafts, next_events
 from support.ports import free_port
-from webapp.brokers.postgres import schema
 from webapp.brokers.postgres.broker import PostgresBroker
 from webapp.errors import Misconfigured, ServiceUnavailable
 
@@ -85,16 +83,6 @@ def test_a_user_without_rights_gets_the_statement_that_helps(
         other.bounds()
 
 
-def test_a_schema_of_a_newer_hub_is_refused(
-    postgres: PostgresServer, url: str, connect: Connect
-) -> None:
-    connect(url).bounds()
-    newer = f"UPDATE tidings.version SET number = {schema.VERSION + 1}"
-    postgres.ask(newer, url=url)
-    with pytest.raises(Misconfigured, match="made by a newer version of Tidings"):
-        connect(url).bounds()
-
-
 def test_a_database_that_is_not_in_utf_8_is_refused(postgres: PostgresServer) -> None:
     postgres.ask("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     log = PostgresBroker(postgres.url("latin"), 10, 1000, 10)
@@ -113,13 +101,6 @@ def test_a_database_with_another_isolation_is_refused(postgres: PostgresServer) 
     postgres.ask(refused.value.remedy.removeprefix("Run ").removesuffix("."))
     assert log.bounds()
     log.close()
-
-
-def test_hubs_that_start_at_once_make_the_schema_once(url: str, connect: Connect) -> None:
-    logs = [connect(url) for _ in range(4)]
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda log: log.bounds(), logs))
-    assert len(set(found)) == 1
 
 
 def test_a_unix_socket_is_a_way_to_the_server(

@@ -70,6 +70,25 @@ def test_an_event_comes_back_as_the_transaction_gave_it(url: str, connect: Conne
     assert log.append([expected])[0].position == event.position  # the same, wherever it is from
 
 
+def test_an_event_of_a_transaction_may_expire(url: str, connect: Connect) -> None:
+    log = connect(url)
+    start = log.bounds().head
+    follower = log.follow(start)
+    publish = "SELECT tidings.publish('t', %s, id => %s, ttl => '1 second', ended => %s)"
+    with session(url) as app:
+        app.execute(publish, ("a", "own", False))
+        app.execute(publish, ("b", None, True))
+        a, b = next_events(follower, 2)
+        assert (a.draft.ttl, b.draft.ttl, b.draft.ended) == (1000, 1000, True)
+        until(lambda: log.now() > b.expires, "both have expired")
+        app.execute(PUBLISH, ("t", "c"))  # the end has expired
+        [c] = next_events(follower, 1)
+        app.execute(publish, ("a", "own", False))  # the same again
+    assert contents(log.read(start, MANY)) == ["c"]
+    assert log.newest(["t"], c.position.next(0), public=True) == [c.position]
+    assert log.position_of("own") == a.position
+
+
 def test_what_the_hub_would_refuse_fails_in_the_transaction(url: str, connect: Connect) -> None:
     import psycopg
 
@@ -90,7 +109,7 @@ def test_what_the_hub_would_refuse_fails_in_the_transaction(url: str, connect: C
             ("'a', id => 'null'", "reserved forms"),
             ("'a', id => ' x'", "printable ASCII"),
             ("'a', repeat('x', 9000000)", "at most 8 MB"),
-            ("'a', ttl => '1 minute'", "ttl is not supported"),
+            ("'a', ttl => '999 milliseconds'", "A ttl is a second or more"),
             (f"'{topic}', 'b', id => 'taken'", "taken by an event with other content"),
             ("'new', alternates => ARRAY['over']", "has ended"),
         ):

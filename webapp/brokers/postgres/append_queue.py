@@ -29,7 +29,7 @@ _BATCH_EVENTS, _BATCH_BYTES = 1000, 1 << 20  # of one transaction, or one reques
 _MAX_PENDING_BYTES = 16 << 20  # of requests that wait; at least one
 _APPEND = """
 SELECT * FROM tidings.append(%s::int[], %s::text[], %s::text[], %s::text[], %s::boolean[],
-  %s::int[], %s::text[], %s::boolean[])
+  %s::bigint[], %s::int[], %s::text[], %s::boolean[])
 """
 
 
@@ -150,9 +150,10 @@ def _columns(batch: list[Request]) -> tuple[Sequence[object] | None, ...]:
     owns = [draft.id for draft in drafts] if any(draft.id for draft in drafts) else None
     canonicals = [draft.topics[0] for draft in drafts] if owns else None
     ends = [draft.ended for draft in drafts] if any(draft.ended for draft in drafts) else None
+    ttls = [draft.ttl for draft in drafts] if any(draft.ttl for draft in drafts) else None
     topics = [(n, it, draft.private) for n, draft in enumerate(drafts, 1) for it in draft.topics]
     numbers, names, privates = map(list, zip(*topics, strict=True))
-    return requests, texts, owns, canonicals, ends, numbers, names, privates
+    return requests, texts, owns, canonicals, ends, ttls, numbers, names, privates
 
 
 def _to_positions(keys: Sequence[int | None]) -> list[EventId] | Conflict:

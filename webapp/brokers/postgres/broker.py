@@ -8,24 +8,27 @@ tables were made again lies below their floor.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import gevent
 from gevent.event import Event as Signal
 
 from ...core.events import Draft, Event, EventId
-from ...core.topic_index import DirectoryPage, TopicEntry
-from ...errors import BadRequest
 from ...scheduling import map_cooperatively
-from ..base import Bounds, Removed, TopicEnd, TopicPage, Usage, decode_events, now, stopping
-from ..hidden import followed, visible
+from ..base import Bounds, TopicPage, Usage, decode_events, stopping
+from ..hidden import followed
 from ..lead import Lead
 from ..outage import Outage
+from ..server_clock import ServerClock
 from .append_queue import AppendQueue, make_events, without_doubles
 from .database import Channel, Database, ReadChannels
+from .functions import Functions
 from .listener import Listener
 from .relay import Relay
-from .rows import decode_row, from_key, parse_page, to_key
+from .remover import Remover
+from .rows import decode_row, from_key, parse_page, shown, to_key
+from .topic_index import PostgresTopicIndex
 from .trimmer import Trimmer
 
 if TYPE_CHECKING:
@@ -33,10 +36,11 @@ if TYPE_CHECKING:
 
     from ...core.globs import Glob
     from ...core.removals import Removal
-    from ..base import Followed
+    from ...core.topic_index import DirectoryPage
+    from ..base import Followed, Removed, TopicEnd
+    from .rows import Row
 
 _LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
-_LOOKED_AT = 5000  # names, by one call with globs
 
 
 class PostgresBroker:
@@ -50,7 +54,12 @@ class PostgresBroker:
         self.database = Database(url)
         self._writer = Channel(self.database)
         self.reader = ReadChannels(self.database)
-        self._trimmer = Trimmer(self.reader, max_events, max_bytes, max_age)
+        self._functions = Functions(self.reader)
+        self._index = PostgresTopicIndex(self._functions)
+        self._remover = Remover(self._functions)
+        self._clock = ServerClock()
+        settle = self._remover.settle
+        self._trimmer = Trimmer(self.reader, settle, max_events, max_bytes, max_age)
         self._relay = Relay(self.database, self.reader)
         self._queue = AppendQueue(self._writer, self._trimmer.note)
         self._lead = Lead(max_events, max_bytes)
@@ -65,10 +74,7 @@ class PostgresBroker:
             raise stopping()
         if not drafts:
             return []
-        if any(draft.ttl for draft in drafts):
-            detail = "The event log in PostgreSQL does not let events expire."
-            raise BadRequest(detail, "Leave ttl out, or delete the event later.", reason="ttl")
-        texts = map_cooperatively(Draft.to_json, drafts)
+        texts = map_cooperatively(Draft.content, drafts)
         new, texts_of_new, numbers = without_doubles(drafts, texts)
         size = sum(map(len, texts_of_new))
         self._lead.begin(len(new), size)
@@ -80,17 +86,8 @@ class PostgresBroker:
         return make_events([positions[n] for n in numbers], drafts)
 
     def remove(self, removal: Removal) -> Removed:
-        """Remove events; see `Broker.remove`. Each step is a transaction, and a removal by itself:
-        what the next steps remove is still there meanwhile.
-        """
-        first, last = to_key(removal.first), to_key(removal.last)
-        number, position, rest = 0, None, first
-        while rest is not None:
-            values = removal.topic, rest, last
-            [(removed, entry, rest, last)] = self.reader.call(*_call_of("remove", values))
-            number += removed
-            position = position if entry is None else from_key(entry)
-        return Removed(number, position)
+        """Remove events; see `Broker.remove`."""
+        return self._remover.remove(removal)
 
     def follow(self, after: EventId) -> Iterator[Followed]:
         """Yield the events after a position, in order, until the broker is closed."""
@@ -104,6 +101,7 @@ class PostgresBroker:
                 self._lead.followed(after)
                 try:
                     page = listener.read(after, wait=at_head)
+                    self._clock.note(page.clock)
                     entries = page.entries
                 except Exception as error:  # noqa: BLE001 - whatever the database contains
                     if self._closed.is_set():
@@ -133,7 +131,8 @@ class PostgresBroker:
         """Return the next events after a position, and the bounds of that moment."""
         found: list[Event] = []
         while True:
-            page = parse_page(self._rows("read_after", to_key(after), max_bytes))
+            page = parse_page(self._functions.rows("read_after", to_key(after), max_bytes))
+            self._clock.note(page.clock)
             # Events that were trimmed between two steps would be missing in between.
             if found and page.bounds.floor > after:
                 return TopicPage(found, after, page.bounds)
@@ -148,54 +147,49 @@ class PostgresBroker:
 
     def before(self, position: EventId, limit: int, max_bytes: int) -> list[Event]:
         """Return the newest events before a position, in the event log's order."""
-        return self._read_back("read_before", position, limit, max_bytes)
+        read = partial(self._functions.rows, "read_before")
+        return _read_back(read, position, limit, max_bytes)
 
     def read_topics(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage:
         """Return the next events after a position that have one of some topics."""
-        page = parse_page(self._rows("read_topics", to_key(after), max_bytes, list(topics)))
-        return TopicPage(page.events, page.upto, page.bounds)
+        return self._index.read_topics(after, max_bytes, topics)
 
     def before_topics(
         self, position: EventId, limit: int, max_bytes: int, topics: Sequence[str]
     ) -> list[Event]:
         """Return the newest events before a position that have one of some topics."""
-        return self._read_back("before_topics", position, limit, max_bytes, list(topics))
+        read = partial(self._index.rows_before, topics)
+        return _read_back(read, position, limit, max_bytes)
 
     def newest(
         self, topics: Sequence[str], before: EventId, *, public: bool
     ) -> list[EventId | None]:
         """Return the position of each topic's newest event before another one."""
-        [(keys,)] = self._rows("newest", list(topics), to_key(before), public)
-        return [None if key is None else from_key(key) for key in keys]
+        return self._index.newest(topics, before, public=public)
 
     def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
         """Return the first of the events at some positions, in the event log's order."""
         wanted = sorted({to_key(it) for it in positions})
         found: list[Event] = []
         while wanted and not found:  # a page may have damaged events only
-            rows = self._rows("read_at", wanted, max_bytes)
+            rows = self._functions.rows("read_at", wanted, max_bytes)
             found = decode_events(rows, decode_row)
             wanted = [key for key in wanted if rows and key > rows[-1][0]]
         return found
 
     def ends(self, topics: Sequence[str]) -> list[TopicEnd | None]:
         """Return the end of each topic."""
-        rows = self._rows("ends", list(topics))
-        return [TopicEnd(from_key(key), private) if key else None for key, private in rows]
+        return self._index.ends(topics)
 
     def newest_end(self) -> EventId | None:
         """Return the position of the newest event that ended a topic."""
-        [(key,)] = self._rows("newest_end")
-        return from_key(key) if key else None
+        return self._index.newest_end()
 
     def topics(
         self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
     ) -> DirectoryPage:
         """Return the next lines of the directory of topics."""
-        patterns = [_to_like(it) for it in globs] or None
-        looked_at = _LOOKED_AT if globs else limit
-        (upto, *_), *lines = self._rows("topics", prefix, after, limit, looked_at, patterns)
-        return DirectoryPage([_to_entry(*it) for it in lines], upto)
+        return self._index.topics(prefix, after, limit, globs)
 
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
@@ -203,7 +197,7 @@ class PostgresBroker:
         """Return the positions of the events with a custom id, the oldest first."""
         start = to_key(after) if after else -1
         names = None if topics is None else list(topics)
-        [(keys,)] = self._rows("positions_of", id, start, limit, names)
+        [(keys,)] = self._functions.rows("positions_of", id, start, limit, names)
         return list(map(from_key, keys))
 
     def bounds(self) -> Bounds:
@@ -225,13 +219,13 @@ class PostgresBroker:
             key = to_key(position)
             if from_key(key) != position:
                 return None
-            [(*_, known)] = self._rows("bounds", key)
+            [(*_, known)] = self._functions.rows("bounds", key)
             return position if known else None
         return next(iter(self.positions_of(id, None, 1)), None)
 
     def now(self) -> int:
-        """Return the time of this machine."""
-        return now()
+        """Return about the time of the server."""
+        return self._clock.now()
 
     def close(self) -> None:
         """Close the connections; `follow` ends."""
@@ -243,58 +237,23 @@ class PostgresBroker:
         self._writer.close()
         self.reader.close()
 
-    def _rows(self, function: str, *values: Any) -> list[Any]:
-        return self.reader.call(*_call_of(function, values), tries=2)
-
-    def _read_back(
-        self, function: str, position: EventId, limit: int, max_bytes: int, *values: Any
-    ) -> list[Event]:
-        found: list[Event] = []
-        while limit > 0 and max_bytes > 0:
-            rows = self._rows(function, to_key(position), limit, max_bytes, *values)
-            if not rows:
-                break
-            events = visible(decode_events(rows, decode_row))
-            found[:0] = events
-            position = from_key(rows[0][0])
-            limit -= len(events)
-            max_bytes -= sum(it.wire_bytes for it in events)
-        return found
-
     def _note_notice(self) -> None:
         if self.on_notice:
             self.on_notice()
 
 
-def _call_of(function: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
-    """Return a statement that calls a function of the schema, and its values."""
-    types = _TYPES[function]
-    marks = ", ".join(f"%s::{it}" for it in types)
-    return f"SELECT * FROM tidings.{function}({marks})", values  # noqa: S608 - names in this file
-
-
-_TYPES = {
-    "before_topics": ("bigint", "integer", "bigint", "text[]"),
-    "bounds": ("bigint",),
-    "ends": ("text[]",),
-    "newest_end": (),
-    "newest": ("text[]", "bigint", "boolean"),
-    "remove": ("text", "bigint", "bigint"),
-    "positions_of": ("text", "bigint", "integer", "text[]"),
-    "read_after": ("bigint", "bigint"),
-    "read_at": ("bigint[]", "bigint"),
-    "read_before": ("bigint", "integer", "bigint"),
-    "read_topics": ("bigint", "bigint", "text[]"),
-    "topics": ("text", "text", "integer", "integer", "text[]"),
-}
-
-
-def _to_like(glob: Glob) -> str:
-    return "%".join(it.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") for it in glob)
-
-
-def _to_entry(
-    name: str, newest: int, events: int, public_newest: int | None, public_events: int
-) -> TopicEntry:
-    public = from_key(public_newest) if public_newest else None
-    return TopicEntry(name, from_key(newest), events, public, public_events)
+def _read_back(
+    read: Callable[..., list[Row]], position: EventId, limit: int, max_bytes: int
+) -> list[Event]:
+    """Return the newest events before a position that a function reads in pages."""
+    found: list[Event] = []
+    while limit > 0 and max_bytes > 0:
+        rows = read(to_key(position), limit, max_bytes)
+        if not rows:
+            break
+        events = shown(decode_events(rows, decode_row))
+        found[:0] = events
+        position = from_key(rows[0][0])
+        limit -= len(events)
+        max_bytes -= sum(it.wire_bytes for it in events)
+    return found

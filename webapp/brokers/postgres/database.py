@@ -17,7 +17,7 @@ from gevent import socket
 from gevent.lock import BoundedSemaphore
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ...errors import Misconfigured
+from ...errors import Misconfigured, ServiceUnavailable
 from ..base import stopping
 from . import cooperative, schema
 from .problems import unavailable
@@ -52,6 +52,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        self._was_usable = False
         self.listens: bool | None = None
         """Whether the server's notifications arrive; None: it has to be found out."""
         url, listen = _split_listen(url)
@@ -68,7 +69,8 @@ class Database:
     def connect(self) -> Connection:
         """Return a new connection, in autocommit.
 
-        :raises ServiceUnavailable: the server cannot be reached.
+        :raises ServiceUnavailable: the server cannot be reached, or the database cannot be used any
+            more: a newer hub has upgraded the schema.
         :raises Misconfigured: the database cannot be used.
         """
         connection = None
@@ -81,10 +83,13 @@ class Database:
             if connection:
                 connection.close()
             raise unavailable(error, self.address) from error
-        except BaseException:
+        except BaseException as error:
             if connection:
                 connection.close()
+            if isinstance(error, Misconfigured) and self._was_usable:
+                raise ServiceUnavailable(error.detail, error.remedy) from error
             raise
+        self._was_usable = True
         return connection
 
     def _addresses(self) -> dict[str, str]:

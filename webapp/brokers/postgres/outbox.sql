@@ -28,9 +28,9 @@ DECLARE
   known text;
   held text;  -- what would be left of the event if it had been removed
 BEGIN
-  IF ttl IS NOT NULL THEN
-    RAISE EXCEPTION 'ttl is not supported by an event log in PostgreSQL yet.'
-      USING ERRCODE = '0A000';
+  IF ttl NOT BETWEEN interval '1 second' AND interval '1000000000 seconds' THEN
+    RAISE EXCEPTION 'A ttl is a second or more, and at most 1,000,000,000 seconds.'
+      USING ERRCODE = '22023';
   END IF;
   IF cardinality(names) > 1000 THEN
     RAISE EXCEPTION 'An event has at most 1,000 topics.' USING ERRCODE = '22023';
@@ -75,7 +75,7 @@ $$;
 --   type        null: message
 --   id          an own id, unique per canonical topic as long as the event log has the event
 --   private     only for subscribers whose token grants one of its topics
---   ttl         not supported yet
+--   ttl         after which it expires; null: it is trimmed as all others are
 --   ended       it is the last event of its topics
 --   alternates  further topics
 CREATE OR REPLACE FUNCTION tidings.publish(
@@ -98,10 +98,12 @@ BEGIN
   THEN
     IF tidings.check_event(names, data, type, id, ttl, line) THEN RETURN; END IF;
   END IF;
-  INSERT INTO tidings.outbox (topics, own, private, ended, event)
-    SELECT names, id, coalesce(private, false), coalesce(ended, false), line
+  INSERT INTO tidings.outbox (topics, own, private, ended, event, ttl)
+    SELECT names, id, coalesce(private, false), coalesce(ended, false), line,
+      extract(epoch FROM ttl) * 1000
     WHERE NOT EXISTS (
-      SELECT FROM tidings.topic t WHERE t.ended IS NOT NULL AND t.name = ANY (names));
+      SELECT FROM tidings.topic t WHERE t.ended IS NOT NULL AND t.name = ANY (names)
+        AND NOT tidings.is_hidden(t.ended));
   IF NOT FOUND THEN
     RAISE EXCEPTION 'The event names a topic that has ended.' USING ERRCODE = '23514';
   END IF;
@@ -186,7 +188,7 @@ BEGIN
   INSERT INTO tidings.refused (topic, own, reason)
     SELECT t.topics[1], t.own, CASE WHEN a = -1 THEN 'ended' ELSE 'conflict' END
     FROM unnest(taken, answers) WITH ORDINALITY
-      AS t (xid, number, topics, own, private, ended, event, a, k)
+      AS t (xid, number, topics, own, private, ended, event, ttl, a, k)
     WHERE a IS NULL OR a = -1 ORDER BY k;
   GET DIAGNOSTICS refused = ROW_COUNT;
   IF refused > 0 THEN
@@ -203,20 +205,21 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   answer bigint[];
 BEGIN
-  SELECT (tidings.append(requests, texts, owns, canonicals, ends, numbers, names, privates)).positions
+  SELECT (tidings.append(requests, texts, owns, canonicals, ends, ttls, numbers, names, privates)).positions
     INTO answer
     FROM (
       SELECT array_agg(k::integer ORDER BY k) AS requests, array_agg(event ORDER BY k) AS texts,
         CASE WHEN count(own) > 0 THEN array_agg(own ORDER BY k) END AS owns,
         array_agg(topics[1] ORDER BY k) AS canonicals,
-        CASE WHEN bool_or(ended) THEN array_agg(ended ORDER BY k) END AS ends
+        CASE WHEN bool_or(ended) THEN array_agg(ended ORDER BY k) END AS ends,
+        CASE WHEN count(ttl) > 0 THEN array_agg(ttl ORDER BY k) END AS ttls
       FROM unnest(taken) WITH ORDINALITY
-        AS t (xid, number, topics, own, private, ended, event, k)) e
+        AS t (xid, number, topics, own, private, ended, event, ttl, k)) e
     CROSS JOIN (
       SELECT array_agg(k::integer ORDER BY k, n) AS numbers, array_agg(name ORDER BY k, n) AS names,
         array_agg(private ORDER BY k, n) AS privates
       FROM unnest(taken) WITH ORDINALITY
-        AS t (xid, number, topics, own, private, ended, event, k)
+        AS t (xid, number, topics, own, private, ended, event, ttl, k)
       CROSS JOIN unnest(t.topics) WITH ORDINALITY AS u (name, n)) t;
   RETURN answer;
 END $$;

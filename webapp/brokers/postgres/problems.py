@@ -48,6 +48,10 @@ _KINDS: dict[type[psycopg.Error], tuple[str, str]] = {
         "The event log's server has ended a statement that took too long, or was asked to.",
         "Try again. If it stays so, raise the statement_timeout of the hub's user.",
     ),
+    errors.LockNotAvailable: (
+        "A transaction of another program holds the event log's tables, which have to be upgraded.",
+        "End the transaction: pg_stat_activity of the server lists it.",
+    ),
     errors.AdminShutdown: _UNREACHABLE,
     errors.CrashShutdown: _UNREACHABLE,
     errors.IdleSessionTimeout: _UNREACHABLE,

@@ -1,6 +1,9 @@
 -- What reads the event log. The functions that return a page name in its first rows, without a text:
--- the floor, the head, the position up to which the page goes, and the number of the newest notice.
--- All statements of a STABLE function see the same moment.
+-- the floor, the head, the position up to which the page goes, the number of the newest notice, and the
+-- time in Unix milliseconds. All statements of a STABLE function see the same moment.
+--
+-- Of an event that has expired or is being removed, they return what is left of it. Those that use the
+-- index by topic expect that there is none; see `tidings.is_current`.
 
 -- Return the floor, the head, how many events there are, and whether there is a position.
 CREATE OR REPLACE FUNCTION tidings.bounds(
@@ -14,49 +17,62 @@ END $$;
 -- Return the next events after a position: about some bytes or 500 of them, at least one. The row of the
 -- head has a text if the event log has the position.
 CREATE OR REPLACE FUNCTION tidings.read_after(start bigint, max_bytes bigint)
-RETURNS TABLE (place bigint, text text)
+RETURNS TABLE (place bigint, text text, expires bigint)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
   head tidings.head;
+  now bigint := tidings.now_ms();
+  removing boolean := tidings.is_removing();
 BEGIN
   SELECT * INTO head FROM tidings.head WHERE one;
-  RETURN QUERY VALUES (head.floor, NULL::text),
+  RETURN QUERY VALUES (head.floor, NULL::text, NULL::bigint),
     (head.position, CASE WHEN start = head.floor
-      OR EXISTS (SELECT FROM tidings.log l WHERE l.position = start) THEN 'known' END),
-    (head.position, NULL), ((SELECT number FROM tidings.notices WHERE one), NULL);
-  RETURN QUERY SELECT l.position, l.event FROM (
-    SELECT p.position, p.event, sum(p.size) OVER (ORDER BY p.position) - p.size AS before
+      OR EXISTS (SELECT FROM tidings.log l WHERE l.position = start) THEN 'known' END, NULL),
+    (head.position, NULL, NULL), ((SELECT number FROM tidings.notices WHERE one), NULL, NULL),
+    (now, NULL, NULL);
+  RETURN QUERY SELECT l.position, CASE
+      WHEN l.expires <= now OR removing AND tidings.is_removed(l.topics[1], l.position)
+      THEN tidings.left_of(l.own, l.event, l.topics, l.private) ELSE l.event END, l.expires
     FROM (
-      SELECT position, size, event FROM tidings.log WHERE position > start
-      ORDER BY position LIMIT 500) p) l
+      SELECT p.*, sum(p.size) OVER (ORDER BY p.position) - p.size AS before
+      FROM (SELECT * FROM tidings.log WHERE position > start ORDER BY position LIMIT 500) p) l
     WHERE l.before < max_bytes;
 END $$;
 
 -- Return the newest events before a position, in the log's order, bounded likewise.
 CREATE OR REPLACE FUNCTION tidings.read_before(start bigint, most integer, max_bytes bigint)
-RETURNS TABLE (place bigint, text text)
+RETURNS TABLE (place bigint, text text, expires bigint)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
+#variable_conflict use_column
 BEGIN
-  RETURN QUERY SELECT l.position, l.event FROM (
-    SELECT p.position, p.event, sum(p.size) OVER (ORDER BY p.position DESC) - p.size AS before
-    FROM (
-      SELECT position, size, event FROM tidings.log WHERE position < start
-      ORDER BY position DESC LIMIT least(most, 500)) p) l
-    WHERE l.before < max_bytes ORDER BY l.position;
+  RETURN QUERY SELECT * FROM tidings.read_at(ARRAY(
+    SELECT l.position FROM (
+      SELECT p.position, sum(p.size) OVER (ORDER BY p.position DESC) - p.size AS before
+      FROM (
+        SELECT position, size FROM tidings.log WHERE position < start
+        ORDER BY position DESC LIMIT least(most, 500)) p) l
+    WHERE l.before < max_bytes), 9223372036854775807);
 END $$;
 
 -- Return the events at some positions, in the log's order: about some bytes, at least one.
 CREATE OR REPLACE FUNCTION tidings.read_at(places bigint[], max_bytes bigint)
-RETURNS TABLE (place bigint, text text)
+RETURNS TABLE (place bigint, text text, expires bigint)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
+#variable_conflict use_column
+DECLARE
+  now bigint := tidings.now_ms();
+  removing boolean := tidings.is_removing();
 BEGIN
-  RETURN QUERY SELECT l.position, l.event FROM (
-    SELECT p.position, p.event, sum(p.size) OVER (ORDER BY p.position) - p.size AS before
-    FROM (SELECT position, size, event FROM tidings.log WHERE position = ANY (places)) p) l
+  RETURN QUERY SELECT l.position, CASE
+      WHEN l.expires <= now OR removing AND tidings.is_removed(l.topics[1], l.position)
+      THEN tidings.left_of(l.own, l.event, l.topics, l.private) ELSE l.event END, l.expires
+    FROM (
+      SELECT p.*, sum(p.size) OVER (ORDER BY p.position) - p.size AS before
+      FROM tidings.log p WHERE p.position = ANY (places)) l
     WHERE l.before < max_bytes ORDER BY l.position;
 END $$;
 
@@ -71,7 +87,7 @@ END $$;
 
 -- Return the next events after a position that have one of some topics, bounded likewise.
 CREATE OR REPLACE FUNCTION tidings.read_topics(start bigint, max_bytes bigint, names text[])
-RETURNS TABLE (place bigint, text text)
+RETURNS TABLE (place bigint, text text, expires bigint)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
@@ -107,22 +123,25 @@ BEGIN
     places := fitting;
     upto := fitting[cardinality(fitting)];
   END IF;
-  RETURN QUERY VALUES (head.floor, NULL::text), (head.position, NULL), (upto, NULL), (0::bigint, NULL);
-  RETURN QUERY SELECT p.position, p.event FROM tidings.log p
+  RETURN QUERY VALUES (head.floor, NULL::text, NULL::bigint), (head.position, NULL, NULL),
+    (upto, NULL, NULL), (0::bigint, NULL, NULL), (tidings.now_ms(), NULL, NULL);
+  RETURN QUERY SELECT p.position, p.event, p.expires FROM tidings.log p
     WHERE p.position = ANY (places) ORDER BY p.position;
 END $$;
 
--- Return the newest events before a position that have one of some topics, bounded likewise.
+-- Return the newest events before a position that have one of some topics, bounded likewise; and before
+-- them a row without a text.
 CREATE OR REPLACE FUNCTION tidings.before_topics(
   start bigint, most integer, max_bytes bigint, names text[])
-RETURNS TABLE (place bigint, text text)
+RETURNS TABLE (place bigint, text text, expires bigint)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 BEGIN
   most := least(most, 500);
-  RETURN QUERY SELECT l.position, l.event FROM (
-    SELECT p.position, p.event, sum(p.size) OVER (ORDER BY p.position DESC) - p.size AS before
+  RETURN QUERY VALUES (0::bigint, NULL::text, NULL::bigint);
+  RETURN QUERY SELECT l.position, l.event, l.expires FROM (
+    SELECT p.position, p.event, p.expires, sum(p.size) OVER (ORDER BY p.position DESC) - p.size AS before
     FROM tidings.log p WHERE p.position = ANY (ARRAY(
       SELECT DISTINCT h.position FROM unnest(tidings.feeds(names)) f (feed)
       CROSS JOIN LATERAL (

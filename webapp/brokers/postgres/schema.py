@@ -1,7 +1,8 @@
 """The schema `tidings` in the database: made, or brought up to date, when a hub connects.
 
-All of it is one transaction, and only one hub does it at a time. Functions are replaced whenever
-the version of the schema changes, so they may only change together with it.
+All of it is one transaction, and only one hub does it at a time. `VERSION` changes with the SQL
+files: `upgrade_1.sql` then brings the tables from version 1 to 2, and so on, and all functions are
+replaced. Hubs of the older version refuse to work from then on.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ...errors import Misconfigured
 if TYPE_CHECKING:
     from psycopg import Connection
 
-VERSION = 1
-FUNCTION_FILES = ("log.sql", "reads.sql", "presence.sql", "outbox.sql")
+VERSION = 2
+_FUNCTIONS = "removals.sql", "log.sql", "reads.sql", "presence.sql", "outbox.sql", "triggers.sql"
 _MIN_SERVER = 140000
 _LOCK = 7305426183  # of `pg_advisory_xact_lock`; no other program should use this number
 _HAS_SCHEMA = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'tidings'"
@@ -26,6 +27,19 @@ _SETTINGS = """
 SELECT current_setting('server_encoding'), current_setting('default_transaction_isolation'),
   current_user::text, current_database()::text
 """
+# A function whose result changes cannot be replaced. `publish` stays, with the rights of apps.
+_DROP = """
+DROP TRIGGER IF EXISTS number_commit ON tidings.outbox;
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOR name IN SELECT oid::regprocedure::text FROM pg_catalog.pg_proc
+    WHERE pronamespace = 'tidings'::regnamespace AND proname <> 'publish'
+  LOOP EXECUTE 'DROP FUNCTION ' || name; END LOOP;
+END $$
+"""
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '4s'"  # others wait behind a lock that waits
 # Whoever may use the schema may not call what only a hub shall call.
 _REVOKE = "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tidings FROM PUBLIC"
 
@@ -68,15 +82,17 @@ def _version(connection: Connection) -> int:
 def _migrate(connection: Connection) -> None:
     if not connection.execute(_HAS_SCHEMA).fetchone():
         connection.execute("CREATE SCHEMA tidings")
-    is_empty = not connection.execute(_HAS_TABLES).fetchone()
-    if not is_empty and _version(connection) == VERSION:
-        return  # another hub did it meanwhile
-    if is_empty:
+    if not connection.execute(_HAS_TABLES).fetchone():
         connection.execute(_read("tables.sql"))
-    for name in FUNCTION_FILES:
+    elif (version := _version(connection)) == VERSION:
+        return  # another hub did it meanwhile
+    else:
+        connection.execute(_LOCK_TIMEOUT)
+        for number in range(version, VERSION):
+            connection.execute(_read(f"upgrade_{number}.sql"))
+        connection.execute(_DROP)
+    for name in _FUNCTIONS:
         connection.execute(_read(name))
-    if is_empty:
-        connection.execute(_read("triggers.sql"))
     connection.execute(_REVOKE)
 
 

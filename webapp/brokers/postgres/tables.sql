@@ -1,8 +1,8 @@
--- The tables of the event log and of presence, version 1. Run once, in the transaction that makes the
+-- The tables of the event log and of presence, version 2. Run once, in the transaction that makes the
 -- schema. A position is one number: milliseconds << 20 | sequence.
 
 CREATE TABLE tidings.version (number integer NOT NULL);
-INSERT INTO tidings.version VALUES (1);
+INSERT INTO tidings.version VALUES (2);
 
 -- One row: where the event log begins and ends. Whoever appends, moves or trims locks it, so that the
 -- order of positions is the order of commits.
@@ -31,9 +31,11 @@ CREATE TABLE tidings.log (
   own text COLLATE "C",  -- the publisher's own id
   private boolean NOT NULL,
   topics bigint[] NOT NULL,  -- the first is the canonical one
-  event text NOT NULL
+  event text NOT NULL,  -- its content, without its `ttl`
+  expires bigint  -- in Unix milliseconds; null: never, or it is emptied
 );
 CREATE UNIQUE INDEX log_own ON tidings.log (own, (topics[1])) WHERE own IS NOT NULL;
+CREATE INDEX log_expires ON tidings.log (expires) WHERE expires IS NOT NULL;
 
 -- The index by topic. Entries of private events are apart: whoever may not see them does not walk over
 -- them. `feed` is twice the id of the topic, and one more for private events.
@@ -41,6 +43,15 @@ CREATE TABLE tidings.hit (
   feed bigint,
   position bigint,
   PRIMARY KEY (feed, position)
+);
+
+-- The removals that go on, or whose process has not asked for the result.
+CREATE TABLE tidings.removal (
+  entry bigint PRIMARY KEY,  -- the position of its entry in the event log
+  topic bigint NOT NULL,
+  first bigint NOT NULL,  -- what is left to be removed lies between these; nothing if it is over `last`
+  last bigint NOT NULL,
+  removed integer NOT NULL  -- how many events were
 );
 
 CREATE TABLE tidings.process (
@@ -84,7 +95,8 @@ CREATE TABLE tidings.outbox (
   own text COLLATE "C",
   private boolean NOT NULL,
   ended boolean NOT NULL,
-  event text NOT NULL
+  event text NOT NULL,
+  ttl bigint  -- milliseconds
 );
 CREATE INDEX outbox_xid ON tidings.outbox (xid);
 -- Their numbers, drawn at the commit. Where two transactions conflict, the second one's is higher.

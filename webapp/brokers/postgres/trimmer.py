@@ -20,11 +20,13 @@ from ..base import now
 from .rows import to_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import gevent
 
     from .database import ReadChannels
 
-_MAX_INTERVAL_S = 60.0
+_MAX_INTERVAL_S = 5.0
 _SLACK_EVENTS = 500  # over the limit: what one step deletes
 _TRIM = "SELECT tidings.trim(%s::bigint, %s::bigint, %s::bigint)"
 _VACUUM_INTERVAL_S = 10.0
@@ -37,13 +39,19 @@ _VACUUM = f"VACUUM (SKIP_LOCKED, TRUNCATE false) {', '.join(f'tidings.{it}' for 
 class Trimmer:
     """Deletes the oldest events.
 
+    :param settle: called now and then, to finish removals.
     :param max_age: in seconds.
     """
 
     def __init__(
-        self, channels: ReadChannels, max_events: int, max_bytes: int, max_age: float
+        self,
+        channels: ReadChannels,
+        settle: Callable[[], None],
+        max_events: int,
+        max_bytes: int,
+        max_age: float,
     ) -> None:
-        self._channels = channels
+        self._channels, self._settle = channels, settle
         self._max_events, self._max_bytes = max_events, max_bytes
         self._max_age_ms = round(max_age * 1000)
         self._interval = min(_MAX_INTERVAL_S, max_age / 10)
@@ -76,6 +84,7 @@ class Trimmer:
             self._is_over.wait(self._interval * jitter(0.5, 1))
             self._is_over.clear()
             with suppress(TidingsError):  # the follower logs it
+                self._settle()
                 while self._trim_some():
                     pass
                 self._vacuum()

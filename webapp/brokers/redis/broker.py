@@ -25,12 +25,12 @@ from ..base import TopicPage, Usage, conflict, decode_events, topic_ended
 from ..hidden import followed, hide
 from ..lead import Lead
 from ..outage import Outage
+from ..server_clock import ServerClock
 from .client import RedisClient
 from .own_events import OwnEvents
 from .page import Page, decode_line, encode_draft, parse_bounds, parse_page, parse_position
 from .remover import Remover
 from .scripts import Script, ScriptCall
-from .server_clock import ServerClock
 from .topic_index import RedisTopicIndex
 from .turn import RedisTurn
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..base import now
+from .base import now
 
 
 class ServerClock:

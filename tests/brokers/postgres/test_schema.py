@@ -1,0 +1,130 @@
+"""The schema: who makes it, who brings it up to date, and who refuses it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.events import MANY, contents, drafts, next_events
+from support.project import ROOT
+from webapp.brokers.postgres import schema
+from webapp.brokers.postgres.broker import PostgresBroker
+from webapp.core.events import Draft
+from webapp.errors import Misconfigured, ServiceUnavailable
+
+if TYPE_CHECKING:
+    from support.broker_process import Connect
+    from support.postgres_server import PostgresServer
+
+SQL_OF_VERSIONS = {2: "d521c8ca9b67c3c1"}
+# What version 1 did not have.
+TO_VERSION_1 = """
+DROP INDEX tidings.log_expires;
+ALTER TABLE tidings.log DROP COLUMN expires;
+DROP TABLE tidings.removal;
+ALTER TABLE tidings.outbox DROP COLUMN ttl;
+UPDATE tidings.version SET number = 1;
+DROP FUNCTION tidings.read_after;
+CREATE FUNCTION tidings.read_after(start bigint, max_bytes bigint)
+  RETURNS TABLE (place bigint, text text) LANGUAGE sql AS 'SELECT 1, ''of version 1''';
+"""
+COLUMNS = """
+SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
+WHERE table_schema = 'tidings' ORDER BY table_name, ordinal_position
+"""
+INDEXES = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'tidings' ORDER BY indexdef"
+FUNCTIONS = """
+SELECT oid::regprocedure::text, md5(prosrc) FROM pg_proc
+WHERE pronamespace = 'tidings'::regnamespace ORDER BY 1
+"""
+
+
+def test_each_change_of_the_sql_has_a_version_of_its_own() -> None:
+    files = sorted((ROOT / "webapp" / "brokers" / "postgres").glob("*.sql"))
+    found = sha256(b"".join(it.read_bytes() for it in files)).hexdigest()[:16]
+    assert {schema.VERSION: found} == SQL_OF_VERSIONS, (
+        "The SQL has changed. If a version with the old SQL was released, raise schema.VERSION and"
+        f" write the file upgrade_N.sql. Then set SQL_OF_VERSIONS to {{VERSION: {found!r}}}."
+    )
+
+
+def test_hubs_that_start_at_once_bring_an_older_schema_up_to_date(
+    postgres: PostgresServer, url: str, connect: Connect
+) -> None:
+    def facts() -> list[object]:
+        return [postgres.ask(it, url=url) for it in (COLUMNS, INDEXES, FUNCTIONS)]
+
+    before = connect(url)
+    start = before.bounds().head
+    before.append(drafts("a", "b"))
+    before.stop()
+    made = facts()
+    postgres.ask(
+        f"{TO_VERSION_1}; GRANT EXECUTE ON FUNCTION tidings.publish TO pg_monitor", url=url
+    )
+    assert facts() != made
+    logs = [connect(url) for _ in range(4)]
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda log: contents(log.read(start, MANY)), logs))
+    assert found == [["a", "b"]] * 4
+    assert facts() == made
+    assert postgres.ask("SELECT number FROM tidings.version", url=url) == [(schema.VERSION,)]
+    allowed = "SELECT has_function_privilege('pg_monitor', oid, 'EXECUTE') FROM pg_proc WHERE"
+    assert postgres.ask(f"{allowed} proname = 'publish'", url=url) == [(True,)]
+    follower = logs[0].follow(logs[0].bounds().head)
+    postgres.ask("SELECT tidings.publish('t', 'c', ttl => '1 hour')", url=url)
+    [event] = next_events(follower, 1)
+    assert event.draft.ttl == 3_600_000
+
+
+def test_a_transaction_that_holds_the_tables_does_not_make_an_upgrade_wait(
+    postgres: PostgresServer, url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    connect(url).bounds()
+    postgres.ask(TO_VERSION_1, url=url)
+    monkeypatch.setattr(schema, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '10ms'")
+    log = PostgresBroker(url, 10, 1000, 10)
+    with psycopg.connect(url) as app:
+        app.execute("LOCK TABLE tidings.outbox IN ROW EXCLUSIVE MODE")
+        with pytest.raises(ServiceUnavailable, match="which have to be upgraded"):
+            log.bounds()
+    assert log.bounds()
+    log.close()
+
+
+def test_a_schema_of_a_newer_hub_is_refused(
+    postgres: PostgresServer, url: str, connect: Connect
+) -> None:
+    connect(url).bounds()
+    newer = f"UPDATE tidings.version SET number = {schema.VERSION + 1}"
+    postgres.ask(newer, url=url)
+    with pytest.raises(Misconfigured, match="made by a newer version of Tidings"):
+        connect(url).bounds()
+
+
+def test_a_hub_that_runs_while_a_newer_one_takes_over_refuses_too(
+    postgres: PostgresServer, url: str, connect: Connect
+) -> None:
+    log = connect(url)
+    start = log.bounds().head
+    log.append([Draft(topics=("t",))])
+    postgres.ask(f"UPDATE tidings.version SET number = {schema.VERSION + 1}", url=url)
+    postgres.ask("DROP FUNCTION tidings.read_after; DROP FUNCTION tidings.append", url=url)
+    for _ in range(2):  # the first ones find that functions are gone
+        with pytest.raises(ServiceUnavailable):
+            log.read(start, MANY)
+        with pytest.raises(ServiceUnavailable) as refused:
+            log.append([Draft(topics=("t",))])
+    assert "made by a newer version of Tidings" in refused.value.detail
+
+
+def test_hubs_that_start_at_once_make_the_schema_once(url: str, connect: Connect) -> None:
+    logs = [connect(url) for _ in range(4)]
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda log: log.bounds(), logs))
+    assert len(set(found)) == 1
