@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.broker_process import Connect
     from support.postgres_server import PostgresServer
 
-SQL_OF_VERSIONS = {2: "d521c8ca9b67c3c1"}
+SQL_OF_VERSIONS = {2: "b73b08df9bb237ee"}
 # What version 1 did not have.
 TO_VERSION_1 = """
 DROP INDEX tidings.log_expires;
@@ -78,6 +78,18 @@ def test_hubs_that_start_at_once_bring_an_older_schema_up_to_date(
     postgres.ask("SELECT tidings.publish('t', 'c', ttl => '1 hour')", url=url)
     [event] = next_events(follower, 1)
     assert event.draft.ttl == 3_600_000
+
+
+def test_a_function_that_avoids_a_plan_does_not_compile_it(
+    postgres: PostgresServer, url: str, connect: Connect
+) -> None:
+    # The cost of a plan that is avoided is so high that the server would compile it at each call.
+    connect(url).bounds()
+    settings = """
+        SELECT proname FROM pg_proc WHERE pronamespace = 'tidings'::regnamespace
+        AND 'enable_seqscan=off' = ANY (proconfig) AND NOT 'jit=off' = ANY (proconfig)
+    """
+    assert postgres.ask(settings, url=url) == []
 
 
 def test_a_transaction_that_holds_the_tables_does_not_make_an_upgrade_wait(

@@ -78,7 +78,7 @@ END $$;
 
 -- Return the feeds of some topics: of public events, and of private ones.
 CREATE OR REPLACE FUNCTION tidings.feeds(names text[]) RETURNS bigint[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 BEGIN
   RETURN ARRAY(
     SELECT t.id * 2 + private FROM tidings.topic t CROSS JOIN generate_series(0, 1) private
@@ -182,7 +182,7 @@ END $$;
 
 -- Return the position of the newest event that ended a topic, or null.
 CREATE OR REPLACE FUNCTION tidings.newest_end() RETURNS bigint
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 BEGIN
   RETURN (SELECT max(ended) FROM tidings.topic WHERE ended IS NOT NULL);
 END $$;

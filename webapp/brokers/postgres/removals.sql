@@ -13,7 +13,7 @@ END $$;
 
 -- Return whether the index by topic has nothing that expired or is being removed.
 CREATE OR REPLACE FUNCTION tidings.is_current() RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 DECLARE
   now bigint := tidings.now_ms();
 BEGIN
@@ -37,7 +37,7 @@ END $$;
 
 -- Return whether the event at a position has expired, or is being removed.
 CREATE OR REPLACE FUNCTION tidings.is_hidden(place bigint) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 BEGIN
   RETURN EXISTS (
     SELECT FROM tidings.log l WHERE l.position = place
