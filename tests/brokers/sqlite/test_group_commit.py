@@ -11,6 +11,7 @@ from support.waiting import PATIENCE
 from webapp.brokers.backlog import Backlog
 from webapp.brokers.sqlite.group_commit import GroupCommitter
 from webapp.brokers.sqlite.log_table import Appended
+from webapp.brokers.sqlite.rows import SEQ_BITS
 from webapp.core.events import Draft, EventId
 
 MANY = 300
@@ -22,8 +23,8 @@ def test_small_appends_and_large_ones_take_turns() -> None:
     def run(_: Any, appends: list[list[Any]]) -> Appended:
         commits.append([len(rows) for rows in appends])
         gevent.sleep(0)  # as long as the thread works, others append
-        positions = [[EventId(len(commits), number) for number in range(len(it))] for it in appends]
-        return Appended(EventId(0, 0), [*positions], over_limit=False)
+        keys = [[len(commits) << SEQ_BITS | number for number in range(len(it))] for it in appends]
+        return Appended(EventId(0, 0), [*keys], over_limit=False)
 
     table: Any = SimpleNamespace(append=None)
     committer = GroupCommitter(table, run, lambda _: None, lambda *_: None, Backlog(1 << 30))

@@ -13,7 +13,7 @@ from webapp.brokers.base import decode_events
 from webapp.brokers.sqlite import directory, topic_index, topic_reader, topic_search
 from webapp.brokers.sqlite.indexer import Indexer
 from webapp.brokers.sqlite.log_table import LogTable
-from webapp.brokers.sqlite.rows import decode_row, encode_row, to_key
+from webapp.brokers.sqlite.rows import decode_row, encode_row, from_key, to_key
 from webapp.core.events import Draft, EventId
 from webapp.core.globs import Glob
 from webapp.errors import Conflict, ServiceUnavailable
@@ -52,8 +52,9 @@ class File:
         self.model: list[tuple[EventId, Draft]] = []
 
     def append(self, drafts: Sequence[Draft]) -> list[EventId] | None:
-        [found] = self.table.append([list(map(encode_row, drafts))]).positions
-        return self.note(drafts, None if isinstance(found, Conflict) else found)
+        [found] = self.table.append([list(map(encode_row, drafts))]).keys
+        positions = None if isinstance(found, Conflict) else list(map(from_key, found))
+        return self.note(drafts, positions)
 
     def append_as_old(self, drafts: Sequence[Draft]) -> list[EventId] | None:
         return self.note(drafts, self.old.append(drafts))

@@ -22,7 +22,7 @@ from ...tasks import skip
 from ..backlog import is_large
 from ..base import too_fast
 from .inline_commit import InlineCommitPolicy
-from .rows import encode_row
+from .rows import encode_row, from_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,11 +163,11 @@ class GroupCommitter:
         found: list[list[Event] | Conflict] = []
         new: list[Event] = []
         head = appended.after
-        for drafts, positions in zip(appends, appended.positions, strict=True):
-            if isinstance(positions, Conflict):
-                found.append(positions)
+        for drafts, keys in zip(appends, appended.keys, strict=True):
+            if isinstance(keys, Conflict):
+                found.append(keys)
                 continue
-            events = map_cooperatively(Event, positions, drafts)
+            events = map_cooperatively(_event, keys, drafts)
             found.append(events)
             for event in events:
                 if event.position > head:
@@ -175,6 +175,10 @@ class GroupCommitter:
                     head = event.position
         self._on_committed(appended.after, new, appended.over_limit)
         return found
+
+
+def _event(key: int, draft: Draft) -> Event:
+    return Event(from_key(key), draft)
 
 
 def _fail(batch: list[PendingAppend], error: Exception) -> None:

@@ -104,7 +104,7 @@ class Appended(NamedTuple):
     """The result of one transaction."""
 
     after: EventId  # the head before it
-    positions: list[list[EventId] | Conflict]  # of each append, or why it is refused
+    keys: list[list[int] | Conflict]  # of each append's rows, or why it is refused
     over_limit: bool  # the event log should be trimmed
 
 
@@ -149,7 +149,7 @@ class LogTable:
     def _append(self, db: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> Appended:
         floor, head, newest_end = _ends(db)
         own_ids, ended = OwnIds(db, appends), EndedTopics(db, appends, newest_end)
-        positions: list[list[EventId] | Conflict] = []
+        accepted: list[list[int] | Conflict] = []
         new: list[_NewRow] = []
         expiring: list[tuple[int, Row]] = []  # that expire
         last, number, total = head
@@ -157,10 +157,10 @@ class LogTable:
             keys = own_ids.assign_keys(rows, last)
             new_rows = _new_rows(rows, keys, last) if keys else []
             if keys is None or ended.refuse(new_rows):
-                positions.append(conflict() if keys is None else topic_ended())
+                accepted.append(conflict() if keys is None else topic_ended())
                 continue
             own_ids.keep()
-            positions.append(list(map(from_key, keys)))
+            accepted.append(keys)
             expiring += [it for it in new_rows if it[1].draft.ttl]
             for key, row in new_rows:
                 last, number, total = key, number + 1, total + row.size
@@ -170,7 +170,7 @@ class LogTable:
         ended.store(db)
         expirations.store(db, expiring)
         over_limit = self._over_limit(number - floor.row_number, total - floor.running_bytes)
-        return Appended(from_key(head.key), positions, over_limit)
+        return Appended(from_key(head.key), accepted, over_limit)
 
     def append_entry(self, db: sqlite3.Connection, text: str) -> int:
         """Insert a row that is no event; return its key."""

@@ -69,18 +69,20 @@ class OwnIds:
         """
         keys: list[int] = []
         new: _Known = {}
+        following = _following(last)  # the rows of an append have the same time
         for row in rows:
             custom = row.draft.id
             own = (row.draft.topics[0], custom) if custom else None
             stored = (new.get(own) or self._known.get(own)) if own else None
             if stored is None:
-                last = next_key(last)
-                stored = last, row.text
+                stored = following, row.text
+                following += 1
                 if own:
                     new[own] = stored
             elif not is_same(stored[1], row.draft):
                 return None
             keys.append(stored[0])
+        _check_key(following - 1)
         self._new = new
         return keys
 
@@ -117,10 +119,18 @@ def next_key(last: int) -> int:
     """Return the key of a row that follows another one now. Keys never decrease, whatever the clock
     does; a full sequence carries by itself.
     """
-    key = max(last + 1, now() << SEQ_BITS)
+    key = _following(last)
+    _check_key(key)
+    return key
+
+
+def _following(last: int) -> int:
+    return max(last + 1, now() << SEQ_BITS)
+
+
+def _check_key(key: int) -> None:
     if key > LAST_KEY:
         raise no_more_keys()
-    return key
 
 
 def _with_topic(custom: str, topic: str) -> str:
