@@ -22,7 +22,7 @@ LOCK_UV = $(VENV)/lock/bin/uv
 SUPPORTED = import sys; sys.exit(sys.version_info < (3, 11))
 WHICH = import sys; print(sys.version)
 
-.PHONY: run test test-fast coverage bench bench-50000 bench-topics fuzz lint lock clean FORCE
+.PHONY: run test test-fast coverage bench bench-50000 bench-topics fuzz lint bytecode lock clean FORCE
 
 run: $(RUN_READY)
 	$(BIN)/gunicorn wsgi:app
@@ -31,7 +31,8 @@ run: $(RUN_READY)
 # tests of unit/ come last, and no process waits long for another.
 PROCESSES = --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test: lint
+test: $(TEST_READY)
+	$(MAKE) --no-print-directory --jobs=2 --output-sync lint bytecode
 	$(BIN)/python -m pytest $(PROCESSES)
 
 test-fast: $(TEST_READY)
@@ -56,6 +57,11 @@ bench-topics: $(TEST_READY)
 fuzz: $(TEST_READY)
 	PYTHONPATH=.:tests $(BIN)/python tests/fuzz/campaign.py $(FUZZ)
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest tests/server/test_openapi.py
+
+# pytest rewrites each file of tests once, so that each of its processes need not. It needs one core,
+# as mypy does.
+bytecode: $(TEST_READY)
+	-$(BIN)/python -m pytest --collect-only --quiet --quiet >/dev/null
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check

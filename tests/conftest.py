@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["support.browser"]
 
-# Each start of a hub would compile the 260 modules of webapp/: a fifth of what a start takes.
+# Else each start of a hub would compile webapp/ again, a fifth of what a start takes, and each
+# process of pytest all files of tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Hypothesis takes a process that was put aside for one that is slow.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
