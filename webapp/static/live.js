@@ -1,7 +1,9 @@
-// The live page: the events of the topics in its URL, and a form to publish one.
+// The live page: the events of all topics or of those in its URL, and how to subscribe and publish.
 
+import { writeCommands } from "./commands.js";
+import { appendEvent, appendNotice } from "./event_list.js";
 import {
-  announce, ask, askForToken, copy, find, mayNeedToken, onToken, publish, refusalText, token,
+  announce, askForToken, find, keepToken, mayNeedToken, onToken, publish, refusalText, token,
 } from "./page.js";
 import { Tidings } from "./tidings.js";
 
@@ -11,15 +13,19 @@ const STATES = {
   reconnecting: "Disconnected, reconnecting…",
   ended: "Disconnected by the hub, reconnecting…",
   token: "Token required",
+  over: "Ended: nothing more comes",
   closed: "Closed. Reload the page to connect.",
 };
-const MAX_ITEMS = 500; // so that a page that is open for a week stays small
-const FRAME_MS = 16;
+const DEFAULT_TOPIC = "events";
+const NEWEST = 20;
+const TEMPLATE = /^(?:[^\s"'%<>\\^`{|}]|%[0-9a-f]{2}|\{\w+\})*$/i; // with plain variables only
+const MAX_PATTERNS = 3; // of a token's, that the page names
 
 const state = find("state");
-const events = find("events");
-const query = location.search;
-const topic = new URLSearchParams(query).get("topic") ?? "";
+const asked = new URLSearchParams(location.search);
+const hasTopic = [...asked.keys()].some((name) => /^(topic|match)/i.test(name));
+const others = asked.getAll("topic").slice(1);
+const isHubWithKey = Boolean(find("token"));
 
 function show(name) {
   // A screen reader would read the same words again at every failed attempt.
@@ -29,128 +35,178 @@ function show(name) {
   find("empty").textContent = name === "connected" ? "Waiting for events…" : "No events.";
 }
 
-// -- the list
-
-function isAtEnd() {
-  // Two pixels for fractions. More would stop a user who begins to scroll up slowly.
-  return scrollY + innerHeight >= document.documentElement.scrollHeight - 2;
-}
-
-// A replay brings thousands of events at once, and a layout for each would freeze the page: they
-// are added once per frame. By a timer, because animation frames stop while the page is hidden.
-const fresh = document.createDocumentFragment();
-
-function append(item) {
-  item.dataset.time = new Date().toTimeString().slice(0, 8);
-  if (!fresh.hasChildNodes()) setTimeout(flush, FRAME_MS);
-  fresh.append(item);
-  trim(fresh);
-}
-
-function flush() {
-  const follow = isAtEnd();
-  events.append(fresh);
-  trim(events);
-  if (follow) scrollTo(0, document.documentElement.scrollHeight);
-}
-
-function trim(list) {
-  while (list.childElementCount > MAX_ITEMS) list.firstElementChild.remove();
-}
-
-function eventItem(data) {
-  const item = document.createElement("li");
-  const label = document.createElement("span");
-  label.textContent = "New event: ";
-  item.append(label, data); // a string becomes a text node, so markup in it stays text
-  return item;
-}
-
-function noticeItem(words) {
-  const item = document.createElement("li");
-  item.className = "notice";
-  item.textContent = words;
-  return item;
-}
-
 // -- the stream
 
 let source;
 
-// The URL is relative, so it works under a prefix. The query is the page's own, topics included.
+// The query is the page's own. A token does not belong in a URL, not even for a moment.
+function streamQuery() {
+  const query = new URLSearchParams(asked);
+  query.delete("authorization");
+  query.set("envelope", 1); // it names the topic
+  if (!hasTopic) query.append("topic", "*");
+  const hasStart = [...query.keys()].some((name) => /^(latest|last|since)$|event.?id$/i.test(name));
+  if (!hasStart) query.set("last", NEWEST);
+  return query;
+}
+
+// The URL is relative, so it works under a prefix.
 function subscribe() {
   source?.close();
   find("error").textContent = "";
-  const url = "events" + query;
-  // An EventSource sends no headers, and a token does not belong in a URL.
-  source = token() ? new Tidings(url, { token: async () => token() }) : new EventSource(url);
+  const options = { share: false, token: token() ? async () => token() : undefined };
+  const current = new Tidings(`events?${streamQuery()}`, options);
+  source = current;
   show("connecting");
-  source.addEventListener("open", () => show("connected"));
-  source.addEventListener("message", (event) => append(eventItem(event.data)));
-  source.addEventListener("hub.open", ({ data }) => {
-    find("topics").textContent = JSON.parse(data).topics.join(", ");
-  });
-  source.addEventListener("hub.reset", () => {
-    append(noticeItem("Some events were missed: the event log no longer has them."));
-  });
-  source.addEventListener("hub.bye", () => show("ended"));
-  source.addEventListener("error", ({ data }) => {
-    if (data?.status) refuse({ status: data.status, message: refusalText(data) });
-    else if (source.readyState === EventSource.CLOSED) findRefusal();
-    // After hub.bye the page says already why it is disconnected.
-    else if (state.dataset.state !== "ended") show("reconnecting");
-  });
+  // An event can have any type, and there is no listener for all types.
+  current.dispatchEvent = (event) => {
+    if (current === source) onEvent(event);
+    return true;
+  };
 }
 
-// An EventSource does not say why it was refused.
-function findRefusal() {
-  show("closed");
-  ask("events" + query, { headers: { Accept: "application/json" } }).catch(refuse);
+function onEvent({ type, data, origin }) {
+  if (type === "hub.open") showScope(JSON.parse(data));
+  else if (type === "hub.reset") appendNotice("Some events were missed: the event log no longer has them.");
+  else if (type === "hub.bye") show("ended");
+  else if (type.startsWith("hub.")) return;
+  else if (origin) onPublished(type, data);
+  else if (type === "open") show("connected");
+  else if (type === "ended") show("over");
+  else onFailure(data);
 }
 
-function refuse(error) {
-  show(mayNeedToken(error) ? "token" : "closed");
-  if (mayNeedToken(error)) askForToken("This hub needs a token to subscribe.", error);
+function onPublished(type, data) {
+  const event = enveloped(data);
+  // Presence events have no envelope. They are many, so the page shows them only if they were asked for.
+  if (!event && hasTopic) appendEvent({ topic: "presence", topics: [], type, time: Date.now(), data });
+  if (!event) return;
+  // What an EventSource of /events, or of the page's own topics, shows in the tutorial.
+  const isMessage = !event.type || event.type === "message";
+  appendEvent(event, isMessage && (hasTopic || event.topics.includes(DEFAULT_TOPIC)));
+}
+
+function enveloped(data) {
+  try {
+    const event = JSON.parse(data);
+    return event.topics && event;
+  } catch {
+    return undefined;
+  }
+}
+
+function onFailure(failure) {
+  const { status, bye } = failure;
+  // After hub.bye the page says already why it is disconnected.
+  if (!bye && state.dataset.state !== "ended") show("reconnecting");
+  if (!status) return;
+  const error = { status, message: refusalText(failure) };
+  if (status < 500 && status !== 429) refuse(error);
   else find("error").textContent = error.message;
 }
 
-onToken(() => {
-  subscribe();
-  find("data").focus();
-});
+// The same request would be refused again.
+function refuse(error) {
+  source.close();
+  const mayHelp = isHubWithKey && mayNeedToken(error);
+  show(mayHelp ? "token" : "closed");
+  find("scope").textContent = "";
+  if (mayHelp) askForToken("This hub needs a token to subscribe.", error);
+  else find("error").textContent = error.message;
+  offerToken();
+}
 
-// -- publish
+// -- what the page shows, and may show
 
-find("publish").addEventListener("submit", async (event) => {
+function showScope({ topics, token: use, why }) {
+  find("error").textContent = "";
+  const named = `the topic${topics.length > 1 ? "s" : ""} ${topics.join(", ")}`;
+  const shown = topics.includes("*") ? "all topics" : named;
+  find("scope").textContent = isHubWithKey
+    ? `${visible(shown, use, why)}.`
+    : `This page subscribes to ${shown}.`;
+  offerToken();
+}
+
+function visible(shown, use, why) {
+  const patterns = use === "used" && granted(token());
+  if (patterns && patterns.includes("*")) return `Public and private events of ${shown}`;
+  const known = `Public events of ${shown}`;
+  if (use === "ignored") return `${known}. Your token does not count, because it is ${why}`;
+  if (use === "none") return `${known}. Private events need a token`;
+  if (!patterns) return `${known}, and the private ones that your token grants`;
+  if (!patterns.length) return `${known}. Your token grants no private events`;
+  const more = patterns.length > MAX_PATTERNS ? ` and ${patterns.length - MAX_PATTERNS} more` : "";
+  const named = patterns.slice(0, MAX_PATTERNS).join(", ");
+  return `${known}, and private events of ${named}${more}. Your token does not grant *`;
+}
+
+function offerToken() {
+  if (!isHubWithKey) return;
+  find("change-token").hidden = !find("token").hidden && !token();
+  find("change-token").textContent = token() ? "Remove the token" : "Use a token";
+}
+
+/** Return the topic patterns that a token grants; undefined: it cannot be read. */
+function granted(text) {
+  try {
+    const payload = text.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(payload), (char) => char.charCodeAt(0));
+    const claims = JSON.parse(new TextDecoder().decode(bytes));
+    return (claims.mercure ?? claims["https://mercure.rocks/"])?.subscribe ?? [];
+  } catch {
+    return undefined;
+  }
+}
+
+if (isHubWithKey) {
+  onToken(() => {
+    subscribe();
+    find("data")?.focus();
+  });
+  find("change-token").addEventListener("click", () => {
+    if (token()) {
+      keepToken("");
+      subscribe();
+    } else {
+      askForToken("With a token you can publish, and see private events.", { status: 401 });
+      offerToken();
+    }
+  });
+}
+
+// -- the topic of the commands, and of what is published here
+
+const topic = find("topic");
+topic.value = asked.get("topic") ?? "";
+
+// Events have exact topics: of a pattern, this is one that it matches.
+const exactTopic = () => {
+  if (topic.value === "*") return "";
+  return TEMPLATE.test(topic.value) ? topic.value.replaceAll(/\{\w+\}/g, "1") : topic.value;
+};
+
+function onTopic() {
+  writeCommands([topic.value, ...others].filter(Boolean), exactTopic());
+  if (find("publish")) find("publish-topic").textContent = exactTopic() || DEFAULT_TOPIC;
+}
+
+topic.addEventListener("input", onTopic);
+find("all-topics").hidden = !hasTopic;
+
+find("publish")?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const data = find("data");
   find("error").textContent = "";
   try {
-    await publish({ data: data.value, topic });
+    await publish({ data: data.value, topic: exactTopic() });
     data.value = "";
     announce("Published");
   } catch (error) {
-    if (mayNeedToken(error)) askForToken("This hub needs a token to publish.", error);
+    if (isHubWithKey && mayNeedToken(error)) askForToken("This hub needs a token to publish.", error);
     else find("error").textContent = error.message;
   }
 });
 
-// -- the commands: the page has them for the topic "events", with a token if the hub needs one
-
-const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-const url = new URL("events", location.href).href;
-const isPlain = /^[\w./:-]*$/.test(topic);
-const field = isPlain ? `-d topic=${topic}` : `--data-urlencode ${quoted(`topic=${topic}`)}`;
-complete("subscribe", query ? quoted(url + query) : url);
-complete("publish", topic ? `${field} ${url}` : url);
-if (topic) find("topics").textContent = find("topic").textContent = topic;
-for (const button of document.querySelectorAll("[data-copies]")) {
-  button.addEventListener("click", () => copy(button));
-}
-
-function complete(command, target) {
-  const code = find(`curl-${command}`);
-  code.textContent = code.textContent.replace("http://HOST/events", () => target);
-}
-
+onTopic();
 subscribe();

@@ -38,14 +38,18 @@ def console() -> Response:
     return page("console.html")
 
 
-def page(name: str) -> Response:
-    """Return a page of the hub."""
+def page(name: str, **values: object) -> Response:
+    """Return a page of the hub.
+
+    :param values: what its template needs beside what all pages have.
+    """
     services = current_services()
     text = render(
         name,
         needs_token=services.settings.auth_enabled,
         static=f"{BELOW_ROOT[1:]}/static" if services.is_at_root else "static",
         has_live_page=not services.is_at_root,
+        **values,
     )
     response = Response(text, mimetype="text/html")
     response.headers.update(_HEADERS)
