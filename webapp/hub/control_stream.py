@@ -56,6 +56,11 @@ class ControlStream(Subscriber):
             self.gzip = GzipStream()
 
     @property
+    def is_listed(self) -> bool:
+        """Whether it is in the list of subscribers: the console is none of them."""
+        return self.waits and self.feed.is_counted
+
+    @property
     def id_to_send(self) -> EventId | None:
         """The id of control events: the cursor. None: a snapshot has not ended. A client that is
         disconnected before that has to begin the snapshot again.

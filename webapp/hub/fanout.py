@@ -117,8 +117,9 @@ class FanOut:
                     sent += self._deliver(feed, behind, payload, upto, last_id)
                     if len(behind) < len(some):
                         self._send_rest(feed, events, upto, some)
-            self._metrics.delivered.add(sent * len(events))
-            self._metrics.delivered_bytes.add(sent * len(raw))
+            if feed.is_counted:
+                self._metrics.delivered.add(sent * len(events))
+                self._metrics.delivered_bytes.add(sent * len(raw))
             if has_end:  # they look whether all their topics have ended
                 for some in time_slice.chunks(list(feed.parked)):
                     for subscriber in some:
@@ -137,8 +138,9 @@ class FanOut:
                 rest = [event for event in events if event.position > subscriber.cursor]
                 payload = feed.payload_for_one(feed.render(rest, {}), len(rest))
                 self._deliver(feed, [subscriber], payload, upto, last_id)
-                self._metrics.delivered.add(len(rest))
-                self._metrics.delivered_bytes.add(len(payload.raw))
+                if feed.is_counted:
+                    self._metrics.delivered.add(len(rest))
+                    self._metrics.delivered_bytes.add(len(payload.raw))
 
     def leave_to_streams(self, feeds: Iterable[Feed], upto: EventId) -> None:
         """Wake the subscribers that were not sent all events up to a position. They read them

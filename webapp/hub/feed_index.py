@@ -25,12 +25,18 @@ class FeedIndex:
         """Those that are sent an event after all others."""
         self.presence_feeds: set[Feed] = set()
         """Those whose subscribers may see subscription events."""
+        self._uncounted: set[Feed] = set()
 
     def __iter__(self) -> Iterator[Feed]:
         return iter(self._feeds.values())
 
     def __len__(self) -> int:
         return len(self._feeds)
+
+    @property
+    def uncounted(self) -> int:
+        """How many subscribers no metric counts."""
+        return sum(feed.subscriber_count for feed in self._uncounted)
 
     def get(self, patterns: frozenset[str], grant: frozenset[str], form: Form) -> Feed:
         """Return the feed with these parameters, or a new one that is not in the index yet."""
@@ -55,6 +61,8 @@ class FeedIndex:
                 feeds.add(feed)
         if feed.wants_presence:
             self.presence_feeds.add(feed)
+        if not feed.is_counted:
+            self._uncounted.add(feed)
         return feed
 
     def release(self, feed: Feed) -> None:
@@ -66,6 +74,7 @@ class FeedIndex:
         if feed.gzip:
             feed.gzip.drop()
         self.presence_feeds.discard(feed)
+        self._uncounted.discard(feed)
         if feed.matched_last:
             self.matched_last.discard(feed)
             return

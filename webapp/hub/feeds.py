@@ -32,11 +32,13 @@ class Form(NamedTuple):
     :param envelope: whether each event's data is put into JSON that names its topics.
     :param control: whether control events are sent.
     :param gzip: whether everything is compressed.
+    :param console: whether the console asks, which no metric counts.
     """
 
     envelope: bool = False
     control: bool = True
     gzip: bool = False
+    console: bool = False
 
 
 PLAIN = Form()
@@ -62,6 +64,8 @@ class Feed:
         """Whether it is sent an event after all others, because templates have to be matched."""
         self.is_exact = not self.matcher.templates and EVERYTHING not in patterns
         """Whether it has no pattern: then its streams end when all its topics have ended."""
+        self.is_counted = not form.console
+        """Whether metrics count its subscribers, and what they are sent."""
         self.subscriber_count = 0
         self.parked: set[Subscriber] = set()
         """Its parked subscribers, and those that were woken and have not run since."""

@@ -71,6 +71,6 @@ class FiniteStream(Stream):
     def _reached_head(self) -> Iterable[bytes]:
         if self._context.transient.misses(self, self.feed):
             return self._missed_transient()
-        self._context.metrics.replay_events.note(self.events_sent)
+        self._note_caught_up()
         self.end("complete")
         return [self._mark()] if self.feed.form.control else ()

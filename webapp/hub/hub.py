@@ -270,7 +270,8 @@ class Hub:
         stream.feed = self._feeds.acquire(stream.feed)
         self._subscribers.add(stream)
         self.quota.acquire(stream.client)
-        self.metrics.opened.add()
+        if stream.feed.is_counted:
+            self.metrics.opened.add()
         if self.draining:
             stream.end("drain")
         for observer in self.observers:
@@ -283,7 +284,8 @@ class Hub:
         self._subscribers.discard(stream)
         self.quota.release(stream.client)
         self._feeds.release(stream.feed)
-        self.metrics.ended.add(1, stream.reason or "error")
+        if stream.feed.is_counted:
+            self.metrics.ended.add(1, stream.reason or "error")
         for observer in self.observers:
             with _OBSERVING:
                 observer.closed(stream)

@@ -244,6 +244,10 @@ class Stream(SocketStream):
         self.reading = self.unsent_frame = self.sending = None
         if not self._replayed:
             self._replayed = True
+            self._note_caught_up()
+
+    def _note_caught_up(self) -> None:
+        if self.feed.is_counted:
             self._context.metrics.replay_events.note(self.events_sent)
 
     def _replay(self, seen: list[Event]) -> Iterable[bytes]:
@@ -251,8 +255,9 @@ class Stream(SocketStream):
         self.events_sent += len(seen)
         self.feed.note_ends(seen)
         replay = self._context.replays.replay(self.client, self.feed, seen)
-        self._context.metrics.delivered.add(len(seen))
-        self._context.metrics.delivered_bytes.add(replay.size)
+        if self.feed.is_counted:
+            self._context.metrics.delivered.add(len(seen))
+            self._context.metrics.delivered_bytes.add(replay.size)
         return replay
 
     def _missed_transient(self) -> Iterable[bytes]:

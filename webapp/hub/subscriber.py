@@ -96,6 +96,11 @@ class Subscriber:
         self.wakeup: Wakeup | None = None
         """Continues the stream when it is parked; None before the stream begins."""
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether it is in the list of subscribers, where there is one."""
+        return self.waits
+
     def wake(self) -> None:
         """Let the stream continue: what follows its cursor it reads itself."""
         self.unpark()

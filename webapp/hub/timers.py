@@ -61,7 +61,8 @@ class Timers:
     def flush_metrics(self) -> None:
         """Let all processes see the metrics of this one up to now."""
         with _TICKING:
-            self._metrics.flush(len(self._subscribers), self._window.fill_ratio)
+            counted = len(self._subscribers) - self._fanout.feeds.uncounted
+            self._metrics.flush(counted, self._window.fill_ratio)
 
     def _check_deadlines(self, now: float) -> None:
         for some in TimeSlice().chunks(list(self._subscribers)):

@@ -106,6 +106,6 @@ class Registrar:
     def _reregister(self, batch: dict[str, str | None]) -> None:
         # The lease had expired, and the store dropped all subscribers of this process.
         self._changes.keep_only(batch)
-        for subscriber in cooperative(it for it in self._subscribers if it.waits):
+        for subscriber in cooperative(it for it in self._subscribers if it.is_listed):
             with _SKIPPING:
                 self._changes.rejoin(subscriber.name, subscriber_record(subscriber))

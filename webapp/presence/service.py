@@ -78,12 +78,12 @@ class Presence(Observer):
         """Register a subscriber soon; end its stream if its token was revoked meanwhile."""
         if self.is_revoked(subscriber.grant):
             subscriber.end("kicked")
-        if subscriber.waits:
+        if subscriber.is_listed:
             self._registrar.join(subscriber)
 
     def closed(self, subscriber: Subscriber) -> None:
         """Deregister a subscriber soon."""
-        if subscriber.waits:
+        if subscriber.is_listed:
             self._registrar.leave(subscriber)
 
     def subscribers(

@@ -18,6 +18,7 @@ from .client_address import client
 from .content_coding import coding_headers, gzip_wanted
 from .event_document import event_document
 from .flask_app import PreparedResponse
+from .own_paths import STATE_PATH
 from .services import current
 from .subscribe_query import SubscribeQuery
 from .unreadable_origins import log_unreadable
@@ -51,6 +52,8 @@ def subscribe(default_topic: str | None) -> Response:
     try:
         tokens, in_cookies = query.tokens
         grant = services.authorizer.subscribe(tokens, in_cookies=in_cookies)
+        if query.form.console:
+            services.authorizer.require_read(tokens, STATE_PATH)
         if query.limit is not None:
             return event_document(request, services, query, grant, query.limit)
         form = query.form._replace(gzip=gzip_wanted(request.environ, grant, services.settings))

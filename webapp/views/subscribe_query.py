@@ -36,12 +36,13 @@ _PARAMETERS = FieldNames(
         "limit",
         "envelope",
         "control",
+        "console",
         "authorization",
     ),
     ".",
     {"topic": TOPIC_LIST, "last_event_id": ALIAS},
 )
-_SINGLE = {"latest", "last", "since", "wait", "limit", "envelope", "control"}
+_SINGLE = {"latest", "last", "since", "wait", "limit", "envelope", "control", "console"}
 _STREAM_TYPES = ("text/event-stream", "text/*", "*/*")  # in `Accept`: a client reads a stream
 _MAX_BODY_BYTES = MAX_STRAY_BYTES  # a body is not read, and more would be taken for a new request
 _MAX_TIME_CHARS = 40
@@ -127,7 +128,9 @@ def _form(args: dict[str, str], default_control: str) -> Form:
     :param default_control: used where the request does not say whether to send control events.
     """
     envelope, control = args.get("envelope", "0"), args.get("control", default_control)
-    return Form(forms.flag("envelope", envelope), forms.flag("control", control))
+    form = Form(forms.flag("envelope", envelope), forms.flag("control", control))
+    is_console = "console" in args and forms.flag("console", args["console"])
+    return form._replace(console=True) if is_console else form
 
 
 def _start(request: Request, args: forms.Fields, first: dict[str, str]) -> Start:
