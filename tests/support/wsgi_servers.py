@@ -40,7 +40,7 @@ class WsgiServer(Server):
         # uWSGI's router closes each connection, and does not say so.
         limits = httpx.Limits(max_keepalive_connections=0)
         self.http = httpx.Client(
-            base_url=self.url, timeout=PATIENCE, trust_env=False, limits=limits
+            base_url=self.url, timeout=PATIENCE, trust_env=False, verify=False, limits=limits
         )
         until(lambda: self.serves(ready), "it serves", START_PATIENCE)
 
@@ -48,9 +48,10 @@ class WsgiServer(Server):
         """Whether it runs, and answers 200 at a path."""
         assert self.process.poll() is None, self.log
         try:
-            return httpx.get(self.url + path, trust_env=False).status_code == 200
+            answer = httpx.get(f"{self.url}{path}", trust_env=False, verify=False)
         except httpx.TransportError:
             return False
+        return answer.status_code == 200
 
 
 @contextmanager
