@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from gzip_body import GzipBody
 from publisher import NdjsonPublisher, Publisher, token, worker
 from runs import Run
+from stall import Stall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,7 @@ class Subscribers:
         self.workers: dict[int, bytes] = {}  # the worker that serves each
         self.publishers: dict[int, Publisher] = {}
         self.bodies: dict[int, GzipBody] = {}  # of compressed streams
+        self.unread: defaultdict[int, list[bytes]] = defaultdict(list)
         self.wire_bytes = 0  # received since the events began
         self.delays: defaultdict[bytes, list[int]] = defaultdict(list)  # by worker
         self.failed = self.unanswered = self.closed = self.delivered = self.last = 0
@@ -80,6 +82,7 @@ class Subscribers:
             for publisher in publishers:
                 publisher.step()
             self.turn(min(publisher.pause() for publisher in publishers))
+            self.read_unread()
         for publisher in publishers:
             self.epoll.unregister(publisher.sock)
 
@@ -164,6 +167,19 @@ class Subscribers:
             self.workers[fd] = worker(data)
             self.bodies[fd] = GzipBody()
         self.wire_bytes += len(data)
+        if self.run.later and self.publishers:
+            self.unread[fd].append(data)
+        else:
+            self.read(fd, data)
+
+    def read_unread(self) -> None:
+        if all(publisher.answered == publisher.events for publisher in self.publishers.values()):
+            for fd, data in self.unread.items():
+                self.read(fd, b"".join(data))
+                self.progress()
+            self.unread.clear()
+
+    def read(self, fd: int, data: bytes) -> None:
         if self.run.gzip:
             data = self.bodies[fd].feed(data)
         lines, newline, tail = (self.tails.get(fd, b"") + data).rpartition(b"\n")
@@ -212,32 +228,6 @@ class Subscribers:
     def wrong(self, stamps: list[int]) -> int:
         """Return how many of those that may have stopped reading have not the exact sequence."""
         return sum(found != stamps for found in self.apart.values())
-
-
-class Stall:
-    """Some subscribers stop reading for a while; then every other one of them leaves."""
-
-    def __init__(self, subscribers: Subscribers, publisher: Publisher) -> None:
-        self.subscribers, self.publisher = subscribers, publisher
-        run = subscribers.run
-        self.steps = [(run.stall_at, self.stop), (run.stall_at + run.stall, self.resume)]
-        if not run.stall:
-            self.steps = []
-
-    def step(self) -> None:
-        if self.steps and self.publisher.since > self.steps[0][0] * 1e9:
-            self.steps.pop(0)[1]()
-
-    def stop(self) -> None:
-        for fd in self.subscribers.apart:
-            self.subscribers.epoll.unregister(fd)
-
-    def resume(self) -> None:
-        for number, fd in enumerate(list(self.subscribers.apart)):
-            if number % 2:
-                self.subscribers.leave(fd)
-            else:
-                self.subscribers.epoll.register(fd, select.EPOLLIN)
 
 
 def answer(numbers: dict[str, float]) -> None:
