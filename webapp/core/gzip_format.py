@@ -16,18 +16,16 @@ if TYPE_CHECKING:
 
 HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """Of every stream: no name, no time, an unknown system."""
-DICTIONARY_BYTES = 2 << 10
+DICTIONARY_BYTES = 3 << 10
 """How many of the plain bytes before a part make it shorter."""
 PIECE_BYTES = 64 << 10
 """How much `deflate` compresses between two calls of its `pause`: for half a millisecond."""
 
 _FLUSHED = b"\x00\x00\x00\xff\xff"  # an empty stored block
 _STORED_BLOCK_BYTES = 0xFFFF
-_LEVEL, _WINDOW_BITS, _MEMORY_LEVEL = (
-    6,
-    12,
-    4,
-)  # a compressor with less memory takes less time to make
+_WINDOW_BITS, _MEMORY_LEVEL = 12, 4  # a compressor with less memory takes less time to make
+_LEVEL, _BEST_LEVEL = 6, 9
+_BEST_LEVEL_BYTES = 1 << 10  # of a part at most: of a large one it may take seven times as long
 _FIXED_END = b"\x03\x00"  # an empty last block
 _SIZE_MASK = 0xFFFFFFFF
 
@@ -48,7 +46,8 @@ def deflate(plain: bytes, before: bytes, pause: Callable[[], object] = bool) -> 
     :param before: plain bytes that the reader has directly before it, at most `DICTIONARY_BYTES`.
     :param pause: called between two pieces of a large part.
     """
-    sizes = (_LEVEL, zlib.DEFLATED, -_WINDOW_BITS, _MEMORY_LEVEL)
+    level = _LEVEL if len(plain) > _BEST_LEVEL_BYTES else _BEST_LEVEL
+    sizes = (level, zlib.DEFLATED, -_WINDOW_BITS, _MEMORY_LEVEL)
     compressor = zlib.compressobj(*sizes, zdict=before) if before else zlib.compressobj(*sizes)
     parts = [compressor.compress(plain[:PIECE_BYTES])]
     for start in range(PIECE_BYTES, len(plain), PIECE_BYTES):

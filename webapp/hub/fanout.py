@@ -14,7 +14,7 @@ Why no event is lost or sent twice while subscribers park and wake up:
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core import sse
 from ..scheduling import TimeSlice
@@ -213,7 +213,7 @@ class FanOut:
 
     # The sockets
 
-    def _deliver(
+    def _deliver(  # noqa: C901, PLR0912 - a call for each subscriber would be the dearest part
         self,
         feed: Feed,
         subscribers: Iterable[Subscriber],
@@ -227,13 +227,17 @@ class FanOut:
         :param last_id: the newest id that their clients then know.
         :returns: how many were sent the payload, or will be.
         """
-        count, form = 0, payload
-        gzip = payload if isinstance(payload, GzipPayload) else None
+        count, form, gzip, shared = 0, payload, None, payload
+        if isinstance(payload, GzipPayload):
+            # Most subscribers are sent this form.
+            gzip, shared = payload, payload.shared
+            shared_from, sequence = gzip.shared_from, gzip.sequence
         for subscriber in subscribers:
             if not subscriber.parked:
                 continue
-            if gzip:
-                form = gzip.form_for(subscriber)
+            if gzip is not None:
+                stream: Any = subscriber.gzip  # in a feed with gzip, each has one
+                form = shared if stream.same_from <= shared_from else gzip.form_for(stream)
             data = form.chunked if subscriber.chunked else form.raw
             send = subscriber.send  # `subscriber.send(…)` would search for a method first
             try:
@@ -251,14 +255,19 @@ class FanOut:
                 else:
                     self.wake(feed, subscriber)  # it reads the events again
                 continue
-            if gzip:
-                gzip.note_sent(subscriber)
+            if gzip is not None:
+                if form is shared:
+                    stream.sequence = sequence
+                else:
+                    gzip.note_sent(stream)
             if not is_whole:
                 subscriber.wake()
             subscriber.cursor = upto
             subscriber.last_id_sent = last_id
             subscriber.events_sent += payload.event_count
             count += 1
+        if gzip is not None:
+            gzip.unsent_count -= count
         return count
 
     def _keep_unsent(self, subscriber: Subscriber, data: bytes, sent: int) -> bool:

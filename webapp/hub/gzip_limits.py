@@ -7,12 +7,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from ..core import gzip_format
-from ..core.gzip_format import DICTIONARY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_TAILS_BYTES = 32 << 20  # of all feeds
+_FEED_BYTES = 4 << 10  # with a tail
 _MAX_SHARE = 0.3  # of the time, spent on compressing; what comes then is stored
 _BURST_S = 0.2  # of compressing after a time without
 _TINY_BYTES = 32  # not compressed
@@ -66,7 +66,7 @@ class Tails:
         """Count a feed's tail as the newest."""
         self._feeds[feed] = None
         self._feeds.move_to_end(feed)
-        while len(self._feeds) > _MAX_TAILS_BYTES // DICTIONARY_BYTES:
+        while len(self._feeds) > _MAX_TAILS_BYTES // _FEED_BYTES:
             self._feeds.popitem(last=False)[0].drop_tail()
 
     def discard(self, feed: HasTail) -> None:

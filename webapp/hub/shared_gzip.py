@@ -1,6 +1,6 @@
 """One gzip compression for all subscribers of a feed.
 
-A payload is compressed once, by a compressor of its own. The compressor is given the last 2 KB that
+A payload is compressed once, by a compressor of its own. The compressor is given the last 3 KB that
 the feed's subscribers were sent before: the feed's *tail*. No compressor is kept. So a subscriber
 can read the payload if it was sent the same bytes before.
 
@@ -83,6 +83,18 @@ class SharedGzip:
     :param parked: the feed's parked subscribers.
     """
 
+    # There may be thousands.
+    __slots__ = (
+        "_before",
+        "_crc",
+        "_out_of_step",
+        "_parked",
+        "_payload",
+        "_sequence",
+        "_size",
+        "_tail",
+    )
+
     def __init__(self, parked: Collection[Member]) -> None:
         self._parked = parked
         self._tail = b""
@@ -90,7 +102,7 @@ class SharedGzip:
         self._crc = self._size = 0  # of all payloads
         self._before = (0, 0)  # both, before the last payload
         self._out_of_step: set[GzipStream] = set()
-        self._sending = False
+        self._payload: PayloadForAll | None = None  # that is being sent
 
     def begin(self, raw: bytes, event_count: int, pause: Callable[[], object]) -> GzipPayload:
         """Return a payload for all subscribers of the feed; a `with` block must end it. While
@@ -98,22 +110,20 @@ class SharedGzip:
 
         :param pause: called between two pieces of a large payload.
         """
-        if self._sending:
+        if self._payload:
             return GzipPayload(self, raw, event_count)
-        self._sending = True
+        self._payload = payload = PayloadForAll(self, raw, event_count)
         try:
-            payload = PayloadForAll(self, raw, event_count)
             self._compress(payload, pause)
         except BaseException:
-            self._sending = False
+            self._payload = None
             raise
         return payload
 
     def _compress(self, payload: PayloadForAll, pause: Callable[[], object]) -> None:
         raw, start, tail = payload.raw, self._size, self._tail
-        tail_from = start - len(tail)
+        payload.shared_from = tail_from = start - len(tail)
         payload.shared = Payload(compression_time.deflate(raw, tail, pause))
-        payload.shared_from = tail_from
         self._out_of_step = {it for it in self._out_of_step if it.same_from > tail_from}
         have_some = [it.same_from for it in self._out_of_step if it.same_from < start]
         if have_some:
@@ -123,16 +133,18 @@ class SharedGzip:
         self._before = self._crc, self._size
         self._crc, self._size = zlib.crc32(raw, self._crc), start + len(raw)
         self._sequence = payload.sequence = self._sequence + 1
+        payload.unsent_count = len(self._parked)
         self._tail = _last(tail, raw)
         tails.use(self)
 
-    def end(self) -> None:
+    def end(self, payload: PayloadForAll) -> None:
         """Count those out that were not sent the payload."""
-        self._sending = False
-        for subscriber in self._parked:
-            stream: GzipStream = subscriber.gzip
-            if stream.feed is self and stream.sequence != self._sequence:
-                self._set(stream, *self._total(stream), same=0)
+        self._payload = None
+        if payload.unsent_count > 0:
+            for subscriber in self._parked:
+                stream: GzipStream = subscriber.gzip
+                if stream.feed is self and stream.sequence != self._sequence:
+                    self._set(stream, *self._total(stream), same=0)
 
     def note_sent_alone(self, stream: GzipStream, plain: bytes) -> None:
         """Count what a stream was sent alone."""
@@ -146,6 +158,9 @@ class SharedGzip:
     def add(self, stream: GzipStream) -> None:
         """Let a stream share the compression. It has everything that the feed was sent."""
         same = _common_end(self._tail, stream.tail)
+        if self._payload and self._payload.sequence == self._sequence:
+            # It has the payload that is being sent. Once more it is sent it alone.
+            same = min(same, self._size - self._payload.shared_from - 1)
         if same < _LEAST_BYTES:  # all frames end alike
             same = 0
         self._set(stream, stream.crc, stream.size, same=same)
@@ -185,57 +200,65 @@ class SharedGzip:
 
 
 class GzipPayload(Payload):
-    """A payload of which each subscriber is sent a form that its gzip stream can go on with."""
+    """A payload of which each subscriber is sent a form that its gzip stream can go on with. This
+    one is for each of them alone.
+    """
 
-    __slots__ = ("_feed", "_stored")
+    __slots__ = ("_feed", "_stored", "sequence", "shared", "shared_from", "unsent_count")
 
     def __init__(self, feed: SharedGzip, raw: bytes, event_count: int) -> None:
         self.raw = raw
         self.event_count = event_count
+        self.shared: Any = None
+        """The form of the streams that have all of the feed's bytes from `shared_from` on."""
+        self.shared_from = -1
+        self.sequence = -1
+        """The `GzipStream.sequence` of those that were sent it."""
+        self.unsent_count = 0
+        """How many subscribers have yet to be sent it, at most."""
         self._feed = feed
         self._stored: Payload | None = None
 
-    def form_for(self, subscriber: Member) -> Payload:  # noqa: ARG002 - a subclass needs it
-        """Return the form that a subscriber's gzip stream can go on with."""
+    def form_for(self, stream: GzipStream) -> Payload:  # noqa: ARG002 - a subclass needs it
+        """Return the form that a stream can go on with."""
         if self._stored is None:
             self._stored = Payload(gzip_format.stored(self.raw))
         return self._stored
 
-    def note_sent(self, subscriber: Member) -> None:
-        """Count it for a subscriber that was sent it, or will be."""
-        self._feed.note_sent_alone(subscriber.gzip, self.raw)
+    def note_sent(self, stream: GzipStream) -> None:
+        """Count it for a stream that was sent it, or will be."""
+        self._feed.note_sent_alone(stream, self.raw)
 
 
 class PayloadForAll(GzipPayload):
     """A payload that all subscribers of the feed are sent."""
 
-    __slots__ = ("part", "part_from", "sequence", "shared", "shared_from")
+    __slots__ = ("part", "part_from")
 
     def __init__(self, feed: SharedGzip, raw: bytes, event_count: int) -> None:
         super().__init__(feed, raw, event_count)
-        self.shared: Any = None
-        """The form of the streams that have all of the feed's bytes from `shared_from` on."""
         self.part: Any = None
-        """The form of those that have them from `part_from` on."""
-        self.shared_from = self.part_from = -1
-        self.sequence = 0
-        """The `GzipStream.sequence` of those that were sent it."""
+        """The form of the streams that have them from `part_from` on."""
+        self.part_from = -1
 
     def __exit__(self, *_: object) -> None:
-        self._feed.end()
+        self._feed.end(self)
 
-    def form_for(self, subscriber: Member) -> Payload:
+    def form_for(self, stream: GzipStream) -> Payload:
         """See `GzipPayload`: the shortest form."""
-        same_from = subscriber.gzip.same_from
-        if same_from <= self.shared_from:
-            return self.shared  # type: ignore[no-any-return] # it is there
-        if same_from <= self.part_from:
-            return self.part  # type: ignore[no-any-return] # it is there
-        return super().form_for(subscriber)
+        if stream.sequence != self.sequence:
+            if stream.same_from <= self.shared_from:
+                return self.shared  # type: ignore[no-any-return] # it is there
+            if stream.same_from <= self.part_from:
+                return self.part  # type: ignore[no-any-return] # it is there
+        return super().form_for(stream)
 
-    def note_sent(self, subscriber: Member) -> None:
+    def note_sent(self, stream: GzipStream) -> None:
         """See `GzipPayload`."""
-        subscriber.gzip.sequence = self.sequence
+        if stream.sequence == self.sequence:  # it had the payload already
+            self.unsent_count += 1
+            super().note_sent(stream)
+        stream.sequence = self.sequence
 
 
 def _last(tail: bytes, plain: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 from random import Random
 from types import SimpleNamespace
@@ -52,17 +53,23 @@ class Feed:
         self.gzip = SharedGzip(self.parked)
         self.payload: Any = None
         self.waiting: list[Client] = []
+        self.left: list[Client] = []  # meanwhile
         self.log = b""
 
     def join(self, client: Client) -> None:
         self.gzip.add(client.gzip)
         self.parked.append(client)
+        if client in self.left:  # a heartbeat may reach it
+            self.left.remove(client)
+            self.waiting.append(client)
 
     def leave(self, client: Client) -> None:
         client.gzip.leave()
         self.parked.remove(client)
         if client in self.waiting:
             self.waiting.remove(client)
+        if self.payload:
+            self.left.append(client)
 
     def begin(self, raw: bytes) -> None:
         self.payload = self.gzip.begin(raw, 0, bool)
@@ -75,7 +82,7 @@ class Feed:
 
     def close(self) -> None:
         with self.payload:
-            self.waiting = []
+            self.waiting, self.left = [], []
         self.payload = None
 
     def send_all(self, raw: bytes) -> None:
@@ -86,8 +93,11 @@ class Feed:
 
 
 def send(payload: Any, client: Client) -> None:
-    client.take(payload.form_for(client).raw, payload.raw)
-    payload.note_sent(client)
+    form = payload.form_for(client.gzip)
+    assert (form is payload.shared) == (client.gzip.same_from <= payload.shared_from)
+    client.take(form.raw, payload.raw)
+    payload.note_sent(client.gzip)
+    payload.unsent_count -= 1
 
 
 def text(chance: Random) -> bytes:
@@ -202,6 +212,28 @@ def test_who_was_replayed_the_last_payloads_is_in_step_at_once() -> None:
     assert len(old.wire) - before[0] == len(new.wire) - before[1]
 
 
+@pytest.mark.parametrize("sent", [0, 5, 100])
+def test_who_joins_with_a_payload_and_is_sent_it_once_more_has_it_twice(sent: int) -> None:
+    feed, client = with_one(sent)
+    feed.begin(event := events(1, 100)[0])
+    feed.leave(client)
+    client.alone(feed.log[-3000:])
+    feed.join(client)
+    feed.hand(client)
+    feed.close()
+    feed.send_all(b"event: hub.mark\n\n")
+    assert client.read.count(event) == 2
+    client.end()
+
+
+def test_after_a_payload_for_all_nobody_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, _ = with_one(sent=5)
+    feed.begin(b"data: \n\n")
+    feed.hand(feed.parked[0])
+    monkeypatch.setattr(feed.gzip, "_parked", None)
+    feed.close()
+
+
 def test_a_payload_is_compressed_twice_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bytes] = []
     deflate = gzip_format.deflate
@@ -239,8 +271,27 @@ def test_compression_takes_a_part_of_the_time_only(monkeypatch: pytest.MonkeyPat
     assert 10 * 0.3 <= compressed * 0.01 <= 10 * 0.3 + 0.3
 
 
+def test_a_feed_takes_four_kilobytes() -> None:
+    chance, feeds = Random(1), []
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(200):
+            feeds.append(feed := SharedGzip([]))
+            feed.add(GzipStream())
+            for _ in range(2):
+                with feed.begin(chance.randbytes(2 * DICTIONARY_BYTES), 0, bool):
+                    pass
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+        for feed in feeds:
+            feed.drop()
+    assert taken / len(feeds) <= gzip_limits._FEED_BYTES
+
+
 def test_the_tails_of_all_feeds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gzip_limits, "_MAX_TAILS_BYTES", 3 * DICTIONARY_BYTES)
+    monkeypatch.setattr(gzip_limits, "_MAX_TAILS_BYTES", 3 * gzip_limits._FEED_BYTES)
     monkeypatch.setattr("webapp.hub.shared_gzip.tails", gzip_limits.Tails())
     feeds = [SharedGzip([]) for _ in range(5)]
     for feed in feeds:
