@@ -1,6 +1,6 @@
 """No loss and no double while workers are killed, the server is rolled and publishers retry.
 
-It takes some seconds; `TIDINGS_FIRE=600` makes it ten minutes.
+It takes some seconds; `TIDINGS_FIRE=600` makes it ten minutes, with more subscribers and workers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from support.server import Server
 
 SECONDS = float(os.environ.get("TIDINGS_FIRE", "3"))
-READERS, PUBLISHERS, WORKERS = 200, 4, 4
+READERS, PUBLISHERS, WORKERS = (200, 4, 4) if "TIDINGS_FIRE" in os.environ else (100, 4, 3)
 TOPIC = "fire"
 QUICK = {
     "TIDINGS_DRAIN": "2",
