@@ -147,11 +147,8 @@ def test_no_other_origin_may(listed: Server, server: Server, origin: str, path: 
             assert cors(get(hub, method, path, Origin=origin, **PREFLIGHT)) == {}
 
 
-@pytest.mark.parametrize("origins", ["*", f"*, {ALLOWED}"])
-def test_where_every_origin_may_read_none_brings_cookies(
-    serve: Callable[..., Server], origins: str
-) -> None:
-    hub = serve(TIDINGS_CORS_ORIGINS=origins, TIDINGS_DEMO="0")
+def test_where_every_origin_may_read_none_brings_cookies(serve: Callable[..., Server]) -> None:
+    hub = serve(TIDINGS_CORS_ORIGINS=f"*, {ALLOWED}", TIDINGS_DEMO="0")
     for origin in (ALLOWED, "https://b.example", "null"):
         for method in ("GET", "OPTIONS"):
             headers = get(hub, method, "/events", Origin=origin, **PREFLIGHT)
