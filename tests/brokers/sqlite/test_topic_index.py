@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.sqlite_file import is_intact, opened
 from support.sqlite_log_0_1_0 import OldLog
-from webapp.brokers.base import decode_events
+from webapp.brokers.base import decode_events, stopping
 from webapp.brokers.sqlite import directory, topic_index, topic_reader, topic_search
+from webapp.brokers.sqlite.broker import SqliteBroker
 from webapp.brokers.sqlite.indexer import Indexer
 from webapp.brokers.sqlite.log_table import LogTable
 from webapp.brokers.sqlite.rows import decode_row, encode_row, from_key, to_key
@@ -193,6 +195,52 @@ def test_one_process_at_a_time_runs_many_steps(file: File) -> None:
     assert counts(file.path)["posts"] == 8000
 
 
+def test_of_two_processes_that_run_steps_only_one_writes(file: File) -> None:
+    """So publishers never wait for two steps in a row."""
+    file.old.append([Draft(topics=("a",))] * 9000)
+    one, other = file.index.prepare_step(), topic_index.TopicIndex(file.table.database)
+    second = other.prepare_step()
+    assert one
+    assert second
+    assert one.commit()
+    before = counts(file.path)
+    assert second.commit() is None  # and it runs no further step
+    assert counts(file.path) == before
+
+
+def test_what_a_listing_would_walk_through_for_each_page_is_indexed_first(tmp_path: Path) -> None:
+    old = OldLog(tmp_path / "log.db")
+    names = [f"topic {number:04}" for number in range(2100)]
+    old.append([Draft(topics=(name,)) for name in names])
+    log = SqliteBroker(tmp_path / "log.db", MANY, MANY, 3600)
+    index = topic_index.TopicIndex(log._table.database)
+    reads: list[Callable[[], object]] = [
+        partial(log.topics, "", "", 10),
+        partial(log.newest, names[:1000], END, public=True),
+    ]
+    for read in reads:
+        old.append([Draft(topics=(name,)) for name in names])
+        read()
+        assert not index.is_behind()
+    log.close()
+
+
+def test_a_listing_walks_through_events_that_cannot_be_indexed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.brokers.sqlite.indexer._PATIENCE_S", 0)
+    old = OldLog(tmp_path / "log.db")
+    old.append([Draft(topics=("t",))] * 300)
+    log = SqliteBroker(tmp_path / "log.db", MANY, MANY, 3600)
+    log._indexer = Indexer(topic_index.TopicIndex(log._table.database), log._read, unavailable)
+    assert [it.events for it in log.topics("", "", 10).entries] == [300]
+    log.close()
+
+
+def unavailable(*_: object) -> None:
+    raise stopping()
+
+
 def test_publishers_do_not_wait_while_a_step_is_prepared(file: File) -> None:
     file.append([Draft(topics=("a",))] * 300)
     commits = list[str]()
@@ -206,7 +254,7 @@ def test_publishers_do_not_wait_while_a_step_is_prepared(file: File) -> None:
         commits.append(function.__name__)
         return function(*values)
 
-    Indexer(file.index, read, write)._catch_up()
+    Indexer(file.index, read, write)._run_steps()
     assert commits == ["commit"]
     assert counts(file.path)["posts"] == 300
     file.catch_up()

@@ -50,6 +50,7 @@ T = TypeVar("T")
 
 _READER_THREADS = 3
 _MAX_BACKLOG_BYTES = 8 << 20  # how far publishers may be ahead of the followers
+_MANY_TOPICS = 100  # in one call, which is probably not the only one
 _READ_BYTES = 1 << 20  # what a follower reads at once: a busy loop delays each read by a while
 _TICK_S = 1.0  # after so long without an event, a follower reads the file
 _MAX_TRIM_INTERVAL_S = 60.0
@@ -136,6 +137,8 @@ class SqliteBroker:
         self, topics: Sequence[str], before: EventId, *, public: bool
     ) -> list[EventId | None]:
         """Return the position of each topic's newest event before another one."""
+        if len(topics) >= _MANY_TOPICS:
+            self._indexer.catch_up()
         return self._remover.read(partial(self._directory.newest, topics, before, public=public))
 
     def read_at(self, positions: Sequence[EventId], max_bytes: int) -> list[Event]:
@@ -154,6 +157,7 @@ class SqliteBroker:
         self, prefix: str, after: str, limit: int, globs: Sequence[Glob] = ()
     ) -> DirectoryPage:
         """Return the next lines of the directory of topics."""
+        self._indexer.catch_up()
         return self._remover.read(self._directory.page, prefix, after, limit, globs)
 
     def positions_of(

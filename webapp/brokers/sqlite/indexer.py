@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event as Signal
+from gevent.lock import Semaphore
 
 from ...backoff import jitter
 from ...errors import ServiceUnavailable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _MANY_BYTES, _EVENT_BYTES = 2 << 20, 400
 _INTERVAL_S = 5.0  # between two looks, whatever was appended, by whichever process
 _PAUSE_BOUNDS_S = 0.005, 0.05  # between two steps, for the commits of other processes
+_PATIENCE_S = 5.0  # how long a read of many pages waits until the index is near the head
 _CHECKPOINT_STEPS = 8  # after so many steps in a row: each writes up to 1 MB
 
 
@@ -39,6 +41,7 @@ class Indexer:
         self._index, self._read, self._write = index, read, write
         self._appended_bytes = 0
         self._many = Signal()
+        self._one_at_a_time = Semaphore(1)
 
     def note(self, events: int, size: int) -> None:
         """Note that this process has appended some events.
@@ -55,11 +58,25 @@ class Indexer:
         while True:
             with suppress(ServiceUnavailable):  # the follower logs it
                 if self._read(self._index.is_behind):
-                    self._catch_up()
+                    self._run_steps()
             self._many.wait(_INTERVAL_S * jitter(0.5, 1))
             self._many.clear()
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
+        """Have the index near the head, before a read of many pages: each page walks through the
+        events that are not in the index. Where that takes long or is impossible, they do walk.
+        """
+        until = monotonic() + _PATIENCE_S
+        with suppress(ServiceUnavailable):
+            while self._read(self._index.is_behind) and monotonic() < until:
+                self._run_steps()
+                gevent.sleep(_PAUSE_BOUNDS_S[0])  # another process may run the steps
+
+    def _run_steps(self) -> None:
+        with self._one_at_a_time:
+            self._run_next_steps()
+
+    def _run_next_steps(self) -> None:
         upto = None
         for number in count(1):
             began = monotonic()
