@@ -116,6 +116,25 @@ def test_an_own_id_is_found_whoever_appended_it(connect: Connect, path: Path) ->
     assert [it.position for it in log.append([b])] == [second.position]
 
 
+def test_an_own_id_is_not_doubled_when_its_first_event_is_trimmed(
+    connect: Connect, path: Path
+) -> None:
+    old, ordinary = OldLog(path), Draft(topics=("t",))
+    a, b, c, d = (Draft(topics=(name,), id="v") for name in "abcd")
+    old.append([a, ordinary])
+    log = connect()
+    second, third, fourth = (log.append([it])[0].position for it in (b, c, d))
+    old.trim(2)
+    assert old.append([b]) == [second]
+    assert log.append([b])[0].position == second
+    old.append([ordinary])
+    old.trim(2)  # the second and the third one
+    assert old.append([d]) == [fourth]
+    assert log.append([d])[0].position == fourth
+    assert log.append([c])[0].position > third
+    assert log.positions_of("v", third, 10, ["d"]) == [fourth]
+
+
 def test_events_expire_beside_an_old_hub(connect: Connect, path: Path) -> None:
     old, ordinary = OldLog(path), Draft(topics=("t",))
     [first] = old.append([ordinary]) or []

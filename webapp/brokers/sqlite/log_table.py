@@ -18,7 +18,7 @@ from ...core.events import EventId
 from ..base import Bounds, Usage, conflict, now, topic_ended
 from . import expirations, removals, topic_ends
 from .database import Database
-from .own_ids import OwnIds, next_key
+from .own_ids import TRIGGER, OwnIds, next_key
 from .rows import ROW_BYTES, Page, Row, from_key, to_key, to_page
 from .topic_ends import EndedTopics
 
@@ -258,7 +258,7 @@ def _ends(db: sqlite3.Connection) -> tuple[LogEnd, LogEnd, int | None]:
     except sqlite3.OperationalError as error:
         if "topic_ends" not in str(error):
             raise
-        _create_tables(db, topic_ends.TABLES)  # version 0.1.0 made the file
+        _create_tables(db, [*topic_ends.TABLES, TRIGGER])  # version 0.1.0 made the file
         [ends] = db.execute(_ENDS)
     return LogEnd(*ends[:3]), LogEnd(*ends[3:6]), ends[6]
 

@@ -3,7 +3,8 @@
 The column `own` has a unique index: version 0.1.0 made it so, and may append to the same file. It
 refuses an id that is in the column, in whichever topic. So the first event with an id has it there
 as it is. Those with other canonical topics have the id, a line feed, and the topic; custom ids have
-no line feed.
+no line feed. In a file of version 0.1.0, when the first one is trimmed, the next one has the id as
+it is: otherwise that version would append this event again if its publisher sends it again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     from .rows import Row
 
     _Known = dict[tuple[str, str], tuple[int, str]]  # by topic and id: key and text
+
+TRIGGER = """
+CREATE TRIGGER IF NOT EXISTS next_own AFTER DELETE ON events
+WHEN OLD.own IS NOT NULL AND instr(OLD.own, char(10)) = 0 BEGIN
+  UPDATE events SET own = OLD.own WHERE place = (
+    SELECT min(place) FROM events
+    WHERE own BETWEEN OLD.own || char(10) AND OLD.own || char(10, 1114111)
+      AND place > (SELECT floor FROM log));
+END
+"""
+"""For a file of version 0.1.0, which may go on beside this one: its trims run it, too."""
 
 _KNOWN = f"""
 SELECT own, CASE WHEN json_valid(draft) THEN (
