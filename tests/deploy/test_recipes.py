@@ -338,10 +338,14 @@ COUNT = """navigation.addEventListener("navigate", () => {
 
 
 @pytest.mark.parametrize(
-    ("cursor", "reloads"),
-    [("null", 0), ("undefined", 0), ("", 0), ("0", 1), ("1-0", 1), ("answer-41", 1)],
+    ("client", "cursor", "reloads"),
+    [
+        ("EventSource", "", 0),
+        ("EventSource", "answer-41", 1),
+        ("tidings.js", "null", 0),
+        ("tidings.js", "1-0", 1),
+    ],
 )
-@pytest.mark.parametrize("client", ["EventSource", "tidings.js"])
 def test_a_page_with_a_lost_cursor_is_reloaded_once_at_most(
     hub: Server, page: Page, topic: str, client: str, cursor: str, reloads: int
 ) -> None:

@@ -82,21 +82,16 @@ def _site(request: pytest.FixtureRequest) -> httpx.Client:
     return found
 
 
-def test_the_pages_load_all_their_files(site: httpx.Client, page: Page) -> None:
-    failed = list[str]()
-    page.on("response", lambda it: failed.append(it.url) if it.status == 404 else None)
-    for name in ("", "console"):
-        page.goto(f"{site.base_url}{name}")
-        expect(page.get_by_role("status").first).to_have_text(re.compile("Connected|Live|Token"))
-        assert page.evaluate("[...document.styleSheets].every((it) => it.cssRules.length)")
-    assert failed == []
-
-
-def test_the_page_shows_events_and_the_commands_of_its_own_path(
+def test_the_pages_load_all_their_files_and_show_events_and_commands_of_their_path(
     site: httpx.Client, page: Page
 ) -> None:
-    page.goto(str(site.base_url))
-    expect(page.get_by_role("status").first).to_have_text("Connected")
+    failed = list[str]()
+    page.on("response", lambda it: failed.append(it.url) if it.status == 404 else None)
+    for name, status in (("console", "Connected|Live|Token"), ("", "Connected")):
+        page.goto(f"{site.base_url}{name}")
+        expect(page.get_by_role("status").first).to_have_text(re.compile(status))
+        assert page.evaluate("[...document.styleSheets].every((it) => it.cssRules.length)")
+    assert failed == []
     headers = {"Authorization": f"Bearer {token(publish=['*'])}"}
     assert site.post("events", data={"data": "below"}, headers=headers).status_code == 200
     expect(page.get_by_role("listitem").last).to_have_text("New event: below")

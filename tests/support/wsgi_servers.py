@@ -70,7 +70,8 @@ def started(folder: Path, command: str, **env: str) -> Iterator[subprocess.Popen
     program, *arguments = shlex.split(command)
     with (folder / "log").open("wb") as out:
         process = subprocess.Popen(
-            [BIN / program, *arguments],
+            # A shell's background jobs, such as the tests may be, ignore SIGINT.
+            ["env", "--default-signal=INT", BIN / program, *arguments],
             cwd=folder,
             env=environment(env),
             stdout=out,
