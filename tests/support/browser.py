@@ -19,6 +19,25 @@ if TYPE_CHECKING:
 
 expect.set_options(timeout=PATIENCE * 1000)
 
+# Each window has two pages for popups of its address bar, which take longer than a test's page.
+POPUPS = ("WebUIOmniboxPopup", "WebUIOmniboxAimPopup")
+# The switch replaces Playwright's own, so that list stands here too.
+FEATURES_OFF = (
+    *POPUPS,
+    "AimEnabled",
+    "AvoidCorsURLLoaderRestartOnRedirect",
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "HttpsFirstBalancedModeAutoEnable",
+    "HttpsUpgrades",
+    "LensOverlay",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+    "PaintHolding",
+    "PreconnectToSearch",
+    "ThirdPartyStoragePartitioning",
+)
 # Without these Chromium looks for its maker's hosts at every start.
 QUIET = [
     "--no-sandbox",
@@ -28,6 +47,7 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--disable-features={','.join(FEATURES_OFF)}",
 ]
 
 
