@@ -41,6 +41,18 @@ def within(run: str, times: float) -> list[Aim]:
     ]
 
 
+def fewer_bytes(title: str, run: str, times: float) -> Aim:
+    """Return the aim for the bytes of a run, to those of its compressed form."""
+    name = f"P: bytes of {title}, plain to gzip"
+    return Aim(name, f"{run} wire", times, by=f"{run} gzip wire", least=True)
+
+
+def gzip_cpu(title: str, run: str, least: float) -> Aim:
+    """Return the aim for the CPU of a run's compressed form, to that of the run."""
+    name = f"P: deliveries per CPU-second, {title}, gzip to plain"
+    return Aim(name, f"{run} gzip cpu", least, by=f"{run} cpu", least=True)
+
+
 _EMPTY_VIEW = ("naive", "E view accepted")
 
 AIMS = [
@@ -77,6 +89,12 @@ AIMS = [
     Aim("L: replay from the window, events/s", "L window speed", 200_000, least=True),
     Aim("L: replay from SQLite, events/s", "L sqlite speed", 50_000, least=True),
     Aim("M: events/s committed by SQLite", "M sqlite speed", 10_000, least=True),
+    fewer_bytes("JSON", "P json", 3.5),
+    fewer_bytes("HTML rows", "P rows", 8),
+    fewer_bytes("varied HTML", "P html", 4.5),
+    fewer_bytes("JSON, each stays for 60 events", "P minute", 3.5),
+    gzip_cpu("JSON, 10 events/s", "P json", 0.95),
+    gzip_cpu("JSON back to back", "P burst", 1.0),
     *within("O 1000 at 50", 1.1),
     to("nchan", "O 1000 at 50/s: deliveries per CPU-second", "O 1000 at 50 cpu", 1.0),
     *within("O 300 at 50", 1.1),

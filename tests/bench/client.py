@@ -20,7 +20,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from gzip_body import GzipBody
-from publisher import NdjsonPublisher, Publisher, token, worker
+from publisher import Publisher, publishers, token, worker
 from runs import Run
 from stall import Stall
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _CONNECTS_AT_ONCE = 256  # fewer than any server's backlog
 _PROGRESS_TIMEOUT_S = 10  # without progress, after which what is missing is lost
 _SOCKETS_PER_TURN = 16  # so that the publisher does not wait for a thousand subscribers
+_SILENCE_S = 0.5  # after the last event, where nobody knows how many subscribers are to get it
 _PHASE_TIMEOUT_S = 120  # for connecting, and for receiving
 _ADDRESSES = 4  # of this machine: there are 28,000 ports to connect from for each
 _SMALL_BUFFER_BYTES = 8 << 10  # a receive buffer that is soon full
@@ -51,6 +52,7 @@ class Subscribers:
         self.workers: dict[int, bytes] = {}  # the worker that serves each
         self.publishers: dict[int, Publisher] = {}
         self.bodies: dict[int, GzipBody] = {}  # of compressed streams
+        self.stays: dict[int, int] = {}  # events, after which each leaves
         self.unread: defaultdict[int, list[bytes]] = defaultdict(list)
         self.wire_bytes = 0  # received since the events began
         self.delays: defaultdict[bytes, list[int]] = defaultdict(list)  # by worker
@@ -88,6 +90,8 @@ class Subscribers:
 
     def complete(self) -> bool:
         answered = sum(publisher.answered for publisher in self.publishers.values())
+        if self.run.stay:
+            return answered >= self.run.events and self.silent_for() > _SILENCE_S
         return self.delivered >= self.expected() and answered >= self.run.events
 
     def time_fan_out(self, publisher: Publisher) -> int:
@@ -125,10 +129,17 @@ class Subscribers:
             self.apart[sock.fileno()] = []
         sock.connect_ex(self.address)
         self.sockets[sock.fileno()], self.numbers[sock.fileno()] = sock, number
+        first = number < self.run.subscribers
+        self.stays[sock.fileno()] = (
+            1 + number % self.run.stay if self.run.stay and first else self.run.stay
+        )
         self.epoll.register(sock, select.EPOLLOUT)
 
     def progress(self) -> None:
         self.until = min(time.monotonic() + _PROGRESS_TIMEOUT_S, self.limit)
+
+    def silent_for(self) -> float:
+        return time.monotonic() - self.until + _PROGRESS_TIMEOUT_S
 
     def turn(self, patience: float = 1) -> None:
         """Serve some of the sockets that are ready."""
@@ -166,7 +177,8 @@ class Subscribers:
         if fd not in self.workers:
             self.workers[fd] = worker(data)
             self.bodies[fd] = GzipBody()
-        self.wire_bytes += len(data)
+        else:
+            self.wire_bytes += len(data)
         if self.run.later and self.publishers:
             self.unread[fd].append(data)
         else:
@@ -185,6 +197,16 @@ class Subscribers:
         lines, newline, tail = (self.tails.get(fd, b"") + data).rpartition(b"\n")
         self.tails[fd] = tail
         self.counts[fd] = self.counts.get(fd, 0) + (self.count(fd, lines) if newline else 0)
+        if self.run.stay and self.counts[fd] >= self.stays[fd]:
+            self.replace(fd)
+
+    def replace(self, fd: int) -> None:
+        """Leave, and let another subscriber come."""
+        for of_stream in (self.counts, self.tails, self.workers, self.bodies):
+            del of_stream[fd]
+        self.epoll.unregister(fd)
+        self.sockets.pop(fd).close()
+        self.start(self.numbers[fd] + self.run.subscribers)
 
     def count(self, fd: int, lines: bytes) -> int:
         found = lines.count(b"ts:")
@@ -220,6 +242,8 @@ class Subscribers:
 
     def lost(self) -> int:
         """Return how many connects and deliveries are missing."""
+        if self.run.stay:
+            return self.unanswered
         if self.run.own:
             return self.unanswered + self.expected() - self.delivered
         missing = [max(0, self.run.events - count) for count in self.counts.values()]
@@ -235,25 +259,13 @@ def answer(numbers: dict[str, float]) -> None:
     sys.stdout.flush()
 
 
-def publishers(port: int, path: str, run: Run, subscribers: Subscribers) -> list[Publisher]:
-    """Return connections that publish: where there are workers, subscribers are at another one."""
-    if run.pipe:
-        return [NdjsonPublisher(port, path, run)]
-    found: list[Publisher] = []
-    while len(found) < run.publishers:
-        publisher = Publisher(port, path, run)
-        if set(subscribers.workers.values()) != {publisher.worker} or run.workers == 1:
-            found.append(publisher)
-    return found
-
-
 def main(port: str, subscribe: str, publish: str, spec: str) -> None:
     run = Run(**json.loads(spec))
     subscribers = Subscribers(int(port), subscribe, run)
     path = publish + "-0" if run.own else publish
     took = 0
     if run.replay:
-        sent = publishers(int(port), path, run, subscribers)
+        sent = publishers(int(port), path, run, set(subscribers.workers.values()))
         subscribers.receive_all(sent)
         answer({"ready": run.subscribers})
         sys.stdin.readline()
@@ -263,7 +275,7 @@ def main(port: str, subscribe: str, publish: str, spec: str) -> None:
         subscribers.connect()
         answer({"ready": len(subscribers.counts)})
         sys.stdin.readline()
-        sent = publishers(int(port), path, run, subscribers)
+        sent = publishers(int(port), path, run, set(subscribers.workers.values()))
         start = sent[0].start
         took = subscribers.time_fan_out(sent[0]) if run.time_fan_out else 0
     subscribers.receive_all(sent)

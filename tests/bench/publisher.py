@@ -133,6 +133,21 @@ class NdjsonPublisher(Publisher):
         self.answered = json.loads(body)["published"]
 
 
+def publishers(port: int, path: str, run: Run, workers: set[bytes]) -> list[Publisher]:
+    """Return connections that publish.
+
+    :param workers: those of the subscribers; where there are more, publishers are at another one.
+    """
+    if run.pipe:
+        return [NdjsonPublisher(port, path, run)]
+    found: list[Publisher] = []
+    while len(found) < run.publishers:
+        publisher = Publisher(port, path, run)
+        if workers != {publisher.worker} or run.workers == 1:
+            found.append(publisher)
+    return found
+
+
 def whole(answer: bytes) -> bool:
     """Say whether a response is complete: by its length, or without a body."""
     head, end, body = answer.partition(b"\r\n\r\n")

@@ -43,6 +43,7 @@ class Run:
     settings: dict[str, str] = field(default_factory=dict)  # of the hub
     replay: bool = False  # all events are published before the subscribers connect
     time_fan_out: bool = False  # no subscriber reads until an event has reached all sockets
+    stay: int = 0  # events after which a subscriber leaves and another one comes; 0: all stay
     gzip: bool = False  # the subscribers accept it
     later: bool = False  # they look at what they received when all events are published
     text: str = ""  # of the data, see `texts.py`; nothing: padding
@@ -82,12 +83,14 @@ GATHERING = {
 }
 # What compression saves and costs. An event each tenth of a second, each in packets of its own.
 COMPRESSED = {
-    f"P {text}{how}": Run(1000, 100, 10, only="tidings", text=text, gzip=bool(how))
+    f"P {text}{how}": Run(1000, 300, 10, only="tidings", text=text, gzip=bool(how))
     for text in ("json", "rows", "html")
     for how in ("", " gzip")
 }
 # To decode for all subscribers would slow the publisher down: the hub would join fewer events.
 BURST = Run(1000, 1000, only="tidings", text="json", later=True)
+# As at one event a second, if each subscriber stays a minute.
+STAYING = Run(1000, 180, 10, only="tidings", text="json", stay=60)
 RUNS = {
     "A": Run(1000, 50, 10),
     "B": Run(5000, 40, 4),
@@ -120,6 +123,8 @@ RUNS = {
     **{f"N {broker}": replace(INSIDE, broker=broker, inside="follow") for broker in SHARED},
     **GATHERING,
     **COMPRESSED,
+    "P minute": STAYING,
+    "P minute gzip": replace(STAYING, gzip=True),
     "P burst": BURST,
     "P burst gzip": replace(BURST, gzip=True),
     "P idle": Run(10_000, only="tidings"),
@@ -226,6 +231,8 @@ MEASURES = [
         )
         for name, run in COMPRESSED.items()
     ),
+    Measure("P minute wire", "P: JSON, each stays for 60 events: bytes of a delivery", less=True),
+    Measure("P minute gzip wire", "P: the same, gzip", less=True),
     # Not deliveries a second: the client, which decodes for all subscribers, would be measured.
     Measure("P burst cpu", "P: JSON back to back: deliveries per CPU-second"),
     Measure("P burst gzip cpu", "P: the same, gzip"),

@@ -42,7 +42,9 @@ def test_a_small_benchmark_loses_nothing_and_draws_its_picture(tmp_path: Path) -
 def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
     need("redis-server")
     rows = bench(
-        "F,G stall,I sqlite,J redis,K two,L sqlite,M sqlite,N redis,O 10 at 100", "tidings"
+        "F,G stall,I sqlite,J redis,K two,L sqlite,M sqlite,N redis,O 10 at 100,"
+        "P minute gzip,P burst gzip",
+        "tidings",
     )
     assert rows["lost deliveries and connects"] == ["0"]
     assert rows["F: closed subscribers"][1] == "0"
@@ -55,6 +57,7 @@ def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
         "M: a broker alone, 50 publishers: events per second, SQLite",
         "N: events that a hub follows per second, Redis",
         "O: 10 subscribers, 100 events/s: latency at 99 %, ms",
+        "P: the same, gzip",
     ):
         assert float(rows[title][0].replace(",", "")) > 0, title
 

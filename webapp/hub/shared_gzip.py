@@ -5,9 +5,8 @@ the feed's subscribers were sent before: the feed's *tail*. No compressor is kep
 can read the payload if it was sent the same bytes before.
 
 A subscriber joins its feed when it parks. If the last bytes that it was sent are the whole tail, it
-is sent the payload that was compressed with the tail. If they are a part of the tail, it is sent
-one that was compressed with the shortest such part. Otherwise it is sent the payload stored, which
-happens once: then it has a part of the tail.
+is sent the payload that was compressed with the tail. Otherwise it is sent one that was compressed
+with a part of the tail that it has, or by itself. A payload has at most three such other forms.
 
 A gzip stream ends with the CRC of all its bytes. The feed keeps the CRC of what it sent to all. Of
 a subscriber it keeps only the difference to that, which stays the same while both are sent the same
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _LEAST_BYTES = 64  # of a part of a tail, to compress a payload with it
+_FAR_MORE = 4  # times as many bytes: to compress a payload once more makes it shorter
 
 
 class Member(Protocol):
@@ -125,11 +125,10 @@ class SharedGzip:
         payload.shared_from = tail_from = start - len(tail)
         payload.shared = Payload(compression_time.deflate(raw, tail, pause))
         self._out_of_step = {it for it in self._out_of_step if it.same_from > tail_from}
-        have_some = [it.same_from for it in self._out_of_step if it.same_from < start]
-        if have_some:
-            same_from = max(have_some)
-            part = compression_time.deflate(raw, tail[same_from - start :], pause)
-            payload.part, payload.part_from = Payload(part), same_from
+        for same_from in _chosen({it.same_from for it in self._out_of_step}, start):
+            before = tail[same_from - tail_from :]
+            form = Payload(compression_time.deflate(raw, before, pause))
+            payload.others.append((same_from, form))
         self._before = self._crc, self._size
         self._crc, self._size = zlib.crc32(raw, self._crc), start + len(raw)
         self._sequence = payload.sequence = self._sequence + 1
@@ -233,13 +232,12 @@ class GzipPayload(Payload):
 class PayloadForAll(GzipPayload):
     """A payload that all subscribers of the feed are sent."""
 
-    __slots__ = ("part", "part_from")
+    __slots__ = ("others",)
 
     def __init__(self, feed: SharedGzip, raw: bytes, event_count: int) -> None:
         super().__init__(feed, raw, event_count)
-        self.part: Any = None
-        """The form of the streams that have them from `part_from` on."""
-        self.part_from = -1
+        self.others: list[tuple[int, Payload]] = []
+        """The forms of those that have them from a later place on, the shortest form first."""
 
     def __exit__(self, *_: object) -> None:
         self._feed.end(self)
@@ -249,8 +247,9 @@ class PayloadForAll(GzipPayload):
         if stream.sequence != self.sequence:
             if stream.same_from <= self.shared_from:
                 return self.shared  # type: ignore[no-any-return] # it is there
-            if stream.same_from <= self.part_from:
-                return self.part  # type: ignore[no-any-return] # it is there
+            for same_from, form in self.others:
+                if stream.same_from <= same_from:
+                    return form
         return super().form_for(stream)
 
     def note_sent(self, stream: GzipStream) -> None:
@@ -259,6 +258,20 @@ class PayloadForAll(GzipPayload):
             self.unsent_count += 1
             super().note_sent(stream)
         stream.sequence = self.sequence
+
+
+def _chosen(starts: set[int], end: int) -> list[int]:
+    """Return the parts of a tail with which to compress a payload: of the streams that have none,
+    the one that has the least, and the one that has the least of those that have far more.
+
+    :param starts: where the parts begin that some streams have.
+    :param end: of the tail.
+    """
+    if not starts:
+        return []
+    least = max((it for it in starts if it < end), default=end)
+    more = max((it for it in starts if end - it >= _FAR_MORE * (end - least)), default=least)
+    return sorted({more, least, max(starts)})
 
 
 def _last(tail: bytes, plain: bytes) -> bytes:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+FRAMING_BYTES = 6  # of a chunk of 16 to 255 bytes
+
+
 class Client:
     """A subscriber, and what its client has read."""
 
@@ -186,7 +189,7 @@ def test_json_of_many_subscribers_gets_three_and_a_half_times_shorter() -> None:
     assert len(client.sent) > 3.5 * len(client.wire)
 
 
-def test_a_new_subscriber_is_in_step_after_one_stored_payload() -> None:
+def test_a_new_subscriber_is_in_step_after_one_larger_payload() -> None:
     feed, old = with_one(sent=50)
     new = Client()
     new.alone(b"retry: 2000\n")
@@ -196,7 +199,7 @@ def test_a_new_subscriber_is_in_step_after_one_stored_payload() -> None:
         before = len(old.wire), len(new.wire)
         feed.send_all(event)
         sizes.append((len(old.wire) - before[0], len(new.wire) - before[1], len(event)))
-    assert sizes[0][1] > sizes[0][2]
+    assert 2 * sizes[0][0] < sizes[0][1] < sizes[0][2]
     assert all(new_size < plain / 1.5 for _, new_size, plain in sizes[1:])
     assert sizes[-1][0] == sizes[-1][1]
 
@@ -234,7 +237,7 @@ def test_after_a_payload_for_all_nobody_is_looked_at(monkeypatch: pytest.MonkeyP
     feed.close()
 
 
-def test_a_payload_is_compressed_twice_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_payload_has_four_forms_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bytes] = []
     deflate = gzip_format.deflate
 
@@ -244,14 +247,31 @@ def test_a_payload_is_compressed_twice_at_most(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(gzip_limits, "_MAX_SHARE", 100)
     monkeypatch.setattr(gzip_format, "deflate", count)
-    feed = Feed()
-    for number in range(20):
+    feed, counts = Feed(), []
+    for event in events(40):
         client = Client()
         client.alone(b"retry: 2000\n")
         feed.join(client)
         calls.clear()
-        feed.send_all(events(1, number)[0])
-        assert len(calls) <= 2
+        feed.send_all(event)
+        counts.append(len(calls))
+    assert (counts[0], max(counts)) == (1, 4)
+
+
+def test_json_for_subscribers_that_stay_for_60_events_gets_three_and_a_half_times_shorter() -> None:
+    feed, plain, wire = Feed(), 0, 0
+    for number, event in enumerate(events(180)):
+        client = Client()
+        client.alone(b"retry: 2000\n")
+        feed.join(client)
+        before = sum(len(it.wire) for it in feed.parked)
+        feed.send_all(event)
+        if number >= 60:
+            plain += (len(event) + FRAMING_BYTES) * len(feed.parked)
+            sizes = [len(it.wire) for it in feed.parked]
+            wire += sum(sizes) - before + len(sizes) * FRAMING_BYTES
+            feed.leave(feed.parked[0])
+    assert plain > 3.5 * wire
 
 
 def test_compression_takes_a_part_of_the_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
