@@ -56,7 +56,7 @@ def rows(page: Page) -> Locator:
 
 
 def cells(page: Page, row: int) -> list[str]:
-    texts = rows(page).nth(row).get_by_role("gridcell").all_inner_texts()
+    texts = rows(page).nth(row).get_by_role("gridcell").all_text_contents()
     return [text.replace("\u00a0", " ") for text in texts]
 
 
@@ -393,6 +393,19 @@ def test_the_tabs_are_moved_with_arrows_and_kept_in_the_url(page: Page, server: 
     expect(page.get_by_role("tab", name="Hub", selected=True)).to_be_visible()
     page.go_back()
     expect(page.get_by_role("tabpanel", name="Events")).to_be_visible()
+
+
+def test_all_that_a_browser_loads_for_it_is_below_60_kb(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/console")
+    expect(page.locator("#state")).to_contain_text("Connected")
+    loaded = page.evaluate("""() => [
+      ...performance.getEntriesByType("navigation"),
+      ...performance.getEntriesByType("resource"),
+    ].filter(({ name }) => name.includes("/static/") || name.endsWith("/console"))
+      .map(({ name, transferSize }) => [name, transferSize])""")
+    assert len(loaded) > 25
+    assert all(size for _, size in loaded)
+    assert sum(size for _, size in loaded) < 60_000
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])

@@ -94,6 +94,28 @@ def test_the_pages_load_their_own_files_and_nothing_else(server: Server, path: s
     assert "camera=()" in headers["Permissions-Policy"]
 
 
+@pytest.mark.parametrize("path", ["/console", "/static/console.css", "/static/console/json.js"])
+def test_pages_and_scripts_are_compressed_for_clients_that_accept_it(
+    server: Server, path: str
+) -> None:
+    plain = server.http.get(path, headers={"Accept-Encoding": "identity"})
+    packed = server.http.get(path, headers={"Accept-Encoding": "gzip"})
+    assert packed.text == plain.text
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
+    assert int(packed.headers["Content-Length"]) < int(plain.headers["Content-Length"]) / 1.5
+    if etag := packed.headers.get("ETag"):
+        assert etag == f"W/{plain.headers['ETag']}"
+        assert server.http.get(path, headers={"If-None-Match": etag}).status_code == 304
+
+
+def test_pictures_and_parts_of_files_are_not_compressed(server: Server) -> None:
+    headers = {"Accept-Encoding": "gzip", "Range": "bytes=0-9"}
+    assert "Content-Encoding" not in get(server, "GET", "/static/live.png", **headers)
+    assert "Content-Encoding" not in get(server, "GET", "/static/page.css", **headers)
+
+
 def cors(headers: httpx.Headers) -> dict[str, str]:
     return {name: it for name, it in headers.items() if name.startswith("access-control-")}
 

@@ -1,4 +1,4 @@
-"""Whether a stream is compressed, by what its client says of itself."""
+"""Whether a response is compressed, by what its client says of itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ def gzip_wanted(environ: Mapping[str, str], grant: Grant, settings: Settings) ->
         return False
     if accepted == "gzip" and "HTTP_X_VARNISH" in environ:
         return False  # Varnish asks for itself, and would decode it for its client with a delay
-    codings = dict(_codings(accepted))
+    return accepts_gzip(environ)
+
+
+def accepts_gzip(environ: Mapping[str, str]) -> bool:
+    """Return whether a client names gzip, and does not also ask for plain bytes."""
+    codings = dict(_codings(environ.get("HTTP_ACCEPT_ENCODING", "")))
     return codings.get("gzip", 0) > 0 and not codings.get("identity")
 
 

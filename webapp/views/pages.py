@@ -7,6 +7,7 @@ import mimetypes
 from flask import Blueprint, Response
 
 from ..core.topics import MERCURE_PATH
+from .page_compression import compress
 from .services import current_services
 from .static_files import BELOW_ROOT
 from .templates import render
@@ -53,7 +54,7 @@ def page(name: str, **values: object) -> Response:
     )
     response = Response(text, mimetype="text/html")
     response.headers.update(_HEADERS)
-    return response
+    return compress(response)
 
 
 def set_nosniff(response: Response) -> Response:

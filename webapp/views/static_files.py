@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, send_from_directory
 
 from ..config.folders import PACKAGE
+from .page_compression import compress
 
 if TYPE_CHECKING:
     from flask import Response
@@ -33,4 +34,4 @@ def importable(response: Response) -> Response:
         response.response = [b"".join(file)]
     response.direct_passthrough = False
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-    return response
+    return compress(response)

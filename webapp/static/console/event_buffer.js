@@ -2,6 +2,7 @@
 
 const MAX_EVENTS = 5000;
 const MAX_CHARS = 20_000_000;
+const MAX_TYPES = 100;
 
 /**
  * Return a buffer that keeps the newest events; the oldest leave it first.
@@ -15,10 +16,12 @@ export class EventBuffer {
   received = 0;
   isPaused = false;
   newCount = 0; // of the events that came in the pause
+  types = new Set(); // the first MAX_TYPES
 
   /** Take an event. Return whether it belongs to those that are shown. */
   add(event) {
     if (!event.notice) this.received += 1;
+    if (event.type && this.types.size < MAX_TYPES) this.types.add(event.type);
     if (this.isPaused) {
       if (!event.notice) this.newCount += 1;
       this.#waiting.push(event);
@@ -60,10 +63,6 @@ export class EventBuffer {
       if (filter(this.#events[index])) found.push(this.#events[index]);
     }
     return found.reverse();
-  }
-
-  get types() {
-    return [...new Set(this.#events.map(({ type }) => type).filter(Boolean))].sort();
   }
 
   #trim() {

@@ -23,7 +23,7 @@ export function prepend(added) {
     fresh.prepend(event.notice ? noticeRow(event) : eventRow(event));
   rows.prepend(fresh);
   while (rows.childElementCount > MAX_ROWS) rows.lastElementChild.remove();
-  if (!rows.querySelector('[tabindex="0"]')) setFocusable(firstRow());
+  if (!focusable?.isConnected) setFocusable(firstRow());
 }
 
 /** Show these events and no others. */
@@ -64,9 +64,12 @@ function eventRow(event) {
 
 const firstRow = () => rows.querySelector("tr:not(.notice)");
 
+let focusable;
+
 function setFocusable(row) {
-  rows.querySelector('[tabindex="0"]')?.setAttribute("tabindex", -1);
+  focusable?.setAttribute("tabindex", -1);
   row?.setAttribute("tabindex", 0);
+  focusable = row;
 }
 
 function mark(row, isSelected) {

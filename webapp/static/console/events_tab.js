@@ -10,7 +10,9 @@ import * as table from "./event_table.js";
 import { lockedNotice } from "./token_dialog.js";
 import { watch } from "./watch.js";
 
-const FLUSH_MS = 100; // at least; longer if a flush takes long
+const FLUSH_MS = 100;
+const BUSY_FLUSH_MS = 250; // nobody reads that fast, and the page stays quick
+const MAX_CALM = 10; // events in a flush
 const ANNOUNCE_MS = 10_000; // between two sentences to a screen reader
 const VALUES = {
   last: ["Number", "50"],
@@ -129,12 +131,11 @@ function add(event) {
 }
 
 function flush() {
-  const begin = performance.now();
   flushTimer = undefined;
+  flushMs = fresh.length > MAX_CALM ? BUSY_FLUSH_MS : FLUSH_MS;
   if (fresh.length) table.prepend(fresh);
   fresh = [];
   count();
-  flushMs = Math.max(FLUSH_MS, 4 * (performance.now() - begin)); // most of the time is for the user
 }
 
 function pause() {
@@ -173,8 +174,8 @@ function count() {
 
 function setTypes(types) {
   const list = find("types");
-  if (list.children.length === types.length) return;
-  list.replaceChildren(...types.slice(0, 100).map((type) => new Option(type)));
+  if (list.children.length === types.size) return;
+  list.replaceChildren(...[...types].sort().map((type) => new Option(type)));
 }
 
 // -- the panel

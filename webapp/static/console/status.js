@@ -27,7 +27,7 @@ async function load() {
   try {
     const query = newest ? `?since=${newest}` : "";
     const state = await (await ask(`console/state${query}`)).json();
-    newest = state.series?.to ?? newest;
+    newest = state.series.to ?? newest;
     answered = Date.now();
     resolve(true);
     showState(state);

@@ -41,13 +41,14 @@ function logUse(events, size, limits) {
 
 /** Take what the hub has sent: all points, or those that are new. */
 export function update(state) {
-  if (!state.series) return;
-  append(state.series, state.history);
+  const isNew = state.series.to !== null;
+  if (isNew) append(state.series, state.history);
   for (const [name, [keys, format, ofNow]] of Object.entries(TILES)) {
     const tile = find(`tile-${name}`);
-    const lists = keys.map((key) => series[key] ?? []);
+    const lists = keys.map((key) => series[key] ?? [null]);
     const values = ofNow ? [ofNow(state)] : lists.map((list) => list.at(-1));
     if (tile !== frozen) setText(tile.querySelector(".value"), text(values, format));
+    if (!isNew) continue;
     draw(tile.querySelector("svg"), lists, name === "log" ? 1 : 0);
     tile.querySelector("svg").setAttribute("aria-label", range(lists[0], format));
   }
@@ -63,7 +64,6 @@ export function clear() {
 }
 
 function append(added, history) {
-  if (added.to === null) return;
   step = added.step;
   const gap = to ? Math.round((added.from - to) / step) - 1 : 0;
   to = added.to;
@@ -71,7 +71,9 @@ function append(added, history) {
   for (const [name, values] of Object.entries({ ...added, log_use: use })) {
     if (!Array.isArray(values)) continue;
     const missing = Array(Math.min(POINTS, Math.max(0, gap))).fill(null);
-    series[name] = [...(series[name] ?? []), ...missing, ...values].slice(-POINTS);
+    series[name] = [...(series[name] ?? Array(POINTS).fill(null)), ...missing, ...values].slice(
+      -POINTS,
+    );
   }
 }
 
