@@ -11,7 +11,17 @@ from .config.file_limit import file_limit
 from .hub.hub import Hub
 from .hub.served_hubs import ServedHubs
 from .presence.service import Presence
-from .views import console_state, delete, health, openapi, pages, publish, subscribe, topics
+from .views import (
+    connections,
+    console_state,
+    delete,
+    health,
+    openapi,
+    pages,
+    publish,
+    subscribe,
+    topics,
+)
 from .views.services import Services
 
 if TYPE_CHECKING:
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
     from .auth.authorizer import Grant
     from .config.settings import Settings
 
-VIEWS = (subscribe, publish, delete, topics, health, openapi, pages, console_state)
+VIEWS = (subscribe, publish, delete, topics, health, openapi, pages, console_state, connections)
 """The modules with the blueprints that every hub has."""
 
 

@@ -55,6 +55,8 @@ PATHS = [
     "/metrics",
     "/console",
     "/console/state",
+    "/console/connections",
+    "/console/connections/{id}",
     "/openapi.json",
     "/static/{filename}",
 ]

@@ -12,6 +12,7 @@ from ..core.events import Event, HubDraft, TransientEvent
 from ..errors import TidingsError
 from ..scheduling import cooperative
 from ..tasks import Skipping
+from .connections import ANSWER, QUESTION
 from .documents import CONTEXT, subscription_documents
 from .revocations import REVOKE, Revocations
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..brokers.presence_base import PresenceStore
     from ..hub.hub import Hub
     from ..hub.subscriber import Subscriber
+    from .connections import ConnectionLister
 
 _DISCONNECT, _DISCONNECT_SUBJECT = "!", "@"
 """How notices begin that end streams: of a JSON list of subscribers, or of subjects."""
@@ -40,10 +42,17 @@ def disconnecting_subject(subject: str) -> str:
 class NoticeReader:
     """Reads notices when it is woken, and does what they say."""
 
-    def __init__(self, hub: Hub, store: PresenceStore, revocations: Revocations) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        store: PresenceStore,
+        revocations: Revocations,
+        connections: ConnectionLister,
+    ) -> None:
         self._hub = hub
         self._store = store
         self._revocations = revocations
+        self._connections = connections
         self._wakeup = Signal()
         self._last_notice = 0
         self._event_number = 0
@@ -101,6 +110,8 @@ class NoticeReader:
                 elif sign == REVOKE:
                     until, _, what = text.partition(" ")
                     revoked.append((what, float(until)))
+                elif sign in {QUESTION, ANSWER}:
+                    self._connections.read(notice)
         self._revocations.end_logins(subjects)
         if names or subjects:
             self._end(lambda it: it.name in names or (it.grant.subject or "") in subjects)

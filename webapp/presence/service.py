@@ -21,6 +21,7 @@ from ..errors import TidingsError
 from ..hub.observer import Observer
 from ..scheduling import cooperative
 from ..tasks import Skipping, lasting
+from .connections import ConnectionLister
 from .documents import subscription_documents
 from .notice_reader import NoticeReader, disconnecting
 from .registrar import Registrar
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..hub.hub import Hub
     from ..hub.subscriber import Subscriber
     from ..scheduling import TimeSlice
+    from .connections import Connections, Filter
     from .revocations import Revocation
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ class Presence(Observer):
     def __init__(self, hub: Hub, store: PresenceStore, lease: float) -> None:
         self._store = store
         self._revocations = Revocations(store, hub.settings.max_token_age)
-        self._reader = NoticeReader(hub, store, self._revocations)
+        self._connections = ConnectionLister(hub, store)
+        self._reader = NoticeReader(hub, store, self._revocations, self._connections)
         self._registrar = Registrar(hub, store, lease, on_written=self._reader.wake)
         self._tasks: list[gevent.Greenlet[[], None]] = []
 
@@ -109,6 +112,13 @@ class Presence(Observer):
                 if topic is None or any(subscription_documents(name, record, topic, active=True)):
                     found.append((name, record))
         return found
+
+    def connections(self, wanted: Filter) -> Connections:
+        """Return a page of the open streams of all processes; see `ConnectionLister.list`.
+
+        :raises ServiceUnavailable: the presence store cannot be reached.
+        """
+        return self._connections.list(wanted)
 
     def disconnect(self, names: list[str]) -> None:
         """End the streams of some subscribers in all processes; they may connect again."""

@@ -25,6 +25,8 @@ from ..core.events import (
 )
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH, TOPICS_PATH
 from ..core.version import __version__
+from ..presence.connections import MAX_LISTED
+from .connections import DEFAULT_LIMIT as DEFAULT_CONNECTIONS
 from .credentials import COOKIE
 from .cursors import CURSOR, MAX_CURSOR_BYTES
 from .drafts import MAX_BATCH_EVENTS, MAX_DIGITS
@@ -50,6 +52,8 @@ _BOUNDS = {
     "max_name": MAX_NAME_CHARS,
     "max_retry": 10**MAX_DIGITS - 1,
     "max_patterns": MAX_PATTERNS,
+    "max_connections": MAX_LISTED,
+    "default_connections": DEFAULT_CONNECTIONS,
     "max_listed": MAX_LIMIT,
     "default_listed": DEFAULT_LIMIT,
     "max_topics": MAX_TOPICS,
@@ -156,7 +160,7 @@ def _complete(path: str, item: Object, settings: Settings) -> None:
     _add_errors(item["options"], [errors.BadRequest])
     if not_found := item.get("get", {}).get("responses", {}).get("404"):
         item["options"]["responses"].setdefault("404", not_found)
-    protected = of_events or path.startswith(MERCURE_PATH) or path in PROTECTED
+    protected = of_events or path.startswith((MERCURE_PATH, *PROTECTED))
     if settings.auth_enabled and protected:
         _add_security(item, anonymous=settings.anonymous and of_events)
 
@@ -166,7 +170,7 @@ def _page_errors(path: str) -> Errors:
         return [*_PROTECTED_ERRORS, errors.TooManyRequests]
     if path.startswith(MERCURE_PATH):
         return _PRESENCE_ERRORS
-    if path in PROTECTED:
+    if path.startswith(PROTECTED):
         return _PROTECTED_ERRORS
     return [errors.BadRequest, *([errors.ServiceUnavailable] if path == "/readyz" else [])]
 

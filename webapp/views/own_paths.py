@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ..brokers.base import Usage
 
 STATE_PATH = "/console/state"
-PROTECTED = ("/metrics", STATE_PATH, TOPICS_PATH)
+CONNECTIONS_PATH = "/console/connections"
+PROTECTED = ("/metrics", STATE_PATH, CONNECTIONS_PATH, TOPICS_PATH)
 """The paths that need a token where the hub has a key; each is a topic that it must grant."""
 
 

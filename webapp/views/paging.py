@@ -9,7 +9,9 @@ from ..errors import BadRequest
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 
 
-def limit(text: str | None, what: str, cursor: str) -> int:
+def limit(
+    text: str | None, what: str, cursor: str, default: int = DEFAULT_LIMIT, most: int = MAX_LIMIT
+) -> int:
     """Return the value of the parameter.
 
     :param text: None: it is not there.
@@ -18,9 +20,9 @@ def limit(text: str | None, what: str, cursor: str) -> int:
     :raises BadRequest: it is not valid.
     """
     if text is None:
-        return DEFAULT_LIMIT
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 0 < int(text) <= MAX_LIMIT:
-        detail = f"The parameter limit must be a number of {what} from 1 to {MAX_LIMIT}."
-        remedy = f"Send it like limit={DEFAULT_LIMIT}, and more requests with {cursor}=…."
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 0 < int(text) <= most:
+        detail = f"The parameter limit must be a number of {what} from 1 to {most}."
+        remedy = f"Send it like limit={default}, and more requests with {cursor}=…."
         raise BadRequest(detail, remedy)
     return int(text)

@@ -1,0 +1,198 @@
+"""List the open streams of all processes, for the console.
+
+Nothing about a stream is stored for it. A process sends a question as a notice, which all processes
+read, and each answers with a notice that has a page of its own streams. So the list costs nothing
+until somebody looks at it. Addresses of clients are in such notices only, which are no presence
+events and soon gone.
+"""
+
+from __future__ import annotations
+
+import json
+from heapq import nsmallest
+from itertools import takewhile
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+import gevent
+from gevent.event import Event as Signal
+
+from ..scheduling import cooperative
+from ..tasks import Skipping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..brokers.presence_base import PresenceStore
+    from ..hub.hub import Hub
+    from ..hub.stream import Stream
+
+QUESTION, ANSWER = "?", "="
+"""How the notices begin: of a question, and of an answer."""
+MAX_LISTED = 200
+_MAX_ANSWER_BYTES = 32 << 10
+_MAX_TOPICS, _MAX_TOPIC_CHARS = 10, 1000  # of a stream that are listed, and of all of these
+_MAX_ANSWERING = 4  # questions at a time
+_QUIET_S = 0.3  # without another answer, after which the answers are complete
+_TIMEOUT_S = 1.5  # for as many answers as there were the last time
+_SKIPPING = Skipping("presence")
+
+
+class Filter(NamedTuple):
+    """Which streams are asked for. An empty text: any."""
+
+    topic: str = ""
+    """A topic or pattern that the stream asks for, literally."""
+    subject: str = ""
+    address: str = ""
+    after: str = ""
+    """Only those behind this id."""
+    limit: int = MAX_LISTED
+
+
+class Answer(NamedTuple):
+    """What a process answers."""
+
+    connections: list[dict[str, Any]]
+    """In the order of their ids."""
+    more: bool
+    """Whether it has more of them, behind these."""
+    total: int
+    """How many it has in all, without `after`."""
+
+
+class Connections(NamedTuple):
+    """A page of the streams of all processes."""
+
+    connections: list[dict[str, Any]]
+    more: bool
+    total: int
+    processes: int
+
+
+class ConnectionLister:
+    """Asks all processes for their streams, and answers for this one."""
+
+    def __init__(self, hub: Hub, store: PresenceStore) -> None:
+        self._hub = hub
+        self._store = store
+        self._waiting: dict[str, _Collection] = {}
+        self._answering = 0
+        self._processes = 1  # that answered the last time
+
+    def list(self, wanted: Filter) -> Connections:
+        """Return a page of the streams of all processes. This takes about a third of a second.
+
+        :raises ServiceUnavailable: the presence store cannot be reached.
+        """
+        number, collection = uuid4().hex, _Collection()
+        self._waiting[number] = collection
+        try:
+            self._store.broadcast(f"{QUESTION}{number} {json.dumps(wanted)}")
+            answers = collection.wait(self._processes)
+        finally:
+            del self._waiting[number]
+        self._processes = len(answers)
+        return _merge(answers, wanted.limit)
+
+    def read(self, notice: str) -> None:
+        """Do what a notice says, if it is a question or an answer."""
+        number, _, text = notice[1:].partition(" ")
+        if notice[:1] == ANSWER and number in self._waiting:
+            self._waiting[number].add(Answer(*json.loads(text)))
+        elif notice[:1] == QUESTION and self._answering < _MAX_ANSWERING:
+            self._answering += 1
+            gevent.spawn(self._answer, number, Filter(*json.loads(text)))
+
+    def _answer(self, number: str, wanted: Filter) -> None:
+        try:
+            with _SKIPPING:
+                answer = self._find(wanted)
+                self._store.broadcast(f"{ANSWER}{number} {json.dumps(answer)}")
+        finally:
+            self._answering -= 1
+
+    def _find(self, wanted: Filter) -> Answer:
+        found = [it for it in cooperative(self._hub) if it.waits and _is_wanted(it, wanted)]
+        behind = (it for it in cooperative(found) if it.name > wanted.after)
+        page = nsmallest(min(wanted.limit, MAX_LISTED) + 1, behind, key=lambda it: it.name)
+        size, listed = 0, list[dict[str, Any]]()
+        for stream in page[: wanted.limit]:
+            document = self._document(stream)
+            size += len(json.dumps(document))
+            if listed and size > _MAX_ANSWER_BYTES:
+                break
+            listed.append(document)
+        return Answer(listed, len(listed) < len(page), len(found))
+
+    def _document(self, stream: Stream) -> dict[str, Any]:
+        topics = list(_shown(sorted(stream.patterns)))
+        behind_ms = self._hub.window.head.ms - stream.cursor.ms
+        return {
+            "id": stream.name,
+            "address": stream.client,
+            "subject": stream.grant.subject,
+            "topics": topics,
+            "more_topics": len(stream.patterns) - len(topics),
+            "since": round(time() - (monotonic() - stream.opened_at), 3),
+            "sent": stream.events_sent,
+            "lag": 0 if stream.parked else max(0, behind_ms),
+            "parked": stream.parked,
+            "console": stream.feed.form.console,
+        }
+
+
+class _Collection:
+    """The answers to one question."""
+
+    def __init__(self) -> None:
+        self._answers: list[Answer] = []
+        self._added = Signal()
+
+    def add(self, answer: Answer) -> None:
+        """Add an answer."""
+        self._answers.append(answer)
+        self._added.set()
+
+    def wait(self, expected: int) -> list[Answer]:
+        """Wait until no more answers come.
+
+        :param expected: how many came the last time.
+        """
+        until = monotonic() + _TIMEOUT_S
+        while (left := until - monotonic()) > 0:
+            self._added.clear()
+            enough = len(self._answers) >= expected
+            if not self._added.wait(min(left, _QUIET_S) if enough else left):
+                break
+        return self._answers
+
+
+def _is_wanted(stream: Stream, wanted: Filter) -> bool:
+    return (
+        (not wanted.topic or wanted.topic in stream.patterns)
+        and (not wanted.subject or wanted.subject == stream.grant.subject)
+        and (not wanted.address or wanted.address == stream.client)
+    )
+
+
+def _shown(topics: list[str]) -> Iterator[str]:
+    """Yield the first topics that are not too long together."""
+    left = _MAX_TOPIC_CHARS
+    for topic in topics[:_MAX_TOPICS]:
+        left -= len(topic)
+        if left < 0:
+            return
+        yield topic
+
+
+def _merge(answers: list[Answer], limit: int) -> Connections:
+    """Return the first streams of all answers. Where a process has more than it listed, only those
+    count that are not behind its last one.
+    """
+    ends = [it.connections[-1]["id"] for it in answers if it.more and it.connections]
+    rows = sorted((row for it in answers for row in it.connections), key=lambda row: row["id"])
+    known = list(takewhile(lambda row: not ends or row["id"] <= min(ends), rows))
+    more = len(known) > limit or any(it.more for it in answers)
+    return Connections(known[:limit], more, sum(it.total for it in answers), len(answers))
