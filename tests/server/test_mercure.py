@@ -314,13 +314,13 @@ def test_a_subscriber_starts_anywhere_in_a_long_history_at_once(
     serve: Callable[..., Server], topic: str
 ) -> None:
     hub = serve(TIDINGS_DEMO="0")
-    lines = (json.dumps({"topic": topic, "data": str(it), "id": f"n{it}"}) for it in range(100_000))
+    lines = (json.dumps({"topic": topic, "data": str(it), "id": f"n{it}"}) for it in range(40_000))
     ndjson = {"Content-Type": "application/x-ndjson"}
     body = "\n".join(lines).encode()
     with hub.listen(topic="end") as stream:
-        for part in re.findall(rb"(?:.+\n?){1,50000}", body):
+        for part in re.findall(rb"(?:.+\n?){1,20000}", body):
             answer = hub.http.post("/events", content=part, headers=ndjson, timeout=60)
-            assert answer.json()["published"] == 50_000
+            assert answer.json()["published"] == 20_000
         hub.publish("all", topic="end")
         assert stream.take(1) == ["all"]  # and the hub has nothing more to do
 
@@ -331,8 +331,8 @@ def test_a_subscriber_starts_anywhere_in_a_long_history_at_once(
             assert stream.take(count) == [str(start + step) for step in range(1, count + 1)]
         return cpu(hub.worker) - before
 
-    half = take(49_999, 50_000)
-    for start in (0, 49_998, 99_990):
+    half = take(19_999, 20_000)
+    for start in (0, 19_998, 39_990):
         assert take(start, 5) < half / 2
 
 
