@@ -11,10 +11,11 @@ from support.firefox import firefox
 from support.plain_server import plain_server
 from support.ports import free_port
 from support.server import serving
+from support.tokens import KEY, authorization, token
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.firefox import Firefox
@@ -98,6 +99,34 @@ def test_the_pages_show_what_is_published(tab: Firefox, server: Server) -> None:
             return bool(tab.evaluate("(text) => document.body.innerText.includes(text)", text))
 
         until(is_shown, f"{path} shows it")
+
+
+USE_TOKEN = """(token) => {
+  document.getElementById("change-token").click();
+  document.getElementById("token-field").value = token;
+  document.getElementById("token").requestSubmit();
+}"""
+PUBLISH = """(data) => {
+  document.getElementById("data").value = data;
+  document.getElementById("publish").requestSubmit();
+}"""
+SHOWN = "() => document.getElementById('scope').textContent"
+ITEMS = "() => [...document.querySelectorAll('#events li')].map((it) => it.textContent)"
+
+
+def test_the_live_page_takes_a_token(tab: Firefox, serve: Callable[..., Server]) -> None:
+    hub = serve(TIDINGS_JWT_KEY=KEY)
+    headers = authorization(token(publish=["*"]))
+    hub.http.post(
+        "/events", data={"topic": "/users/7", "data": "x", "private": "1"}, headers=headers
+    )
+    tab.goto(hub.url)
+    until(lambda: "Private events need a token" in tab.evaluate(SHOWN), "it shows public events")
+    tab.evaluate(USE_TOKEN, token(publish=["events"], subscribe=["/users/7"]))
+    until(lambda: "private events of /users/7" in tab.evaluate(SHOWN), "it names what is granted")
+    tab.evaluate(PUBLISH, "hello")
+    wanted = ["/users/7 private x", "New event: hello"]
+    until(lambda: tab.evaluate(ITEMS) == wanted, "it shows both events")
 
 
 def test_the_module_reads_each_byte_as_the_standard_says(tab: Firefox) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,8 +15,10 @@ import jwt
 import pytest
 from playwright.sync_api import expect
 
+from support import embedded
 from support.curl import curl_output, curl_until
 from support.ports import free_port
+from support.project import environment
 from support.tokens import KEY, authorization, token
 from support.waiting import until
 
@@ -315,6 +318,33 @@ def test_the_page_says_what_is_wrong_with_its_query(page: Page, server: Server) 
     page.goto(f"{server.url}/?last=many")
     state(page, "Closed. Reload the page to connect.")
     expect(page.locator("#error")).to_contain_text("last")
+
+
+APP = """
+from flask import Flask
+from tidings import Tidings
+
+app = Flask("app")
+hub = Tidings(app, url_prefix="/realtime")
+app.add_url_rule("/", "index", lambda: "<!doctype html><title>The app's page</title>")
+"""
+
+
+def test_what_the_page_of_an_app_offers_works_in_the_app(page: Page, tmp_path: Path) -> None:
+    worker = ["-k", "tidings.server.StreamWorker"]
+    with embedded.serving(embedded.project(tmp_path, APP), *worker) as server:
+        page.goto(f"{server.url}/realtime/?topic=it's")
+        expect(page.get_by_label("Publish an event")).to_have_count(0)
+        state(page, "Connected")
+        publish = page.locator("#app-publish").inner_text()
+        snippet = page.locator("#snippet").inner_text()
+        assert server.url not in snippet  # it is also right where the app is deployed
+        page.goto(server.url)
+        with page.expect_response("**/realtime/events**"):
+            page.set_content(snippet)
+        code = [sys.executable, "-c", f"from app import hub\n{publish}"]
+        subprocess.run(code, cwd=tmp_path, env=environment({}), check=True)
+        expect(page.get_by_role("listitem")).to_have_text("New event: hello")
 
 
 @pytest.fixture(name="shared", scope="module")

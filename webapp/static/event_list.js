@@ -4,7 +4,7 @@ import { announce, find } from "./page.js";
 
 const MAX_ITEMS = 500; // so that a page that is open for a week stays small
 const MAX_DATA_CHARS = 5000; // of one event
-const FRAME_MS = 16;
+const FLUSH_MS = 100;
 const ANNOUNCE_MS = 5000; // between two sentences to a screen reader
 
 const log = find("log");
@@ -67,12 +67,12 @@ function shortened(data) {
 
 // -- the end of the list
 
-// A replay brings many events at once, and a layout for each would freeze the page: they are added
-// once per frame. By a timer, because animation frames stop while the page is hidden.
+// A replay or a busy hub brings many events at once, and a layout for each would freeze the page:
+// they are added together. By a timer, because animation frames stop while the page is hidden.
 const fresh = document.createDocumentFragment();
 
 function add(item) {
-  if (!fresh.hasChildNodes()) setTimeout(flush, FRAME_MS);
+  if (!fresh.hasChildNodes()) setTimeout(flush, FLUSH_MS);
   fresh.append(item);
   trim(fresh);
 }
