@@ -17,6 +17,7 @@ const STATES = {
   closed: "Closed. Reload the page to connect.",
 };
 const DEFAULT_TOPIC = "events";
+const PRESENCE = "/.well-known/mercure/subscriptions/";
 const NEWEST = 20;
 const TEMPLATE = /^(?:[^\s"'%<>\\^`{|}]|%[0-9a-f]{2}|\{\w+\})*$/i; // with plain variables only
 const MAX_PATTERNS = 3; // of a token's, that the page names
@@ -70,29 +71,19 @@ function onEvent({ type, data, origin }) {
   else if (type === "hub.reset") appendNotice("Some events were missed: the event log no longer has them.");
   else if (type === "hub.bye") show("ended");
   else if (type.startsWith("hub.")) return;
-  else if (origin) onPublished(type, data);
+  else if (origin) onPublished(JSON.parse(data));
   else if (type === "open") show("connected");
   else if (type === "ended") show("over");
   else onFailure(data);
 }
 
-function onPublished(type, data) {
-  const event = enveloped(data);
-  // Presence events have no envelope. They are many, so the page shows them only if they were asked for.
-  if (!event && hasTopic) appendEvent({ topic: "presence", topics: [], type, time: Date.now(), data });
-  if (!event) return;
+function onPublished(event) {
+  const { topic, topics, type } = event;
+  // They are many, of the page's own stream too, so the page shows them only if they were asked for.
+  if (!hasTopic && topic.startsWith(PRESENCE)) return;
   // What an EventSource of /events, or of the page's own topics, shows in the tutorial.
-  const isMessage = !event.type || event.type === "message";
-  appendEvent(event, isMessage && (hasTopic || event.topics.includes(DEFAULT_TOPIC)));
-}
-
-function enveloped(data) {
-  try {
-    const event = JSON.parse(data);
-    return event.topics && event;
-  } catch {
-    return undefined;
-  }
+  const isMessage = !type || type === "message";
+  appendEvent(event, isMessage && (hasTopic || topics.includes(DEFAULT_TOPIC)));
 }
 
 function onFailure(failure) {
