@@ -1,8 +1,10 @@
-"""A run's broker: a Redis or a Valkey of its own, a SQLite file, or memory."""
+"""A run's broker: a Redis, a Valkey or a PostgreSQL of its own, a SQLite file, or memory."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +24,8 @@ _START_TIMEOUT_S = 15
 
 def missing_program(name: str) -> str:
     """Return the program that a broker needs and that is not installed, or nothing."""
+    if name == "postgres":
+        return "" if Path(postgres_program("postgres")).exists() else "postgres"
     program = _PROGRAMS.get(name, "")
     return "" if not program or shutil.which(program) else program
 
@@ -35,6 +39,9 @@ def event_log(name: str) -> Iterator[str]:
     with TemporaryDirectory() as folder:
         if name == "sqlite":
             yield f"sqlite:///{folder}/tidings.db"
+        elif name == "postgres":
+            with serving_postgres(folder) as port:
+                yield f"postgresql://bench@127.0.0.1:{port}/postgres"
         else:
             with serving(_PROGRAMS[name], folder) as port:
                 yield f"redis://127.0.0.1:{port}/0"
@@ -48,20 +55,55 @@ def serving(program: str, folder: str) -> Iterator[int]:
     options = ("--port", str(port), "--bind", "127.0.0.1", "--dir", folder)
     with subprocess.Popen([program, *options, *_NOTHING_ON_DISK]) as process:
         try:
-            if not answers(port):
+            if not answers(port, b"PING\r\n", b"+PONG"):
                 sys.exit(f"{program} does not answer:\n{Path(folder, 'log').read_text()}")
             yield port
         finally:
             process.kill()
 
 
-def answers(port: int) -> bool:
+@contextmanager
+def serving_postgres(folder: str) -> Iterator[int]:
+    """Run a PostgreSQL with its own defaults: each commit waits for the disk. Give its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    if os.geteuid() == 0:  # it refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")
+    else:
+        user = []
+    data = f"{folder}/data"
+    options = ["--username=bench", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]
+    init = [postgres_program("initdb"), *options, "--pgdata", data]
+    subprocess.run([*user, *init], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    where = ["-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1"]
+    command = [*user, postgres_program("postgres"), *where]
+    with (
+        Path(folder, "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as process,
+    ):
+        try:
+            # Of a request for TLS: it declines.
+            if not answers(port, b"\0\0\0\x08\x04\xd2\x16\x2f", b"N"):
+                sys.exit(f"postgres does not answer:\n{Path(folder, 'log').read_text()}")
+            yield port
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def postgres_program(name: str) -> str:
+    """Return the path of a program of PostgreSQL: Debian's are in a folder for each version."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else shutil.which(name) or name
+
+
+def answers(port: int, question: bytes, answer: bytes) -> bool:
     until = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < until:
         try:
             with socket.create_connection(("127.0.0.1", port), _START_TIMEOUT_S) as sock:
-                sock.sendall(b"PING\r\n")
-                if sock.recv(16).startswith(b"+PONG"):
+                sock.sendall(question)
+                if sock.recv(16).startswith(answer):
                     return True
         except OSError:
             pass

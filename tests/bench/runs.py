@@ -12,7 +12,13 @@ TEXTS = {
     "rows": "HTML rows of one template, 275 bytes",
     "html": "varied HTML, 300 bytes",
 }
-NAMES = {"memory": "in memory", "sqlite": "SQLite", "redis": "Redis", "valkey": "Valkey"}
+NAMES = {
+    "memory": "in memory",
+    "sqlite": "SQLite",
+    "redis": "Redis",
+    "valkey": "Valkey",
+    "postgres": "PostgreSQL",
+}
 BROKERS = list(NAMES)
 SHARED = BROKERS[1:]  # by all workers
 KEY = "a-key-of-the-benchmark-that-is-long-enough"

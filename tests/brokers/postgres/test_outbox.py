@@ -89,6 +89,26 @@ def test_an_event_of_a_transaction_may_expire(url: str, connect: Connect) -> Non
     assert log.position_of("own") == a.position
 
 
+def test_a_search_path_of_the_apps_does_not_change_what_the_function_does(
+    url: str, connect: Connect
+) -> None:
+    log = connect(url)
+    follower = log.follow(log.bounds().head)
+    with session(url) as app, app.transaction():
+        app.execute("CREATE SCHEMA evil; SET LOCAL search_path = evil, pg_catalog")
+        app.execute("CREATE FUNCTION concat(VARIADIC text[]) RETURNS text RETURN 'evil'")
+        app.execute("CREATE FUNCTION octet_length(text) RETURNS int RETURN 1/0")
+        app.execute("CREATE FUNCTION less(timestamptz, timestamptz) RETURNS bool RETURN 1/0 > 0")
+        app.execute(
+            "CREATE OPERATOR < (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = less)"
+        )
+        app.execute(PUBLISH, ("t", "a"))
+        app.execute("SELECT tidings.publish('t', 'b', private => true)")
+    assert contents(next_events(follower, 2)) == ["a", "b"]
+    with session(url) as app:
+        app.execute("DROP SCHEMA evil CASCADE")
+
+
 def test_what_the_hub_would_refuse_fails_in_the_transaction(url: str, connect: Connect) -> None:
     import psycopg
 

@@ -38,7 +38,8 @@ CREATE OR REPLACE FUNCTION tidings.append(
   requests integer[], texts text[], owns text[], canonicals text[], ends boolean[],
   ttls bigint[], numbers integer[], names text[], privates boolean[],
   OUT positions bigint[], OUT events bigint, OUT bytes bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   base bigint;
   ids bigint[];
@@ -140,7 +141,8 @@ END $$;
 -- stays until it is too old. Returns how many were deleted; 0 also while another process changes old rows.
 CREATE OR REPLACE FUNCTION tidings.trim(max_events bigint, max_bytes bigint, too_old bigint)
 RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
   head tidings.head;

@@ -20,8 +20,8 @@ END $$;
 -- Raise an error unless the hub would accept an event. Returns whether the event log has it already.
 CREATE OR REPLACE FUNCTION tidings.check_event(
   names text[], data text, type text, id text, ttl interval, line text) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
 DECLARE
   name text;
@@ -69,6 +69,38 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
   FROM (SELECT n, min(k) AS k FROM unnest(names) WITH ORDINALITY u (n, k) GROUP BY n) d
 $$;
 
+-- Publish any event when the transaction commits; see `tidings.publish`.
+CREATE OR REPLACE FUNCTION tidings.publish_checked(
+  topic text, data text, type text, id text, private boolean, ttl interval, ended boolean,
+  alternates text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_variable
+DECLARE
+  names text[] := topic || coalesce(alternates, '{}');
+  line text := concat('[', CASE WHEN ended THEN tidings.ended_text(names) ELSE array_to_json(names)::text END,
+    ',', to_json(coalesce(data, '')), ',', coalesce(to_json(type)::text, 'null'),
+    ',', coalesce(to_json(id)::text, 'null'), CASE WHEN private THEN ',true,null]' ELSE ',false,null]' END);
+BEGIN
+  IF tidings.check_event(names, data, type, id, ttl, line) THEN RETURN; END IF;
+  IF tidings.has_ended(names) THEN
+    RAISE EXCEPTION 'The event names a topic that has ended.' USING ERRCODE = '23514';
+  END IF;
+  INSERT INTO tidings.outbox (topics, own, private, ended, event, ttl)
+    VALUES (names, id, coalesce(private, false), coalesce(ended, false), line,
+      extract(epoch FROM ttl) * 1000);
+END $$;
+
+-- Return whether one of some topics has ended.
+CREATE OR REPLACE FUNCTION tidings.has_ended(names text[]) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+  RETURN EXISTS (
+    SELECT FROM tidings.topic t WHERE t.ended IS NOT NULL AND t.name = ANY (names)
+      AND NOT tidings.is_hidden(t.ended));
+END $$;
+
 -- Publish an event when the transaction commits.
 --   topic       its canonical topic
 --   data        any text; a JSON value as its text
@@ -78,46 +110,44 @@ $$;
 --   ttl         after which it expires; null: it is trimmed as all others are
 --   ended       it is the last event of its topics
 --   alternates  further topics
+--
+-- Each expression and each setting of the function costs some microseconds in each transaction, the setting
+-- of the search path most: so all names here have their schema. Most events have only a short topic of plain
+-- characters, and data: these take one look and one INSERT.
 CREATE OR REPLACE FUNCTION tidings.publish(
   topic text, data text DEFAULT '', type text DEFAULT NULL, id text DEFAULT NULL,
   private boolean DEFAULT false, ttl interval DEFAULT NULL, ended boolean DEFAULT false,
   alternates text[] DEFAULT '{}') RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
-SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET enable_seqscan = off AS $$
 #variable_conflict use_variable
-DECLARE
-  names text[] := topic || coalesce(alternates, '{}');
-  line text := concat('[', CASE WHEN ended THEN tidings.ended_text(names) ELSE array_to_json(names)::text END,
-    ',', to_json(coalesce(data, '')), ',', coalesce(to_json(type)::text, 'null'),
-    ',', coalesce(to_json(id)::text, 'null'), CASE WHEN private THEN ',true,null]' ELSE ',false,null]' END);
 BEGIN
-  -- Each expression costs some microseconds in each transaction, and most events have only a short
-  -- topic of plain characters, and data.
-  IF (topic ~ '^[ -~]{1,255}$' COLLATE "C" AND cardinality(names) = 1 AND type IS NULL AND id IS NULL
-    AND ttl IS NULL AND octet_length(line) < 8388608) IS NOT TRUE
+  IF alternates OPERATOR(pg_catalog.=) '{}'::pg_catalog.text[] AND type IS NULL AND id IS NULL
+    AND ttl IS NULL AND NOT ended AND NOT private
+    AND pg_catalog.octet_length(data) OPERATOR(pg_catalog.<) 1000000
+    AND pg_catalog.octet_length(topic) OPERATOR(pg_catalog.<) 1000
+    AND topic OPERATOR(pg_catalog.~) '^[ -~]+$' COLLATE pg_catalog."C"
   THEN
-    IF tidings.check_event(names, data, type, id, ttl, line) THEN RETURN; END IF;
+    INSERT INTO tidings.outbox (topics, private, ended, event)
+      SELECT ARRAY[topic], false, false, pg_catalog.concat('[[', pg_catalog.to_json(topic), '],',
+        pg_catalog.to_json(data), ',null,null,false,null]')
+      WHERE NOT EXISTS (SELECT FROM tidings.topic t WHERE t.ended IS NOT NULL);
+    IF FOUND THEN RETURN; END IF;
   END IF;
-  INSERT INTO tidings.outbox (topics, own, private, ended, event, ttl)
-    SELECT names, id, coalesce(private, false), coalesce(ended, false), line,
-      extract(epoch FROM ttl) * 1000
-    WHERE NOT EXISTS (
-      SELECT FROM tidings.topic t WHERE t.ended IS NOT NULL AND t.name = ANY (names)
-        AND NOT tidings.is_hidden(t.ended));
-  IF NOT FOUND THEN
-    RAISE EXCEPTION 'The event names a topic that has ended.' USING ERRCODE = '23514';
-  END IF;
+  PERFORM tidings.publish_checked(topic, data, type, id, private, ttl, ended, alternates);
 END $$;
 
--- Number a transaction at its commit, and wake the relay if it sleeps. It does not always notify: every
--- commit that notifies waits for all others that do.
+-- Number a transaction at its commit, and wake the relay if there is one and it sleeps. It does not always
+-- notify: every commit that notifies waits for all others that do.
 CREATE OR REPLACE FUNCTION tidings.number_commit() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  relay_sleeps pg_catalog.bool;
 BEGIN
-  INSERT INTO tidings.commits DEFAULT VALUES ON CONFLICT DO NOTHING;
-  IF FOUND AND (SELECT polled_until < clock_timestamp() FROM tidings.relay WHERE one) THEN
-    NOTIFY tidings_outbox;
-  END IF;
+  INSERT INTO tidings.commits DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING (
+    SELECT r.polled_until OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp()
+      AND r.until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
+    FROM tidings.relay r WHERE r.one) INTO relay_sleeps;
+  IF relay_sleeps THEN NOTIFY tidings_outbox; END IF;
   RETURN NULL;
 END $$;
 
@@ -145,7 +175,8 @@ END $$;
 -- Returns how many were moved, how many were refused, and whether there may be more.
 CREATE OR REPLACE FUNCTION tidings.move(
   everything boolean, OUT moved integer, OUT refused integer, OUT more boolean)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   seen xid8;
   now_seen xid8;
@@ -195,7 +226,9 @@ BEGIN
     DELETE FROM tidings.refused r WHERE r.number <= (SELECT max(s.number) - 1000 FROM tidings.refused s);
   END IF;
   DELETE FROM tidings.commits c USING (SELECT DISTINCT xid FROM unnest(taken) t) t WHERE c.xid = t.xid;
-  DELETE FROM tidings.outbox o USING unnest(taken) t WHERE o.number = t.number;
+  DELETE FROM tidings.outbox o
+    USING (SELECT t.xid, max(t.number) AS last FROM unnest(taken) t GROUP BY t.xid) t
+    WHERE o.xid = t.xid AND o.number <= t.last;
   IF NOT more THEN UPDATE tidings.moves m SET moved_before = now_seen WHERE m.one; END IF;
 END $$;
 

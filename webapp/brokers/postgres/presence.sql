@@ -4,7 +4,8 @@
 -- Add some batches of notices, and drop the oldest.
 CREATE OR REPLACE FUNCTION tidings.add_notices(batches text[], most integer, most_bytes bigint)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   last bigint;
   last_total bigint;
@@ -32,7 +33,8 @@ END $$;
 CREATE OR REPLACE FUNCTION tidings.heartbeat(
   me text, lease double precision, joined text[], records text[], gone text[],
   most integer, most_bytes bigint) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   known boolean;
@@ -72,7 +74,8 @@ $$;
 -- when none is left. Returns whether there may be more.
 CREATE OR REPLACE FUNCTION tidings.drop_process(me text, most integer, most_bytes bigint)
 RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   dropped text[];
   lines text[];
@@ -97,7 +100,8 @@ END $$;
 -- Return the next subscribers after a name whose record has a text, at most 1,000.
 CREATE OR REPLACE FUNCTION tidings.subscribers(after text, part text)
 RETURNS TABLE (name text, record text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   RETURN QUERY SELECT s.name::text, s.record
     FROM tidings.subscriber s JOIN tidings.process p ON p.owner = s.owner
@@ -109,7 +113,8 @@ END $$;
 -- and, as a text, that of the oldest.
 CREATE OR REPLACE FUNCTION tidings.notices_after(start bigint)
 RETURNS TABLE (number bigint, lines text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY SELECT n.number, (SELECT min(number) FROM tidings.notice)::text

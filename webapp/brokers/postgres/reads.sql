@@ -18,8 +18,8 @@ END $$;
 -- head has a text if the event log has the position.
 CREATE OR REPLACE FUNCTION tidings.read_after(start bigint, max_bytes bigint)
 RETURNS TABLE (place bigint, text text, expires bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   head tidings.head;
@@ -44,8 +44,8 @@ END $$;
 -- Return the newest events before a position, in the log's order, bounded likewise.
 CREATE OR REPLACE FUNCTION tidings.read_before(start bigint, most integer, max_bytes bigint)
 RETURNS TABLE (place bigint, text text, expires bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY SELECT * FROM tidings.read_at(ARRAY(
@@ -60,8 +60,8 @@ END $$;
 -- Return the events at some positions, in the log's order: about some bytes, at least one.
 CREATE OR REPLACE FUNCTION tidings.read_at(places bigint[], max_bytes bigint)
 RETURNS TABLE (place bigint, text text, expires bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   now bigint := tidings.now_ms();
@@ -78,7 +78,8 @@ END $$;
 
 -- Return the feeds of some topics: of public events, and of private ones.
 CREATE OR REPLACE FUNCTION tidings.feeds(names text[]) RETURNS bigint[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   RETURN ARRAY(
     SELECT t.id * 2 + private FROM tidings.topic t CROSS JOIN generate_series(0, 1) private
@@ -88,8 +89,8 @@ END $$;
 -- Return the next events after a position that have one of some topics, bounded likewise.
 CREATE OR REPLACE FUNCTION tidings.read_topics(start bigint, max_bytes bigint, names text[])
 RETURNS TABLE (place bigint, text text, expires bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   head tidings.head;
@@ -134,8 +135,8 @@ END $$;
 CREATE OR REPLACE FUNCTION tidings.before_topics(
   start bigint, most integer, max_bytes bigint, names text[])
 RETURNS TABLE (place bigint, text text, expires bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
   most := least(most, 500);
@@ -154,8 +155,8 @@ END $$;
 -- Return the newest position of each topic before another one, or null.
 CREATE OR REPLACE FUNCTION tidings.newest(names text[], before bigint, public boolean)
 RETURNS bigint[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   RETURN ARRAY(
     SELECT greatest(
@@ -171,8 +172,8 @@ END $$;
 -- Return the positions of the events that ended some topics, or null, and whether these are private.
 CREATE OR REPLACE FUNCTION tidings.ends(names text[])
 RETURNS TABLE (place bigint, private boolean)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   RETURN QUERY SELECT t.ended, t.ended_private
     FROM unnest(names) WITH ORDINALITY u (name, k)
@@ -182,7 +183,8 @@ END $$;
 
 -- Return the position of the newest event that ended a topic, or null.
 CREATE OR REPLACE FUNCTION tidings.newest_end() RETURNS bigint
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   RETURN (SELECT max(ended) FROM tidings.topic WHERE ended IS NOT NULL);
 END $$;
@@ -194,8 +196,8 @@ CREATE OR REPLACE FUNCTION tidings.topics(
   prefix text, after text, most integer, looked_at integer, patterns text[])
 RETURNS TABLE (
   name text, newest bigint, events bigint, public_newest bigint, public_events bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   looked bigint[];
@@ -232,8 +234,8 @@ END $$;
 -- floor are not known any more.
 CREATE OR REPLACE FUNCTION tidings.positions_of(id text, after bigint, most integer, names text[])
 RETURNS bigint[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
-AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   wanted bigint[];
 BEGIN

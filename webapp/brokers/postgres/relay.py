@@ -73,9 +73,13 @@ class Relay:
                 self._channel.drop()
             gevent.sleep(_TRY_S * jitter(0.5, 1))
 
+    @property
+    def _is_busy(self) -> bool:
+        """Whether it looks by itself, so that transactions need not notify it."""
+        return monotonic() - self._moved_at < _BUSY_S or self._database.listens is False
+
     def _leads(self, channel: ReadChannels | Channel) -> bool:
-        is_busy = monotonic() - self._moved_at < _BUSY_S or self._database.listens is False
-        values = self._process, _LEASE_S, 2 * _LEASE_S if is_busy else 0.0
+        values = self._process, _LEASE_S, 2 * _LEASE_S if self._is_busy else 0.0
         [(leads,)] = channel.call(_LEAD, values)
         return bool(leads)
 
@@ -85,11 +89,14 @@ class Relay:
         while True:
             if self._notifications.prepare():
                 self._everything_at = 0.0
-            if monotonic() - renewed_at > _RENEW_S:
+            was_asleep = not self._is_busy
+            more = self._move()
+            # Say at once that it looks by itself: until then all transactions notify.
+            if monotonic() - renewed_at > _RENEW_S or (was_asleep and self._is_busy):
                 renewed_at = monotonic()
                 if not self._leads(self._channel):
                     return
-            if not self._move():
+            if not more:
                 self._pause()
 
     def _move(self) -> bool:

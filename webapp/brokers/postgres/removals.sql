@@ -13,7 +13,8 @@ END $$;
 
 -- Return whether the index by topic has nothing that expired or is being removed.
 CREATE OR REPLACE FUNCTION tidings.is_current() RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   now bigint := tidings.now_ms();
 BEGIN
@@ -37,7 +38,8 @@ END $$;
 
 -- Return whether the event at a position has expired, or is being removed.
 CREATE OR REPLACE FUNCTION tidings.is_hidden(place bigint) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   RETURN EXISTS (
     SELECT FROM tidings.log l WHERE l.position = place
@@ -65,7 +67,8 @@ END $$;
 
 -- Empty the rows of some events, and take these out of the index and the ended topics.
 CREATE OR REPLACE FUNCTION tidings.take_out(places bigint[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   -- A negative feed is that of own ids that are still taken: it keeps the topic.
   INSERT INTO tidings.hit (feed, position)
@@ -88,7 +91,8 @@ END $$;
 -- topic, or about 4 MB, have. Returns how many they were, and the first position of what is left, or null.
 CREATE OR REPLACE FUNCTION tidings.remove_some(
   topic bigint, first bigint, last bigint, OUT removed integer, OUT rest bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   places bigint[] := ARRAY(
     SELECT h.position FROM unnest(ARRAY[topic * 2, topic * 2 + 1]) f (feed)
@@ -119,7 +123,8 @@ END $$;
 -- null if there is more to do, or -1 if too many removals go on.
 CREATE OR REPLACE FUNCTION tidings.remove(
   canonical text, first bigint, last bigint, OUT entry bigint, OUT removed integer)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   head tidings.head;
   topic_id bigint;
@@ -151,7 +156,8 @@ END $$;
 
 -- Do a step: of the oldest removal that goes on, or of what expired. Returns whether there may be more.
 CREATE OR REPLACE FUNCTION tidings.settle() RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   removal tidings.removal;
   now bigint := tidings.now_ms();

@@ -90,7 +90,7 @@ CREATE TABLE tidings.revoked_subject (
 -- What transactions of apps have published and no hub has moved to the event log yet.
 CREATE TABLE tidings.outbox (
   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
-  number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  number bigint GENERATED ALWAYS AS IDENTITY,  -- without an index, which each transaction would write
   topics text[] NOT NULL,
   own text COLLATE "C",
   private boolean NOT NULL,

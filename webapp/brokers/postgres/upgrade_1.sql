@@ -10,4 +10,5 @@ CREATE TABLE tidings.removal (
   removed integer NOT NULL
 );
 ALTER TABLE tidings.outbox ADD COLUMN ttl bigint;
+ALTER TABLE tidings.outbox DROP CONSTRAINT outbox_pkey;
 UPDATE tidings.version SET number = 2;
