@@ -111,3 +111,13 @@ def test_a_unix_socket_is_a_way_to_the_server(
     follower = log.follow(log.bounds().head)
     log.append(drafts("a"))
     assert contents(next_events(follower, 1)) == ["a"]
+
+
+def test_statements_are_prepared_where_no_pooler_stands_between(url: str) -> None:
+    for listen, are_prepared in (("on", True), ("off", False)):
+        log = PostgresBroker(f"{url}?listen={listen}", 10, 1000, 10)
+        for _ in range(30):
+            log.bounds()
+        names = "SELECT count(*) FROM pg_prepared_statements"
+        assert log.reader.call(names)[0][0] == are_prepared
+        log.close()

@@ -2,7 +2,7 @@
 
 They are few, because small plans allow 20 in all: one for all publishers of the process, two for
 all that read, and one for the follower. Each is opened when it is needed. It keeps no state of a
-session, so a pooler may stand between.
+session, so a pooler may stand between; where none does, it keeps prepared statements.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 5.0  # of connecting, and of a call
 _READ_CONNECTIONS = 2
+_PREPARED_AFTER = 5  # calls of a statement
 _DEFAULTS = {
     "application_name": "tidings",
     "client_encoding": "UTF8",
@@ -38,6 +39,7 @@ _DEFAULTS = {
 }
 _BROKEN = (
     psycopg.errors.UndefinedFunction,  # the schema was dropped: the next connection makes it again
+    psycopg.errors.FeatureNotSupported,  # the result of a function that was prepared has changed
     psycopg.errors.UndefinedTable,
     psycopg.errors.InvalidSchemaName,
     psycopg.errors.ReadOnlySqlTransaction,  # after a failover the name may mean another server
@@ -151,6 +153,8 @@ class Channel:
         :raises ServiceUnavailable: the server did not do it, or did not say that it has.
         """
         connection = self.connection
+        # Behind a pooler, a prepared statement would be one of another client's connection.
+        connection.prepare_threshold = _PREPARED_AFTER if self._database.listens else None
         try:
             with _time_limit(timeout):
                 cursor = connection.execute(query, values or None, binary=binary)
