@@ -6,7 +6,9 @@ import gzip
 import json
 import subprocess
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -215,3 +217,22 @@ def test_plain_curl_sees_text_and_compressed_curl_too(server: Server, topic: str
             lines = iter(curl.stdout.readline, b"")
             assert any(line.endswith(b"repeats itself\n") for line in lines)
             curl.kill()
+
+
+def test_gos_client_has_each_event_when_it_arrives(
+    server: Server, topic: str, tmp_path: Path
+) -> None:
+    program, source = tmp_path / "client", Path(__file__).parent / "gzip_client.go"
+    subprocess.run([need("gccgo"), "-o", program, source], check=True)
+    url = f"{server.url}/events?{urlencode({'topic': topic})}"
+    with subprocess.Popen([program, url], stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout
+        assert next(client.stdout) == "decoded: true\n"
+        assert "event: hub.open\n" in client.stdout  # reads up to it
+        for data in ("a newcomer's first", *(["the same words again"] * 3), "x"):
+            server.publish(data, topic=topic)
+            assert f"data: {data}\n" in client.stdout
+        server.publish("last", topic=topic, end="1")
+        assert "data: last\n" in client.stdout
+        assert "hub.bye" in client.stdout.read()
+    assert client.returncode == 0  # the trailer is right
