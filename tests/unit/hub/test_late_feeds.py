@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
+from gevent.event import Event as Signal
 
 from support.hub import Subscriber, make_hub, publish, subscribe
 from support.waiting import PATIENCE
@@ -16,6 +17,7 @@ from webapp.core import uri_template
 from webapp.core.events import Draft, EventId
 from webapp.hub.feed_index import FeedIndex
 from webapp.hub.feeds import Feed
+from webapp.hub.late_feeds import LateFeeds
 from webapp.hub.start import Start
 
 if TYPE_CHECKING:
@@ -29,6 +31,16 @@ TEMPLATES = [f"/{{a}}/{{b*}}{'~' * number}" for number in range(25)]
 @pytest.fixture(name="small")
 def _small() -> Iterator[Hub]:
     hub = make_hub(window_events=10)
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture(name="unmatched")
+def _unmatched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub whose late feeds stay late."""
+    hub = make_hub(window_events=10)
+    monkeypatch.setattr(hub.late_feeds, "run", Signal().wait)
     hub.start()
     yield hub
     hub.stop()
@@ -100,11 +112,10 @@ def test_an_event_is_sent_before_the_templates_of_a_large_grant_are_matched(
     exact.leave()
 
 
-def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(small: Hub) -> None:
-    dear, cheap = parked(small, *TEMPLATES), parked(small, "/{a}")
-    small._tasks[-2].kill()  # nothing late is matched
+def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(unmatched: Hub) -> None:
+    dear, cheap = parked(unmatched, *TEMPLATES), parked(unmatched, "/{a}")
     topics = tuple(f"/{number}" for number in range(100))
-    events = small.publish(
+    events = unmatched.publish(
         [Draft(topics=("/1/2",)), Draft(topics=topics), Draft(topics=("/1/2", "/1"))]
     )
     assert len(cheap.await_data(2)) == 2
@@ -112,47 +123,44 @@ def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(small: 
     assert dear.await_data(1) in ([""], ["", ""])
     assert cheap.subscription.feed.late_from is None
     assert dear.subscription.feed.late_from == events[0].position
-    small.fanout.wake(dear.subscription.feed, dear.subscription)
+    unmatched.fanout.wake(dear.subscription.feed, dear.subscription)
     assert len(dear.await_data(2)) == 2
     dear.leave()
     cheap.leave()
 
 
 def test_a_late_feed_that_the_window_has_left_behind_reads_the_log(
-    small: Hub, monkeypatch: pytest.MonkeyPatch
+    unmatched: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subscriber = parked(small, "{a}")
-    late = small._tasks[-2]
-    late.kill()
+    subscriber = parked(unmatched, "{a}")
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
     numbers = [str(number) for number in range(50)]
-    last = publish(small, *numbers)[-1]
+    last = publish(unmatched, *numbers)[-1]
     with gevent.Timeout(PATIENCE):  # the follower does not wait for it
-        while small.window.floor < last.position and len(small.window) > 10:
+        while unmatched.window.floor < last.position and len(unmatched.window) > 10:
             gevent.sleep(0.001)
-        while small.fanout.dispatched_up_to < last.position:
+        while unmatched.fanout.dispatched_up_to < last.position:
             gevent.sleep(0.001)
     assert subscriber.data() == []
-    task = gevent.spawn(small.late_feeds.run)
+    task = gevent.spawn(LateFeeds.run, unmatched.late_feeds)
     assert subscriber.await_data(50) == numbers
-    until_on_time(small)
+    until_on_time(unmatched)
     task.kill()
     subscriber.leave()
 
 
 def test_after_a_gap_in_the_log_no_feed_is_late(
-    small: Hub, monkeypatch: pytest.MonkeyPatch
+    unmatched: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subscriber = parked(small, "{a}")
-    small._tasks[-2].kill()
+    subscriber = parked(unmatched, "{a}")
     monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
-    publish(small, "x")
+    publish(unmatched, "x")
     with gevent.Timeout(PATIENCE):
         while not subscriber.subscription.feed.late_from:
             gevent.sleep(0.001)
-    small.dispatcher._jump_gap(Gap(EventId(1, 0), "unknown"))
+    unmatched.dispatcher._jump_gap(Gap(EventId(1, 0), "unknown"))
     assert subscriber.subscription.feed.late_from is None
-    assert not small.late_feeds._since
+    assert not unmatched.late_feeds._since
     with gevent.Timeout(PATIENCE):
         while "hub.reset" not in {message.type for message in subscriber.messages()}:
             gevent.sleep(0.001)

@@ -120,4 +120,4 @@ def test_the_rate_is_the_tokens_however_it_is_written(app: Flask) -> None:
     assert publish(second, "192.0.2.9") == 200
     hub = app.extensions["tidings"].hub
     hub.flush_metrics()
-    assert hub.metrics.snapshot()["refused"]["rate"] == statuses.count(429)
+    assert hub.metrics.numbers().by_label("refused_total")["rate"] == statuses.count(429)
