@@ -112,7 +112,10 @@ def test_an_event_is_sent_before_the_templates_of_a_large_grant_are_matched(
     exact.leave()
 
 
-def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(unmatched: Hub) -> None:
+def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(
+    unmatched: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", PATIENCE)  # the work counts, not the time
     dear, cheap = parked(unmatched, *TEMPLATES), parked(unmatched, "/{a}")
     topics = tuple(f"/{number}" for number in range(100))
     events = unmatched.publish(
