@@ -13,6 +13,7 @@ from .hub.served_hubs import ServedHubs
 from .presence.service import Presence
 from .views import (
     connections,
+    console_hub,
     console_state,
     delete,
     health,
@@ -30,7 +31,18 @@ if TYPE_CHECKING:
     from .auth.authorizer import Grant
     from .config.settings import Settings
 
-VIEWS = (subscribe, publish, delete, topics, health, openapi, pages, console_state, connections)
+VIEWS = (
+    subscribe,
+    publish,
+    delete,
+    topics,
+    health,
+    openapi,
+    pages,
+    console_state,
+    console_hub,
+    connections,
+)
 """The modules with the blueprints that every hub has."""
 
 

@@ -39,6 +39,7 @@ PATHS = [
     "/metrics",
     "/console",
     "/console/state",
+    "/console/hub",
     "/console/connections",
     "/console/connections/{id}",
     "/openapi.json",

@@ -11,6 +11,7 @@ import gevent
 
 from ..errors import ServiceUnavailable
 from ..metrics import DIRECTORY_VARIABLE
+from ..recent_refusals import RecentRefusals
 from ..samples import STEP_S, Sample, Samples
 from ..tasks import Skipping
 
@@ -39,13 +40,17 @@ class Sampler:
         self._metrics = metrics
         self._log_probe = log_probe
         self._flush = flush
-        self.samples = Samples(os.environ.get(DIRECTORY_VARIABLE), time())
+        folder = os.environ.get(DIRECTORY_VARIABLE)
+        self.samples = Samples(folder, time())
+        self.refusals = RecentRefusals(folder)
 
     def run(self) -> None:
         """Take samples; never returns."""
         while True:
             with _SAMPLING:
                 self.sample()
+            with _SAMPLING:
+                self.refusals.share()
             gevent.sleep(STEP_S - time() % STEP_S)
 
     def sample(self) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 STATE_PATH = "/console/state"
 CONNECTIONS_PATH = "/console/connections"
-PROTECTED = ("/metrics", STATE_PATH, CONNECTIONS_PATH, TOPICS_PATH)
+HUB_PATH = "/console/hub"
+PROTECTED = ("/metrics", STATE_PATH, CONNECTIONS_PATH, HUB_PATH, TOPICS_PATH)
 """The paths that need a token where the hub has a key; each is a topic that it must grant."""
 
 

@@ -1,18 +1,23 @@
-"""A line in the hub's log for each kind of refused token or page, without the token."""
+"""What operators read about refused requests: an example for each reason, and a line in the log for
+each kind of refused token or page, without the token.
+"""
 
 from __future__ import annotations
 
 import logging
+from time import time
 from typing import TYPE_CHECKING
 
 from ..core.escaping import escape
 from ..limited_lines import LimitedLines
+from ..recent_refusals import RefusedRequest
 from .client_address import client
 
 if TYPE_CHECKING:
     from flask import Request
 
     from ..errors import TidingsError
+    from ..recent_refusals import RecentRefusals
 
 logger = logging.getLogger(__name__)
 
@@ -20,13 +25,21 @@ _STATUSES = {401, 403}
 
 
 class RefusalLog:
-    """Writes each line once a minute, and counts the refusals that it does not write."""
+    """Writes each line once a minute, and counts the refusals that it does not write.
 
-    def __init__(self) -> None:
+    :param recent: gets the examples.
+    """
+
+    def __init__(self, recent: RecentRefusals) -> None:
         self._lines = LimitedLines()
+        self._recent = recent
 
     def note(self, error: TidingsError, request: Request) -> None:
-        """Log a refusal with 401 or 403."""
+        """Note a refusal as an example of its reason, and log one with 401 or 403."""
+        if self._recent.wants(error.reason, now := time()):
+            address = client(request.remote_addr)
+            texts = (request.method, request.path, address, error.detail)
+            self._recent.note(error.reason, RefusedRequest(now, error.status, *texts))
         if error.status not in _STATUSES:
             return
         sender = escape(client(request.remote_addr)) or "-"

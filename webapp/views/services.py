@@ -51,7 +51,7 @@ class Services:
         self.authorizer = authorizer
         self.presence = presence
         self.log_probe = hub.log_probe
-        self.refusal_log = RefusalLog()
+        self.refusal_log = RefusalLog(hub.sampler.refusals)
         self.publish_rate = Rate(settings.publish_rate)
         self.pipes = PipeQuota(settings.max_pipes or 0, settings.max_pipes_per_publisher)
         self.unfinished_bodies = UnfinishedQuota(settings.max_body_bytes)

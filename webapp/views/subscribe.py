@@ -137,6 +137,7 @@ def _refused(
         raise error
     reason, settings = error.reason, services.settings
     services.hub.metrics.refused.add(1, reason)
+    services.refusal_log.note(error, request)
     within = settings.drain if reason == "drain" else _RETURN_WITHIN_S
     # Without an id, which would move the cursor of a subscriber that was sent no event.
     bye = sse.encode(json.dumps({"reason": reason}), type="hub.bye") if control else b""

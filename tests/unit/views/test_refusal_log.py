@@ -10,6 +10,7 @@ from werkzeug.test import EnvironBuilder
 
 from webapp import limited_lines
 from webapp.errors import BadRequest, Forbidden, Unauthorized
+from webapp.recent_refusals import RecentRefusals
 from webapp.views import refusal_log
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ def request(path: str = "/events", address: str = "192.0.2.7") -> Request:
     return Request(environ | token | {"REMOTE_ADDR": address})
 
 
+def new_log() -> refusal_log.RefusalLog:
+    return refusal_log.RefusalLog(RecentRefusals(None))
+
+
 def expired() -> Unauthorized:
     return Unauthorized("The token has expired: its exp was 7 s ago.", "Send a fresh one.")
 
@@ -32,7 +37,7 @@ def test_a_refusal_is_logged_with_its_cause_and_without_the_token(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    log = refusal_log.RefusalLog()
+    log = new_log()
     log.note(expired(), request())
     log.note(Forbidden("Pages of https://a.b may not publish with a cookie.", "Add it."), request())
     begin = "refused: client=192.0.2.7 status=%d method=GET path=/events detail="
@@ -45,13 +50,13 @@ def test_a_refusal_is_logged_with_its_cause_and_without_the_token(
 
 def test_other_refusals_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    refusal_log.RefusalLog().note(BadRequest("It is wrong.", "Correct it."), request())
+    new_log().note(BadRequest("It is wrong.", "Correct it."), request())
     assert caplog.messages == []
 
 
 def test_a_path_cannot_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    refusal_log.RefusalLog().note(expired(), request("/a\x1b[2J refused: client=x" + "y" * 1000))
+    new_log().note(expired(), request("/a\x1b[2J refused: client=x" + "y" * 1000))
     [line] = caplog.messages
     assert line.isprintable()
     assert "path=/a%1B[2J%20refused:%20client%3Dx" in line
@@ -64,7 +69,7 @@ def test_a_flood_of_refusals_is_counted_and_not_logged(
     caplog.set_level(logging.INFO)
     now = 1000.0
     monkeypatch.setattr(limited_lines, "monotonic", lambda: now)
-    log = refusal_log.RefusalLog()
+    log = new_log()
     for number in range(100):
         for _ in range(2):
             log.note(expired(), request(address=f"192.0.2.{number}"))

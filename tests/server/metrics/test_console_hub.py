@@ -1,0 +1,79 @@
+"""The settings in force, and why requests were refused."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.metrics import OPERATOR, bearer
+from support.tokens import KEY
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.server import Server
+
+pytestmark = pytest.mark.slow
+
+HUB = "/console/hub"
+
+
+def refusals(server: Server) -> dict[str, Any]:
+    found = server.http.get(HUB, headers=OPERATOR).json()["refusals"]
+    return {it["reason"]: it for it in found}
+
+
+def test_a_token_must_grant_it(hub: Server) -> None:
+    for headers, status in (
+        ({}, 401),
+        (bearer(["/console/state"]), 403),
+        (bearer(["/{a}/{b}"]), 403),
+        (bearer([HUB]), 200),
+        (bearer(["*"]), 200),
+    ):
+        answer = hub.http.get(HUB, headers=headers)
+        assert answer.status_code == status
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_it_shows_the_settings_without_the_key(hub: Server) -> None:
+    answer = hub.http.get(HUB, headers=OPERATOR)
+    settings = {it["name"]: it for it in answer.json()["settings"]}
+    assert settings["TIDINGS_JWT_KEY"] == {
+        "name": "TIDINGS_JWT_KEY",
+        "value": "1 key",
+        "default": False,
+    }
+    assert settings["TIDINGS_HEARTBEAT"]["value"] == "15"
+    assert KEY not in answer.text
+
+
+def test_it_shows_why_a_client_was_refused(hub: Server) -> None:
+    token = bearer([])["Authorization"].split()[1]
+    before = refusals(hub).get("forbidden", {"count": 0})["count"]
+
+    def look() -> Any:  # an example a second is noted
+        assert hub.http.get("/topics", params={"authorization": token}).status_code == 403
+        found = refusals(hub)["forbidden"]
+        return found if found["example"]["path"] == "/topics" else None
+
+    found = until(look, "it is the newest")
+    example = found["example"]
+    assert found["count"] > before
+    assert abs(example.pop("time") - time.time()) < 120
+    assert "token" in example.pop("detail")
+    assert example == {"status": 403, "method": "GET", "path": "/topics", "address": "127.0.0.1"}
+    assert token not in str(found)
+
+
+def test_a_full_hub_is_among_the_reasons(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_MAX_SUBSCRIBERS="1", TIDINGS_DEMO="0", TIDINGS_OPEN="1")
+    with server.listen() as stream:
+        assert stream.next().type == "hub.open"
+        assert server.http.get("/events").status_code == 503
+    found = refusals(server)["full"]
+    assert (found["count"], found["example"]["path"]) == (1, "/events")
+    assert found["example"]["address"] is None  # everybody may read it

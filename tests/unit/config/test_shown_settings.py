@@ -1,0 +1,47 @@
+"""An operator sees all settings and no secret."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from support.tokens import KEY
+from webapp.config.settings import Settings
+from webapp.config.shown_settings import shown_settings
+
+SECRET = "s3cr3t-pass"
+OF_URLS = {
+    "TIDINGS_BROKER_URL": f"redis://user:{SECRET}@cache.example:6380/2?password={SECRET}",
+    "TIDINGS_JWKS_URL": f"https://user:{SECRET}@keys.example/jwks.json?key={SECRET}",
+    "TIDINGS_JWT_ISSUER": f"https://user:{SECRET}@issuer.example",
+    "TIDINGS_JWT_AUDIENCE": f"https://{SECRET}@hub.example",
+}
+OF_KEYS = ("TIDINGS_JWT_KEY", "TIDINGS_PUBLISHER_JWT_KEY", "TIDINGS_SUBSCRIBER_JWT_KEY")
+
+
+def shown(environ: dict[str, str]) -> dict[str, dict[str, Any]]:
+    return {it["name"]: it for it in shown_settings(Settings.from_env(environ))}
+
+
+def test_every_setting_is_shown() -> None:
+    names = {f"TIDINGS_{it.name.upper()}" for it in fields(Settings) if "parse" in it.metadata}
+    found = shown({"TIDINGS_HISTORY_AGE": "90s", "TIDINGS_CORS_ORIGINS": "https://a.example"})
+    assert found.keys() == names
+    assert (found["TIDINGS_HISTORY_AGE"]["value"], found["TIDINGS_HISTORY_AGE"]["default"]) == (
+        "90",
+        False,
+    )
+    assert found["TIDINGS_CORS_ORIGINS"]["value"] == "https://a.example"
+    assert found["TIDINGS_RETRY"]["default"]
+    assert found["TIDINGS_JWT_KEY"]["value"] == ""
+    assert all(isinstance(it["value"], str) for it in found.values())
+
+
+def test_no_secret_is_shown() -> None:
+    keys = dict.fromkeys(OF_KEYS, f"{KEY}{SECRET}")
+    found = shown({**OF_URLS, **keys})
+    assert SECRET not in str(found)
+    assert KEY not in str(found)
+    assert {found[name]["value"] for name in OF_KEYS} == {"1 key"}
+    assert found["TIDINGS_BROKER_URL"]["value"] == "redis://cache.example:6380/2"
+    assert found["TIDINGS_JWKS_URL"]["value"] == "https://keys.example/jwks.json"
