@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 from aims import AIMS
 from brokers import event_log, missing_program
 from picture import draw
+from ratios import gzip_ratios, ratios
 from runs import KEY, MEASURES, RUNS, Measure, Run
 from servers import HERE, ROOT, SERVERS, SETTLE_S, environment, files, missing, running, used
 
@@ -234,14 +235,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--runs", type=names, default=RUNS, metavar="A,E pipe", help="only these")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="medians of N")
     parser.add_argument("--picture", type=Path, metavar="SVG", help="where to draw the ratios")
+    parser.add_argument("--gzip-picture", type=Path, metavar="SVG", help="what run P saves")
     parser.add_argument("servers", nargs="*", metavar="server", help=", ".join(SERVERS))
     return parser.parse_args()
-
-
-def short(title: str) -> str:
-    """Return a title that has room in the picture."""
-    title = title.partition(", ")[0].replace("waiting ", "")
-    return title.replace("accepted per second", "a second")
 
 
 def main() -> int:
@@ -264,22 +260,12 @@ def main() -> int:
     what = f"{machine()}. Medians of {chosen.repeat}." + " Small runs." * chosen.quick
     say(f"\n{what} In brackets: how many times better.\n\n{table(results)}\n\n{aims(results)}")
     if chosen.picture and "naive" in results:
-        chosen.picture.write_text(draw(ratios(results), what))
+        title = "Times better than Flask + gevent"
+        chosen.picture.write_text(draw(ratios(results), title, "naive", what))
+    if chosen.gzip_picture and (found := gzip_ratios(results.get("tidings", {}))):
+        title = "Compressed streams: times better than plain ones"
+        chosen.gzip_picture.write_text(draw(found, title, "plain", what))
     return int(any(values["lost"] for values in results.values()))
-
-
-def ratios(results: dict[str, Values]) -> dict[str, dict[str, float]]:
-    """Return how many times better than naive each other server is, for each row of the picture."""
-    naive = results["naive"]
-    return {
-        short(row.title): {
-            name: row.ratio(values[row.key], naive[row.key])
-            for name, values in results.items()
-            if name != "naive"
-        }
-        for row in MEASURES
-        if row.drawn and row.key in naive
-    }
 
 
 if __name__ == "__main__":

@@ -93,3 +93,11 @@ def test_a_small_event_log_is_read_by_topic() -> None:
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
     assert len(rows) == 10
     assert all(row[1] for row in rows[2:])
+
+
+def test_a_small_benchmark_draws_what_compression_saves(tmp_path: Path) -> None:
+    picture = tmp_path / "gzip.svg"
+    rows = bench("P json,P json gzip", f"--gzip-picture={picture}", "tidings")
+    assert rows["lost deliveries and connects"] == ["0"]
+    assert ET.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert "JSON of 130 bytes" in picture.read_text()
