@@ -35,6 +35,15 @@ class _Parked(bytes):
 PARKED = _Parked()
 """What a stream yields when it is parked."""
 
+
+class LastFrame(bytes):
+    """What a stream yields last. Nothing that waits follows, so its server may send this and the
+    end of the body together.
+    """
+
+    __slots__ = ()
+
+
 Send = Callable[[Any, bytes], int]
 Buffer = bytes | memoryview
 

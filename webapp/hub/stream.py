@@ -33,7 +33,7 @@ from ..errors import ServiceUnavailable
 from ..scheduling import yield_to_loop
 from .read_queue import Reading, ReadingCancelled
 from .removals import AFTER_ALL
-from .socket_protocol import PARKED
+from .socket_protocol import PARKED, LastFrame
 from .socket_stream import SocketStream
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Stream(SocketStream):
                             yield frame  # it is encoded already
             self._context.turns.wait()
             if frame := self._last_frame():
-                yield frame
+                yield LastFrame(frame)
         except (GeneratorExit, BrokenPipeError):
             self._on_disconnect()  # the server gave up writing, or `_unpark` did
             raise

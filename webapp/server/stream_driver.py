@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gunicorn import util
 
-from ..hub.socket_protocol import PARKED
+from ..hub.socket_protocol import PARKED, LastFrame
 from ..scheduling import yield_to_loop
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .greenlet_pool import GreenletPool
     from .request_end import RequestEnd
 
+_LAST_CHUNK = b"0\r\n\r\n"
 _RESUMED_AT_ONCE = 16  # streams, in a turn of the loop: a stop of the worker wakes all of them
 
 
@@ -114,15 +115,12 @@ class StreamDriver:
         :raises Exception: what ended the stream, or what the connection raised.
         """
         ended = True
-        connection: Any = self.connection
         try:
             ended = self._context.run(self._send_frames)
             if not ended:
                 self._forget_request()
             elif end := self._request_end:
                 end.response.close()
-            elif self._chunked:
-                util.write_chunk(connection, b"")
         finally:
             if ended:
                 self._end()
@@ -131,7 +129,7 @@ class StreamDriver:
     def _send_frames(self) -> bool:
         self._woken = False
         connection: Any = self.connection
-        end = self._request_end
+        end, last = self._request_end, b""
         for frame in self._body:
             if frame is PARKED:
                 self.keeps_stream = True
@@ -142,9 +140,13 @@ class StreamDriver:
                 continue
             elif end:
                 end.response.write(frame)
+            elif self._chunked and isinstance(frame, LastFrame):
+                last = b"%X\r\n%b\r\n" % (len(frame), frame)
             else:
                 util.write(connection, frame, self._chunked)
             self._woken = False
+        if self._chunked and not end:
+            connection.sendall(last + _LAST_CHUNK)
         return True
 
     def _forget_request(self) -> None:

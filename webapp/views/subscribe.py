@@ -56,7 +56,9 @@ def subscribe(default_topic: str | None) -> Response:
             services.authorizer.require_read(tokens, STATE_PATH)
         if query.limit is not None:
             return event_document(request, services, query, grant, query.limit)
-        form = query.form._replace(gzip=gzip_wanted(request.environ, grant, services.settings))
+        form = query.form
+        if gzip_wanted(request.environ, grant, services.settings):
+            form = form._replace(gzip=True)
         if request.method == "HEAD":
             return Response(headers=[*_HEADERS, *coding_headers(form.gzip, services.settings)])
         hub, name = services.hub, client(request.remote_addr)

@@ -10,7 +10,7 @@ from weakref import ref
 import pytest
 from gunicorn.config import Config
 
-from webapp.hub.socket_protocol import PARKED
+from webapp.hub.socket_protocol import PARKED, LastFrame
 from webapp.server.greenlet_pool import GreenletPool
 from webapp.server.loggers import AccessLogger
 from webapp.server.request_end import RequestEnd, RequestEnds
@@ -76,6 +76,17 @@ def test_nothing_keeps_the_request_of_a_parked_stream() -> None:
     assert not driver.run()
     assert reference() is None
     assert environ == {}
+
+
+def test_a_parked_stream_ends_with_one_write() -> None:
+    """When a worker stops, thousands of streams end in this way."""
+    driver, _, _ = stream(Worker(), iter([b"first", PARKED, b"next", LastFrame(b"bye")]))
+    sent = list[bytes]()
+    driver.connection.sendall = sent.append  # type: ignore[method-assign, assignment]
+    assert not driver.run()
+    sent.clear()
+    assert driver.run()
+    assert sent == [b"4\r\nnext\r\n", b"3\r\nbye\r\n0\r\n\r\n"]
 
 
 def test_an_access_log_keeps_of_a_parked_stream_what_its_format_names(
