@@ -65,6 +65,11 @@ def skip(task: str, error: BaseException) -> None:
         logger.debug("This was the error of the task %s", task, exc_info=error)
 
 
+def count_skipped(task: str, number: int) -> None:
+    """Count items that a task skips for a reason that it logs itself."""
+    _uncounted[task] += number
+
+
 def take_uncounted() -> list[tuple[str, int]]:
     """Return which tasks skipped items since the last call, and how many."""
     found = list(_uncounted.items())

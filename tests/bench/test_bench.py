@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from support.programs import need
 from support.project import ROOT
 from support.waiting import PATIENCE
@@ -55,6 +57,7 @@ def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
         "K: the same with two workers",
         "L: the same, from SQLite",
         "M: a broker alone, 50 publishers: events per second, SQLite",
+        "M: a broker alone, 50 publishers: events per second, PostgreSQL",
         "N: events that a hub follows per second, Redis",
         "O: 10 subscribers, 100 events/s: latency at 99 %, ms",
         "P: the same, gzip",
@@ -80,6 +83,20 @@ def test_a_small_crowd_loses_nothing_in_a_roll() -> None:
     found = {row[0]: row[1] for row in rows}
     assert found["connected"] == found["ended whole by a roll"] == "60"
     assert found["deliveries of ten events"] == "600"
+
+
+def test_a_small_run_of_transactions_has_a_ratio() -> None:
+    need("setpriv")
+    pytest.importorskip("psycopg", reason="psycopg is an extra of the package")
+    command = [sys.executable, "tests/bench/transactions.py", "--rounds=1", "--seconds=1"]
+    command += ["--connections=4", "--timed=5"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=4 * PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+    assert len(rows) == 5
+    assert all(float(value.replace(",", "")) > 0 for _, value in rows)
 
 
 def test_a_small_event_log_is_read_by_topic() -> None:

@@ -48,6 +48,17 @@ class Bounds(NamedTuple):
         return Gap(self.head, "unknown")
 
 
+class RefusedEvent(NamedTuple):
+    """An event that the event log did not take after its transaction had committed."""
+
+    time: float
+    """When it was refused, in Unix seconds."""
+    topic: str
+    id: str | None
+    reason: str
+    """`conflict`: its custom id is taken. `ended`: it names an ended topic."""
+
+
 class Usage(NamedTuple):
     """Where an event log begins and ends, and how much it keeps."""
 
@@ -55,6 +66,8 @@ class Usage(NamedTuple):
     events: int
     bytes: int | None
     """As its limit of bytes counts them; None: it is not known without a long look."""
+    refused: Sequence[RefusedEvent] = ()
+    """The newest ones, the newest first."""
 
 
 class TopicPage(NamedTuple):

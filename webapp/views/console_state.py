@@ -111,4 +111,5 @@ def _log(settings: Settings) -> dict[str, Any]:
         "head": usage and str(usage.bounds.head),
         "events": usage and usage.events,
         "bytes": usage and usage.bytes,
+        "refused": [it._asdict() for it in usage.refused] if usage else [],
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.events import MANY, all_events, contents, drafts, next_events
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest
 
@@ -177,6 +177,9 @@ def test_what_is_found_too_late_is_left_out_and_listed(
     assert contents(next_events(follower, 3)) == ["first", "the end", "last"]
     refused = "SELECT topic, own, reason FROM tidings.refused ORDER BY number"
     assert postgres.ask(refused, url=url) == [("t", "own", "conflict"), ("over", None, "ended")]
+    newest = [(it.topic, it.id, it.reason) for it in log.usage().refused]
+    assert newest == [("over", None, "ended"), ("t", "own", "conflict")]
+    assert abs(log.usage().refused[0].time - log.now() / 1000) < PATIENCE
     for table in ("outbox", "commits"):
         assert postgres.ask(f"SELECT count(*) FROM tidings.{table}", url=url) == [(0,)]
 

@@ -61,6 +61,7 @@ def test_a_log_that_is_away_or_hangs_holds_nothing_up(
             "head": None,
             "events": None,
             "bytes": None,
+            "refused": [],
         }
 
 

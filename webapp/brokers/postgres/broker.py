@@ -16,7 +16,7 @@ from gevent.event import Event as Signal
 
 from ...core.events import Draft, Event, EventId
 from ...scheduling import map_cooperatively
-from ..base import Bounds, TopicPage, Usage, decode_events, stopping
+from ..base import Bounds, RefusedEvent, TopicPage, Usage, decode_events, stopping
 from ..hidden import followed
 from ..lead import Lead
 from ..outage import Outage
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ..base import Followed, Removed, TopicEnd
     from .rows import Row
 
+_MAX_REFUSED = 20  # that are listed
 _LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
 
 
@@ -210,8 +211,9 @@ class PostgresBroker:
 
     def usage(self) -> Usage:
         """Return where the event log begins and ends, and how much it keeps."""
-        [row] = self.reader.call("SELECT floor, position, events, bytes FROM tidings.head", tries=2)
-        return Usage(Bounds(*map(from_key, row[:2])), *row[2:])
+        [(floor, head, events, size, refused)] = self._functions.rows("usage", _MAX_REFUSED)
+        bounds = Bounds(from_key(floor), from_key(head))
+        return Usage(bounds, events, size, [RefusedEvent(*it) for it in refused or ()])
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""

@@ -25,6 +25,7 @@ _TYPES = {
     "remove": ("text", "bigint", "bigint"),
     "removed_by": ("bigint",),
     "settle": (),
+    "usage": ("integer",),
     "topics": ("text", "text", "integer", "integer", "text[]"),
 }
 

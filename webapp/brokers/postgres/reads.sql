@@ -14,6 +14,18 @@ BEGIN
   known := place = floor OR EXISTS (SELECT FROM tidings.log l WHERE l.position = place);
 END $$;
 
+-- Return the floor, the head, how many events and bytes there are, and the newest events of transactions
+-- that were refused, or null.
+CREATE OR REPLACE FUNCTION tidings.usage(
+  most integer, OUT floor bigint, OUT head bigint, OUT events bigint, OUT bytes bigint, OUT refused json)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  SELECT h.floor, h.position, h.events, h.bytes INTO floor, head, events, bytes
+    FROM tidings.head h WHERE one;
+  SELECT json_agg(json_build_array(extract(epoch FROM r.at), r.topic, r.own, r.reason)) INTO refused
+    FROM (SELECT * FROM tidings.refused ORDER BY number DESC LIMIT most) r;
+END $$;
+
 -- Return the next events after a position: about some bytes or 500 of them, at least one. The row of the
 -- head has a text if the event log has the position.
 CREATE OR REPLACE FUNCTION tidings.read_after(start bigint, max_bytes bigint)

@@ -16,7 +16,7 @@ import gevent
 
 from ...backoff import jitter
 from ...errors import TidingsError
-from ...tasks import lasting
+from ...tasks import count_skipped, lasting
 from .database import Channel
 from .notifications import POLL_INTERVAL_S, Notifications
 
@@ -32,6 +32,7 @@ _BUSY_S = 5.0  # since something was moved, in which it looks by itself
 _BUSY_INTERVAL_S = 0.01
 _EVERYTHING_S = 60.0  # how often it looks at what it should have seen already
 _TIMEOUT_S = 60.0  # a transaction may have published a million events
+_LOG_INTERVAL_S = 60.0  # between two lines about events that were refused
 _LEAD = "SELECT tidings.lead(%s::text, %s::float8, %s::float8)"
 _MOVE = "SELECT * FROM tidings.move(%s::boolean)"
 _REFUSED = "the event log refused %d events of transactions: see the table tidings.refused"
@@ -51,6 +52,7 @@ class Relay:
         self._task: gevent.Greenlet[[], None] | None = None
         self._moved_at = -_BUSY_S
         self._everything_at = 0.0  # when it looks at everything next
+        self._refused, self._logged_at = 0, float("-inf")  # since that line was logged
 
     def start(self) -> None:
         """Take part from now on."""
@@ -108,8 +110,15 @@ class Relay:
         if moved:
             self._moved_at = monotonic()
         if refused:
-            logger.warning(_REFUSED, refused)
+            count_skipped("relay", refused)
+            self._log_refused(refused)
         return bool(more)
+
+    def _log_refused(self, number: int) -> None:
+        self._refused += number
+        if monotonic() - self._logged_at >= _LOG_INTERVAL_S:
+            logger.warning(_REFUSED, self._refused)
+            self._refused, self._logged_at = 0, monotonic()
 
     def _pause(self) -> None:
         if monotonic() - self._moved_at < _BUSY_S + 2 * _LEASE_S:  # longer than it has said
