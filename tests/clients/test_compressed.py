@@ -62,7 +62,7 @@ def test_clients_of_node(server: Server, topic: str) -> None:
     ) as process:
         assert process.stdout
 
-        def seen_by_all() -> set[str]:
+        def seen_by_all() -> tuple[str, str]:
             lines = [json.loads(process.stdout.readline()) for _ in NODE]  # type: ignore[union-attr]
             assert {(name, coding) for name, coding, *_ in lines} == {(it, "gzip") for it in NODE}
             [found] = {(type_, "" if type_ == "hub.open" else data) for _, _, type_, data in lines}

@@ -29,8 +29,8 @@ from .gzip_limits import compression_time, tails
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-
 _LEAST_BYTES = 64  # of a part of a tail, to compress a payload with it
+_LARGE_BYTES = 32 << 10  # of a payload, for which a tail makes next to no difference
 _FAR_MORE = 4  # times as many bytes: to compress a payload once more makes it shorter
 
 
@@ -108,20 +108,21 @@ class SharedGzip:
         """Return a payload for all subscribers of the feed; a `with` block must end it. While
         another one is being sent, it is for each subscriber alone.
 
-        :param pause: called between two pieces of a large payload.
+        :param pause: called between two pieces of work.
         """
         if self._payload:
             return GzipPayload(self, raw, event_count)
-        self._payload = payload = PayloadForAll(self, raw, event_count)
+        self._payload = payload = PayloadForAll(self, raw, event_count, pause)
         try:
-            self._compress(payload, pause)
+            self._compress(payload)
         except BaseException:
             self._payload = None
             raise
         return payload
 
-    def _compress(self, payload: PayloadForAll, pause: Callable[[], object]) -> None:
-        raw, start, tail = payload.raw, self._size, self._tail
+    def _compress(self, payload: PayloadForAll) -> None:
+        raw, pause, start = payload.raw, payload.pause, self._size
+        tail = self._tail if len(raw) < _LARGE_BYTES else b""
         payload.shared_from = tail_from = start - len(tail)
         payload.shared = Payload(compression_time.deflate(raw, tail, pause))
         self._out_of_step = {it for it in self._out_of_step if it.same_from > tail_from}
@@ -133,17 +134,22 @@ class SharedGzip:
         self._crc, self._size = zlib.crc32(raw, self._crc), start + len(raw)
         self._sequence = payload.sequence = self._sequence + 1
         payload.unsent_count = len(self._parked)
-        self._tail = _last(tail, raw)
-        tails.use(self)
+        # Without subscribers it may have been dropped meanwhile.
+        self._tail = _last(tail, raw) if self._parked else b""
+        if self._tail:
+            tails.use(self)
 
     def end(self, payload: PayloadForAll) -> None:
         """Count those out that were not sent the payload."""
-        self._payload = None
-        if payload.unsent_count > 0:
-            for subscriber in self._parked:
-                stream: GzipStream = subscriber.gzip
-                if stream.feed is self and stream.sequence != self._sequence:
-                    self._set(stream, *self._total(stream), same=0)
+        try:
+            if payload.unsent_count > 0:
+                for subscriber in list(self._parked):
+                    stream: GzipStream = subscriber.gzip
+                    if stream.feed is self and stream.sequence != self._sequence:
+                        self._set(stream, *self._total(stream), same=0)
+                        payload.pause()
+        finally:
+            self._payload = None
 
     def note_sent_alone(self, stream: GzipStream, plain: bytes) -> None:
         """Count what a stream was sent alone."""
@@ -232,10 +238,13 @@ class GzipPayload(Payload):
 class PayloadForAll(GzipPayload):
     """A payload that all subscribers of the feed are sent."""
 
-    __slots__ = ("others",)
+    __slots__ = ("others", "pause")
 
-    def __init__(self, feed: SharedGzip, raw: bytes, event_count: int) -> None:
+    def __init__(
+        self, feed: SharedGzip, raw: bytes, event_count: int, pause: Callable[[], object]
+    ) -> None:
         super().__init__(feed, raw, event_count)
+        self.pause = pause
         self.others: list[tuple[int, Payload]] = []
         """The forms of those that have them from a later place on, the shortest form first."""
 

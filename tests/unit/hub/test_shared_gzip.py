@@ -291,13 +291,81 @@ def test_compression_takes_a_part_of_the_time_only(monkeypatch: pytest.MonkeyPat
     assert 10 * 0.3 <= compressed * 0.01 <= 10 * 0.3 + 0.3
 
 
+def test_a_large_payload_has_one_form() -> None:
+    feed, old = with_one(sent=50)
+    new = Client()
+    new.alone(b"retry: 2000\n")
+    feed.join(new)
+    feed.begin(random := Random(1).randbytes(100_000))
+    assert feed.payload.form_for(old.gzip) is feed.payload.form_for(new.gzip)
+    feed.hand(old)
+    feed.hand(new)
+    feed.close()
+    before = len(old.wire), len(new.wire)
+    feed.send_all(random[-2000:])
+    assert len(old.wire) - before[0] == len(new.wire) - before[1] < 100
+
+
+def test_other_work_is_done_while_those_are_counted_out_that_were_not_sent_a_payload() -> None:
+    feed, clients = Feed(), [Client() for _ in range(20)]
+    for client in clients:
+        client.alone(b"retry: 2000\n")
+        feed.join(client)
+    waiting = iter(clients)
+
+    def disturb() -> None:
+        if client := next(waiting, None):
+            client.gzip.leave()
+            client.alone(b"data: alone\n\n")
+            feed.gzip.add(client.gzip)
+            with feed.gzip.begin(b":\n", 0, bool) as heartbeat:
+                send(heartbeat, client)
+
+    with feed.gzip.begin(b"data: missed\n\n", 1, disturb):
+        pass
+    feed.send_all(b"data: all\n\n")
+    for client in clients:
+        client.end()
+
+
+def test_a_feed_that_was_dropped_while_it_compressed_has_no_tail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("webapp.hub.shared_gzip.tails", tails := gzip_limits.Tails())
+    feed, client = with_one()
+
+    def leave() -> None:
+        feed.leave(client)
+        feed.gzip.drop()
+
+    with feed.gzip.begin(b"x" * 100_000, 1, leave):
+        pass
+    assert not tails._feeds
+    assert not feed.gzip._tail
+
+
+def test_a_subscriber_takes_two_hundred_bytes() -> None:
+    feed, clients = Feed(), []
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(500):
+            clients.append(stream := GzipStream())
+            stream.part(f"retry: {number}\n".encode())
+            feed.gzip.add(stream)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken / len(clients) <= 200
+
+
 def test_a_feed_takes_four_kilobytes() -> None:
-    chance, feeds = Random(1), []
+    chance, parked, feeds = Random(1), [Client()], list[SharedGzip]()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(200):
-            feeds.append(feed := SharedGzip([]))
+            feeds.append(feed := SharedGzip(parked))
             feed.add(GzipStream())
             for _ in range(2):
                 with feed.begin(chance.randbytes(2 * DICTIONARY_BYTES), 0, bool):
@@ -313,7 +381,7 @@ def test_a_feed_takes_four_kilobytes() -> None:
 def test_the_tails_of_all_feeds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gzip_limits, "_MAX_TAILS_BYTES", 3 * gzip_limits._FEED_BYTES)
     monkeypatch.setattr("webapp.hub.shared_gzip.tails", gzip_limits.Tails())
-    feeds = [SharedGzip([]) for _ in range(5)]
+    feeds = [SharedGzip([Client()]) for _ in range(5)]
     for feed in feeds:
         with feed.begin(b"x" * 100, 0, bool):
             pass
