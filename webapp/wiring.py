@@ -15,6 +15,7 @@ from .views import (
     connections,
     console_hub,
     console_state,
+    console_topics,
     delete,
     health,
     openapi,
@@ -40,6 +41,7 @@ VIEWS = (
     openapi,
     pages,
     console_state,
+    console_topics,
     console_hub,
     connections,
 )

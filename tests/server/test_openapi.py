@@ -40,6 +40,7 @@ PATHS = [
     "/console",
     "/console/state",
     "/console/hub",
+    "/console/topics",
     "/console/connections",
     "/console/connections/{id}",
     "/openapi.json",

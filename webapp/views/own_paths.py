@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 STATE_PATH = "/console/state"
 CONNECTIONS_PATH = "/console/connections"
 HUB_PATH = "/console/hub"
-PROTECTED = ("/metrics", STATE_PATH, CONNECTIONS_PATH, HUB_PATH, TOPICS_PATH)
+BUSY_TOPICS_PATH = "/console/topics"
+_CONSOLE = (STATE_PATH, CONNECTIONS_PATH, HUB_PATH, BUSY_TOPICS_PATH)
+PROTECTED = ("/metrics", *_CONSOLE, TOPICS_PATH)
 """The paths that need a token where the hub has a key; each is a topic that it must grant."""
 
 

@@ -1,0 +1,51 @@
+"""Which topics have the most events in the last minute, from the window."""
+
+from __future__ import annotations
+
+from collections import Counter
+from heapq import nlargest
+from time import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..core.events import EventId
+from ..core.topics import EVERYTHING
+from ..scheduling import RequestSlice, cooperative
+from .feeds import Feed
+
+if TYPE_CHECKING:
+    from ..auth.authorizer import Grant
+    from .hub import Hub
+
+_SECONDS = 60.0
+_MAX_EVENTS = 10_000
+
+
+class BusyTopics(NamedTuple):
+    """Topics with how many events a second they have, most first."""
+
+    topics: list[tuple[str, float]]
+    seconds: float
+    """Over which time these are means."""
+
+
+def busy_topics(hub: Hub, grant: Grant, limit: int) -> BusyTopics:
+    """Return the topics with the most events of which a client may see.
+
+    :raises ServiceUnavailable: the event log is not available.
+    """
+    hub.start()
+    feed = Feed(frozenset({EVERYTHING}), grant.subscribe)
+    now, window = time(), hub.window
+    since = EventId(max(0, round((now - _SECONDS) * 1000)), 0)
+    events = window.before(window.head.next(0), _MAX_EVENTS)
+    counts, oldest, time_slice = Counter[str](), None, RequestSlice()
+    for event in cooperative(events, time_slice):
+        if event.position < since:
+            continue
+        oldest = oldest or event.position
+        if feed.permits(event):
+            counts.update(set(feed.visible_topics(event)))
+    is_cut = len(events) == _MAX_EVENTS and oldest is not None
+    seconds = min(_SECONDS, max(1.0, now - oldest.ms / 1000)) if is_cut and oldest else _SECONDS
+    most = nlargest(limit, counts.items(), key=lambda it: it[1])
+    return BusyTopics([(topic, count / seconds) for topic, count in most], seconds)
