@@ -237,6 +237,113 @@ def test_it_asks_nothing_while_it_is_hidden(page: Page, server: Server) -> None:
         page.evaluate(SET_HIDDEN, arg=False)
 
 
+# -- topics, connections, hub
+
+
+def test_topics_are_searched_watched_and_deleted_after_a_confirmation(
+    page: Page, server: Server, topic: str
+) -> None:
+    server.publish("one", topic=topic)
+    page.goto(f"{server.url}/console#topics")
+    page.locator("#topic-search").fill(topic[:-4])
+    row = page.locator("#topics-rows").get_by_role("row")
+    expect(row).to_have_count(1)
+    row.get_by_role("button", name=f"Delete {topic}").click()
+    dialog = page.get_by_role("alertdialog", name=f"Delete all events of {topic}?")
+    dialog.get_by_role("button", name="Cancel").click()
+    row.get_by_role("link", name=topic).click()
+    expect(rows(page)).to_have_count(1)
+    assert cells(page, 0)[3] == "one"
+    page.go_back()
+    row.get_by_role("button", name=f"Delete {topic}").click()
+    dialog.get_by_role("button", name="Delete").click()
+    expect(page.locator("#topics-said")).to_have_text(f"1 event of {topic} deleted.")
+    expect(page.locator("#topics-empty")).to_have_text("No topic fits.")
+
+
+def test_connections_are_found_by_topic_and_disconnected(
+    page: Page, locked: Server, topic: str
+) -> None:
+    page.goto(f"{locked.url}/console#connections?{urlencode({'topic': topic})}")
+    page.locator("#connections-locked").get_by_role("button", name="Use a token").click()
+    use_token(page, mercure=ALL)
+    row = page.locator("#connections-rows").get_by_role("row")
+    expect(page.locator("#connections-empty")).to_be_visible()
+    token = jwt.encode({"sub": "olga", "iat": time(), "mercure": {}}, KEY)
+    headers = {"Authorization": f"Bearer {token}"}
+    with locked.listen(headers=headers, topic=[topic, "/users/{id}"]) as stream:
+        expect(row).to_have_count(1)
+        for text in ("127.0.0.1", "olga", topic, "/users/{id}"):
+            expect(row).to_contain_text(text)
+        row.get_by_role("button", name="Disconnect olga").click()
+        confirm = page.get_by_role("alertdialog", name="Disconnect olga?")
+        confirm.get_by_role("button", name="Disconnect").click()
+        last = stream.rest()[-1]
+        assert (last.type, "kicked" in last.data) == ("hub.bye", True)
+        expect(page.locator("#connections-said")).to_have_text("olga is disconnected.")
+        expect(row).to_have_count(0)
+
+
+def test_without_a_key_the_connections_say_how_to_get_one(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/console#connections")
+    expect(page.locator("#connections-locked")).to_contain_text("Set TIDINGS_JWT_KEY")
+    expect(page.locator("#connections-list")).to_be_hidden()
+
+
+ABOUT = {
+    "settings": [
+        {"name": "TIDINGS_DEMO", "value": "0", "from": "TIDINGS_DEMO"},
+        {"name": "TIDINGS_HISTORY_AGE", "value": "7d", "from": "default"},
+    ],
+    "refusals": [
+        {
+            "reason": "bad_request",
+            "count": 1200,
+            "example": {
+                "time": 1764259000.0,
+                "status": 400,
+                "method": "GET",
+                "path": "/events",
+                "address": "203.0.113.7",
+                "detail": "The parameter last must be a number.",
+            },
+        },
+        {"reason": "rate", "count": 3, "example": None},
+    ],
+    "warnings": [{"time": 1764259000.0, "level": "WARNING", "pid": 71, "text": "<b>mind</b>"}],
+}
+
+
+def test_the_hub_tab_shows_workers_the_log_refusals_warnings_and_settings(
+    page: Page, server: Server
+) -> None:
+    page.route("**/console/hub", lambda route: route.fulfill(json=ABOUT))
+    page.goto(f"{server.url}/console#hub")
+    expect(page.locator("#workers").get_by_role("row")).to_have_count(1)
+    expect(page.locator("#workers")).to_contain_text(str(server.worker))
+    expect(page.locator("#about-log")).to_contain_text("sqlite:")
+    expect(page.locator("#about-log")).to_contain_text(" of 1,000,000 (")
+    expect(page.locator("#refusals")).to_contain_text(
+        "400 GET /events from 203.0.113.7: The parameter last must be a number."
+    )
+    expect(page.locator("#refusals")).to_contain_text("no recent example")
+    expect(page.locator("#warnings")).to_contain_text("<b>mind</b>")
+    setting = page.locator("#settings").get_by_role("row")
+    expect(setting).to_have_count(2)
+    page.get_by_label("only those that are set").check()
+    expect(setting.get_by_role("cell")).to_have_text(["TIDINGS_DEMO", "0", "TIDINGS_DEMO"])
+
+
+def test_the_console_is_not_one_of_the_subscribers(page: Page, server: Server, topic: str) -> None:
+    open_watch(page, server, topic)
+    with server.listen(topic=topic):
+        server.publish("x", topic=topic)
+        expect(rows(page)).to_have_count(1)
+        state = server.http.get("/console/state").json()
+        expect(page.locator("#tile-subscribers .value")).to_have_text(str(state["readers"]))
+    assert sum(worker["readers"] for worker in state["workers"]) == 1
+
+
 # -- publish
 
 

@@ -16,9 +16,10 @@ async function load() {
   try {
     show(await (await ask("console/hub")).json());
   } catch (error) {
-    find("hub-locked").replaceChildren(...lockedNotice(error));
-    find("hub-about").hidden = mayNeedToken(error);
-    return !mayNeedToken(error);
+    const isFinal = mayNeedToken(error) || error.status === 404;
+    find("hub-locked").replaceChildren(...(error.status === 404 ? [] : lockedNotice(error)));
+    if (isFinal) find("hub-about").hidden = true;
+    return !isFinal;
   }
   return true;
 }
@@ -80,6 +81,7 @@ export function update({
   history,
   opened,
   ended,
+  refused,
   skipped = {},
   readers,
   now,
@@ -110,6 +112,10 @@ export function update({
     ["Streams opened", whole(opened)],
     ...Object.entries(ended).map(([reason, n]) => [
       `Ended: ${reason.replaceAll("_", " ")}`,
+      whole(n),
+    ]),
+    ...Object.entries(refused).map(([reason, n]) => [
+      `Refused: ${reason.replaceAll("_", " ")}`,
       whole(n),
     ]),
     ...Object.entries(skipped).map(([task, n]) => [`Skipped after an error: ${task}`, whole(n)]),

@@ -22,11 +22,15 @@ const paging = pages("topics-back", "topics-next", list.now);
 const patternOf = (text) => (!text ? "*" : /[{*]/.test(text) ? text : `{+before}${text}{+after}`);
 
 async function load() {
+  const query = new URLSearchParams({ topic: patternOf(search.value.trim()), limit: LIMIT });
   const sort = find("topic-sort").value;
-  const query = new URLSearchParams({ topic: patternOf(search.value.trim()), limit: LIMIT, sort });
   if (sort === "name" && paging.after) query.set("after", paging.after);
   try {
-    show(await (await ask(`console/topics?${query}`)).json());
+    const response = await ask(`console/topics?sort=${sort}&${query}`).catch((error) => {
+      if (error.status !== 404) throw error;
+      return ask(`topics?${query}`); // a hub that counts neither rates nor subscribers
+    });
+    show(await response.json());
   } catch (error) {
     find("topics-locked").replaceChildren(...lockedNotice(error));
     if (mayNeedToken(error)) find("topics-list").hidden = true;
@@ -35,7 +39,7 @@ async function load() {
   return true;
 }
 
-function show({ topics, more, patterns, complete, seconds }) {
+function show({ topics, more, patterns = [], complete = true, seconds = 60 }) {
   find("topics-locked").replaceChildren();
   find("topics-list").hidden = false;
   paging.show(topics.at(-1)?.topic, more);
@@ -77,7 +81,7 @@ function cells({ topic, rate, subscribers, events, time, ended }, atLeast) {
   return [
     [watchLink(topic), ...(ended ? [element("span", { class: "badge" }, "ended")] : [])],
     rate ? `${short(rate)}/s` : "–",
-    subscribers === null ? "–" : connections,
+    (subscribers ?? null) === null ? "–" : connections,
     whole(events),
     timeElement(clock(time, true), time),
     mayDelete(topic) ? remove : "",
