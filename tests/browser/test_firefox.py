@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jwt
 import pytest
 
 from support.event_stream_cases import CASES
@@ -44,6 +45,14 @@ READ = """() => import("/tidings.js").then(({ Tidings }) => new Promise((resolve
     resolve(got);
   };
 }))"""
+
+USE_TOKEN = """(token) => {
+  document.querySelector("#open-token").click();
+  document.querySelector("#token-field").value = token;
+  document.querySelector("#token").requestSubmit();
+}"""
+PRESS = """(keys) => keys.forEach((key) => document.activeElement.dispatchEvent(
+  new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true })))"""
 
 
 @pytest.fixture(name="tab", scope="module")
@@ -135,3 +144,27 @@ def test_the_module_reads_each_byte_as_the_standard_says(tab: Firefox) -> None:
         for name, (stream, expected) in CASES.items():
             plain.parts[:] = [stream.encode() if isinstance(stream, str) else stream]
             assert [tuple(event) for event in tab.evaluate(READ)] == expected, name
+
+
+def test_the_console_takes_a_token_and_opens_an_event_by_keys(
+    tab: Firefox, serve: Callable[..., Server], topic: str
+) -> None:
+    hub = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_DEMO="0")
+    pasted = jwt.encode({"mercure": {"publish": ["*"], "subscribe": ["*"]}}, KEY)
+    event = {"topic": topic, "data": '{"only": "here"}', "private": "on"}
+    headers = {"Authorization": f"Bearer {pasted}"}
+    assert hub.http.post("/events", data=event, headers=headers).status_code == 200
+    tab.goto(f"{hub.url}/console")
+
+    def is_shown(selector: str, text: str) -> bool:
+        read = "(selector) => document.querySelector(selector)?.innerText ?? ''"
+        return text in tab.evaluate(read, selector)
+
+    until(lambda: is_shown("#state", "Token required"), "it asks for a token")
+    tab.evaluate(USE_TOKEN, pasted)
+    until(lambda: is_shown("#state", "Connected"), "it is connected")
+    until(lambda: is_shown("#events", topic), "it shows the private event")
+    tab.evaluate(PRESS, ["ArrowDown", "Enter"])
+    until(lambda: is_shown("#event-data", '"only": "here"'), "the panel has its data")
+    tab.evaluate(PRESS, ["Escape"])
+    assert tab.evaluate("() => document.querySelector('#event').hidden")
