@@ -20,7 +20,9 @@ onState((state, error) => {
   }
   const isLocked = error?.status === 401 || error?.status === 403;
   find("strip").hidden = isLocked && !strip.hasPoints();
-  find("numbers-locked").replaceChildren(...(isLocked ? token.lockedNotice(error) : []));
+  find("numbers-locked").replaceChildren(
+    ...(isLocked ? token.lockedNotice(error, "The numbers") : []),
+  );
 });
 for (const part of [strip, topics, connections, hub]) part.connect();
 drawer.connect();

@@ -28,7 +28,7 @@ async function load() {
   try {
     show(await (await ask(`console/connections?${query}`)).json());
   } catch (error) {
-    find("connections-locked").replaceChildren(...lockedNotice(error));
+    find("connections-locked").replaceChildren(...lockedNotice(error, "Connections"));
     const isFinal = mayNeedToken(error) || error.status === 404;
     if (isFinal) find("connections-list").hidden = true;
     return !isFinal;

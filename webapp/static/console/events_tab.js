@@ -42,7 +42,8 @@ function start(what) {
     event: (event) => add(event),
     notice: (notice) => add({ notice }),
     status: showStatus,
-    refused: (error) => find("events-locked").replaceChildren(...lockedNotice(error)),
+    refused: (error) =>
+      find("events-locked").replaceChildren(...lockedNotice(error, "These events")),
   });
 }
 

@@ -17,7 +17,9 @@ async function load() {
     show(await (await ask("console/hub")).json());
   } catch (error) {
     const isFinal = mayNeedToken(error) || error.status === 404;
-    find("hub-locked").replaceChildren(...(error.status === 404 ? [] : lockedNotice(error)));
+    find("hub-locked").replaceChildren(
+      ...(error.status === 404 ? [] : lockedNotice(error, "Settings, refusals and warnings")),
+    );
     if (isFinal) find("hub-about").hidden = true;
     return !isFinal;
   }

@@ -9,8 +9,8 @@ const dialog = find("token-dialog");
 const field = find("token-field");
 
 /** Return what stands where a refused request has left nothing: why, and a button to the dialog. */
-export function lockedNotice({ status, message }) {
-  const why = status === 401 && !token() ? "This needs a token." : message;
+export function lockedNotice({ status, message }, what) {
+  const why = status === 401 && !token() ? `${what} need a token.` : message;
   const button = element(
     "button",
     { type: "button", click: () => open() },

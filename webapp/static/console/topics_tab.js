@@ -32,7 +32,7 @@ async function load() {
     });
     show(await response.json());
   } catch (error) {
-    find("topics-locked").replaceChildren(...lockedNotice(error));
+    find("topics-locked").replaceChildren(...lockedNotice(error, "Topics"));
     if (mayNeedToken(error)) find("topics-list").hidden = true;
     return !mayNeedToken(error);
   }
