@@ -476,9 +476,7 @@ def test_the_dialog_says_what_a_token_grants_before_it_is_used(page: Page, locke
     expect(grants.locator(".can")).to_have_text(
         ["May see the numbers.", "May see settings, refusals, warnings."]
     )
-    expect(grants.locator(".cannot").nth(0)).to_have_text(
-        "May not list topics. It needs /console/topics, /topics"
-    )
+    expect(grants.locator(".cannot").nth(0)).to_have_text("May not list topics. It needs /topics")
     page.locator("#token-field").fill(jwt.encode(claims | {"exp": time() - 90}, KEY))
     expect(page.locator("#token-claims .error")).to_contain_text("expired 1 min ago")
     page.locator("#token-field").fill("no token")

@@ -46,7 +46,7 @@ READ = """() => import("/tidings.js").then(({ Tidings }) => new Promise((resolve
   };
 }))"""
 
-USE_TOKEN = """(token) => {
+GIVE_TOKEN = """(token) => {
   document.querySelector("#open-token").click();
   document.querySelector("#token-field").value = token;
   document.querySelector("#token").requestSubmit();
@@ -161,7 +161,7 @@ def test_the_console_takes_a_token_and_opens_an_event_by_keys(
         return text in tab.evaluate(read, selector)
 
     until(lambda: is_shown("#state", "Token required"), "it asks for a token")
-    tab.evaluate(USE_TOKEN, pasted)
+    tab.evaluate(GIVE_TOKEN, pasted)
     until(lambda: is_shown("#state", "Connected"), "it is connected")
     until(lambda: is_shown("#events", topic), "it shows the private event")
     tab.evaluate(PRESS, ["ArrowDown", "Enter"])

@@ -10,7 +10,7 @@ const FOLDER = /^\/(console|\.well-known\/mercure)\//;
 /** What the console does, and the paths that a token must grant for it. */
 export const USES = [
   { name: "see the numbers", subscribe: ["/console/state"] },
-  { name: "list topics", subscribe: ["/console/topics", "/topics"] },
+  { name: "list topics", subscribe: ["/topics"] },
   { name: "list connections", subscribe: ["/console/connections", SUBSCRIPTIONS] },
   { name: "disconnect", subscribe: ["/console/connections"], publish: [SUBSCRIPTIONS] },
   { name: "revoke tokens", subscribe: [], publish: [REVOCATIONS] },

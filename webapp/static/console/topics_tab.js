@@ -39,9 +39,10 @@ async function load() {
   return true;
 }
 
-function show({ topics, more, patterns = [], complete = true, seconds = 60 }) {
+function show({ topics, more, patterns = [], complete = true, seconds }) {
   find("topics-locked").replaceChildren();
   find("topics-list").hidden = false;
+  find("topics-panel").classList.toggle("plain", seconds === undefined);
   paging.show(topics.at(-1)?.topic, more);
   const atLeast = complete ? "" : "≥\u00a0";
   fillRows(
