@@ -19,9 +19,9 @@ from support.programs import need
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-_NOT_DURABLE = ("fsync=off", "full_page_writes=off", "max_connections=60", "shared_buffers=16MB")
+NOT_DURABLE = ("fsync=off", "full_page_writes=off", "max_connections=60", "shared_buffers=16MB")
 _numbers = count()
 
 
@@ -30,13 +30,15 @@ class PostgresServer:
 
     :param folder: what it stores is kept here.
     :param settings: such as `max_connections=10`.
+    :param prefix: begins the command of the server.
     """
 
-    def __init__(self, folder: Path, *settings: str) -> None:
+    def __init__(self, folder: Path, *settings: str, prefix: Sequence[str] = ()) -> None:
         pytest.importorskip("psycopg", reason="psycopg is an extra of the package")
         self.folder = folder
         self.port = free_port()
         self._settings = settings
+        self._prefix = prefix
         self._log = folder / "server.log"
         self.as_user = list[str]()
         if os.geteuid() == 0:
@@ -52,7 +54,8 @@ class PostgresServer:
         settings = [f"{name}={value}" for name, value in given.items()]
         options = [text for it in (*settings, *self._settings) for text in ("-c", it)]
         data = str(self.folder / "data")
-        command = [*self.as_user, _program("postgres"), "-D", data, "-p", str(self.port), *options]
+        command = [*self._prefix, *self.as_user, _program("postgres")]
+        command += ["-D", data, "-p", str(self.port), *options]
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder)
         until(self._is_ready, "the log's server is up")
@@ -82,8 +85,12 @@ class PostgresServer:
 
     def admit(self, network: str) -> None:
         """Let everybody in a network connect."""
-        with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
-            rules.write(f"host all all {network} trust\n")
+        self.add_rule(f"host all all {network} trust")
+
+    def add_rule(self, line: str) -> None:
+        """Begin the rules of who may connect with a line; it counts for new connections."""
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text(f"{line}\n{rules.read_text()}")
         self.ask("SELECT pg_reload_conf()")
 
     def url(self, database: str = "postgres", user: str = "hub") -> str:
@@ -125,12 +132,12 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres(*settings: str) -> Iterator[PostgresServer]:
+def running_postgres(*settings: str, prefix: Sequence[str] = ()) -> Iterator[PostgresServer]:
     """Run a server; it is gone afterwards. Its folder is none of pytest's, which other users may
     not enter, and whose path may be too long for a socket.
     """
     with TemporaryDirectory(prefix="tidings-") as folder:
-        server = PostgresServer(Path(folder), *(settings or _NOT_DURABLE))
+        server = PostgresServer(Path(folder), *(settings or NOT_DURABLE), prefix=prefix)
         try:
             yield server
         finally:
