@@ -60,7 +60,11 @@ _KINDS: dict[type[psycopg.Error], tuple[str, str]] = {
 _WORDS = {
     "password authentication failed": _PASSWORD,
     "no password supplied": _PASSWORD,
-    "no pg_hba.conf entry": (
+    "pg_hba.conf.*(no encryption|SSL off)": (
+        "The event log's server lets this user connect over TLS only, or not from this address.",
+        "Correct sslmode in TIDINGS_BROKER_URL, or the server's pg_hba.conf.",
+    ),
+    "pg_hba.conf": (
         "The event log's server does not let this user connect from this address.",
         "Add it to the server's pg_hba.conf, or correct TIDINGS_BROKER_URL.",
     ),
@@ -71,9 +75,13 @@ _WORDS = {
     "too many connections": _KINDS[errors.TooManyConnections],
     "remaining connection slots are reserved": _KINDS[errors.TooManyConnections],
     "no more connections allowed": _KINDS[errors.TooManyConnections],
-    "certificate verify failed": (
+    "certificate verify failed|does not match host name": (
         "The certificate of the event log's server is unknown, expired, or of another host.",
         "Correct sslrootcert or sslmode in TIDINGS_BROKER_URL.",
+    ),
+    "root certificate file": (
+        "There are no certificates to check that of the event log's server with.",
+        "Name a file of them with sslrootcert in TIDINGS_BROKER_URL.",
     ),
     "server does not support SSL": (
         "The event log's server does not support TLS, and the URL requires it.",
