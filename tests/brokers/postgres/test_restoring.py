@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _OUTBOX = "SELECT tidings.publish('t', 'c', id => 'own c')"
 _BEHIND = """
-CREATE OR REPLACE FUNCTION tidings.now_key() RETURNS bigint LANGUAGE sql AS $$
-  SELECT floor(extract(epoch FROM clock_timestamp() - interval '1 hour') * 1000)::bigint << 20 $$
+CREATE OR REPLACE FUNCTION tidings.now_ms() RETURNS bigint LANGUAGE sql AS $$
+  SELECT floor(extract(epoch FROM clock_timestamp() - interval '1 hour') * 1000)::bigint $$
 """
 
 

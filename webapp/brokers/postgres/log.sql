@@ -167,11 +167,11 @@ BEGIN
     DELETE FROM tidings.log WHERE position > head.floor AND position <= last
     RETURNING position, size, private, topics),
   entries AS (
-    SELECT topic, topic * 2 + private::integer AS feed, position
-    FROM gone CROSS JOIN unnest(topics) topic),
-  hits AS (
-    DELETE FROM tidings.hit h USING entries e
-    WHERE h.feed IN (e.feed, -e.topic) AND h.position = e.position)
+    SELECT topic, feed, position
+    FROM gone CROSS JOIN unnest(topics) topic
+    CROSS JOIN LATERAL (VALUES (topic * 2 + private::integer), (-topic)) f (feed)),
+  hits AS (  -- each by its whole key: by its feed alone, the server would read all of a topic
+    DELETE FROM tidings.hit h USING entries e WHERE h.feed = e.feed AND h.position = e.position)
   SELECT count(*), sum(size), ARRAY(SELECT DISTINCT topic FROM entries)
     INTO deleted, deleted_bytes, topic_ids FROM gone;
   UPDATE tidings.head SET floor = last, floor_id = last_id,

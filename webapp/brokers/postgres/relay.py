@@ -19,6 +19,7 @@ from ...errors import TidingsError
 from ...tasks import count_skipped, lasting
 from .database import Channel
 from .notifications import POLL_INTERVAL_S, Notifications
+from .snapshot_watch import SnapshotWatch
 
 if TYPE_CHECKING:
     from .database import Database, ReadChannels
@@ -48,6 +49,7 @@ class Relay:
         self._database, self._channels = database, channels
         self._channel = Channel(database)
         self._notifications = Notifications(database, self._channel, "tidings_outbox")
+        self._watch = SnapshotWatch()
         self._process = secrets.token_hex(8)
         self._task: gevent.Greenlet[[], None] | None = None
         self._moved_at = -_BUSY_S
@@ -107,6 +109,7 @@ class Relay:
         [(moved, refused, more)] = self._channel.call(_MOVE, (everything,), timeout=_TIMEOUT_S)
         if everything:
             self._everything_at = monotonic() + _EVERYTHING_S
+            self._watch.look(self._channel)  # here: it is one process of all, once a minute
         if moved:
             self._moved_at = monotonic()
         if refused:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 _MAX_INTERVAL_S = 5.0
 _SLACK_EVENTS = 500  # over the limit: what one step deletes
 _TRIM = "SELECT tidings.trim(%s::bigint, %s::bigint, %s::bigint)"
-_VACUUM_INTERVAL_S = 10.0
-_VACUUM_EVENTS = 5000  # deleted since the last one
+_VACUUM_INTERVAL_S = 1.0
+_VACUUM_EVENTS = 5000  # deleted since the last one, or a part of those that the event log has
+_VACUUM_PART = 1 / 5
 _VACUUM_TIMEOUT_S = 60.0
 _TABLES = ("log", "hit", "topic", "head", "outbox", "commits")
 _VACUUM = f"VACUUM (SKIP_LOCKED, TRUNCATE false) {', '.join(f'tidings.{it}' for it in _TABLES)}"
@@ -58,11 +59,13 @@ class Trimmer:
         self._is_over = Signal()
         self._task: gevent.Greenlet[[], None] | None = None
         self._is_stopped = False
+        self._events = 0  # that the event log has, or had
         self._deleted = 0  # events since the tables were vacuumed
         self._vacuumed_at = 0.0  # a monotonic time
 
     def note(self, events: int, size: int) -> None:
         """Note how many events and bytes the event log has."""
+        self._events = events
         slack = min(_SLACK_EVENTS, self._max_events // 10)
         if events > self._max_events + slack or size > self._max_bytes:
             self.start()
@@ -98,6 +101,6 @@ class Trimmer:
 
     def _vacuum(self) -> None:
         is_due = monotonic() - self._vacuumed_at >= _VACUUM_INTERVAL_S
-        if is_due and self._deleted >= _VACUUM_EVENTS:
+        if is_due and self._deleted >= max(_VACUUM_EVENTS, self._events * _VACUUM_PART):
             self._vacuumed_at, self._deleted = monotonic(), 0
             self._channels.call(_VACUUM, timeout=_VACUUM_TIMEOUT_S)

@@ -1,0 +1,98 @@
+"""The tables do not grow while events come and go, and what would make them grow is said."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from support.events import drafts
+from support.waiting import until
+from webapp.brokers.postgres.database import Channel, Database
+from webapp.brokers.postgres.snapshot_watch import SnapshotWatch
+
+if TYPE_CHECKING:
+    import pytest
+
+    from support.broker_process import Connect
+    from support.postgres_server import PostgresServer
+
+_SIZES = """
+SELECT relname, pg_total_relation_size(oid)::int FROM pg_class
+WHERE relnamespace = 'tidings'::regnamespace AND relkind = 'r'
+"""
+_VACUUMED = "SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 'log'"
+_DEAD = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'log'"
+_DELETED = "SELECT n_tup_del FROM pg_stat_user_tables WHERE relname = 'hit'"
+_READ = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'hit_pkey'"
+
+
+def test_the_tables_do_not_grow_while_events_are_replaced(
+    postgres: PostgresServer, url: str, connect: Connect
+) -> None:
+    def ask(query: str) -> int:
+        return int(postgres.ask(query, url=url)[0][0])
+
+    def is_vacuumed_since(count: int) -> bool:
+        return ask(_VACUUMED) > count
+
+    log = connect(url, HISTORY_EVENTS=2000)
+    log.bounds()
+    sizes = []
+    for n in range(3):
+        vacuumed = ask(_VACUUMED)
+        for part in range(10):
+            texts = [f"{n} {part} {it}" for it in range(1000)]
+            log.append([it for text in texts for it in drafts("x" * 100, id=text)])
+        until(lambda: log.count() <= 2200, "it is trimmed")
+        until(partial(is_vacuumed_since, vacuumed), "it is vacuumed")
+        sizes.append(dict(postgres.ask(_SIZES, url=url)))
+    grown = {name for name, size in sizes[2].items() if size > 1.5 * sizes[1][name] + 32768}
+    assert not grown, sizes
+    assert ask(_DEAD) <= 10_000
+
+
+def test_a_step_of_the_trim_reads_what_it_deletes_and_not_the_whole_topic(
+    postgres: PostgresServer, url: str, connect: Connect
+) -> None:
+    log = connect(url, HISTORY_EVENTS=10_000)
+    for _ in range(5):
+        log.append(drafts(*["x"] * 1000))
+    log.stop()
+    assert postgres.ask("SELECT tidings.trim(1000, 1000000, 0)", url=url) == [(500,)]
+    until(lambda: postgres.ask(_DELETED, url=url) == [(500,)], "it is counted")
+    [(read,)] = postgres.ask(_READ, url=url)
+    assert read < 50_000  # not 500 times 5,000
+
+
+def test_an_old_transaction_is_warned_of_with_its_process_and_the_remedy(
+    postgres: PostgresServer,
+    url: str,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = connect(url)
+    log.append(drafts("a"))
+    postgres.ask("CREATE ROLE poor LOGIN")
+    ours, theirs = Channel(Database(url)), Channel(Database(url.replace("hub@", "poor@")))
+    postgres.ask("GRANT USAGE ON SCHEMA tidings TO poor; GRANT SELECT ON tidings.version TO poor")
+    watch, may_not_see = SnapshotWatch(long_s=0), SnapshotWatch(long_s=0)
+    watch.look(ours)
+    assert not caplog.messages
+    with psycopg.connect(url) as holder:
+        holder.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        holder.execute("SELECT 1")
+        SnapshotWatch().look(ours)
+        assert not caplog.messages  # it is not old
+        for look, channel in ((watch, ours), (may_not_see, theirs)):
+            look.look(channel)
+            [said] = caplog.messages
+            pid = holder.info.backend_pid
+            assert f"(process {pid}, hub, " in said
+            assert f"SELECT pg_terminate_backend({pid})" in said
+            caplog.clear()
+    watch.look(ours)
+    assert not caplog.messages
+    ours.close()
+    theirs.close()
