@@ -396,6 +396,30 @@ def test_heroku_by_hand_sets_what_app_json_sets() -> None:
         assert any(word.startswith(f"{name}={about.get('value', '')}") for word in words)
 
 
+def test_heroku_with_postgresql_names_the_variable_of_its_add_on() -> None:
+    [sh] = blocks("deploy/heroku.md", "With PostgreSQL, without a Redis", "sh")
+    assert "heroku addons:create heroku-postgresql:essential-0\n" in sh
+    words = dict(it.split("=", 1) for it in shlex.split(sh) if it.startswith("TIDINGS_"))
+    theirs = "postgres://user:pass@host.example:5432/db"
+    settings = accepted({**words, "TIDINGS_JWT_KEY": KEY, "DATABASE_URL": theirs})
+    assert settings.broker_url == f"{theirs}?sslmode=require"
+
+
+def test_render_with_postgresql_differs_in_the_event_log_only() -> None:
+    [text] = blocks("deploy/render.md", "With PostgreSQL, without a Key Value store", "yaml")
+    [first] = blocks("deploy/render.md", "Render", "yaml")
+    file = yaml.safe_load(text)
+    [web], [log] = file["services"], file["databases"]
+    other = yaml.safe_load(first)["services"][0]
+    assert {key for key in web if web[key] != other[key]} == {"envVars"}
+    key, url = web["envVars"]
+    assert key == other["envVars"][0]
+    assert url["fromDatabase"] == {"name": log["name"], "property": "connectionString"}
+    theirs = "postgresql://user:pass@dpg-1/db"
+    assert accepted({"TIDINGS_JWT_KEY": KEY, url["key"]: theirs}).broker_url == theirs
+    assert log["ipAllowList"] == []
+
+
 def test_render_can_read_its_file(server: Server) -> None:
     [text] = blocks("deploy/render.md", "Render", "yaml")
     web, log = yaml.safe_load(text)["services"]

@@ -14,7 +14,7 @@ import sys
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -38,7 +38,6 @@ STEPS = [
     for line in (ROOT / "Dockerfile").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
 def step(name: str) -> str:
@@ -189,24 +188,45 @@ def test_what_the_image_needs_is_sent_to_the_daemon() -> None:
     assert {"jwt.key", "instance", ".git"} <= set(ignored)
 
 
-def test_compose_gives_the_hub_what_fits_it() -> None:
-    hub, log = COMPOSE["services"]["hub"], COMPOSE["services"]["log"]
+def composed(name: str) -> tuple[dict[str, Any], dict[str, Any], Settings]:
+    """Return the services of a file, and the hub's settings; these are checked."""
+    file = yaml.safe_load((ROOT / name).read_text())
+    hub, log = file["services"]["hub"], file["services"]["log"]
     env = {
         name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", text) for name, text in hub["environment"].items()
     }
     assert env["TIDINGS_JWT_KEY"].startswith("${TIDINGS_JWT_KEY:?")
-    settings = Settings.from_env({**env, "TIDINGS_JWT_KEY": KEY})
-    assert settings.broker_url == "redis://log:6379"
+    url = env["TIDINGS_BROKER_URL"].replace("${POSTGRES_PASSWORD}", "0f")
+    settings = Settings.from_env({**env, "TIDINGS_JWT_KEY": KEY, "TIDINGS_BROKER_URL": url})
     assert settings.drain + 2 < int(hub["stop_grace_period"].removesuffix("s"))
     assert hub["read_only"]
-    assert hub["depends_on"] == ["log"]
+    assert list(hub["depends_on"]) == ["log"]
+    assert {volume.partition(":")[0] for volume in log["volumes"]} == set(file["volumes"])
+    return hub, log, settings
+
+
+def test_compose_gives_the_hub_what_fits_it() -> None:
+    _, log, settings = composed("compose.yaml")
+    assert settings.broker_url == "redis://log:6379"
     options = dict(zip(log["command"][1::2], log["command"][2::2], strict=True))
     assert options == {
         "--appendonly": "yes",
         "--appendfsync": "always",
         "--maxmemory-policy": "noeviction",
     }
-    assert {volume.partition(":")[0] for volume in log["volumes"]} == set(COMPOSE["volumes"])
+
+
+def test_compose_with_postgresql_differs_in_the_event_log_only() -> None:
+    hub, log, settings = composed("compose.postgres.yaml")
+    other = composed("compose.yaml")[0]
+    assert {key for key in hub if hub[key] != other[key]} == {"environment", "depends_on"}
+    user = log["environment"]["POSTGRES_USER"]
+    assert settings.broker_url == f"postgresql://{user}:0f@log/{user}"
+    assert log["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
+    assert hub["depends_on"]["log"] == {"condition": "service_healthy"}
+    assert log["healthcheck"]["test"][1] == "pg_isready"
+    [start] = blocks("deploy/docker.md", "With PostgreSQL", "sh")
+    assert "docker compose -f compose.postgres.yaml up" in start
 
 
 def test_the_documented_command_fits_the_image() -> None:
