@@ -31,9 +31,16 @@ class PostgresServer:
     :param folder: what it stores is kept here.
     :param settings: such as `max_connections=10`.
     :param prefix: begins the command of the server.
+    :param primary: a server whose standby this one is.
     """
 
-    def __init__(self, folder: Path, *settings: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *settings: str,
+        prefix: Sequence[str] = (),
+        primary: PostgresServer | None = None,
+    ) -> None:
         pytest.importorskip("psycopg", reason="psycopg is an extra of the package")
         self.folder = folder
         self.port = free_port()
@@ -44,8 +51,12 @@ class PostgresServer:
         if os.geteuid() == 0:
             self.as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
             shutil.chown(folder, "postgres", "postgres")
-        options = ["--username=hub", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]
-        self._run("initdb", "--no-sync", *options, "--pgdata", str(folder / "data"))
+        if primary:
+            options = ["--checkpoint=fast", "--write-recovery-conf", "--dbname", primary.url()]
+            self._run("pg_basebackup", "--no-sync", *options, "--pgdata", str(folder / "data"))
+        else:
+            options = ["--username=hub", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]
+            self._run("initdb", "--no-sync", *options, "--pgdata", str(folder / "data"))
         self.start()
 
     def start(self) -> None:
@@ -132,12 +143,12 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres(*settings: str, prefix: Sequence[str] = ()) -> Iterator[PostgresServer]:
+def running_postgres(*settings: str, **options: Any) -> Iterator[PostgresServer]:
     """Run a server; it is gone afterwards. Its folder is none of pytest's, which other users may
     not enter, and whose path may be too long for a socket.
     """
     with TemporaryDirectory(prefix="tidings-") as folder:
-        server = PostgresServer(Path(folder), *(settings or NOT_DURABLE), prefix=prefix)
+        server = PostgresServer(Path(folder), *(settings or NOT_DURABLE), **options)
         try:
             yield server
         finally:
