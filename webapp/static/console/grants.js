@@ -11,6 +11,7 @@ const FOLDER = /^\/(console|\.well-known\/mercure)\//;
 export const USES = [
   { name: "see the numbers", subscribe: ["/console/state"] },
   { name: "list topics", subscribe: ["/topics"] },
+  { name: "see the rates of topics", subscribe: ["/console/topics", "/topics"] },
   { name: "list connections", subscribe: ["/console/connections", SUBSCRIPTIONS] },
   { name: "disconnect", subscribe: ["/console/connections"], publish: [SUBSCRIPTIONS] },
   { name: "revoke tokens", subscribe: [], publish: [REVOCATIONS] },

@@ -29,6 +29,7 @@ async function load() {
 function show({ settings: all, refusals, warnings }) {
   find("hub-locked").replaceChildren();
   find("hub-about").hidden = false;
+  find("warnings-card").hidden = !warnings;
   settings = all;
   showSettings();
   fillRows(find("refusals"), refusals, ({ reason }) => reason, refusalCells);
@@ -67,12 +68,12 @@ const warningCells = ({ time, level, pid, text }) => [
 
 function showSettings() {
   const changed = find("changed-settings").checked;
-  const shown = settings.filter((it) => !changed || it.from !== "default");
+  const shown = settings.filter((it) => !changed || !it.default);
   fillRows(
     find("settings"),
     shown,
     ({ name }) => name,
-    ({ name, value, from }) => [name, value || "–", from],
+    (it) => [it.name, it.value || "–", it.default ? "default" : "set"],
   );
 }
 

@@ -13,6 +13,7 @@ import { lockedNotice } from "./token_dialog.js";
 
 const POLL_MS = 3000;
 const LIMIT = 100;
+const MAX_RATES = 1000;
 
 const search = find("topic-search");
 const list = poller(load, POLL_MS);
@@ -22,15 +23,17 @@ const paging = pages("topics-back", "topics-next", list.now);
 const patternOf = (text) => (!text ? "*" : /[{*]/.test(text) ? text : `{+before}${text}{+after}`);
 
 async function load() {
-  const query = new URLSearchParams({ topic: patternOf(search.value.trim()), limit: LIMIT });
-  const sort = find("topic-sort").value;
-  if (sort === "name" && paging.after) query.set("after", paging.after);
+  const text = search.value.trim();
+  const query = new URLSearchParams({ topic: patternOf(text), limit: LIMIT });
+  if (paging.after) query.set("after", paging.after);
   try {
-    const response = await ask(`console/topics?sort=${sort}&${query}`).catch((error) => {
-      if (error.status !== 404) throw error;
-      return ask(`topics?${query}`); // a hub that counts neither rates nor subscribers
-    });
-    show(await response.json());
+    const busiest = await busiestTopics();
+    const rates = new Map(busiest.topics?.map(({ topic, rate }) => [topic, rate]));
+    const isByRate = find("topic-sort").value === "rate";
+    const found = isByRate
+      ? { topics: (busiest.topics ?? []).filter(({ topic }) => topic.includes(text)), more: false }
+      : await (await ask(`topics?${query}`)).json();
+    show(found, rates, busiest.seconds);
   } catch (error) {
     find("topics-locked").replaceChildren(...lockedNotice(error, "Topics"));
     if (mayNeedToken(error)) find("topics-list").hidden = true;
@@ -39,40 +42,47 @@ async function load() {
   return true;
 }
 
-function show({ topics, more, patterns = [], complete = true, seconds }) {
+/** Return the topics with a rate, the busiest first; none if the token may not see them. */
+async function busiestTopics() {
+  try {
+    return await (await ask(`console/topics?limit=${MAX_RATES}`)).json();
+  } catch (error) {
+    if (mayNeedToken(error)) return {};
+    throw error;
+  }
+}
+
+function show({ topics, more }, rates, seconds) {
   find("topics-locked").replaceChildren();
   find("topics-list").hidden = false;
-  find("topics-panel").classList.toggle("plain", seconds === undefined);
   paging.show(topics.at(-1)?.topic, more);
-  const atLeast = complete ? "" : "≥\u00a0";
   fillRows(
     find("topics-rows"),
     topics,
     ({ topic }) => topic,
-    (it) => cells(it, atLeast),
+    (it) => cells(it, rates),
   );
   find("topics-empty").hidden = topics.length > 0;
   setText(find("topics-empty"), search.value ? "No topic fits." : "No topic has an event.");
-  find("rate-head").title = `Events a second in the last ${Math.round(seconds)} s`;
-  const deletable = topics.every(({ topic }) => mayDelete(topic));
-  setText(
-    find("topics-hint"),
-    deletable ? "" : "To delete a topic, the token must grant publishing to it.",
-  );
-  setText(
-    find("patterns"),
-    patterns.map((it) => `${it.pattern} (${whole(it.subscribers)})`).join(", ") || "none",
-  );
+  find("rate-head").title = `Events a second in the last ${Math.round(seconds ?? 60)} s`;
+  const missing = [
+    topics.every(({ topic }) => mayDelete(topic))
+      ? ""
+      : "To delete a topic, the token must grant publishing to it.",
+    seconds ? "" : "Rates need a token that grants /console/topics.",
+  ];
+  setText(find("topics-hint"), missing.filter(Boolean).join(" "));
 }
 
 const watchLink = (topic) =>
   element("a", { href: watchHash({ topics: [topic], start: "last", value: "50" }) }, topic);
 
-function cells({ topic, rate, subscribers, events, time, ended }, atLeast) {
-  const connections = element(
+function cells({ topic, events, time, ended }, rates) {
+  const query = new URLSearchParams({ topic });
+  const subscribers = element(
     "a",
-    { href: `#connections?${new URLSearchParams({ topic })}` },
-    atLeast + whole(subscribers ?? 0),
+    { href: `#connections?${query}`, "aria-label": `Subscribers of ${topic}` },
+    "show",
   );
   const remove = element(
     "button",
@@ -81,10 +91,10 @@ function cells({ topic, rate, subscribers, events, time, ended }, atLeast) {
   );
   return [
     [watchLink(topic), ...(ended ? [element("span", { class: "badge" }, "ended")] : [])],
-    rate ? `${short(rate)}/s` : "–",
-    (subscribers ?? null) === null ? "–" : connections,
-    whole(events),
-    timeElement(clock(time, true), time),
+    rates.has(topic) ? `${short(rates.get(topic))}/s` : "–",
+    subscribers,
+    events === undefined ? "–" : whole(events),
+    time ? timeElement(clock(time, true), time) : "–",
     mayDelete(topic) ? remove : "",
   ];
 }
