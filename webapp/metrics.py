@@ -34,6 +34,7 @@ from prometheus_client.registry import Collector
 from .core.version import __version__
 from .errors import ServiceUnavailable
 from .metric_buffers import BufferedCounter, BufferedHistogram
+from .metrics_folder import find_folder
 from .samples import SECONDS_BOUNDS
 from .tasks import TASKS, take_uncounted
 
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from .core.events import EventId
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable with the folder of the workers' files; prometheus-client reads it."""
 _EVENTS_BUCKETS = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 _END_REASONS = (
     "client_left",
@@ -222,7 +221,7 @@ class Metrics:
 
         :raises ServiceUnavailable: the workers' files cannot be read.
         """
-        directory = os.environ.get(DIRECTORY_VARIABLE)
+        directory = find_folder()
         if not directory:
             yield from self._registry.collect()
             return

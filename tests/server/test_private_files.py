@@ -15,7 +15,7 @@ import pytest
 from support.server import running, serving
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
-from webapp import private_files
+from webapp import metrics_folder, private_files
 from webapp.brokers.sqlite.broker import SqliteBroker
 from webapp.errors import Misconfigured
 from webapp.server import metrics_dir
@@ -98,7 +98,7 @@ def test_another_users_file_in_a_public_folder_is_refused(tmp_path: Path) -> Non
 def test_a_fifo_among_the_metrics_directories_stops_no_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(metrics_dir.VARIABLE, "")
+    monkeypatch.setenv(metrics_folder.VARIABLE, "")
     monkeypatch.setattr(metrics_dir, "MEMORY", tmp_path)
     os.mkfifo(tmp_path / "tidings-metrics-fifo")
     (tmp_path / "target").mkdir()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from math import nan
 from time import time
 from typing import TYPE_CHECKING
 
 import gevent
 
+from ..config import folders
 from ..errors import ServiceUnavailable
-from ..metrics import DIRECTORY_VARIABLE
+from ..metrics_folder import find_folder
 from ..recent_refusals import RecentRefusals
 from ..samples import STEP_S, Sample, Samples
+from ..server_warnings import server_warnings
 from ..tasks import Skipping
 
 if TYPE_CHECKING:
@@ -40,17 +42,19 @@ class Sampler:
         self._metrics = metrics
         self._log_probe = log_probe
         self._flush = flush
-        folder = os.environ.get(DIRECTORY_VARIABLE)
+        folder = find_folder()
         self.samples = Samples(folder, time())
         self.refusals = RecentRefusals(folder)
 
     def run(self) -> None:
         """Take samples; never returns."""
+        logging.getLogger(folders.NAME).addHandler(server_warnings)
         while True:
             with _SAMPLING:
                 self.sample()
             with _SAMPLING:
                 self.refusals.share()
+                server_warnings.share()
             gevent.sleep(STEP_S - time() % STEP_S)
 
     def sample(self) -> None:

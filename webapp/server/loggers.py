@@ -9,6 +9,7 @@ from urllib.parse import quote
 from gunicorn.glogging import Logger
 
 from ..config import folders
+from ..server_warnings import server_warnings
 
 
 class AccessLogger(Logger):
@@ -66,6 +67,13 @@ class LineFormatter(logging.Formatter):
         if second != self._second:
             self._second, self._time = second, super().formatTime(record, datefmt)
         return self._time
+
+
+def prepare(log: Any) -> None:
+    """Let gunicorn's master and all workers note warnings, and write lines as the hub's do."""
+    if type(log) is Logger:
+        log.__class__ = AccessLogger
+    log.error_log.addHandler(server_warnings)
 
 
 def log_as_gunicorn(error_log: logging.Logger) -> None:

@@ -18,14 +18,12 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..metrics_folder import VARIABLE
 from ..private_files import open_folder
 from .temporary_folder import MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable in which prometheus-client looks for the folder."""
 
 _PREFIX = "tidings-metrics-"
 _NEEDED_BYTES = 16 << 20  # for about a hundred workers

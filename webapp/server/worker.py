@@ -18,7 +18,6 @@ from gevent.event import Event as Signal
 from gunicorn import sock as gunicorn_sock
 from gunicorn import util
 from gunicorn.arbiter import Arbiter
-from gunicorn.glogging import Logger
 from gunicorn.http import errors as http_errors
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -67,8 +66,7 @@ class StreamWorker(GeventWorker):
         """Do in gunicorn's master what a configuration other than the hub's left out."""
         from . import conf
 
-        if type(log) is Logger:
-            log.__class__ = loggers.AccessLogger
+        loggers.prepare(log)
         if cfg.on_starting is not conf.on_starting:
             conf.begin(cfg)
         conf.complete(cfg)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from support.metrics import OPERATOR, bearer
@@ -77,3 +81,25 @@ def test_a_full_hub_is_among_the_reasons(serve: Callable[..., Server]) -> None:
     found = refusals(server)["full"]
     assert (found["count"], found["example"]["path"]) == (1, "/events")
     assert found["example"]["address"] is None  # everybody may read it
+
+
+def test_it_shows_the_warnings_of_the_master(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_JWT_KEY=KEY, WEB_CONCURRENCY="2")
+    pid = server.http.get("/console/state", headers=OPERATOR).json()["workers"][0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+
+    def look() -> Any:
+        with suppress(httpx.TransportError):  # a connection to the worker that was killed
+            found = server.http.get(HUB, headers=OPERATOR).json()["warnings"]
+            return [it for it in found if f"(pid:{pid})" in it["text"]]
+        return None
+
+    [found] = until(look, "the master's line is shown")
+    assert found["level"] == "ERROR"
+    assert found["pid"] == server.process.pid
+    assert abs(found["time"] - time.time()) < 120
+
+
+def test_where_everybody_may_read_it_there_are_no_warnings(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_OPEN="1")
+    assert server.http.get(HUB).json()["warnings"] is None

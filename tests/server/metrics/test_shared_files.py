@@ -17,6 +17,7 @@ import pytest
 from support.metrics import answers, kept, parse, read, state, total
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
+from webapp import metrics_folder
 from webapp.server import metrics_dir
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_a_killed_worker_leaves_its_counts_and_takes_its_subscribers(
     assert not {w["pid"] for w in state(server)} & {w["pid"] for w in workers}
     assert total(server, "streams_opened_total") == 6
     until(lambda: total(server, "readers") == 0, "nobody reads")
-    assert {path.name for path in directory.iterdir()} == files
+    assert {path.name for path in directory.iterdir()} == files | {"warnings.json"}
     server.process.send_signal(signal.SIGHUP)
     until(lambda: len(re.findall("Worker exiting", server.log)) >= 2, "they are replaced")
     until(lambda: len(state(server)) == 2, "two others are there")
@@ -84,7 +85,7 @@ def held(directory: Path) -> bool:
 def test_two_that_begin_at_once_do_not_take_each_others_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(metrics_dir.VARIABLE, "")
+    monkeypatch.setenv(metrics_folder.VARIABLE, "")
     monkeypatch.setattr(metrics_dir, "MEMORY", tmp_path)
     made, make = list[str](), tempfile.mkdtemp
 
@@ -98,7 +99,7 @@ def test_two_that_begin_at_once_do_not_take_each_others_directory(
     monkeypatch.setattr(tempfile, "mkdtemp", begin_another_first)
     metrics_dir.create()
     assert [Path(it).is_dir() for it in made] == [False, True, True]
-    assert os.environ[metrics_dir.VARIABLE] == made[2]
+    assert os.environ[metrics_folder.VARIABLE] == made[2]
 
 
 def test_numbers_that_somebody_removed_hold_nothing_else_up(serve: Callable[..., Server]) -> None:

@@ -1,0 +1,13 @@
+"""Where the workers of a machine share their metrics, and what else they tell each other."""
+
+from __future__ import annotations
+
+import os
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable in which prometheus-client looks for the folder."""
+
+
+def find_folder() -> str | None:
+    """Return the folder; None: each process has its own metrics."""
+    return os.environ.get(VARIABLE)
