@@ -57,6 +57,15 @@ def duration(text: str) -> float:
     return float(match[1]) * _SECONDS_OF_UNIT[match[2]]
 
 
+def duration_text(seconds: float) -> str:
+    """Return seconds as `duration` reads them: `7d`, `90s`, `500ms`."""
+    for unit in ("d", "h", "m", "s", "ms"):
+        count = seconds / _SECONDS_OF_UNIT[unit]
+        if seconds and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{seconds:g}"
+
+
 def positive_duration(text: str) -> float:
     """Return seconds, more than 0."""
     _require((seconds := duration(text)) > 0, "a duration above 0")

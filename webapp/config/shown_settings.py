@@ -38,6 +38,8 @@ def _shown(settings: Settings, name: str, parse: Any) -> str:
         return settings.broker_label
     if parse is parsers.url and value:
         return _without_secrets(value)
+    if parse in (parsers.duration, parsers.positive_duration):
+        return parsers.duration_text(value)
     if value is None or isinstance(value, bool):
         return str(int(value)) if value is not None else ""
     items = value if isinstance(value, tuple) else (value,)

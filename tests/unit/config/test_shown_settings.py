@@ -28,7 +28,7 @@ def test_every_setting_is_shown() -> None:
     found = shown({"TIDINGS_HISTORY_AGE": "90s", "TIDINGS_CORS_ORIGINS": "https://a.example"})
     assert found.keys() == names
     assert (found["TIDINGS_HISTORY_AGE"]["value"], found["TIDINGS_HISTORY_AGE"]["default"]) == (
-        "90",
+        "90s",
         False,
     )
     assert found["TIDINGS_CORS_ORIGINS"]["value"] == "https://a.example"
@@ -45,3 +45,10 @@ def test_no_secret_is_shown() -> None:
     assert {found[name]["value"] for name in OF_KEYS} == {"1 key"}
     assert found["TIDINGS_BROKER_URL"]["value"] == "redis://cache.example:6380/2"
     assert found["TIDINGS_JWKS_URL"]["value"] == "https://keys.example/jwks.json"
+
+
+def test_a_duration_is_shown_as_it_can_be_set() -> None:
+    texts = ("500ms", "15s", "90s", "5m", "2h", "8d", "0")
+    for text in texts:
+        assert shown({"TIDINGS_MAX_AGE": text})["TIDINGS_MAX_AGE"]["value"] == text
+    assert shown({})["TIDINGS_HISTORY_AGE"]["value"] == "7d"
