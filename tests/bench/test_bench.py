@@ -43,8 +43,9 @@ def test_a_small_benchmark_loses_nothing_and_draws_its_picture(tmp_path: Path) -
 
 def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
     need("redis-server")
+    need("setpriv")
     rows = bench(
-        "F,G stall,I sqlite,J redis,K two,L sqlite,M sqlite,N redis,O 10 at 100,"
+        "F,G stall,I sqlite,J redis,K two,L sqlite,M sqlite,M postgres,N redis,O 10 at 100,"
         "P minute gzip,P burst gzip",
         "tidings",
     )

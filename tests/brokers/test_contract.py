@@ -143,14 +143,14 @@ def test_the_log_knows_how_many_events_it_keeps(connect: Connect) -> None:
 
 def test_the_log_knows_how_much_it_keeps(connect: Connect) -> None:
     log = connect()
-    bounds, events, size = log.usage()
-    assert (bounds, events) == (log.bounds(), 0)
+    empty = log.usage()
+    assert (empty.bounds, empty.events, empty.refused) == (log.bounds(), 0, ())
     log.append(drafts("y", "x" * 10_000))
     usage = log.usage()
     assert (usage.bounds, usage.events) == (log.bounds(), 2)
-    assert size is not None
+    assert empty.bytes is not None
     assert usage.bytes is not None
-    assert 10_000 < usage.bytes - size < 50_000
+    assert 10_000 < usage.bytes - empty.bytes < 50_000
 
 
 def test_a_private_events_own_id_is_forgotten_with_it(connect: Connect) -> None:

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 _MAX_TAILS_BYTES = 32 << 20  # of all feeds
 _FEED_BYTES = 4 << 10  # with a tail
 _MAX_SHARE = 0.3  # of the time, spent on compressing; what comes then is stored
-_BURST_S = 0.2  # of compressing after a time without
+_BURST_S = 0.2
 _TINY_BYTES = 32  # not compressed
 
 
 class CompressionTime:
     """How much time a process may spend on compressing. Without it, a client with a thousand feeds
     would have each event compressed a thousand times.
+
+    :param burst_s: how much there is after a time without compressing.
     """
 
-    def __init__(self) -> None:
-        self._left_s = _BURST_S
+    def __init__(self, burst_s: float = _BURST_S) -> None:
+        self._left_s = self._burst_s = burst_s
         self._counted_at = monotonic()
 
     def deflate(self, plain: bytes, before: bytes, pause: Callable[[], object] = bool) -> bytes:
@@ -33,7 +35,7 @@ class CompressionTime:
             return gzip_format.stored(plain)
         began = monotonic()
         earned = (began - self._counted_at) * _MAX_SHARE
-        self._left_s = min(_BURST_S, self._left_s + earned)
+        self._left_s = min(self._burst_s, self._left_s + earned)
         self._counted_at = began
         if self._left_s <= 0:
             return gzip_format.stored(plain)

@@ -13,7 +13,7 @@ import pytest
 
 from webapp.core import gzip_format, sse
 from webapp.core.gzip_format import DICTIONARY_BYTES, shift_crc
-from webapp.hub import gzip_limits
+from webapp.hub import gzip_limits, shared_gzip
 from webapp.hub.shared_gzip import GzipPayload, GzipStream, SharedGzip
 
 if TYPE_CHECKING:
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 
 FRAMING_BYTES = 6  # of a chunk of 16 to 255 bytes
+
+
+@pytest.fixture(autouse=True)
+def there_is_time_to_compress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, and whatever other tests compressed."""
+    time = gzip_limits.CompressionTime(burst_s=float("inf"))
+    monkeypatch.setattr(shared_gzip, "compression_time", time)
 
 
 class Client:

@@ -213,7 +213,7 @@ class PostgresBroker:
         """Return where the event log begins and ends, and how much it keeps."""
         [(floor, head, events, size, refused)] = self._functions.rows("usage", _MAX_REFUSED)
         bounds = Bounds(from_key(floor), from_key(head))
-        return Usage(bounds, events, size, [RefusedEvent(*it) for it in refused or ()])
+        return Usage(bounds, events, size, tuple(RefusedEvent(*it) for it in refused or ()))
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names, or None if the event log does not have it."""
