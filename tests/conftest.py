@@ -8,7 +8,6 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-import gevent
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -88,7 +87,5 @@ def _hub() -> Iterator[Hub]:
     """A hub in this process, without a server."""
     hub = make_hub()
     hub.start()
-    # Until the loop has turned once, its count of turns stands still, and `Turns` waits for it.
-    gevent.sleep(0.001)
     yield hub
     hub.stop()

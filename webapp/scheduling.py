@@ -26,19 +26,24 @@ _LONGEST_PAUSE_S = 0.05  # of background work: the machine may have stood still
 _SOON_S = 1e-9  # a timer, which the loop runs after it has looked for I/O; `sleep(0)` is none
 
 
+def _has_loop() -> bool:
+    """Return whether this thread has a loop. One that has not turned yet is false as a greenlet."""
+    return get_hub_if_exists() is not None
+
+
 def yield_to_loop() -> None:
     """Let all others run, and those too whose sockets have become ready.
 
     `gevent.sleep(0)` is not enough: the loop runs fifty rounds of such sleepers before it looks
     for I/O again, which is a tenth of a second where each round takes its slice of time.
     """
-    if get_hub_if_exists():
+    if _has_loop():
         gevent.sleep(_SOON_S)
 
 
 def sleep(seconds: float) -> None:
     """Let others run for some seconds."""
-    (gevent.sleep if get_hub_if_exists() else time.sleep)(seconds)
+    (gevent.sleep if _has_loop() else time.sleep)(seconds)
 
 
 class Turns:
@@ -60,7 +65,7 @@ class Turns:
 
     def pause(self) -> None:
         """Wait for a later turn."""
-        if get_hub_if_exists():
+        if _has_loop():
             self._wait_in_line(pause=True)
 
     def _has_time(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 import unicodedata
 from types import SimpleNamespace
@@ -182,6 +183,21 @@ def test_one_greenlet_passes_in_each_turn_of_the_loop_in_order() -> None:
     enter(20)
     enter(21)
     assert passed[20][0] < passed[21][0]
+
+
+def test_they_pass_before_the_loop_of_a_thread_has_turned_once() -> None:
+    passed = []
+
+    def pass_twice() -> None:
+        turns = scheduling.Turns(slice_s=0)
+        for _ in range(2):
+            turns.wait()
+            passed.append(gevent.get_hub().loop.iteration)
+
+    thread = threading.Thread(target=pass_twice, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert passed == [0, 1]
 
 
 def test_greenlets_pass_in_one_turn_of_the_loop_while_its_time_lasts() -> None:
