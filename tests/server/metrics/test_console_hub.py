@@ -51,7 +51,7 @@ def test_it_shows_the_settings_without_the_key(hub: Server) -> None:
         "value": "1 key",
         "default": False,
     }
-    assert settings["TIDINGS_HEARTBEAT"]["value"] == "15"
+    assert settings["TIDINGS_HEARTBEAT"]["value"] == "15s"
     assert KEY not in answer.text
 
 
