@@ -10,4 +10,9 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 def find_folder() -> str | None:
     """Return the folder; None: each process has its own metrics."""
-    return os.environ.get(VARIABLE)
+    return os.environ.get(VARIABLE) or None
+
+
+def subscribers_file(pid: int) -> str:
+    """Return the name of the file in which a worker counts its subscribers."""
+    return f"subscribers-{pid}"

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import Literal
 
+_FILE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -25,6 +26,31 @@ def open_folder(path: str | Path) -> int:
         os.close(folder)
         raise PermissionError(errno.EPERM, "It belongs to another user", str(path))
     return folder
+
+
+def open_file(folder: str, name: str, flags: int) -> int:
+    """Open a file of a folder as `open_folder` opens that; return its descriptor.
+
+    :param flags: with `O_CREAT`, only this user may read the file.
+    :raises OSError: also if the file is a symbolic link.
+    """
+    parent = open_folder(folder)
+    try:
+        return os.open(name, flags | _FILE_FLAGS, 0o600, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
+def replace_file(folder: str, name: str, data: bytes) -> None:
+    """Write a file, so that who reads it sees the data before or after, and no mixture.
+
+    :raises OSError: it cannot be written.
+    """
+    new = f"{name}.new"
+    file = os.fdopen(open_file(folder, new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb")
+    with file:
+        file.write(data)
+    Path(folder, new).replace(Path(folder, name))
 
 
 def create_file(path: Path) -> None:

@@ -14,14 +14,13 @@ from contextlib import suppress
 from time import time
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_type_hints
 
-from .private_files import open_folder
+from .private_files import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MAX_FILE_BYTES = 1 << 20
 _MAX_AHEAD_S = 1.0  # of the clock
-_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SECRET = re.compile(
     r"eyJ[\w-]+(\.[\w-]*){0,2}"  # a JWT, and the beginning of one
     r"|(?<=://)[^/\s]+@"  # user and password in a URL
@@ -86,7 +85,7 @@ class RecentEntries(Generic[E]):
         """
         if not self._unshared or (folder := self._find_folder()) is None:
             return
-        file = self._open(folder, os.O_RDWR | os.O_CREAT)
+        file = open_file(folder, self._name, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             added = dict(self._unshared)
@@ -111,18 +110,11 @@ class RecentEntries(Generic[E]):
         return self._newest(self._shared, dict(self._unshared))
 
     def _read(self, folder: str) -> dict[str, E]:
-        file = self._open(folder, os.O_RDONLY)
+        file = open_file(folder, self._name, os.O_RDONLY)
         try:
             return self._decode(os.pread(file, _MAX_FILE_BYTES, 0))
         finally:
             os.close(file)
-
-    def _open(self, folder: str, flags: int) -> int:
-        parent = open_folder(folder)  # another user may have replaced it
-        try:
-            return os.open(self._name, flags | _FLAGS, 0o600, dir_fd=parent)
-        finally:
-            os.close(parent)
 
     def _newest(self, *some: dict[str, E]) -> dict[str, E]:
         found = dict[str, E]()

@@ -1,4 +1,4 @@
-"""Which topics have the most events in the last minute, from the window."""
+"""How many events topics have in the last minute, from the window."""
 
 from __future__ import annotations
 
@@ -21,15 +21,23 @@ _MAX_EVENTS = 10_000
 
 
 class BusyTopics(NamedTuple):
-    """Topics with how many events a second they have, most first."""
+    """How many events topics have."""
 
-    topics: list[tuple[str, float]]
+    counts: Counter[str]
     seconds: float
-    """Over which time these are means."""
+    """In how many of the last seconds."""
+
+    def rate(self, topic: str) -> float:
+        """Return how many events a second a topic has."""
+        return round(self.counts[topic] / self.seconds, 4)
+
+    def most(self, limit: int) -> list[str]:
+        """Return the topics with the most events."""
+        return nlargest(limit, self.counts, key=self.counts.__getitem__)
 
 
-def busy_topics(hub: Hub, grant: Grant, limit: int) -> BusyTopics:
-    """Return the topics with the most events of which a client may see.
+def busy_topics(hub: Hub, grant: Grant) -> BusyTopics:
+    """Count the events that a client may see.
 
     :raises ServiceUnavailable: the event log is not available.
     """
@@ -47,5 +55,4 @@ def busy_topics(hub: Hub, grant: Grant, limit: int) -> BusyTopics:
             counts.update(set(feed.visible_topics(event)))
     is_cut = len(events) == _MAX_EVENTS and oldest is not None
     seconds = min(_SECONDS, max(1.0, now - oldest.ms / 1000)) if is_cut and oldest else _SECONDS
-    most = nlargest(limit, counts.items(), key=lambda it: it[1])
-    return BusyTopics([(topic, count / seconds) for topic, count in most], seconds)
+    return BusyTopics(counts, seconds)

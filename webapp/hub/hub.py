@@ -97,7 +97,7 @@ class Hub:
         self.ends = TopicEnds(self.reader, settings.history_age)
         self._timers = Timers(settings, self.window, self.fanout, self.metrics, self._subscribers)
         self.log_probe = LogProbe(broker)
-        self.sampler = Sampler(self.metrics, self.log_probe, self.flush_metrics)
+        self.sampler = Sampler(self.metrics, self.log_probe, self.flush_metrics, self._feeds)
         self.stream_context = StreamContext(
             self.history,
             Snapshots(self.reader, settings.max_replay_bytes // 4),

@@ -16,11 +16,13 @@ from ..recent_refusals import RecentRefusals
 from ..samples import STEP_S, Sample, Samples
 from ..server_warnings import server_warnings
 from ..tasks import Skipping
+from .subscriber_counts import SubscriberCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..metrics import Metrics
+    from .feeds import Feed
     from .log_probe import LogProbe
 
 _SAMPLING = Skipping("sample")
@@ -36,15 +38,23 @@ class Sampler:
     """Takes samples as long as the hub runs.
 
     :param flush: lets `metrics` have the newest numbers of this process.
+    :param feeds: of this process.
     """
 
-    def __init__(self, metrics: Metrics, log_probe: LogProbe, flush: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        log_probe: LogProbe,
+        flush: Callable[[], None],
+        feeds: Iterable[Feed],
+    ) -> None:
         self._metrics = metrics
         self._log_probe = log_probe
         self._flush = flush
         folder = find_folder()
         self.samples = Samples(folder, time())
         self.refusals = RecentRefusals(folder)
+        self.subscribers = SubscriberCounts(folder, feeds)
 
     def run(self) -> None:
         """Take samples; never returns."""
@@ -55,6 +65,8 @@ class Sampler:
             with _SAMPLING:
                 self.refusals.share()
                 server_warnings.share()
+            with _SAMPLING:
+                self.subscribers.tick()
             gevent.sleep(STEP_S - time() % STEP_S)
 
     def sample(self) -> None:

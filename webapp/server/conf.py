@@ -106,7 +106,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Remove the gauges and the stream count of a worker that ended; its counters stay."""
-    metrics_dir.discard_worker(worker.number)
+    metrics_dir.discard_worker(worker.number, worker.pid)
     stream_counts.discard_worker(worker.number)
 
 

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..metrics_folder import VARIABLE
+from ..metrics_folder import VARIABLE, subscribers_file
 from ..private_files import open_folder
 from .temporary_folder import MEMORY
 
@@ -99,8 +99,9 @@ def next_worker_id(taken: Iterable[int | None]) -> int:
     return next(number for number in count() if number not in numbers)
 
 
-def discard_worker(number: int) -> None:
-    """Remove the gauges of a worker that ended."""
+def discard_worker(number: int, pid: int) -> None:
+    """Remove the gauges of a worker that ended, and the file of its subscribers."""
+    Path(os.environ[VARIABLE], subscribers_file(pid)).unlink(missing_ok=True)
     for path in Path(os.environ[VARIABLE]).glob(f"gauge_live*_{number}.db"):
         path.unlink(missing_ok=True)
 

@@ -1,28 +1,71 @@
-"""The busiest topics of the last minute: `GET /console/topics`."""
+"""Topics with their rates and subscribers: `GET /console/topics`."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
+from typing import TYPE_CHECKING, Any
 
-from ..core.topics import TOPICS_PATH
+from flask import Blueprint, Response, jsonify
+
+from ..core.topics import TOPICS_PATH, grants
 from ..hub.busy_topics import busy_topics
-from . import forms, own_paths, paging
-from .field_names import FieldNames
-from .services import current_services
+from . import forms, own_paths, paging, topics
+from .field_names import TOPIC_LIST, FieldNames
+from .services import current
 
-_PARAMETERS = FieldNames("There is no parameter", ("limit", "authorization"), ".", {})
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..auth.authorizer import Grant
+    from ..hub.hub import Hub
+    from ..hub.subscriber_counts import Counts
+    from .services import Services
+
+_PAGE = ("topic", "after")  # who sends one of these wants a page of all topics
+_PARAMETERS = FieldNames(
+    "There is no parameter", (*_PAGE, "limit", "authorization"), ".", {"topic": TOPIC_LIST}
+)
 
 bp = Blueprint("console_topics", __name__)
 
 
 @bp.get(own_paths.BUSY_TOPICS_PATH)
 def console_topics() -> Response:
-    """Return the topics with the most events of those that the client may see."""
+    """Return the topics with the most events of those that the client may see, or a page of all."""
     tokens = own_paths.require_read(TOPICS_PATH)
+    request, services = current()
     args = _PARAMETERS.settle(forms.query(request), strict=True)
-    first = forms.first_values(args, {"limit"}, "parameter")
-    limit = paging.limit(first.get("limit"), "topics", "limit")
-    services = current_services()
-    found = services.call(busy_topics, services.authorizer.subscribe(tokens), limit)
-    topics = [{"topic": topic, "rate": round(rate, 4)} for topic, rate in found.topics]
-    return own_paths.no_store(jsonify(topics=topics, seconds=found.seconds))
+    grant = services.authorizer.subscribe(tokens)
+    rows, more = list[dict[str, Any]](), False
+    if is_page := not args.keys().isdisjoint(_PAGE):
+        found, more = topics.find_page(request, services, args)
+        rows = [topics.document(it) for it in found]
+    busy = services.call(busy_topics, grant)
+    if not is_page:
+        first = forms.first_values(args, {"limit"}, "parameter")
+        limit = paging.limit(first.get("limit"), "topics", "after")
+        rows, more = [{"topic": it} for it in busy.most(limit)], len(busy.counts) > limit
+    subscribers, counts = services.call(_subscribers, [it["topic"] for it in rows])
+    for row in rows:
+        topic = row["topic"]
+        row |= {"rate": busy.rate(topic), "subscribers": subscribers.get(topic)}
+    patterns = _patterns(services, grant, counts)
+    answer = jsonify(topics=rows, more=more, seconds=busy.seconds, patterns=patterns)
+    return own_paths.no_store(answer)
+
+
+def _subscribers(hub: Hub, wanted: Sequence[str]) -> tuple[dict[str, int], Counts]:
+    hub.flush_metrics()
+    pids = hub.metrics.numbers().values["worker_pid"].values()
+    return hub.sampler.subscribers.sum(wanted, [round(it) for it in pids if it])
+
+
+def _patterns(services: Services, grant: Grant, counts: Counts) -> list[dict[str, Any]] | None:
+    """Return the patterns that a client may see; None: they are not known yet."""
+    if not counts.complete:
+        return None
+    sees_all = services.settings.loopback_only
+    return [
+        {"pattern": it, "subscribers": number}
+        for it, number in counts.patterns.items()
+        if sees_all or grants(grant.subscribe, it)
+    ]

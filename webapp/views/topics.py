@@ -17,7 +17,10 @@ from .services import current
 from .subscribe_query import parse_patterns
 
 if TYPE_CHECKING:
+    from flask import Request
+
     from ..hub.topic_listing import ListedTopic
+    from .services import Services
 
 _PARAMETERS = FieldNames(
     "There is no parameter",
@@ -33,7 +36,18 @@ bp = Blueprint("topics", __name__)
 def topics() -> Response:
     """Return a page of the topics of which the client may see an event."""
     request, services = current()
-    args = _PARAMETERS.settle(forms.query(request))
+    found, more = find_page(request, services, _PARAMETERS.settle(forms.query(request)))
+    response = jsonify(topics=[document(it) for it in found], more=more)
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+def find_page(
+    request: Request, services: Services, args: forms.Fields
+) -> tuple[list[ListedTopic], bool]:
+    """Return the topics that a request asks for, and whether there are more."""
     first = forms.first_values(args, {"limit", "after"}, "parameter")
     patterns = parse_patterns(args.get("topic", []) + args.get("match", []), EVERYTHING)
     limit, after = paging.limit(first.get("limit"), "topics", "after"), first.get("after", "")
@@ -42,7 +56,7 @@ def topics() -> Response:
     tokens = tokens_of(request, args)
     services.authorizer.require_read(tokens.texts, TOPICS_PATH)
     grant = services.authorizer.subscribe(tokens.texts, in_cookies=tokens.in_cookies)
-    found, more = services.call(
+    return services.call(
         list_topics,
         patterns,
         grant,
@@ -51,14 +65,10 @@ def topics() -> Response:
         client=client(request.remote_addr),
         socket=request.environ.get("tidings.connection"),
     )
-    response = jsonify(topics=[_document(it) for it in found], more=more)
-    response.headers["Cache-Control"] = "private, no-cache"
-    response.add_etag()
-    response.make_conditional(request)
-    return response
 
 
-def _document(topic: ListedTopic) -> dict[str, object]:
+def document(topic: ListedTopic) -> dict[str, object]:
+    """Return what a client reads of a topic."""
     return {
         "topic": topic.topic,
         "last_id": str(topic.newest),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,3 +58,60 @@ def test_a_token_must_grant_both_paths(hub: Server) -> None:
         assert hub.http.get(BUSY, headers=bearer(granted)).status_code == status
     assert hub.http.get(BUSY).status_code == 401
     assert hub.http.get(f"{BUSY}?limit=0", headers=OPERATOR).status_code == 400
+
+
+def page(hub: Server, headers: dict[str, str] = OPERATOR, **query: Any) -> dict[str, Any]:
+    answer = hub.http.get(BUSY, params=query, headers=headers)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def subscribers(found: dict[str, Any]) -> dict[str, int | None]:
+    return {it["topic"]: it["subscribers"] for it in found["topics"]}
+
+
+def test_it_counts_the_subscribers_of_all_workers(hub: Server, topic: str) -> None:
+    names = [f"{topic}/a", f"{topic}/b", f"{topic}/c"]
+    for name in names:
+        post(hub, 1, topic=name)
+    pattern = f"{topic}/{{name}}"
+    asked = [[names[0]]] * 6 + [names[:2], [names[0], pattern], [pattern], ["*"]]
+    with ExitStack() as stack:
+        for topics in asked:
+            stack.enter_context(hub.listen(topic=topics)).next()
+        console = hub.listen(topic=names[0], console="1", headers=OPERATOR)
+        stack.enter_context(console).next()
+        wanted = dict(zip(names, (8, 1, 0), strict=True))
+        for _ in range(8):  # of two workers
+            until(lambda: subscribers(page(hub, topic=pattern)) == wanted, "all have counted")
+        found = page(hub, topic=pattern)
+        row = found["topics"][0]
+        assert (row["topic"], row["events"], row["ended"]) == (names[0], 1, False)
+        assert row["rate"] > 0
+        assert {"pattern": pattern, "subscribers": 2} in found["patterns"]
+        assert "*" in {it["pattern"] for it in found["patterns"]}
+        busiest = subscribers(page(hub, limit=1000))
+        assert {it: busiest[it] for it in names} == wanted
+        own = page(hub, bearer([*MAY_READ, names[1]]), topic=pattern)
+        assert subscribers(own) == wanted  # its events are public
+        assert own["patterns"] == []
+
+
+def test_a_topic_that_the_token_may_not_see_has_no_number(hub: Server, topic: str) -> None:
+    post(hub, 1, topic=topic, private=True)
+    with hub.listen(topic=topic) as stream:
+        stream.next()
+        until(lambda: subscribers(page(hub, topic=topic)) == {topic: 1}, "all have counted")
+        assert page(hub, bearer(MAY_READ), topic=topic)["topics"] == []
+
+
+def test_it_has_pages(hub: Server, topic: str) -> None:
+    names = [f"{topic}/{number}" for number in range(3)]
+    for name in names:
+        post(hub, 1, topic=name)
+    until(lambda: len(page(hub, topic=f"{topic}/{{n}}")["topics"]) == 3, "it has read them")
+    first = page(hub, topic=f"{topic}/{{n}}", limit=2)
+    assert ([it["topic"] for it in first["topics"]], first["more"]) == (names[:2], True)
+    last = page(hub, topic=f"{topic}/{{n}}", limit=2, after=names[1])
+    assert ([it["topic"] for it in last["topics"]], last["more"]) == (names[2:], False)
