@@ -11,10 +11,11 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
+
+from .private_files import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +35,6 @@ _SAMPLE, _BEGAN, _CHECKSUM = Struct(f"<Qd{_VALUES}d"), Struct("<d"), Struct("<I"
 _HEAD_BYTES = _BEGAN.size + _CHECKSUM.size
 _SLOT_BYTES = _SAMPLE.size + _CHECKSUM.size
 _FILE_BYTES = _HEAD_BYTES + _SLOTS * _SLOT_BYTES
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Sample(NamedTuple):
@@ -59,7 +59,7 @@ class Samples:
     """
 
     def __init__(self, folder: str | None, now: float) -> None:
-        self._path = Path(folder, _NAME) if folder else None
+        self._folder = folder
         self._memory = bytearray(_FILE_BYTES)
         self._memory[:_HEAD_BYTES] = _with_checksum(_BEGAN.pack(now))
 
@@ -85,10 +85,10 @@ class Samples:
 
         :raises BlockingIOError: another worker takes the sample.
         """
-        if self._path is None:
+        if self._folder is None:
             yield None
             return
-        file = os.open(self._path, _FLAGS, 0o600)
+        file = open_file(self._folder, _NAME, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
@@ -110,10 +110,10 @@ class Samples:
         return _BEGAN.unpack(head)[0] if head else None
 
     def _read(self) -> bytes:
-        if self._path is None:
+        if self._folder is None:
             return bytes(self._memory)
         with suppress(OSError):
-            file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            file = open_file(self._folder, _NAME, os.O_RDONLY)
             try:
                 return os.pread(file, _FILE_BYTES, 0)
             finally:

@@ -34,7 +34,16 @@ from webapp.config.setting_names import PREFIX
 from webapp.config.settings import Settings
 from webapp.core import events
 from webapp.presence import changes
-from webapp.views import cursors, drafts, forms, json_values, multipart, quotas, subscribe_query
+from webapp.views import (
+    cursors,
+    drafts,
+    forms,
+    json_values,
+    multipart,
+    own_paths,
+    quotas,
+    subscribe_query,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -279,6 +288,13 @@ def test_it_lists_the_reasons_of_all_refusals() -> None:
     table = section("operate/metrics.md", "Reasons of refusals")
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == used
+
+
+def test_the_table_of_grants_has_every_path_of_the_console() -> None:
+    table = section("operate/console.md", "Tokens")
+    cells = re.findall(r"^\| .* \| (.*) \|$", table, re.MULTILINE)
+    named = {path for cell in cells for path in re.findall(r"`(/console/\w+)`", cell)}
+    assert named == {path for path in own_paths.PROTECTED if path.startswith("/console/")}
 
 
 def test_its_example_of_a_check_has_lines_that_the_command_prints() -> None:

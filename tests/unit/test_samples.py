@@ -102,6 +102,16 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
         add(samples, FIRST)
 
 
+def test_a_folder_that_another_user_replaced_gets_no_file(tmp_path: Path) -> None:
+    folder, other = tmp_path / "metrics", tmp_path / "other"
+    other.mkdir()
+    folder.symlink_to(other)
+    samples = Samples(str(folder), 0)
+    with pytest.raises(OSError, match=r"directory|symbolic"):
+        add(samples, FIRST)
+    assert list(other.iterdir()) == []
+
+
 def test_without_a_folder_they_are_in_memory() -> None:
     samples = Samples(None, 12.5)
     add(samples, FIRST)
