@@ -304,7 +304,7 @@ def test_the_hub_tab_shows_workers_the_log_refusals_and_settings(
     expect(page.locator("#about-log")).to_contain_text(" of 1,000,000 (")
     expect(page.locator("#refusals")).to_contain_text("400 ")
     setting = page.locator("#settings").get_by_role("row").filter(has_text="TIDINGS_HISTORY_AGE")
-    expect(setting.get_by_role("cell")).to_have_text(["TIDINGS_HISTORY_AGE", "604800", "default"])
+    expect(setting.get_by_role("cell")).to_have_text(["TIDINGS_HISTORY_AGE", "7d", "default"])
     page.get_by_label("only those that are set").check()
     expect(page.locator("#settings")).not_to_contain_text("TIDINGS_HISTORY_AGE")
 
