@@ -277,21 +277,41 @@ def test_connections_are_found_by_topic_and_disconnected(
     headers = {"Authorization": f"Bearer {token}"}
     with locked.listen(headers=headers, topic=[topic, "/users/{id}"]) as stream:
         expect(row).to_have_count(1)
-        for text in ("127.0.0.1", "olga", topic, "/users/{id}"):
+        for text in ("127.0.0.1", "olga", topic, "/users/{id}", "0 events", "0 ms"):
             expect(row).to_contain_text(text)
+        expect(row).not_to_contain_text("via")
+        expect(page.locator("#connections-count")).to_have_text("1 subscriber")
+        page.locator("#connections-topic").fill("/users/7")
+        page.get_by_role("button", name="Find").click()
+        expect(row).to_contain_text("via /users/{id}")
+        assert page.url.endswith("#connections?topic=%2Fusers%2F7")
         row.get_by_role("button", name="Disconnect olga").click()
-        confirm = page.get_by_role("alertdialog", name="Disconnect olga?")
+        name = re.compile(r"^Disconnect olga, stream on .*\{id\}.*, since [\d:]+\?$")
+        confirm = page.get_by_role("alertdialog", name=name)
+        expect(confirm).to_contain_text("unless you also use Revoke")
         confirm.get_by_role("button", name="Disconnect").click()
         last = stream.rest()[-1]
         assert (last.type, "kicked" in last.data) == ("hub.bye", True)
-        expect(page.locator("#connections-said")).to_have_text("olga is disconnected.")
+        said = page.locator("#connections-said")
+        expect(said).to_have_text(re.compile(r"^Disconnected at [\d:]+: olga, stream on "))
         expect(row).to_have_count(0)
 
 
 def test_without_a_key_the_connections_say_how_to_get_one(page: Page, server: Server) -> None:
+    asked = list[str]()
+    page.on(
+        "request", lambda it: asked.append(it.url) if "/console/connections?" in it.url else None
+    )
     page.goto(f"{server.url}/console#connections")
     expect(page.locator("#connections-locked")).to_contain_text("Set TIDINGS_JWT_KEY")
     expect(page.locator("#connections-list")).to_be_hidden()
+    page.get_by_role("tab", name="Hub").click()
+    page.get_by_role("tab", name="Connections").click()
+    expect(page.locator("#connections-locked")).to_contain_text("Set TIDINGS_JWT_KEY")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    with page.expect_response("**/console/state*"):
+        pass
+    assert len(asked) == 1
 
 
 def test_the_hub_tab_shows_workers_the_log_refusals_and_settings(

@@ -18,13 +18,16 @@ from uuid import uuid4
 import gevent
 from gevent.event import Event as Signal
 
-from ..scheduling import cooperative
+from ..core.topics import EVERYTHING
+from ..scheduling import TimeSlice, cooperative
 from ..tasks import Skipping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..brokers.presence_base import PresenceStore
+    from ..core.topics import TopicPatterns
+    from ..hub.feeds import Feed
     from ..hub.hub import Hub
     from ..hub.stream import Stream
 
@@ -43,7 +46,9 @@ class Filter(NamedTuple):
     """Which streams are asked for. An empty text: any."""
 
     topic: str = ""
-    """A topic or pattern that the stream asks for, literally."""
+    """A topic that the stream asks for: by its name, with a pattern that matches it, or with `*`.
+    A pattern counts as a topic of this name.
+    """
     subject: str = ""
     address: str = ""
     after: str = ""
@@ -60,6 +65,8 @@ class Answer(NamedTuple):
     """Whether it has more of them, behind these."""
     total: int
     """How many it has in all, without `after`."""
+    consoles: int = 0
+    """How many of these are a console's own."""
 
 
 class Connections(NamedTuple):
@@ -68,6 +75,7 @@ class Connections(NamedTuple):
     connections: list[dict[str, Any]]
     more: bool
     total: int
+    consoles: int
     processes: int
 
 
@@ -114,19 +122,25 @@ class ConnectionLister:
             self._answering -= 1
 
     def _find(self, wanted: Filter) -> Answer:
-        found = [it for it in cooperative(self._hub) if it.waits and _is_wanted(it, wanted)]
+        ways, time_slice = _Ways(wanted.topic), TimeSlice()
+        found = [
+            it
+            for it in cooperative(self._hub, time_slice)
+            if it.waits and _is_wanted(it, wanted) and ways.leads_to(it.feed, time_slice)
+        ]
         behind = (it for it in cooperative(found) if it.name > wanted.after)
         page = nsmallest(min(wanted.limit, MAX_LISTED) + 1, behind, key=lambda it: it.name)
         size, listed = 0, list[dict[str, Any]]()
         for stream in page[: wanted.limit]:
-            document = self._document(stream)
+            document = self._document(stream, ways.by_feed.get(stream.feed))
             size += len(json.dumps(document))
             if listed and size > _MAX_ANSWER_BYTES:
                 break
             listed.append(document)
-        return Answer(listed, len(listed) < len(page), len(found))
+        consoles = sum(it.feed.form.console for it in found)
+        return Answer(listed, len(listed) < len(page), len(found), consoles)
 
-    def _document(self, stream: Stream) -> dict[str, Any]:
+    def _document(self, stream: Stream, via: str | None) -> dict[str, Any]:
         topics = list(_shown(sorted(stream.patterns)))
         behind_ms = self._hub.window.head.ms - stream.cursor.ms
         return {
@@ -135,6 +149,7 @@ class ConnectionLister:
             "subject": stream.grant.subject,
             "topics": topics,
             "more_topics": len(stream.patterns) - len(topics),
+            "via": via,
             "since": round(time() - (monotonic() - stream.opened_at), 3),
             "sent": stream.events_sent,
             "lag": 0 if stream.parked else max(0, behind_ms),
@@ -169,11 +184,36 @@ class _Collection:
         return self._answers
 
 
+class _Ways:
+    """How streams ask for one topic. All streams of a feed do it in the same way.
+
+    :param topic: an empty one: any, and in no way.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self.by_feed: dict[Feed, str | None] = {}
+        """The topic or pattern of each feed; None: it does not ask for the topic."""
+
+    def leads_to(self, feed: Feed, time_slice: TimeSlice) -> bool:
+        """Return whether a feed asks for the topic. It yields to the loop."""
+        if self._topic and feed not in self.by_feed:
+            self.by_feed[feed] = _way(feed.matcher, self._topic, time_slice)
+        return not self._topic or self.by_feed[feed] is not None
+
+
+def _way(patterns: TopicPatterns, topic: str, time_slice: TimeSlice) -> str | None:
+    """Return which of some patterns matches a topic, the most exact one first."""
+    if topic in patterns.texts:
+        return topic
+    templates = cooperative(patterns.templates, time_slice)
+    found = next((it.text for it in templates if it.matches(topic)), None)
+    return found or (EVERYTHING if patterns.has_everything else None)
+
+
 def _is_wanted(stream: Stream, wanted: Filter) -> bool:
-    return (
-        (not wanted.topic or wanted.topic in stream.patterns)
-        and (not wanted.subject or wanted.subject == stream.grant.subject)
-        and (not wanted.address or wanted.address == stream.client)
+    return (not wanted.subject or wanted.subject == stream.grant.subject) and (
+        not wanted.address or wanted.address == stream.client
     )
 
 
@@ -195,4 +235,5 @@ def _merge(answers: list[Answer], limit: int) -> Connections:
     rows = sorted((row for it in answers for row in it.connections), key=lambda row: row["id"])
     known = list(takewhile(lambda row: not ends or row["id"] <= min(ends), rows))
     more = len(known) > limit or any(it.more for it in answers)
-    return Connections(known[:limit], more, sum(it.total for it in answers), len(answers))
+    total, consoles = sum(it.total for it in answers), sum(it.consoles for it in answers)
+    return Connections(known[:limit], more, total, consoles, len(answers))

@@ -57,19 +57,42 @@ def test_it_shows_who_is_connected(hub: Server, topic: str) -> None:
             "subject": "user-7",
             "topics": sorted(["/users/7", topic]),
             "more_topics": 0,
+            "via": topic,
             "sent": 1,
             "lag": 0,
             "parked": True,
             "console": False,
         }
         assert found[other]["console"]
+        counts = all_answer(hub, topic=topic)
+        assert (counts["total"], counts["consoles"]) == (2, 1)
         assert since > 1.7e9
         for query in ({"subject": "user-7"}, {"topic": "/users/7"}):
             assert [it["id"] for it in all_answer(hub, **query)["connections"]] == [name]
-        for query in ({"topic": "/users/8"}, {"subject": "x"}, {"address": "192.0.2.1"}):
+        for query in ({"topic": f"/{topic}/8"}, {"subject": "x"}, {"address": "192.0.2.1"}):
             assert all_answer(hub, **query)["total"] == 0
         # The address is nowhere in presence, which other tokens may see.
         assert "127.0.0.1" not in str(listed_on(hub))
+
+
+def test_streams_are_found_by_each_pattern_that_matches(hub: Server, topic: str) -> None:
+    asked = f"/{topic}/7"
+    patterns = [asked, f"/{topic}/{{id}}", "*", f"/{topic}", f"/{topic}/8"]
+    with ExitStack() as stack:
+        one = bearer([], [topic])  # no presence events
+        streams = [stack.enter_context(hub.listen(topic=it, headers=one)) for it in patterns]
+        names = [subscriber_name(it) for it in streams]
+
+        def ways(topic: str) -> dict[str, str]:
+            found = all_answer(hub, topic=topic)["connections"]
+            return {it["id"]: it["via"] for it in found if it["id"] in names}
+
+        assert ways(asked) == dict(zip(names, patterns[:3], strict=False))
+        # A pattern is also the name of a topic.
+        assert ways(patterns[1]) == dict(zip(names[1:], patterns[1:3], strict=False))
+        assert ways("*") == {names[2]: "*"}
+        hub.http.post("/events", data={"topic": asked, "data": "x"}, headers=ALL)
+        assert [it.take(1) for it in streams[:3]] == [["x"]] * 3  # those get it
 
 
 def test_its_pages_have_each_stream_once(hub: Server, topic: str) -> None:
