@@ -47,12 +47,11 @@ def open_watch(page: Page, server: Server, topic: str, start: str = "now", value
     """Open the console at a watch, and await its stream."""
     query = urlencode({"topic": topic, "start": start} | ({"value": value} if value else {}))
     page.goto(f"{server.url}/console#events?{query}")
-    expect(page.locator("#empty")).not_to_have_text("Connecting…")
     expect(page.locator("#watch-status")).to_have_text("")
 
 
 def rows(page: Page) -> Locator:
-    return page.locator("#events").get_by_role("row")
+    return page.locator("#event-rows").get_by_role("row")
 
 
 def cells(page: Page, row: int) -> list[str]:
@@ -100,19 +99,19 @@ def test_a_row_shows_an_event_and_opens_a_panel_with_all_its_fields(
 def test_the_watch_starts_where_the_form_says(page: Page, server: Server, topic: str) -> None:
     ids = [server.publish(str(number), topic=topic) for number in range(5)]
     page.goto(f"{server.url}/console")
-    for start, value, count in [
-        ("the last", "2", 2),
-        ("after an id", ids[0], 4),
-        ("a time", "15m", 5),
-        ("the oldest", "", 5),
+    for start, value, count, first in [
+        ("the last", "2", 2, "4"),
+        ("after an id", ids[0], 4, "1"),
+        ("a time", "15m", 5, "0"),
+        ("the oldest", "", 5, "0"),
     ]:
-        page.locator("#topics").fill(f"{topic} and-another")
+        page.locator("#watch-topics").fill(f"{topic} and-another")
         page.locator("#start").select_option(start)
         if value:
             page.locator("#start-value").fill(value)
         page.get_by_role("button", name="Watch").click()
         expect(rows(page)).to_have_count(count)
-        assert cells(page, 0)[3] == "4"
+        assert cells(page, 0)[3] == first
     page.reload()  # the URL keeps the watch
     expect(rows(page)).to_have_count(5)
     page.go_back()
@@ -127,9 +126,9 @@ def test_a_clock_time_names_the_last_time_that_the_clock_showed_it(
     page.clock.install(time="2026-03-04T15:00:00")
     page.goto(f"{server.url}/healthz")
     moments = page.evaluate("""async () => {
-      const { moment } = await import("/static/console/watch.js");
-      const local = (text) => new Date(moment(text)).toString().slice(0, 24);
-      return [local("14:05"), local("23:59:30"), moment("15m")];
+      const { forHub } = await import("/static/console/moment.js");
+      const local = (text) => new Date(forHub(text)).toString().slice(0, 24);
+      return [local("14:05"), local("23:59:30"), forHub("15m")];
     }""")
     assert moments == ["Wed Mar 04 2026 14:05:00", "Tue Mar 03 2026 23:59:30", "15m"]
 
@@ -179,15 +178,101 @@ def test_50_000_events_leave_500_rows_and_a_pause_says_how_many_are_new(
     expect(page.get_by_text("Waiting for events…")).to_be_visible()
 
 
-def test_a_watch_from_the_past_pauses_at_its_first_500_events(
+def test_a_watch_from_the_past_lists_from_there_on_and_shows_later_events_when_asked(
     page: Page, server: Server, topic: str
 ) -> None:
-    events = [{"topic": topic, "data": str(number)} for number in range(600)]
+    events = [{"topic": topic, "data": str(number)} for number in range(800)]
     server.http.post("/events", json=events)
     open_watch(page, server, topic, "oldest")
-    page.get_by_role("button", name="Resume (100 new)").wait_for()
-    assert cells(page, 0)[3] == "499"
-    assert cells(page, -1)[3] == "0"
+    later = page.get_by_role("button", name="Show 300 later events")
+    later.wait_for()
+    assert (cells(page, 0)[3], cells(page, -1)[3]) == ("0", "499")
+    expect(page.get_by_role("grid", name="Events, the oldest first")).to_be_visible()
+    later.click()
+    page.get_by_role("button", name="Show 50 later events").wait_for()
+    assert (cells(page, 0)[3], cells(page, -1)[3]) == ("250", "749")
+    expect(rows(page).nth(250)).to_be_in_viewport()
+    expect(rows(page).nth(240)).not_to_be_in_viewport()
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+@pytest.mark.parametrize("start", ["now", "last", "since", "after", "oldest"])
+def test_the_form_has_room_for_what_is_typed(
+    page: Page, server: Server, width: int, height: int, start: str
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto(f"{server.url}/console")
+    page.locator("#start").select_option(start)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    room, over = page.evaluate("""() => {
+      const field = document.getElementById("start-value");
+      const { paddingLeft, paddingRight } = getComputedStyle(field);
+      const parts = [...document.querySelectorAll(".bar :is(.field > *, .field, button)")]
+        .filter((it) => it.offsetWidth && it.id !== "types");
+      const meets = (one, other) => {
+        const [a, b] = [one, other].map((it) => it.getBoundingClientRect());
+        return a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1
+          && b.top < a.bottom - 1;
+      };
+      const over = parts.flatMap((one, at) => parts.slice(at + 1)
+        .filter((other) => !one.contains(other) && meets(one, other))
+        .map((other) => `${one.outerHTML} ${other.outerHTML}`));
+      const cut = [...document.querySelectorAll(".field span")]
+        .filter((it) => it.scrollWidth > it.offsetWidth + 1);
+      const room = field.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+      return [room, [...over, ...cut.map((it) => it.outerHTML)]];
+    }""")
+    assert over == []
+    if start in ("last", "since", "after"):
+        assert room >= 120
+
+
+def test_a_time_that_the_hub_cannot_take_is_refused_beside_the_field(
+    page: Page, server: Server, topic: str
+) -> None:
+    asked: list[str] = []
+    page.goto(f"{server.url}/console#events?topic={topic}&start=now")
+    expect(page.locator("#empty")).to_have_text("Waiting for events…")
+    page.on("request", lambda request: asked.append(request.url))
+    page.locator("#start").select_option("since")
+    for text, why in {"25:99": "is not a time", "2126-01-01": "is in the future"}.items():
+        page.locator("#start-value").fill(text)
+        page.get_by_role("button", name="Watch").click()
+        expect(page.get_by_text("14:05", exact=False).locator("visible=true")).to_have_count(1)
+        expect(page.locator("#start-problem")).to_contain_text(f"“{text}” {why}. Write a time")
+        expect(page.locator("#empty")).to_have_text("Nothing is watched.")
+    assert not [url for url in asked if "/events?" in url]
+    page.locator("#start-value").fill("00:00")
+    page.get_by_role("button", name="Watch").click()
+    since = page.locator("#watch-from")
+    expect(since).to_have_text(re.compile(r"Since \d+ \w+ 00:00:00, your time zone"))
+    expect(page.locator("#start-problem")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_the_row_that_is_read_stays_in_place_and_the_top_follows(
+    page: Page, server: Server, topic: str, width: int, height: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    open_watch(page, server, topic)
+    server.http.post("/events", json=[{"topic": topic, "data": f"{n}."} for n in range(495)])
+    expect(page.locator("#count")).to_contain_text("495 events")
+    page.get_by_role("tab", name="Events").click()  # it is shown already
+    server.publish("at the top", topic=topic)
+    expect(rows(page).nth(0)).to_contain_text("at the top")
+    expect(rows(page).nth(0)).to_be_in_viewport()
+    read = rows(page).filter(has_text="400.")
+    read.scroll_into_view_if_needed()
+    place = read.evaluate("(row) => row.getBoundingClientRect().top")
+    for number in range(20):
+        server.publish(f"new {number}", topic=topic)
+    page.get_by_role("button", name="Resume (").wait_for()
+    expect(page.locator("#count")).to_contain_text("516 events")
+    now = read.evaluate("(row) => row.getBoundingClientRect().top")
+    assert now == pytest.approx(place, abs=2)  # pixels: a browser rounds them when it scrolls
+    page.evaluate("document.querySelector('.scroll').scrollTop = 0")
+    page.evaluate("scrollTo(0, 0)")
+    expect(rows(page).nth(0)).to_contain_text("new 19")
 
 
 def test_text_and_type_filter_what_came_and_what_comes(

@@ -39,13 +39,14 @@ export class EventBuffer {
     this.newCount = 0;
   }
 
-  /** Continue. Return the events that came in the pause, and how many of them were lost. */
-  resume() {
-    const waiting = this.#waiting.slice(-MAX_EVENTS);
-    const lost = this.newCount - waiting.filter((event) => !event.notice).length;
-    this.#waiting = [];
-    this.isPaused = false;
-    this.newCount = 0;
+  /** Return the next events that came in the pause, at most `limit`. After the last one it is over. */
+  resume(limit = MAX_EVENTS) {
+    const kept = this.#waiting.slice(-MAX_EVENTS);
+    const lost = this.newCount - countOf(kept);
+    const waiting = kept.slice(0, limit);
+    this.#waiting = kept.slice(limit);
+    this.isPaused = this.#waiting.length > 0;
+    this.newCount = countOf(this.#waiting);
     if (lost > 0)
       waiting.unshift({
         notice: `${lost.toLocaleString()} events are not shown: the pause was too long.`,
@@ -78,4 +79,5 @@ export class EventBuffer {
   }
 }
 
+const countOf = (events) => events.filter((event) => !event.notice).length;
 const size = ({ data = "" }) => data.length + 500;

@@ -1,4 +1,5 @@
-// The rows of the events, the newest first. There are at most MAX_ROWS of them.
+// The rows of the events, at most MAX_ROWS. The newest is the first one, but a watch from a past time
+// lists from that time on.
 
 import { find } from "../page.js";
 import { bytes, clock, when, whole } from "../units.js";
@@ -7,33 +8,90 @@ import { element } from "./dom.js";
 export const MAX_ROWS = 500;
 const LINE_CHARS = 300; // of the data
 
-const rows = find("events");
+const rows = find("event-rows");
+const table = rows.parentElement;
+const box = table.parentElement;
 const template = find("event-row").content.firstElementChild;
 const encoder = new TextEncoder();
 const events = new WeakMap(); // by row
 let selected;
+let oldestFirst = false;
 
 /** Return the bytes of a text as UTF-8. */
 export const sizeOf = (text) => encoder.encode(text).length;
 
-/** Add rows of events, which come in the order of the event log. */
-export function prepend(added) {
+/** Say whether the oldest event is the first row. */
+export function setOrder(isOldestFirst) {
+  oldestFirst = isOldestFirst;
+  table.setAttribute("aria-label", `Events, the ${oldestFirst ? "oldest" : "newest"} first`);
+  find("time-head").setAttribute("aria-sort", oldestFirst ? "ascending" : "descending");
+}
+
+/** Add rows of events, which come in the order of the event log. Rows in view do not move. */
+export function add(added) {
   const fresh = document.createDocumentFragment();
-  for (const event of added.slice(-MAX_ROWS))
-    fresh.prepend(event.notice ? noticeRow(event) : eventRow(event));
-  rows.prepend(fresh);
-  while (rows.childElementCount > MAX_ROWS) rows.lastElementChild.remove();
+  for (const event of added.slice(-MAX_ROWS)) {
+    const row = event.notice ? noticeRow(event) : eventRow(event);
+    if (oldestFirst) fresh.append(row);
+    else fresh.prepend(row);
+  }
+  keepInPlace(() => {
+    if (oldestFirst) rows.append(fresh);
+    else rows.prepend(fresh);
+    while (rows.childElementCount > MAX_ROWS)
+      (oldestFirst ? rows.firstElementChild : rows.lastElementChild).remove();
+  });
   if (!focusable?.isConnected) setFocusable(firstRow());
 }
 
 /** Show these events and no others. */
 export function replace(shown) {
   rows.replaceChildren();
-  prepend(shown);
-  for (const row of rows.rows) if (events.get(row) === selected) mark(row, true);
+  add(shown);
 }
 
 export const rowCount = () => rows.childElementCount;
+
+// -- the row under the user's eyes
+
+// On a phone the page scrolls as a whole.
+const scroller = () =>
+  getComputedStyle(box).overflowY === "visible" ? document.scrollingElement : box;
+
+/** Return where rows come into view, below what stays at the top. */
+const topEdge = () =>
+  scroller() === box
+    ? table.tHead.getBoundingClientRect().bottom
+    : document.querySelector("header").getBoundingClientRect().bottom;
+
+/** Return whether the first row is above what is in view. */
+export const isScrolled = () => rows.getBoundingClientRect().top < topEdge() - 1;
+
+/** Change rows; if the user has scrolled down, the first row in view stays where it is. */
+function keepInPlace(change) {
+  const edge = isScrolled() ? topEdge() : undefined;
+  const row = edge && [...rows.rows].find((it) => it.getBoundingClientRect().bottom > edge);
+  const before = row?.getBoundingClientRect().top;
+  change();
+  if (row?.isConnected) scroller().scrollTop += row.getBoundingClientRect().top - before;
+}
+
+/** Add later events below the last row, and scroll so that they are read on from there. */
+export function addBelow(added) {
+  const last = rows.lastElementChild;
+  add(added);
+  last?.scrollIntoView({ block: "start" });
+}
+
+/** Scroll as far as the selected row needs. */
+export const showSelected = () =>
+  rows.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest" });
+
+/** Call `act` when the user has scrolled. */
+export function onScroll(act) {
+  box.addEventListener("scroll", act);
+  addEventListener("scroll", act);
+}
 
 function noticeRow({ notice }) {
   return element(
@@ -57,6 +115,7 @@ function eventRow(event) {
   data.textContent = event.data.slice(0, LINE_CHARS).replace(/\s+/g, " ");
   size.textContent = bytes(sizeOf(event.data));
   events.set(row, event);
+  if (event === selected) mark(row, true);
   return row;
 }
 
@@ -94,7 +153,7 @@ function focus(row) {
 }
 
 const current = () =>
-  document.activeElement.closest("#events tr") ?? rows.querySelector('[aria-selected="true"]');
+  document.activeElement.closest("#event-rows tr") ?? rows.querySelector('[aria-selected="true"]');
 
 /** Put the focus on the row before (-1) or after (1). Return its event. */
 export function move(step) {

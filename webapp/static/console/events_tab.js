@@ -7,18 +7,25 @@ import { onKey, setText } from "./dom.js";
 import { EventBuffer } from "./event_buffer.js";
 import * as panel from "./event_panel.js";
 import * as table from "./event_table.js";
+import { problemOf, words } from "./moment.js";
 import { lockedNotice } from "./token_dialog.js";
-import { watch } from "./watch.js";
+import { stop, watch } from "./watch.js";
 
 const FLUSH_MS = 100;
 const BUSY_FLUSH_MS = 250; // nobody reads that fast, and the page stays quick
 const MAX_CALM = 10; // events in a flush
 const ANNOUNCE_MS = 10_000; // between two sentences to a screen reader
 const VALUES = {
-  last: ["Number", "50"],
-  since: ["Time: 14:05, ISO 8601, or an age", "15m"],
-  after: ["Id", ""],
+  last: { label: "Number", usual: "50" },
+  since: {
+    label: "Time",
+    usual: "15m",
+    placeholder: "14:05 or 15m",
+    title: "A time such as 14:05, an age such as 15m, or ISO 8601",
+  },
+  after: { label: "Id" },
 };
+const MORE_ROWS = table.MAX_ROWS / 2; // of later events, so that the earlier ones stay for a look back
 const FROM_THE_PAST = ["since", "after", "oldest"];
 
 let buffer = new EventBuffer();
@@ -28,48 +35,76 @@ let flushMs = FLUSH_MS;
 let announced;
 let status = "";
 let wanted; // the id of the event that the URL names
-let fills; // whether the watch pauses once the table is full
+let isFromPast; // its first row is the oldest event, and it pauses once the table is full
+let waitsForTop; // it pauses only because the user has scrolled down
 
 // -- the watch
 
 /** Watch what the form says. */
 function start(what) {
-  clear();
   ({ event: wanted } = what);
-  fills = FROM_THE_PAST.includes(what.start);
+  isFromPast = FROM_THE_PAST.includes(what.start);
+  table.setOrder(isFromPast);
+  clear();
   find("events-locked").replaceChildren();
+  // The time of an event that a link names is of the hub's clock.
+  const problem = what.start === "since" && !wanted ? problemOf(what.value) : "";
+  setProblem(problem);
+  setText(find("watch-from"), what.start === "since" && !problem ? fromWords(what.value) : "");
+  if (problem) {
+    stop();
+    showNothing();
+    return;
+  }
   watch(what, {
     event: (event) => add(event),
     notice: (notice) => add({ notice }),
     status: showStatus,
-    refused: (error) =>
-      find("events-locked").replaceChildren(...lockedNotice(error, "These events")),
+    refused(error) {
+      find("events-locked").replaceChildren(...lockedNotice(error, "These events"));
+      showNothing();
+    },
   });
 }
 
+const fromWords = (value) => `Since ${words(value)}, your time zone`;
+
+function setProblem(problem) {
+  setText(find("start-problem"), problem);
+  find("start-value").setAttribute("aria-invalid", Boolean(problem));
+}
+
+// One message says why; the others would only repeat it.
+function showNothing() {
+  status = "Nothing is watched.";
+  setText(find("watch-status"), "");
+  count();
+}
+
 function fromForm() {
-  const topics = find("topics").value.split(/\s+/).filter(Boolean);
+  const topics = find("watch-topics").value.split(/\s+/).filter(Boolean);
   return { topics, start: find("start").value, value: find("start-value").value.trim() };
 }
 
 function fillForm({ topics, start: from, value }) {
-  find("topics").value = topics.join(" ");
+  find("watch-topics").value = topics.join(" ");
   find("start").value = from;
   showValueField(value);
 }
 
 function showValueField(value) {
-  const [label, usual] = VALUES[find("start").value] ?? [];
+  const { label, usual = "", placeholder = "", title = "" } = VALUES[find("start").value] ?? {};
+  const field = find("start-value");
   find("start-value-box").hidden = !label;
-  find("start-value").required = Boolean(label);
   setText(find("start-label"), label ?? "");
-  find("start-value").value = value ?? usual ?? "";
+  Object.assign(field, { required: Boolean(label), placeholder, title, value: value ?? usual });
+  setProblem("");
 }
 
-function showStatus(words) {
-  status = words;
-  setText(find("watch-status"), words);
-  setText(find("empty"), words || "Waiting for events…");
+function showStatus(text) {
+  status = text;
+  setText(find("watch-status"), text);
+  count();
 }
 
 /** Watch what the URL says, unless that is watched already. */
@@ -112,6 +147,7 @@ function refilter() {
 function clear() {
   buffer = new EventBuffer();
   fresh = [];
+  waitsForTop = false;
   announced = { at: 0, received: 0 };
   closePanel();
   table.replace([]);
@@ -124,48 +160,64 @@ function add(event) {
   if (wanted && event.id === wanted) {
     wanted = undefined;
     openEvent(event);
+    drawFresh();
+    table.showSelected();
   }
-  if (fills && !buffer.isPaused && table.rowCount() + fresh.length >= table.MAX_ROWS) {
-    fills = false;
-    pause();
-  }
+  if (!buffer.isPaused && isFull() && mayNotMove()) pause();
+}
+
+const isFull = () => table.rowCount() + fresh.length >= table.MAX_ROWS;
+
+/** Return whether no row may leave the table for a new one. */
+function mayNotMove() {
+  if (!isFromPast && !waitsForTop) waitsForTop = table.isScrolled();
+  return isFromPast || waitsForTop;
+}
+
+function drawFresh() {
+  if (fresh.length) table.add(fresh);
+  fresh = [];
 }
 
 function flush() {
   flushTimer = undefined;
   flushMs = fresh.length > MAX_CALM ? BUSY_FLUSH_MS : FLUSH_MS;
-  if (fresh.length) table.prepend(fresh);
-  fresh = [];
+  drawFresh();
   count();
 }
 
 function pause() {
-  if (fresh.length) table.prepend(fresh);
-  fresh = [];
+  drawFresh();
   buffer.pause();
   count();
 }
 
-function togglePause() {
-  fills = false;
-  if (buffer.isPaused) {
-    table.prepend(buffer.resume().filter(passes));
-    count();
-  } else pause();
+function resume() {
+  waitsForTop = false;
+  if (isFromPast) table.addBelow(buffer.resume(MORE_ROWS).filter(passes));
+  else table.add(buffer.resume().filter(passes));
+  count();
+}
+
+const togglePause = () => (buffer.isPaused ? resume() : pause());
+
+function resumeWords(newCount) {
+  if (!newCount) return "Resume";
+  if (!isFromPast) return `Resume (${whole(newCount)} new)`;
+  return `Show ${whole(newCount)} later ${newCount === 1 ? "event" : "events"}`;
 }
 
 function count() {
   const { received, isPaused, newCount } = buffer;
   const button = find("pause");
-  setText(button, !isPaused ? "Pause" : newCount ? `Resume (${whole(newCount)} new)` : "Resume");
+  setText(button, isPaused ? resumeWords(newCount) : "Pause");
   button.classList.toggle("pressed", isPaused);
   const shown = table.rowCount();
-  find("empty").hidden = shown > 0;
-  if (!shown)
-    setText(
-      find("empty"),
-      received && !isPaused ? "No event fits the filter." : status || "Waiting for events…",
-    );
+  const filtered = received && !isPaused && "No event fits the filter.";
+  // What the status says already is not said twice.
+  const isSaid = find("watch-status").textContent !== "";
+  find("empty").hidden = shown > 0 || isSaid;
+  if (!shown) setText(find("empty"), filtered || status || "Waiting for events…");
   setText(find("count"), table.countText(received, shown));
   setTypes(buffer.types);
   if (Date.now() - announced.at < ANNOUNCE_MS || received === announced.received) return;
@@ -214,6 +266,9 @@ export function connect(onRepublish) {
   find("pause").addEventListener("click", togglePause);
   find("clear").addEventListener("click", clear);
   table.onOpen(openEvent);
+  table.onScroll(() => {
+    if (waitsForTop && buffer.isPaused && !table.isScrolled()) resume();
+  });
   panel.connect(closePanel, onRepublish);
   onKey("ArrowDown", () => move(1));
   onKey("ArrowUp", () => move(-1));

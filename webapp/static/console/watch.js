@@ -2,6 +2,7 @@
 
 import { refusalText, token } from "../page.js";
 import { Tidings } from "../tidings.js";
+import { forHub } from "./moment.js";
 import { mayReadState } from "./status.js";
 
 const MISSED = {
@@ -21,19 +22,8 @@ function queryOf({ topics, start, value }, counts) {
   for (const topic of topics) query.append("topic", topic);
   if (start === "oldest") query.set("last_event_id", "earliest");
   else if (START_PARAMETERS[start])
-    query.set(START_PARAMETERS[start], start === "since" ? moment(value) : value);
+    query.set(START_PARAMETERS[start], start === "since" ? forHub(value) : value);
   return query;
-}
-
-/** Return a time of today, such as 14:05, as ISO 8601; other texts unchanged. */
-export function moment(text) {
-  const [, hours, minutes, seconds = 0] =
-    /^(\d{1,2}):(\d{2})(?::(\d{2}(?:\.\d+)?))?$/.exec(text) ?? [];
-  if (!minutes) return text;
-  const at = new Date();
-  at.setHours(hours, minutes, 0, 1000 * seconds);
-  if (at > Date.now()) at.setDate(at.getDate() - 1);
-  return at.toISOString();
 }
 
 /**
@@ -77,13 +67,12 @@ function onControlEvent({ type, data }, on) {
 }
 
 function onError(error, on) {
-  if (!error || error.bye) return;
+  if (!error || error.bye) return undefined;
   if (!error.status) return on.status("The hub cannot be reached, retrying…");
   const message = refusalText(error);
-  on.status(message);
-  if (error.status >= 500) return;
+  if (error.status >= 500) return on.status(message);
   stop(); // the same request would be refused again
-  on.refused({ status: error.status, message });
+  return on.refused({ status: error.status, message });
 }
 
 /** Return the event in an envelope, or a similar object where the hub sends none, as for presence. */
