@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,8 @@ class TidingsError(Exception):
     reason: str = "internal"
     """Value of the metric label `reason`; one of a small fixed set."""
     headers: Mapping[str, str] = MappingProxyType({})
+    subject: str | None = None
+    """Of the token, where it is known."""
 
     def __init__(self, detail: str, remedy: str, **extra: Any) -> None:
         super().__init__(f"{detail} {remedy}")
@@ -34,6 +36,11 @@ class TidingsError(Exception):
         self.remedy = remedy
         self.extra = extra
         self.reason = extra.get("reason", self.reason)
+
+    def about(self, subject: str | None) -> Self:
+        """Note the subject of the token, for operators: the client is not sent it."""
+        self.subject = subject
+        return self
 
     def problem(self) -> dict[str, Any]:
         """Return the problem document (`application/problem+json`, RFC 9457)."""

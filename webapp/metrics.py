@@ -59,6 +59,7 @@ _END_REASONS = (
     "too_slow",
 )
 _SERVER_FAULTS = ("connections", "full", "internal", "unavailable")  # of all reasons to refuse
+_OF_CONSOLE = "console"  # the reason of refusals of the console's own requests
 _USAGE_INTERVAL_S = 0.5  # at least: each request for the numbers flushes them
 _MEMORY_FILE = Path("/proc/self/statm")
 
@@ -81,8 +82,8 @@ class Numbers(NamedTuple):
     """The version of each worker."""
 
     def total(self, name: str) -> float:
-        """Return the sum of a number over all values of its label."""
-        return sum(self.values[name].values())
+        """Return the sum of a number over all values of its label, without the console's."""
+        return sum(value for label, value in self.values[name].items() if label != _OF_CONSOLE)
 
     def by_label(self, name: str) -> dict[str, int]:
         """Return a count by the value of its label, without those that are 0."""

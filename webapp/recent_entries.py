@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_FILE_BYTES = 1 << 20
 _MAX_AHEAD_S = 1.0  # of the clock
+_MAX_TEXTS = 5  # of a list
 _SECRET = re.compile(
     r"eyJ[\w-]+(\.[\w-]*){0,2}"  # a JWT, and the beginning of one
     r"|(?<=://)[^/\s]+@"  # user and password in a URL
@@ -29,7 +30,7 @@ _SECRET = re.compile(
 
 
 class Entry(Protocol):
-    """A named tuple of numbers and texts."""
+    """A named tuple of numbers, texts, and tuples of texts."""
 
     @property
     def time(self) -> float:
@@ -48,7 +49,7 @@ class RecentEntries(Generic[E]):
     :param name: of the file.
     :param find_folder: returns the folder of the metrics; None: there is none.
     :param limit: how many entries are kept.
-    :param max_chars: of each text.
+    :param max_chars: of each text. Of a tuple, the first five texts are kept.
     """
 
     def __init__(
@@ -66,17 +67,13 @@ class RecentEntries(Generic[E]):
         self._shared: dict[str, E] = {}  # as they were read the last time
         self._unshared: dict[str, E] = {}
 
-    def newest_unshared(self, key: str) -> E | None:
-        """Return the entry for a key that the other workers do not see yet."""
-        return self._unshared.get(key)
-
     def note(self, key: str, it: E) -> None:
         """Note an entry. Secrets in its texts are left out, and long texts are cut."""
-        cleaned = (self._clean(value) if isinstance(value, str) else value for value in it)
         self._unshared.pop(key, None)
-        self._unshared[key] = self._kind(*cleaned)
+        self._unshared[key] = self._kind(*map(self._cleaned, it))
         if len(self._unshared) > self._limit:
-            del self._unshared[next(iter(self._unshared))]
+            for other in self._unshared.keys() - self._to_keep(dict(self._unshared)):
+                self._unshared.pop(other, None)
 
     def share(self) -> None:
         """Let all workers see the entries of this one.
@@ -121,7 +118,15 @@ class RecentEntries(Generic[E]):
         for key, it in sorted((pair for part in some for pair in part.items()), key=_time):
             found.pop(key, None)
             found[key] = it
-        return dict(list(found.items())[-self._limit :])
+        chosen = self._to_keep(found)
+        return {key: it for key, it in found.items() if key in chosen}
+
+    def _to_keep(self, entries: dict[str, E]) -> set[str]:
+        """Return the keys of the entries that are kept.
+
+        :param entries: the oldest first.
+        """
+        return set(list(entries)[-self._limit :])
 
     def _decode(self, data: bytes) -> dict[str, E]:
         """Return the entries of a file, up to one that is damaged."""
@@ -137,7 +142,16 @@ class RecentEntries(Generic[E]):
         return {key: it for key, it in found.items() if it.time <= latest}
 
     def _value(self, kind: type, value: Any) -> Any:
-        return str(value)[: self._max_chars] if kind is str else kind(value)
+        if kind is str:
+            return str(value)[: self._max_chars]
+        if kind in {int, float}:
+            return kind(value)
+        return tuple(str(it)[: self._max_chars] for it in list(value)[:_MAX_TEXTS])
+
+    def _cleaned(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(self._clean, value[:_MAX_TEXTS]))
+        return self._clean(value) if isinstance(value, str) else value
 
     def _clean(self, text: str) -> str:
         shown = _SECRET.sub("…", text[: 4 * self._max_chars])[: self._max_chars]

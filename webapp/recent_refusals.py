@@ -1,13 +1,14 @@
-"""The newest refused request for each reason, of all workers of a machine."""
+"""The newest refused requests, of all workers of a machine."""
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from .recent_entries import RecentEntries
 
-_MAX_REASONS, _MAX_CHARS = 100, 300
-_INTERVAL_S = 1.0  # between two examples of a reason that a worker notes
+_MAX_REFUSALS, _MAX_CHARS = 50, 300
+_MAX_IN_A_SECOND = 3  # of a reason, that a worker notes: the first ones and the newest one
 
 
 class RefusedRequest(NamedTuple):
@@ -15,24 +16,38 @@ class RefusedRequest(NamedTuple):
 
     time: float
     """Unix seconds."""
+    reason: str
     status: int
     method: str
     path: str
     address: str
+    subject: str
+    """Of its token, if that is valid; empty: not known."""
     detail: str
     """Why it was refused."""
+    remedy: str
+    asked: tuple[str, ...]
+    """The topics that were not granted; empty: the refusal is not about a grant."""
+    granted: tuple[str, ...]
 
 
 class RecentRefusals(RecentEntries[RefusedRequest]):
-    """Keeps an example for each reason.
+    """Keeps the newest refusals, and among them the newest of each reason.
 
     :param folder: of the metrics; None: there is none.
     """
 
     def __init__(self, folder: str | None) -> None:
-        super().__init__(RefusedRequest, "refusals.json", lambda: folder, _MAX_REASONS, _MAX_CHARS)
+        super().__init__(RefusedRequest, "refusals.json", lambda: folder, _MAX_REFUSALS, _MAX_CHARS)
+        self._noted = dict[str, tuple[int, int]]()  # by reason: the last second, how many in it
 
-    def wants(self, reason: str, now: float) -> bool:
-        """Return whether a reason has no example of the last second."""
-        found = self.newest_unshared(reason)
-        return found is None or not 0 <= now - found.time < _INTERVAL_S
+    def add(self, it: RefusedRequest) -> None:
+        """Note a refusal. Of many within a second, the newest one takes the place of the last."""
+        second, number = self._noted.get(it.reason, (0, 0))
+        number = min(number + 1, _MAX_IN_A_SECOND) if second == int(it.time) else 1
+        self._noted[it.reason] = int(it.time), number
+        self.note(f"{it.reason} {int(it.time)} {number} {os.getpid()}", it)
+
+    def _to_keep(self, entries: dict[str, RefusedRequest]) -> set[str]:
+        newest = set({it.reason: key for key, it in entries.items()}.values())
+        return set(sorted(entries, key=newest.__contains__)[-_MAX_REFUSALS:])

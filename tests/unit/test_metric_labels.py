@@ -19,3 +19,9 @@ def test_the_reasons_of_all_ends_are_known() -> None:
     used = set(re.findall(r'\b(?:end|cut_off)\("(\w+)"\)', CODE))
     assert used
     assert used <= set(metrics._END_REASONS)
+
+
+def test_a_total_leaves_out_what_the_console_was_refused() -> None:
+    found = metrics.Numbers({"refused_total": {"console": 7, "full": 2, "forbidden": 1}}, {})
+    assert found.total("refused_total") == 3
+    assert found.by_label("refused_total")["console"] == 7

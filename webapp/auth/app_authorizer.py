@@ -85,7 +85,8 @@ class AppAuthorizer(Authorizer):
             remedy = f'Let the app\'s authorize grant "subscribe": ["{path}"], or set a key.'
             raise Forbidden(_NO_KEY, remedy)
         elif not grants(grant.subscribe, path):
-            raise not_granted(READ, [path], grant.subscribe, own_path=True, by_login=True)
+            refusal = not_granted(READ, [path], grant.subscribe, own_path=True, by_login=True)
+            raise refusal.about(grant.subject)
 
     def _is_by_login(self, grant: Grant) -> bool:
         """Return whether the app has given the grant, and no token."""

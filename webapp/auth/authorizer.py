@@ -108,7 +108,8 @@ class Authorizer:
             return _IGNORED[error.why or "invalid"]
         if not grant.has_claim and not anonymous:  # a token for another purpose
             detail = "The token has no claim mercure, and this hub lets nobody in without it."
-            raise InsufficientScope(detail, 'Use a token with "mercure": {}, or with more in it.')
+            remedy = 'Use a token with "mercure": {}, or with more in it.'
+            raise InsufficientScope(detail, remedy).about(grant.subject)
         return grant
 
     def check_topics(self, grant: Grant, drafts: list[Draft]) -> None:
@@ -127,10 +128,11 @@ class Authorizer:
                 if topic in checked:
                     continue
                 if is_reserved(topic):
-                    raise reserved_topic(topic)
+                    raise reserved_topic(topic).about(grant.subject)
                 if not everything and not grants(patterns, topic):
                     by_login = self._is_by_login(grant)
-                    raise not_granted(_PUBLISH, draft.topics, patterns, by_login=by_login)
+                    refusal = not_granted(_PUBLISH, draft.topics, patterns, by_login=by_login)
+                    raise refusal.about(grant.subject)
                 checked.add(topic)
                 time_slice.checkpoint()
 
@@ -146,7 +148,8 @@ class Authorizer:
         grant = self._grant(tokens, self._publisher_keys)
         if grant.publish is None:
             detail = "The token has no mercure.publish: it grants no publishing."
-            raise InsufficientScope(detail, 'Use a token with mercure.publish, such as ["*"].')
+            remedy = 'Use a token with mercure.publish, such as ["*"].'
+            raise InsufficientScope(detail, remedy).about(grant.subject)
         return grant
 
     def require_read(self, tokens: tuple[str, ...], path: str) -> None:
@@ -158,9 +161,10 @@ class Authorizer:
         """
         if not self._verifier:
             return
-        patterns = self._grant(tokens, self._subscriber_keys or self._publisher_keys).subscribe
-        if not grants(patterns, path):
-            raise not_granted(READ, [path], patterns, own_path=True)
+        grant = self._grant(tokens, self._subscriber_keys or self._publisher_keys)
+        if not grants(grant.subscribe, path):
+            refusal = not_granted(READ, [path], grant.subscribe, own_path=True)
+            raise refusal.about(grant.subject)
 
     def require_write(self, tokens: tuple[str, ...], path: str) -> None:
         """Refuse a client that may not change what is at a path of the hub itself.
@@ -172,7 +176,8 @@ class Authorizer:
         grant = self.publish(tokens)
         patterns, by_login = grant.publish or frozenset(), self._is_by_login(grant)
         if not grants(patterns, path):
-            raise not_granted(_PUBLISH, [path], patterns, own_path=True, by_login=by_login)
+            refusal = not_granted(_PUBLISH, [path], patterns, own_path=True, by_login=by_login)
+            raise refusal.about(grant.subject)
 
     def _is_by_login(self, _: Grant) -> bool:
         """Return whether an app's login has given the grant, and no token."""
@@ -203,7 +208,8 @@ class Authorizer:
         grant = self._verify_once(token, keys)
         if self._is_revoked(grant):
             detail = "The token was revoked: by itself, or with all tokens of its sub."
-            raise Unauthorized(detail, "Ask its issuer for a new one.", why="revoked")
+            refusal = Unauthorized(detail, "Ask its issuer for a new one.", why="revoked")
+            raise refusal.about(grant.subject)
         self._warn_of_long_life(grant)
         return grant
 

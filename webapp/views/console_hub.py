@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, jsonify
 
@@ -10,6 +10,9 @@ from ..config.shown_settings import shown_settings
 from ..server_warnings import server_warnings
 from . import own_paths
 from .services import current_services
+
+if TYPE_CHECKING:
+    from ..recent_refusals import RefusedRequest
 
 bp = Blueprint("console_hub", __name__)
 
@@ -22,24 +25,30 @@ def console_hub() -> Response:
     settings = services.settings
     services.hub.flush_metrics()
     counts = services.hub.metrics.numbers().by_label("refused_total")
-    examples = services.call(lambda hub: hub.sampler.refusals.read())
+    recent = services.call(lambda hub: hub.sampler.refusals.read())
     # Where everybody may read this, others must not learn the addresses of clients. Warnings may
     # have some.
     shows_clients = settings.has_presence or settings.loopback_only
     refusals = [
-        {
-            "reason": reason,
-            "count": count,
-            "example": _example(examples[reason], shows_clients=shows_clients)
-            if reason in examples
-            else None,
-        }
+        {"reason": reason, "count": count}
         for reason, count in sorted(counts.items(), key=lambda it: -it[1])
     ]
-    warnings = [it._asdict() for it in server_warnings.read()] if shows_clients else None
-    state = {"settings": shown_settings(settings), "refusals": refusals, "warnings": warnings}
+    newest = list(recent.values())[::-1]
+    state = {
+        "settings": shown_settings(settings),
+        "refusals": refusals,
+        "recent": [_refusal(it, shows_client=shows_clients) for it in newest],
+        "warnings": [it._asdict() for it in server_warnings.read()] if shows_clients else None,
+    }
     return own_paths.no_store(jsonify(state))
 
 
-def _example(it: Any, *, shows_clients: bool) -> dict[str, Any]:
-    return {**it._asdict(), "address": it.address if shows_clients else None}
+def _refusal(it: RefusedRequest, *, shows_client: bool) -> dict[str, Any]:
+    is_of_grant = it.asked and shows_client
+    return {
+        **it._asdict(),
+        "address": it.address if shows_client else None,
+        "subject": (it.subject or None) if shows_client else None,
+        "asked": it.asked if is_of_grant else None,
+        "granted": it.granted if is_of_grant else None,
+    }

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from ..brokers.base import Usage
 
+_CONSOLE_FOLDER = "/console/"
+_CONSOLE_STATUSES = {401, 403, 404}
 STATE_PATH = "/console/state"
 CONNECTIONS_PATH = "/console/connections"
 HUB_PATH = "/console/hub"
@@ -39,6 +41,14 @@ def require_read(*paths: str) -> tuple[str, ...]:
     for path in (request.path.removeprefix(services.url_prefix), *paths):
         services.authorizer.require_read(tokens, path)
     return tokens
+
+
+def is_console_refusal(status: int) -> bool:
+    """Return whether the request is one of the console's own that its token does not grant, or that
+    the hub has no answer to. A console repeats these, so they would hide why clients are refused.
+    """
+    path = request.path.removeprefix(current_services().url_prefix)
+    return status in _CONSOLE_STATUSES and path.startswith(_CONSOLE_FOLDER)
 
 
 def log_usage() -> Usage | None:

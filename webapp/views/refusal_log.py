@@ -1,5 +1,5 @@
-"""What operators read about refused requests: an example for each reason, and a line in the log for
-each kind of refused token or page, without the token.
+"""What operators read about refused requests: the newest ones, and a line in the log for each kind
+of refused token or page, without the token.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ _STATUSES = {401, 403}
 class RefusalLog:
     """Writes each line once a minute, and counts the refusals that it does not write.
 
-    :param recent: gets the examples.
+    :param recent: gets the newest refusals.
     """
 
     def __init__(self, recent: RecentRefusals) -> None:
         self._lines = LimitedLines()
         self._recent = recent
 
-    def note(self, error: TidingsError, request: Request) -> None:
-        """Note a refusal as an example of its reason, and log one with 401 or 403."""
-        if self._recent.wants(error.reason, now := time()):
-            address = client(request.remote_addr)
-            texts = (request.method, request.path, address, error.detail)
-            self._recent.note(error.reason, RefusedRequest(now, error.status, *texts))
+    def note(self, error: TidingsError, request: Request, *, is_console: bool = False) -> None:
+        """Note a refusal, and log one with 401 or 403.
+
+        :param is_console: whether it is of the console itself: it is only logged.
+        """
+        if not is_console:
+            self._recent.add(_refused_request(error, request))
         if error.status not in _STATUSES:
             return
         sender = escape(client(request.remote_addr)) or "-"
@@ -47,3 +48,19 @@ class RefusalLog:
         line = f"client={sender} status={error.status} {path} detail={error.detail}"
         if found := self._lines.admit(line):
             logger.info("refused: %s", found)
+
+
+def _refused_request(error: TidingsError, request: Request) -> RefusedRequest:
+    return RefusedRequest(
+        time(),
+        error.reason,
+        error.status,
+        request.method,
+        request.path,
+        client(request.remote_addr),
+        error.subject or "",
+        error.detail,
+        error.remedy,
+        tuple(error.extra.get("asked", ())),
+        tuple(error.extra.get("granted", ())),
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, stream_with_context
 from flask.globals import request_ctx
 
+from ..auth.authorizer import ANONYMOUS
 from ..core import sse
 from ..core.control_events import retry_field
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
@@ -49,6 +50,7 @@ def subscribe(default_topic: str | None) -> Response:
     request, services = current()
     query = SubscribeQuery.parse(request, default_topic)
     socket = request.environ.get("tidings.connection")
+    grant = ANONYMOUS
     try:
         tokens, in_cookies = query.tokens
         grant = services.authorizer.subscribe(tokens, in_cookies=in_cookies)
@@ -65,7 +67,7 @@ def subscribe(default_topic: str | None) -> Response:
         begin = hub.subscribe if query.waits else partial(services.call, read_to_end)
         stream = begin(query.patterns, grant, query.start, name, form=form, socket=socket)
     except (ServiceUnavailable, TooManyRequests) as error:
-        return _refused(error, services, request, query, default_topic)
+        return _refused(error.about(grant.subject), services, request, query, default_topic)
     if stream.reset_reason and default_topic and not query.form.control and not stream.snapshot:
         raise _gone(stream.reset_reason)
     if stream.reason == "ended" and not (stream.reset_reason and query.form.control):
@@ -96,7 +98,7 @@ def _stream_in_app(  # noqa: PLR0913, PLR0917 - what a refusal depends on
     try:
         frames = services.frames(stream, request.environ)
     except ServiceUnavailable as error:  # the server holds no more of them
-        return _refused(error, services, request, query, default_topic)
+        return _refused(error.about(stream.grant.subject), services, request, query, default_topic)
     return Response(frames, headers=headers)
 
 

@@ -25,9 +25,13 @@ pytestmark = pytest.mark.slow
 HUB = "/console/hub"
 
 
-def refusals(server: Server) -> dict[str, Any]:
-    found = server.http.get(HUB, headers=OPERATOR).json()["refusals"]
-    return {it["reason"]: it for it in found}
+def shown(server: Server) -> dict[str, Any]:
+    found: dict[str, Any] = server.http.get(HUB, headers=OPERATOR).json()
+    return found
+
+
+def counts(server: Server) -> dict[str, int]:
+    return {it["reason"]: it["count"] for it in shown(server)["refusals"]}
 
 
 def test_a_token_must_grant_it(hub: Server) -> None:
@@ -56,21 +60,45 @@ def test_it_shows_the_settings_without_the_key(hub: Server) -> None:
 
 
 def test_it_shows_why_a_client_was_refused(hub: Server) -> None:
-    token = bearer([])["Authorization"].split()[1]
-    before = refusals(hub).get("forbidden", {"count": 0})["count"]
+    token = bearer(["/users/{id}"], sub="user-7")["Authorization"].split()[1]
+    before = counts(hub).get("forbidden", 0)
+    assert hub.http.get("/topics", params={"authorization": token}).status_code == 403
 
-    def look() -> Any:  # an example a second is noted
-        assert hub.http.get("/topics", params={"authorization": token}).status_code == 403
-        found = refusals(hub)["forbidden"]
-        return found if found["example"]["path"] == "/topics" else None
+    def look() -> Any:  # the other worker may have refused it
+        found = [it for it in shown(hub)["recent"] if it["subject"] == "user-7"]
+        return found and found[0]
 
-    found = until(look, "it is the newest")
-    example = found["example"]
-    assert found["count"] > before
-    assert abs(example.pop("time") - time.time()) < 120
-    assert "token" in example.pop("detail")
-    assert example == {"status": 403, "method": "GET", "path": "/topics", "address": "127.0.0.1"}
+    found = until(look, "it is shown")
+    assert counts(hub)["forbidden"] > before
+    assert abs(found.pop("time") - time.time()) < 120
+    assert "token" in found.pop("detail")
+    assert "/topics" in found.pop("remedy")
+    assert found == {
+        "reason": "forbidden",
+        "status": 403,
+        "method": "GET",
+        "path": "/topics",
+        "address": "127.0.0.1",
+        "subject": "user-7",
+        "asked": ["/topics"],
+        "granted": ["/users/{id}"],
+    }
     assert token not in str(found)
+
+
+def test_requests_of_the_console_are_counted_apart(serve: Callable[..., Server]) -> None:
+    server = serve(TIDINGS_JWT_KEY=KEY)
+    assert server.http.get(HUB).status_code == 401
+    assert server.http.get("/console/topics", headers=bearer([])).status_code == 403
+    assert counts(server) == {"console": 2}
+    assert shown(server)["recent"] == []
+    # What clients may ask for is shown, whatever they add to it.
+    for query in ("last=x", "console=1"):
+        assert server.http.get(f"/events?{query}").status_code in {400, 401}
+    assert server.http.get("/console/topics?limit=x", headers=OPERATOR).status_code == 400
+    assert counts(server) == {"console": 2, "invalid": 2, "unauthorized": 1}
+    found = [(it["status"], it["path"]) for it in shown(server)["recent"]]
+    assert found == [(400, "/console/topics"), (401, "/events"), (400, "/events")]
 
 
 def test_a_full_hub_is_among_the_reasons(serve: Callable[..., Server]) -> None:
@@ -78,9 +106,10 @@ def test_a_full_hub_is_among_the_reasons(serve: Callable[..., Server]) -> None:
     with server.listen() as stream:
         assert stream.next().type == "hub.open"
         assert server.http.get("/events").status_code == 503
-    found = refusals(server)["full"]
-    assert (found["count"], found["example"]["path"]) == (1, "/events")
-    assert found["example"]["address"] is None  # everybody may read it
+    assert counts(server) == {"full": 1}
+    [found] = shown(server)["recent"]
+    assert (found["status"], found["path"]) == (503, "/events")
+    assert found["address"] is None  # everybody may read it
 
 
 def test_it_shows_the_warnings_of_the_master(serve: Callable[..., Server]) -> None:

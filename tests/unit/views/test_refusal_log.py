@@ -25,8 +25,8 @@ def request(path: str = "/events", address: str = "192.0.2.7") -> Request:
     return Request(environ | token | {"REMOTE_ADDR": address})
 
 
-def new_log() -> refusal_log.RefusalLog:
-    return refusal_log.RefusalLog(RecentRefusals(None))
+def new_log(recent: RecentRefusals | None = None) -> refusal_log.RefusalLog:
+    return refusal_log.RefusalLog(recent or RecentRefusals(None))
 
 
 def expired() -> Unauthorized:
@@ -83,3 +83,18 @@ def test_a_flood_of_refusals_is_counted_and_not_logged(
 
 def left_out(line: str) -> int:
     return int(line.partition("left_out=")[2].partition(" ")[0] or 0)
+
+
+def test_a_refusal_of_the_console_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    recent = RecentRefusals(None)
+    log = new_log(recent)
+    log.note(expired(), request("/console/hub"), is_console=True)
+    assert len(caplog.messages) == 1
+    assert not recent.read()
+    error = Forbidden("Not granted.", "Use another.", asked=["/a"], granted=["/b"])
+    log.note(error.about("user-7"), request())
+    [found] = recent.read().values()
+    assert (found.reason, found.subject, found.asked) == ("forbidden", "user-7", ("/a",))
+    assert (found.granted, found.remedy) == (("/b",), "Use another.")
+    assert "user-7" not in str(error.problem())

@@ -10,6 +10,7 @@ import { lockedNotice } from "./token_dialog.js";
 const POLL_MS = 5000;
 
 let settings = [];
+let started; // when the hub started, if that is known
 const about = poller(load, POLL_MS);
 
 async function load() {
@@ -26,14 +27,21 @@ async function load() {
   return true;
 }
 
-function show({ settings: all, refusals, warnings }) {
+function show({ settings: all, refusals, recent, warnings }) {
   find("hub-locked").replaceChildren();
   find("hub-about").hidden = false;
   find("warnings-card").hidden = !warnings;
   settings = all;
   showSettings();
-  fillRows(find("refusals"), refusals, ({ reason }) => reason, refusalCells);
-  find("no-refusals").hidden = refusals.length > 0;
+  const keyOf = ({ time, reason, path, address }) => `${time} ${reason} ${path} ${address}`;
+  fillRows(find("refusals"), recent, keyOf, refusalCells);
+  find("refusals").parentElement.hidden = !recent.length;
+  const counts = refusals.map(({ reason, count }) => `${words(reason)} ${whole(count)}`);
+  const since = started ? ` since ${clock(started * 1000)}` : "";
+  setText(
+    find("refusal-counts"),
+    refusals.length ? `Refused${since}: ${counts.join(", ")}` : `Nothing was refused${since}.`,
+  );
   fillRows(
     find("warnings"),
     warnings ?? [],
@@ -47,15 +55,18 @@ function show({ settings: all, refusals, warnings }) {
   );
 }
 
-function refusalCells({ reason, count, example }) {
-  const { time, status, method, path, address, detail } = example ?? {};
+const words = (reason) => reason.replaceAll("_", " ");
+
+function refusalCells({ time, status, method, path, address, subject, ...why }) {
+  const { detail, remedy, asked, granted } = why;
+  const grant = asked
+    ? ` Asked: ${asked.join(", ")}. Granted: ${granted.join(", ") || "nothing"}.`
+    : "";
   return [
-    reason.replaceAll("_", " "),
-    whole(count),
-    example ? timeElement(clock(time * 1000), time * 1000) : "–",
-    example
-      ? [`${status} ${method} ${path}${address ? ` from ${address}` : ""}: ${detail}`]
-      : "no recent example",
+    timeElement(clock(time * 1000), time * 1000),
+    `${status} ${method} ${path}`,
+    [address, subject].filter(Boolean).join(", ") || "–",
+    `${detail}${grant} ${remedy}`,
   ];
 }
 
@@ -89,7 +100,9 @@ export function update({
   readers,
   now,
   limits,
+  started: since,
 }) {
+  started = since;
   if (find("hub-panel").hidden) return;
   const total = workers.reduce((sum, worker) => sum + worker.readers, 0);
   fillRows(
