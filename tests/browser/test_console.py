@@ -396,7 +396,7 @@ def test_without_a_key_the_connections_say_how_to_get_one(page: Page, server: Se
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     with page.expect_response("**/console/state*"):
         pass
-    assert len(asked) == 1
+    assert asked == []
 
 
 def test_the_hub_tab_shows_workers_the_log_refusals_and_settings(
@@ -522,7 +522,7 @@ def test_a_missing_grant_is_named_where_it_hides_something_and_no_url_has_a_toke
     page.locator("#numbers-locked").get_by_role("button", name="Use a token").click()
     expect(page.locator("#token-field")).to_be_focused()
     use_token(page, mercure={"subscribe": [topic]})
-    expect(page.locator("#state")).to_have_text("Other token required")
+    expect(page.locator("#state")).to_have_text("This token does not show the numbers")
     expect(page.locator("#numbers-locked")).to_contain_text("/console/state")
     page.get_by_role("button", name="Publish").click()
     expect(page.locator("#publish-denied")).to_have_text(
@@ -544,6 +544,54 @@ def test_a_missing_grant_is_named_where_it_hides_something_and_no_url_has_a_toke
     assert not [url for url in [*asked, page.url] if "eyJ" in url]
 
 
+def test_it_asks_nothing_that_it_knows_to_be_refused(
+    page: Page, locked: Server, server: Server
+) -> None:
+    refused: list[str] = []
+    page.on("response", lambda it: refused.append(it.url) if it.status >= 400 else None)
+    page.goto(f"{locked.url}/console")
+    for name in ("topics", "connections", "hub", "events"):
+        page.locator(f"#tab-{name}").click()
+        expect(page.locator("main .locked:visible")).to_have_count(1)
+    page.locator("#tab-hub").click()
+    expect(page.locator("#hub-panel .card:visible")).to_have_count(0)
+    page.goto(f"{server.url}/console#connections")
+    expect(page.locator("#connections-locked")).to_contain_text("Set TIDINGS_JWT_KEY")
+    assert refused == []
+    page.goto(f"{locked.url}/console#hub")
+    page.get_by_role("button", name="Token", exact=True).click()
+    use_token(page, mercure={"subscribe": ["/topics"]})
+    expect(page.locator("#state")).to_have_text("This token does not show the numbers")
+    expect(page.locator("main .locked:visible")).to_have_count(1)
+    expect(page.locator("#hub-panel .card:visible")).to_have_count(0)
+    page.locator("#tab-topics").click()
+    expect(page.locator("#topics-empty")).to_be_visible()
+
+
+def test_a_token_in_a_cookie_is_enough(page: Page, locked: Server) -> None:
+    token = jwt.encode({"mercure": ALL}, KEY)
+    cookie = {"name": "mercureAuthorization", "value": token, "url": locked.url}
+    page.context.add_cookies([cookie])  # type: ignore[list-item]
+    page.goto(f"{locked.url}/console")
+    expect(page.locator("#state")).to_contain_text("Connected")
+
+
+def test_the_watch_goes_on_as_soon_as_the_hub_is_back(
+    page: Page, server: Server, topic: str
+) -> None:
+    is_away = True
+    page.route(
+        lambda url: "/console/state" in url or "/events?" in url,
+        lambda route: route.abort() if is_away else route.continue_(),
+    )
+    page.goto(f"{server.url}/console#events?topic={topic}&start=now")
+    expect(page.locator("#state")).to_contain_text("cannot be reached")
+    is_away = False
+    expect(page.locator("#state")).to_contain_text("Connected")
+    expect(page.locator("#watch-status")).to_have_text("")
+    expect(page.locator("#empty")).to_have_text("Waiting for events…")
+
+
 def test_the_dialog_says_what_a_token_grants_before_it_is_used(page: Page, locked: Server) -> None:
     page.goto(f"{locked.url}/console")
     page.get_by_role("button", name="Token", exact=True).click()
@@ -557,13 +605,23 @@ def test_the_dialog_says_what_a_token_grants_before_it_is_used(page: Page, locke
     expect(page.locator("#token-claims")).to_contain_text("olga")
     expect(page.locator("#token-claims")).to_contain_text("in 59 min")
     expect(grants.locator(".can")).to_have_text(
-        ["May see the numbers.", "May see settings, refusals, warnings."]
+        ["May see the numbers", "May see settings, refusals, warnings"]
     )
-    expect(grants.locator(".cannot").nth(0)).to_have_text("May not list topics. It needs /topics")
+    expect(grants.locator(".cannot").nth(0)).to_have_text(
+        "May not list topics: needs subscribe of /topics"
+    )
+    expect(grants.locator(".cannot").filter(has_text="disconnect")).to_have_text(
+        "May not disconnect: needs publish of /.well-known/mercure/subscriptions"
+    )
     page.locator("#token-field").fill(jwt.encode(claims | {"exp": time() - 90}, KEY))
     expect(page.locator("#token-claims .error")).to_contain_text("expired 1 min ago")
-    page.locator("#token-field").fill("no token")
-    expect(page.locator("#token-problem")).to_contain_text("no JWT")
+    expect(page.get_by_role("heading", name="The token claims:")).to_be_visible()
+    expect(page.locator("#token-problem")).to_contain_text("The token has expired.")
+    expect(grants.locator(".can")).to_have_count(0)
+    page.locator("#token-field").fill(KEY)
+    expect(page.locator("#token-problem")).to_contain_text("Do not paste the key here.")
+    expect(page.get_by_role("button", name="Use token")).to_be_disabled()
+    page.locator("#token-field").press("Enter")
     page.keyboard.press("Escape")
     expect(page.locator("#state")).to_have_text("Token required")
 

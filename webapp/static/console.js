@@ -1,5 +1,6 @@
 // The console: the hub's numbers, and the tabs Events, Topics, Connections and Hub.
 
+import { knownRefusal } from "./console/access.js";
 import * as connections from "./console/connections_tab.js";
 import * as events from "./console/events_tab.js";
 import * as hub from "./console/hub_tab.js";
@@ -11,15 +12,35 @@ import * as token from "./console/token_dialog.js";
 import * as topics from "./console/topics_tab.js";
 import { find } from "./page.js";
 
-const shown = { events, topics, connections, hub };
+/** Return a tab that does not open where the page knows that the hub refuses its requests. */
+function guarded(name, tab, what) {
+  const open = () => {
+    const refusal = knownRefusal(name);
+    if (!refusal) return tab.open();
+    tab.hide?.();
+    find(`${name}-locked`).replaceChildren(...token.lockedNotice(refusal, what));
+    for (const list of find(`${name}-panel`).querySelectorAll(".of-token")) list.hidden = true;
+    return undefined;
+  };
+  return { ...tab, open };
+}
+
+const shown = {
+  events: guarded("events", events, "The events"),
+  topics: guarded("topics", topics, "Topics"),
+  connections: guarded("connections", connections, "Connections"),
+  hub: guarded("hub", hub, "Settings, refusals and warnings"),
+};
 
 onState((state, error) => {
   if (state) {
     strip.update(state);
     hub.update(state);
+    events.retry();
   }
   const isLocked = error?.status === 401 || error?.status === 403;
   find("strip").hidden = isLocked && !strip.hasPoints();
+  find("hub-numbers").hidden = !strip.hasPoints();
   find("numbers-locked").replaceChildren(
     ...(isLocked ? token.lockedNotice(error, "The numbers") : []),
   );

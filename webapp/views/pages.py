@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import mimetypes
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from ..core.topics import MERCURE_PATH
+from .credentials import COOKIE
 from .page_compression import compress
 from .services import current_services
 from .static_files import BELOW_ROOT
@@ -36,7 +37,16 @@ _HEADERS = {
 @bp.get("/console")
 def console() -> Response:
     """Return the console. The page needs no token; the data that it fetches does."""
-    return page("console.html")
+    services = current_services()
+    settings = services.settings
+    # A cookie may be a token. The page's script cannot see it.
+    has_cookie = settings.has_login or any(request.cookies.getlist(COOKIE))
+    return page(
+        "console.html",
+        locked=settings.auth_enabled and not has_cookie,
+        visitors_may_subscribe=settings.anonymous,
+        has_presence=settings.has_presence,
+    )
 
 
 def page(name: str, **values: object) -> Response:

@@ -9,7 +9,9 @@ import * as panel from "./event_panel.js";
 import * as table from "./event_table.js";
 import { problemOf, words } from "./moment.js";
 import { lockedNotice } from "./token_dialog.js";
-import { stop, watch } from "./watch.js";
+import { retry, stop, watch } from "./watch.js";
+
+export { retry };
 
 const FLUSH_MS = 100;
 const BUSY_FLUSH_MS = 250; // nobody reads that fast, and the page stays quick

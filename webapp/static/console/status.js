@@ -1,7 +1,8 @@
 // The state of the hub, once a second: the status in the header, and who else wants to know it.
 
-import { ask, find, mayNeedToken } from "../page.js";
+import { ask, find, mayNeedToken, token } from "../page.js";
 import { age, clock } from "../units.js";
+import { knownRefusal } from "./access.js";
 import { element, setText } from "./dom.js";
 import { setHub } from "./grants.js";
 import { poller } from "./poller.js";
@@ -33,19 +34,27 @@ async function load() {
     showState(state);
     for (const act of listeners) act(state);
   } catch (error) {
-    if (error.status) resolve(false);
-    showError(error);
-    for (const act of listeners) act(undefined, error);
-    return !mayNeedToken(error); // else not until the user gives one
+    return fail(error);
   }
   return true;
+}
+
+/** Say that there is no state. Return whether another request may help. */
+function fail(error) {
+  if (error.status) resolve(false);
+  showError(error);
+  for (const act of listeners) act(undefined, error);
+  return !mayNeedToken(error); // else not until the user gives one
 }
 
 /** Ask now, as if nothing were known, and then once a second. */
 export function start() {
   newest = undefined;
   permission = new Promise((act) => (resolve = act));
-  hub.start();
+  const refusal = knownRefusal();
+  if (!refusal) return hub.start();
+  hub.stop();
+  return fail(refusal);
 }
 
 function showState({ version, now, started, log, key, open }) {
@@ -58,8 +67,9 @@ function showState({ version, now, started, log, key, open }) {
 }
 
 function showError(error) {
-  if (mayNeedToken(error))
-    show("reconnecting", error.status === 401 ? "Token required" : "Other token required");
+  if (error.status === 403) show("reconnecting", "This token does not show the numbers");
+  else if (error.status === 401)
+    show("reconnecting", token() ? "The hub refuses this token" : "Token required");
   else if (error.status) show("closed", error.message);
   else show("closed", "The hub cannot be reached, retrying…");
   setStale(true);

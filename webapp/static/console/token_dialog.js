@@ -3,7 +3,7 @@
 import { find, keepToken, token } from "../page.js";
 import { age, clock } from "../units.js";
 import { definitions, element } from "./dom.js";
-import { claimsOf, listsOf, suffices, USES } from "./grants.js";
+import { claimsOf, grants, listsOf, suffices, USES } from "./grants.js";
 
 const dialog = find("token-dialog");
 const field = find("token-field");
@@ -26,19 +26,36 @@ export function open() {
   field.select();
 }
 
+const given = () => field.value.trim().replace(/^Bearer\s+/i, "");
+
+/** Return why a text cannot be used as a token; empty: it may be one. */
+function problemOf(text, claims) {
+  if (text && text.split(".").length !== 3)
+    return "This is not a token (three parts with dots). Is it the key? Do not paste the key here.";
+  return text && !claims ? "This is not a token: its second part has no claims in JSON." : "";
+}
+
+/** Return why the hub refuses a token now, by its own claims; empty: it does not. */
+function refusalOf({ exp, nbf }) {
+  if (exp * 1000 <= Date.now()) return "The token has expired. The hub refuses it.";
+  return nbf * 1000 > Date.now() ? "The token is not valid yet. The hub refuses it." : "";
+}
+
 function decode() {
-  const text = field.value.trim();
-  const claims = claimsOf(text);
+  const text = given();
+  const claims = text.split(".").length === 3 ? claimsOf(text) : undefined;
+  const problem = problemOf(text, claims);
   find("forget-token").hidden = !token();
+  find("use-token").disabled = problem !== "";
+  find("token-heading").hidden = !claims;
   find("token-claims").replaceChildren(...(claims ? described(claims) : []));
   find("token-grants").replaceChildren(...(claims ? uses(claims) : []));
-  find("token-problem").textContent =
-    text && !claims ? "This is no JWT: it has no claims in JSON." : "";
+  find("token-problem").textContent = claims ? refusalOf(claims) : problem;
 }
 
 function described({ sub, iat, nbf, exp, aud, iss, mercure, ...others }) {
   const { publish, subscribe } = listsOf({ mercure, ...others });
-  const isOver = exp * 1000 < Date.now();
+  const isOver = exp * 1000 <= Date.now();
   return definitions(
     [
       [
@@ -63,18 +80,27 @@ function until(seconds) {
 }
 
 function uses(claims) {
-  const lists = listsOf(claims);
+  const lists = refusalOf(claims) ? { subscribe: [], publish: [] } : listsOf(claims);
   return USES.map((use) => {
     const can = suffices(lists, use);
-    const missing = [...(use.subscribe ?? []), ...(use.publish ?? [])].join(", ");
-    const words = can ? "" : element("span", { class: "quiet" }, ` It needs ${missing}`);
+    const words = can ? "" : element("span", { class: "quiet" }, missingWords(claims, lists, use));
     return element(
       "li",
       { class: can ? "can" : "cannot" },
-      `${can ? "May" : "May not"} ${use.name}.`,
+      `${can ? "May" : "May not"} ${use.name}`,
       words,
     );
   });
+}
+
+/** Return which grants a use still needs. A token that the hub refuses needs none, but a successor. */
+function missingWords(claims, lists, use) {
+  if (refusalOf(claims)) return "";
+  const parts = ["subscribe", "publish"].map((kind) => {
+    const paths = (use[kind] ?? []).filter((path) => !grants(lists[kind], path));
+    return paths.length ? `${kind} of ${paths.join(", ")}` : "";
+  });
+  return `: needs ${parts.filter(Boolean).join(" and ")}`;
 }
 
 /** Connect the dialog. `act` is called when the tab has another token. */
@@ -87,7 +113,7 @@ export function connect(act) {
   field.addEventListener("input", decode);
   find("token").addEventListener("submit", (event) => {
     event.preventDefault();
-    use(field.value.trim().replace(/^Bearer\s+/i, ""));
+    if (!find("use-token").disabled) use(given());
   });
   find("forget-token").addEventListener("click", () => use(""));
   find("close-token").addEventListener("click", () => dialog.close());

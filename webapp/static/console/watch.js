@@ -14,6 +14,7 @@ const START_PARAMETERS = { last: "last", since: "since", after: "last_event_id" 
 
 let source;
 let newest; // the newest attempt
+let isUnreachable = false;
 
 /** Return the query of a watch. `counts`: whether its stream is one of the subscribers. */
 function queryOf({ topics, start, value }, counts) {
@@ -46,6 +47,7 @@ export async function watch(what, on) {
   // An event can have any type, and there is no listener for all types.
   current.dispatchEvent = (event) => {
     if (current !== source) return true;
+    isUnreachable = event.type === "error" && !event.data?.status && !event.data?.bye;
     if (event.type.startsWith("hub.")) onControlEvent(event, on);
     else if (event.origin) on.event(envelope(event));
     else if (event.type === "open") on.status("");
@@ -55,7 +57,14 @@ export async function watch(what, on) {
   };
 }
 
+/** Connect again at once, if the hub could not be reached: it answers now. */
+export function retry() {
+  if (isUnreachable) dispatchEvent(new Event("online"));
+  isUnreachable = false;
+}
+
 export function stop() {
+  isUnreachable = false;
   source?.close();
   source = newest = undefined;
 }
