@@ -25,7 +25,7 @@ _MAX_TEXTS = 5  # of a list
 _SECRET = re.compile(
     r"eyJ[\w-]+(\.[\w-]*){0,2}"  # a JWT, and the beginning of one
     r"|(?<=://)[^/\s]+@"  # user and password in a URL
-    r"|(?<=Bearer )\S+"
+    r"|(?<=Bearer )(?!TOKEN;)\S+"  # but for the word in a remedy
 )
 
 

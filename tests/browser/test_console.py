@@ -409,12 +409,21 @@ def test_the_hub_tab_shows_workers_the_log_refusals_and_settings(
     expect(page.locator("#about-log")).to_contain_text(" of 1,000,000 (")
     expect(page.locator("#refusals")).to_contain_text("400 GET /events")
     expect(page.locator("#refusals")).to_contain_text("127.0.0.1")
-    said = re.compile(r"^Refused( since [\d:]+)?: .*invalid \d")
+    said = re.compile(r"^Refused since [\d:]+: .*invalid \d")
     expect(page.locator("#refusal-counts")).to_have_text(said)
     setting = page.locator("#settings").get_by_role("row").filter(has_text="TIDINGS_HISTORY_AGE")
     expect(setting.get_by_role("cell")).to_have_text(["TIDINGS_HISTORY_AGE", "7d", "default"])
     page.get_by_label("only those that are set").check()
     expect(page.locator("#settings")).not_to_contain_text("TIDINGS_HISTORY_AGE")
+
+
+def test_where_nothing_was_refused_it_says_since_when(page: Page, server: Server) -> None:
+    nothing: dict[str, list[str]] = {"settings": [], "refusals": [], "recent": [], "warnings": []}
+    page.route("**/console/hub", lambda it: it.fulfill(json=nothing))
+    page.goto(f"{server.url}/console#hub")
+    said = re.compile(r"^Nothing was refused since [\d:]+\.$")
+    expect(page.locator("#refusal-counts")).to_have_text(said)
+    expect(page.get_by_role("table", name="Newest refusals")).to_be_hidden()
 
 
 def test_the_console_is_not_one_of_the_subscribers(page: Page, server: Server, topic: str) -> None:

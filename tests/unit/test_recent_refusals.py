@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from webapp.auth.refusals import SEND_ONE
 from webapp.recent_refusals import RecentRefusals, RefusedRequest
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def test_no_token_and_no_control_character_is_kept() -> None:
     assert found.detail.isprintable()
     assert found.asked[0].isprintable()
     assert found.path == "/x/…"
+    refusals.add(refused("rate", f"{SEND_ONE} Bearer secret", 1e10))
+    assert list(refusals.read().values())[1].detail == f"{SEND_ONE} Bearer …"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import { lockedNotice } from "./token_dialog.js";
 const POLL_MS = 5000;
 
 let settings = [];
+let counts; // of refusals, by reason
 let started; // when the hub started, if that is known
 const about = poller(load, POLL_MS);
 
@@ -36,12 +37,8 @@ function show({ settings: all, refusals, recent, warnings }) {
   const keyOf = ({ time, reason, path, address }) => `${time} ${reason} ${path} ${address}`;
   fillRows(find("refusals"), recent, keyOf, refusalCells);
   find("refusals").parentElement.hidden = !recent.length;
-  const counts = refusals.map(({ reason, count }) => `${words(reason)} ${whole(count)}`);
-  const since = started ? ` since ${clock(started * 1000)}` : "";
-  setText(
-    find("refusal-counts"),
-    refusals.length ? `Refused${since}: ${counts.join(", ")}` : `Nothing was refused${since}.`,
-  );
+  counts = refusals.map(({ reason, count }) => `${words(reason)} ${whole(count)}`);
+  showCounts();
   fillRows(
     find("warnings"),
     warnings ?? [],
@@ -55,7 +52,17 @@ function show({ settings: all, refusals, recent, warnings }) {
   );
 }
 
-const words = (reason) => reason.replaceAll("_", " ");
+const words = (reason) =>
+  reason === "console" ? "the console's own" : reason.replaceAll("_", " ");
+
+function showCounts() {
+  if (!counts) return;
+  const since = started ? ` since ${clock(started * 1000)}` : "";
+  setText(
+    find("refusal-counts"),
+    counts.length ? `Refused${since}: ${counts.join(", ")}` : `Nothing was refused${since}.`,
+  );
+}
 
 function refusalCells({ time, status, method, path, address, subject, ...why }) {
   const { detail, remedy, asked, granted } = why;
@@ -103,6 +110,7 @@ export function update({
   started: since,
 }) {
   started = since;
+  showCounts();
   if (find("hub-panel").hidden) return;
   const total = workers.reduce((sum, worker) => sum + worker.readers, 0);
   fillRows(
@@ -131,7 +139,7 @@ export function update({
       whole(n),
     ]),
     ...Object.entries(refused).map(([reason, n]) => [
-      `Refused: ${reason.replaceAll("_", " ")}`,
+      `Refused: ${words(reason)}`,
       whole(n),
     ]),
     ...Object.entries(skipped).map(([task, n]) => [`Skipped after an error: ${task}`, whole(n)]),
