@@ -146,6 +146,9 @@ def test_a_link_to_an_event_opens_the_watch_at_it(page: Page, server: Server, to
     page.goto(link)
     expect(page.locator("#event-data")).to_have_text("the one")
     expect(rows(page).get_by_text("after", exact=True)).to_be_visible()
+    expect(page.get_by_role("row", selected=True)).to_contain_text("the one")
+    age = page.locator("#event-time").text_content()
+    expect(page.locator("#event-time")).not_to_have_text(age or "")  # it grows
 
 
 def test_it_says_that_connects_and_disconnects_were_missed(page: Page, server: Server) -> None:
@@ -333,9 +336,16 @@ def test_topics_are_searched_watched_and_deleted_after_a_confirmation(
     page.locator("#topic-search").fill(topic[:-4])
     row = page.locator("#topics-rows").get_by_role("row")
     expect(row).to_have_count(1)
-    page.locator("#topic-sort").select_option("rate")
+    head = page.get_by_role("columnheader", name="Rate, 1 min")
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    with server.listen(topic=topic):
+        expect(row.get_by_role("cell").nth(2)).to_have_text("1")
     expect(row).to_contain_text("/s")
-    page.locator("#topic-sort").select_option("name")
+    expect(row.get_by_role("cell").nth(3)).to_have_text("1")
+    expect(row.get_by_role("cell").nth(4)).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
+    page.get_by_role("columnheader", name="Topic").get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "none")
     expect(row.get_by_role("cell").nth(3)).to_have_text("1")
     row.get_by_role("button", name=f"Delete {topic}").click()
     dialog = page.get_by_role("alertdialog", name=f"Delete all events of {topic}?")
@@ -413,6 +423,10 @@ def test_the_hub_tab_shows_workers_the_log_refusals_and_settings(
     expect(page.locator("#refusal-counts")).to_have_text(said)
     setting = page.locator("#settings").get_by_role("row").filter(has_text="TIDINGS_HISTORY_AGE")
     expect(setting.get_by_role("cell")).to_have_text(["TIDINGS_HISTORY_AGE", "7d", "default"])
+    expect(page.locator("#settings")).to_contain_text("1G")
+    expect(page.locator("#settings")).to_contain_text("computed")
+    expect(page.locator("#workers")).to_contain_text("% of all")
+    expect(page.locator("#warnings-card")).to_be_visible()
     page.get_by_label("only those that are set").check()
     expect(page.locator("#settings")).not_to_contain_text("TIDINGS_HISTORY_AGE")
 

@@ -80,6 +80,13 @@ def byte_size(text: str) -> int:
     return size
 
 
+def byte_text(count: int) -> str:
+    """Return bytes as `byte_size` reads them: `1G`, `64K`, `1000`."""
+    fits = (unit for unit in "GMK" if count and count % _BYTES_OF_UNIT[unit] == 0)
+    unit = next(fits, "")
+    return f"{count // _BYTES_OF_UNIT[unit]}{unit}"
+
+
 def header_size(text: str) -> int:
     """Return the limit of a header's bytes: headers of a megabyte would take a whole core."""
     smallest, largest = _HEADER_BYTES

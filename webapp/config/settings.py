@@ -143,6 +143,9 @@ class Settings:
     has_login: bool = False
     """Whether that app decides by its own login what its users may do."""
 
+    given: frozenset[str] = frozenset()
+    """The fields that the environment has; the others are defaults, or computed."""
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **fixed: Any) -> Self:
         """Read the settings. The demo is on by default if nothing at all is configured.
@@ -167,11 +170,13 @@ class Settings:
                 )
         if PREFIX + "BROKER_URL" not in environ and (url := environ.get("REDIS_URL")):
             values["broker_url"] = variables.read("REDIS_URL", url, parsers.broker_url)
+        given = frozenset(values)
         platform = variables.platform(environ)
         values.setdefault("demo", not platform and all(map(_leaves_demo_on, values.items())))
         values.setdefault("trusted_proxies", int("port" in platform))
         scheme = urlsplit(values.get("broker_url", cls.broker_url)).scheme
-        settings = cls(**{**_BROKER_DEFAULTS.get(scheme, {}), **values, **platform, **fixed})
+        defaults = _BROKER_DEFAULTS.get(scheme, {})
+        settings = cls(**{**defaults, **values, **platform, **fixed}, given=given)
         settings.check_consistency()
         return settings
 

@@ -11,11 +11,21 @@ from . import parsers
 from .setting_names import PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .settings import Settings
+
+_TO_TEXT: dict[Any, Callable[[Any], str]] = {
+    parsers.duration: parsers.duration_text,
+    parsers.positive_duration: parsers.duration_text,
+    parsers.byte_size: parsers.byte_text,
+    parsers.header_size: parsers.byte_text,
+}
 
 
 def shown_settings(settings: Settings) -> list[dict[str, Any]]:
-    """Return the name and value of each setting, and whether the value is the default.
+    """Return the name and value of each setting, and whether it is the default, or computed from
+    others or from the machine, and not set.
 
     Keys are counted, and URLs have no user, password and query.
     """
@@ -23,7 +33,8 @@ def shown_settings(settings: Settings) -> list[dict[str, Any]]:
         {
             "name": PREFIX + it.name.upper(),
             "value": _shown(settings, it.name, it.metadata["parse"]),
-            "default": getattr(settings, it.name) == it.default,
+            "default": it.name not in settings.given,
+            "computed": it.name not in settings.given and getattr(settings, it.name) != it.default,
         }
         for it in fields(settings)
         if "parse" in it.metadata
@@ -38,8 +49,8 @@ def _shown(settings: Settings, name: str, parse: Any) -> str:
         return settings.broker_label
     if parse is parsers.url and value:
         return _without_secrets(value)
-    if parse in (parsers.duration, parsers.positive_duration):
-        return parsers.duration_text(value)
+    if to_text := _TO_TEXT.get(parse):
+        return to_text(value)
     if value is None or isinstance(value, bool):
         return str(int(value)) if value is not None else ""
     items = value if isinstance(value, tuple) else (value,)

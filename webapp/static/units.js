@@ -43,6 +43,9 @@ export function clock(time, withMs = false) {
   return (isToday ? "" : day) + [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":") + ms;
 }
 
-/** 27/11/2026, 21:45:10 (5 s ago). */
-export const when = (time) =>
-  `${new Date(time).toLocaleString()} (${age((Date.now() - time) / 1000)} ago)`;
+/** 2026-11-27 21:45:10 (5 s ago). */
+export function when(time) {
+  const at = new Date(time);
+  const day = [at.getFullYear(), at.getMonth() + 1, at.getDate()].map(two).join("-");
+  return `${day} ${clock(time).split(" ").at(-1)} (${age((Date.now() - time) / 1000)} ago)`;
+}

@@ -6,6 +6,7 @@ import mimetypes
 
 from flask import Blueprint, Response, request
 
+from ..config import folders
 from ..core.topics import MERCURE_PATH
 from .credentials import COOKIE
 from .page_compression import compress
@@ -14,6 +15,10 @@ from .static_files import BELOW_ROOT
 from .templates import render
 
 bp = Blueprint("pages", __name__)
+
+_IN_REPOSITORY = ".venv/bin/tidings"  # where `make run` installs it
+COMMAND = _IN_REPOSITORY if (folders.PACKAGE.parent / _IN_REPOSITORY).exists() else "tidings"
+"""How the command is run in the hub's folder."""
 
 # The system's own tables may say otherwise: that .ts is a video, for one.
 mimetypes.add_type("text/javascript", ".js")
@@ -58,6 +63,7 @@ def page(name: str, **values: object) -> Response:
     text = render(
         name,
         needs_token=services.settings.auth_enabled,
+        tidings=COMMAND,
         static=f"{BELOW_ROOT[1:]}/static" if services.is_at_root else "static",
         has_live_page=not services.is_at_root,
         **values,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from support.tokens import KEY
@@ -35,6 +35,22 @@ def test_every_setting_is_shown() -> None:
     assert found["TIDINGS_RETRY"]["default"]
     assert found["TIDINGS_JWT_KEY"]["value"] == ""
     assert all(isinstance(it["value"], str) for it in found.values())
+
+
+def test_what_is_set_differs_from_what_is_computed() -> None:
+    environ = {"TIDINGS_HISTORY_AGE": "7d", "TIDINGS_BROKER_URL": "memory://"}
+    settings = replace(Settings.from_env(environ), max_subscribers=26_000)
+    found = {it["name"]: (it["default"], it["computed"]) for it in shown_settings(settings)}
+    assert found["TIDINGS_HISTORY_AGE"] == (False, False)  # set, although to the default
+    assert found["TIDINGS_MAX_SUBSCRIBERS"] == (True, True)
+    assert found["TIDINGS_HISTORY_EVENTS"] == (True, True)  # as the broker needs it
+    assert found["TIDINGS_RETRY"] == (True, False)
+
+
+def test_a_size_is_shown_as_it_can_be_set() -> None:
+    for text in ("1G", "64M", "3K", "1000"):
+        assert shown({"TIDINGS_WINDOW_BYTES": text})["TIDINGS_WINDOW_BYTES"]["value"] == text
+    assert shown({})["TIDINGS_MAX_HEADER_BYTES"]["value"] == "16K"
 
 
 def test_no_secret_is_shown() -> None:

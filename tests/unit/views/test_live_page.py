@@ -14,6 +14,7 @@ from support.signing_keys import RSA, pem
 from support.tokens import KEY
 from webapp.auth.authorizer import Authorizer
 from webapp.views import live_page
+from webapp.views.pages import COMMAND
 from webapp.views.services import Services
 
 OPEN: dict[str, Any] = {}
@@ -37,7 +38,7 @@ def text(**settings: Any) -> str:
     [
         (OPEN, ["Subscribe curl -N http://HOST/events", "curl -d data=hello http://HOST/events"]),
         (KEYED, [f"curl -N {HEADER} http", f"curl -d data=hello {HEADER} http"]),
-        (KEYED, ["TOKEN=$(tidings token --subscribe '*' --publish '*')"]),
+        (KEYED, [f"TOKEN=$({COMMAND} token --subscribe '*' --publish '*')"]),
         (KEYED, ["needs the hub's TIDINGS_JWT_KEY.", "It receives public events."]),
         (KEYED | {"jwt_audience": "a"}, ["hub's TIDINGS_JWT_KEY and TIDINGS_JWT_AUDIENCE."]),
         ({"jwt_key": (pem(RSA),)}, ["--publish '*' --key private.pem)", "and the private key of"]),

@@ -4,7 +4,7 @@ import { announce, find } from "../page.js";
 import { bytes, when } from "../units.js";
 import { eventUrl } from "./address.js";
 import { copyText } from "./clipboard.js";
-import { definitions } from "./dom.js";
+import { definitions, element, setText } from "./dom.js";
 import { sizeOf } from "./event_table.js";
 import { view } from "./json.js";
 
@@ -36,7 +36,7 @@ function fields(event) {
     ["Topic", event.topic],
     ["Other topics", event.topics.slice(1).join("\n")],
     ["Type", event.type ?? "message"],
-    ["Time", when(event.time)],
+    ["Time", element("span", { id: "event-time" }, when(event.time))],
     ["ISO 8601", new Date(event.time).toISOString()],
     ["Id", event.id],
     ["Private", event.private ? "yes" : "no"],
@@ -47,6 +47,9 @@ function fields(event) {
 
 /** Connect the buttons. `onRepublish` gets the event to publish again. */
 export function connect(onClose, onRepublish) {
+  setInterval(() => {
+    if (shown && !document.hidden) setText(find("event-time"), when(shown.time)); // its age
+  }, 1000);
   find("close-event").addEventListener("click", onClose);
   find("copy-event").addEventListener("click", ({ target }) => copyText(target, shown.data));
   find("link-event").addEventListener("click", ({ target }) => copyText(target, eventUrl(shown)));

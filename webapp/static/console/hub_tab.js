@@ -31,7 +31,6 @@ async function load() {
 function show({ settings: all, refusals, recent, warnings }) {
   find("hub-locked").replaceChildren();
   find("hub-about").hidden = false;
-  find("warnings-card").hidden = !warnings;
   settings = all;
   showSettings();
   const keyOf = ({ time, reason, path, address }) => `${time} ${reason} ${path} ${address}`;
@@ -45,10 +44,11 @@ function show({ settings: all, refusals, recent, warnings }) {
     ({ time, pid, text }) => `${time} ${pid} ${text}`,
     warningCells,
   );
+  find("warnings").parentElement.hidden = !warnings?.length;
   find("no-warnings").hidden = warnings?.length > 0;
   setText(
     find("no-warnings"),
-    warnings ? "No warnings." : "The hub keeps none here: read the server's log.",
+    warnings ? "No warnings." : "The log is not shown on a hub that is open to everybody.",
   );
 }
 
@@ -91,7 +91,7 @@ function showSettings() {
     find("settings"),
     shown,
     ({ name }) => name,
-    (it) => [it.name, it.value || "–", it.default ? "default" : "set"],
+    (it) => [it.name, it.value || "–", it.computed ? "computed" : it.default ? "default" : "set"],
   );
 }
 
@@ -158,7 +158,7 @@ function workerCells({ pid, readers, cpu, memory, started, version }, total, now
   const known = (value, format) => (value === null || value === undefined ? "–" : format(value));
   return [
     String(pid),
-    [bar, `${whole(readers)} (${Math.round(100 * share)}%)`],
+    [bar, `${whole(readers)}, ${Math.round(100 * share)}% of all`],
     known(cpu, (it) => `${short(100 * it)}%`),
     known(memory, bytes),
     known(started, (it) => age(now - it)),
@@ -172,9 +172,10 @@ const used = (value, limit, format) =>
     : `${format(value)}${limit ? ` of ${format(limit)} (${short((100 * value) / limit)}%)` : ""}`;
 
 function position(id, now) {
-  if (!id || id.startsWith("0-")) return "";
+  if (!id) return "";
+  if (id.startsWith("0-")) return "none";
   const time = Number(id.split("-")[0]);
-  return [timeElement(clock(time, true), time), `, ${age(now - time / 1000)} ago`];
+  return [timeElement(clock(time), time), `, ${age(now - time / 1000)} ago`];
 }
 
 export const { start: open, stop: hide } = about;
