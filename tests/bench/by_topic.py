@@ -43,6 +43,15 @@ def topic(number: int) -> str:
     return f"room/{number % _ROOMS}/{number // _ROOMS % _TOPICS_OF_A_ROOM}"
 
 
+def with_page(events: int, page: int) -> Iterator[str]:
+    """Yield the topics of some events, with those of a page of a hundred topics between them."""
+    between = events // page
+    for number in range(events):
+        yield topic(number)
+        if number % between == 0 and number < page * between:
+            yield f"page/{number // between % 100}"
+
+
 def pipe(port: int, topics: Iterator[str]) -> float:
     """Publish an event to each topic through one pipe; return the events a second."""
     began, count = time.monotonic(), 0
@@ -155,7 +164,8 @@ def measure_sqlite(events: int, count: int, view: float) -> None:
         event_log("sqlite") as url,
         running(SERVERS["tidings"], 1, TIDINGS_BROKER_URL=url, **SMALL_WINDOW) as (root, port),
     ):
-        pipe(port, map(topic, range(events // 2)))
+        page = min(500, events // 100)
+        pipe(port, with_page(events // 2, page))
         cursor = publish(port, "quiet")
         publish(port, "quiet")
         publish(port, "quiet")
@@ -172,9 +182,8 @@ def measure_sqlite(events: int, count: int, view: float) -> None:
         with row(f"2 missed events among {events // 2:,}") as cells:
             query = f"topic=quiet&last_event_id={cursor}"
             cells.append(least(port, root, query, lambda _, count: count == 2))
-        page = min(500, events // 100)
         with row(f"{page} events of 100 topics") as cells:
-            names = "&".join(f"topic=room/5/{number}" for number in range(100))
+            names = "&".join(f"topic=page/{number}" for number in range(100))
             query = f"{names}&last_event_id=earliest"
             cells.append(least(port, root, query, lambda _, count: count >= page))
         with row("replay of everything") as cells:
