@@ -1,8 +1,8 @@
 // The console: the hub's numbers, and the tabs Events, Topics, Connections and Hub.
 
-import { knownRefusal } from "./console/access.js";
 import * as connections from "./console/connections_tab.js";
 import * as events from "./console/events_tab.js";
+import { knownRefusal } from "./console/grants.js";
 import * as hub from "./console/hub_tab.js";
 import * as drawer from "./console/publish_drawer.js";
 import { onState, start } from "./console/status.js";

@@ -70,9 +70,10 @@ let hub = {}; // what the console's state says of its key, if the token may see 
 
 export const setHub = (facts) => (hub = facts);
 
-// Without a key the hub decides, and where an app's login counts.
+// Without a key the hub decides, and where an app's login or a token in a cookie counts.
 const isUnknown = () =>
-  hub.key ? !hub.key.length || hub.key.includes("app") : !find("open-token");
+  (!token() && !knownRefusal()) ||
+  (hub.key ? !hub.key.length || hub.key.includes("app") : !find("open-token"));
 const ownLists = () => listsOf(claimsOf(token()));
 
 /** Return whether the tab's token may publish to a topic, as far as the page knows. */
@@ -88,3 +89,14 @@ export const may = (name) =>
     ownLists(),
     USES.find((use) => use.name === name),
   );
+
+// -- what the hub would refuse without a token, as far as the page knows it
+
+const { needsToken, eventsNeedToken, noConnections } = find("content").dataset;
+
+/** Return the error that the hub would answer in a tab, or to who asks for numbers. */
+export function knownRefusal(tab) {
+  if (tab === "connections" && noConnections) return { status: 404, message: noConnections };
+  const isLocked = tab === "events" ? eventsNeedToken : needsToken;
+  return isLocked && !token() ? { status: 401 } : undefined;
+}

@@ -2,9 +2,8 @@
 
 import { ask, find, mayNeedToken, token } from "../page.js";
 import { age, clock } from "../units.js";
-import { knownRefusal } from "./access.js";
 import { element, setText } from "./dom.js";
-import { setHub } from "./grants.js";
+import { knownRefusal, setHub } from "./grants.js";
 import { poller } from "./poller.js";
 
 const POLL_MS = 1000; // while the page is visible

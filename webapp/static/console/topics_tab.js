@@ -2,11 +2,10 @@
 
 import { announce, ask, find, mayNeedToken } from "../page.js";
 import { age, clock, short, whole } from "../units.js";
-import { knownRefusal } from "./access.js";
 import { watchHash } from "./address.js";
 import { confirmed } from "./confirm_dialog.js";
 import { element, setText } from "./dom.js";
-import { may, mayDelete } from "./grants.js";
+import { knownRefusal, may, mayDelete } from "./grants.js";
 import { pages } from "./pages.js";
 import { poller } from "./poller.js";
 import { fillRows, timeElement } from "./rows.js";
