@@ -15,9 +15,10 @@ import pytest
 from support.server import running, serving
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
-from webapp import metrics_folder, private_files
+from webapp import private_files
 from webapp.brokers.sqlite.broker import SqliteBroker
 from webapp.errors import Misconfigured
+from webapp.monitoring import metrics_folder
 from webapp.server import metrics_dir
 
 if TYPE_CHECKING:

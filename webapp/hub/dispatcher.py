@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..core.events import Event, EventId
     from ..core.removals import HeldPosition
     from ..core.window import Window
-    from ..metrics import Metrics
+    from ..monitoring.metrics import Metrics
     from .fanout import FanOut
     from .feeds import Feed
     from .late_feeds import LateFeeds

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..core.events import Event, EventId
     from ..core.removals import Removal
     from ..core.sse import Payload
-    from ..metrics import Metrics
+    from ..monitoring.metrics import Metrics
     from .feed_index import FeedIndex
     from .feeds import Feed
     from .replays import Replays

@@ -13,7 +13,7 @@ from ..core.events import EventId
 from ..core.removals import HeldPosition
 from ..core.window import Window
 from ..errors import BadRequest, ServiceUnavailable
-from ..metrics import Metrics
+from ..monitoring.metrics import Metrics
 from ..scheduling import Turns
 from ..tasks import Skipping, lasting
 from .dispatcher import Dispatcher

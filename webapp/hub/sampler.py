@@ -11,17 +11,17 @@ import gevent
 
 from ..config import folders
 from ..errors import ServiceUnavailable
-from ..metrics_folder import find_folder
-from ..recent_refusals import RecentRefusals
-from ..samples import STEP_S, Sample, Samples
-from ..server_warnings import server_warnings
+from ..monitoring.metrics_folder import find_folder
+from ..monitoring.recent_refusals import RecentRefusals
+from ..monitoring.samples import STEP_S, Sample, Samples
+from ..monitoring.server_warnings import server_warnings
 from ..tasks import Skipping
 from .subscriber_counts import SubscriberCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..metrics import Metrics
+    from ..monitoring.metrics import Metrics
     from .feeds import Feed
     from .log_probe import LogProbe
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.settings import Settings
-    from ..metrics import Metrics
+    from ..monitoring.metrics import Metrics
     from ..scheduling import Turns
     from .fanout import FanOut
     from .history import History

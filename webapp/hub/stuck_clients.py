@@ -15,7 +15,7 @@ from .observer import Observer
 if TYPE_CHECKING:
     from ..core.events import EventId
     from ..core.window import Window
-    from ..metrics import Metrics
+    from ..monitoring.metrics import Metrics
     from .subscriber import Subscriber
 
     Start = tuple[str, frozenset[str], EventId]

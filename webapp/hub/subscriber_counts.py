@@ -19,7 +19,7 @@ from struct import Struct, error
 from time import monotonic, time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..metrics_folder import subscribers_file
+from ..monitoring.metrics_folder import subscribers_file
 from ..private_files import open_file, replace_file
 from ..scheduling import BackgroundSlice, RequestSlice, cooperative
 

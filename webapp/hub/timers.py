@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..core.window import Window
-    from ..metrics import Metrics
+    from ..monitoring.metrics import Metrics
     from .fanout import FanOut
     from .subscriber import Subscriber
 

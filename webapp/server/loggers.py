@@ -9,7 +9,7 @@ from urllib.parse import quote
 from gunicorn.glogging import Logger
 
 from ..config import folders
-from ..server_warnings import server_warnings
+from ..monitoring.server_warnings import server_warnings
 
 
 class AccessLogger(Logger):

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..metrics_folder import VARIABLE, subscribers_file
+from ..monitoring.metrics_folder import VARIABLE, subscribers_file
 from ..private_files import open_folder
 from .temporary_folder import MEMORY
 
@@ -83,7 +83,7 @@ def share(number: int | None, log: Any) -> None:
         return
     if number is not None:
         # Not before: the library looks for the directory when it is imported.
-        from ..metrics import set_worker_id
+        from ..monitoring.metrics import set_worker_id
 
         set_worker_id(number)
 

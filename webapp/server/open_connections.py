@@ -9,7 +9,7 @@ from .waiters import Waiters
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
-    from ..metric_buffers import BufferedCounter
+    from ..monitoring.metric_buffers import BufferedCounter
     from .acceptor import Acceptor
     from .stream_counts import StreamCounts
 

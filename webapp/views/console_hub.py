@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, jsonify
 
 from ..config.shown_settings import shown_settings
-from ..server_warnings import server_warnings
+from ..monitoring.server_warnings import server_warnings
 from . import own_paths
 from .services import current_services
 
 if TYPE_CHECKING:
-    from ..recent_refusals import RefusedRequest
+    from ..monitoring.recent_refusals import RefusedRequest
 
 bp = Blueprint("console_hub", __name__)
 

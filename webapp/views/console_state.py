@@ -10,14 +10,14 @@ from flask import Blueprint, Response, jsonify, request
 
 from ..core.version import __version__
 from ..errors import BadRequest
-from ..series import series
+from ..monitoring.series import series
 from . import forms, own_paths
 from .services import current_services
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..hub.hub import Hub
-    from ..metrics import Numbers
+    from ..monitoring.metrics import Numbers
 
 _TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 

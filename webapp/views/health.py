@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from ..core.version import __version__
 from ..errors import ServiceUnavailable
-from ..metrics import CONTENT_TYPE, build_metric, log_metrics
+from ..monitoring.metrics import CONTENT_TYPE, build_metric, log_metrics
 from . import own_paths
 from .services import current_services
 

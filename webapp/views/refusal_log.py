@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from ..core.escaping import escape
 from ..limited_lines import LimitedLines
-from ..recent_refusals import RefusedRequest
+from ..monitoring.recent_refusals import RefusedRequest
 from .client_address import client
 
 if TYPE_CHECKING:
     from flask import Request
 
     from ..errors import TidingsError
-    from ..recent_refusals import RecentRefusals
+    from ..monitoring.recent_refusals import RecentRefusals
 
 logger = logging.getLogger(__name__)
 

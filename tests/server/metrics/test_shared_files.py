@@ -17,7 +17,7 @@ import pytest
 from support.metrics import answers, kept, parse, read, state, total
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
-from webapp import metrics_folder
+from webapp.monitoring import metrics_folder
 from webapp.server import metrics_dir
 
 if TYPE_CHECKING:

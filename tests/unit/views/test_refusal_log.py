@@ -10,7 +10,7 @@ from werkzeug.test import EnvironBuilder
 
 from webapp import limited_lines
 from webapp.errors import BadRequest, Forbidden, Unauthorized
-from webapp.recent_refusals import RecentRefusals
+from webapp.monitoring.recent_refusals import RecentRefusals
 from webapp.views import refusal_log
 
 if TYPE_CHECKING:

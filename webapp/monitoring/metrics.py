@@ -31,17 +31,17 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from .core.version import __version__
-from .errors import ServiceUnavailable
+from ..core.version import __version__
+from ..errors import ServiceUnavailable
+from ..tasks import TASKS, take_uncounted
 from .metric_buffers import BufferedCounter, BufferedHistogram
 from .metrics_folder import find_folder
 from .samples import SECONDS_BOUNDS
-from .tasks import TASKS, take_uncounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from .core.events import EventId
+    from ..core.events import EventId
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _EVENTS_BUCKETS = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)

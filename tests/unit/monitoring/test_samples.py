@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from webapp.samples import POINTS, SECONDS_BOUNDS, STEP_S, Sample, Samples
-from webapp.series import series
+from webapp.monitoring.samples import POINTS, SECONDS_BOUNDS, STEP_S, Sample, Samples
+from webapp.monitoring.series import series
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from support.project import ROOT
-from webapp import metrics, tasks
+from webapp import tasks
+from webapp.monitoring import metrics
 
 CODE = "\n".join(path.read_text() for path in (ROOT / "webapp").rglob("*.py"))
 

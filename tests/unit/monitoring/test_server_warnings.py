@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from webapp.metrics_folder import VARIABLE
-from webapp.server_warnings import WarningHandler
+from webapp.monitoring.metrics_folder import VARIABLE
+from webapp.monitoring.server_warnings import WarningHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

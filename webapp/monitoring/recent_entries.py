@@ -14,7 +14,7 @@ from contextlib import suppress
 from time import time
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_type_hints
 
-from .private_files import open_file
+from ..private_files import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from .private_files import open_file
+from ..private_files import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from webapp.auth.refusals import SEND_ONE
-from webapp.recent_refusals import RecentRefusals, RefusedRequest
+from webapp.monitoring.recent_refusals import RecentRefusals, RefusedRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
