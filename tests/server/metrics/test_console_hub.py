@@ -54,6 +54,7 @@ def test_it_shows_the_settings_without_the_key(hub: Server) -> None:
         "name": "TIDINGS_JWT_KEY",
         "value": "1 key",
         "default": False,
+        "computed": False,
     }
     assert settings["TIDINGS_HEARTBEAT"]["value"] == "15s"
     assert KEY not in answer.text
