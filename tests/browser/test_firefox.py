@@ -163,7 +163,7 @@ def test_the_console_takes_a_token_and_opens_an_event_by_keys(
     until(lambda: is_shown("#state", "Token required"), "it asks for a token")
     tab.evaluate(GIVE_TOKEN, pasted)
     until(lambda: is_shown("#state", "Connected"), "it is connected")
-    until(lambda: is_shown("#events", topic), "it shows the private event")
+    until(lambda: is_shown("#event-rows", topic), "it shows the private event")
     tab.evaluate(PRESS, ["ArrowDown", "Enter"])
     until(lambda: is_shown("#event-data", '"only": "here"'), "the panel has its data")
     tab.evaluate(PRESS, ["Escape"])
