@@ -80,4 +80,4 @@ def test_positions_never_go_back_with_the_clock(
     assert old.position < new.position < removed.position < last.position
     assert last.position.ms == old.position.ms
     assert contents(log.read(log.bounds().floor, MANY)) == ["b", "c", "d"]
-    assert contents(next_events(follower, 1)) == ["a"]
+    assert contents(next_events(follower, 1))[0] == "a"  # and the next one, if it was read with it
