@@ -53,6 +53,6 @@ def busy_topics(hub: Hub, grant: Grant) -> BusyTopics:
         oldest = oldest or event.position
         if feed.permits(event):
             counts.update(set(feed.visible_topics(event)))
-    is_cut = len(events) == _MAX_EVENTS and oldest is not None
-    seconds = min(_SECONDS, max(1.0, now - oldest.ms / 1000)) if is_cut and oldest else _SECONDS
-    return BusyTopics(counts, seconds)
+    if oldest is None or len(events) < _MAX_EVENTS:
+        return BusyTopics(counts, _SECONDS)
+    return BusyTopics(counts, min(_SECONDS, max(1.0, now - oldest.ms / 1000)))

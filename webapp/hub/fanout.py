@@ -213,7 +213,7 @@ class FanOut:
 
     # The sockets
 
-    def _deliver(  # noqa: C901, PLR0912 - a call for each subscriber would be the dearest part
+    def _deliver(  # noqa: C901 - a call for each subscriber would be the dearest part
         self,
         feed: Feed,
         subscribers: Iterable[Subscriber],
@@ -249,11 +249,7 @@ class FanOut:
                 subscriber.end("error")
                 continue
             is_whole = sent == len(data)
-            if not is_whole and not self._keep_unsent(subscriber, data, sent):
-                if sent or not payload.event_count:
-                    subscriber.cut_off()
-                else:
-                    self.wake(feed, subscriber)  # it reads the events again
+            if not is_whole and not self._keep_unsent(feed, subscriber, payload, data, sent):
                 continue
             if gzip is not None:
                 if form is shared:
@@ -270,10 +266,18 @@ class FanOut:
             gzip.unsent_count -= count
         return count
 
-    def _keep_unsent(self, subscriber: Subscriber, data: bytes, sent: int) -> bool:
-        """Keep what did not fit, for the stream to send; False: there is no memory for it."""
+    def _keep_unsent(
+        self, feed: Feed, subscriber: Subscriber, payload: Payload, data: bytes, sent: int
+    ) -> bool:
+        """Keep what did not fit, for the stream to send. False: there is no memory for it, so the
+        stream reads the events again, or ends if a part of the payload was sent.
+        """
         subscriber.unsent_frame = self._replays.hold_live(subscriber.client, data)
         if subscriber.unsent_frame is None:
+            if sent or not payload.event_count:
+                subscriber.cut_off()
+            else:
+                self.wake(feed, subscriber)
             return False
         subscriber.sending = subscriber.cursor, AFTER_ALL
         # A view: however many subscribers are slow, there is one payload.

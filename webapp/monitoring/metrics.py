@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from ..core.events import EventId
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+OF_CONSOLE = "console"
+"""The reason of refusals of the console's own requests."""
 _EVENTS_BUCKETS = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 _END_REASONS = (
     "client_left",
@@ -59,7 +61,6 @@ _END_REASONS = (
     "too_slow",
 )
 _SERVER_FAULTS = ("connections", "full", "internal", "unavailable")  # of all reasons to refuse
-_OF_CONSOLE = "console"  # the reason of refusals of the console's own requests
 _USAGE_INTERVAL_S = 0.5  # at least: each request for the numbers flushes them
 _MEMORY_FILE = Path("/proc/self/statm")
 
@@ -83,7 +84,7 @@ class Numbers(NamedTuple):
 
     def total(self, name: str) -> float:
         """Return the sum of a number over all values of its label, without the console's."""
-        return sum(value for label, value in self.values[name].items() if label != _OF_CONSOLE)
+        return sum(value for label, value in self.values[name].items() if label != OF_CONSOLE)
 
     def by_label(self, name: str) -> dict[str, int]:
         """Return a count by the value of its label, without those that are 0."""

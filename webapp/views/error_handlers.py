@@ -15,6 +15,7 @@ from werkzeug.sansio.utils import get_host
 
 from ..core.topics import MERCURE_PATH
 from ..errors import BadRequest, TidingsError, problem
+from ..monitoring.metrics import OF_CONSOLE
 from .own_paths import is_console_refusal
 from .services import NO_PRESENCE, current, current_services
 
@@ -90,10 +91,7 @@ def on_tidings_error(error: TidingsError) -> Response:
     """Answer an error of the hub."""
     services = current_services()
     is_console = is_console_refusal(error.status)
-    if is_console:
-        services.hub.metrics.refused.add(1, "console")
-    else:
-        services.hub.metrics.refused.add(1, error.reason)
+    services.hub.metrics.refused.add(1, OF_CONSOLE if is_console else error.reason)
     services.refusal_log.note(error, request, is_console=is_console)
     return _respond(error.problem(), error.headers)
 

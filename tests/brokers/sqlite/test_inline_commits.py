@@ -113,7 +113,7 @@ def test_the_thread_commits_after_the_disk_was_slow(
         return commit(rows)
 
     waits = list[int]()
-    # Of a busy machine's, there are some while a thread computes, too.
+    # On a busy machine, a thread that only computes has to wait now and then, too.
     monkeypatch.setattr(inline_commit, "_voluntary_switches", lambda: len(waits))
 
     monkeypatch.setattr("webapp.brokers.sqlite.inline_commit.InlineCommitPolicy.SLOW_S", 0.002)

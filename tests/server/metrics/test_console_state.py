@@ -1,4 +1,4 @@
-"""What the console is told of the hub, over all workers."""
+"""The numbers of the hub for the console, over all workers."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 -- emptied, and stay until they are trimmed: so their positions and own ids are known.
 --
 -- Both are done some at a time. Meanwhile each read of the event log hides what expired or is being removed,
--- and nobody reads the index by topic: whoever wants to does the next step, and tries again.
+-- and no call reads the index by topic: a call that needs it does the next step, and tries again.
 
--- Of the lock of whoever changes old rows. Take it before that of the head.
+-- Return the number of the lock of a transaction that changes old rows. It takes this lock before that of the
+-- head.
 CREATE OR REPLACE FUNCTION tidings.trim_lock() RETURNS integer
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -82,7 +83,7 @@ BEGIN
     SET event = tidings.left_of(l.own, l.event, l.topics, l.private), expires = NULL
     WHERE l.position = ANY (places);
   IF EXISTS (SELECT FROM tidings.topic t WHERE t.ended = ANY (places)) THEN
-    PERFORM FROM tidings.head h WHERE h.one FOR UPDATE;  -- whoever appends may end these topics
+    PERFORM FROM tidings.head h WHERE h.one FOR UPDATE;  -- a transaction that appends may end these topics
     UPDATE tidings.topic t SET ended = NULL, ended_private = NULL WHERE t.ended = ANY (places);
   END IF;
 END $$;

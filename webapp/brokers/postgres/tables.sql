@@ -37,8 +37,8 @@ CREATE TABLE tidings.log (
 CREATE UNIQUE INDEX log_own ON tidings.log (own, (topics[1])) WHERE own IS NOT NULL;
 CREATE INDEX log_expires ON tidings.log (expires) WHERE expires IS NOT NULL;
 
--- The index by topic. Entries of private events are apart: whoever may not see them does not walk over
--- them. `feed` is twice the id of the topic, and one more for private events.
+-- The index by topic. Entries of private events are apart: a read of public events does not walk over them.
+-- `feed` is twice the id of the topic, and one more for private events.
 CREATE TABLE tidings.hit (
   feed bigint,
   position bigint,
@@ -65,7 +65,7 @@ CREATE TABLE tidings.subscriber (
 );
 CREATE INDEX subscriber_owner ON tidings.subscriber (owner);
 
--- One row: whoever adds a notice locks it. `total` counts the bytes of all notices so far.
+-- One row: a transaction that adds a notice locks it. `total` counts the bytes of all notices so far.
 CREATE TABLE tidings.notices (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   number bigint NOT NULL DEFAULT 0,

@@ -10,7 +10,7 @@ const SPACE = /[ \t\r\n]*/y;
 const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|-?\d[\d.eE+-]*|\b(?:true|false|null)\b/g;
 
 /** Return the value of a JSON object or list; undefined: the text is none. */
-export function parsed(text) {
+function parsed(text) {
   if (!/^\s*[{[]/.test(text)) return undefined;
   try {
     return JSON.parse(text);
