@@ -1,6 +1,7 @@
 // The commands of the live page, for the hub's own URL and a topic.
 
-import { copy, find } from "./page.js";
+import { copyText } from "./clipboard.js";
+import { find } from "./page.js";
 
 const URL_PLACE = "http://HOST/events";
 const SCRIPT_PLACE = "http://HOST/";
@@ -41,5 +42,9 @@ export function writeCommands(topics, topic) {
 
 if (find("origin")) find("origin").textContent = location.origin;
 for (const button of document.querySelectorAll("[data-copies]")) {
-  button.addEventListener("click", () => copy(button));
+  button.addEventListener("click", async () => {
+    const code = find(button.dataset.copies);
+    const copied = await copyText(button, code.textContent);
+    if (!copied) getSelection().selectAllChildren(code); // for Ctrl-C
+  });
 }

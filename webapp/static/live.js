@@ -3,7 +3,7 @@
 import { writeCommands } from "./commands.js";
 import { appendEvent, appendNotice } from "./event_list.js";
 import {
-  announce, askForToken, find, keepToken, mayNeedToken, onToken, publish, refusalText, token,
+  announce, askForToken, claimsOf, find, keepToken, listsOf, mayNeedToken, onToken, publish, refusalText, token,
 } from "./page.js";
 import { Tidings } from "./tidings.js";
 
@@ -120,7 +120,8 @@ function showScope({ topics, token: use, why }) {
 }
 
 function visible(shown, use, why) {
-  const patterns = use === "used" && granted(token());
+  const claims = use === "used" && claimsOf(token());
+  const patterns = claims && listsOf(claims).subscribe;
   if (patterns && patterns.includes("*")) return `Public and private events of ${shown}`;
   const known = `Public events of ${shown}`;
   if (use === "ignored") return `${known}. Your token does not count, because it is ${why}`;
@@ -136,18 +137,6 @@ function offerToken() {
   if (!isHubWithKey) return;
   find("change-token").hidden = !find("token").hidden && !token();
   find("change-token").textContent = token() ? "Remove the token" : "Use a token";
-}
-
-/** Return the topic patterns that a token grants; undefined: it cannot be read. */
-function granted(text) {
-  try {
-    const payload = text.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const bytes = Uint8Array.from(atob(payload), (char) => char.charCodeAt(0));
-    const claims = JSON.parse(new TextDecoder().decode(bytes));
-    return (claims.mercure ?? claims["https://mercure.rocks/"])?.subscribe ?? [];
-  } catch {
-    return undefined;
-  }
 }
 
 if (isHubWithKey) {

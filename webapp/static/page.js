@@ -1,4 +1,4 @@
-// What the live page and the console share: the token, publishing, copying.
+// What the live page and the console share: the token, requests, words for screen readers.
 
 const TOKEN_KEY = "tidings token"; // in the tab's session storage, and never in a URL
 
@@ -10,6 +10,25 @@ export const token = () => sessionStorage.getItem(TOKEN_KEY) ?? "";
 
 /** Keep a token for the tab's later requests; an empty one means none. */
 export const keepToken = (text) => sessionStorage.setItem(TOKEN_KEY, text);
+
+/** Return the claims of a token; undefined: it is no JWT. */
+export function claimsOf(text) {
+  try {
+    const base64 = text.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+    const claims = JSON.parse(new TextDecoder().decode(bytes));
+    return claims && typeof claims === "object" ? claims : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Return the lists of topic patterns that claims have. */
+export function listsOf(claims) {
+  const mercure = claims?.mercure ?? claims?.["https://mercure.rocks/"];
+  const list = (it) => (Array.isArray(it) ? it.filter((text) => typeof text === "string") : []);
+  return { publish: list(mercure?.publish), subscribe: list(mercure?.subscribe) };
+}
 
 const withToken = (headers = {}) =>
   token() ? { ...headers, Authorization: `Bearer ${token()}` } : headers;
@@ -64,17 +83,4 @@ export function publish(fields) {
 export function announce(words) {
   find("announcement").textContent = "";
   setTimeout(() => (find("announcement").textContent = words), 50);
-}
-
-/** Copy the text of the element that the button's `data-copies` names. */
-export async function copy(button) {
-  const code = find(button.dataset.copies);
-  getSelection().selectAllChildren(code); // for Ctrl-C, if the clipboard is refused
-  const copied = navigator.clipboard
-    ? await navigator.clipboard.writeText(code.textContent).then(() => true, () => false)
-    : document.execCommand("copy");
-  const words = copied ? "Copied" : "Press Ctrl-C";
-  button.textContent = words;
-  announce(words);
-  setTimeout(() => (button.textContent = "Copy"), 2000);
 }

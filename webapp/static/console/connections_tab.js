@@ -53,12 +53,7 @@ function show({ connections, more, total, consoles }) {
     find("connections-count"),
     consoles ? `${subscribers}, ${count(consoles, "console")}` : subscribers,
   );
-  const missing = [
-    ["disconnect", "disconnect"],
-    ["revoke tokens", "revoke tokens"],
-  ]
-    .filter(([use]) => !may(use))
-    .map(([, words]) => words);
+  const missing = ["disconnect", "revoke tokens"].filter((use) => !may(use));
   setText(
     find("connections-hint"),
     missing.length ? `To ${missing.join(" or to ")}, use a token that grants it.` : "",
@@ -136,7 +131,7 @@ async function revoke(subject) {
     "The hub refuses all tokens that this subject has until now, and ends their streams.";
   if (!(await confirmed(`Revoke the tokens of ${subject}?`, consequence, "Revoke"))) return;
   const body = new URLSearchParams({ subject });
-  act(
+  await act(
     () => ask(".well-known/mercure/revocations", { method: "POST", body }),
     `The tokens of ${subject} are revoked.`,
   );

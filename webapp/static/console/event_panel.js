@@ -1,9 +1,9 @@
 // One event, beside the table: all its fields, its data as coloured JSON, and what to do with it.
 
+import { copyText } from "../clipboard.js";
 import { announce, find } from "../page.js";
 import { bytes, when } from "../units.js";
 import { eventUrl } from "./address.js";
-import { copyText } from "./clipboard.js";
 import { definitions, element, setText } from "./dom.js";
 import { sizeOf } from "./event_table.js";
 import { view } from "./json.js";

@@ -1,6 +1,6 @@
 // What a token grants. The page only decides by it what it offers: the hub checks each request.
 
-import { find, token } from "../page.js";
+import { claimsOf, find, listsOf, token } from "../page.js";
 
 const SUBSCRIPTIONS = "/.well-known/mercure/subscriptions";
 const REVOCATIONS = "/.well-known/mercure/revocations";
@@ -17,25 +17,6 @@ export const USES = [
   { name: "revoke tokens", subscribe: [], publish: [REVOCATIONS] },
   { name: "see settings, refusals, warnings", subscribe: ["/console/hub"] },
 ];
-
-/** Return the claims of a token; undefined: it is no JWT. */
-export function claimsOf(text) {
-  try {
-    const base64 = text.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
-    const claims = JSON.parse(new TextDecoder().decode(bytes));
-    return claims && typeof claims === "object" ? claims : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Return the lists of topic patterns that claims have. */
-export function listsOf(claims) {
-  const mercure = claims?.mercure ?? claims?.["https://mercure.rocks/"];
-  const list = (it) => (Array.isArray(it) ? it.filter((text) => typeof text === "string") : []);
-  return { publish: list(mercure?.publish), subscribe: list(mercure?.subscribe) };
-}
 
 const VARIABLES = { "+": ".*", "#": ".*", "/": "(?:/[^/]*)*", "": "[^/?#]*" };
 

@@ -1,7 +1,7 @@
 // Publish an event: the form, what is wrong with its JSON, and the same as a command.
 
+import { copyText } from "../clipboard.js";
 import { ask, find, mayNeedToken, token } from "../page.js";
-import { copyText } from "./clipboard.js";
 import { element } from "./dom.js";
 import { mayPublish } from "./grants.js";
 import { problem } from "./json.js";

@@ -1,9 +1,9 @@
 // The token: pasted, decoded, kept in the tab only; and the notice where one is missing.
 
-import { find, keepToken, token } from "../page.js";
+import { claimsOf, find, keepToken, listsOf, token } from "../page.js";
 import { age, clock } from "../units.js";
 import { definitions, element } from "./dom.js";
-import { claimsOf, grants, listsOf, suffices, USES } from "./grants.js";
+import { grants, suffices, USES } from "./grants.js";
 
 const dialog = find("token-dialog");
 const field = find("token-field");

@@ -1,8 +1,8 @@
 // Copy a text, and say so on the button.
 
-import { announce } from "../page.js";
+import { announce } from "./page.js";
 
-/** Copy a text. For two seconds the button says whether that was possible. */
+/** Copy a text, and return whether that was possible. For two seconds the button says it. */
 export async function copyText(button, text) {
   button.dataset.words ??= button.textContent;
   const copied = navigator.clipboard
@@ -15,6 +15,7 @@ export async function copyText(button, text) {
   button.textContent = words;
   announce(words);
   setTimeout(() => (button.textContent = button.dataset.words), 2000);
+  return copied;
 }
 
 // Without TLS a page has no clipboard but on localhost.
