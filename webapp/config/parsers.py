@@ -72,11 +72,16 @@ def positive_duration(text: str) -> float:
     return seconds
 
 
-def byte_size(text: str) -> int:
-    """Return bytes from `65536`, `64K`, `1M` or `1G`, more than 0."""
-    expected = "a size above 0: bytes, or like 64K, 1M, 1G"
+def non_negative_byte_size(text: str) -> int:
+    """Return bytes from `0`, `65536`, `64K`, `1M` or `1G`."""
+    expected = "a size: bytes, or like 64K, 1M, 1G"
     match = _match(r"([0-9]{1,12})(?:([KMG])B?)?", text.upper(), expected)
-    _require(size := int(match[1]) * _BYTES_OF_UNIT[match[2] or ""], expected)
+    return int(match[1]) * _BYTES_OF_UNIT[match[2] or ""]
+
+
+def byte_size(text: str) -> int:
+    """Return bytes, more than 0."""
+    _require(size := non_negative_byte_size(text), "a size above 0: bytes, or like 64K, 1M, 1G")
     return size
 
 

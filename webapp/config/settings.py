@@ -88,7 +88,7 @@ class Settings:
     """Seconds that a stream lasts, jittered 80 to 100 %; 0: no limit."""
     write_timeout: float = _setting(30.0, parsers.positive_duration)
     """Seconds without progress after which a client that does not read is disconnected."""
-    min_send_rate: int = _setting(1 << 10, parsers.non_negative_int)
+    min_send_rate: int = _setting(1 << 10, parsers.non_negative_byte_size)
     """Bytes a second that a client must take over the write time-out while more waits for it;
     0: no limit.
     """

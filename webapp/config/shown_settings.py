@@ -19,6 +19,7 @@ _TO_TEXT: dict[Any, Callable[[Any], str]] = {
     parsers.duration: parsers.duration_text,
     parsers.positive_duration: parsers.duration_text,
     parsers.byte_size: parsers.byte_text,
+    parsers.non_negative_byte_size: parsers.byte_text,
     parsers.header_size: parsers.byte_text,
 }
 

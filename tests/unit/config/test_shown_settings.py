@@ -51,6 +51,14 @@ def test_a_size_is_shown_as_it_can_be_set() -> None:
     for text in ("1G", "64M", "3K", "1000"):
         assert shown({"TIDINGS_WINDOW_BYTES": text})["TIDINGS_WINDOW_BYTES"]["value"] == text
     assert shown({})["TIDINGS_MAX_HEADER_BYTES"]["value"] == "16K"
+    for text in ("1K", "200000", "0"):
+        assert shown({"TIDINGS_MIN_SEND_RATE": text})["TIDINGS_MIN_SEND_RATE"]["value"] == text
+
+
+def test_each_shown_default_can_be_set() -> None:
+    defaults = {name: it["value"] for name, it in shown({}).items() if it["value"]}
+    found = shown(defaults)
+    assert {name: found[name]["value"] for name in defaults} == defaults
 
 
 def test_no_secret_is_shown() -> None:
