@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,25 @@ def _stat(pid: int) -> list[str]:
 def state(pid: int) -> str:
     """Return one letter, as `T` for a process that was stopped."""
     return _stat(pid)[0]
+
+
+def kill(pid: int) -> None:
+    """Kill a process and await its end, which a busy kernel carries out a moment later."""
+    os.kill(pid, signal.SIGKILL)
+    await_end(pid)
+
+
+def await_end(pid: int) -> None:
+    """Await that a process has ended, and so has closed its files."""
+
+    def ended() -> bool:
+        try:
+            os.kill(pid, 0)
+            return Path("/proc").exists() and state(pid) in "ZX"
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+
+    until(ended, "the process has ended")
 
 
 def cpu(pid: int) -> float:
