@@ -13,11 +13,11 @@ from .core.version import __version__
 
 if TYPE_CHECKING:
     from .app import create_app
-    from .extension import Tidings
+    from .embedding.extension import Tidings
 
 __all__ = ["Tidings", "__version__", "create_app"]
 
-_MODULES = {"Tidings": ".extension", "create_app": ".app"}
+_MODULES = {"Tidings": ".embedding.extension", "create_app": ".app"}
 
 
 def __getattr__(name: str) -> object:

@@ -19,6 +19,7 @@ MAY_IMPORT_GEVENT = (
     "tasks",
     "auth.jwks",
     "app",
+    "embedding",
 )
 
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import gevent
 from flask import request
 
+from ..config import wsgi_server
+from ..config.server_check import Server
+from ..hub.served_hubs import ServedHubs, drain_at_stop
+from ..loop_thread import has_gevent
 from . import threaded_services
-from .config import wsgi_server
-from .config.server_check import Server
-from .hub.served_hubs import ServedHubs, drain_at_stop
-from .loop_thread import has_gevent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Flask
 
-    from .config.settings import Settings
-    from .views.services import Services
+    from ..config.settings import Settings
+    from ..views.services import Services
 
 logger = logging.getLogger(__name__)
 

@@ -9,17 +9,17 @@ from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
-from .brokers import connect, connect_presence
-from .core.events import EventId
-from .core.window import Window
-from .hub.log_reader import LogReader
-from .loop_thread import has_gevent
+from ..brokers import connect, connect_presence
+from ..core.events import EventId
+from ..core.window import Window
+from ..hub.log_reader import LogReader
+from ..loop_thread import has_gevent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .brokers.presence_base import PresenceStore
-    from .hub.hub import Hub
+    from ..brokers.presence_base import PresenceStore
+    from ..hub.hub import Hub
 
     T = TypeVar("T")
 

@@ -16,13 +16,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from .config import wsgi_server
-from .hub.client_watch import ClientWatch
-from .hub.served_hubs import drain_at_stop
-from .hub.thread_socket import ThreadFrames, ThreadSocket
-from .loop_thread import InLoop, LoopThread
-from .views.request_room import PipesInRoom, RequestRoom
-from .views.services import Services
+from ..config import wsgi_server
+from ..hub.client_watch import ClientWatch
+from ..hub.served_hubs import drain_at_stop
+from ..hub.thread_socket import ThreadFrames, ThreadSocket
+from ..loop_thread import InLoop, LoopThread
+from ..views.request_room import PipesInRoom, RequestRoom
+from ..views.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask import Flask
 
-    from .config.wsgi_server import WsgiServer
-    from .hub.hub import Hub
-    from .hub.stream import Stream
+    from ..config.wsgi_server import WsgiServer
+    from ..hub.hub import Hub
+    from ..hub.stream import Stream
 
 T = TypeVar("T")
 

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, current_app, has_app_context, has_request_context, request
 
-from . import app_server, log_writers
-from .auth import app_grants
-from .auth.app_authorizer import AppAuthorizer
-from .auth.refusals import reserved_topic
-from .config import app_check, app_settings
-from .config.startup import or_end
-from .core.topics import DEFAULT_TOPIC, EVERYTHING, is_reserved
-from .errors import Misconfigured, TidingsError
-from .hub.deleting import delete, remove
-from .hub.topic_listing import list_all
-from .views import (
+from ..auth import app_grants
+from ..auth.app_authorizer import AppAuthorizer
+from ..auth.refusals import reserved_topic
+from ..config import app_check, app_settings
+from ..config.startup import or_end
+from ..core.topics import DEFAULT_TOPIC, EVERYTHING, is_reserved
+from ..errors import Misconfigured, TidingsError
+from ..hub.deleting import delete, remove
+from ..hub.topic_listing import list_all
+from ..views import (
     app_arguments,
     client_address,
     csrf,
@@ -28,21 +27,22 @@ from .views import (
     presence,
     static_files,
 )
-from .views.delete import check_exact
-from .views.publish import check_limits
-from .wiring import VIEWS, build_services, with_file_limits
+from ..views.delete import check_exact
+from ..views.publish import check_limits
+from ..wiring import VIEWS, build_services, with_file_limits
+from . import app_server, log_writers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from flask import Flask, Request
 
-    from .auth.authorizer import Grant
-    from .config.settings import Settings
-    from .core.events import Draft, Event
-    from .hub.hub import Hub
-    from .hub.topic_listing import ListedTopic
-    from .views.services import Services
+    from ..auth.authorizer import Grant
+    from ..config.settings import Settings
+    from ..core.events import Draft, Event
+    from ..hub.hub import Hub
+    from ..hub.topic_listing import ListedTopic
+    from ..views.services import Services
 
     Authorize = Callable[[Request], Grant | Mapping[str, Any] | None]
 
