@@ -46,6 +46,11 @@ def subscriber(server: Server, topic: str, buffer: int | None = None) -> socket.
     return client
 
 
+def await_bytes(client: socket.socket, wanted: bytes) -> None:
+    """Await that something is received, and leave it to be read."""
+    until(lambda: wanted in client.recv(1 << 16, socket.MSG_PEEK), f"{wanted!r} is received")
+
+
 def rest(client: socket.socket) -> bytes:
     data = b""
     while chunk := client.recv(1 << 16):
@@ -105,7 +110,7 @@ def test_some_stray_bytes_are_thrown_away_and_many_end_the_stream(
     with subscriber(server, topic) as client:
         client.sendall(b"x" * 1000)
         id_ = server.publish("still here", topic=topic)
-        assert f"id: {id_}\n".encode() in client.recv(1000)
+        await_bytes(client, f"id: {id_}\n".encode())
         client.sendall(b"x" * 10_000)
         until(lambda: server.left(topic), "the stream is over")
 
@@ -129,13 +134,18 @@ def test_a_subscriber_that_reads_slowly_is_not_one_that_does_not_read(
     serve: Callable[..., Server], topic: str
 ) -> None:
     server = serve(TIDINGS_WRITE_TIMEOUT="2.5")
-    with subscriber(server, topic, buffer=4096) as slow:
-        server.publish("x" * 1_000_000, topic=topic)
-        began = time.monotonic()
-        while time.monotonic() - began < 6:  # the time itself is what is tested
-            assert slow.recv(1000)
-            time.sleep(0.1)
-        assert server.ended("too_slow") == server.ended("client_left") == 0
+
+    def stays() -> bool:
+        before = server.ended("too_slow")
+        with subscriber(server, topic, buffer=4096) as slow:
+            server.publish("x" * 1_000_000, topic=topic)
+            began = time.monotonic()
+            while time.monotonic() - began < 6:  # the time itself is what is tested
+                assert slow.recv(1000)
+                time.sleep(0.1)
+            return server.ended("too_slow") == before
+
+    assert one_of_three(stays, bool)
 
 
 def test_half_a_line_of_a_pipe_that_a_stop_ends_is_not_published(
@@ -174,7 +184,7 @@ class Crowd:
             subprocess.Popen(feed, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         )
         self.feed("one")
-        assert b"data: one\n" in self.subscribers[0].recv(1000)
+        await_bytes(self.subscribers[0], b"data: one\n")
         self.idle = [HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE) for _ in range(5)]
         for connection in self.idle:
             stack.callback(connection.close)

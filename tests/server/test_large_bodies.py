@@ -6,6 +6,7 @@ import select
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,7 +44,8 @@ def test_while_a_large_body_is_read_others_are_answered(
         return answer.status_code
 
     def longest() -> float:
-        waits = [0.0]
+        """The longest wait, as a share of the time that the body takes, if it is over a second."""
+        waits, began_all = [0.0], time.monotonic()
         with server.listen(topic=topic) as subscriber, ThreadPoolExecutor() as pool:
             subscriber.next()
             attacked = pool.submit(attack)
@@ -53,9 +55,11 @@ def test_while_a_large_body_is_read_others_are_answered(
                 assert subscriber.take(1) == ["x"]
                 waits.append(time.monotonic() - began)
         assert attacked.result() in {400, 413}
-        return max(waits)
+        longest = max(waits)
+        return longest / (time.monotonic() - began_all) if longest > 1 else 0
 
-    assert one_of_three(longest, lambda wait: wait < 1) < 1  # in one go they are 1.3 to 3.7
+    # In one go they take 1.3 to 3.7 seconds, of which nearly all is one wait.
+    assert one_of_three(longest, lambda share: share < 0.5) < 0.5
 
 
 def test_a_body_that_drips_for_ever_is_given_up(serve: Callable[..., Server]) -> None:
@@ -66,7 +70,8 @@ def test_a_body_that_drips_for_ever_is_given_up(serve: Callable[..., Server]) ->
         began, answered = time.monotonic(), False
         client.sendall(head)
         while not answered:
-            client.sendall(b"x")
+            with suppress(ConnectionError):  # the answer has just come
+                client.sendall(b"x")
             answered = bool(select.select([client], [], [], 0.03)[0])
             assert time.monotonic() - began < PATIENCE
         assert client.recv(1000).startswith(b"HTTP/1.1 408 ")

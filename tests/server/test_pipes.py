@@ -14,7 +14,7 @@ import pytest
 
 from support.server import serving
 from support.tokens import KEY
-from support.waiting import PATIENCE, until
+from support.waiting import PATIENCE, given_time, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,10 +112,12 @@ def test_a_publisher_has_a_few_pipes_and_all_together_have_some(
 
 
 def test_a_silent_pipe_ends_with_its_token_and_reports_its_count(
-    opened: Callable[[str], OpenPipe],
+    hub: Server,
 ) -> None:
-    pipe = opened(token(sub="d", exp=time.time() + 5))
-    status, document = pipe.answer()
+    def answer(seconds: float) -> tuple[int, Any]:
+        return refused(hub, token(sub="d", exp=time.time() + seconds))
+
+    status, document = given_time(answer, lambda found: found[1].get("published") == 1)
     assert (status, document["title"], document["published"]) == (401, "Unauthorized", 1)
     assert document["last_id"]
 

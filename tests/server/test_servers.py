@@ -245,7 +245,9 @@ def test_another_server_serves_this_machine_or_with_a_key(
 
 def answered(url: str, **headers: str) -> int | None:
     try:
-        return httpx.get(url, headers=headers, trust_env=False, verify=False).status_code
+        return httpx.get(
+            url, headers=headers, trust_env=False, verify=False, timeout=PATIENCE
+        ).status_code
     except httpx.TransportError:
         return None
 

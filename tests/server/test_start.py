@@ -390,7 +390,7 @@ def test_flasks_development_server_streams_the_generator_way(tmp_path: Path) -> 
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False, verify=False).status_code == 200
+        return httpx.get(url, trust_env=False, verify=False, timeout=PATIENCE).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -63,13 +63,19 @@ def settle(pid: int) -> float:
     """Await that a process is idle for most of half a second. Return its CPU seconds so far."""
 
     def idle() -> float:
-        began, before = time.monotonic(), cpu(pid)
+        began, before = time.monotonic(), cpu(pid) + _waited(pid)
         time.sleep(0.5)
-        spent = cpu(pid) - before
-        return cpu(pid) if spent < 0.5 * (time.monotonic() - began) else 0
+        busy = cpu(pid) + _waited(pid) - before
+        return cpu(pid) if busy < 0.5 * (time.monotonic() - began) else 0
 
     seconds: float = until(idle, "it has nothing to do")
     return seconds
+
+
+def _waited(pid: int) -> float:
+    """Return the seconds for which a process had something to do, and others had the CPU."""
+    file = Path(f"/proc/{pid}/schedstat")
+    return int(file.read_text().split()[1]) / 1e9 if file.exists() else 0.0
 
 
 def memory(pid: int) -> int:

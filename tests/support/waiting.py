@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 T = TypeVar("T")
@@ -24,6 +24,21 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -
             pytest.fail(f"{what}: not within {patience} s")
         time.sleep(0.01)
     return value
+
+
+def given_time(
+    action: Callable[[float], T],
+    right: Callable[[T], bool],
+    seconds: Sequence[float] = (3, 15, 60),
+) -> T:
+    """Return the first outcome that is right of an action that ends after some seconds, and for
+    which a slow machine needs more of them.
+    """
+    *few, most = seconds
+    for it in few:
+        if right(outcome := action(it)):
+            return outcome
+    return action(most)
 
 
 def one_of_three(action: Callable[[], T], right: Callable[[T], bool]) -> T:

@@ -68,6 +68,7 @@ def test_the_series_outlives_the_workers_and_damage(
 ) -> None:
     server = serve("-w", "2", TIDINGS_JWT_KEY=KEY)
     first = until(lambda: points(server)["from"], "a sample is taken")
+    folder = kept(server.worker)
     started = read(server)["started"]
     with server.listen(topic=topic, headers=OPERATOR) as stream:
         assert stream.next().type == "hub.open"
@@ -84,9 +85,12 @@ def test_the_series_outlives_the_workers_and_damage(
     assert any(found["delivered"])
     until(lambda: points(server)["log_events"][-1] == 5, "the log has them")
     assert read(server)["started"] == started
-    path = kept(server.worker) / "samples"
-    path.write_bytes(b"x" * 100_000)
-    assert points(server)["from"] is None
+
+    def damaged() -> bool:
+        (folder / "samples").write_bytes(b"x" * 100_000)
+        return points(server)["from"] is None  # or a sample has just been taken
+
+    until(damaged, "what is damaged is not shown")
     assert until(lambda: points(server)["from"], "the next sample is taken")
 
 
