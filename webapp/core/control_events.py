@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..backoff import jitter
@@ -53,7 +54,13 @@ def bye_event(reason: str, position: EventId | None, retry_s: float, spread_s: f
     :param retry_s: the reconnection time in seconds, before jitter.
     :param spread_s: seconds over which clients that are disconnected together come back.
     """
-    return retry_field(retry_s, spread_s) + control_event("hub.bye", {"reason": reason}, position)
+    return retry_field(retry_s, spread_s) + _bye(reason, position)
+
+
+@lru_cache(maxsize=16)
+def _bye(reason: str, position: EventId | None) -> bytes:
+    """Return what all streams say that end for a reason at the same position."""
+    return control_event("hub.bye", {"reason": reason}, position)
 
 
 def first_fields(position: EventId | None, retry_s: float) -> bytes:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..core.events import Event
     from .feeds import Feed
     from .snapshot import Snapshot
-    from .socket_protocol import SubscriberSocket
+    from .socket_protocol import Keeper, SubscriberSocket
     from .start import Start
     from .stream_context import StreamContext
 
@@ -114,7 +114,7 @@ class Stream(SocketStream):
                                 self._detach()
                         if frame := self._unpark():
                             yield frame  # it is encoded already
-            self._context.turns.wait()
+            self._await_turn(keeper)
             if frame := self._last_frame():
                 yield LastFrame(frame)
         except (GeneratorExit, BrokenPipeError):
@@ -123,6 +123,11 @@ class Stream(SocketStream):
         finally:
             self._end_snapshot()
             self._context.unregister(self)
+
+    def _await_turn(self, keeper: Keeper | None) -> None:
+        """Let a few streams end in each turn of the loop, unless the keeper of this one does."""
+        if keeper is None or not keeper.keeps_stream:
+            self._context.turns.wait()
 
     def _until_removed(self, frames: Iterable[bytes]) -> Iterator[bytes]:
         for frame in frames:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from .request_end import RequestEnd
 
 _LAST_CHUNK = b"0\r\n\r\n"
-_RESUMED_AT_ONCE = 16  # streams, in a turn of the loop: a stop of the worker wakes all of them
+_RESUMED_AT_ONCE = 8
+"""Streams in a turn of the loop: a stop of the worker wakes all of them. As many greenlets wait in
+the pool, so none has to be started.
+"""
 
 
 class ResumeQueue:

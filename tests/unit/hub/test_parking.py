@@ -281,6 +281,26 @@ def test_a_server_that_keeps_parked_streams_does_not_wait_in_them(hub: Hub) -> N
     assert not list(hub._feeds)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_stream_that_its_server_kept_ends_without_waiting_for_a_turn(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, *, kept: bool
+) -> None:
+    """Its server lets a few streams go on at a time. To wait costs as much as to end."""
+    turns = list[bool]()
+    monkeypatch.setattr(hub.stream_context.turns, "wait", lambda: turns.append(True))
+    driver: Any = Driver()
+    stream = subscribe(hub, "a")
+    frames = stream.frames(driver)
+    next(frames)
+    if kept:
+        assert next(frames) is PARKED
+        driver.keeps_stream = True
+    stream.end("drain")
+    turns.clear()  # that in which it opened
+    assert b"hub.bye" in b"".join(frames)
+    assert turns == [True] * (not kept)
+
+
 @pytest.mark.parametrize("is_stream", [True, False])
 def test_a_stream_waits_where_an_app_changes_its_body(hub: Hub, *, is_stream: bool) -> None:
     driver: Any = Driver()

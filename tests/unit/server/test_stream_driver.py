@@ -7,11 +7,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+import gevent
 import pytest
+from gevent import getcurrent
 from gunicorn.config import Config
 
+from support.waiting import PATIENCE
 from webapp.hub.socket_protocol import PARKED, LastFrame
-from webapp.server.greenlet_pool import GreenletPool
+from webapp.server.greenlet_pool import _MAX_IDLE, GreenletPool
 from webapp.server.loggers import AccessLogger
 from webapp.server.request_end import RequestEnd, RequestEnds
 from webapp.server.stream_driver import ResumeQueue, StreamDriver
@@ -147,3 +150,23 @@ def test_a_stream_that_is_woken_before_it_parks_goes_on() -> None:
     driver, _, _ = stream(Worker(), body())
     assert not driver.run()
     assert driver.run()
+
+
+def test_the_streams_that_a_stop_wakes_share_the_greenlets_of_the_pool() -> None:
+    """To start a greenlet for each would take a third as long as to end a stream."""
+    greenlets, resumed = set[object](), list[StreamDriver]()
+
+    def resume(driver: StreamDriver) -> None:
+        greenlets.add(getcurrent())
+        resumed.append(driver)
+
+    pool = GreenletPool()
+    queue = ResumeQueue(resume, pool)
+    drivers = [stream(Worker(), iter(()))[0] for _ in range(200)]
+    for driver in drivers:
+        queue.add(driver)
+    with gevent.Timeout(PATIENCE):
+        while len(resumed) < len(drivers):
+            gevent.sleep(0.001)
+    assert resumed == drivers
+    assert len(greenlets) <= 2 * _MAX_IDLE
