@@ -41,6 +41,15 @@ def yield_to_loop() -> None:
         gevent.sleep(_SOON_S)
 
 
+def let_woken_run() -> None:
+    """Let those run that were woken before this, and those that they wake, without a look for I/O.
+    Each of them runs until it yields.
+    """
+    if _has_loop():
+        gevent.sleep(0)
+        gevent.sleep(0)
+
+
 def sleep(seconds: float) -> None:
     """Let others run for some seconds."""
     (gevent.sleep if _has_loop() else time.sleep)(seconds)

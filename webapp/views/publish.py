@@ -11,7 +11,7 @@ from flask import Blueprint, jsonify
 from ..core.events import MAX_NAME_CHARS
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import BadRequest, ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
-from ..scheduling import RequestSlice, cooperative, sleep
+from ..scheduling import RequestSlice, cooperative, let_woken_run, sleep
 from . import bodies, drafts, forms, ndjson
 from .client_address import client
 from .credentials import tokens_of
@@ -114,7 +114,11 @@ class _Publisher:
         """Append events to the event log: all of them, or none."""
         self._check(found)
         self.check_rate(len(found))
-        return self._services.hub.publish(found)
+        events = self._services.hub.publish(found)
+        # The follower, and then the dispatcher. What is left to do for the answer takes longer than
+        # to write to a few subscribers, and they wait for the event.
+        let_woken_run()
+        return events
 
     def append_from_pipe(self, found: list[Draft]) -> list[Event]:
         """Append events of a pipe. It waits until the rate allows them, or the hub stops. Its token
