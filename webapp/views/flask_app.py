@@ -62,6 +62,9 @@ class _QuietAppContext(AppContext):
     def push(self) -> None:
         self._cv_tokens.append(_cv_app.set(self))
 
+    def pop(self, exc: BaseException | None = None) -> None:  # noqa: ARG002 - Flask's signature
+        _cv_app.reset(self._cv_tokens.pop())
+
 
 class HubFlask(Flask):
     """A Flask app without sessions, host matching, signals, teardown functions and async views.
@@ -110,7 +113,7 @@ class HubFlask(Flask):
         return table
 
     def app_context(self) -> AppContext:
-        """Return an app context whose entering sends no signal."""
+        """Return an app context whose entering and leaving send no signal."""
         return _QuietAppContext(self)
 
     def full_dispatch_request(self) -> Response:
