@@ -16,9 +16,10 @@ from .config.settings import Settings
 from .config.startup import end_at_once, or_end
 from .errors import Misconfigured
 from .hub.demo import Demo
-from .views import error_handlers, live_page, origins, pages, presence
+from .views import error_handlers, origins, presence
 from .views.client_address import behind
 from .views.flask_app import HubFlask
+from .views.pages import live_page, page
 from .wiring import VIEWS, build_services, with_file_limits
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         if not Server.is_stream_worker:
             exposure.guard(app, settings, end_at_once)
     error_handlers.init_app(app)
-    app.after_request(pages.set_nosniff)
+    app.after_request(page.set_nosniff)
     for module in (*VIEWS, live_page):
         app.register_blueprint(module.bp)
     if settings.auth_enabled:

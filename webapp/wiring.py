@@ -11,19 +11,8 @@ from .config.file_limit import file_limit
 from .hub.hub import Hub
 from .hub.served_hubs import ServedHubs
 from .presence.service import Presence
-from .views import (
-    connections,
-    console_hub,
-    console_state,
-    console_topics,
-    delete,
-    health,
-    openapi,
-    pages,
-    publish,
-    subscribe,
-    topics,
-)
+from .views import console, delete, health, openapi, publish, subscribe, topics
+from .views.pages import console_page
 from .views.services import Services
 
 if TYPE_CHECKING:
@@ -39,11 +28,8 @@ VIEWS = (
     topics,
     health,
     openapi,
-    pages,
-    console_state,
-    console_topics,
-    console_hub,
-    connections,
+    console_page,
+    *console.VIEWS,
 )
 """The modules with the blueprints that every hub has."""
 

@@ -25,7 +25,7 @@ from webapp.brokers.base import Bounds  # noqa: E402
 from webapp.config.settings import Settings  # noqa: E402
 from webapp.core.events import Draft  # noqa: E402
 from webapp.hub.hub import Hub  # noqa: E402
-from webapp.hub.start import Start  # noqa: E402
+from webapp.hub.reads.start import Start  # noqa: E402
 
 if TYPE_CHECKING:
     from webapp.brokers.base import Broker

@@ -35,16 +35,8 @@ from webapp.config.settings import Settings
 from webapp.core import events
 from webapp.monitoring.metrics import OF_CONSOLE
 from webapp.presence import changes
-from webapp.views import (
-    cursors,
-    drafts,
-    forms,
-    json_values,
-    multipart,
-    own_paths,
-    quotas,
-    subscribe_query,
-)
+from webapp.views import cursors, own_paths, quotas, subscribe_query
+from webapp.views.bodies import drafts, forms, json_values, multipart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

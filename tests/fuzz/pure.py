@@ -20,8 +20,8 @@ from webapp.core.events import Draft, Event, EventId
 from webapp.core.sse import ServerSentEvent
 from webapp.core.topics import TopicPatterns
 from webapp.errors import TidingsError
-from webapp.views import json_values
-from webapp.views.drafts import DraftParser
+from webapp.views.bodies import json_values
+from webapp.views.bodies.drafts import DraftParser
 
 if TYPE_CHECKING:
     import random

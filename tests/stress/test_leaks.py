@@ -181,5 +181,5 @@ def test_a_parked_stream_has_no_greenlet(hub: Server, objects: ObjectCounts) -> 
     for client in clients:
         client.close()
     grown = {name: n - before.get(name, 0) for name, n in found.items()}
-    assert grown["connections"] == grown["webapp.hub.stream.Stream"] == WAVE
+    assert grown["connections"] == grown["webapp.hub.streams.stream.Stream"] == WAVE
     assert sum(n for name, n in grown.items() if "reenlet" in name) < WAVE // 10

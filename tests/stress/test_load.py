@@ -25,8 +25,8 @@ from support.waiting import PATIENCE, one_of_three, until
 from webapp.auth.authorizer import Authorizer
 from webapp.config.file_limit import raise_file_limit
 from webapp.config.settings import Settings
-from webapp.hub.feeds import Feed
-from webapp.hub.start import Start
+from webapp.hub.delivery.feeds import Feed
+from webapp.hub.reads.start import Start
 from webapp.scheduling import TimeSlice
 from webapp.server.garbage_collection import GarbageCollection
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.removals import HeldPosition
-from webapp.hub.replays import PIECE_BYTES
+from webapp.hub.delivery.replays import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,9 +21,9 @@ from support.parking import ONCE, Broken, ParkingWorker, request
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Draft, EventId
 from webapp.core.sse import Payload
-from webapp.hub.feeds import Form
-from webapp.hub.start import Start
-from webapp.hub.stream import Stream as HubStream
+from webapp.hub.delivery.feeds import Form
+from webapp.hub.reads.start import Start
+from webapp.hub.streams.stream import Stream as HubStream
 from webapp.server.connection import ClientConnection
 from webapp.server.waiters import Waiters
 

@@ -14,14 +14,14 @@ from webapp.config.settings import Settings
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
 from webapp.hub.hub import Hub
-from webapp.hub.start import Start
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from webapp.brokers.base import Followed
     from webapp.core.sse import ServerSentEvent
-    from webapp.hub.stream import Stream
+    from webapp.hub.streams.stream import Stream
 
 NOBODY: frozenset[str] = frozenset()
 

@@ -20,8 +20,9 @@ from webapp.config.settings import Settings
 from webapp.core.events import Draft, check_name
 from webapp.errors import BadRequest, ContentTooLarge, Forbidden
 from webapp.scheduling import IdleClock, RequestSlice, cooperative
-from webapp.views import json_values, ndjson, publish
-from webapp.views.ndjson import NdjsonPublisher
+from webapp.views import publish
+from webapp.views.bodies import json_values, ndjson
+from webapp.views.bodies.ndjson import NdjsonPublisher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,19 +15,17 @@ from ..config.startup import or_end
 from ..core.topics import DEFAULT_TOPIC, EVERYTHING, is_reserved
 from ..errors import Misconfigured, TidingsError
 from ..hub.deleting import delete, remove
-from ..hub.topic_listing import list_all
+from ..hub.listings.topic_listing import list_all
 from ..views import (
     app_arguments,
     client_address,
     csrf,
     error_handlers,
-    live_page,
     origins,
-    pages,
     presence,
-    static_files,
 )
 from ..views.delete import check_exact
+from ..views.pages import live_page, page, static_files
 from ..views.publish import check_limits
 from ..wiring import VIEWS, build_services, with_file_limits
 from . import app_server, log_writers
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.events import Draft, Event
     from ..hub.hub import Hub
-    from ..hub.topic_listing import ListedTopic
+    from ..hub.listings.topic_listing import ListedTopic
     from ..views.services import Services
 
     Authorize = Callable[[Request], Grant | Mapping[str, Any] | None]
@@ -285,7 +283,7 @@ def _blueprint(settings: Settings, begin: Callable[[], None], *, at_root: bool) 
     if settings.trusted_proxies:
         blueprint.before_request(partial(_see_client, settings.trusted_proxies))
     error_handlers.init_blueprint(blueprint)
-    blueprint.after_request(pages.set_nosniff)
+    blueprint.after_request(page.set_nosniff)
     if settings.cors_origins:
         origins.allow_reading(blueprint, settings.cors_origins)
     return blueprint

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from ..brokers import connect, connect_presence
 from ..core.events import EventId
 from ..core.window import Window
-from ..hub.log_reader import LogReader
+from ..hub.reads.log_reader import LogReader
 from ..loop_thread import has_gevent
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..config import wsgi_server
-from ..hub.client_watch import ClientWatch
 from ..hub.served_hubs import drain_at_stop
-from ..hub.thread_socket import ThreadFrames, ThreadSocket
+from ..hub.streams.client_watch import ClientWatch
+from ..hub.streams.thread_socket import ThreadFrames, ThreadSocket
 from ..loop_thread import InLoop, LoopThread
 from ..views.request_room import PipesInRoom, RequestRoom
 from ..views.services import Services
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..config.wsgi_server import WsgiServer
     from ..hub.hub import Hub
-    from ..hub.stream import Stream
+    from ..hub.streams.stream import Stream
 
 T = TypeVar("T")
 

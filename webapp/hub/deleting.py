@@ -10,8 +10,8 @@ from ..core.events import EventId
 from ..core.removals import Removal
 from ..errors import Forbidden, ServiceUnavailable
 from ..scheduling import cooperative, sleep
-from .log_reader import PAGE_BYTES
-from .removals import AFTER_ALL
+from .delivery.removals import AFTER_ALL
+from .reads.log_reader import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from .observer import Observer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .subscriber import Subscriber
+    from .delivery.subscriber import Subscriber
 
 _SKIPPING = Skipping("demo")
 _INTERVAL_S = 1

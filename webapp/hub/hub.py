@@ -16,26 +16,26 @@ from ..errors import BadRequest, ServiceUnavailable
 from ..monitoring.metrics import Metrics
 from ..scheduling import Turns
 from ..tasks import Skipping, lasting
-from .dispatcher import Dispatcher
-from .fanout import FanOut
-from .feed_index import FeedIndex
-from .feeds import PLAIN, Feed, Form
-from .history import History
-from .late_feeds import LateFeeds
+from .delivery.dispatcher import Dispatcher
+from .delivery.fanout import FanOut
+from .delivery.feed_index import FeedIndex
+from .delivery.feeds import PLAIN, Feed, Form
+from .delivery.late_feeds import LateFeeds
 from .log_probe import LogProbe
-from .log_reader import PAGE_BYTES, LogReader
 from .quota import StreamQuota
-from .reservations import Reservations
+from .reads.history import History
+from .reads.log_reader import PAGE_BYTES, LogReader
+from .reads.reservations import Reservations
+from .reads.snapshot import Snapshots
+from .reads.start import FROM_NOW, Start, StartFinder
+from .reads.topic_ends import TopicEnds
+from .reads.topic_lookup import TopicLookup
 from .sampler import Sampler
-from .snapshot import Snapshots
-from .start import FROM_NOW, Start, StartFinder
-from .stream import Stream
-from .stream_context import StreamContext
-from .stream_log import StreamLog
+from .streams.stream import Stream
+from .streams.stream_context import StreamContext
+from .streams.stream_log import StreamLog
 from .stuck_clients import StuckClients
 from .timers import Timers
-from .topic_ends import TopicEnds
-from .topic_lookup import TopicLookup
 from .transient import TransientEvents
 from .waiting_clients import WaitingClients
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .subscriber import Subscriber
+    from .delivery.subscriber import Subscriber
 
 
 class Observer:

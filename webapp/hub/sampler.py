@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..monitoring.metrics import Metrics
-    from .feeds import Feed
+    from .delivery.feeds import Feed
     from .log_probe import LogProbe
 
 _SAMPLING = Skipping("sample")

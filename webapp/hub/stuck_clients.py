@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..core.events import EventId
     from ..core.window import Window
     from ..monitoring.metrics import Metrics
-    from .subscriber import Subscriber
+    from .delivery.subscriber import Subscriber
 
     Start = tuple[str, frozenset[str], EventId]
 

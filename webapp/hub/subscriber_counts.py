@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..scheduling import TimeSlice
-    from .feeds import Feed
+    from .delivery.feeds import Feed
 
 _MAX_TOPICS, _MAX_COUNTED_PATTERNS, MAX_PATTERNS = 32_768, 1000, 100
 _INTERVAL_S, _ASKED_S = 4.0, 30.0  # the worker's tick comes every five seconds

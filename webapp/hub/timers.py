@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.events import EventId
 from ..scheduling import TimeSlice, cooperative, sleep
 from ..tasks import Skipping
-from .dispatcher import REFRESH_FRACTION
+from .delivery.dispatcher import REFRESH_FRACTION
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.window import Window
     from ..monitoring.metrics import Metrics
-    from .fanout import FanOut
-    from .subscriber import Subscriber
+    from .delivery.fanout import FanOut
+    from .delivery.subscriber import Subscriber
 
 _TICKING = Skipping("tick")
 

@@ -16,10 +16,10 @@ from ..scheduling import TimeSlice
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .fanout import FanOut
-    from .feeds import Feed
-    from .start import Start
-    from .subscriber import Subscriber
+    from .delivery.fanout import FanOut
+    from .delivery.feeds import Feed
+    from .delivery.subscriber import Subscriber
+    from .reads.start import Start
 
 _WINDOW_EVENTS, _WINDOW_BYTES = 10_000, 8 << 20
 _BATCH_BYTES = 64 << 10  # matched and delivered together

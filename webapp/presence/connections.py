@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from ..brokers.presence_base import PresenceStore
     from ..core.topics import TopicPatterns
-    from ..hub.feeds import Feed
+    from ..hub.delivery.feeds import Feed
     from ..hub.hub import Hub
-    from ..hub.stream import Stream
+    from ..hub.streams.stream import Stream
 
 QUESTION, ANSWER = "?", "="
 """How the notices begin: of a question, and of an answer."""

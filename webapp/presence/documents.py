@@ -11,7 +11,7 @@ from ..core.topics import SUBSCRIPTIONS_PATH
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..hub.subscriber import Subscriber
+    from ..hub.delivery.subscriber import Subscriber
 
 CONTEXT = "https://mercure.rocks/"
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..brokers.presence_base import PresenceStore
+    from ..hub.delivery.subscriber import Subscriber
     from ..hub.hub import Hub
-    from ..hub.subscriber import Subscriber
     from .connections import ConnectionLister
 
 _DISCONNECT, _DISCONNECT_SUBJECT = "!", "@"

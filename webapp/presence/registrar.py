@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..brokers.presence_base import PresenceStore
-    from ..hub.subscriber import Subscriber
+    from ..hub.delivery.subscriber import Subscriber
 
 logger = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from .revocations import Revocations
 if TYPE_CHECKING:
     from ..auth.authorizer import Grant
     from ..brokers.presence_base import PresenceStore
+    from ..hub.delivery.subscriber import Subscriber
     from ..hub.hub import Hub
-    from ..hub.subscriber import Subscriber
     from ..scheduling import TimeSlice
     from .connections import Connections, Filter
     from .revocations import Revocation

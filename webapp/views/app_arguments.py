@@ -9,8 +9,9 @@ from ..core.events import Draft, check_name
 from ..core.topics import DEFAULT_TOPIC
 from ..errors import BadRequest
 from ..presence.notice_reader import disconnecting, disconnecting_subject
-from . import json_values, paging
-from .drafts import ttl_ms
+from . import paging
+from .bodies import json_values
+from .bodies.drafts import ttl_ms
 from .subscribe_query import parse_patterns
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from flask import Request
 
-    from .forms import Fields
+    from .bodies.forms import Fields
 
 COOKIE = "mercureAuthorization"
 _MAX_COOKIES = 8  # of the name, from several paths and domains; each may cost a signature

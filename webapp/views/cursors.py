@@ -10,7 +10,7 @@ from ..errors import BadRequest
 if TYPE_CHECKING:
     from flask import Request
 
-    from .forms import Fields
+    from .bodies.forms import Fields
 
 MAX_CURSORS = 8  # in a query
 MAX_CURSOR_BYTES = 128  # as long as a publisher's own id may be

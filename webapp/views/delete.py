@@ -11,10 +11,10 @@ from ..core.topics import EVERYTHING, MERCURE_PATH, TopicPatterns, grants
 from ..errors import BadRequest, Forbidden, InsufficientScope, TooManyRequests
 from ..hub.deleting import delete
 from ..scheduling import cooperative
-from . import forms
+from .bodies import forms
+from .bodies.field_names import TOPIC_LIST, FieldNames
 from .client_address import client
 from .credentials import tokens_of
-from .field_names import TOPIC_LIST, FieldNames
 from .origins import check_publisher
 from .services import current
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..auth.authorizer import Grant
     from ..core.events import Draft
-    from .forms import Fields
+    from .bodies.forms import Fields
     from .services import Services
 
 _PARAMETERS = FieldNames(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from flask import Response
 
-from ..hub.event_listing import list_events
+from ..hub.listings.event_listing import list_events
 from .client_address import client
 
 if TYPE_CHECKING:
     from flask import Request
 
     from ..auth.authorizer import Grant
-    from ..hub.event_listing import ListedEvents
+    from ..hub.listings.event_listing import ListedEvents
     from .services import Services
     from .subscribe_query import SubscribeQuery
 

@@ -13,7 +13,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
 
 from .hub_request import HubRequest
-from .static_files import importable
+from .pages.static_files import importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -26,15 +26,15 @@ from ..core.events import (
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH, TOPICS_PATH
 from ..core.version import __version__
 from ..presence.connections import MAX_LISTED
-from .connections import DEFAULT_LIMIT as DEFAULT_CONNECTIONS
+from .bodies.drafts import MAX_BATCH_EVENTS, MAX_DIGITS
+from .console.connections import DEFAULT_LIMIT as DEFAULT_CONNECTIONS
 from .credentials import COOKIE
 from .cursors import CURSOR, MAX_CURSOR_BYTES
-from .drafts import MAX_BATCH_EVENTS, MAX_DIGITS
 from .own_paths import PROTECTED
+from .pages.templates import render
 from .paging import DEFAULT_LIMIT, MAX_LIMIT
 from .services import current_services
 from .subscribe_query import MAX_LAST_EVENTS, MAX_PATTERNS
-from .templates import render
 
 if TYPE_CHECKING:
     from ..config.settings import Settings

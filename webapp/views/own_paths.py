@@ -8,7 +8,7 @@ from flask import request
 
 from ..core.topics import TOPICS_PATH
 from ..errors import ServiceUnavailable
-from . import forms
+from .bodies import forms
 from .credentials import tokens_of
 from .services import current_services
 

@@ -20,10 +20,10 @@ from ..presence.documents import CONTEXT, subscription_documents
 from ..presence.revocations import Revocation
 from ..scheduling import RequestSlice, cooperative
 from ..tasks import Skipping
-from . import bodies, forms
+from .bodies import forms, whole_body
+from .bodies.field_names import FieldNames
 from .client_address import client
 from .credentials import tokens_of
-from .field_names import FieldNames
 from .services import Services, current_services
 from .subscription_path import PartConverter, SubscriptionPath
 
@@ -111,7 +111,7 @@ def revoke() -> Response:
         detail = "A revocation is a form, and not JSON."
         raise UnsupportedMediaType(detail, "Send token=… or subject=… in a form.")
     sender = client(request.remote_addr)
-    body = bodies.read(request, _MAX_BODY_BYTES, services.unfinished_bodies, sender)
+    body = whole_body.read(request, _MAX_BODY_BYTES, services.unfinished_bodies, sender)
     form = _REVOCATION.settle(forms.read(request, body), strict=True)
     tokens, subjects = (list(filter(None, form.get(it, ()))) for it in ("token", "subject"))
     token, subject = next(iter(tokens), None), next(iter(subjects), None)

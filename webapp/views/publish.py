@@ -12,7 +12,7 @@ from ..core.events import MAX_NAME_CHARS
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import BadRequest, ContentTooLarge, ServiceUnavailable, TidingsError, TooManyRequests
 from ..scheduling import RequestSlice, cooperative, let_woken_run, sleep
-from . import bodies, drafts, forms, ndjson
+from .bodies import drafts, forms, ndjson, whole_body
 from .client_address import client
 from .credentials import tokens_of
 from .flask_app import PreparedResponse
@@ -46,9 +46,9 @@ def publish(default_topic: str | None) -> ResponseReturnValue:
     if parser.is_pipe:
         return _publish_lines(publisher, parser, request, services)
     publisher.check_rate()
-    bodies.check_encoding(request)
+    whole_body.check_encoding(request)
     limit, quota = services.settings.max_body_bytes, services.unfinished_bodies
-    content = bodies.read(request, limit, quota, publisher.name)
+    content = whole_body.read(request, limit, quota, publisher.name)
     ids = [event.id for event in publisher.append(parser.parse(request, content))]
     if parser.has_lines:
         return jsonify(published=len(ids), last_id=ids[-1])
@@ -63,7 +63,7 @@ def _publish_lines(
     publisher: _Publisher, parser: drafts.DraftParser, request: Request, services: Services
 ) -> ResponseReturnValue:
     """Publish each line of an NDJSON body as it arrives, until the body ends."""
-    bodies.check_encoding(request)
+    whole_body.check_encoding(request)
     at_once = int(min(_MAX_LINES_AT_ONCE, services.publish_rate.burst))
     pipe = ndjson.NdjsonPublisher(publisher.append_from_pipe, parser.from_value, at_once)
     max_line = services.settings.max_body_bytes

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..auth.authorizer import Authorizer
     from ..hub.hub import Hub
-    from ..hub.stream import Stream
+    from ..hub.streams.stream import Stream
     from ..presence.service import Presence
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from ..core import sse
 from ..core.control_events import retry_field
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH
 from ..errors import Gone, ServiceUnavailable, TooManyRequests
-from ..hub.finite_stream import read_to_end
+from ..hub.listings.finite_stream import read_to_end
 from .client_address import client
 from .content_coding import coding_headers, gzip_wanted
 from .event_document import event_document
@@ -27,8 +27,8 @@ from .unreadable_origins import log_unreadable
 if TYPE_CHECKING:
     from flask import Request
 
-    from ..hub.start import Start
-    from ..hub.stream import Stream
+    from ..hub.reads.start import Start
+    from ..hub.streams.stream import Stream
     from .services import Services
 
 _HEADERS = (

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from ..config.parsers import duration
 from ..core.events import check_name
 from ..errors import BadRequest, ContentTooLarge
-from ..hub.feeds import Form
+from ..hub.delivery.feeds import Form
+from ..hub.reads.start import FROM_NOW, Start
 from ..hub.socket_protocol import MAX_STRAY_BYTES
-from ..hub.start import FROM_NOW, Start
-from . import forms, paging
+from . import paging
+from .bodies import forms
+from .bodies.field_names import TOPIC_LIST, FieldNames
 from .credentials import Tokens, tokens_of
 from .cursors import ALIAS, cursors
-from .field_names import TOPIC_LIST, FieldNames
 
 if TYPE_CHECKING:
     from flask import Request

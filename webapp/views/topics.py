@@ -8,18 +8,19 @@ from flask import Blueprint, Response, jsonify
 
 from ..core.events import check_name
 from ..core.topics import EVERYTHING, TOPICS_PATH
-from ..hub.topic_listing import list_topics
-from . import forms, paging
+from ..hub.listings.topic_listing import list_topics
+from . import paging
+from .bodies import forms
+from .bodies.field_names import TOPIC_LIST, FieldNames
 from .client_address import client
 from .credentials import tokens_of
-from .field_names import TOPIC_LIST, FieldNames
 from .services import current
 from .subscribe_query import parse_patterns
 
 if TYPE_CHECKING:
     from flask import Request
 
-    from ..hub.topic_listing import ListedTopic
+    from ..hub.listings.topic_listing import ListedTopic
     from .services import Services
 
 _PARAMETERS = FieldNames(

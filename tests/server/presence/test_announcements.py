@@ -16,7 +16,7 @@ from support.waiting import PATIENCE, until
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.sse import encode
-from webapp.hub.start import Start
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from support.server import Server

@@ -22,7 +22,7 @@ from webapp.auth.authorizer import Grant
 from webapp.brokers.memory_presence import MemoryPresenceStore
 from webapp.core.events import Draft
 from webapp.errors import ServiceUnavailable
-from webapp.hub.start import Start
+from webapp.hub.reads.start import Start
 from webapp.presence.service import Presence
 
 if TYPE_CHECKING:

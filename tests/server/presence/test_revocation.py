@@ -17,7 +17,7 @@ from webapp.auth.authorizer import Grant
 from webapp.brokers.memory_presence import MemoryPresenceStore
 from webapp.brokers.presence_base import MAX_NOTICES
 from webapp.errors import ServiceUnavailable
-from webapp.hub.start import Start
+from webapp.hub.reads.start import Start
 from webapp.presence.revocations import Revocation, Revocations
 from webapp.presence.service import Presence
 

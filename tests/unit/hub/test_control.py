@@ -14,8 +14,8 @@ from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.brokers.base import Gap
 from webapp.core.events import EventId
-from webapp.hub.feeds import Form
-from webapp.hub.start import Start
+from webapp.hub.delivery.feeds import Form
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ def test_it_is_not_warned_that_its_token_expires(hub: Hub) -> None:
 def test_clients_of_more_streams_come_back_over_a_longer_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webapp.hub.control_stream._RETURNS_PER_S", 0.01)
+    monkeypatch.setattr("webapp.hub.streams.control_stream._RETURNS_PER_S", 0.01)
     hub = make_hub(drain=1)
     hub.start()
     subscribers = [listen(hub) for _ in range(20)]

@@ -152,8 +152,8 @@ def _pauses(
         pauses.append(pause)
         window.head = min(events, len(pauses))
 
-    monkeypatch.setattr("webapp.hub.dispatcher.sleep", sleep)
-    monkeypatch.setattr("webapp.hub.dispatcher.monotonic", lambda: sum(pauses))
+    monkeypatch.setattr("webapp.hub.delivery.dispatcher.sleep", sleep)
+    monkeypatch.setattr("webapp.hub.delivery.dispatcher.monotonic", lambda: sum(pauses))
     monkeypatch.setattr(hub.dispatcher, "_window", window)
     hub.dispatcher._pass_seconds, hub.dispatcher._pass_ended = seconds, ended
     hub.dispatcher._pause()
@@ -163,9 +163,11 @@ def _pauses(
 def test_events_that_come_one_by_one_are_read_together_while_cpu_is_short(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.hub.dispatcher.thread_time", time.monotonic)  # it always runs
-    monkeypatch.setattr("webapp.hub.dispatcher._GATHER_S", 0.05)
-    monkeypatch.setattr("webapp.hub.dispatcher._SHORT_PASS_S", PATIENCE)
+    monkeypatch.setattr(
+        "webapp.hub.delivery.dispatcher.thread_time", time.monotonic
+    )  # it always runs
+    monkeypatch.setattr("webapp.hub.delivery.dispatcher._GATHER_S", 0.05)
+    monkeypatch.setattr("webapp.hub.delivery.dispatcher._SHORT_PASS_S", PATIENCE)
     deliver, passes = hub.dispatcher._deliver, list[int]()
 
     def count(batch: list[LogEvent]) -> None:
@@ -189,10 +191,10 @@ def test_events_are_gathered_only_if_batches_come_fast_and_cpu_is_short(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses = list[float]()
-    monkeypatch.setattr("webapp.hub.dispatcher.sleep", pauses.append)
+    monkeypatch.setattr("webapp.hub.delivery.dispatcher.sleep", pauses.append)
     now, cpu = 100.0, 10.0
-    monkeypatch.setattr("webapp.hub.dispatcher.monotonic", lambda: now)
-    monkeypatch.setattr("webapp.hub.dispatcher.thread_time", lambda: cpu)
+    monkeypatch.setattr("webapp.hub.delivery.dispatcher.monotonic", lambda: now)
+    monkeypatch.setattr("webapp.hub.delivery.dispatcher.thread_time", lambda: cpu)
     gathered = []
     for elapsed, ran in ((9, 9), (0.001, 0.0009), (0.001, 0.0001), (0.02, 0.02)):
         now, cpu, before = now + elapsed, cpu + ran, len(pauses)

@@ -13,15 +13,15 @@ from webapp.auth.authorizer import Grant
 from webapp.brokers.base import stopping
 from webapp.brokers.memory import MemoryBroker
 from webapp.errors import BadRequest, ServiceUnavailable
-from webapp.hub.event_listing import list_events
-from webapp.hub.reservations import Reservations
-from webapp.hub.start import Start
+from webapp.hub.listings.event_listing import list_events
+from webapp.hub.reads.reservations import Reservations
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from webapp.brokers.base import Bounds, TopicPage
     from webapp.core.events import EventId
-    from webapp.hub.event_listing import ListedEvents
     from webapp.hub.hub import Hub
+    from webapp.hub.listings.event_listing import ListedEvents
 
 ALL: dict[str, Any] = {"cursor": "earliest"}
 
@@ -76,7 +76,7 @@ def test_an_event_that_was_answered_is_listed_though_this_process_has_not_read_i
 
 
 def test_a_process_that_stays_behind_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webapp.hub.log_reader._BEHIND_S", 0.01)
+    monkeypatch.setattr("webapp.hub.reads.log_reader._BEHIND_S", 0.01)
     hub = make_hub(LaggingBroker())
     publish(hub, "1")
     with pytest.raises(ServiceUnavailable, match="has not read the newest events"):

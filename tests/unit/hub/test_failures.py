@@ -12,12 +12,12 @@ from support.hub import Subscriber, alive, publish, subscribe
 from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Event
-from webapp.hub.feeds import Form
+from webapp.hub.delivery.feeds import Form
 from webapp.hub.observer import Observer
-from webapp.hub.start import Start
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
-    from webapp.hub import subscriber as hub_subscriber
+    from webapp.hub.delivery import subscriber as hub_subscriber
     from webapp.hub.hub import Hub
 
 
@@ -71,9 +71,8 @@ def test_subscribers_read_what_the_dispatcher_fails_to_deliver(
         monkeypatch.undo()
         raise RuntimeError
 
-    monkeypatch.setattr(
-        f"webapp.hub.{'feeds.Feed' if parts == 'render' else 'dispatcher.Dispatcher'}.{parts}", once
-    )
+    owner = "feeds.Feed" if parts == "render" else "dispatcher.Dispatcher"
+    monkeypatch.setattr(f"webapp.hub.delivery.{owner}.{parts}", once)
     publish(hub, "a")
     publish(hub, "b", topic="u")
     publish(hub, "c")

@@ -11,8 +11,8 @@ from support.hub import Subscriber, publish, subscribe
 from webapp.auth.authorizer import Grant
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
-from webapp.hub.feeds import PLAIN, Feed, Form
-from webapp.hub.start import Start
+from webapp.hub.delivery.feeds import PLAIN, Feed, Form
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from webapp.hub.hub import Hub

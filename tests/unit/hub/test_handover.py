@@ -48,8 +48,8 @@ from support.handover import (
     publish,
 )
 from support.hub import make_hub
-from webapp.hub import late_feeds
-from webapp.hub.start import Start
+from webapp.hub.delivery import late_feeds
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from webapp.core.events import Event
@@ -237,12 +237,12 @@ def pause(_: TimeSlice) -> None:
 def test_each_subscriber_gets_its_events_once_and_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webapp.hub.dispatcher._BATCH_BYTES", 500)
-    monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 300)
-    monkeypatch.setattr("webapp.hub.late_feeds._PAGE_BYTES", 300)
-    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", PLENTY)
+    monkeypatch.setattr("webapp.hub.delivery.dispatcher._BATCH_BYTES", 500)
+    monkeypatch.setattr("webapp.hub.reads.history.PAGE_BYTES", 300)
+    monkeypatch.setattr("webapp.hub.delivery.late_feeds._PAGE_BYTES", 300)
+    monkeypatch.setattr("webapp.hub.delivery.late_feeds._BATCH_S", PLENTY)
     monkeypatch.setattr("webapp.scheduling.TimeSlice.checkpoint", pause)
-    monkeypatch.setattr("webapp.hub.gzip_limits._TINY_BYTES", 0)
-    monkeypatch.setattr("webapp.hub.gzip_limits._MAX_SHARE", PLENTY)
+    monkeypatch.setattr("webapp.hub.delivery.gzip_limits._TINY_BYTES", 0)
+    monkeypatch.setattr("webapp.hub.delivery.gzip_limits._MAX_SHARE", PLENTY)
     Stream.inject_errors(monkeypatch)
     run_state_machine_as_test(HandOver, settings=SEARCH)

@@ -14,12 +14,12 @@ from support.hub import Subscriber, make_hub, publish, subscribe
 from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.core.events import Draft, EventId
-from webapp.hub.feeds import Form
-from webapp.hub.start import Start
+from webapp.hub.delivery.feeds import Form
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from webapp.hub.hub import Hub
-    from webapp.hub.stream import Stream
+    from webapp.hub.streams.stream import Stream
 
 
 def test_all_parts_of_a_hub_are_there_before_it_starts() -> None:

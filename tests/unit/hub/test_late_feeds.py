@@ -15,10 +15,10 @@ from webapp.auth.authorizer import Grant
 from webapp.brokers.base import Gap
 from webapp.core import uri_template
 from webapp.core.events import Draft, EventId
-from webapp.hub.feed_index import FeedIndex
-from webapp.hub.feeds import Feed
-from webapp.hub.late_feeds import LateFeeds
-from webapp.hub.start import Start
+from webapp.hub.delivery.feed_index import FeedIndex
+from webapp.hub.delivery.feeds import Feed
+from webapp.hub.delivery.late_feeds import LateFeeds
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +115,9 @@ def test_an_event_is_sent_before_the_templates_of_a_large_grant_are_matched(
 def test_many_topics_make_only_the_feeds_late_that_match_them_one_by_one(
     unmatched: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", PATIENCE)  # the work counts, not the time
+    monkeypatch.setattr(
+        "webapp.hub.delivery.late_feeds._BATCH_S", PATIENCE
+    )  # the work counts, not the time
     dear, cheap = parked(unmatched, *TEMPLATES), parked(unmatched, "/{a}")
     topics = tuple(f"/{number}" for number in range(100))
     events = unmatched.publish(
@@ -136,7 +138,7 @@ def test_a_late_feed_that_the_window_has_left_behind_reads_the_log(
     unmatched: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscriber = parked(unmatched, "{a}")
-    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
+    monkeypatch.setattr("webapp.hub.delivery.late_feeds._BATCH_S", -1)
     numbers = [str(number) for number in range(50)]
     last = publish(unmatched, *numbers)[-1]
     with gevent.Timeout(PATIENCE):  # the follower does not wait for it
@@ -156,7 +158,7 @@ def test_after_a_gap_in_the_log_no_feed_is_late(
     unmatched: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscriber = parked(unmatched, "{a}")
-    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
+    monkeypatch.setattr("webapp.hub.delivery.late_feeds._BATCH_S", -1)
     publish(unmatched, "x")
     with gevent.Timeout(PATIENCE):
         while not subscriber.subscription.feed.late_from:
@@ -172,7 +174,7 @@ def test_after_a_gap_in_the_log_no_feed_is_late(
 
 def test_an_error_makes_no_feed_late_for_ever(small: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     subscriber = parked(small, "{a}")
-    monkeypatch.setattr("webapp.hub.late_feeds._BATCH_S", -1)
+    monkeypatch.setattr("webapp.hub.delivery.late_feeds._BATCH_S", -1)
     after = small.window.after
 
     def broken(position: EventId, max_bytes: int) -> Any:
@@ -181,7 +183,7 @@ def test_an_error_makes_no_feed_late_for_ever(small: Hub, monkeypatch: pytest.Mo
             raise RuntimeError
         return after(position, max_bytes)
 
-    monkeypatch.setattr("webapp.hub.late_feeds._PAGE_BYTES", 77)
+    monkeypatch.setattr("webapp.hub.delivery.late_feeds._PAGE_BYTES", 77)
     monkeypatch.setattr(small.window, "after", broken)
     publish(small, "x", "y")
     assert subscriber.await_data(2) == ["x", "y"]

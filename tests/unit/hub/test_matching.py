@@ -10,7 +10,7 @@ from support.hub import NOBODY
 from webapp.core import topics
 from webapp.core.events import Draft, Event, EventId
 from webapp.core.topics import TopicPatterns
-from webapp.hub.feeds import Feed
+from webapp.hub.delivery.feeds import Feed
 
 if TYPE_CHECKING:
     import pytest

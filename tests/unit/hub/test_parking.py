@@ -27,16 +27,16 @@ from support.hub import make_hub, subscribe
 from support.waiting import PATIENCE
 from webapp.brokers.base import Gap
 from webapp.core.events import EventId
+from webapp.hub.reads.start import Start
 from webapp.hub.socket_protocol import PARKED, Buffer, never_sends
-from webapp.hub.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from webapp.hub.feeds import Feed
-    from webapp.hub.history import Found
+    from webapp.hub.delivery.feeds import Feed
     from webapp.hub.hub import Hub
     from webapp.hub.read_queue import Reading
+    from webapp.hub.reads.history import Found
     from webapp.scheduling import TimeSlice
 
 pytestmark = pytest.mark.usefixtures("no_clock")
@@ -108,7 +108,7 @@ def test_what_fits_its_buffer_does_not_wake_a_subscriber(hub: Hub) -> None:
 def test_a_subscriber_that_ends_while_catching_up_gets_its_position(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 1)
+    monkeypatch.setattr("webapp.hub.reads.history.PAGE_BYTES", 1)
     hub.publish([draft("b", private=True)] * 8)
     gevent.idle()
     subscriber = Subscriber(hub, topics=EVERYTHING, start=Start(cursor="earliest"))
@@ -227,7 +227,7 @@ def test_a_subscriber_that_catches_up_lets_the_loop_turn(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, slice_: float, page: int
 ) -> None:
     monkeypatch.setattr("webapp.scheduling._SLICE_S", slice_)
-    monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", page)
+    monkeypatch.setattr("webapp.hub.reads.history.PAGE_BYTES", page)
     hub.publish([draft("b", private=True)] * 8)
     gevent.idle()
     subscriber = Subscriber(hub, topics=EVERYTHING, start=Start(cursor="earliest"))
@@ -327,7 +327,7 @@ def test_a_stream_waits_where_an_app_changes_its_body(hub: Hub, *, is_stream: bo
 @pytest.fixture(name="full")
 def _full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with no memory for what slow clients have not taken yet."""
-    monkeypatch.setattr("webapp.hub.replays._SMALL_BYTES", -1)
+    monkeypatch.setattr("webapp.hub.delivery.replays._SMALL_BYTES", -1)
     hub = make_hub(heartbeat=3600, max_replay_bytes=1)
     hub.start()
     yield hub

@@ -12,7 +12,7 @@ from support.hub import Subscriber, publish, subscribe
 from webapp.core.events import EventId
 from webapp.core.removals import Removal
 from webapp.hub.deleting import delete
-from webapp.hub.removals import AFTER_ALL, Removals
+from webapp.hub.delivery.removals import AFTER_ALL, Removals
 
 if TYPE_CHECKING:
     from webapp.hub.hub import Hub

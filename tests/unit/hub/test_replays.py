@@ -8,9 +8,9 @@ from support.events import large
 from support.hub import NOBODY
 from webapp.core.events import Draft, Event, EventId
 from webapp.free_memory import return_free_memory
-from webapp.hub import replays as replays_module
-from webapp.hub.feeds import Feed, Form
-from webapp.hub.replays import PIECE_BYTES, Replays
+from webapp.hub.delivery import replays as replays_module
+from webapp.hub.delivery.feeds import Feed, Form
+from webapp.hub.delivery.replays import PIECE_BYTES, Replays
 
 
 @pytest.mark.parametrize("envelope", [False, True])

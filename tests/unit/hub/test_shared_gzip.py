@@ -13,8 +13,8 @@ import pytest
 
 from webapp.core import gzip_format, sse
 from webapp.core.gzip_format import DICTIONARY_BYTES, shift_crc
-from webapp.hub import gzip_limits, shared_gzip
-from webapp.hub.shared_gzip import GzipPayload, GzipStream, SharedGzip
+from webapp.hub.delivery import gzip_limits, shared_gzip
+from webapp.hub.delivery.shared_gzip import GzipPayload, GzipStream, SharedGzip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -338,7 +338,7 @@ def test_other_work_is_done_while_those_are_counted_out_that_were_not_sent_a_pay
 def test_a_feed_that_was_dropped_while_it_compressed_has_no_tail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webapp.hub.shared_gzip.tails", tails := gzip_limits.Tails())
+    monkeypatch.setattr("webapp.hub.delivery.shared_gzip.tails", tails := gzip_limits.Tails())
     feed, client = with_one()
 
     def leave() -> None:
@@ -387,7 +387,7 @@ def test_a_feed_takes_four_kilobytes() -> None:
 
 def test_the_tails_of_all_feeds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gzip_limits, "_MAX_TAILS_BYTES", 3 * gzip_limits._FEED_BYTES)
-    monkeypatch.setattr("webapp.hub.shared_gzip.tails", gzip_limits.Tails())
+    monkeypatch.setattr("webapp.hub.delivery.shared_gzip.tails", gzip_limits.Tails())
     feeds = [SharedGzip([Client()]) for _ in range(5)]
     for feed in feeds:
         with feed.begin(b"x" * 100, 0, bool):

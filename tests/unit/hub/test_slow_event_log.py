@@ -15,9 +15,9 @@ from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
 from webapp.core.events import Draft, Event, EventId
 from webapp.errors import ServiceUnavailable, TooManyRequests
-from webapp.hub.feeds import Feed
+from webapp.hub.delivery.feeds import Feed
 from webapp.hub.read_queue import Reading
-from webapp.hub.start import Start
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +30,8 @@ def test_a_turn_ends_in_time_and_the_next_one_goes_on(
 ) -> None:
     events = publish(slow, *"abcde")
     until_read(slow, events)
-    monkeypatch.setattr("webapp.hub.history.TURN_S", -1)
-    monkeypatch.setattr("webapp.hub.start.TURN_S", -1)
+    monkeypatch.setattr("webapp.hub.reads.history.TURN_S", -1)
+    monkeypatch.setattr("webapp.hub.reads.start.TURN_S", -1)
     feed, reading = Feed(frozenset({"t"}), NOBODY), Reading("a")
     found, upto = [], slow.window.floor
     for event in events:
@@ -49,8 +49,8 @@ def test_to_look_back_takes_as_many_events_a_turn_as_its_time_allows(
 ) -> None:
     events = publish(slow, *map(str, range(999)))
     until_read(slow, events)
-    monkeypatch.setattr("webapp.hub.start.TURN_S", 1e9)
-    monkeypatch.setattr("webapp.hub.start._SCAN_EVENTS", 10)
+    monkeypatch.setattr("webapp.hub.reads.start.TURN_S", 1e9)
+    monkeypatch.setattr("webapp.hub.reads.start._SCAN_EVENTS", 10)
     granted = slow.reader._queue._granted
     feed = Feed(frozenset({"t"}), NOBODY)
     start = slow.starts.find(Start(last=900), feed, Reading("a"))[0]
@@ -61,7 +61,7 @@ def test_to_look_back_takes_as_many_events_a_turn_as_its_time_allows(
 def test_a_count_that_would_take_long_is_not_begun(
     slow: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.hub.history._COUNTING_S", PATIENCE)
+    monkeypatch.setattr("webapp.hub.reads.history._COUNTING_S", PATIENCE)
     topics = [[str(number)] for number in range(9)] + [list(map(str, range(600)))]
     events = slow.publish([Draft(topics=tuple(it)) for it in topics])
     until_read(slow, events)
@@ -181,12 +181,12 @@ def test_more_than_the_log_keeps_begins_at_its_floor_without_a_look(slow: Hub) -
 
 
 def test_a_count_that_takes_long_is_given_up(slow: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webapp.hub.history._COUNTING_S", PATIENCE)
+    monkeypatch.setattr("webapp.hub.reads.history._COUNTING_S", PATIENCE)
     events = publish(slow, "a", "b")
     gevent.sleep(0.01)
     feed = Feed(frozenset({"t"}), NOBODY)
     before = EventId(events[0].position.ms, -1)
     slow.window.floor = min(slow.window.floor, before)
     assert slow.history.count(feed, before) == 2
-    monkeypatch.setattr("webapp.hub.history._COUNTING_S", -1)
+    monkeypatch.setattr("webapp.hub.reads.history._COUNTING_S", -1)
     assert slow.history.count(feed, before) is None

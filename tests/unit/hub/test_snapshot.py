@@ -17,11 +17,11 @@ from webapp.brokers.memory import MemoryBroker
 from webapp.core import sse
 from webapp.core.events import Draft, Event, EventId
 from webapp.errors import ServiceUnavailable
-from webapp.hub.feeds import PLAIN, Feed, Form
+from webapp.hub.delivery.feeds import PLAIN, Feed, Form
 from webapp.hub.read_queue import Reading
-from webapp.hub.snapshot import Snapshots
-from webapp.hub.start import Start
-from webapp.hub.stream import Stream
+from webapp.hub.reads.snapshot import Snapshots
+from webapp.hub.reads.start import Start
+from webapp.hub.streams.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -200,8 +200,8 @@ class TornBroker(MemoryBroker):
 def test_it_is_taken_in_passes_that_hold_a_bounded_number_of_positions(
     broker: type[MemoryBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.hub.snapshot.MAX_INDEX_TOPICS", 50)
-    monkeypatch.setattr("webapp.hub.snapshot._MIN_HELD_POSITIONS", 20)
+    monkeypatch.setattr("webapp.hub.reads.snapshot.MAX_INDEX_TOPICS", 50)
+    monkeypatch.setattr("webapp.hub.reads.snapshot._MIN_HELD_POSITIONS", 20)
     hub = make_hub(broker(100_000, 1 << 30, 3600), window_events=20, heartbeat=0.001)
     names = random.Random(1).sample([f"t/{number}" for number in range(333)], 333)
     events = [publish(hub, name, topic=name)[0] for name in names]
@@ -238,7 +238,7 @@ def test_one_client_leaves_half_of_the_positions_to_others(hub: Hub) -> None:
 def test_a_snapshot_reserves_no_more_than_it_holds(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.hub.log_reader.PAGE_BYTES", 1)
+    monkeypatch.setattr("webapp.hub.reads.log_reader.PAGE_BYTES", 1)
     until_read(hub, [publish(hub, "x", topic=f"t/{number}")[0] for number in range(10)])
     snapshots = hub.stream_context.snapshots
     stream = subscribe(hub, "t/{number}", latest=True)
@@ -253,8 +253,8 @@ def test_a_snapshot_reserves_no_more_than_it_holds(
 def test_a_client_is_sent_heartbeats_while_topics_are_looked_at(
     bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.hub.snapshot._STEP_S", 0)
-    monkeypatch.setattr(f"webapp.hub.snapshot.{bound}", 5)
+    monkeypatch.setattr("webapp.hub.reads.snapshot._STEP_S", 0)
+    monkeypatch.setattr(f"webapp.hub.reads.snapshot.{bound}", 5)
     monkeypatch.setattr(Stream, "_is_long", lambda *_: True)
     hub = make_hub(MemoryBroker(100_000, 1 << 30, 3600))
     public = publish(hub, "public", topic="quiet")
@@ -277,11 +277,15 @@ def test_under_publishers_and_cut_anywhere_there_is_no_gap_and_no_double(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)
-    monkeypatch.setattr("webapp.hub.snapshot.MAX_INDEX_TOPICS", chance.choice([2, 5, 1000]))
-    monkeypatch.setattr("webapp.hub.snapshot._STEP_S", chance.choice([0, 0.5]))
-    monkeypatch.setattr("webapp.hub.snapshot._MIN_HELD_POSITIONS", chance.choice([1, 3, 1000]))
-    monkeypatch.setattr("webapp.hub.snapshot._MAX_HELD_POSITIONS", chance.choice([1, 3, 1000]))
-    monkeypatch.setattr("webapp.hub.log_reader.PAGE_BYTES", chance.choice([1, 200, 1 << 16]))
+    monkeypatch.setattr("webapp.hub.reads.snapshot.MAX_INDEX_TOPICS", chance.choice([2, 5, 1000]))
+    monkeypatch.setattr("webapp.hub.reads.snapshot._STEP_S", chance.choice([0, 0.5]))
+    monkeypatch.setattr(
+        "webapp.hub.reads.snapshot._MIN_HELD_POSITIONS", chance.choice([1, 3, 1000])
+    )
+    monkeypatch.setattr(
+        "webapp.hub.reads.snapshot._MAX_HELD_POSITIONS", chance.choice([1, 3, 1000])
+    )
+    monkeypatch.setattr("webapp.hub.reads.log_reader.PAGE_BYTES", chance.choice([1, 200, 1 << 16]))
     hub = make_hub(window_events=chance.choice([3, 30, 1000]))
     hub.start()
     published: list[Event] = []

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from webapp.hub import subscriber_counts
-from webapp.hub.feed_index import FeedIndex
-from webapp.hub.feeds import Feed, Form
+from webapp.hub.delivery.feed_index import FeedIndex
+from webapp.hub.delivery.feeds import Feed, Form
 from webapp.hub.subscriber_counts import SubscriberCounts
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 from gevent.event import Event as Signal
 
 from support.waiting import PATIENCE, until
-from webapp.hub.client_watch import ClientWatch
-from webapp.hub.thread_socket import ThreadFrames, ThreadSocket
+from webapp.hub.streams.client_watch import ClientWatch
+from webapp.hub.streams.thread_socket import ThreadFrames, ThreadSocket
 from webapp.loop_thread import InLoop, LoopThread
 
 if TYPE_CHECKING:

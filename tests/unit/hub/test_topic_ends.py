@@ -15,9 +15,9 @@ from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
 from webapp.core.events import Draft, Event
 from webapp.errors import Conflict
+from webapp.hub.delivery.feeds import Form
 from webapp.hub.demo import Demo
-from webapp.hub.feeds import Form
-from webapp.hub.start import Start
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

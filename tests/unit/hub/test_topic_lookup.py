@@ -12,9 +12,9 @@ from support.hub import NOBODY, Subscriber, make_hub, publish, subscribe
 from support.waiting import PATIENCE
 from webapp.brokers.memory import MemoryBroker
 from webapp.core.events import Draft, Event
-from webapp.hub.feeds import Feed
+from webapp.hub.delivery.feeds import Feed
 from webapp.hub.read_queue import Reading
-from webapp.hub.start import Start
+from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,7 +98,7 @@ def test_topics_that_leave_the_window_during_a_lookup_are_not_forgotten(
 def test_a_pattern_that_matches_too_much_walks_through_the_log(
     hub: Hub, bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"webapp.hub.topic_lookup.{bound}", 20)
+    monkeypatch.setattr(f"webapp.hub.reads.topic_lookup.{bound}", 20)
     events = [publish(hub, "x", topic=f"many/{number}")[0] for number in range(200)]
     until_read(hub, events)
     monkeypatch.setattr(hub.broker, "read_topics", lambda *_: pytest.fail("the index is asked"))
@@ -130,10 +130,10 @@ def test_whoever_returns_gets_what_was_missed_once_and_in_order(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)
-    monkeypatch.setattr("webapp.hub.topic_lookup._PAGE_NAMES", 3)
-    monkeypatch.setattr("webapp.hub.topic_lookup._MAX_CANDIDATES", chance.choice([10, 1000]))
-    monkeypatch.setattr("webapp.hub.topic_lookup._REMEMBERED", chance.choice([0, 2]))
-    monkeypatch.setattr("webapp.hub.history.PAGE_BYTES", 300)
+    monkeypatch.setattr("webapp.hub.reads.topic_lookup._PAGE_NAMES", 3)
+    monkeypatch.setattr("webapp.hub.reads.topic_lookup._MAX_CANDIDATES", chance.choice([10, 1000]))
+    monkeypatch.setattr("webapp.hub.reads.topic_lookup._REMEMBERED", chance.choice([0, 2]))
+    monkeypatch.setattr("webapp.hub.reads.history.PAGE_BYTES", 300)
     hub = make_hub(window_events=chance.choice([3, 20, 1000]))
     published: list[Event] = []
 

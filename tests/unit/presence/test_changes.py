@@ -20,7 +20,7 @@ from webapp.brokers.memory_presence import MemoryPresenceStore
 from webapp.brokers.presence_base import JOINED, LEFT, MAX_NOTICES
 from webapp.core.events import HubDraft, TransientEvent
 from webapp.errors import BadRequest
-from webapp.hub.start import Start
+from webapp.hub.reads.start import Start
 from webapp.presence.changes import Changes
 from webapp.presence.service import Presence
 from webapp.scheduling import RequestSlice

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from webapp.core.json_members import RepeatedMembers
 from webapp.errors import BadRequest, ContentTooLarge
-from webapp.views import forms, json_values
+from webapp.views.bodies import forms, json_values
 
 
 @pytest.mark.parametrize(

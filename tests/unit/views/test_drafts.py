@@ -11,7 +11,7 @@ from flask import Request
 
 from webapp.core.events import Draft
 from webapp.errors import BadRequest
-from webapp.views.drafts import DraftParser, ttl_ms
+from webapp.views.bodies.drafts import DraftParser, ttl_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable

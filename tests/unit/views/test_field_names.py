@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from webapp.errors import BadRequest
-from webapp.views.field_names import TOPIC_LIST, FieldNames
+from webapp.views.bodies.field_names import TOPIC_LIST, FieldNames
 
 NAMES = FieldNames(
     "There is no parameter",

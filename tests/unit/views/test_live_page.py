@@ -13,8 +13,8 @@ from support.hub import make_hub
 from support.signing_keys import RSA, pem
 from support.tokens import KEY
 from webapp.auth.authorizer import Authorizer
-from webapp.views import live_page
-from webapp.views.pages import COMMAND
+from webapp.views.pages import live_page
+from webapp.views.pages.page import COMMAND
 from webapp.views.services import Services
 
 OPEN: dict[str, Any] = {}

@@ -1,0 +1,1 @@
+"""New events to the subscribers: feeds, the dispatcher, the fan-out."""

@@ -1,0 +1,1 @@
+"""Answers that end: events without waiting, topics, what is busy."""

@@ -1,0 +1,1 @@
+"""The stream of one subscriber, and the sockets that it is written to."""
