@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.ports import free_port
+from support.processes import state
 from support.programs import need
 from support.waiting import PATIENCE, until
 
@@ -94,6 +95,19 @@ class PostgresServer:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [self.process.pid, *map(int, children.split())]
 
+    def freeze(self) -> None:
+        """Stop all its processes where they are: the first one before it starts another."""
+        frozen = set[int]()
+        while still := [pid for pid in self.backends() if pid not in frozen]:
+            os.kill(still[0], signal.SIGSTOP)
+            until(lambda pid=still[0]: state(pid) in "TZ", "it stands still")  # type: ignore[misc]
+            frozen.add(still[0])
+
+    def thaw(self) -> None:
+        """Let all its processes go on."""
+        for pid in self.backends():
+            os.kill(pid, signal.SIGCONT)
+
     def admit(self, network: str) -> None:
         """Let everybody in a network connect."""
         self.add_rule(f"host all all {network} trust")
@@ -153,8 +167,7 @@ def running_postgres(*settings: str, **options: Any) -> Iterator[PostgresServer]
             yield server
         finally:
             if server.process.poll() is None:
-                for pid in server.backends():
-                    os.kill(pid, signal.SIGCONT)
+                server.thaw()
                 server.stop()
 
 

@@ -34,11 +34,13 @@ def await_end(pid: int) -> None:
     """Await that a process has ended, and so has closed its files."""
 
     def ended() -> bool:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, 0)
-            return Path("/proc").exists() and state(pid) in "ZX"
-        except (ProcessLookupError, FileNotFoundError):
-            return True
+            with suppress(FileNotFoundError):  # or it has just ended, or this is no Linux
+                stat = Path(f"/proc/{pid}/stat").read_text()
+                return stat.rpartition(")")[2].split()[0] in "ZX"
+            return False
+        return True
 
     until(ended, "the process has ended")
 
