@@ -268,8 +268,9 @@ def test_stdin_is_not_read_while_the_hub_is_down() -> None:
                 written += os.write(pipe.process.stdin.fileno(), b"x" * 1023 + b"\n")
                 stuck_since = time.monotonic()
         assert written < 1 << 20
+        tries = pipe.err.count("trying again")
         pipe.process.send_signal(signal.SIGTERM)
-        until(lambda: pipe.err.count("trying again") == 2, "it tries a last time")
+        until(lambda: pipe.err.count("trying again") > tries, "it tries a last time")
         assert pipe.end(signal.SIGTERM) == 130
         assert re.search(r"published 0 events, not published \d+\n$", pipe.err)
 

@@ -209,7 +209,8 @@ def test_a_hundred_streams_leave_the_app_its_only_connection(server: Server) -> 
             for _ in range(100)
         ]
         assert {stream.next().type for stream in streams} == {"hub.open"}
-        assert httpx.get(f"{server.url}/in", headers=user, trust_env=False).text == "1"
+        with httpx.Client(timeout=PATIENCE, trust_env=False) as other:
+            assert other.get(f"{server.url}/in", headers=user).text == "1"
         assert server.http.post("/mail").status_code == 200
         assert {stream.next().data for stream in streams} == {"mail"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from support.ports import free_port
+from support.processes import state
 from support.programs import need
 from support.waiting import PATIENCE, until
 
@@ -47,6 +49,15 @@ class RedisServer:
         """Stop it without mercy; what it persisted stays."""
         self.process.kill()
         self.process.wait(PATIENCE)
+
+    def freeze(self) -> None:
+        """Stop it where it is."""
+        self.process.send_signal(signal.SIGSTOP)
+        until(lambda: state(self.process.pid) == "T", "it stands still")
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
         """Stop it and start it again."""

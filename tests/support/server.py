@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_PATIENT = ("--timeout", "300")  # gunicorn kills a worker that got no CPU for half a minute
+
+
 class Server:
     """A running hub."""
 
@@ -101,7 +104,7 @@ def running(
     arguments: list[str], env: dict[str, str], log: Path, prefix: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run gunicorn with a log of its own; whatever is left of it is killed at the end."""
-    command = [*prefix, sys.executable, "-m", "gunicorn", "wsgi:app", *arguments]
+    command = [*prefix, sys.executable, "-m", "gunicorn", "wsgi:app", *_PATIENT, *arguments]
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as out:
         process = subprocess.Popen(

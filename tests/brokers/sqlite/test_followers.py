@@ -65,7 +65,10 @@ def _logs(path: Path) -> Iterator[list[SqliteBroker]]:
         log.close()
 
 
-def test_publishers_are_never_further_ahead_than_the_bound(logs: list[SqliteBroker]) -> None:
+def test_publishers_are_never_further_ahead_than_the_bound(
+    logs: list[SqliteBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.brokers.backlog.PATIENCE_S", PATIENCE)
     log, _ = logs
     follower, numbers = Follower(log), count()
     appended, furthest = 0, 0

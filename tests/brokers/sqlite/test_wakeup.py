@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from support.events import contents, drafts, next_events, number_texts
-from support.waiting import PATIENCE, until
+from support.waiting import PATIENCE, one_of_three, until
 from webapp.brokers.sqlite.wakeup import WakeupSocket
 
 if TYPE_CHECKING:
@@ -28,11 +28,15 @@ def test_another_process_is_woken_and_need_not_look(
     follower = there.follow(here.bounds().head)
     here.append(drafts("first"))
     next_events(follower, 1)
-    started = time.monotonic()
-    for number in number_texts(30):
-        here.append(drafts(number))
-        assert contents(next_events(follower, 1)) == [number]
-    assert time.monotonic() - started < 20  # looking once a second would take 30
+
+    def seconds() -> float:
+        began = time.monotonic()
+        for number in number_texts(30):
+            here.append(drafts(number))
+            assert contents(next_events(follower, 1)) == [number]
+        return time.monotonic() - began
+
+    assert one_of_three(seconds, lambda it: it < 20) < 20  # looking once a second would take 30
 
 
 def test_the_bells_of_the_dead_are_taken_away(connect: Connect, path: Path) -> None:
