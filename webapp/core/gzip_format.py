@@ -18,12 +18,15 @@ HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """Of every stream: no name, no time, an unknown system."""
 DICTIONARY_BYTES = 3 << 10
 """How many of the plain bytes before a part make it shorter."""
+LONG_DICTIONARY_BYTES = 12 << 10
+"""How many of them make a small part a little shorter still."""
 PIECE_BYTES = 64 << 10
 """How much `deflate` compresses between two calls of its `pause`: for half a millisecond."""
 
 _FLUSHED = b"\x00\x00\x00\xff\xff"  # an empty stored block
 _STORED_BLOCK_BYTES = 0xFFFF
 _WINDOW_BITS, _MEMORY_LEVEL = 12, 4  # a compressor with less memory takes less time to make
+_LONG_WINDOW_BITS = 14  # with a long dictionary
 _LEVEL, _BEST_LEVEL = 6, 9
 _BEST_LEVEL_BYTES = 1 << 10  # of a part at most: of a large one it may take seven times as long
 _FIXED_END = b"\x03\x00"  # an empty last block
@@ -43,11 +46,13 @@ def stored(plain: bytes) -> bytes:
 def deflate(plain: bytes, before: bytes, pause: Callable[[], object] = bool) -> bytes:
     """Return a part, compressed if that makes it shorter.
 
-    :param before: plain bytes that the reader has directly before it, at most `DICTIONARY_BYTES`.
+    :param before: plain bytes that the reader has directly before it, at most
+        `LONG_DICTIONARY_BYTES`.
     :param pause: called between two pieces of a large part.
     """
     level = _LEVEL if len(plain) > _BEST_LEVEL_BYTES else _BEST_LEVEL
-    sizes = (level, zlib.DEFLATED, -_WINDOW_BITS, _MEMORY_LEVEL)
+    bits = _WINDOW_BITS if len(before) <= DICTIONARY_BYTES else _LONG_WINDOW_BITS
+    sizes = (level, zlib.DEFLATED, -bits, _MEMORY_LEVEL)
     compressor = zlib.compressobj(*sizes, zdict=before) if before else zlib.compressobj(*sizes)
     parts = [compressor.compress(plain[:PIECE_BYTES])]
     for start in range(PIECE_BYTES, len(plain), PIECE_BYTES):

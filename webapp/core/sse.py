@@ -11,10 +11,10 @@ clients dispatch as an empty event once they have seen an id.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 HEARTBEAT = b":\n"
@@ -71,6 +71,13 @@ class Payload:
 
     def __exit__(self, *_: object) -> None:
         """All of them were sent it, or will be."""
+
+    def other_form(self) -> Callable[[Any], Payload | None] | None:
+        """Return what finds the form of those subscribers that cannot be sent this one."""
+        return None
+
+    def note_sent(self, subscribers: Collection[Any]) -> None:
+        """Count it for subscribers that were sent it, or will be. Others of them have left."""
 
 
 def _one_line(value: str) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from webapp.core import gzip_format, sse
-from webapp.core.gzip_format import DICTIONARY_BYTES, shift_crc
+from webapp.core.gzip_format import DICTIONARY_BYTES, LONG_DICTIONARY_BYTES, shift_crc
 from webapp.hub.delivery import gzip_limits, shared_gzip
-from webapp.hub.delivery.shared_gzip import GzipPayload, GzipStream, SharedGzip
+from webapp.hub.delivery.gzip_payload import PayloadForEach
+from webapp.hub.delivery.shared_gzip import GzipStream, SharedGzip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,8 @@ class Client:
         self.take(self.gzip.part(plain), plain)
 
     def end(self, plain: bytes = b"") -> None:
-        self.gzip.leave()
+        if self.gzip.feed:
+            self.gzip.feed.remove(self)
         self.take(self.gzip.last_part(plain), plain)
         assert self.decoder.eof
         assert gzip.decompress(self.wire) == self.sent
@@ -67,14 +69,14 @@ class Feed:
         self.log = b""
 
     def join(self, client: Client) -> None:
-        self.gzip.add(client.gzip)
+        self.gzip.add(client)
         self.parked.append(client)
         if client in self.left:  # a heartbeat may reach it
             self.left.remove(client)
             self.waiting.append(client)
 
     def leave(self, client: Client) -> None:
-        client.gzip.leave()
+        self.gzip.remove(client)
         self.parked.remove(client)
         if client in self.waiting:
             self.waiting.remove(client)
@@ -103,11 +105,13 @@ class Feed:
 
 
 def send(payload: Any, client: Client) -> None:
-    form = payload.form_for(client.gzip)
-    assert (form is payload.shared) == (client.gzip.same_from <= payload.shared_from)
-    client.take(form.raw, payload.raw)
-    payload.note_sent(client.gzip)
-    payload.unsent_count -= 1
+    client.take(form_for(payload, client).raw, payload.plain)
+    payload.note_sent([client])
+
+
+def form_for(payload: Any, client: Client) -> Any:
+    other_form = payload.other_form()
+    return (other_form(client) or payload) if other_form else payload
 
 
 def text(chance: Random) -> bytes:
@@ -151,7 +155,7 @@ def happen(feed: Feed, client: Client, chance: Random) -> None:
         client.alone(feed.log[-chance.randrange(1, 3000) :] or b"-")
         feed.join(client)
     elif action < 0.9:
-        send(GzipPayload(feed.gzip, text(chance), 0), client)
+        send(PayloadForEach(feed.gzip, text(chance)), client)
     elif action < 0.95:
         feed.gzip.drop_tail()
     elif feed.payload:  # a second one for all is for each alone
@@ -166,6 +170,8 @@ def test_any_order_of_steps_leaves_each_stream_right(
     chance, feed = Random(seed), Feed()
     monkeypatch.setattr(gzip_limits, "_TINY_BYTES", chance.choice([0, 32]))
     monkeypatch.setattr(gzip_limits, "_MAX_SHARE", chance.choice([100, 0.3, 0]))
+    monkeypatch.setattr(shared_gzip, "_MANY", chance.choice([1, 3, 32]))
+    monkeypatch.setattr(shared_gzip, "_MOST", chance.choice([0, 0.75]))
     for _ in range(300):
         step(feed, chance)
     if feed.payload:
@@ -194,6 +200,57 @@ def with_one(sent: int = 0) -> tuple[Feed, Client]:
 def test_json_of_many_subscribers_gets_three_and_a_half_times_shorter() -> None:
     _, client = with_one(sent=300)
     assert len(client.sent) > 3.5 * len(client.wire)
+
+
+def rows(count: int) -> list[bytes]:
+    """Return a row of a table for each of 40 hosts, and again."""
+    chance, found = Random(1), []
+    for number in range(count):
+        host, at = number % 40, 1_795_807_571_000 + 100 * number + chance.randrange(5)
+        row = (
+            f'<tr id="host-{host}" class="host host--ok" hx-swap-oob="true" data-at="{at}">'
+            f'<td class="host__name">web-{host:02}.example.net</td>'
+            f'<td class="host__cpu">{chance.randrange(100)} %</td>'
+            f'<td class="host__memory">{chance.randrange(100)} %</td>'
+            '<td class="host__state"><span class="dot dot--ok"></span> up</td></tr>'
+        )
+        found.append(sse.encode(row, id=f"{at - chance.randrange(3)}-0"))
+    return found
+
+
+def wire_share(texts: list[bytes], subscribers: int) -> float:
+    """Return how many times fewer bytes are sent to so many subscribers, with the framing."""
+    feed = Feed()
+    for _ in range(subscribers):
+        client = Client()
+        client.alone(b"retry: 2000\n")
+        feed.join(client)
+    sent, wire = len(client.sent), len(client.wire)
+    for text in texts:
+        feed.send_all(text)
+    framing = FRAMING_BYTES * len(texts)
+    return (len(client.sent) - sent + framing) / (len(client.wire) - wire + framing)
+
+
+def test_rows_of_one_template_get_eight_times_shorter_for_many_subscribers() -> None:
+    assert wire_share(rows(300), shared_gzip._MANY) > 8
+
+
+def test_a_long_tail_costs_its_time_only_for_many_subscribers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    deflate = gzip_format.deflate
+
+    def note(plain: bytes, before: bytes, *args: Any) -> bytes:
+        sizes.append(len(before))
+        return deflate(plain, before, *args)
+
+    monkeypatch.setattr(gzip_format, "deflate", note)
+    wire_share(rows(100), shared_gzip._MANY - 1)
+    assert max(sizes) == DICTIONARY_BYTES
+    wire_share(rows(100), shared_gzip._MANY)
+    assert max(sizes) == LONG_DICTIONARY_BYTES
 
 
 def test_a_new_subscriber_is_in_step_after_one_larger_payload() -> None:
@@ -304,7 +361,7 @@ def test_a_large_payload_has_one_form() -> None:
     new.alone(b"retry: 2000\n")
     feed.join(new)
     feed.begin(random := Random(1).randbytes(100_000))
-    assert feed.payload.form_for(old.gzip) is feed.payload.form_for(new.gzip)
+    assert form_for(feed.payload, old) is form_for(feed.payload, new)
     feed.hand(old)
     feed.hand(new)
     feed.close()
@@ -322,9 +379,9 @@ def test_other_work_is_done_while_those_are_counted_out_that_were_not_sent_a_pay
 
     def disturb() -> None:
         if client := next(waiting, None):
-            client.gzip.leave()
+            feed.gzip.remove(client)
             client.alone(b"data: alone\n\n")
-            feed.gzip.add(client.gzip)
+            feed.gzip.add(client)
             with feed.gzip.begin(b":\n", 0, bool) as heartbeat:
                 send(heartbeat, client)
 
@@ -348,41 +405,52 @@ def test_a_feed_that_was_dropped_while_it_compressed_has_no_tail(
     with feed.gzip.begin(b"x" * 100_000, 1, leave):
         pass
     assert not tails._feeds
-    assert not feed.gzip._tail
+    assert not feed.gzip._tail.plain()
+
+
+def taken_by(make: Callable[[], object]) -> int:
+    """Return how many bytes of memory something takes."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        made = make()
+        taken = tracemalloc.get_traced_memory()[0] - before
+        del made
+    finally:
+        tracemalloc.stop()
+    return taken
 
 
 def test_a_subscriber_takes_two_hundred_bytes() -> None:
-    feed, clients = Feed(), []
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        for number in range(500):
-            clients.append(stream := GzipStream())
-            stream.part(f"retry: {number}\n".encode())
-            feed.gzip.add(stream)
-        taken = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    assert taken / len(clients) <= 200
+    feed, _ = with_one()
+    clients = [Client() for _ in range(500)]
+
+    def join() -> None:
+        for number, client in enumerate(clients):
+            client.gzip = GzipStream()
+            client.gzip.part(f"retry: {number}\n".encode())
+            feed.gzip.add(client)
+
+    assert taken_by(join) / len(clients) <= 200
 
 
-def test_a_feed_takes_four_kilobytes() -> None:
-    chance, parked, feeds = Random(1), [Client()], list[SharedGzip]()
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(200):
-            feeds.append(feed := SharedGzip(parked))
-            feed.add(GzipStream())
-            for _ in range(2):
-                with feed.begin(chance.randbytes(2 * DICTIONARY_BYTES), 0, bool):
-                    pass
-        taken = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
+@pytest.mark.parametrize("kind", ["random", "rows"])
+def test_a_feed_takes_four_kilobytes(kind: str) -> None:
+    chance, parked = Random(1), [Client() for _ in range(shared_gzip._MANY)]
+    texts = rows(200) if kind == "rows" else [chance.randbytes(2 * DICTIONARY_BYTES)] * 2
+
+    def fill() -> list[SharedGzip]:
+        feeds = [SharedGzip(parked) for _ in range(20)]
         for feed in feeds:
-            feed.drop()
-    assert taken / len(feeds) <= gzip_limits._FEED_BYTES
+            feed.add(Client())
+            for text in texts:
+                with feed.begin(text, 0, bool):
+                    pass
+        return feeds
+
+    taken = taken_by(fill)
+    gzip_limits.tails._feeds.clear()
+    assert taken / 20 <= gzip_limits._FEED_BYTES
 
 
 def test_the_tails_of_all_feeds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,11 +460,11 @@ def test_the_tails_of_all_feeds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     for feed in feeds:
         with feed.begin(b"x" * 100, 0, bool):
             pass
-    assert [bool(feed._tail) for feed in feeds] == [False, False, True, True, True]
+    assert [bool(feed._tail.plain()) for feed in feeds] == [False, False, True, True, True]
     feeds[2].drop()
     with feeds[0].begin(b"x" * 100, 0, bool):
         pass
-    assert [bool(feed._tail) for feed in feeds[-2:]] == [True, True]
+    assert [bool(feed._tail.plain()) for feed in feeds[-2:]] == [True, True]
 
 
 def test_a_large_payload_is_compressed_in_pieces() -> None:

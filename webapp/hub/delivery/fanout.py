@@ -14,13 +14,12 @@ Why no event is lost or sent twice while subscribers park and wake up:
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...core import sse
 from ...scheduling import TimeSlice
 from ...tasks import skip
 from .removals import AFTER_ALL, Removals, may_concern
-from .shared_gzip import GzipPayload
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -136,11 +135,12 @@ class FanOut:
         for subscriber in subscribers:
             if subscriber.parked and subscriber.cursor < last_id:
                 rest = [event for event in events if event.position > subscriber.cursor]
-                payload = feed.payload_for_one(feed.render(rest, {}), len(rest))
+                raw = feed.render(rest, {})
+                payload = feed.payload_for_one(raw, len(rest))
                 self._deliver(feed, [subscriber], payload, upto, last_id)
                 if feed.is_counted:
                     self._metrics.delivered.add(len(rest))
-                    self._metrics.delivered_bytes.add(len(payload.raw))
+                    self._metrics.delivered_bytes.add(len(raw))
 
     def leave_to_streams(self, feeds: Iterable[Feed], upto: EventId) -> None:
         """Wake the subscribers that were not sent all events up to a position. They read them
@@ -213,10 +213,10 @@ class FanOut:
 
     # The sockets
 
-    def _deliver(  # noqa: C901 - a call for each subscriber would be the dearest part
+    def _deliver(
         self,
         feed: Feed,
-        subscribers: Iterable[Subscriber],
+        subscribers: Sequence[Subscriber],
         payload: Payload,
         upto: EventId,
         last_id: EventId,
@@ -227,17 +227,12 @@ class FanOut:
         :param last_id: the newest id that their clients then know.
         :returns: how many were sent the payload, or will be.
         """
-        count, form, gzip, shared = 0, payload, None, payload
-        if isinstance(payload, GzipPayload):
-            # Most subscribers are sent this form.
-            gzip, shared = payload, payload.shared
-            shared_from, sequence = gzip.shared_from, gzip.sequence
+        count, form, other_form, woken = 0, payload, payload.other_form(), []
         for subscriber in subscribers:
             if not subscriber.parked:
                 continue
-            if gzip is not None:
-                stream: Any = subscriber.gzip  # in a feed with gzip, each has one
-                form = shared if stream.same_from <= shared_from else gzip.form_for(stream)
+            if other_form is not None:
+                form = other_form(subscriber) or payload
             data = form.chunked if subscriber.chunked else form.raw
             send = subscriber.send  # `subscriber.send(…)` would search for a method first
             try:
@@ -248,22 +243,17 @@ class FanOut:
                 skip("send", error)
                 subscriber.end("error")
                 continue
-            is_whole = sent == len(data)
-            if not is_whole and not self._keep_unsent(feed, subscriber, payload, data, sent):
-                continue
-            if gzip is not None:
-                if form is shared:
-                    stream.sequence = sequence
-                else:
-                    gzip.note_sent(stream)
-            if not is_whole:
-                subscriber.wake()
+            if sent != len(data):
+                if not self._keep_unsent(feed, subscriber, payload, data, sent):
+                    continue
+                woken.append(subscriber)
             subscriber.cursor = upto
             subscriber.last_id_sent = last_id
             subscriber.events_sent += payload.event_count
             count += 1
-        if gzip is not None:
-            gzip.unsent_count -= count
+        payload.note_sent(subscribers)
+        for subscriber in woken:
+            subscriber.wake()
         return count
 
     def _keep_unsent(

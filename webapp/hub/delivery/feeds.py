@@ -13,7 +13,8 @@ from ...core.sse import Payload
 from ...core.topics import EVERYTHING, SUBSCRIPTIONS_PATH, TopicPatterns, grants, may_grant
 from ...scheduling import cooperative
 from ...tasks import skip
-from .shared_gzip import GzipPayload, SharedGzip
+from .gzip_payload import PayloadForEach
+from .shared_gzip import SharedGzip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -102,7 +103,7 @@ class Feed:
         subscriber.parked = True
         self.parked.add(subscriber)
         if self.gzip and subscriber.gzip:
-            self.gzip.add(subscriber.gzip)
+            self.gzip.add(subscriber)
 
     def unpark(self, subscriber: Subscriber) -> None:
         """Let the dispatcher not write to a subscriber any more."""
@@ -121,7 +122,9 @@ class Feed:
 
     def payload_for_one(self, raw: bytes, event_count: int = 0) -> Payload:
         """Return a payload that not all of its parked subscribers are sent."""
-        return GzipPayload(self.gzip, raw, event_count) if self.gzip else Payload(raw, event_count)
+        if self.gzip:
+            return PayloadForEach(self.gzip, raw, event_count)
+        return Payload(raw, event_count)
 
     def matches(self, event: Event, time_slice: TimeSlice | None = None) -> bool:
         """Whether its subscribers asked for the event and may see it. It yields to the loop where

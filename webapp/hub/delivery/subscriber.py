@@ -109,8 +109,8 @@ class Subscriber:
     def unpark(self) -> None:
         """Be sent nothing directly any more."""
         self.parked = False
-        if self.gzip:
-            self.gzip.leave()
+        if self.gzip and self.gzip.feed:
+            self.gzip.feed.remove(self)
 
     def end(self, reason: str) -> None:
         """End the stream soon.
