@@ -79,7 +79,8 @@ class StreamWorker(GeventWorker):
 
     def patch(self) -> None:
         """Patch the standard library, gevent and gunicorn."""
-        super().patch()
+        with patches.one_search_for_plugins():
+            super().patch()
         gevent.config.track_greenlet_tree = False  # who spawned whom: memory for each connection
         patches.apply()
 
