@@ -9,11 +9,12 @@ import sys
 import threading
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
 from support.project import ROOT, environment
+from support.python_module import start_module
 from support.waiting import PATIENCE, one_of_three
 from webapp.cli import main
 
@@ -39,18 +40,16 @@ def tidings(
     *arguments: str, stdin: str | bytes = b"", **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=ROOT,
-        env=environment(env),
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        timeout=4 * PATIENCE,
-        check=False,
-    )
-    out, err = done.stdout.decode(), done.stderr.decode()
+    pipe = stdin.encode() if isinstance(stdin, str) else stdin
+    with _started(*arguments, **env) as process:
+        out, err = (it.decode() for it in process.communicate(pipe, 4 * PATIENCE))
     assert "Traceback" not in err, err
-    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _started(*arguments: str, **env: str) -> subprocess.Popen[bytes]:
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return start_module("webapp", *arguments, cwd=ROOT, env=environment(env), **pipes)
 
 
 def within_test(*arguments: str, **env: str) -> Result:
@@ -123,15 +122,7 @@ class Running:
 @contextmanager
 def background(*arguments: str, **env: str) -> Iterator[Running]:
     """Run it beside the test."""
-    process = subprocess.Popen(
-        # A shell's background jobs, such as the tests may be, ignore SIGINT.
-        ["env", "--default-signal=INT", *COMMAND, *arguments],
-        cwd=ROOT,
-        env=environment(env),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = _started(*arguments, **env)
     running = Running(process)
     try:
         yield running

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from support.project import ROOT, environment
+from support.python_module import start_module
 from support.server import Server
 from support.waiting import PATIENCE
 
@@ -35,15 +34,8 @@ def serving(folder: Path, *options: str, **env: str) -> AbstractContextManager[S
 @contextmanager
 def running(folder: Path, log: Path, command: list[str], env: dict[str, str]) -> Iterator[Server]:
     """Run a Python module that serves a hub, in a folder; the first word is its name."""
-    module, *arguments = command
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=folder,
-            env=environment(env),
-            stdout=out,
-            stderr=out,
-        )
+        process = start_module(*command, cwd=folder, env=environment(env), stdout=out, stderr=out)
     try:
         server = Server(process, log)
         with server.http:

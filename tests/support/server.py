@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
@@ -16,10 +14,12 @@ import httpx
 import pytest
 
 from support.project import environment, installed
+from support.python_module import start_module
 from support.stream import Stream
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -104,11 +104,14 @@ def running(
     arguments: list[str], env: dict[str, str], log: Path, prefix: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run gunicorn with a log of its own; whatever is left of it is killed at the end."""
-    command = [*prefix, sys.executable, "-m", "gunicorn", "wsgi:app", *_PATIENT, *arguments]
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            command,
+        process = start_module(
+            "gunicorn",
+            "wsgi:app",
+            *_PATIENT,
+            *arguments,
+            prefix=prefix,
             cwd=installed(log.parent),
             env=environment(env),
             stdout=out,
