@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from material import cut, mutate
 from support.server import Server, serving
 from support.smuggling_vectors import CHUNKED, CHUNKS, CODINGS, FORM, HOST, LENGTHS, request
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     import random
@@ -96,7 +97,7 @@ class Target:
         """Send an attack, hang up half, and return all that was answered."""
         said = b""
         address = (self._server.host, self._server.port)
-        with socket.create_connection(address, timeout=5) as connection:
+        with socket.create_connection(address, timeout=PATIENCE) as connection:
             with suppress(OSError):  # it may hang up before it has read all
                 for piece in pieces:
                     connection.sendall(piece)

@@ -13,7 +13,7 @@ from support.project import ROOT, environment
 def test_the_fuzzers_find_nothing_at_first() -> None:
     command = [sys.executable, "tests/fuzz/campaign.py", "--seed", "1", "--inputs", "120"]
     done = subprocess.run(
-        [*command, "--seconds", "60"],
+        [*command, "--seconds", "600"],
         cwd=ROOT,
         env=environment({"PYTHONPATH": os.pathsep.join([".", "tests"])}),
         capture_output=True,
