@@ -13,6 +13,7 @@ import pytest
 from support.events import MANY, all_events, contents, drafts, next_events
 from support.waiting import PATIENCE, until
 from webapp.core.events import Draft, check_name
+from webapp.core.removals import Removal
 from webapp.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -62,11 +63,13 @@ def test_an_event_comes_back_as_the_transaction_gave_it(url: str, connect: Conne
             (data,),
         )
         app.execute("SELECT tidings.publish('empty')")
+        app.execute("SELECT tidings.publish('/a', %s, type => 'x', private => true)", (data,))
     expected = Draft(
         topics=("é", "other"), data=data, type="the type", id="my id", private=True, ended=True
     )
-    [event, empty] = next_events(follower, 2)
+    [event, empty, typed] = next_events(follower, 3)
     assert (event.draft, empty.draft) == (expected, Draft(topics=("empty",)))
+    assert typed.draft == Draft(topics=("/a",), data=data, type="x", private=True)
     assert log.append([expected])[0].position == event.position  # the same, wherever it is from
 
 
@@ -138,6 +141,22 @@ def test_what_the_hub_would_refuse_fails_in_the_transaction(url: str, connect: C
     assert log.count() == 2
 
 
+def test_a_look_at_the_ended_topics_is_spared_where_there_are_none(
+    postgres: PostgresServer, url: str, connect: Connect
+) -> None:
+    log = connect(url)
+    log.bounds()
+    value = "SELECT pg_sequence_last_value('tidings.topics_ended')"
+    assert postgres.ask(value, url=url) == [(None,)]
+    [end] = log.append([Draft(topics=("over",), ended=True)])
+    postgres.ask("SELECT tidings.publish('t')", url=url)
+    assert postgres.ask(value, url=url) == [(2,)]
+    log.remove(Removal("over", end.position, end.position))
+    postgres.ask("SELECT tidings.trim(1000, 1000000, 0)", url=url)
+    assert postgres.ask(value, url=url) == [(1,)]
+    postgres.ask("SELECT tidings.publish('over')", url=url)
+
+
 def test_the_function_and_the_hub_refuse_the_same_characters(url: str, connect: Connect) -> None:
     connect(url).bounds()
     with session(url) as app:
@@ -180,8 +199,7 @@ def test_what_is_found_too_late_is_left_out_and_listed(
     newest = [(it.topic, it.id, it.reason) for it in log.usage().refused]
     assert newest == [("over", None, "ended"), ("t", "own", "conflict")]
     assert abs(log.usage().refused[0].time - log.now() / 1000) < PATIENCE
-    for table in ("outbox", "commits"):
-        assert postgres.ask(f"SELECT count(*) FROM tidings.{table}", url=url) == [(0,)]
+    assert postgres.ask("SELECT count(*) FROM tidings.outbox", url=url) == [(0,)]
 
 
 def test_an_app_needs_only_the_right_to_publish(

@@ -47,6 +47,7 @@ def test_the_recipes_publish_what_they_say(
     )
     [django] = blocks("guides/transactions.md", "Django", "python")
     [trigger] = blocks("guides/transactions.md", "A trigger on a table", "sql")
+    [in_one] = blocks("guides/transactions.md", "In the statement that writes", "sql")
     [calls] = blocks("guides/transactions.md", "Call the function", "sql")
     run(psycopg, ours)
     run(sqlalchemy, ours)
@@ -55,6 +56,8 @@ def test_the_recipes_publish_what_they_say(
     postgres.ask(trigger, url=url)
     postgres.ask("INSERT INTO orders VALUES (10); UPDATE orders SET item = 11", url=ours)
     found = next_events(follower, 10)
+    postgres.ask(in_one, url=ours)
+    [placed, by_trigger] = next_events(follower, 2)
     assert contents(found)[:6] == [
         *(f'{{"item": {n}}}' for n in (7, 8, 9, 7)),
         "paid",
@@ -62,5 +65,7 @@ def test_the_recipes_publish_what_they_say(
     ]
     assert (found[4].id, found[4].draft.private) == ("order-7-paid", True)
     assert [it.draft.type for it in found[5:]] == ["insert", *["update"] * 4]
+    assert by_trigger.draft.type == "insert"
+    assert (placed.draft.topics, placed.draft.data) == (("/placed",), '{"item": 12}')
     postgres.ask("DROP TABLE orders; DROP FUNCTION publish_order", url=url)
     postgres.ask("DROP OWNED BY app; DROP ROLE app", url=url)

@@ -128,6 +128,7 @@ BEGIN
     FROM unnest(numbers, ids, privates) u (n, id, private)
     ON CONFLICT DO NOTHING;
   IF ends IS NOT NULL THEN
+    PERFORM setval('tidings.topics_ended', 2);
     UPDATE tidings.topic t SET ended = base + u.n, ended_private = u.private
       FROM unnest(numbers, ids, privates) u (n, id, private) WHERE t.id = u.id AND ends[u.n];
   END IF;
@@ -153,6 +154,12 @@ DECLARE
   topic_ids bigint[];
 BEGIN
   IF NOT pg_try_advisory_xact_lock(tidings.trim_lock()) THEN RETURN 0; END IF;
+  IF pg_sequence_last_value('tidings.topics_ended') = 2 THEN
+    PERFORM FROM tidings.head WHERE one FOR UPDATE;  -- an append may end a topic
+    IF NOT EXISTS (SELECT FROM tidings.topic WHERE ended IS NOT NULL) THEN
+      PERFORM setval('tidings.topics_ended', 1);
+    END IF;
+  END IF;
   SELECT * INTO head FROM tidings.head WHERE one;
   SELECT max(s.position) INTO last FROM (
     SELECT l.position, row_number() OVER w AS number, sum(l.size) OVER w - l.size AS before

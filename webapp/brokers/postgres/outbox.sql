@@ -86,8 +86,8 @@ BEGIN
   IF tidings.has_ended(names) THEN
     RAISE EXCEPTION 'The event names a topic that has ended.' USING ERRCODE = '23514';
   END IF;
-  INSERT INTO tidings.outbox (topics, own, private, ended, event, ttl)
-    VALUES (names, id, coalesce(private, false), coalesce(ended, false), line,
+  INSERT INTO tidings.outbox (topic, topics, own, private, ended, event, ttl)
+    VALUES (topic, names, id, coalesce(private, false), coalesce(ended, false), line,
       extract(epoch FROM ttl) * 1000);
 END $$;
 
@@ -111,60 +111,62 @@ END $$;
 --   ended       it is the last event of its topics
 --   alternates  further topics
 --
--- Each expression and each setting of the function costs some microseconds in each transaction, the setting
--- of the search path most: so all names here have their schema. Most events have only a short topic of plain
--- characters, and data: these take one look and one INSERT.
+-- Each expression costs some microseconds in each transaction, and so would a setting of the search path:
+-- so all names here have their schema. Most events have only a short topic of plain characters, and data:
+-- these take one look and one INSERT, and the relay makes their text.
 CREATE OR REPLACE FUNCTION tidings.publish(
   topic text, data text DEFAULT '', type text DEFAULT NULL, id text DEFAULT NULL,
   private boolean DEFAULT false, ttl interval DEFAULT NULL, ended boolean DEFAULT false,
   alternates text[] DEFAULT '{}') RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 #variable_conflict use_variable
 BEGIN
-  IF alternates OPERATOR(pg_catalog.=) '{}'::pg_catalog.text[] AND type IS NULL AND id IS NULL
-    AND ttl IS NULL AND NOT ended AND NOT private
+  IF alternates OPERATOR(pg_catalog.=) '{}'::pg_catalog.text[] AND id IS NULL AND ttl IS NULL
+    AND NOT ended AND private IS NOT NULL
     AND pg_catalog.octet_length(data) OPERATOR(pg_catalog.<) 1000000
     AND pg_catalog.octet_length(topic) OPERATOR(pg_catalog.<) 1000
     AND topic OPERATOR(pg_catalog.~) '^[ -~]+$' COLLATE pg_catalog."C"
+    AND (type IS NULL OR pg_catalog.octet_length(type) OPERATOR(pg_catalog.<) 1000
+      AND type OPERATOR(pg_catalog.~) '^(?!hub\.)[ -~]+$' COLLATE pg_catalog."C")
+    AND (coalesce(pg_catalog.pg_sequence_last_value('tidings.topics_ended'), 1) OPERATOR(pg_catalog.=) 1
+      OR NOT tidings.has_ended(ARRAY[topic]))
   THEN
-    INSERT INTO tidings.outbox (topics, private, ended, event)
-      SELECT ARRAY[topic], false, false, pg_catalog.concat('[[', pg_catalog.to_json(topic), '],',
-        pg_catalog.to_json(data), ',null,null,false,null]')
-      WHERE NOT EXISTS (SELECT FROM tidings.topic t WHERE t.ended IS NOT NULL);
-    IF FOUND THEN RETURN; END IF;
+    INSERT INTO tidings.outbox (topic, data, type, private) VALUES (topic, data, type, private);
+  ELSE
+    PERFORM tidings.publish_checked(topic, data, type, id, private, ttl, ended, alternates);
   END IF;
-  PERFORM tidings.publish_checked(topic, data, type, id, private, ttl, ended, alternates);
 END $$;
 
--- Number a transaction at its commit, and wake the relay if there is one and it sleeps. It does not always
+-- Number a transaction at its commit, and wake the relay if there is one and it waits. It does not always
 -- notify: every commit that notifies waits for all others that do.
 CREATE OR REPLACE FUNCTION tidings.number_commit() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-  relay_sleeps pg_catalog.bool;
+  until bigint := pg_catalog.pg_sequence_last_value('tidings.relay_waits_until');
 BEGIN
-  INSERT INTO tidings.commits DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING (
-    SELECT r.polled_until OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp()
-      AND r.until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
-    FROM tidings.relay r WHERE r.one) INTO relay_sleeps;
-  IF relay_sleeps THEN NOTIFY tidings_outbox; END IF;
+  INSERT INTO tidings.outbox DEFAULT VALUES;
+  IF until OPERATOR(pg_catalog.>) 1 AND until OPERATOR(pg_catalog.>) tidings.now_ms() THEN
+    NOTIFY tidings_outbox;
+  END IF;
   RETURN NULL;
 END $$;
 
--- Return whether a process is the one that moves events, for some seconds from now. Then it may say for
--- how many seconds it looks by itself.
+-- Return whether a process is the one that moves events, for some seconds from now.
+--   waits  whether it waits for notifications; otherwise it looks by itself
 CREATE OR REPLACE FUNCTION tidings.lead(
-  me text, lease_s double precision, polls_s double precision) RETURNS boolean
+  me text, lease_s double precision, waits boolean) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF EXISTS (SELECT FROM tidings.relay WHERE one AND owner <> me AND until > clock_timestamp()) THEN
     RETURN false;
   END IF;
   PERFORM set_config('synchronous_commit', 'off', true);
-  UPDATE tidings.relay SET owner = me, until = clock_timestamp() + make_interval(secs => lease_s),
-    polled_until = greatest(polled_until, clock_timestamp() + make_interval(secs => polls_s))
+  UPDATE tidings.relay SET owner = me, until = clock_timestamp() + make_interval(secs => lease_s)
     WHERE one AND (owner = me OR until <= clock_timestamp());
-  RETURN FOUND;
+  IF NOT FOUND THEN RETURN false; END IF;
+  PERFORM setval('tidings.relay_waits_until',
+    CASE WHEN waits THEN tidings.now_ms() + (lease_s * 1000)::bigint ELSE 1 END);
+  RETURN true;
 END $$;
 
 -- Move the events of committed transactions to the event log, in the order of their commits; those of one
@@ -180,8 +182,8 @@ SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan 
 DECLARE
   seen xid8;
   now_seen xid8;
-  numbers bigint[];
   taken tidings.outbox[];
+  places tid[];  -- of their rows, and of those that number their transactions
   answers bigint[] := '{}';
   is_plain boolean;
   one tidings.outbox;
@@ -196,20 +198,22 @@ BEGIN
   SELECT CASE WHEN NOT everything THEN moved_before END INTO seen FROM tidings.moves m WHERE m.one;
   -- One statement, and so one moment: the events, and which transactions had ended.
   WITH visible AS MATERIALIZED (
-    SELECT o AS event, c.number AS commit, o.number,
-      count(*) OVER (ORDER BY c.number NULLS FIRST, o.xid) AS upto
-    FROM tidings.outbox o LEFT JOIN tidings.commits c ON c.xid = o.xid
-    WHERE o.xid >= coalesce(seen, '0'::xid8)),
+    SELECT v.*, count(*) OVER (ORDER BY v.commit NULLS FIRST, v.xid) AS upto
+    FROM (
+      SELECT o AS event, o.ctid AS place, o.xid, o.number, o.topic IS NOT NULL AS is_event,
+        max(o.number) FILTER (WHERE o.topic IS NULL) OVER (PARTITION BY o.xid) AS commit
+      FROM tidings.outbox o WHERE o.xid >= coalesce(seen, '0'::xid8)) v),
   first AS (SELECT min(upto) AS upto FROM visible)
   SELECT array_agg(v.event ORDER BY v.commit NULLS FIRST, v.number)
-      FILTER (WHERE v.upto <= greatest(1000, first.upto)),
-    coalesce(bool_or(v.upto > greatest(1000, first.upto)), false),
+      FILTER (WHERE v.is_event AND v.upto <= greatest(2000, first.upto)),
+    array_agg(v.place) FILTER (WHERE v.upto <= greatest(2000, first.upto)),
+    coalesce(bool_or(v.upto > greatest(2000, first.upto)), false),
     pg_snapshot_xmin(pg_current_snapshot())
-    INTO taken, more, now_seen FROM visible v CROSS JOIN first;
+    INTO taken, places, more, now_seen FROM visible v CROSS JOIN first;
   IF taken IS NULL THEN RETURN; END IF;
   moved := cardinality(taken);
   SELECT NOT coalesce(bool_or(t.ended), false)
-      AND count(t.own) = count(DISTINCT (t.own, t.topics[1])) FILTER (WHERE t.own IS NOT NULL)
+      AND count(t.own) = count(DISTINCT (t.own, t.topic)) FILTER (WHERE t.own IS NOT NULL)
     INTO is_plain FROM unnest(taken) t;
   IF is_plain THEN
     answers := tidings.append_taken(taken);
@@ -217,18 +221,15 @@ BEGIN
     FOREACH one IN ARRAY taken LOOP answers := answers || tidings.append_taken(ARRAY[one]); END LOOP;
   END IF;
   INSERT INTO tidings.refused (topic, own, reason)
-    SELECT t.topics[1], t.own, CASE WHEN a = -1 THEN 'ended' ELSE 'conflict' END
+    SELECT t.topic, t.own, CASE WHEN a = -1 THEN 'ended' ELSE 'conflict' END
     FROM unnest(taken, answers) WITH ORDINALITY
-      AS t (xid, number, topics, own, private, ended, event, ttl, a, k)
+      AS t (xid, number, topics, own, private, ended, event, ttl, topic, data, type, a, k)
     WHERE a IS NULL OR a = -1 ORDER BY k;
   GET DIAGNOSTICS refused = ROW_COUNT;
   IF refused > 0 THEN
     DELETE FROM tidings.refused r WHERE r.number <= (SELECT max(s.number) - 1000 FROM tidings.refused s);
   END IF;
-  DELETE FROM tidings.commits c USING (SELECT DISTINCT xid FROM unnest(taken) t) t WHERE c.xid = t.xid;
-  DELETE FROM tidings.outbox o
-    USING (SELECT t.xid, max(t.number) AS last FROM unnest(taken) t GROUP BY t.xid) t
-    WHERE o.xid = t.xid AND o.number <= t.last;
+  DELETE FROM tidings.outbox o WHERE o.ctid = ANY (places);
   IF NOT more THEN UPDATE tidings.moves m SET moved_before = now_seen WHERE m.one; END IF;
 END $$;
 
@@ -241,18 +242,20 @@ BEGIN
   SELECT (tidings.append(requests, texts, owns, canonicals, ends, ttls, numbers, names, privates)).positions
     INTO answer
     FROM (
-      SELECT array_agg(k::integer ORDER BY k) AS requests, array_agg(event ORDER BY k) AS texts,
+      SELECT array_agg(k::integer ORDER BY k) AS requests,
+        array_agg(coalesce(event, concat('[[', to_json(topic), '],', to_json(data), ',',
+          coalesce(to_json(type)::text, 'null'), ',null,', to_json(private), ',null]')) ORDER BY k) AS texts,
         CASE WHEN count(own) > 0 THEN array_agg(own ORDER BY k) END AS owns,
-        array_agg(topics[1] ORDER BY k) AS canonicals,
+        array_agg(topic ORDER BY k) AS canonicals,
         CASE WHEN bool_or(ended) THEN array_agg(ended ORDER BY k) END AS ends,
         CASE WHEN count(ttl) > 0 THEN array_agg(ttl ORDER BY k) END AS ttls
       FROM unnest(taken) WITH ORDINALITY
-        AS t (xid, number, topics, own, private, ended, event, ttl, k)) e
+        AS t (xid, number, topics, own, private, ended, event, ttl, topic, data, type, k)) e
     CROSS JOIN (
       SELECT array_agg(k::integer ORDER BY k, n) AS numbers, array_agg(name ORDER BY k, n) AS names,
         array_agg(private ORDER BY k, n) AS privates
       FROM unnest(taken) WITH ORDINALITY
-        AS t (xid, number, topics, own, private, ended, event, ttl, k)
-      CROSS JOIN unnest(t.topics) WITH ORDINALITY AS u (name, n)) t;
+        AS t (xid, number, topics, own, private, ended, event, ttl, topic, data, type, k)
+      CROSS JOIN unnest(coalesce(t.topics, ARRAY[t.topic])) WITH ORDINALITY AS u (name, n)) t;
   RETURN answer;
 END $$;

@@ -1,8 +1,8 @@
 """Moves what transactions of apps have published to the event log.
 
 One process does it, over a connection of its own; another one takes over when it has said nothing
-for a while. While there is something to move it looks every few milliseconds, and then waits for a
-notification: a transaction that notifies costs its server more.
+for a while. It waits for a notification, which is fastest. While many transactions publish it looks
+by itself every few milliseconds, because all that notify commit one after another.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ logger = logging.getLogger(__name__)
 _LEASE_S = 1.2
 _RENEW_S = 0.4
 _TRY_S = 0.5  # how often the other processes look whether it is their turn
-_BUSY_S = 5.0  # since something was moved, in which it looks by itself
+_BUSY_EVENTS, _BUSY_WINDOW_S = 50, 1.0  # if more are moved in this time, it looks by itself
+_BUSY_S = 5.0  # how long it then does
 _BUSY_INTERVAL_S = 0.01
 _EVERYTHING_S = 60.0  # how often it looks at what it should have seen already
 _TIMEOUT_S = 60.0  # a transaction may have published a million events
 _LOG_INTERVAL_S = 60.0  # between two lines about events that were refused
-_LEAD = "SELECT tidings.lead(%s::text, %s::float8, %s::float8)"
+_LEAD = "SELECT tidings.lead(%s::text, %s::float8, %s::boolean)"
 _MOVE = "SELECT * FROM tidings.move(%s::boolean)"
 _REFUSED = "the event log refused %d events of transactions: see the table tidings.refused"
 
@@ -52,7 +53,8 @@ class Relay:
         self._watch = SnapshotWatch()
         self._process = secrets.token_hex(8)
         self._task: gevent.Greenlet[[], None] | None = None
-        self._moved_at = -_BUSY_S
+        self._busy_until = 0.0
+        self._window_at, self._window_events = 0.0, 0  # its beginning, and what was moved
         self._everything_at = 0.0  # when it looks at everything next
         self._refused, self._logged_at = 0, float("-inf")  # since that line was logged
 
@@ -80,11 +82,10 @@ class Relay:
     @property
     def _is_busy(self) -> bool:
         """Whether it looks by itself, so that transactions need not notify it."""
-        return monotonic() - self._moved_at < _BUSY_S or self._database.listens is False
+        return monotonic() < self._busy_until or self._database.listens is False
 
     def _leads(self, channel: ReadChannels | Channel) -> bool:
-        values = self._process, _LEASE_S, 2 * _LEASE_S if self._is_busy else 0.0
-        [(leads,)] = channel.call(_LEAD, values)
+        [(leads,)] = channel.call(_LEAD, (self._process, _LEASE_S, not self._is_busy))
         return bool(leads)
 
     def _move_until_lost(self) -> None:
@@ -93,10 +94,10 @@ class Relay:
         while True:
             if self._notifications.prepare():
                 self._everything_at = 0.0
-            was_asleep = not self._is_busy
+            was_waiting = not self._is_busy
             more = self._move()
             # Say at once that it looks by itself: until then all transactions notify.
-            if monotonic() - renewed_at > _RENEW_S or (was_asleep and self._is_busy):
+            if monotonic() - renewed_at > _RENEW_S or (was_waiting and self._is_busy):
                 renewed_at = monotonic()
                 if not self._leads(self._channel):
                     return
@@ -110,12 +111,18 @@ class Relay:
         if everything:
             self._everything_at = monotonic() + _EVERYTHING_S
             self._watch.look(self._channel)  # here: it is one process of all, once a minute
-        if moved:
-            self._moved_at = monotonic()
+        self._note(moved)
         if refused:
             count_skipped("relay", refused)
             self._log_refused(refused)
         return bool(more)
+
+    def _note(self, moved: int) -> None:
+        if monotonic() - self._window_at > _BUSY_WINDOW_S:
+            self._window_at, self._window_events = monotonic(), 0
+        self._window_events += moved
+        if self._window_events > _BUSY_EVENTS:
+            self._busy_until = monotonic() + _BUSY_S
 
     def _log_refused(self, number: int) -> None:
         self._refused += number
@@ -124,7 +131,7 @@ class Relay:
             self._refused, self._logged_at = 0, monotonic()
 
     def _pause(self) -> None:
-        if monotonic() - self._moved_at < _BUSY_S + 2 * _LEASE_S:  # longer than it has said
+        if monotonic() < self._busy_until + 2 * _LEASE_S:  # longer than it has said
             gevent.sleep(_BUSY_INTERVAL_S)
         elif self._database.listens:
             self._notifications.wait("tidings_outbox", _RENEW_S)

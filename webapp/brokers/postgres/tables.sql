@@ -87,29 +87,33 @@ CREATE TABLE tidings.revoked_subject (
   at timestamptz NOT NULL
 );
 
--- What transactions of apps have published and no hub has moved to the event log yet.
+-- What transactions of apps have published and no hub has moved to the event log yet. At its commit, a
+-- transaction adds a row without a topic: of two transactions that conflict, the second one's has the
+-- higher number.
 CREATE TABLE tidings.outbox (
   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
   number bigint GENERATED ALWAYS AS IDENTITY,  -- without an index, which each transaction would write
-  topics text[] NOT NULL,
+  topics text[],  -- null: only `topic`
   own text COLLATE "C",
-  private boolean NOT NULL,
-  ended boolean NOT NULL,
-  event text NOT NULL,
-  ttl bigint  -- milliseconds
+  private boolean NOT NULL DEFAULT false,
+  ended boolean NOT NULL DEFAULT false,
+  event text,  -- null: it is made of `topic`, `data`, `type` and `private`
+  ttl bigint,  -- milliseconds
+  topic text,  -- the canonical one
+  data text,
+  type text
 );
 CREATE INDEX outbox_xid ON tidings.outbox (xid);
--- Their numbers, drawn at the commit. Where two transactions conflict, the second one's is higher.
-CREATE TABLE tidings.commits (
-  xid xid8 PRIMARY KEY DEFAULT pg_current_xact_id(),
-  number bigint GENERATED ALWAYS AS IDENTITY
-);
+-- The value of a sequence is cheap to look at, and leaves no dead rows.
+-- Until when a relay waits for notifications, in Unix milliseconds; otherwise 1.
+CREATE SEQUENCE tidings.relay_waits_until;
+-- 2: a topic may have ended.
+CREATE SEQUENCE tidings.topics_ended;
 -- One row each: which process moves events, and what was moved.
 CREATE TABLE tidings.relay (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   owner text NOT NULL DEFAULT '',
-  until timestamptz NOT NULL DEFAULT '-infinity',
-  polled_until timestamptz NOT NULL DEFAULT '-infinity'  -- until then, it needs no notification
+  until timestamptz NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 50);
 INSERT INTO tidings.relay DEFAULT VALUES;
 CREATE TABLE tidings.moves (
