@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_PATIENT = "socket_timeout=20&socket_connect_timeout=20&timeout=20"
 IN_MEMORY = ("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0")
 
 
@@ -66,8 +67,13 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it is."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """Where it is; who connects is patient, as it may get little CPU."""
+        return f"{self.base_url}0?{_PATIENT}"
+
+    @property
+    def base_url(self) -> str:
+        """Where its databases are."""
+        return f"redis://127.0.0.1:{self.port}/"
 
     def ask(self, *command: Any) -> Any:
         """Return its answer to a command."""

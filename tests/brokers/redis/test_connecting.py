@@ -115,7 +115,7 @@ def test_a_refusal_says_what_to_do(
         server.ask("REPLICAOF", "127.0.0.1", "1")
     if command:
         server.ask(*command)
-    log = connect(server.url.removesuffix("0") + path)
+    log = connect(server.base_url + path)
     for call in (log.start("append", drafts("a")), log.start("bounds")):
         with pytest.raises(ServiceUnavailable, match=said):
             call.result(STATED)
@@ -164,7 +164,7 @@ def test_the_acl_line_of_the_docs_is_enough(server: RedisServer, connect: Connec
     line, _ = blocks("deploy/overview.md", "Choose where the event log is", "text", "sql")
     assert line.strip().endswith(f">PASSWORD {ACL_RULES}")
     server.ask(*line.split())
-    url = server.url.replace("redis://", "redis://tidings:PASSWORD@").removesuffix("0")
+    url = server.base_url.replace("redis://", "redis://tidings:PASSWORD@")
     for log in (connect(url + path, HISTORY_EVENTS=10) for path in "01"):
         server.ask("DEL", "{tidings}:topics")  # so that it is built again
         follower = log.follow(log.bounds().head)
