@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import gevent
+from typing import TYPE_CHECKING
 
 from webapp.brokers.memory import MemoryBroker
 from webapp.core.events import Draft, EventId
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_ids_never_go_backwards_whatever_the_clock_does() -> None:
@@ -15,11 +18,13 @@ def test_ids_never_go_backwards_whatever_the_clock_does() -> None:
     assert position.next(10) == (1000, 6)
 
 
-def test_the_log_forgets_by_age_and_with_it_the_own_ids() -> None:
+def test_the_log_forgets_by_age_and_with_it_the_own_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = 1_000_000
+    monkeypatch.setattr("webapp.brokers.memory.now", lambda: moment)
     broker = MemoryBroker(100, 1 << 20, max_age=0.4)
     older, old = broker.append([Draft(topics=("t",), id="a"), Draft(topics=("t",), id="b")])
     assert [broker.position_of("a"), broker.position_of("b")] == [older.position, old.position]
-    gevent.sleep(0.41)
+    moment += 401
     assert broker.bounds() == (old.position, old.position)
     assert broker.position_of("a") is None
     assert broker.position_of("b") == old.position  # the floor is still a place to come back to
