@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flask import Request
 from werkzeug.datastructures import EnvironHeaders
+from werkzeug.http import parse_options_header
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -45,6 +46,10 @@ class HubRequest(Request):
         """The host and port of the server; a Unix socket has no port."""
         port = self.environ.get("SERVER_PORT", "")
         return self.environ["SERVER_NAME"], int(port) if port.isdigit() else None
+
+    def _parse_content_type(self) -> None:
+        if not hasattr(self, "_parsed_content_type"):  # the other headers need not be built for it
+            self._parsed_content_type = parse_options_header(self.environ.get("CONTENT_TYPE", ""))
 
     def close(self) -> None:
         """Close the files of a form that Werkzeug has parsed; the hub parses forms itself."""

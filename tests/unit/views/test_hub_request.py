@@ -17,6 +17,8 @@ FIELDS = (
     "server",
     "host",
     "shallow",
+    "mimetype",
+    "mimetype_params",
 )
 ENVIRON = {
     "REQUEST_METHOD": "get",
@@ -40,6 +42,8 @@ ENVIRON = {
         {"SCRIPT_NAME": "/caf\xc3\xa9"},
         {"wsgi.url_scheme": "https", "HTTP_HOST": "example.com:444", "REMOTE_ADDR": ""},
         {"SERVER_NAME": "/run/hub.sock", "SERVER_PORT": ""},
+        {"CONTENT_TYPE": "Text/Plain; Charset=UTF-8"},
+        {"CONTENT_TYPE": "application/json"},
     ],
 )
 def test_a_request_reads_as_one_of_flask(fields: dict[str, str]) -> None:
