@@ -166,7 +166,7 @@ class Event:
     `id` is what subscribers see: the custom id, or else the position.
     """
 
-    __slots__ = ("draft", "frame", "id", "memory_bytes", "position", "wire_bytes")
+    __slots__ = ("_memory_bytes", "draft", "frame", "id", "position", "wire_bytes")
 
     is_hidden: ClassVar[bool] = False
     """Whether it is no event, but a position of the event log of which nobody is sent anything."""
@@ -176,14 +176,20 @@ class Event:
         self.draft = draft
         self.id = draft.id or str(position)
         self.frame = sse.encode(draft.data, id=self.id, type=draft.type, retry=draft.retry)
-        texts = (self.id, draft.data, *draft.topics)
-        size = len(self.frame) + sum(map(sys.getsizeof, texts))
-        self.memory_bytes = size + len(draft.topics) * _INDEX_BYTES  # about
-        # The topics count because an envelope lists them.
-        self.wire_bytes = len(self.frame) + sum(map(len, draft.topics))
+        self._memory_bytes = 0
+        self.wire_bytes = len(self.frame) + sum(map(len, draft.topics))  # an envelope lists them
 
     def __repr__(self) -> str:
         return f"<Event {self.position}>"
+
+    @property
+    def memory_bytes(self) -> int:
+        """About how many bytes of memory it takes, counted when a window asks."""
+        if not self._memory_bytes:
+            topics = self.draft.topics
+            size = sum(map(sys.getsizeof, (self.id, self.draft.data, *topics)))
+            self._memory_bytes = len(self.frame) + size + len(topics) * _INDEX_BYTES
+        return self._memory_bytes
 
     @property
     def expires(self) -> int | None:

@@ -57,7 +57,7 @@ class HeldPosition(Event):
         self.digest = digest
         self.frame = b""
         self.wire_bytes = 0
-        self.memory_bytes = _HELD_BYTES + sum(map(len, draft.topics))
+        self._memory_bytes = _HELD_BYTES + sum(map(len, draft.topics))
 
 
 class RemovalEntry(HeldPosition):
