@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +124,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         (topic_search, "_FIRST_LOOKUPS", 1),
         (topic_search, "_MAX_LOOKUPS", 6),
         (topic_reader, "_PAGE_ROWS", 5),
+        (topic_reader, "_FETCH_ROWS", 2),
         (directory, "_LOOKED_AT", 3),
     ):
         monkeypatch.setattr(module, name, value)
@@ -332,6 +335,43 @@ def counts(path: Path) -> dict[str, int]:
     with opened(path) as db:
         tables = ("topics", "segments", "posts")
         return {it: db.execute(f"SELECT count(*) FROM {it}").fetchone()[0] for it in tables}
+
+
+@pytest.mark.usefixtures("small")
+def test_a_search_ends_with_the_newest_event_of_its_topics(file: File) -> None:
+    """And not with the newest segment: a subscriber of quiet topics missed little."""
+    file.append([Draft(topics=("quiet",))] * 3)
+    for _ in range(20):
+        file.append([Draft(topics=("loud",))] * 6)
+        file.catch_up()
+    statements = list[str]()
+    with file.table.database.snapshot() as db:
+        segments = db.execute("SELECT count(*) FROM segments").fetchone()[0]
+        search = topic_search.TopicSearch(db, ["quiet", "unknown"], 100)
+        db.set_trace_callback(statements.append)
+        found = search.after(0)
+        db.set_trace_callback(None)
+    assert segments > 15
+    assert found == ([to_key(position) for position, _ in file.model[:3]], search.state.upto)
+    assert sum("CROSS JOIN segments" in it for it in statements) == 1
+
+
+def test_of_events_that_a_page_has_no_room_for_few_are_looked_at(file: File) -> None:
+    """Events of a topic lie far apart, so each costs a read of the file."""
+    file.append([Draft(topics=("a",), data="x" * 5000)] * 300)
+    file.catch_up()
+    keys, statements = [to_key(position) for position, _ in file.model], list[str]()
+    with file.table.database.snapshot() as db:
+        db.set_trace_callback(statements.append)
+        pages = [
+            topic_reader._fetch(db, topic_reader._FIRST, keys, 20_000),
+            topic_reader._fetch(db, topic_reader._LAST, keys[::-1], 20_000),
+        ]
+        db.set_trace_callback(None)
+    assert [len(page.rows) for page in pages] == [4, 4]
+    assert [page.end for page in pages] == [file.model[3][0], file.model[-4][0]]
+    looked_at = [json.loads(it) for it in re.findall(r"json_each\('(.*?)'\)", str(statements))]
+    assert [len(some) for some in looked_at] == [64, 64]
 
 
 def test_the_size_of_an_event_counts_its_alternate_topics_in_the_index(tmp_path: Path) -> None:

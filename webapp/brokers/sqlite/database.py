@@ -33,6 +33,9 @@ _SHORT_TIMEOUT_MS = 20  # the same in the background
 _KEPT_WAL_BYTES = 8 << 20  # size of the write-ahead log after a burst
 _MAX_WAL_BYTES = 64 << 20  # size at which it is truncated
 _TRUNCATE_TIMEOUT_MS = 1000  # how long publishers may wait until it is truncated
+# Of each connection, if it needs so many: the rows of a page of events that lie far apart, and what
+# of the index finds them. SQLite's default is half of it.
+_CACHE_KIB = 4000
 _CHECKPOINT_PAGES = 1000  # after which a commit moves the write-ahead log: SQLite's default
 _SUFFIXES = ("-wal", "-shm", "-journal")  # of the files that SQLite creates, with the file's mode
 
@@ -230,6 +233,7 @@ class Database:
             raise self._failure(problem)
         self._restore_wal(db)
         _set(db, synchronous="NORMAL", journal_size_limit=_KEPT_WAL_BYTES, temp_store="MEMORY")
+        _set(db, cache_size=-_CACHE_KIB)
         _set(db, secure_delete="ON")  # most builds have it on: what is deleted becomes zeros
 
     def _restore_wal(self, db: sqlite3.Connection) -> None:

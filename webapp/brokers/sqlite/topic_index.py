@@ -29,7 +29,7 @@ FEW_ROWS = 256
 STEP_ROWS, STEP_BYTES = 4000, 2 << 20
 """What a step takes, and what a read walks through at once, or one event if that is more."""
 _STEP_ENTRIES = 5000  # what a step writes at most
-_SEGMENT_ENTRIES = 5000  # with so many, a segment gets no more
+_SEGMENT_ENTRIES = 20_000  # with so many, a segment gets no more
 _MAX_TOPICS = 1000  # of an event
 
 _TABLES = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..base import Bounds
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     from .database import Database
 
 _PAGE_ROWS = 500
+# Events of a topic lie far apart, and each is read twice: its size, and then its text if the page
+# has room. With more at once, SQLite's cache would not have the text any more.
+_FETCH_ROWS = 64
 _FETCH = """
-SELECT {last}(position), group_concat(position || ' ' || line, char(10)) FROM (
-  SELECT place AS position, iif(instr(draft, char(10)), '', draft) AS line
+SELECT {last}(position), group_concat(position || ' ' || line, char(10)), sum(size) FROM (
+  SELECT place AS position, iif(instr(draft, char(10)), '', draft) AS line,
+    min(max(size + 0, 0), 1 << 30) AS size
   FROM events WHERE place IN (
     SELECT position FROM (
       SELECT position, sum(size) OVER (ORDER BY position {order}) - size AS before FROM (
@@ -85,5 +90,16 @@ class TopicReader:
 
 
 def _fetch(db: sqlite3.Connection, query: str, keys: list[int], max_bytes: int) -> Page:
-    [(end, text)] = db.execute(query, {"keys": json.dumps(keys), "bytes": max_bytes})
-    return to_page(end, text, removals.pending(db))
+    """Return the first rows with some keys, about `max_bytes`, in the event log's order."""
+    texts, end = deque[str](), None
+    add = texts.append if query is _FIRST else texts.appendleft
+    for start in range(0, len(keys), _FETCH_ROWS):
+        values = {"keys": json.dumps(keys[start : start + _FETCH_ROWS]), "bytes": max_bytes}
+        [(last, text, size)] = db.execute(query, values)
+        if last is None:
+            continue  # these were trimmed
+        add(text)
+        end, max_bytes = last, max_bytes - size
+        if max_bytes <= 0:
+            break
+    return to_page(end, "\n".join(texts), removals.pending(db))

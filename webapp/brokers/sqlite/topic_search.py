@@ -21,10 +21,14 @@ _FIRST_LOOKUPS = 64  # of a topic in a segment, by the first statement; each fur
 _MAX_LOOKUPS = 20_000  # of a search, about
 
 _IDS = """
-SELECT json_group_array(topics.id), count(*) FROM json_each(:topics) AS wanted
+SELECT json_group_array(topics.id), count(*), max(newest) FROM json_each(:topics) AS wanted
 CROSS JOIN topics ON name = wanted.value WHERE newest > :after
 """
-_SEGMENTS_AFTER = "SELECT min(number), max(number) FROM segments WHERE upto > ?"
+# The segment after a key, and the one that has the newest entry.
+_SEGMENTS_AFTER = """
+SELECT min(number), ifnull(min(iif(upto >= :newest, number, NULL)), max(number))
+FROM segments WHERE upto > :after
+"""
 _SEGMENTS_BEFORE = """
 SELECT min(number), ifnull(min(iif(upto >= ?, number, NULL)), max(number)) FROM segments
 """
@@ -91,10 +95,11 @@ class TopicSearch:
         return len(self._keys) >= self._rows
 
     def _look_up_after(self, start: int) -> int:
-        ids, count = self._ids(start)
+        ids, count, newest_key = self._ids(start)
         if not count:
             return self.state.upto
-        number, newest = self._db.execute(_SEGMENTS_AFTER, (start,)).fetchone()
+        values = {"after": start, "newest": newest_key}
+        number, newest = self._db.execute(_SEGMENTS_AFTER, values).fetchone()
         lookups, width = 0, max(1, _FIRST_LOOKUPS // count)
         while number <= newest and lookups < _MAX_LOOKUPS and not self._is_full:
             last = min(number + width - 1, newest)
@@ -102,11 +107,11 @@ class TopicSearch:
             self._add("look up", "ASC", ids=ids, **values)
             lookups += width * count
             number, width = last + 1, width * 2
-        return self._upto(number - 1)
+        return self.state.upto if number > newest else self._upto(number - 1)
 
     def _look_up_before(self, end: int) -> int:
         floor = self.state.floor
-        ids, count = self._ids(floor) if end > floor else ("", 0)
+        ids, count, _ = self._ids(floor) if end > floor else ("", 0, 0)
         if not count:
             return floor
         oldest, number = self._db.execute(_SEGMENTS_BEFORE, (end,)).fetchone()
@@ -119,11 +124,13 @@ class TopicSearch:
             number, width = first - 1, width * 2
         return floor if number < oldest else max(self._upto(number), floor)
 
-    def _ids(self, after: int) -> tuple[str, int]:
-        """Return the ids of the topics that have an entry after a key, and how many they are."""
+    def _ids(self, after: int) -> tuple[str, int, int]:
+        """Return the ids of the topics that have an entry after a key, how many they are, and the
+        key of their newest entry.
+        """
         values = {"topics": self._topics, "after": after}
-        ids, count = self._db.execute(_IDS, values).fetchone()
-        return ids, count
+        ids, count, newest = self._db.execute(_IDS, values).fetchone()
+        return ids, count, newest
 
     def _upto(self, segment: int) -> int:
         [(upto,)] = self._db.execute(_UPTO, (segment,))
