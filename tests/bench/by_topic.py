@@ -36,6 +36,7 @@ _REPEAT = 5  # of a read; the least counts
 _INDEXED_ROWS = 300  # fewer new events than that need no step of the index
 _TIMEOUT_S = 120
 _ID = re.compile(rb"^id: ?(.+)$", re.MULTILINE)
+_SLOW_LOG_CALLS = 128  # what Redis remembers
 _INDEX_TABLES = ("posts", "segments", "topics", "topic_ends")
 
 
@@ -159,16 +160,36 @@ def row(title: str) -> Iterator[list[str]]:
     sys.stdout.flush()
 
 
+def page_of(events: int) -> int:
+    return min(500, events // 100)
+
+
+def publish_quietly(port: int) -> str:
+    """Publish what a subscriber of a quiet topic misses; return its cursor."""
+    cursor = publish(port, "quiet")
+    publish(port, "quiet")
+    publish(port, "quiet")
+    return cursor
+
+
+def measure_reads(root: int, port: int, cursor: str, others: int, page: int) -> None:
+    with row(f"2 missed events among {others:,}") as cells:
+        query = f"topic=quiet&last_event_id={cursor}"
+        cells.append(least(port, root, query, lambda _, count: count == 2))
+    with row(f"{page} events of 100 topics") as cells:
+        names = "&".join(f"topic=page/{number}" for number in range(100))
+        query = f"{names}&last_event_id=earliest"
+        cells.append(least(port, root, query, lambda _, count: count >= page))
+
+
 def measure_sqlite(events: int, count: int, view: float) -> None:
     with (
         event_log("sqlite") as url,
         running(SERVERS["tidings"], 1, TIDINGS_BROKER_URL=url, **SMALL_WINDOW) as (root, port),
     ):
-        page = min(500, events // 100)
+        page = page_of(events)
         pipe(port, with_page(events // 2, page))
-        cursor = publish(port, "quiet")
-        publish(port, "quiet")
-        publish(port, "quiet")
+        cursor = publish_quietly(port)
         with row("pipe into SQLite, half of the events kept") as cells:
             speed = pipe(port, map(topic, range(events // 2, events)))
             cells.append(f"{speed:,.0f} events/s, {speed / view:.1f} x an empty view")
@@ -179,13 +200,7 @@ def measure_sqlite(events: int, count: int, view: float) -> None:
         await_index(file)
         with row("snapshot of 1,000 topics, to the last frame") as cells:
             cells.append(least(port, root, "topic=room/3/{name}&latest=1", _has_id))
-        with row(f"2 missed events among {events // 2:,}") as cells:
-            query = f"topic=quiet&last_event_id={cursor}"
-            cells.append(least(port, root, query, lambda _, count: count == 2))
-        with row(f"{page} events of 100 topics") as cells:
-            names = "&".join(f"topic=page/{number}" for number in range(100))
-            query = f"{names}&last_event_id=earliest"
-            cells.append(least(port, root, query, lambda _, count: count >= page))
+        measure_reads(root, port, cursor, events // 2, page)
         with row("replay of everything") as cells:
             seconds = read(port, "topic=*&last_event_id=earliest", lambda _, count: count >= events)
             cells.append(f"{events / seconds:,.0f} events/s")
@@ -197,17 +212,25 @@ def measure_sqlite(events: int, count: int, view: float) -> None:
 def measure_redis(events: int) -> None:
     with (
         event_log("redis") as url,
-        running(SERVERS["tidings"], 1, TIDINGS_BROKER_URL=url, **SMALL_WINDOW) as (_, port),
-        row(f"pipe into Redis, {events:,} events; memory") as cells,
+        running(SERVERS["tidings"], 1, TIDINGS_BROKER_URL=url, **SMALL_WINDOW) as (root, port),
         closing(redis.Redis.from_url(url)) as client,
     ):
-        speed = pipe(port, map(topic, range(events)))
-        total = sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter())
-        log = sum(
-            client.memory_usage(key, samples=0) or 0 for key in client.scan_iter(_type="stream")
-        )
-        cells.append(f"{speed:,.0f} events/s; {log / events:.0f} bytes an event,")
-        cells.append(f"and {(total - log) / events:.0f} for the index")
+        with row(f"pipe into Redis, {events:,} events; memory") as cells:
+            speed = pipe(port, map(topic, range(events)))
+            total = sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter())
+            log = sum(
+                client.memory_usage(key, samples=0) or 0 for key in client.scan_iter(_type="stream")
+            )
+            cells.append(f"{speed:,.0f} events/s; {log / events:.0f} bytes an event,")
+            cells.append(f"and {(total - log) / events:.0f} for the index")
+        pipe(port, with_page(events, page_of(events)))
+        cursor = publish_quietly(port)
+        client.config_set("slowlog-log-slower-than", 0)
+        client.slowlog_reset()
+        measure_reads(root, port, cursor, 2 * events, page_of(events))
+        with row("the longest call of Redis meanwhile") as cells:
+            longest = max(call["duration"] for call in client.slowlog_get(_SLOW_LOG_CALLS))
+            cells.append(f"{longest / 1000:.1f} ms")
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def test_a_small_event_log_is_read_by_topic() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
-    assert len(rows) == 10
+    assert len(rows) == 13
     assert all(row[1] for row in rows[2:])
 
 
