@@ -5,6 +5,7 @@
 # bench:     the benchmark, with other servers; BENCH="--repeat 3 --picture bench.svg" has its options
 # bench-50000: 50,000 subscribers, as CROWD="--subscribers 5000 --hold 15"; needs 20,000 files a process and five minutes
 # bench-topics: reads by topic of 1,000,000 kept events, as TOPICS="--events 100000"; some minutes
+# bench-transactions: apps that publish in their transactions in PostgreSQL, as TRANSACTIONS="--rounds 1"; two minutes
 # bench-retention: ten minutes of 500 events a second to PostgreSQL; RETENTION="--seconds 60" is shorter
 # fuzz:      send random and broken input for FUZZ_SECONDS (300); FUZZ="--only http" selects a fuzzer
 #
@@ -23,7 +24,7 @@ LOCK_UV = $(VENV)/lock/bin/uv
 SUPPORTED = import sys; sys.exit(sys.version_info < (3, 11))
 WHICH = import sys; print(sys.version)
 
-.PHONY: run test test-fast coverage bench bench-50000 bench-topics bench-retention fuzz lint bytecode lock clean FORCE
+.PHONY: run test test-fast coverage bench bench-50000 bench-topics bench-transactions bench-retention fuzz lint bytecode lock clean FORCE
 
 run: $(RUN_READY)
 	$(BIN)/gunicorn wsgi:app
@@ -54,6 +55,9 @@ bench-50000: $(TEST_READY)
 
 bench-topics: $(TEST_READY)
 	PYTHONPATH=. $(BIN)/python tests/bench/by_topic.py $(TOPICS)
+
+bench-transactions: $(TEST_READY)
+	$(BIN)/python tests/bench/transactions.py $(TRANSACTIONS)
 
 bench-retention: $(TEST_READY)
 	PYTHONPATH=.:tests $(BIN)/python tests/bench/retention.py $(RETENTION)

@@ -94,6 +94,7 @@ def seconds(after: Counter[int], before: Counter[int]) -> list[float]:
 def inside(run: Run, settings: dict[str, str]) -> Values:
     """Return the values of a broker in a process of its own, without HTTP."""
     script = [str(HERE / "without_http.py"), run.inside, str(run.events), str(run.publishers)]
+    script += ["ids"] if run.ids else []
     env = environment(settings | {"PYTHONPATH": str(ROOT)})
     done = subprocess.run([sys.executable, *script], env=env, stdout=-1, check=True)
     found: Values = json.loads(done.stdout)

@@ -24,7 +24,7 @@ _START_TIMEOUT_S = 15
 
 def missing_program(name: str) -> str:
     """Return the program that a broker needs and that is not installed, or nothing."""
-    if name == "postgres":
+    if name.startswith("postgres"):
         return "" if Path(postgres_program("postgres")).exists() else "postgres"
     program = _PROGRAMS.get(name, "")
     return "" if not program or shutil.which(program) else program
@@ -32,7 +32,8 @@ def missing_program(name: str) -> str:
 
 @contextmanager
 def event_log(name: str) -> Iterator[str]:
-    """Run a broker with an empty event log; give its URL."""
+    """Run a broker with an empty event log; give its URL. The name may bring options of the URL."""
+    name, mark, options = name.partition("?")
     if name == "memory":
         yield "memory://"
         return
@@ -41,7 +42,7 @@ def event_log(name: str) -> Iterator[str]:
             yield f"sqlite:///{folder}/tidings.db"
         elif name == "postgres":
             with serving_postgres(folder) as port:
-                yield f"postgresql://bench@127.0.0.1:{port}/postgres"
+                yield f"postgresql://bench@127.0.0.1:{port}/postgres{mark}{options}"
         else:
             with serving(_PROGRAMS[name], folder) as port:
                 yield f"redis://127.0.0.1:{port}/0"

@@ -53,7 +53,7 @@ class Publisher:
         allowed = f"Authorization: Bearer {token('publisher')}\r\n" if run.locked else ""
         self.head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{allowed}{self.kind}".encode()
         self.size, self.events = run.size, run.events // run.publishers
-        self.text = run.text
+        self.text, self.ids = run.text, run.ids
         self.gap = 1e9 / run.rate if run.rate else 0.0
         self.start = time.monotonic_ns()
         self.stamps: list[int] = []
@@ -125,9 +125,13 @@ class NdjsonPublisher(Publisher):
     def body(self) -> Iterator[bytes]:
         for start in range(0, self.events, _LINES_PER_CHUNK):
             count = min(_LINES_PER_CHUNK, self.events - start)
-            lines = b"".join(b'{"data":"%b"}\n' % self.data() for _ in range(count))
+            lines = b"".join(self.line(start + n) for n in range(count))
             yield b"%X\r\n%b\r\n" % (len(lines), lines)
         yield b"0\r\n\r\n"
+
+    def line(self, number: int) -> bytes:
+        own = b'"id":"event-%d",' % number if self.ids else b""
+        return b'{%b"data":"%b"}\n' % (own, self.data())
 
     def take(self, body: bytes) -> None:
         self.answered = json.loads(body)["published"]

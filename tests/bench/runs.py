@@ -36,6 +36,7 @@ class Run:
     publish: str = ""  # where to, instead of the server's own path
     publishers: int = 1  # at once, each with a part of the events
     pipe: bool = False  # one NDJSON request brings all events
+    ids: bool = False  # each event has an id of the publisher's own, and inside, two topics
     own: bool = False  # a topic for each subscriber; all events are the first one's
     locked: bool = False  # the hub has a key
     tokens: bool = False  # a token for each subscriber, all with the same rights
@@ -109,6 +110,7 @@ RUNS = {
     "E pipe": PIPE,
     **{f"E {broker}": Run(1, 3000, only="tidings", broker=broker) for broker in SHARED},
     **{f"E pipe {broker}": replace(PIPE, broker=broker) for broker in SHARED},
+    "E pipe ids postgres": replace(PIPE, broker="postgres", ids=True),
     "F": Run(15_000, 120, 2, only="tidings", probe=True),
     "G stall": replace(STALL, stall=30),
     "G calm": STALL,
@@ -118,6 +120,7 @@ RUNS = {
     "H open": TOKENS,
     **{f"I {broker}": replace(CROWD, broker=broker) for broker in BROKERS},
     **{f"J {broker}": replace(ACROSS, broker=broker) for broker in SHARED},
+    "J polling": replace(ACROSS, broker="postgres?listen=off"),
     "K one": FAN_OUT,
     "K two": replace(FAN_OUT, workers=2),
     "L window": replace(REPLAY, settings=LARGE_WINDOW),
@@ -126,6 +129,7 @@ RUNS = {
         f"M {broker}": replace(INSIDE, broker=broker, publishers=50, inside="commit")
         for broker in BROKERS
     },
+    "M ids postgres": replace(INSIDE, broker="postgres", publishers=50, inside="commit", ids=True),
     **{f"N {broker}": replace(INSIDE, broker=broker, inside="follow") for broker in SHARED},
     **GATHERING,
     **COMPRESSED,
@@ -172,6 +176,7 @@ MEASURES = [
         Measure(f"E pipe {broker} accepted", f"E: one NDJSON pipe, {NAMES[broker]}")
         for broker in SHARED
     ),
+    Measure("E pipe ids postgres accepted", "E: one NDJSON pipe with own ids, PostgreSQL"),
     Measure("F p99", "F: 15,000 subscribers, 2 events/s: latency at 99 %, ms", less=True),
     Measure("F closed", "F: subscribers that were closed", less=True),
     Measure("F pause", "F: longest garbage collection, ms", less=True),
@@ -200,6 +205,7 @@ MEASURES = [
         for broker in SHARED
         for key, title in (("p50", "latency, median,"), ("p99", "latency at 99 %"))
     ),
+    Measure("J polling p50", "J: the same, median, PostgreSQL behind a pooler", less=True),
     Measure("K one busiest", "K: deliveries per CPU-second of the one worker, SQLite"),
     Measure("K two busiest", "K: two workers: deliveries per CPU-second of the busier one"),
     Measure("K one speed", "K: one worker: deliveries per second, on a machine's free cores"),
@@ -210,6 +216,7 @@ MEASURES = [
         Measure(f"M {broker} speed", f"M: a broker alone, 50 publishers: events per second, {name}")
         for broker, name in NAMES.items()
     ),
+    Measure("M ids postgres speed", "M: own ids and two topics, PostgreSQL"),
     *(
         Measure(f"N {broker} speed", f"N: events that a hub follows per second, {NAMES[broker]}")
         for broker in SHARED

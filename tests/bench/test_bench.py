@@ -45,8 +45,8 @@ def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
     need("redis-server")
     need("setpriv")
     rows = bench(
-        "F,G stall,I sqlite,J redis,K two,L sqlite,M sqlite,M postgres,N redis,O 10 at 100,"
-        "P minute gzip,P burst gzip",
+        "F,G stall,I sqlite,J redis,J polling,E pipe ids postgres,K two,L sqlite,M sqlite,"
+        "M ids postgres,N redis,O 10 at 100,P minute gzip,P burst gzip",
         "tidings",
     )
     assert rows["lost deliveries and connects"] == ["0"]
@@ -55,10 +55,12 @@ def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
     for title in (
         "I: 50 connections: events accepted per second, SQLite",
         "J: latency, median, at another worker, ms, Redis",
+        "J: the same, median, PostgreSQL behind a pooler",
+        "E: one NDJSON pipe with own ids, PostgreSQL",
         "K: the same with two workers",
         "L: the same, from SQLite",
         "M: a broker alone, 50 publishers: events per second, SQLite",
-        "M: a broker alone, 50 publishers: events per second, PostgreSQL",
+        "M: own ids and two topics, PostgreSQL",
         "N: events that a hub follows per second, Redis",
         "O: 10 subscribers, 100 events/s: latency at 99 %, ms",
         "P: the same, gzip",
@@ -90,7 +92,7 @@ def test_a_small_run_of_transactions_has_a_ratio() -> None:
     need("setpriv")
     pytest.importorskip("psycopg", reason="psycopg is an extra of the package")
     command = [sys.executable, "tests/bench/transactions.py", "--rounds=1", "--seconds=1"]
-    command += ["--connections=4", "--timed=5"]
+    command += ["--connections=4", "--timed=5", "--only", "short"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=4 * PATIENCE, check=False
     )

@@ -1,7 +1,8 @@
 """A broker without HTTP, in a process of its own: how fast it commits, how fast a hub follows.
 
 `without_http.py WHAT EVENTS PUBLISHERS`, with the hub's settings in the environment, prints a line
-of JSON. `commit`: publishers at once, each with one event at a time. `follow`: a hub that follows
+of JSON. `commit`: publishers at once, each with one event at a time; with `ids` as a fourth word,
+each has an own id and two topics. `follow`: a hub that follows
 the event log from its start, with one subscriber, of another topic.
 """
 
@@ -48,22 +49,27 @@ class FollowedFromStart:
         return Bounds(floor, floor)
 
 
-def commit(settings: Settings, events: int, publishers: int) -> float:
+def commit(settings: Settings, events: int, publishers: int, *, ids: bool) -> float:
     broker = connect(settings)
     broker.append([_DRAFT])
     # A broker in memory needs a follower: it keeps the events that were not read.
     gevent.spawn(lambda: list(broker.follow(broker.bounds().head)))
 
-    def publish() -> None:
-        for _ in range(events // publishers):
-            broker.append([_DRAFT])
+    def publish(publisher: int) -> None:
+        for n in range(events // publishers):
+            draft = _with_id(f"event-{publisher}-{n}") if ids else _DRAFT
+            broker.append([draft])
 
     began = monotonic()
-    gevent.joinall([gevent.spawn(publish) for _ in range(publishers)], raise_error=True)
+    gevent.joinall([gevent.spawn(publish, n) for n in range(publishers)], raise_error=True)
     return monotonic() - began
 
 
-def follow(settings: Settings, events: int, _: int) -> float:
+def _with_id(own: str) -> Draft:
+    return Draft(topics=("bench", "other"), data=_DRAFT.data, id=own)
+
+
+def follow(settings: Settings, events: int) -> float:
     broker: Any = connect(settings)
     for _ in range(0, events, _BATCH_EVENTS):
         broker.append([_DRAFT] * _BATCH_EVENTS)
@@ -78,7 +84,9 @@ def follow(settings: Settings, events: int, _: int) -> float:
 
 if __name__ == "__main__":
     what, events, publishers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    seconds = {"commit": commit, "follow": follow}[what](
-        Settings.from_env(os.environ), events, publishers
-    )
+    settings = Settings.from_env(os.environ)
+    if what == "follow":
+        seconds = follow(settings, events)
+    else:
+        seconds = commit(settings, events, publishers, ids="ids" in sys.argv)
     sys.stdout.write(json.dumps({"lost": 0, "speed": events / seconds}) + "\n")
