@@ -96,3 +96,31 @@ def test_an_old_transaction_is_warned_of_with_its_process_and_the_remedy(
     assert not caplog.messages
     ours.close()
     theirs.close()
+
+
+def test_a_snapshot_that_stays_open_does_not_make_appends_read_more(
+    url: str, connect: Connect
+) -> None:
+
+    connect(url).bounds()
+    append = (
+        "tidings.append('{1}', ARRAY['[[\"t\"],\"d\",null,null,false,null]'],"
+        " NULL, NULL, NULL, NULL, '{1}', '{t}', '{f}')"
+    )
+
+    def blocks_of_an_append() -> int:
+        query = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM {append}"
+        [([plan],)] = hub.execute(query).fetchall()
+        return int(plan["Plan"]["Shared Hit Blocks"])
+
+    def append_often(times: int) -> None:
+        loop = f"FOR i IN 1..{times} LOOP PERFORM {append}; COMMIT; END LOOP"
+        hub.execute(f"DO $$ BEGIN {loop}; END $$")
+
+    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as hub:
+        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        other.execute("SELECT count(*) FROM tidings.head")
+        append_often(100)
+        before = blocks_of_an_append()
+        append_often(2000)
+        assert blocks_of_an_append() <= before + 20

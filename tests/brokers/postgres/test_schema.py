@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from support.broker_process import Connect
     from support.postgres_server import PostgresServer
 
-SQL_OF_VERSIONS = {2: "eda5514f4503e866"}
+SQL_OF_VERSIONS = {2: "622c04a3e5967874"}
 # What version 1 did not have.
 TO_VERSION_1 = """
 DROP INDEX tidings.log_expires;
 ALTER TABLE tidings.log DROP COLUMN expires;
 DROP TABLE tidings.removal;
+DROP INDEX tidings.head_position;
+ALTER TABLE tidings.head ADD PRIMARY KEY (one);
 ALTER TABLE tidings.outbox DROP COLUMN ttl;
 DELETE FROM tidings.outbox;
 DROP TRIGGER number_commit ON tidings.outbox;

@@ -42,6 +42,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   base bigint;
+  place tid;  -- of the row of the head
   ids bigint[];
   known record;
   taken integer[] := '{}';  -- requests with an own id that is taken
@@ -51,8 +52,9 @@ DECLARE
   fresh integer := cardinality(texts);
 BEGIN
   PERFORM tidings.require_durability();
-  SELECT greatest(h.position, (tidings.now_ms() << 20) - 1), h.events, h.bytes INTO base, events, bytes
-    FROM tidings.head h WHERE one FOR UPDATE;
+  SELECT greatest(h.position, (tidings.now_ms() << 20) - 1), h.events, h.bytes, h.ctid
+    INTO base, events, bytes, place
+    FROM tidings.head h ORDER BY h.position DESC LIMIT 1 FOR UPDATE;
   positions := ARRAY(SELECT base + n FROM generate_series(1, fresh) n);
   IF owns IS NOT NULL THEN
     FOR known IN
@@ -134,7 +136,7 @@ BEGIN
   END IF;
   events := events + fresh;
   UPDATE tidings.head h
-    SET position = base + fresh, events = append.events, bytes = append.bytes WHERE one;
+    SET position = base + fresh, events = append.events, bytes = append.bytes WHERE ctid = place;
   PERFORM pg_notify('tidings', (base + fresh)::text);
 END $$;
 
@@ -147,6 +149,7 @@ SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
   head tidings.head;
+  place tid;  -- of its row
   last bigint;
   last_id text;
   deleted integer;
@@ -155,12 +158,12 @@ DECLARE
 BEGIN
   IF NOT pg_try_advisory_xact_lock(tidings.trim_lock()) THEN RETURN 0; END IF;
   IF pg_sequence_last_value('tidings.topics_ended') = 2 THEN
-    PERFORM FROM tidings.head WHERE one FOR UPDATE;  -- an append may end a topic
+    PERFORM FROM tidings.head ORDER BY position DESC LIMIT 1 FOR UPDATE;  -- an append may end a topic
     IF NOT EXISTS (SELECT FROM tidings.topic WHERE ended IS NOT NULL) THEN
       PERFORM setval('tidings.topics_ended', 1);
     END IF;
   END IF;
-  SELECT * INTO head FROM tidings.head WHERE one;
+  SELECT * INTO head FROM tidings.head ORDER BY position DESC LIMIT 1;
   SELECT max(s.position) INTO last FROM (
     SELECT l.position, row_number() OVER w AS number, sum(l.size) OVER w - l.size AS before
     FROM (
@@ -181,8 +184,9 @@ BEGIN
     DELETE FROM tidings.hit h USING entries e WHERE h.feed = e.feed AND h.position = e.position)
   SELECT count(*), sum(size), ARRAY(SELECT DISTINCT topic FROM entries)
     INTO deleted, deleted_bytes, topic_ids FROM gone;
+  SELECT h.ctid INTO place FROM tidings.head h ORDER BY h.position DESC LIMIT 1 FOR UPDATE;
   UPDATE tidings.head SET floor = last, floor_id = last_id,
-    events = events - deleted, bytes = bytes - deleted_bytes WHERE one;
+    events = events - deleted, bytes = bytes - deleted_bytes WHERE ctid = place;
   UPDATE tidings.topic t SET ended = NULL, ended_private = NULL WHERE t.ended <= last;
   DELETE FROM tidings.topic t USING unnest(topic_ids) u (id) WHERE t.id = u.id
     AND NOT EXISTS (SELECT FROM tidings.hit WHERE feed = u.id * 2)

@@ -194,7 +194,7 @@ BEGIN
     WHERE o.xid >= CASE WHEN everything OR m.moved_before IS NULL THEN '0'::xid8 ELSE m.moved_before END)
   THEN RETURN; END IF;
   PERFORM tidings.require_durability();
-  PERFORM FROM tidings.head h WHERE h.one FOR UPDATE;
+  PERFORM FROM tidings.head h ORDER BY h.position DESC LIMIT 1 FOR UPDATE;
   SELECT CASE WHEN NOT everything THEN moved_before END INTO seen FROM tidings.moves m WHERE m.one;
   -- One statement, and so one moment: the events, and which transactions had ended.
   WITH visible AS MATERIALIZED (

@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION tidings.bounds(
   place bigint, OUT floor bigint, OUT head bigint, OUT events bigint, OUT known boolean)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  SELECT h.floor, h.position, h.events INTO floor, head, events FROM tidings.head h WHERE one;
+  SELECT h.floor, h.position, h.events INTO floor, head, events FROM tidings.head h ORDER BY h.position DESC LIMIT 1;
   known := place = floor OR EXISTS (SELECT FROM tidings.log l WHERE l.position = place);
 END $$;
 
@@ -21,7 +21,7 @@ CREATE OR REPLACE FUNCTION tidings.usage(
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   SELECT h.floor, h.position, h.events, h.bytes INTO floor, head, events, bytes
-    FROM tidings.head h WHERE one;
+    FROM tidings.head h ORDER BY h.position DESC LIMIT 1;
   SELECT json_agg(json_build_array(extract(epoch FROM r.at), r.topic, r.own, r.reason)) INTO refused
     FROM (SELECT * FROM tidings.refused ORDER BY number DESC LIMIT most) r;
 END $$;
@@ -38,7 +38,7 @@ DECLARE
   now bigint := tidings.now_ms();
   removing boolean := tidings.is_removing();
 BEGIN
-  SELECT * INTO head FROM tidings.head WHERE one;
+  SELECT * INTO head FROM tidings.head ORDER BY position DESC LIMIT 1;
   RETURN QUERY VALUES (head.floor, NULL::text, NULL::bigint),
     (head.position, CASE WHEN start = head.floor
       OR EXISTS (SELECT FROM tidings.log l WHERE l.position = start) THEN 'known' END, NULL),
@@ -113,7 +113,7 @@ DECLARE
   fitting bigint[];  -- the first of them, within the bytes
   upto bigint;
 BEGIN
-  SELECT * INTO head FROM tidings.head WHERE one;
+  SELECT * INTO head FROM tidings.head ORDER BY position DESC LIMIT 1;
   WITH found AS MATERIALIZED (
     SELECT h.feed, h.position FROM unnest(feeds) f (feed)
     CROSS JOIN LATERAL (
@@ -256,7 +256,8 @@ BEGIN
   END IF;
   RETURN ARRAY(
     SELECT p.position FROM (
-      SELECT h.floor AS position FROM tidings.head h WHERE one AND h.floor_id = id
+      SELECT h.floor AS position FROM (
+        SELECT * FROM tidings.head ORDER BY position DESC LIMIT 1) h WHERE h.floor_id = id
       UNION ALL
       SELECT l.position FROM tidings.log l
       WHERE l.own = id AND (wanted IS NULL OR l.topics && wanted)) p

@@ -83,7 +83,8 @@ BEGIN
     SET event = tidings.left_of(l.own, l.event, l.topics, l.private), expires = NULL
     WHERE l.position = ANY (places);
   IF EXISTS (SELECT FROM tidings.topic t WHERE t.ended = ANY (places)) THEN
-    PERFORM FROM tidings.head h WHERE h.one FOR UPDATE;  -- a transaction that appends may end these topics
+    -- A transaction that appends may end these topics.
+    PERFORM FROM tidings.head h ORDER BY h.position DESC LIMIT 1 FOR UPDATE;
     UPDATE tidings.topic t SET ended = NULL, ended_private = NULL WHERE t.ended = ANY (places);
   END IF;
 END $$;
@@ -128,12 +129,14 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   head tidings.head;
+  place tid;  -- of its row
   topic_id bigint;
   rest bigint;
   line text;
 BEGIN
   PERFORM tidings.require_durability(), pg_advisory_xact_lock(tidings.trim_lock());
-  SELECT * INTO head FROM tidings.head WHERE one FOR UPDATE;
+  SELECT h.ctid INTO place FROM tidings.head h ORDER BY h.position DESC LIMIT 1 FOR UPDATE;
+  SELECT * INTO head FROM tidings.head WHERE ctid = place;
   DELETE FROM tidings.removal r WHERE r.first > r.last AND r.entry <= head.floor;
   removed := -1;
   IF (SELECT count(*) FROM tidings.removal r WHERE r.first <= r.last) >= 64 THEN RETURN; END IF;
@@ -147,7 +150,7 @@ BEGIN
   INSERT INTO tidings.log (position, size, private, topics, event)
     VALUES (entry, octet_length(line) + 100, false, '{}', line);
   UPDATE tidings.head h SET position = entry, events = h.events + 1,
-    bytes = h.bytes + octet_length(line) + 100 WHERE one;
+    bytes = h.bytes + octet_length(line) + 100 WHERE ctid = place;
   IF rest IS NOT NULL THEN
     INSERT INTO tidings.removal VALUES (entry, topic_id, rest, last, removed);
     removed := NULL;

@@ -5,15 +5,17 @@ CREATE TABLE tidings.version (number integer NOT NULL);
 INSERT INTO tidings.version VALUES (2);
 
 -- One row: where the event log begins and ends. Whoever appends, moves or trims locks it, so that the
--- order of positions is the order of commits.
+-- order of positions is the order of commits. While somebody's snapshot stays open, its dead versions stay
+-- too: so it is found at the end of an index, which has the newest version, and is updated by its ctid.
 CREATE TABLE tidings.head (
-  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  one boolean NOT NULL DEFAULT true CHECK (one),
   position bigint NOT NULL,  -- of the newest event
   floor bigint NOT NULL,  -- of the newest event that was trimmed
   floor_id text,  -- its own id, if it had one and was public
   events bigint NOT NULL DEFAULT 0,
   bytes bigint NOT NULL DEFAULT 0
-) WITH (fillfactor = 50);
+);
+CREATE INDEX head_position ON tidings.head (position);
 INSERT INTO tidings.head (position, floor)
   SELECT now, now FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint << 20) AS t (now);
 

@@ -22,4 +22,6 @@ ALTER TABLE tidings.relay DROP COLUMN polled_until;
 CREATE SEQUENCE tidings.relay_waits_until;
 CREATE SEQUENCE tidings.topics_ended;
 SELECT setval('tidings.topics_ended', 2);
+ALTER TABLE tidings.head DROP CONSTRAINT head_pkey;
+CREATE INDEX head_position ON tidings.head (position);
 UPDATE tidings.version SET number = 2;
