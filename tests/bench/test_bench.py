@@ -45,7 +45,7 @@ def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
     need("redis-server")
     need("setpriv")
     rows = bench(
-        "F,G stall,I sqlite,J redis,J polling,E pipe ids postgres,K two,L sqlite,M sqlite,"
+        "F,G stall,I sqlite,J redis,J polling,K two,L sqlite,M sqlite,"
         "M ids postgres,N redis,O 10 at 100,P minute gzip,P burst gzip",
         "tidings",
     )
@@ -56,7 +56,6 @@ def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
         "I: 50 connections: events accepted per second, SQLite",
         "J: latency, median, at another worker, ms, Redis",
         "J: the same, median, PostgreSQL behind a pooler",
-        "E: one NDJSON pipe with own ids, PostgreSQL",
         "K: the same with two workers",
         "L: the same, from SQLite",
         "M: a broker alone, 50 publishers: events per second, SQLite",
