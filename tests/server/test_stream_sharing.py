@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.inherited import inheriting
+from support.processes import kill
 from support.server import serving
 from support.waiting import one_of_three, until
 
@@ -91,7 +91,7 @@ def test_streams_are_spread_again_after_a_worker_was_killed(pair: Server) -> Non
         with ExitStack() as stack:
             before = open_streams(pair, stack, STREAMS)
             killed = min(before)
-            os.kill(killed, signal.SIGKILL)
+            kill(killed)  # else it may still accept, and then cut, one of the next
             until(lambda: new_ones_served(pair, before), "another worker has replaced it")
             again = open_streams(pair, stack, before.pop(killed))
             of_others = sum(again[survivor] for survivor in before)
