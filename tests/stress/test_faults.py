@@ -212,7 +212,7 @@ def durable_server(broker: str, folder: Path) -> Iterator[RedisServer | Postgres
 
 def log_settings(log: RedisServer | PostgresServer, address: str = "127.0.0.1") -> dict[str, str]:
     """Return the settings of a hub whose event log is on a server, which has an address for it."""
-    url = log.url if isinstance(log, RedisServer) else log.url()
+    url = f"{log.base_url}0" if isinstance(log, RedisServer) else log.url()
     return {"TIDINGS_BROKER_URL": url.replace("127.0.0.1", address), **QUICK}
 
 
