@@ -59,7 +59,7 @@ class PayloadForAll(GzipPayload):
     :param pause: called between two pieces of work.
     """
 
-    __slots__ = ("_counted", "_forms", "_sent", "_stored", "pause", "unsent_count")
+    __slots__ = ("_counted", "_sent", "_stored", "forms", "pause", "unsent_count")
 
     def __init__(
         self,
@@ -75,39 +75,28 @@ class PayloadForAll(GzipPayload):
         """How many subscribers have yet to be sent it, at most."""
         self._counted: list[Iterable[Member]] = []  # that were sent it, and are not in `_sent` yet
         self._sent: set[Member] = set()
-        self._forms: dict[Member, Payload] = {}
+        self.forms: dict[Member, Payload] = {}
+        """The forms of subscribers that cannot be sent this one."""
         self._stored: Payload | None = None
 
     def __exit__(self, *_: object) -> None:
         self.feed.end(self)
 
-    def let_be_stored_for(self, member: Member) -> None:
+    def store_for(self, member: Member) -> None:
         """Let a subscriber be sent it without compression."""
-        if self._stored is None:
-            self._stored = Payload(gzip_format.stored(self.plain))
-        self._forms[member] = self._stored
-
-    def set_form(self, member: Member, forms: list[tuple[int, Payload]]) -> None:
-        """Let a subscriber be sent the shortest form that it can read.
-
-        :param forms: each for those that have all bytes from a position on; the shortest first.
-        """
-        for same_from, form in forms:
-            if member.gzip.same_from <= same_from:
-                self._forms[member] = form
-                return
-        self.let_be_stored_for(member)
+        self._stored = self._stored or Payload(gzip_format.stored(self.plain))
+        self.forms[member] = self._stored
 
     def other_form(self) -> Callable[[Any], Payload | None] | None:
         """See `Payload`."""
-        return self._forms.get if self._forms else None
+        return self.forms.get if self.forms else None
 
     def note_sent(self, subscribers: Collection[Member]) -> None:
         """See `Payload`. Some had it already, and were sent it once more."""
         self.unsent_count -= len(subscribers)
-        if self._forms:
+        if self.forms:
             for member in subscribers:
-                if member in self._forms and self.was_sent_to(member):
+                if member in self.forms and self.was_sent_to(member):
                     self.unsent_count += 1
                     self.feed.note_sent_alone(member, self.plain)
         self._counted.append(subscribers)
@@ -115,7 +104,7 @@ class PayloadForAll(GzipPayload):
     def let_have(self, member: Member) -> None:
         """Count a subscriber that has it anyway. Once more it is sent it without compression."""
         self._sent.add(member)
-        self.let_be_stored_for(member)
+        self.store_for(member)
 
     def was_sent_to(self, member: Member) -> bool:
         """Return whether a subscriber of the feed was sent it."""

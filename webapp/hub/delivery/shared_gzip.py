@@ -6,8 +6,8 @@ subscriber can read the payload if it was sent the same bytes before.
 
 A subscriber joins its feed when it parks. If the last bytes that it was sent are the whole tail, it
 is sent the payload that was compressed with the tail. Otherwise it is sent one that was compressed
-with a part of the tail that it has, or by itself. A payload has at most three such other forms. The
-tail is long only if most subscribers have been sent so much.
+with a part of the tail that it has, or by itself. For many subscribers the tail is longer, and a
+payload has more such other forms.
 
 A gzip stream ends with the CRC of all its bytes. The feed keeps the CRC of what it sent to all. Of
 a subscriber it keeps only the difference to that, which stays the same while both are sent the same
@@ -20,7 +20,7 @@ next payload, too.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...core import gzip_format
 from ...core.gzip_format import DICTIONARY_BYTES, LONG_DICTIONARY_BYTES, shift_crc
@@ -37,9 +37,21 @@ if TYPE_CHECKING:
 _LEAST_BYTES = 64  # of a part of a tail, to compress a payload with it
 _LARGE_BYTES = 32 << 10  # of a payload, for which a tail makes next to no difference
 _SMALL_BYTES = 4 << 10  # of a payload, for which a long tail makes a difference
-_MANY = 32  # subscribers, for whom a long tail is worth its time
-_MOST = 3 / 4  # of all subscribers: others are sent less with a short tail
-_FAR_MORE = 4  # times as many bytes: to compress a payload once more makes it shorter
+_MANY = 32  # subscribers, for whom more is done
+
+
+class Effort(NamedTuple):
+    """What is done to make a payload shorter."""
+
+    tail_bytes: int
+    forms: int
+    """How many other forms it may have."""
+    far_more: float
+    """How many times as much of the tail is needed for one more form."""
+
+
+_FOR_FEW = Effort(DICTIONARY_BYTES, forms=3, far_more=4)
+_FOR_MANY = Effort(LONG_DICTIONARY_BYTES, forms=8, far_more=2)
 
 
 class GzipStream:
@@ -118,47 +130,46 @@ class SharedGzip:
         self, plain: bytes, event_count: int, pause: Callable[[], object]
     ) -> PayloadForAll:
         start, kept = self._size, self._tail.plain() if len(plain) < _LARGE_BYTES else b""
-        is_long = self._is_settled() and len(plain) < _SMALL_BYTES
-        tail = kept[-LONG_DICTIONARY_BYTES if is_long else -DICTIONARY_BYTES :]
-        tail_from = start - len(tail)
+        self._newcomers = {it for it in self._newcomers if it.gzip.same_from > self._settled_from}
+        effort = _FOR_MANY if len(self._parked) >= _MANY and len(plain) < _SMALL_BYTES else _FOR_FEW
+        tail = kept[-effort.tail_bytes :]
         part = compression_time.deflate(plain, tail, pause)
-        forms = []
-        for same_from in _chosen(self._starts_after(tail_from), start):
-            before = tail[same_from - tail_from :]
-            form = Payload(compression_time.deflate(plain, before, pause))
-            forms.append((same_from, form))
+        forms = self._forms(plain, tail, effort, pause)
         # From here on nothing yields to the loop.
         payload = PayloadForAll(self, plain, part, event_count, pause)
-        self._before = self._crc, start
-        self._crc, self._size = zlib.crc32(plain, self._crc), start + len(plain)
+        found = ((member, forms.get(member.gzip.same_from)) for member in self._newcomers)
+        payload.forms = {member: form for member, form in found if form}
         payload.unsent_count = len(self._parked)
-        for member in self._newcomers:
-            if member.gzip.same_from > tail_from:
-                payload.set_form(member, forms)
-        self._payload = payload
+        self._payload, self._before = payload, (self._crc, start)
+        self._crc, self._size = zlib.crc32(plain, self._crc), start + len(plain)
         # Without subscribers it may have been dropped meanwhile.
         if self._parked:
-            self._tail.add(kept, plain, part, is_long=is_long)
+            self._tail.add(kept, plain, part, is_long=effort is _FOR_MANY)
             tails.use(self)
         else:
             self._tail.clear()
         return payload
 
+    def _forms(
+        self, plain: bytes, tail: bytes, effort: Effort, pause: Callable[[], object]
+    ) -> dict[int, Payload]:
+        """Return the forms of those that have a part of the tail, by where that begins: of those
+        that have none, of the one that has the least, and of ever more.
+        """
+        end, forms = self._size, dict[int, Payload]()
+        sizes = {end - it.gzip.same_from for it in self._newcomers}
+        form, used, count = None, 0, 0
+        for size in sorted(it for it in sizes if it < len(tail)):
+            if form is None or (size >= effort.far_more * used and count < effort.forms):
+                form = Payload(compression_time.deflate(plain, tail[len(tail) - size :], pause))
+                used, count = size, count + 1
+            forms[end - size] = form
+        return forms
+
     @property
     def _settled_from(self) -> int:
         """From where on a subscriber was sent all of the feed's bytes if it is no newcomer."""
         return max(0, self._size - LONG_DICTIONARY_BYTES)
-
-    def _is_settled(self) -> bool:
-        """Return whether a long tail is worth its time: many subscribers have it, and most do."""
-        since = self._settled_from
-        self._newcomers = {it for it in self._newcomers if it.gzip.same_from > since}
-        count = len(self._parked) - len(self._newcomers)
-        return count >= _MANY and count >= _MOST * len(self._parked)
-
-    def _starts_after(self, position: int) -> set[int]:
-        starts = {it.gzip.same_from for it in self._newcomers}
-        return {it for it in starts if it > position}
 
     def end(self, payload: PayloadForAll) -> None:
         """Count those out that were not sent the payload."""
@@ -184,7 +195,7 @@ class SharedGzip:
         stream.same_from = self._size  # not before the end of a payload that is being sent
         self._newcomers.add(member)
         if self._payload:
-            self._payload.let_be_stored_for(member)
+            self._payload.store_for(member)
 
     def add(self, member: Member) -> None:
         """Let a subscriber share the compression. It has everything that the feed was sent."""
@@ -231,20 +242,6 @@ class SharedGzip:
         stream.same_from = self._size - same
         if stream.same_from > self._settled_from:
             self._newcomers.add(member)
-
-
-def _chosen(starts: set[int], end: int) -> list[int]:
-    """Return the parts of a tail with which to compress a payload: of the streams that have none,
-    the one that has the least, and the one that has the least of those that have far more.
-
-    :param starts: where the parts begin that some streams have.
-    :param end: of the tail.
-    """
-    if not starts:
-        return []
-    least = max((it for it in starts if it < end), default=end)
-    more = max((it for it in starts if end - it >= _FAR_MORE * (end - least)), default=least)
-    return sorted({more, least, max(starts)})
 
 
 def _common_end(one: bytes, other: bytes) -> int:
