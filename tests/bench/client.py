@@ -31,7 +31,7 @@ _CONNECTS_AT_ONCE = 256  # fewer than any server's backlog
 _PROGRESS_TIMEOUT_S = 10  # without progress, after which what is missing is lost
 _SOCKETS_PER_TURN = 16  # so that the publisher does not wait for a thousand subscribers
 _SILENCE_S = 0.5  # after the last event, where nobody knows how many subscribers are to get it
-_PHASE_TIMEOUT_S = 120  # for connecting, and for receiving
+_PHASE_TIMEOUT_S = 120  # for connecting, and for receiving beyond the time of publishing
 _ADDRESSES = 4  # of this machine: there are 28,000 ports to connect from for each
 _SMALL_BUFFER_BYTES = 8 << 10  # a receive buffer that is soon full
 _PASS_GAP_S = 0.05  # the dispatcher waits less than this between two passes
@@ -57,6 +57,7 @@ class Subscribers:
         self.wire_bytes = 0  # received since the events began
         self.delays: defaultdict[bytes, list[int]] = defaultdict(list)  # by worker
         self.failed = self.unanswered = self.closed = self.delivered = self.last = 0
+        self.uncounted = 0  # of those delivered, before `wire_bytes` were counted
         self.until = self.limit = 0.0
 
     def connect(self) -> None:
@@ -72,7 +73,8 @@ class Subscribers:
 
     def receive_all(self, publishers: Sequence[Publisher]) -> None:
         """Publish, and count until each has its events or nothing comes any more."""
-        self.limit = time.monotonic() + _PHASE_TIMEOUT_S
+        publishing = self.run.events / self.run.rate if self.run.rate else 0
+        self.limit = time.monotonic() + publishing + _PHASE_TIMEOUT_S
         self.wire_bytes = 0
         for publisher in publishers:
             self.publishers[publisher.sock.fileno()] = publisher
@@ -201,7 +203,9 @@ class Subscribers:
             self.replace(fd)
 
     def replace(self, fd: int) -> None:
-        """Leave, and let another subscriber come."""
+        """Leave, and let another one come. Bytes count when all that came first have left."""
+        if self.numbers[fd] >= self.run.subscribers and not self.uncounted:
+            self.wire_bytes, self.uncounted = 0, self.delivered
         for of_stream in (self.counts, self.tails, self.workers, self.bodies):
             del of_stream[fd]
         self.epoll.unregister(fd)
@@ -249,10 +253,6 @@ class Subscribers:
         missing = [max(0, self.run.events - count) for count in self.counts.values()]
         return self.unanswered + sum(missing)
 
-    def wrong(self, stamps: list[int]) -> int:
-        """Return how many of those that may have stopped reading have not the exact sequence."""
-        return sum(found != stamps for found in self.apart.values())
-
 
 def answer(numbers: dict[str, float]) -> None:
     sys.stdout.write(f"{json.dumps(numbers)}\n")
@@ -283,9 +283,9 @@ def main(port: str, subscribe: str, publish: str, spec: str) -> None:
     result: dict[str, float] = {
         "lost": subscribers.lost(),
         "closed": subscribers.closed,
-        "wrong": subscribers.wrong(sent[0].stamps),
+        "wrong": sum(found != sent[0].stamps for found in subscribers.apart.values()),
         "delivered": subscribers.delivered,
-        "wire": subscribers.wire_bytes / max(subscribers.delivered, 1),
+        "wire": subscribers.wire_bytes / max(subscribers.delivered - subscribers.uncounted, 1),
         "seconds": (took or subscribers.last - start) / 1e9,
         "accepted": sum(it.answered for it in sent) * 1e9 / max(ended - sent[0].start, 1),
         "p50": subscribers.percentile(0.5, sent[0].worker),

@@ -63,6 +63,7 @@ class Run:
             subscribers=-(-self.subscribers // 20),
             events=self.events // 20,
             rate=self.rate * 2,
+            stay=-(-self.stay // 20),
             apart=self.apart // 20,
             stall=self.stall / 40,
             stall_at=self.stall_at / 20,
@@ -96,8 +97,10 @@ COMPRESSED = {
 }
 # To decode for all subscribers would slow the publisher down: the hub would join fewer events.
 BURST = Run(1000, 1000, only="tidings", text="json", later=True)
-# As at one event a second, if each subscriber stays a minute.
-STAYING = Run(1000, 180, 10, only="tidings", text="json", stay=60)
+# Each subscriber stays a minute. What counts is the second one.
+STAYING = Run(1000, 120, 1, only="tidings", text="json", stay=60)
+# Each event is the first one of all streams: then they leave, and others come.
+FIRST = Run(20, 200, 10, only="tidings", text="json", stay=1)
 RUNS = {
     "A": Run(1000, 50, 10),
     "B": Run(5000, 40, 4),
@@ -135,6 +138,8 @@ RUNS = {
     **COMPRESSED,
     "P minute": STAYING,
     "P minute gzip": replace(STAYING, gzip=True),
+    "P first": FIRST,
+    "P first gzip": replace(FIRST, gzip=True),
     "P burst": BURST,
     "P burst gzip": replace(BURST, gzip=True),
     "P idle": Run(10_000, only="tidings"),
@@ -244,11 +249,13 @@ MEASURES = [
         )
         for name, run in COMPRESSED.items()
     ),
-    Measure("P minute wire", "P: JSON, each stays for 60 events: bytes of a delivery", less=True),
-    Measure("P minute gzip wire", "P: the same, gzip", less=True),
+    Measure("P minute wire", "P: JSON, each stays a minute: bytes of a delivery", less=True),
+    Measure("P minute gzip wire", "P: JSON, each stays a minute, gzip", less=True),
+    Measure("P first p50", "P: a stream's first event: latency, median, ms", less=True),
+    Measure("P first gzip p50", "P: a stream's first event, gzip", less=True),
     # Not deliveries a second: the client, which decodes for all subscribers, would be measured.
     Measure("P burst cpu", "P: JSON back to back: deliveries per CPU-second"),
-    Measure("P burst gzip cpu", "P: the same, gzip"),
+    Measure("P burst gzip cpu", "P: JSON back to back, gzip"),
     Measure("P idle memory", "P: 10,000 waiting subscribers: bytes each", less=True),
-    Measure("P idle gzip memory", "P: the same, gzip", less=True),
+    Measure("P idle gzip memory", "P: 10,000 waiting subscribers, gzip", less=True),
 ]

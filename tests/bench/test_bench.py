@@ -46,7 +46,7 @@ def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
     need("setpriv")
     rows = bench(
         "F,G stall,I sqlite,J redis,J polling,K two,L sqlite,M sqlite,"
-        "M ids postgres,N redis,O 10 at 100,P minute gzip,P burst gzip",
+        "M ids postgres,N redis,O 10 at 100,P minute gzip,P first gzip,P burst gzip",
         "tidings",
     )
     assert rows["lost deliveries and connects"] == ["0"]
@@ -62,7 +62,9 @@ def test_a_small_benchmark_tries_stalls_workers_and_brokers() -> None:
         "M: own ids and two topics, PostgreSQL",
         "N: events that a hub follows per second, Redis",
         "O: 10 subscribers, 100 events/s: latency at 99 %, ms",
-        "P: the same, gzip",
+        "P: JSON, each stays a minute, gzip",
+        "P: a stream's first event, gzip",
+        "P: JSON back to back, gzip",
     ):
         assert float(rows[title][0].replace(",", "")) > 0, title
 
