@@ -26,7 +26,7 @@ class Firefox:
     """A tab of a running Firefox."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self._socket = socket.create_connection(("127.0.0.1", port), 4 * PATIENCE)
         self._stream = self._socket.makefile("rb")
         self._count = 0
         self._upgrade(port)
