@@ -37,12 +37,16 @@ MARKS = {"bench": "stress", "brokers": "slow", "fuzz": "slow", "stress": "stress
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of some folders, and those that use Chromium as `browser`."""
+    """Mark the tests of some folders, those that use Chromium as `browser`, and those that start
+    hubs of their own as `slow`.
+    """
     for item in items:
         if mark := MARKS.get(item.path.relative_to(ROOT / "tests").parts[0]):
             item.add_marker(mark)
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
+        if "serve" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
 
 
 @contextmanager

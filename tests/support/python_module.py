@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_IMPORTED = ("click", "gunicorn.app.wsgiapp", "gunicorn.arbiter", "gunicorn.workers.ggevent")
+_IMPORTED = ("gunicorn.app.wsgiapp", "gunicorn.arbiter", "gunicorn.workers.ggevent")
 _IMPORTED_AGAIN = "gunicorn"
 _REQUEST_BYTES = 1 << 20
 _NUMBER_BYTES = 4
