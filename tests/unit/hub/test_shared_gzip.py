@@ -422,9 +422,12 @@ def taken_by(make: Callable[[], object]) -> int:
     return taken
 
 
-def test_a_subscriber_takes_two_hundred_bytes() -> None:
+@pytest.mark.parametrize("sent_bytes", [0, 100_000])
+def test_a_subscriber_takes_two_hundred_bytes(sent_bytes: int) -> None:
     feed, _ = with_one()
-    clients = [Client() for _ in range(500)]
+    with feed.gzip.begin(b"x" * sent_bytes, 1, bool):
+        pass
+    clients = [Client() for _ in range(1000)]
 
     def join() -> None:
         for number, client in enumerate(clients):

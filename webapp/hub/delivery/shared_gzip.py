@@ -239,7 +239,7 @@ class SharedGzip:
         stream: GzipStream = member.gzip
         stream.crc = shift_crc(crc ^ self._crc, -self._size)
         stream.size = size - self._size
-        stream.same_from = self._size - same
+        stream.same_from = self._size - same if same else self._size  # an object that many share
         if stream.same_from > self._settled_from:
             self._newcomers.add(member)
 
