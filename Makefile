@@ -1,6 +1,6 @@
 # run:       the hub on http://127.0.0.1:8000
 # test:      all checks, as CI runs them
-# test-fast: half of the tests, in less than a minute
+# test-fast: two fifths of the tests, in less than a minute
 # lock:      write requirements.txt and tests/requirements.txt; LOCK="--upgrade-package flask" upgrades a package
 # bench:     the benchmark, with other servers; BENCH="--repeat 3 --picture bench.svg" has its options
 # bench-50000: 50,000 subscribers, as CROWD="--subscribers 5000 --hold 15"; needs 20,000 files a process and five minutes

@@ -31,7 +31,14 @@ sys.dont_write_bytecode = False
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-MARKS = {"bench": "stress", "brokers": "slow", "fuzz": "slow", "stress": "stress"}
+MARKS = {
+    "bench": "stress",
+    "brokers": "slow",
+    "clients": "slow",
+    "deploy": "slow",
+    "fuzz": "slow",
+    "stress": "stress",
+}
 """The mark of each test in a folder below this one."""
 
 
