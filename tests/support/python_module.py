@@ -32,8 +32,6 @@ _IMPORTED_AGAIN = "gunicorn"
 _REQUEST_BYTES = 1 << 20
 _NUMBER_BYTES = 4
 _STANDARD_FILES = (0, 1, 2)
-
-
 _READ_BY_THE_INTERPRETER = ("LANG", "LC_", "PYTHON")  # when it starts
 
 
@@ -125,7 +123,11 @@ def _forking_process() -> _ForkingProcess:
 
 
 def _receive(reports: socket.socket) -> int:
-    return int.from_bytes(reports.recv(_NUMBER_BYTES), "big")
+    number = reports.recv(_NUMBER_BYTES)
+    if len(number) != _NUMBER_BYTES:  # without this, 0 would be its process id or status
+        message = "The process that reports of a fork has ended."
+        raise ChildProcessError(message)
+    return int.from_bytes(number, "big")
 
 
 def _end(file: int, standard: int) -> int:
