@@ -189,6 +189,14 @@ def test_a_push_that_never_comes_does_not_hold_up_a_follower() -> None:
     assert queue.must_read
 
 
+def test_a_commit_that_refused_all_does_not_hold_up_a_follower() -> None:
+    queue, _ = queued()
+    queue.expect(queue.position)
+    queue.mark_stale()  # another process has committed something
+    queue.push(queue.position, [], 0)
+    assert queue.must_read
+
+
 def test_a_follower_gets_what_its_process_commits_in_parts_and_without_the_file() -> None:
     backlog = Backlog(MANY)
     queue = FollowerQueue(EventId(1, 0), backlog)

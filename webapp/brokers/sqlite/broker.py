@@ -77,7 +77,7 @@ class SqliteBroker:
         self._turn = SqliteTurn()
         self._backlog = Backlog(_MAX_BACKLOG_BYTES, self._turn)
         self._committer = GroupCommitter(
-            self._table, self._write, self._expect, self._on_committed, self._backlog
+            self._table, self._write, self._on_commit, self._on_events, self._backlog
         )
         self._over_limit = Signal()
         self._tasks: list[gevent.Greenlet[[], None]] = []
@@ -242,18 +242,17 @@ class SqliteBroker:
         if self._wakeups:
             self._wakeups.notify()
 
-    def _expect(self, after: EventId) -> None:
+    def _on_commit(self, after: EventId) -> None:
         for queue in self._followers:
             queue.expect(after)
+        if self._wakeups:
+            self._wakeups.notify()
 
-    def _on_committed(self, after: EventId, events: list[Event], over_limit: bool) -> None:  # noqa: FBT001 - its name says what it is
-        if events:
-            size = frame_bytes(events)
-            for queue in self._followers:
-                queue.push(after, events, size)
-            if self._wakeups:
-                self._wakeups.notify()
-            self._indexer.note(len(events), size)
+    def _on_events(self, after: EventId, events: list[Event], over_limit: bool) -> None:  # noqa: FBT001 - its name says what it is
+        size = frame_bytes(events)
+        for queue in self._followers:
+            queue.push(after, events, size)
+        self._indexer.note(len(events), size)
         if over_limit:
             self._over_limit.set()
 

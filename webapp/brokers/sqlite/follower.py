@@ -29,7 +29,7 @@ class FollowerQueue:
         self._backlog = backlog
         self.behind = 0  # bytes of the event log that the follower has not finished with
         self._reading = False  # the next page is being read from the file
-        self._expected: EventId | None = None  # the position before the next push
+        self._expected: set[EventId] = set()  # the positions before the next pushes
         self._yielded = 0  # bytes of these that the follower works on
         self._unread = 0  # bytes that were pushed since the last reading of the file began
         self._marked = True  # it was marked stale since then
@@ -41,22 +41,26 @@ class FollowerQueue:
     @property
     def must_read(self) -> bool:
         """Whether the follower has to read the file now, if nothing is queued."""
-        return self.stale and self.position != self._expected
+        return self.stale and self.position not in self._expected
 
     def expect(self, after: EventId) -> None:
-        """Note that this process has committed many events after a position, and will push them
-        within a moment. To read them from the file, too, would take longer.
+        """Note that this process has committed something after a position, and will push it within
+        a moment. To read it from the file, too, would take longer.
         """
-        self._expected = after
+        self._expected.add(after)
 
     def push(self, after: EventId, events: list[Event], size: int) -> None:
         """Add the events that were committed after a position.
 
+        :param events: none if all were refused.
         :param size: bytes of their frames.
         """
+        self._expected.discard(after)
+        if not events:
+            self._wakeup.set()  # what others committed meanwhile is to be read now
+            return
         self.behind += size
         self._backlog.size += size
-        self._expected = None
         if self._reading or after != self.position:
             self._unread += size
             self.mark_stale()
@@ -113,7 +117,7 @@ class FollowerQueue:
         process may have been lost.
         """
         if self._quiet or self._expected:  # what was to be pushed may have failed
-            self._expected = None
+            self._expected.clear()
             self.mark_stale()
         self._quiet = True
 

@@ -3,6 +3,9 @@
 One thread commits. Appends that arrive meanwhile share its next transaction (group commit), small
 ones with small ones. A small append that finds the thread idle is committed directly on the event
 loop.
+
+To report a large append takes longer than a small commit: an event is built of each draft. So small
+appends are committed meanwhile, and reported after it, in the order of their positions.
 """
 
 from __future__ import annotations
@@ -48,12 +51,20 @@ class PendingAppend(NamedTuple):
     result: AsyncResult[list[Event] | Conflict]
 
 
+class Commit(NamedTuple):
+    """A transaction of the thread, which is to be reported."""
+
+    batch: list[PendingAppend]
+    appended: Appended
+
+
 class GroupCommitter:
     """Commits to a file.
 
     :param run: calls a function in the thread.
-    :param expect: called after a commit in the thread, with the head before it.
-    :param on_committed: called with the head before a commit, the new events, and whether the
+    :param on_commit: called at once after a commit, with the head before it: other processes can
+        read the file.
+    :param on_events: called later, with the head before a commit, the new events, and whether the
         event log exceeds its limits now.
     """
 
@@ -61,12 +72,12 @@ class GroupCommitter:
         self,
         table: LogTable,
         run: Callable[..., Appended],
-        expect: Callable[[EventId], None],
-        on_committed: Callable[[EventId, list[Event], bool], None],
+        on_commit: Callable[[EventId], None],
+        on_events: Callable[[EventId, list[Event], bool], None],
         backlog: Backlog,
     ) -> None:
         self._table, self._run = table, run
-        self._expect, self._on_committed = expect, on_committed
+        self._on_commit, self._on_events = on_commit, on_events
         self._backlog = backlog
         self._inline = InlineCommitPolicy()
         self._small, self._large = deque[PendingAppend](), deque[PendingAppend]()
@@ -74,6 +85,7 @@ class GroupCommitter:
         self._has_pending = Signal()
         self._greenlet: gevent.Greenlet[[], None] | None = None
         self._in_thread = False  # a commit runs there now
+        self._unreported = deque[Commit]()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Append all drafts, or none; see `Broker.append`."""
@@ -91,11 +103,15 @@ class GroupCommitter:
 
     def _try_inline(self, rows: list[Row], size: int) -> Appended | None:
         """Commit on the event loop. Returns None if the thread has to do it."""
-        if self._in_thread or self._has_any() or not self._inline.allows(len(rows), size):
+        if self._in_thread or self._unreported or self._has_any():
+            return None
+        if not self._inline.allows(len(rows), size):
             return None
         if not self._backlog.has_room(len(rows), size):
             return None
-        return self._inline.observe(self._table.try_append, rows)
+        if appended := self._inline.observe(self._table.try_append, rows):
+            self._on_commit(appended.after)
+        return appended
 
     def _enqueue(self, pending: PendingAppend) -> None:
         large = is_large(len(pending.rows), pending.size)
@@ -119,25 +135,50 @@ class GroupCommitter:
                 self._commit(batch)
             finally:
                 self._in_thread = False
-                self._backlog.add(-sum(pending.size for pending in batch))
 
     def _commit(self, batch: list[PendingAppend]) -> None:
         try:
             appended = self._run(self._table.append, [pending.rows for pending in batch])
         except TidingsError as error:
-            _fail(batch, error)
+            self._fail(batch, error)
         except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
             if len(batch) > 1:  # one append is the cause: commit each by itself
                 for pending in batch:
                     self._commit([pending])
                 return
             skip("commit", error)
-            _fail(batch, error)
+            self._fail(batch, error)
         else:
-            self._expect(appended.after)
-            events = self._events_by_append([pending.drafts for pending in batch], appended)
-            for pending, found in zip(batch, events, strict=True):
-                pending.result.set(found)
+            self._on_commit(appended.after)
+            self._report(Commit(batch, appended))
+
+    def _report(self, commit: Commit) -> None:
+        self._unreported.append(commit)
+        if len(self._unreported) > 1:
+            return
+        if self._is_small_turn:
+            self._report_all()
+        else:
+            gevent.spawn(self._report_all)
+
+    def _report_all(self) -> None:
+        while self._unreported:
+            batch, appended = self._unreported[0]
+            try:
+                events = self._events_by_append([pending.drafts for pending in batch], appended)
+            except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
+                skip("commit", error)
+                self._fail(batch, error)
+            else:
+                for pending, found in zip(batch, events, strict=True):
+                    pending.result.set(found)
+                self._backlog.add(-_size(batch))
+            self._unreported.popleft()
+
+    def _fail(self, batch: list[PendingAppend], error: Exception) -> None:
+        for pending in batch:
+            pending.result.set_exception(error)
+        self._backlog.add(-_size(batch))
 
     def _next_batch(self) -> list[PendingAppend]:
         """Return what the next transaction appends: small appends or large ones, in turns where
@@ -173,7 +214,7 @@ class GroupCommitter:
                 if event.position > head:
                     new.append(event)
                     head = event.position
-        self._on_committed(appended.after, new, appended.over_limit)
+        self._on_events(appended.after, new, appended.over_limit)
         return found
 
 
@@ -181,9 +222,8 @@ def _event(key: int, draft: Draft) -> Event:
     return Event(from_key(key), draft)
 
 
-def _fail(batch: list[PendingAppend], error: Exception) -> None:
-    for pending in batch:
-        pending.result.set_exception(error)
+def _size(batch: list[PendingAppend]) -> int:
+    return sum([pending.size for pending in batch])
 
 
 def _or_raise(events: list[Event] | Conflict | None) -> list[Event]:
