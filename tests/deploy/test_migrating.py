@@ -87,7 +87,8 @@ def test_an_app_of_flask_sse_sends_the_same(tmp_path: Path, redis: RedisServer) 
     old, new, diff = blocks(
         "guides/from-flask-sse.md", "Move from flask-sse", "python", "python", "diff"
     )
-    before, after = (code.replace("redis://localhost:6379", redis.url) for code in (old, new))
+    url = redis.base_url.rstrip("/")
+    before, after = (code.replace("redis://localhost:6379", url) for code in (old, new))
     old_page, new_page = pages(diff)
     module = ModuleType("before")
     exec(before, vars(module))  # the page's own code
