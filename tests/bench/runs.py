@@ -99,8 +99,8 @@ COMPRESSED = {
 BURST = Run(1000, 1000, only="tidings", text="json", later=True)
 # Each subscriber stays a minute. What counts is the second one.
 STAYING = Run(1000, 120, 1, only="tidings", text="json", stay=60)
-# Each event is the first one of all streams: then they leave, and others come.
-FIRST = Run(20, 200, 10, only="tidings", text="json", stay=1)
+# Each event is the first one of the stream: then it leaves, and another comes.
+FIRST = Run(1, 200, 10, only="tidings", text="json", stay=1)
 RUNS = {
     "A": Run(1000, 50, 10),
     "B": Run(5000, 40, 4),
