@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,11 +79,10 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kill it with all its processes, as a machine that loses power."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        for pid in (str(self.process.pid), *children.split()):
-            os.kill(int(pid), signal.SIGKILL)
+        backends = self.backends()
+        _signal(backends, signal.SIGKILL)
         self.process.wait(PATIENCE)
-        until(lambda: not any(map(_is_running, children.split())), "all its processes have ended")
+        until(lambda: not any(map(_is_running, backends[1:])), "all its processes have ended")
 
     def restart(self) -> None:
         """Kill it and start it again."""
@@ -105,8 +104,7 @@ class PostgresServer:
 
     def thaw(self) -> None:
         """Let all its processes go on."""
-        for pid in self.backends():
-            os.kill(pid, signal.SIGCONT)
+        _signal(self.backends(), signal.SIGCONT)
 
     def admit(self, network: str) -> None:
         """Let everybody in a network connect."""
@@ -177,7 +175,14 @@ def _program(name: str) -> str:
     return str(found[-1]) if found else need(name)
 
 
-def _is_running(pid: str) -> bool:
+def _signal(processes: list[int], number: int) -> None:
+    """Send them all a signal. The first ones that get it may let others end."""
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _is_running(pid: int) -> bool:
     try:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
