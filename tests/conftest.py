@@ -44,8 +44,8 @@ MARKS = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of some folders, those that use Chromium as `browser`, and those that start
-    hubs of their own as `slow`.
+    """Mark tests: by their folder, as `browser` if they use Chromium, and as `slow` if they start a
+    hub of their own.
     """
     for item in items:
         if mark := MARKS.get(item.path.relative_to(ROOT / "tests").parts[0]):

@@ -1,10 +1,9 @@
-"""`python -m MODULE` in a process of its own, as a fork of one that has imported what is slow.
+"""Run `python -m MODULE` as a fork of a process that has imported gevent and ssl already.
 
-A start of gunicorn takes a third of a second of CPU, and much of that are imports of what it and
-gevent need. Here these are imported once. The fork then does what an interpreter does: it takes its
-environment, folder, files and arguments, and runs the module. It imports itself all of `webapp`,
-what a worker imports after gevent has patched the process, and gunicorn, whose modules read the
-environment and the current folder.
+A start of gunicorn takes a third of a second of CPU, much of it for these imports. The fork then
+does what an interpreter does: it sets its environment, folder, files and arguments, and runs the
+module. The fork itself imports `webapp`, and what a worker imports after gevent has patched the
+process. It also imports gunicorn, whose modules read the environment and the current folder.
 """
 
 from __future__ import annotations

@@ -88,7 +88,9 @@ def test_the_series_outlives_the_workers_and_damage(
 
     def damaged() -> bool:
         (folder / "samples").write_bytes(b"x" * 100_000)
-        return points(server)["from"] is None  # or a sample has just been taken
+        return (
+            points(server)["from"] is None
+        )  # a worker that has just written a sample has mended it
 
     until(damaged, "what is damaged is not shown")
     assert until(lambda: points(server)["from"], "the next sample is taken")

@@ -24,7 +24,7 @@ _IDS = """
 SELECT json_group_array(topics.id), count(*), max(newest) FROM json_each(:topics) AS wanted
 CROSS JOIN topics ON name = wanted.value WHERE newest > :after
 """
-# The segment after a key, and the one that has the newest entry.
+# The first segment with entries after a key, and that of the newest entry of the topics.
 _SEGMENTS_AFTER = """
 SELECT min(number), ifnull(min(iif(upto >= :newest, number, NULL)), max(number))
 FROM segments WHERE upto > :after

@@ -5,9 +5,9 @@ that the feed's subscribers were sent before: the feed's *tail*. No compressor i
 subscriber can read the payload if it was sent the same bytes before.
 
 A subscriber joins its feed when it parks. If the last bytes that it was sent are the whole tail, it
-is sent the payload that was compressed with the tail. Otherwise it is sent one that was compressed
-with a part of the tail that it has, or by itself. For many subscribers the tail is longer, and a
-payload has more such other forms.
+is sent the payload that was compressed with the tail. Otherwise it is sent another form, which was
+compressed with a shorter part of the tail, or with none. A feed with many subscribers has a longer
+tail and more forms.
 
 A gzip stream ends with the CRC of all its bytes. The feed keeps the CRC of what it sent to all. Of
 a subscriber it keeps only the difference to that, which stays the same while both are sent the same
@@ -107,7 +107,7 @@ class SharedGzip:
         self._crc = self._size = 0  # of all payloads
         self._before = (0, 0)  # both, before the payload that is being sent
         self._newcomers: set[Member] = set()
-        """Those that were not sent `LONG_DICTIONARY_BYTES` with all others yet."""
+        """Subscribers that were not sent all of the feed's last `LONG_DICTIONARY_BYTES`."""
         self._is_busy = False
         self._payload: PayloadForAll | None = None  # that is being sent
 
@@ -130,7 +130,8 @@ class SharedGzip:
         self, plain: bytes, event_count: int, pause: Callable[[], object]
     ) -> PayloadForAll:
         start, kept = self._size, self._tail.plain() if len(plain) < _LARGE_BYTES else b""
-        self._newcomers = {it for it in self._newcomers if it.gzip.same_from > self._settled_from}
+        settled_from = self._settled_from
+        self._newcomers = {it for it in self._newcomers if it.gzip.same_from > settled_from}
         effort = _FOR_MANY if len(self._parked) >= _MANY and len(plain) < _SMALL_BYTES else _FOR_FEW
         tail = kept[-effort.tail_bytes :]
         part = compression_time.deflate(plain, tail, pause)
@@ -153,8 +154,10 @@ class SharedGzip:
     def _forms(
         self, plain: bytes, tail: bytes, effort: Effort, pause: Callable[[], object]
     ) -> dict[int, Payload]:
-        """Return the forms of those that have a part of the tail, by where that begins: of those
-        that have none, of the one that has the least, and of ever more.
+        """Return the forms for newcomers, by where the part of the tail begins that they have.
+
+        The first form fits the newcomer with the smallest part. Each further form needs a part
+        that is larger by a factor. A newcomer gets the last form that its part is enough for.
         """
         end, forms = self._size, dict[int, Payload]()
         sizes = {end - it.gzip.same_from for it in self._newcomers}
@@ -168,7 +171,7 @@ class SharedGzip:
 
     @property
     def _settled_from(self) -> int:
-        """From where on a subscriber was sent all of the feed's bytes if it is no newcomer."""
+        """A subscriber that was sent all of the feed's bytes from here on is no newcomer."""
         return max(0, self._size - LONG_DICTIONARY_BYTES)
 
     def end(self, payload: PayloadForAll) -> None:
@@ -235,7 +238,10 @@ class SharedGzip:
         return shift_crc(member.gzip.crc, size) ^ crc, member.gzip.size + size
 
     def _set(self, member: Member, crc: int, size: int, *, same: int) -> None:
-        """Join one that was sent bytes of this CRC and size, the last of them the feed's."""
+        """Join a subscriber that was sent bytes of this CRC and size.
+
+        :param same: how many of the last bytes are those of the feed.
+        """
         stream: GzipStream = member.gzip
         stream.crc = shift_crc(crc ^ self._crc, -self._size)
         stream.size = size - self._size
