@@ -47,10 +47,11 @@ def test_the_tables_do_not_grow_while_events_are_replaced(
             log.append([it for text in texts for it in drafts("x" * 100, id=text)])
         until(lambda: log.count() <= 2200, "it is trimmed")
         until(partial(is_vacuumed_since, vacuumed), "it is vacuumed")
+        # The first vacuum may have come before the last events were deleted.
+        until(lambda: ask(_DEAD) <= 10_000, "few rows are dead")
         sizes.append(dict(postgres.ask(_SIZES, url=url)))
     grown = {name for name, size in sizes[2].items() if size > 1.5 * sizes[1][name] + 32768}
     assert not grown, sizes
-    assert ask(_DEAD) <= 10_000
 
 
 def test_a_step_of_the_trim_reads_what_it_deletes_and_not_the_whole_topic(
