@@ -67,7 +67,7 @@ def test_a_user_without_rights_gets_the_statement_that_helps(
     log = connect(poor)
     with pytest.raises(Misconfigured) as refused:
         log.bounds()
-    _, documented = blocks("deploy/overview.md", "Choose where the event log is", "text", "sql")
+    [documented] = blocks("deploy/event-log.md", "PostgreSQL", "sql")
     statement = documented.strip().rstrip(";").replace("hub", '"a hub"')
     assert f"run {statement}." in refused.value.remedy
     postgres.ask(statement, url=url)

@@ -161,7 +161,7 @@ def is_named_a_sentinel(log: BrokerProcess) -> bool:
 
 
 def test_the_acl_line_of_the_docs_is_enough(server: RedisServer, connect: Connect) -> None:
-    line, _ = blocks("deploy/overview.md", "Choose where the event log is", "text", "sql")
+    [line] = blocks("deploy/event-log.md", "Redis or Valkey", "text")
     assert line.strip().endswith(f">PASSWORD {ACL_RULES}")
     server.ask(*line.split())
     url = server.base_url.replace("redis://", "redis://tidings:PASSWORD@")
