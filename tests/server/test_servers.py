@@ -134,6 +134,7 @@ def test_a_configuration_of_ones_own_keeps_its_settings_and_hooks(tmp_path: Path
     own = tmp_path / "own.conf.py"
     own.write_text(
         f'bind = "127.0.0.1:0"\nworker_class = "{OURS}"\nkeepalive = 7\n'
+        'http_parser = "fast"\n'  # a parser without the hub's bounds, which is not used
         'def pre_fork(server, worker):\n    server.log.info("mine: %s", server.cfg.keepalive)\n'
         'def on_starting(server):\n    server.log.info("beginning")\n'
     )

@@ -99,9 +99,9 @@ class StreamWorker(GeventWorker):
         )
         loggers.log_as_gunicorn(self.log.error_log)
         self.cfg.set("limit_request_field_size", self.settings.max_header_bytes)
+        self.cfg.set("http_parser", "python")  # the one that `BoundedRequest` bounds
         patches.cache_settings(self.cfg)
-        # gunicorn would refuse all other paths.
-        prefix = os.environ.pop("SCRIPT_NAME", "").strip("/")
+        prefix = os.environ.pop("SCRIPT_NAME", "").strip("/")  # gunicorn would refuse other paths
         served = below(app, f"/{prefix}") if prefix else app
         self._greenlets = GreenletPool()
         queue, direct = ResumeQueue(self._resume, self._greenlets), not self.cfg.is_ssl
