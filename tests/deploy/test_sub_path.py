@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from support import proxies
 from support.cli import check
 from support.doc_pages import blocks
-from support.page_proxies import page_proxy
+from support.page_proxies import NGINX_BELOW_A_PATH, page_proxy
 from support.tokens import KEY, token
 from support.waiting import PATIENCE, until
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from support.server import Server
 
-PREFIX, _, NGINX = blocks("deploy/reverse-proxy.md", "Below a path", "sh", "caddy", "nginx")
+[PREFIX] = blocks("deploy/reverse-proxy.md", "Below a path", "sh")
 REMOVED = "location /hub/ { proxy_pass http://127.0.0.1:8000/; proxy_buffering off; }"
 PRESENCE = ".well-known/mercure/subscriptions"
 
@@ -59,7 +59,7 @@ def _below(serve: Callable[..., Server]) -> Server:
 @pytest.fixture(name="passed", scope="module")
 def _passed(below: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Behind the nginx of the page, which passes the path on."""
-    with nginx(NGINX, below, tmp_path_factory.mktemp("nginx")) as client:
+    with nginx(NGINX_BELOW_A_PATH, below, tmp_path_factory.mktemp("nginx")) as client:
         yield client
 
 
@@ -70,7 +70,7 @@ def _named(
     """Behind the same, which names the path to a hub that does not know it."""
     hub = serve(TIDINGS_JWT_KEY=KEY, TIDINGS_TRUSTED_PROXIES="1", TIDINGS_HEARTBEAT="1")
     header = "proxy_http_version 1.1; proxy_set_header X-Forwarded-Prefix /hub;"
-    block = NGINX.replace("proxy_http_version 1.1;", header)
+    block = NGINX_BELOW_A_PATH.replace("proxy_http_version 1.1;", header)
     with nginx(block, hub, tmp_path_factory.mktemp("nginx")) as client:
         yield client
 

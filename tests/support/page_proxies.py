@@ -40,7 +40,6 @@ _PAGE = [
     *blocks("deploy/reverse-proxy.md", "Apache", "apache", "http"),
     *blocks("deploy/reverse-proxy.md", "Varnish", "vcl"),
     *blocks("deploy/reverse-proxy.md", "lighttpd", "lighttpd", "sh"),
-    *blocks("deploy/reverse-proxy.md", "Below a path", "sh", "caddy", "nginx"),
 ]
 _HAPROXY = """defaults
     timeout connect 5s
@@ -126,16 +125,23 @@ PROXIES = {
         {"tidings-outage.sh": _PAGE[7]},
     ),
 }
+_LOCATIONS = _PAGE[1].partition("location / ")[2].rstrip().removesuffix("}")
+NGINX_BELOW_A_PATH = f"location /hub/ {_LOCATIONS}"
+"""The locations of the page, with the changes that it describes."""
 BELOW_A_PATH = {
     "caddy-below-a-path": Proxy(
         CADDY_COMMAND,
-        _PAGE[9],
-        {r"www\.example {": "http://127.0.0.1:{port} {\n\tbind 127.0.0.1"},
+        _PAGE[0],
+        {
+            r"hub\.example {": "http://127.0.0.1:{port} {\n\tbind 127.0.0.1",
+            "reverse_proxy ": "redir /hub /hub/\n\treverse_proxy /hub/* ",
+            "method GET": "method GET\n\t\t\tpath /hub/*",
+        },
         _CADDY + "{block}",
     ),
     "nginx-below-a-path": Proxy(
         ["nginx", "-p", "{folder}", "-c"],
-        _PAGE[10],
+        NGINX_BELOW_A_PATH,
         {},
         _NGINX + "server { listen 127.0.0.1:{port}; {block} }}",
     ),
