@@ -161,7 +161,7 @@ def test_several_workers_share_the_event_log(tmp_path: Path) -> None:
 
 def test_it_needs_no_key_where_others_can_reach_it(tmp_path: Path) -> None:
     with serving(project(tmp_path, APP), *WORKER, "-b", "0.0.0.0:0") as server:
-        sentence = "the app publishes"
+        sentence = "the app and users whom it permits may publish"
         until(lambda: sentence in server.log, "it says who may publish")
         assert "everybody who can reach it may read and publish" not in server.log
 

@@ -54,7 +54,7 @@ class AppAuthorizer(Authorizer):
     def _visitor(self) -> Grant:
         """Return the grant of who has neither a token nor a login."""
         if not self._settings.anonymous:
-            detail = "Only the app's users may subscribe, and the request is of none."
+            detail = "Only users of the app may subscribe, and nobody is logged in."
             raise Unauthorized(detail, "Log in to the app, or send a token.", why=None)
         return super().subscribe(())
 
@@ -72,7 +72,7 @@ class AppAuthorizer(Authorizer):
             return grant
         if self._verifier:
             return super().publish(tokens)
-        remedy = "Publish by hub.publish in the app, let its authorize grant it, or set a key."
+        remedy = "Call hub.publish in the app, let its authorize grant publishing, or set a key."
         raise Forbidden(_NO_KEY, remedy)
 
     def require_read(self, tokens: tuple[str, ...], path: str) -> None:

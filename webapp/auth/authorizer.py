@@ -207,7 +207,7 @@ class Authorizer:
         """Return the grant of a token that is valid and was not revoked."""
         grant = self._verify_once(token, keys)
         if self._is_revoked(grant):
-            detail = "The token was revoked: by itself, or with all tokens of its sub."
+            detail = "The token was revoked, alone or with all tokens of its sub."
             refusal = Unauthorized(detail, "Ask its issuer for a new one.", why="revoked")
             raise refusal.about(grant.subject)
         self._warn_of_long_life(grant)

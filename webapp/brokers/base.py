@@ -56,7 +56,7 @@ class RefusedEvent(NamedTuple):
     topic: str
     id: str | None
     reason: str
-    """`conflict`: its custom id is taken. `ended`: it names an ended topic."""
+    """`conflict`: its own id is taken. `ended`: it names an ended topic."""
 
 
 class Usage(NamedTuple):
@@ -114,12 +114,12 @@ class Broker(Protocol):
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Append all drafts, or none; they are in the event log when this returns.
 
-        Custom ids are unique per canonical topic. A draft with one that the event log has with the
+        Own ids are unique per canonical topic. A draft with one that the event log has with the
         same content is not appended again: the event that is there is returned.
 
         A draft that is `ended` ends all of its topics, until the event log has that event no more.
 
-        :raises Conflict: a custom id is taken by other content in the same canonical topic, or a
+        :raises Conflict: an own id is taken by other content in the same canonical topic, or a
             draft names an ended topic.
         """
 
@@ -128,7 +128,7 @@ class Broker(Protocol):
         the event log when this returns; if this process ends before, another one does the rest.
 
         The positions of removed events are held: `position_of`, `positions_of` and `append` know
-        them and their custom ids until they would have been trimmed.
+        them and their own ids until they would have been trimmed.
         """
 
     def follow(self, after: EventId) -> Iterator[Followed]:
@@ -195,7 +195,7 @@ class Broker(Protocol):
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
     ) -> list[EventId]:
-        """Return the positions of the events with a custom id, the oldest first.
+        """Return the positions of the events with an own id, the oldest first.
 
         The event at the floor counts if it was public, also where its topics are no longer known.
 
@@ -214,7 +214,7 @@ class Broker(Protocol):
 
     def position_of(self, id: str) -> EventId | None:
         """Return the position that an id names: a position in the event log, or the one of a
-        custom id. The custom id of the event at the floor counts if that event was public.
+        own id. The own id of the event at the floor counts if that event was public.
         """
 
     def now(self) -> int:
@@ -265,21 +265,21 @@ def first_bytes(events: Iterable[Event], max_bytes: int) -> list[Event]:
 
 
 def conflict() -> Conflict:
-    """Return the refusal of a custom id that is taken by other content."""
+    """Return the refusal of an own id that is taken by other content."""
     detail = "The id is taken by an event with other content."
-    return Conflict(detail, "Publish the change under an id of its own.")
+    return Conflict(detail, "Publish other content with another id.")
 
 
 def topic_ended() -> Conflict:
     """Return the refusal of an event that names an ended topic."""
     detail = "The event names a topic that has ended."
-    remedy = "Publish to another topic: an ended one takes no events as long as its end is kept."
+    remedy = "Publish to another topic, or wait until the event log has dropped the last event."
     return Conflict(detail, remedy, reason="ended")
 
 
 def stopping() -> ServiceUnavailable:
     """Return the refusal of a call after `close`."""
-    return ServiceUnavailable("The hub is stopping.", "Come back in a moment.", reason="drain")
+    return ServiceUnavailable("The hub is stopping.", "Try again in a moment.", reason="drain")
 
 
 def too_fast() -> ServiceUnavailable:

@@ -61,7 +61,7 @@ class MemoryBroker:
         self._wait_for_follower()
         self._expire()
         events, new = list[Event](), list[Event]()
-        by_custom_id = dict[tuple[str, str], Event]()
+        by_own_id = dict[tuple[str, str], Event]()
         has_ends = self._window.has_ends
         ended: set[str] = set()  # by these drafts
         position, at = self._window.head, now()
@@ -69,7 +69,7 @@ class MemoryBroker:
             event = None
             if draft.id:
                 custom = draft.topics[0], draft.id
-                event = self._window.find(*custom) or by_custom_id.get(custom)
+                event = self._window.find(*custom) or by_own_id.get(custom)
             if event is None:
                 if (ended or has_ends) and any(
                     topic in ended or self._window.end_of(topic) for topic in draft.topics
@@ -81,7 +81,7 @@ class MemoryBroker:
                 event = Event(position, draft)
                 new.append(event)
                 if draft.id:
-                    by_custom_id[custom] = event
+                    by_own_id[custom] = event
             elif not _is_same(event, draft):
                 raise conflict()
             events.append(event)
@@ -177,7 +177,7 @@ class MemoryBroker:
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
     ) -> list[EventId]:
-        """Return the positions of the events with a custom id, the oldest first."""
+        """Return the positions of the events with an own id, the oldest first."""
         found = self._window.with_id(id)
         if topics is not None:
             found = [event for event in found if not {*topics}.isdisjoint(event.draft.topics)]

@@ -87,7 +87,7 @@ def publish(  # noqa: PLR0913 - the members of an event, and how to publish it
             click.echo(json.dumps(publisher.summary))
         click.get_current_context().exit(code)
     if ndjson:
-        message = "--ndjson goes with --follow."
+        message = "--ndjson needs --follow."
         raise click.UsageError(message)
     form = {**members, "data": _read_stdin() if data in {None, "-"} else data}
     form |= {name: "1" for name in ("private", "end") if name in form}

@@ -48,8 +48,8 @@ def startup_message(settings: Settings, addresses: Iterable[Any], *, tls: bool) 
     scheme = "https" if tls else "http"
     urls = " and ".join([_url(address, scheme) for address in addresses])
     if settings.embedded and not settings.auth_enabled:
-        who = "everybody" if settings.anonymous else "whom the app lets"
-        access = f"{who} may read public events; the app publishes, and whom it lets"
+        who = "everybody" if settings.anonymous else "users whom the app permits"
+        access = f"{who} may read public events; the app and users whom it permits may publish"
     elif not settings.auth_enabled:
         who = "everybody who can reach it" if settings.open else "everybody on this machine"
         access = f"{who} may read and publish"

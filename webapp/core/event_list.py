@@ -6,8 +6,8 @@ from bisect import bisect_left, bisect_right
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from .custom_ids import CustomIds
 from .expirations import Expirations, unix_ms
+from .own_ids import OwnIds
 from .removals import hold
 from .topic_ends import TopicEnds
 
@@ -34,7 +34,7 @@ class EventList:
         self._hidden_upto = start  # nothing after it is hidden, but for what has expired since
         self._now = now
         self._expirations = Expirations()
-        self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
+        self._own_ids, self._topic_ends = OwnIds(), TopicEnds()
         self._at_floor: Event | None = None  # the newest event that was dropped
 
     def __len__(self) -> int:
@@ -92,16 +92,16 @@ class EventList:
         return found if found and found.position == position else None
 
     def find(self, topic: str, id: str) -> Event | None:
-        """Return the event with a canonical topic and a custom id, or what is left of it."""
-        return self._custom_ids.find(topic, id)
+        """Return the event with a canonical topic and an own id, or what is left of it."""
+        return self._own_ids.find(topic, id)
 
     def with_id(self, id: str) -> list[Event]:
-        """Return the events with a custom id, the oldest first, and what is left of such. The event
+        """Return the events with an own id, the oldest first, and what is left of such. The event
         at the floor counts if it was public.
         """
         at_floor = self._at_floor
         found = [at_floor] if at_floor and at_floor.id == id and not at_floor.draft.private else []
-        return found + self._custom_ids.all(id)
+        return found + self._own_ids.all(id)
 
     @property
     def newest_end(self) -> EventId | None:

@@ -20,7 +20,7 @@ RETRY_BOUNDS_MS = (100, 3_600_000)  # clients must not all come back at once, no
 
 _POSITION = re.compile(r"(\d{1,20})-(\d{1,20})")
 # No space at either end: a client sends the id back in a header, which loses such spaces.
-CUSTOM_ID = r"[!-~](?:[ -~]*[!-~])?"
+OWN_ID = r"[!-~](?:[ -~]*[!-~])?"
 RESERVED_ID = r"earliest|null|undefined|#.*|[0-9]+-[0-9]+"
 
 # The control and formatting characters of Unicode 17 (categories Cc and Cf). A lookup of each
@@ -66,7 +66,7 @@ class Draft:
     :param topics: the first is the canonical topic, the others are alternates.
     :param data: any text; subscribers get CR and CRLF as LF.
     :param type: the event's type; None means `message`.
-    :param id: a custom id, unique per canonical topic as long as the event log keeps the event;
+    :param id: an own id, unique per canonical topic as long as the event log keeps the event;
         None: the id is the position.
     :param private: only subscribers whose grant matches one of the topics may see it.
     :param retry: a reconnection time in milliseconds, clamped to `RETRY_BOUNDS_MS`.
@@ -98,7 +98,7 @@ class Draft:
                 detail = "Types that begin with hub. are reserved for the hub's control events."
                 raise BadRequest(detail, "Choose another type.")
         if self.id is not None:
-            _check_custom_id(self.id)
+            _check_own_id(self.id)
         _check_text("data", self.data)
         if self.retry is not None:
             low, high = RETRY_BOUNDS_MS
@@ -163,7 +163,7 @@ class HubDraft(Draft):
 class Event:
     """A draft at its position in the event log. It is encoded once, for all subscribers.
 
-    `id` is what subscribers see: the custom id, or else the position.
+    `id` is what subscribers see: the own id, or else the position.
     """
 
     __slots__ = ("_memory_bytes", "draft", "frame", "id", "position", "wire_bytes")
@@ -289,8 +289,8 @@ def _check_text(field: str, value: str) -> None:
         raise BadRequest(detail, "Send valid Unicode text.") from None
 
 
-def _check_custom_id(value: str) -> None:
-    if len(value) > MAX_ID_CHARS or not re.fullmatch(CUSTOM_ID, value):
+def _check_own_id(value: str) -> None:
+    if len(value) > MAX_ID_CHARS or not re.fullmatch(OWN_ID, value):
         detail = (
             f"An id has 1 to {MAX_ID_CHARS} printable ASCII characters and no space at its ends."
         )

@@ -1,8 +1,8 @@
 """Removed events, and the entries of the event log that remove them.
 
-The position of a removed event is *held*: it stays a valid cursor, and its custom id stays taken,
+The position of a removed event is *held*: it stays a valid cursor, and its own id stays taken,
 until it would have been trimmed. What the event log keeps of the event is a *remnant*: nothing, or,
-if it had a custom id, its topics and a digest of its content.
+if it had an own id, its topics and a digest of its content.
 
 Both are stored as texts that are no drafts, so that version 0.1.0 leaves them out.
 """
@@ -40,7 +40,7 @@ class Removal(NamedTuple):
 class HeldPosition(Event):
     """What is left of a removed event. No subscriber is sent it.
 
-    :param draft: has the event's topics, custom id and privacy, as far as they are known.
+    :param draft: has the event's topics, own id and privacy, as far as they are known.
     :param digest: of the event's content; None: nothing of it is known.
     """
 

@@ -11,10 +11,10 @@ from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .custom_ids import CustomIds
 from .event_list import POSITION, EventList
 from .events import EventId
 from .expirations import Expirations, unix_ms
+from .own_ids import OwnIds
 from .removals import hold
 from .topic_ends import TopicEnds
 from .topic_index import DirectoryPage, TopicEntry, TopicIndex
@@ -86,7 +86,7 @@ class Window(EventList):
         for event in events:
             self._bytes += event.memory_bytes
             if event.draft.id:
-                self._custom_ids.add(event)
+                self._own_ids.add(event)
             if event.draft.ended:
                 self._topic_ends.add(event)
                 self.ends_upto = event.position
@@ -114,7 +114,7 @@ class Window(EventList):
         """Drop all events, and continue after another position."""
         self._events.clear()
         self._index = TopicIndex()
-        self._custom_ids, self._topic_ends = CustomIds(), TopicEnds()
+        self._own_ids, self._topic_ends = OwnIds(), TopicEnds()
         self._expirations = Expirations()
         self._at_floor = None
         self._first = self._bytes = 0
@@ -152,7 +152,7 @@ class Window(EventList):
             self._bytes += held.memory_bytes - event.memory_bytes
             self._hidden_upto = max(self._hidden_upto, event.position)
             if event.draft.id:
-                self._custom_ids.replace(event, held)
+                self._own_ids.replace(event, held)
             if event.draft.ended:
                 self._topic_ends.drop(event)
         return len(events)
@@ -280,7 +280,7 @@ class Window(EventList):
         for event in dropped:
             self._bytes -= event.memory_bytes
             if event.draft.id:
-                self._custom_ids.drop(event)
+                self._own_ids.drop(event)
             if event.draft.ended:
                 self._topic_ends.drop(event)
         # Keep the newest dropped event: its id names the floor, from which a client may resume.

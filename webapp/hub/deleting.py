@@ -31,7 +31,7 @@ def delete(hub: Hub, topic: str, id: str | None, authorize: Authorize | None = N
     """Remove one event, or all events of a canonical topic; return how many. Then nobody is sent
     one of them by this process.
 
-    :param id: a position, or a custom id; None: all of the topic that there are now.
+    :param id: a position, or an own id; None: all of the topic that there are now.
     :param authorize: refuses to remove an event; None: all may be removed.
     :raises Forbidden: `authorize` refuses one of them. A single private event is then as unknown.
     :raises ServiceUnavailable: the event log is not available.

@@ -192,7 +192,7 @@ class Hub:
     def publish(self, drafts: Sequence[Draft]) -> list[Event]:
         """Append all drafts to the event log, or none. They are in it when this returns.
 
-        :raises Conflict: a custom id was used for other content.
+        :raises Conflict: an own id was used for other content.
         :raises ServiceUnavailable: the event log is not available.
         """
         self.start()
@@ -252,7 +252,7 @@ class Hub:
         self._turns.wait()
         if self.draining:
             detail = "The hub is stopping."
-            raise ServiceUnavailable(detail, "Come back in a moment.", reason="drain")
+            raise ServiceUnavailable(detail, "Try again in a moment.", reason="drain")
         self.quota.check(client)
         feed = self._feeds.get(patterns, grant.subscribe, form)
         self._check_variables(feed)

@@ -32,7 +32,7 @@ class StreamQuota:
         """
         if self._limit and self._open >= self._limit:
             detail = "The hub is full."
-            remedy = "Come back later, or raise TIDINGS_MAX_SUBSCRIBERS."
+            remedy = "Try again later, or raise TIDINGS_MAX_SUBSCRIBERS."
             raise ServiceUnavailable(detail, remedy, reason="full")
         if self._limit_per_client and self._open_by_client[client] >= self._limit_per_client:
             detail = f"There are {self._limit_per_client} streams open from this address."

@@ -44,8 +44,8 @@ class WaitingClients:
             if isinstance(error, TidingsError):
                 raise
             reason = "drain" if self._draining else "client_left"
-            detail = "The stream ended before it began."
-            raise ServiceUnavailable(detail, "Come back in a moment.", reason=reason) from None
+            detail = "The worker stopped before the stream began."
+            raise ServiceUnavailable(detail, "Try again in a moment.", reason=reason) from None
         finally:
             self._quota.release(client)
             self._readings.discard(reading)

@@ -77,8 +77,8 @@ def disconnection(subject: str | int, subscriber: str) -> str:
     :raises BadRequest: both are named, or none.
     """
     if (subject in {None, ""}) == (not subscriber):
-        detail = "Either a subject or a subscriber is to be disconnected."
-        raise BadRequest(detail, "Give one of both arguments.")
+        detail = "A disconnection needs either a subject or a subscriber."
+        raise BadRequest(detail, "Give one of these two arguments.")
     if subscriber:
         return disconnecting([subscriber])
     name = str(subject)  # as that of authorize, which may be a number

@@ -16,10 +16,10 @@ from flask import Blueprint, Response, request
 
 from .. import errors
 from ..core.events import (
-    CUSTOM_ID,
     MAX_ID_CHARS,
     MAX_NAME_CHARS,
     MAX_TOPICS,
+    OWN_ID,
     RESERVED_ID,
     RETRY_BOUNDS_MS,
 )
@@ -57,7 +57,7 @@ _BOUNDS = {
     "max_listed": MAX_LIMIT,
     "default_listed": DEFAULT_LIMIT,
     "max_topics": MAX_TOPICS,
-    "own_id": CUSTOM_ID,
+    "own_id": OWN_ID,
     "reserved_id": RESERVED_ID,
     "retry_bounds": RETRY_BOUNDS_MS,
     "version": __version__,

@@ -41,7 +41,7 @@ class RequestRoom:
         with self._changed:
             if self._size is not None and self._taken >= self._size:
                 detail = "All requests that this server may spend on streams and pipes are taken."
-                remedy = "Come back later, or give the server more threads."
+                remedy = "Try again later, or give the server more threads."
                 raise ServiceUnavailable(detail, remedy, reason="full")
             self._taken += 1
 

@@ -29,8 +29,8 @@ def test_it_names_each_address_as_a_url(address: object, url: str) -> None:
     ("options", "sentence"),
     [
         ({}, "everybody on this machine may read and publish"),
-        ({"embedded": True}, "everybody may read public events; the app publishes"),
-        ({"embedded": True, "anonymous": False}, "whom the app lets may read public events"),
+        ({"embedded": True}, "everybody may read public events; the app and users"),
+        ({"embedded": True, "anonymous": False}, "users whom the app permits may read"),
         ({"jwt_key": ("k",), "anonymous": False}, "those with a token may read public events"),
     ],
 )

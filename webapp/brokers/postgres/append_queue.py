@@ -165,7 +165,7 @@ def _to_positions(keys: Sequence[int | None]) -> list[EventId] | Conflict:
 
 
 def _overdue() -> ServiceUnavailable:
-    detail = "The event log takes too long. It may contain what was published, or not."
+    detail = "The event log did not answer in time. The event may be published, or not."
     return ServiceUnavailable(detail, "Publish the same again, with an id of your own.")
 
 

@@ -195,7 +195,7 @@ class PostgresBroker:
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
     ) -> list[EventId]:
-        """Return the positions of the events with a custom id, the oldest first."""
+        """Return the positions of the events with an own id, the oldest first."""
         start = to_key(after) if after else -1
         names = None if topics is None else list(topics)
         [(keys,)] = self._functions.rows("positions_of", id, start, limit, names)

@@ -29,9 +29,9 @@ local function add(id, argument, topics_left)
   return position, topics_left - #names
 end
 
--- ARGV from 5: a custom id or '', and a draft, for each draft. All are checked before the first
+-- ARGV from 5: an own id or '', and a draft, for each draft. All are checked before the first
 -- write, and Redis refuses for lack of memory at the first write or not at all: so all drafts are
--- appended, or none. Returns their positions, false for a conflict of a custom id, or 0 if one names an
+-- appended, or none. Returns their positions, false for a conflict of an own id, or 0 if one names an
 -- ended topic.
 local function append()
   local texts, positions, keys, answer, topics_left = {}, {}, {}, {}, step_topics

@@ -1,6 +1,6 @@
 """The event log of many machines: one stream in Redis or Valkey.
 
-More keys lie beside it in the same slot: a hash from custom ids to positions, a queue of these ids,
+More keys lie beside it in the same slot: a hash from own ids to positions, a queue of these ids,
 which are removed with their events, what the followers say of themselves, and the index by topic.
 Whatever must be atomic is one call of a script (log.lua, topics.lua). The server assigns the
 positions, so all processes see one order.
@@ -225,7 +225,7 @@ class RedisBroker:
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
     ) -> list[EventId]:
-        """Return the positions of the events with a custom id, the oldest first."""
+        """Return the positions of the events with an own id, the oldest first."""
         return self._index.positions_of(id, after, limit, topics)
 
     def bounds(self) -> Bounds:

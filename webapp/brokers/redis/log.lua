@@ -1,5 +1,5 @@
 -- The event log. What must be atomic is one call, and a server has all of this script or nothing.
--- KEYS: the stream; a hash from custom id to position; a queue of '<position> <custom id>', oldest
+-- KEYS: the stream; a hash from own id to position; a queue of '<position> <own id>', oldest
 -- first; what the followers say of themselves.
 -- ARGV: a verb, how many events to keep, how long (ms), how many bytes, and what the verb needs.
 --

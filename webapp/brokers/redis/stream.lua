@@ -1,12 +1,12 @@
 -- What is known of the event log's stream. Part of log.lua and topics.lua.
 --
 -- Every command that tells where a stream begins and ends copies the entries there, which may have a
--- megabyte each. So the hash of custom ids has fields for what is known of the stream:
+-- megabyte each. So the hash of own ids has fields for what is known of the stream:
 --   #state    its length, its head, the bytes ever appended, the first position, and the bytes
 --             appended up to that one; 0 if these are not known
 --   #floor    the position before the first; none if the first one tells
 --   #ahead    '<time> <position>': the head at a time (ms) at which it was after the server's clock
---   #sweep    a cursor over the custom ids
+--   #sweep    a cursor over the own ids
 --   #deleted  how many entries were too large, until a hub has read that
 --   #expires  when the first event expires (ms): see expirations.lua
 --   #ends     the position of the newest event that ended a topic: see topic_ends.lua

@@ -139,7 +139,7 @@ class RedisTopicIndex:
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
     ) -> list[EventId]:
-        """Return the positions of the events with a custom id, the oldest first."""
+        """Return the positions of the events with an own id, the oldest first."""
         found: list[EventId] = []
         start = str(after or "")
         while len(found) < limit and topics != []:

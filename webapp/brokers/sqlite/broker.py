@@ -163,7 +163,7 @@ class SqliteBroker:
     def positions_of(
         self, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None = None
     ) -> list[EventId]:
-        """Return the positions of the events with a custom id, the oldest first."""
+        """Return the positions of the events with an own id, the oldest first."""
         database = self._table.database
         return self._read(own_ids.positions_of, database, id, after, limit, topics)
 

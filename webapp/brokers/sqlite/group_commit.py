@@ -233,5 +233,5 @@ def _or_raise(events: list[Event] | Conflict | None) -> list[Event]:
 
 
 def _overdue() -> ServiceUnavailable:
-    detail = "The event log takes too long. It may contain what was published, or not."
+    detail = "The event log did not answer in time. The event may be published, or not."
     return ServiceUnavailable(detail, "Publish the same again, with an id of your own.")

@@ -74,7 +74,7 @@ SELECT max(position), count(*) FROM (
   SELECT place AS position, nth, total - size AS before FROM events ORDER BY place LIMIT :rows)
 WHERE position < :too_old OR (position < :head AND (nth <= :nth OR before < :total))
 """
-# The custom id of a private event is not kept, because its topics are lost: the hub could not check
+# The own id of a private event is not kept, because its topics are lost: the hub could not check
 # any more who may know the id.
 _TRIM_LOG = """
 UPDATE log SET (floor, own, nth, total) = (SELECT place,

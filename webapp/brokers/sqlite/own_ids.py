@@ -1,8 +1,8 @@
-"""The custom ids of events in an SQLite file: they are unique per canonical topic.
+"""The own ids of events in an SQLite file: they are unique per canonical topic.
 
 The column `own` has a unique index: version 0.1.0 made it so, and may append to the same file. It
 refuses an id that is in the column, in whichever topic. So the first event with an id has it there
-as it is. Those with other canonical topics have the id, a line feed, and the topic; custom ids have
+as it is. Those with other canonical topics have the id, a line feed, and the topic; own ids have
 no line feed. In a file of version 0.1.0, when the first one is trimmed, the next one has the id as
 it is: otherwise that version would append this event again if its publisher sends it again.
 """
@@ -59,7 +59,7 @@ SELECT json_group_array(position) FROM (
 
 
 class OwnIds:
-    """The custom ids that some rows have, as far as the event log has them."""
+    """The own ids that some rows have, as far as the event log has them."""
 
     def __init__(self, db: sqlite3.Connection, appends: Sequence[Sequence[Row]]) -> None:
         self._known: _Known = {}
@@ -103,7 +103,7 @@ class OwnIds:
         self._known |= self._new
 
     def column(self, custom: str, topic: str) -> str:
-        """Return what a new row with a custom id has in the column `own`."""
+        """Return what a new row with an own id has in the column `own`."""
         if custom in self._plain:
             return _with_topic(custom, topic)
         self._plain.add(custom)
@@ -113,7 +113,7 @@ class OwnIds:
 def positions_of(
     database: Database, id: str, after: EventId | None, limit: int, topics: Sequence[str] | None
 ) -> list[EventId]:
-    """Return the positions of the events with a custom id; see `Broker.positions_of`."""
+    """Return the positions of the events with an own id; see `Broker.positions_of`."""
     values = {
         "id": id,
         "low": f"{id}\n",

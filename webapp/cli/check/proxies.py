@@ -94,7 +94,7 @@ def check_disconnection(hub: RemoteHub, topic: str) -> CheckResult:
             return skipped(name, "not checked: it needs a token that may read presence", remedy)
     if noticed:
         return passed(name, f"noticed after {(time.monotonic() - left_at) * 1000:.0f} ms")
-    detail = f"not noticed within {_NOTICE_S:g} s: presence lists who has left"
+    detail = f"not noticed within {_NOTICE_S:g} s: presence still lists the client"
     return skipped(name, detail, ABORTS)
 
 

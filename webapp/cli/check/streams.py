@@ -109,7 +109,7 @@ class StreamChecks:
             detail = f"it is compressed on its way ({coding[:20]}), which may hold events back"
             return failed("stream", detail, remedy_for(self._network.server, COMPRESSION))
         if "Content-Length" in headers:
-            detail = "it has a Content-Length: something reads all of it first"
+            detail = "it has a Content-Length: a proxy reads all of it first"
             return failed("stream", detail, self._buffering_remedy)
         if not {"no-cache", "no-store"} & set(headers.get("Cache-Control", "").split(", ")):
             detail = "Cache-Control is lost on its way, so it may be cached"

@@ -30,7 +30,7 @@ class ListedEvents(NamedTuple):
     envelopes: list[bytes]
     """Each event as JSON."""
     last_id: str
-    """The cursor after which to continue. It is no custom id: events of several topics may have the
+    """The cursor after which to continue. It is no own id: events of several topics may have the
     same one, and it is forgotten with its event.
     """
     more: bool
@@ -85,7 +85,7 @@ def _read(  # noqa: PLR0913, PLR0917 - as above
         found = _EventListing(hub, feed, reading, limit, max_bytes).read(start)
         if count == removals.count:
             return found
-    detail = "Events are being removed all the time."
+    detail = "Events were removed again and again while the hub read them."
     raise ServiceUnavailable(detail, "Try again in a moment.")
 
 

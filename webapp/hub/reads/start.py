@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .topic_lookup import TopicLookup
 
 _SCAN_EVENTS = 256  # looked at in one step backwards
-_SAME_IDS = 10_000  # positions of events with one custom id that are looked up at once
+_SAME_IDS = 10_000  # positions of events with one own id that are looked up at once
 _BEFORE_ALL = EventId(0, 0)
 
 
@@ -63,7 +63,7 @@ class StartFinder:
     ) -> tuple[EventId, str | None]:
         """Return the position to begin after, and why events before it cannot be sent, if any.
 
-        :param feed: `last` counts the events that it matches, and custom ids are those of such.
+        :param feed: `last` counts the events that it matches, and own ids are those of such.
         :param end: where the event log ends; None: the head.
         :raises ReadingCancelled: the reading was cancelled.
         """
@@ -92,13 +92,13 @@ class StartFinder:
                 return self._reader.floor(reading), None
             # It may be newer than what this process has read, so ask the event log.
             known = position and self._reader.ask(reading, broker.position_of, cursor)
-        if known := known or self._position_of_custom_id(cursor, feed, reading):
+        if known := known or self._position_of_own_id(cursor, feed, reading):
             return known, None
         with self._reader.turn(reading):
             return self._reader.ask(reading, broker.bounds).gap_after(position)
 
-    def _position_of_custom_id(self, id: str, feed: Feed, reading: Reading) -> EventId | None:
-        """Return the position of the oldest event with a custom id that a feed matches. An event
+    def _position_of_own_id(self, id: str, feed: Feed, reading: Reading) -> EventId | None:
+        """Return the position of the oldest event with an own id that a feed matches. An event
         that its subscribers must not see is not found: ids of private events cannot be guessed.
         """
         if EventId.parse(id):
@@ -116,7 +116,7 @@ class StartFinder:
     def _first_seen(
         self, positions: Sequence[EventId], id: str, feed: Feed, reading: Reading
     ) -> EventId | None:
-        """Return the first of some positions of events with a custom id that a feed matches."""
+        """Return the first of some positions of events with an own id that a feed matches."""
         reader, start = self._reader, 0
         while some := positions[start : start + MAX_INDEX_TOPICS]:
             with reader.turn(reading, some[0]):
@@ -131,7 +131,7 @@ class StartFinder:
         return None
 
     def _is_at_floor(self, position: EventId, id: str, reading: Reading) -> bool:
-        """Whether the custom id of a trimmed event counts: it is at the floor, and was public."""
+        """Whether the own id of a trimmed event counts: it is at the floor, and was public."""
         return position in self._reader.ask(reading, self._reader.broker.positions_of, id, None, 1)
 
     def _position_before_last(

@@ -1,4 +1,4 @@
-"""Which events of a window have a custom id."""
+"""Which events of a window have an own id."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from .events import Event
 
 
-class CustomIds:
-    """Events by custom id and canonical topic: the oldest one of each."""
+class OwnIds:
+    """Events by own id and canonical topic: the oldest one of each."""
 
     def __init__(self) -> None:
         self._events: dict[str, dict[str, Event]] = {}
 
     def add(self, event: Event) -> None:
-        """Add an event that has a custom id."""
+        """Add an event that has an own id."""
         self._events.setdefault(event.id, {}).setdefault(event.draft.topics[0], event)
 
     def replace(self, event: Event, other: Event) -> None:
@@ -33,9 +33,9 @@ class CustomIds:
                 del self._events[event.id]
 
     def find(self, topic: str, id: str) -> Event | None:
-        """Return the event with a canonical topic and a custom id."""
+        """Return the event with a canonical topic and an own id."""
         return self._events.get(id, {}).get(topic)
 
     def all(self, id: str) -> list[Event]:
-        """Return the events with a custom id, the oldest first."""
+        """Return the events with an own id, the oldest first."""
         return list(self._events.get(id, {}).values())
