@@ -1,4 +1,4 @@
-"""Memory that the process has freed, returned to the system."""
+"""Returns freed memory of the process to the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines that anybody can cause at any rate: each is written once a minute, some in all."""
+"""Log lines that any client can cause: each line at most once a minute, and a few lines in all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Files and folders of the hub's own user, where other users may have put traps.
+"""Opens files and folders of the hub's own user safely, where other users may write, too.
 
-Nothing is opened through a symbolic link or waits: opening a FIFO would wait until somebody writes
-into it.
+It opens nothing through a symbolic link, and does not wait: opening a FIFO would wait until
+somebody writes into it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From a token to a grant: what its bearer may publish and subscribe to."""
+"""Turns tokens into grants: what a client may publish and subscribe to."""

@@ -1,4 +1,4 @@
-"""Decide by an app's own login what its users may do, beside tokens."""
+"""Grants for the users of an app that has a hub in it: by the app's own login, or by a token."""
 
 from __future__ import annotations
 

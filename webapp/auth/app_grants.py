@@ -1,4 +1,4 @@
-"""What an app's own `authorize` returns, as a grant."""
+"""Turns what an app's `authorize` returns into a grant."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ask(authorize: Callable[[T], Any], request: T) -> Grant | None:
     if found is None:
         return None
     grant = _checked(found) if isinstance(found, Grant) else _grant(found)
-    # A revocation of its subject ends the streams of before. From now on the app decides anew.
+    # A revocation of its subject has ended older streams. From now on the app decides again.
     return grant if grant.issued else replace(grant, issued=time())
 
 

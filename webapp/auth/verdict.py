@@ -1,4 +1,4 @@
-"""What a hub with some settings would say to a token, for `tidings token`."""
+"""Whether a hub with some settings would accept a token, and why not: for `tidings token`."""
 
 from __future__ import annotations
 

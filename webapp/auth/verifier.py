@@ -1,4 +1,4 @@
-"""The keys of a hub, and the claims of the tokens that they have signed.
+"""Verifies tokens with the keys of a hub.
 
 A hub without a key never imports this module: PyJWT and cryptography take a tenth of a worker's
 start.

@@ -1,4 +1,4 @@
-"""What a broker does: it keeps the event log, and a hub follows it."""
+"""The interface of a broker: it stores the event log, and a hub follows it."""
 
 from __future__ import annotations
 

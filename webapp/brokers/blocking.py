@@ -1,4 +1,4 @@
-"""What blocks is called in threads: a call returns what its function did in a thread.
+"""Calls functions that block in threads, and returns what they return.
 
 SQLite blocks, and so does a client of Redis whose sockets gevent has not patched.
 """

@@ -1,4 +1,4 @@
-"""Leave out what subscribers must not see any more: events that have expired or were removed."""
+"""Hides events that have expired or were removed."""
 
 from __future__ import annotations
 

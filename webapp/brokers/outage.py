@@ -1,4 +1,4 @@
-"""A time in which a follower cannot read the event log."""
+"""Logs when a follower cannot read the event log, and when it can again."""
 
 from __future__ import annotations
 

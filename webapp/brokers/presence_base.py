@@ -1,4 +1,4 @@
-"""What a presence store does: it holds the subscribers of all processes that share an event log.
+"""The interface of a presence store: the subscribers of all processes that share an event log.
 
 Each process stores its own subscribers and renews a lease. The other processes drop the
 subscribers of a process whose lease has expired. Notices are short, numbered lines that every
@@ -43,7 +43,7 @@ def batches(notices: Iterable[str]) -> Iterator[list[str]]:
 
 
 class Notices(NamedTuple):
-    """Some notices, in order."""
+    """Notices, in order."""
 
     notices: list[str]
     last_number: int  # what to ask for the next ones with

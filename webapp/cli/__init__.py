@@ -1,4 +1,4 @@
-"""The command `tidings`: serve, publish, tail, token, check."""
+"""The command `tidings`, with a module for each of its commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an app can have a hub in it."""
+"""Checks that an app can have a hub in it."""
 
 from __future__ import annotations
 

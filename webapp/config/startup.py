@@ -1,4 +1,4 @@
-"""What a start says: that the hub serves, to whom and where, or one sentence why it does not."""
+"""The message at the start: where the hub is and who may use it, or why it does not start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When events expire. Only those with a `ttl` are in it, so all others cost nothing."""
+"""When the events of a window expire. Events without a `ttl` cost nothing."""
 
 from __future__ import annotations
 

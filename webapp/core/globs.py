@@ -1,7 +1,7 @@
-"""What a broker can tell of topic patterns: a glob has their literals, and anything between.
+"""Globs of topic patterns: the literals of a pattern, and anything between.
 
-A broker leaves out the names that no glob matches, which costs it little. What is left is matched
-against the patterns themselves. A glob matches all names that its pattern matches: a literal
+A broker leaves out the names that no glob matches, which costs it little. The hub then compares the
+other names with the patterns. A glob matches all names that its pattern matches: a literal
 matches only itself, and topics are compared as they are written.
 """
 

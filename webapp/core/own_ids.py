@@ -1,4 +1,4 @@
-"""Which events of a window have an own id."""
+"""The own ids of the events of a window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A set in order, of which no operation takes long, however large it is."""
+"""A sorted set whose operations stay fast, however large it is."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class TopicEntry(NamedTuple):
 
 
 class DirectoryPage(NamedTuple):
-    """Some entries of the directory of topics, in the order of their names."""
+    """Entries of the directory of topics, in the order of their names."""
 
     entries: list[TopicEntry]
     upto: str | None

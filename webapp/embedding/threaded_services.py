@@ -1,4 +1,4 @@
-"""What the views of an app share where its server has threads, and gevent has not patched them.
+"""Services for the views of an app whose server has threads that gevent has not patched.
 
 The hub runs in a thread of its own, which begins with the first request of a process: servers fork
 after they have loaded the app. All that the app brings, such as `authorize`, runs in the threads of

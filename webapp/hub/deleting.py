@@ -1,4 +1,4 @@
-"""Removes events on behalf of a client: one event, or all of a topic."""
+"""Removes events when a client asks for it: one event, or all events of a topic."""
 
 from __future__ import annotations
 

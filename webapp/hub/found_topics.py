@@ -1,4 +1,4 @@
-"""The result of a look-up of topics in the directory."""
+"""The result of looking topics up in the directory."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Reading:
         """Whether it is its turn."""
         self.cancelled = False
         self.topics: FoundTopics | None = None
-        """Those that its feed matches, as far as they were looked up."""
+        """The topics that its feed matches, as far as they were looked up."""
         self._signal: Signal | None = None
         self._slice: TimeSlice | None = None
 

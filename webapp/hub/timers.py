@@ -1,4 +1,4 @@
-"""What a hub does from time to time: heartbeats, the ages of streams and events, metrics."""
+"""The task for timers: heartbeats, the ages of streams and events, metrics."""
 
 from __future__ import annotations
 

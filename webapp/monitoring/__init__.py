@@ -1,1 +1,1 @@
-"""What the hub tells about itself: metrics, and what the console shows of the last minutes."""
+"""Metrics, and what the console shows of the last minutes."""

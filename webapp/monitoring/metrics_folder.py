@@ -1,4 +1,4 @@
-"""Where the workers of a machine share their metrics, and what else they tell each other."""
+"""The folder in which the workers of a machine share their metrics and other numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's open connections, and which of them go when it has no files left."""
+"""A worker's open connections. It closes some of them when it has no files left."""
 
 from __future__ import annotations
 

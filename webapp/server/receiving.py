@@ -1,4 +1,4 @@
-"""Receive from a client within some seconds, with TLS or without."""
+"""Receives from a client within some seconds, with TLS or without."""
 
 from __future__ import annotations
 

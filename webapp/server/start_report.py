@@ -1,4 +1,4 @@
-"""What the log says at the start: where the hub is, who may use it, and what is doubtful."""
+"""Log lines at the start: where the hub is, who may use it, and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's connections that wait for their clients, and which of them go first."""
+"""A worker's connections that wait for their clients, in the order in which they are closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Waiters(Generic[T]):
 
     def __init__(self) -> None:
         self.new: dict[T, None] = {}
-        """Those that have not been served a request yet."""
+        """Connections that have not been served a request yet."""
         self.served: dict[T, None] = {}
         """The others. Many clients do not repeat a POST when an idle connection is closed."""
         self.pipes: dict[T, None] = {}

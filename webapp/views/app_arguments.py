@@ -1,4 +1,4 @@
-"""Check what an app passes to the methods of its hub."""
+"""Checks what an app passes to the methods of `Tidings`."""
 
 from __future__ import annotations
 

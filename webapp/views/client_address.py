@@ -1,4 +1,4 @@
-"""Which client a request comes from, by which scheme, and below which path, behind proxies."""
+"""The address of a client behind proxies, and the scheme and path that it uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a response is compressed, by what its client says of itself."""
+"""Decides whether a response is compressed, by the headers of the request."""
 
 from __future__ import annotations
 

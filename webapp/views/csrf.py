@@ -1,4 +1,4 @@
-"""Beside an app's own protection of its forms: the hub's paths compare origins instead."""
+"""Exempts the hub's paths from an app's CSRF protection: they compare origins instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What platforms and operators ask: whether the hub works, and its numbers."""
+"""Health checks and metrics: `GET /healthz`, `GET /readyz` and `GET /metrics`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The request that a view reads: Werkzeug's, without what the hub's views seldom read."""
+"""The request that a view reads: Werkzeug's, without the parts that the hub's views do not need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the paths about the hub itself have in common: who may read them, and their answers."""
+"""The paths about the hub itself: who may read them, and how they answer."""
 
 from __future__ import annotations
 

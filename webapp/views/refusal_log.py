@@ -1,5 +1,5 @@
-"""What operators read about refused requests: the newest ones, and a line in the log for each kind
-of refused token or page, without the token.
+"""What operators read about refused requests: the newest requests, and a log line for each kind of
+refused token or page, without the token.
 """
 
 from __future__ import annotations

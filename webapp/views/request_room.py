@@ -1,4 +1,4 @@
-"""The room of a server for requests that last: streams and pipes. The rest of it is for others."""
+"""Limits how many threads of a server streams and pipes take, so that other requests find one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The path of some subscriptions: of all, of one topic, or of one subscriber to a topic.
+"""The path of subscriptions: of all, of one topic, or of one subscriber to a topic.
 
-Each part of it is percent-encoded, so that a slash in a topic is none of the path. Many proxies
-decode the path, and merge slashes that follow each other: `%2Fusers%2F7` arrives as `users/7`.
+Each part of the path is percent-encoded, because topics may have slashes. Many proxies decode the
+path, and merge slashes that follow each other: `%2Fusers%2F7` arrives as `users/7`.
 """
 
 from __future__ import annotations

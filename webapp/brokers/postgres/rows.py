@@ -23,7 +23,7 @@ LAST_KEY = (1 << 63) - 1
 
 
 class Page(NamedTuple):
-    """Some rows, and the state of the event log at that moment."""
+    """Rows of the event log, and its state at that moment."""
 
     bounds: Bounds
     known: bool  # the event log has the position that the page was read from

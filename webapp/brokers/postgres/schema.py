@@ -40,7 +40,7 @@ BEGIN
 END $$
 """
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '4s'"  # others wait behind a lock that waits
-# Whoever may use the schema may not call what only a hub shall call.
+# A user of the schema must not call the functions that are for the hub only.
 _REVOKE = "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tidings FROM PUBLIC"
 
 

@@ -1,4 +1,4 @@
-"""What this process has appended and its follower has yet to read: it need not be decoded."""
+"""Events that this process has appended, and its follower has not read yet: decoded already."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _DELETED = "entries of another program in the event log were too large and were 
 
 
 class Page(NamedTuple):
-    """Some entries, and the state of the event log at that moment."""
+    """Entries of the event log, and its state at that moment."""
 
     bounds: Bounds
     known: bool  # the event log has the position that the page was read from

@@ -1,4 +1,4 @@
-"""Has events removed from the event log, in short calls of the script: see removals.lua."""
+"""Removes events from the event log, in short calls of the script: see removals.lua."""
 
 from __future__ import annotations
 

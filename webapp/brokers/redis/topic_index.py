@@ -1,4 +1,4 @@
-"""Reads the index by topic of an event log in Redis or Valkey, and has it built.
+"""Reads and builds the index by topic of an event log in Redis or Valkey.
 
 Each call of the script is short, because the server serves nobody else meanwhile: it looks at some
 topics, or reads some events. So one method may take several calls. Events that are appended between

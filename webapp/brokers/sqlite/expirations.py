@@ -1,4 +1,4 @@
-"""When the events in an SQLite file expire, in a table beside them: it has only those with a `ttl`.
+"""When the events in an SQLite file expire: a table of the events that have a `ttl`.
 
 Each read of events leaves out those that have expired, by their rows. A read of the directory of
 topics has them removed before. Version 0.1.0 knows no such table, and reads them as any others.

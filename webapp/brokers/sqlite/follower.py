@@ -1,4 +1,4 @@
-"""What one follower of an event log in a file has yet to yield."""
+"""The events that one follower of an event log in a file has not yielded yet."""
 
 from __future__ import annotations
 

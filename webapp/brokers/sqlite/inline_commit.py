@@ -1,4 +1,4 @@
-"""Which appends are committed directly on the event loop, and not in the thread."""
+"""Decides which appends are committed directly on the event loop, and not in the thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Has events removed from an SQLite file, in steps between commits."""
+"""The task that removes events from an SQLite file, in steps between commits."""
 
 from __future__ import annotations
 

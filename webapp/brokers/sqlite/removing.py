@@ -1,4 +1,4 @@
-"""Removes events from an SQLite file: every call blocks, and is one transaction.
+"""The transactions that remove events from an SQLite file. Every call blocks.
 
 The row of a removed event is emptied, and stays until it is trimmed: so its position and its own
 id are known, and the counts of rows and bytes stay right. A removal of many events empties some in

@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some rows, each as a line for `decode_row`."""
+    """Rows of the event log, each as a line for `decode_row`."""
 
     rows: list[str]
     end: EventId | None  # position of the last row, or of the first one if read backwards

@@ -1,4 +1,4 @@
-"""When a stream has to end because of its age or its token."""
+"""The times at which a stream has to end, because of its age or its token."""
 
 from __future__ import annotations
 

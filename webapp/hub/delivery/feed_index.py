@@ -22,9 +22,9 @@ class FeedIndex:
         self._exact: defaultdict[str, set[Feed]] = defaultdict(set)
         self._everything: set[Feed] = set()
         self.matched_last = _HeadIndex()
-        """Those that are sent an event after all others."""
+        """The feeds that are sent an event after all others."""
         self.presence_feeds: set[Feed] = set()
-        """Those whose subscribers may see subscription events."""
+        """The feeds whose subscribers may see presence events."""
         self._uncounted: set[Feed] = set()
 
     def __iter__(self) -> Iterator[Feed]:

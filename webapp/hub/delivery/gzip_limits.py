@@ -1,4 +1,4 @@
-"""How much time and memory the compression of all streams of a process may take."""
+"""Limits of the time and memory for the compression of all streams of a process."""
 
 from __future__ import annotations
 

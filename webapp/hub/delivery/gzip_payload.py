@@ -1,4 +1,4 @@
-"""What the subscribers of a feed with gzip are sent together."""
+"""A payload for the subscribers of a feed with gzip, in the forms that they need."""
 
 from __future__ import annotations
 

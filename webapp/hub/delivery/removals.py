@@ -1,6 +1,4 @@
-"""What this process has removed lately, for those that hold events of which they have yet to send
-some.
-"""
+"""The newest removals of this process, for streams that hold events that they have not sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes that are being sent to streams that catch up or are slow, bounded for all together.
+"""The memory of events that are being sent to streams that catch up or are slow. It is bounded.
 
 A slow client keeps in memory what it is being sent. A large frame is encoded once and shared; each
 stream copies one piece of it at a time. What the dispatcher writes live is shared by a feed.

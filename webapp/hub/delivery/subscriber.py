@@ -1,4 +1,4 @@
-"""A subscriber as all but its own stream see it."""
+"""A subscriber: its topics, its grant, its cursor and its socket."""
 
 from __future__ import annotations
 

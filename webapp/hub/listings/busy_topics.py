@@ -1,4 +1,4 @@
-"""How many events topics have in the last minute, from the window."""
+"""Counts the events of each topic in the last minute, in the window."""
 
 from __future__ import annotations
 

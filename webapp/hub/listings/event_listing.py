@@ -25,7 +25,7 @@ _MAX_TRIES = 10  # to read while events are removed
 
 
 class ListedEvents(NamedTuple):
-    """Some events, and where to continue."""
+    """Events, and where to continue."""
 
     envelopes: list[bytes]
     """Each event as JSON."""

@@ -1,4 +1,4 @@
-"""Share a bounded number of something between the clients that need some of it for a while."""
+"""Shares a bounded amount between clients, such as bytes of memory, each for a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the hub itself sends on a stream: control events, or what stands for them."""
+"""What the hub itself sends on a stream: control events, or their replacements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of the console asks for: `/console/…`."""
+"""The requests of the console: `/console/…`."""
 
 from . import connections, hub, state, topics
 
