@@ -388,10 +388,19 @@ def test_it_lists_every_option_of_the_command_line() -> None:
 
 
 def test_the_architecture_names_every_package() -> None:
-    named = re.findall(
-        r"^\| `(\w+)` \|", section("internals/architecture.md", "Packages"), re.MULTILINE
-    )
-    assert {path.parent.name for path in ROOT.glob("webapp/*/__init__.py")} <= set(named)
+    table = section("internals/architecture.md", "Packages")
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"`([\w/]+)`", cell)}
+    found = {path.parent for path in ROOT.glob("webapp/*/**/__init__.py")}
+    assert {str(folder.relative_to(ROOT / "webapp")) for folder in found} == named
+
+
+def test_the_modules_that_internals_name_exist() -> None:
+    for page in (page for page in PAGES if page.startswith("docs/internals/")):
+        for path in re.findall(r"`((?:\w+/)*\w+\.py)`", PAGES[page]):
+            assert any((ROOT / top / path).exists() for top in ("webapp", "tests", ".")), (
+                f"{page}: {path}"
+            )
 
 
 def test_the_page_on_tests_names_every_folder() -> None:
