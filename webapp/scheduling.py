@@ -69,7 +69,7 @@ class Turns:
 
     def wait(self) -> None:
         """Wait for a turn with time left. The present one may be it."""
-        if self._waiting or not self._has_time():
+        if self._waiting or not self.has_time():
             self._wait_in_line(pause=False)
 
     def pause(self) -> None:
@@ -77,7 +77,8 @@ class Turns:
         if _has_loop():
             self._wait_in_line(pause=True)
 
-    def _has_time(self) -> bool:
+    def has_time(self) -> bool:
+        """Whether a slice is left of this turn of the loop."""
         turn = gevent.get_hub().loop.iteration
         if turn == self._turn:
             return monotonic() - self._turn_began < self.slice_s
@@ -90,7 +91,7 @@ class Turns:
         try:
             if self._waiting[0] is not signal:
                 signal.wait()
-            while pause or not self._has_time():
+            while pause or not self.has_time():
                 yield_to_loop()
                 pause = False
         finally:

@@ -15,6 +15,7 @@ from gunicorn.http.body import ChunkedReader
 
 from ..scheduling import yield_to_loop
 from . import body_ends
+from .arrivals import arrivals
 from .hangup import HangupWatcher
 from .phase import BODY, CLOSING, HEADER, IDLE, OPENED, STREAM, STREAMING_BODY
 from .receiving import receive
@@ -270,6 +271,7 @@ class ClientConnection(SocketWriter):
             data = self._await_bytes(size)
         finally:
             waiting.pop(self, None)
+        arrivals.wait(self)
         self._last_yield = monotonic()
         return data
 
