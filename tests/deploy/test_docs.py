@@ -257,7 +257,7 @@ LIMITS = {
     "URI templates among them": claims.MAX_TEMPLATES,
     "`sub`": claims.MAX_TEXT_CHARS,
     "`mercure.payload`": claims.MAX_PAYLOAD_BYTES >> 10,
-    "verified tokens that a worker remembers": authorizer._MAX_VERIFIED,
+    "verified tokens that a worker remembers": authorizer._MAX_VERIFIED_TOKENS,
     "requests of one worker that wait for a JWKS": jwks.MAX_WAITING_REQUESTS,
     "keys of a JWKS": jwks.MAX_KEYS,
 }

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PUBLISH, READ = "mercure.publish", "mercure.subscribe"
-_MAX_VERIFIED = 256  # tokens, each of at most a header's length, that are not verified again
+_MAX_VERIFIED_TOKENS = 256  # tokens, each of at most a header's length, that are not verified again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +220,7 @@ class Authorizer:
         if grant is None or (grant.expires is not None and int(grant.expires) <= time()):
             grant = self._verify(token, keys)
             if not self._may_lose_keys:
-                if len(self._verified_grants) >= _MAX_VERIFIED:
+                if len(self._verified_grants) >= _MAX_VERIFIED_TOKENS:
                     self._verified_grants.clear()
                 self._verified_grants[known] = grant
         return grant

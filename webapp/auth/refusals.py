@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SEND_ONE = "Send one as Authorization: Bearer TOKEN; `tidings token` makes one."
-_MAX_LISTED = 20  # topics, and topic patterns, in a refusal
+_MAX_LISTED_TOPICS = 20  # topics, and topic patterns, in a refusal
 _RESERVED = ":/?#[]@!$&'()*+,;="  # RFC 3986, section 2.2
 _LETTERS = (
     "In a template, {id} stands for letters, digits and - . _ ~ only, and {+id} also for characters"
@@ -34,7 +34,7 @@ def not_granted(
     :param own_path: whether the only topic is a path of the hub's own.
     :param by_login: whether an app's `authorize` has granted it, and no token.
     """
-    asked, granted = sorted(topics)[:_MAX_LISTED], sorted(grant)[:_MAX_LISTED]
+    asked, granted = sorted(topics)[:_MAX_LISTED_TOPICS], sorted(grant)[:_MAX_LISTED_TOPICS]
     if by_login:
         what = "this path" if own_path else "every topic of the event"
         list_ = claim.removeprefix("mercure.")

@@ -14,7 +14,7 @@ from .server_check import is_gunicorn
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-_FEW = 100  # streams
+_FEW_STREAMS = 100  # streams
 _UNKNOWN_REQUESTS = 10  # at the same time, of a server that does not say
 _WORKER = f"-k {NAME}.server.StreamWorker"
 _GUNICORN_WORKERS = {
@@ -80,7 +80,7 @@ class WsgiServer(NamedTuple):
 
     def notice(self) -> str | None:
         """Return what to log about the streams that it can hold; None: they are many."""
-        if self.streams is None or self.streams >= _FEW:
+        if self.streams is None or self.streams >= _FEW_STREAMS:
             return None
         return (
             f"{self.name} serves {self.requests} requests at the same time in each process, so"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .events import Event, EventId
 
-_MIN_STALE = 1000  # entries of events that are gone, before they are looked for
+_MIN_STALE_ENTRIES = 1000  # entries of events that are gone, before they are looked for
 
 
 def unix_ms() -> int:
@@ -48,6 +48,6 @@ class Expirations:
 
         :param count: how many events there are after the position.
         """
-        if len(self.heap) > 2 * count + _MIN_STALE:
+        if len(self.heap) > 2 * count + _MIN_STALE_ENTRIES:
             self.heap = [entry for entry in self.heap if entry[1] > floor]
             heapify(self.heap)

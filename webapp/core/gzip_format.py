@@ -81,7 +81,7 @@ def _le16(number: int) -> bytes:
 # their first difference times a power of x. zlib's `crc32_combine` does the same.
 _POLYNOMIAL = 0xEDB88320
 _ORDER = (1 << 32) - 1  # x to this power is 1
-_ONE = 1 << 31
+_CRC_ONE = 1 << 31
 
 
 def shift_crc(crc: int, count: int) -> int:
@@ -120,7 +120,7 @@ def _multiply(one: int, other: int) -> int:
 @lru_cache(maxsize=64)  # of thousands of streams that end together, all have the same
 def _power(exponent: int) -> int:
     """Return x to a power below 2 ** 32."""
-    product = _ONE
+    product = _CRC_ONE
     for digit in range(8):
         if number := (exponent >> 4 * digit) & 15:
             product = _multiply(_powers_of_digit(digit)[number], product)
@@ -130,10 +130,10 @@ def _power(exponent: int) -> int:
 @cache
 def _powers_of_digit(digit: int) -> list[int]:
     """Return x to the powers of each number whose hexadecimal form has only this digit."""
-    base = _ONE >> 1
+    base = _CRC_ONE >> 1
     for _ in range(4 * digit):
         base = _multiply(base, base)
-    powers = [_ONE]
+    powers = [_CRC_ONE]
     for _ in range(15):
         powers.append(_multiply(powers[-1], base))
     return powers

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T", bound=Any)
 
-_MAX_CHUNK = 1000
+_MAX_CHUNK_ITEMS = 1000
 _last = itemgetter(-1)
 
 
@@ -46,7 +46,7 @@ class SortedSet(Generic[T]):
             return
         chunk.insert(index, item)
         self._size += 1
-        if len(chunk) > _MAX_CHUNK:
+        if len(chunk) > _MAX_CHUNK_ITEMS:
             middle = len(chunk) // 2
             chunks[number : number + 1] = [chunk[:middle], chunk[middle:]]
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .events import Draft, Event, EventId
     from .globs import Glob
 
-_SORTED_AT_ONCE = 256  # names: half a millisecond
-_LOOKED_AT = 5000  # names, by one call: half a millisecond with globs
+_SORTED_NAMES = 256  # names: half a millisecond
+_EXAMINED_NAMES = 5000  # names, by one call: half a millisecond with globs
 
 
 class TopicEntry(NamedTuple):
@@ -166,7 +166,7 @@ class TopicIndex:
     def sort_names(self) -> Iterator[None]:
         """Prepare for `names`, in short steps. It ends when nothing is left to do."""
         while self._changed_names:
-            for _ in range(min(_SORTED_AT_ONCE, len(self._changed_names))):
+            for _ in range(min(_SORTED_NAMES, len(self._changed_names))):
                 name, _ = self._changed_names.popitem()
                 if name in self._public or name in self._private:
                     self._names.add(name)
@@ -179,7 +179,7 @@ class TopicIndex:
         """Return the next topics that begin with a prefix and come after another, and that globs
         may match: at most `limit`, of a bounded number of names. Call `sort_names` before.
         """
-        looked_at = _LOOKED_AT if globs else limit
+        looked_at = _EXAMINED_NAMES if globs else limit
         names = self._names.first_from(max(prefix, after), looked_at + 1)
         if names and names[0] == after:
             del names[0]

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from .removals import Removal
     from .topic_index import NamePage
 
-_INDEXED_AT_ONCE = 256  # events: half a millisecond
+_INDEXED_EVENTS = 256  # events: half a millisecond
 _FEW_EVENTS = 256  # a read walks through so many, and does not need the index
-_EXPIRED_AT_ONCE = 500  # events: a millisecond
-_LOOKED_AT = 1000  # events, by a step of a removal: half a millisecond
+_EXPIRED_EVENTS = 500  # events: a millisecond
+_EXAMINED_EVENTS = 1000  # events, by a step of a removal: half a millisecond
 _BEFORE_ALL = EventId(0, 0)
 
 
@@ -130,7 +130,7 @@ class Window(EventList):
         position, last = removal.first, min(removal.last, self.head)
         while position <= last:
             start = bisect_left(self._events, position, lo=self._first, key=POSITION)
-            some, number = self._events[start : start + _LOOKED_AT], self._number(start)
+            some, number = self._events[start : start + _EXAMINED_EVENTS], self._number(start)
             if not some:
                 return
             yield self._hide({n: it for n, it in enumerate(some, number) if removal.hides(it)})
@@ -138,7 +138,7 @@ class Window(EventList):
 
     def expire(self) -> Iterator[None]:
         """Remove events that have expired, in short steps."""
-        while due := self._expirations.take_due(self._now(), _EXPIRED_AT_ONCE):
+        while due := self._expirations.take_due(self._now(), _EXPIRED_EVENTS):
             found = [it for it in map(self._find, due) if it and not it.is_hidden]
             self._hide({self._number_before(it.position): it for it in found})
             yield
@@ -221,7 +221,7 @@ class Window(EventList):
         """
         while self._is_index_behind:
             start = self._first + self._index.next - self._index.first
-            for event in self._events[start : start + _INDEXED_AT_ONCE]:
+            for event in self._events[start : start + _INDEXED_EVENTS]:
                 self._index.add(event)
             yield
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _REPORTED_ATTEMPTS = 5  # that end early, before a client is reported
 _SHORT_STREAM_S = 10  # after which a stream that ends is not counted
-_MAX_STARTS = 1000
+_MAX_KNOWN_STARTS = 1000
 
 
 class StuckClients(Observer):
@@ -52,7 +52,7 @@ class StuckClients(Observer):
             return
         key = subscriber.client, subscriber.patterns, start
         self._attempts[key] = self._attempts.pop(key, 0) + 1
-        if len(self._attempts) > _MAX_STARTS:
+        if len(self._attempts) > _MAX_KNOWN_STARTS:
             self._attempts.popitem(last=False)
         if self._attempts[key] % _REPORTED_ATTEMPTS == 0:
             self._metrics.stuck_clients.add()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_FILE_BYTES = 1 << 20
 _MAX_AHEAD_S = 1.0  # of the clock
-_MAX_TEXTS = 5  # of a list
+_MAX_LISTED_TEXTS = 5  # of a list
 _SECRET = re.compile(
     r"eyJ[\w-]+(\.[\w-]*){0,2}"  # a JWT, and the beginning of one
     r"|(?<=://)[^/\s]+@"  # user and password in a URL
@@ -146,11 +146,11 @@ class RecentEntries(Generic[E]):
             return str(value)[: self._max_chars]
         if kind in {int, float}:
             return kind(value)
-        return tuple(str(it)[: self._max_chars] for it in list(value)[:_MAX_TEXTS])
+        return tuple(str(it)[: self._max_chars] for it in list(value)[:_MAX_LISTED_TEXTS])
 
     def _cleaned(self, value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(map(self._clean, value[:_MAX_TEXTS]))
+            return tuple(map(self._clean, value[:_MAX_LISTED_TEXTS]))
         return self._clean(value) if isinstance(value, str) else value
 
     def _clean(self, text: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .recent_entries import RecentEntries
 
 _MAX_REFUSALS, _MAX_CHARS = 50, 300
-_MAX_IN_A_SECOND = 3  # of a reason, that a worker notes: the first ones and the newest one
+_MAX_REFUSALS_PER_S = 3  # of a reason, that a worker notes: the first ones and the newest one
 
 
 class RefusedRequest(NamedTuple):
@@ -44,7 +44,7 @@ class RecentRefusals(RecentEntries[RefusedRequest]):
     def add(self, it: RefusedRequest) -> None:
         """Note a refusal. Of many within a second, the newest one takes the place of the last."""
         second, number = self._noted.get(it.reason, (0, 0))
-        number = min(number + 1, _MAX_IN_A_SECOND) if second == int(it.time) else 1
+        number = min(number + 1, _MAX_REFUSALS_PER_S) if second == int(it.time) else 1
         self._noted[it.reason] = int(it.time), number
         self.note(f"{it.reason} {int(it.time)} {number} {os.getpid()}", it)
 

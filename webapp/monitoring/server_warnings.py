@@ -11,7 +11,7 @@ from .metrics_folder import find_folder
 from .recent_entries import RecentEntries
 
 _MAX_WARNINGS, _MAX_CHARS = 50, 500
-_MAX_IN_A_SECOND = 5  # that a process notes
+_MAX_LINES_PER_S = 5  # that a process notes
 
 
 class LoggedWarning(NamedTuple):
@@ -63,7 +63,7 @@ class WarningHandler(logging.Handler):
         if second != self._second:
             self._second, self._noted = second, 0
         self._noted += 1
-        return self._noted <= _MAX_IN_A_SECOND
+        return self._noted <= _MAX_LINES_PER_S
 
     def _note(self, record: logging.LogRecord) -> None:
         pid = record.process or os.getpid()

@@ -36,7 +36,7 @@ QUESTION, ANSWER = "?", "="
 MAX_LISTED = 200
 _MAX_ANSWER_BYTES = 32 << 10
 _MAX_TOPICS, _MAX_TOPIC_CHARS = 10, 1000  # of a stream that are listed, and of all of these
-_MAX_ANSWERING = 4  # questions at a time
+_MAX_ANSWERED_QUESTIONS = 4  # questions at a time
 _QUIET_S = 0.3  # without another answer, after which the answers are complete
 _TIMEOUT_S = 1.5  # for as many answers as there were the last time
 _SKIPPING = Skipping("presence")
@@ -109,7 +109,7 @@ class ConnectionLister:
         number, _, text = notice[1:].partition(" ")
         if notice[:1] == ANSWER and number in self._waiting:
             self._waiting[number].add(Answer(*json.loads(text)))
-        elif notice[:1] == QUESTION and self._answering < _MAX_ANSWERING:
+        elif notice[:1] == QUESTION and self._answering < _MAX_ANSWERED_QUESTIONS:
             self._answering += 1
             gevent.spawn(self._answer, number, Filter(*json.loads(text)))
 

@@ -20,7 +20,7 @@ _FULL_COLLECTION_TICKS = 60
 _FEW_CONNECTIONS = 500  # with which a full collection takes a few milliseconds
 _YOUNG_OBJECTS = 5_000  # more of them than were freed begin a collection of young objects
 _YOUNG_COLLECTIONS = 5  # after which those that survived are looked at again
-_NEVER = 1 << 30
+_UNREACHED_OBJECTS = 1 << 30
 _ENDED_CONNECTIONS = 200  # fewer than there were: the C library keeps megabytes of theirs
 
 
@@ -36,7 +36,7 @@ class GarbageCollection:
         """Free what the start left behind, and exempt what is there now."""
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_YOUNG_OBJECTS, _YOUNG_COLLECTIONS, _NEVER)
+        gc.set_threshold(_YOUNG_OBJECTS, _YOUNG_COLLECTIONS, _UNREACHED_OBJECTS)
 
     def tick(self, connections: int) -> None:
         """Collect all objects if that is due and quick. Return memory once many connections have

@@ -15,7 +15,7 @@ from gevent import getcurrent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MAX_IDLE = 8  # that wait for the next call; each takes about 20 KB
+_MAX_IDLE_GREENLETS = 8  # that wait for the next call; each takes about 20 KB
 
 
 class GreenletPool:
@@ -42,7 +42,7 @@ class GreenletPool:
                 function(*arguments)
             except BaseException:  # noqa: BLE001 - as at the end of a greenlet
                 hub.handle_error(function, *sys.exc_info())
-            if len(self._idle) >= _MAX_IDLE:
+            if len(self._idle) >= _MAX_IDLE_GREENLETS:
                 return
             function = arguments = None  # it must not keep them while it waits
             self._idle.append(getcurrent())

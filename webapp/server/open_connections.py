@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SPARE_PERCENT = 10  # of the limit: silent connections end where fewer files are free
 _MIN_SPARE_FILES = 64  # the same for small limits: the process itself needs some
-_FREED_AT_ONCE = 64  # connections, where the system has no more files
+_FREED_CONNECTIONS = 64  # connections, where the system has no more files
 
 
 class OpenConnections:
@@ -82,7 +82,7 @@ class OpenConnections:
         if connection.timeout_reason:
             self._refused.add(1, connection.timeout_reason)
 
-    def free_files(self, count: int = _FREED_AT_ONCE) -> None:
+    def free_files(self, count: int = _FREED_CONNECTIONS) -> None:
         """End up to `count` connections that wait for their clients."""
         silent = self._waiters.take(count)
         for connection in silent:

@@ -30,7 +30,7 @@ _FREE_CHUNKS = 1000  # that any body may have
 _BYTES_A_CHUNK = 8  # for which it may have one more
 _CHUNKS_A_SECOND = 100  # that it may have in addition
 _CHECK_EVERY_CHUNKS = 16
-_MAX_PEERS = 1000  # addresses that are remembered
+_MAX_REMEMBERED_PEERS = 1000  # addresses that are remembered
 
 _trusted_peers = dict[str, bool]()  # whether an address is one of a trusted proxy
 
@@ -75,7 +75,7 @@ class BoundedRequest(Request):
         peer: Any = self.peer_addr
         address = peer[0] if isinstance(peer, tuple) else ""
         if (found := _trusted_peers.get(address)) is None:
-            if len(_trusted_peers) >= _MAX_PEERS:
+            if len(_trusted_peers) >= _MAX_REMEMBERED_PEERS:
                 _trusted_peers.clear()
             found = _trusted_peers[address] = super()._peer_is_trusted_proxy()  # type: ignore[misc] # untyped
         return found

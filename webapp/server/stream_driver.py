@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .request_end import RequestEnd
 
 _LAST_CHUNK = b"0\r\n\r\n"
-_RESUMED_AT_ONCE = 8
+_STREAMS_PER_TURN = 8
 """Streams in a turn of the loop: a stop of the worker wakes all of them. As many greenlets wait in
 the pool, so none has to be started.
 """
@@ -49,7 +49,7 @@ class ResumeQueue:
         if turn != self._turn:
             self._turn, self._resumed = turn, 0
         self._resumed += 1
-        if self._resumed <= _RESUMED_AT_ONCE and not self._waiting:
+        if self._resumed <= _STREAMS_PER_TURN and not self._waiting:
             self._spawn(self._resume, driver)
             return
         if not self._waiting:
@@ -59,7 +59,7 @@ class ResumeQueue:
     def _resume_waiting(self) -> None:
         while self._waiting:
             yield_to_loop()
-            for _ in range(min(_RESUMED_AT_ONCE, len(self._waiting))):
+            for _ in range(min(_STREAMS_PER_TURN, len(self._waiting))):
                 self._spawn(self._resume, self._waiting.popleft())
 
 

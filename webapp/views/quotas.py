@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAX_UNFINISHED_BODIES = 32  # of the largest size, whose bytes a worker holds
 _MIN_UNFINISHED_BYTES = 2 << 20
-_SHARES = 4  # one publisher may hold a quarter of it
+_PUBLISHER_SHARES = 4  # one publisher may hold a quarter of it
 
 
 class PublisherQuota(ABC):
@@ -93,7 +93,7 @@ class UnfinishedQuota(PublisherQuota):
 
     def __init__(self, max_body_bytes: int) -> None:
         limit = max(MAX_UNFINISHED_BODIES * max_body_bytes, _MIN_UNFINISHED_BYTES)
-        super().__init__(limit, limit // _SHARES)
+        super().__init__(limit, limit // _PUBLISHER_SHARES)
 
     def _publisher_refusal(self) -> TooManyRequests:
         detail = "You are sending too many large bodies at once."

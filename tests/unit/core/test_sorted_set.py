@@ -12,7 +12,7 @@ from webapp.core.sorted_set import SortedSet
 
 @pytest.mark.parametrize("seed", range(5))
 def test_it_is_a_set_in_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sorted_set, "_MAX_CHUNK", 4)
+    monkeypatch.setattr(sorted_set, "_MAX_CHUNK_ITEMS", 4)
     chance = random.Random(seed)
     tested, model = SortedSet[int](), set[int]()
     for _ in range(2000):

@@ -17,8 +17,8 @@ from webapp.core.window import Window
 def test_the_names_are_those_of_the_events_that_are_there(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topic_index, "_SORTED_AT_ONCE", 3)
-    monkeypatch.setattr(topic_index, "_LOOKED_AT", 4)
+    monkeypatch.setattr(topic_index, "_SORTED_NAMES", 3)
+    monkeypatch.setattr(topic_index, "_EXAMINED_NAMES", 4)
     chance = random.Random(seed)
     window, topics = Window(EventId(1, 0), 20, 1 << 30), list[str]()
     for number in range(500):

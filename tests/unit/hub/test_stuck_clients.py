@@ -66,7 +66,7 @@ def test_long_streams_are_not_counted(
 
 
 def test_it_remembers_a_bounded_number_of_starts(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stuck_clients, "_MAX_STARTS", 3)
+    monkeypatch.setattr(stuck_clients, "_MAX_KNOWN_STARTS", 3)
     events = publish(hub, *"abcdefgh")
     gevent.sleep(0.01)
     for event in events[:-1]:

@@ -132,7 +132,7 @@ def test_whoever_returns_gets_what_was_missed_once_and_in_order(
     chance = random.Random(seed)
     monkeypatch.setattr("webapp.hub.reads.topic_lookup._PAGE_NAMES", 3)
     monkeypatch.setattr("webapp.hub.reads.topic_lookup._MAX_CANDIDATES", chance.choice([10, 1000]))
-    monkeypatch.setattr("webapp.hub.reads.topic_lookup._REMEMBERED", chance.choice([0, 2]))
+    monkeypatch.setattr("webapp.hub.reads.topic_lookup._REMEMBERED_LOOKUPS", chance.choice([0, 2]))
     monkeypatch.setattr("webapp.hub.reads.history.PAGE_BYTES", 300)
     hub = make_hub(window_events=chance.choice([3, 20, 1000]))
     published: list[Event] = []

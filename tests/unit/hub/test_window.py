@@ -71,7 +71,7 @@ def test_reads_by_topic_are_exact_whatever_the_index_has(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(window_module, "_FEW_EVENTS", 4)
-    monkeypatch.setattr(window_module, "_INDEXED_AT_ONCE", 3)
+    monkeypatch.setattr(window_module, "_INDEXED_EVENTS", 3)
     chance, window, kept = random.Random(seed), Window(EventId(1, 0), 40, 1 << 30), list[Event]()
     update = window.update_index()
     for number in range(2, 1500):

@@ -39,7 +39,7 @@ def test_calls_one_after_another_share_a_greenlet_and_no_context_variable() -> N
 def test_calls_at_the_same_time_have_a_greenlet_each_and_few_of_them_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(greenlet_pool, "_MAX_IDLE", 2)
+    monkeypatch.setattr(greenlet_pool, "_MAX_IDLE_GREENLETS", 2)
     pool, go, running = GreenletPool(), Event(), set[object]()
 
     def wait() -> None:

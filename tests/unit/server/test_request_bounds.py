@@ -22,7 +22,7 @@ class Request(BoundedRequest):
 
 
 def test_trusted_peers_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_bounds, "_MAX_PEERS", 3)
+    monkeypatch.setattr(request_bounds, "_MAX_REMEMBERED_PEERS", 3)
     for _ in range(2):
         assert Request(("127.0.0.1", 1))._peer_is_trusted_proxy()
         assert Request("")._peer_is_trusted_proxy()

@@ -14,7 +14,7 @@ from gunicorn.config import Config
 
 from support.waiting import PATIENCE
 from webapp.hub.socket_protocol import PARKED, LastFrame
-from webapp.server.greenlet_pool import _MAX_IDLE, GreenletPool
+from webapp.server.greenlet_pool import _MAX_IDLE_GREENLETS, GreenletPool
 from webapp.server.loggers import AccessLogger
 from webapp.server.request_end import RequestEnd, RequestEnds
 from webapp.server.stream_driver import ResumeQueue, StreamDriver
@@ -169,4 +169,4 @@ def test_the_streams_that_a_stop_wakes_share_the_greenlets_of_the_pool() -> None
         while len(resumed) < len(drivers):
             gevent.sleep(0.001)
     assert resumed == drivers
-    assert len(greenlets) <= 2 * _MAX_IDLE
+    assert len(greenlets) <= 2 * _MAX_IDLE_GREENLETS

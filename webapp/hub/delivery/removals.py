@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 AFTER_ALL = EventId(1 << 62, 0)
 """A position after all that there are."""
-_REMEMBERED = 1000  # removals
+_REMEMBERED_REMOVALS = 1000  # removals
 
 
 class Removals:
@@ -24,7 +24,7 @@ class Removals:
 
     def __init__(self) -> None:
         self.count = 0
-        self._latest = deque[Removal](maxlen=_REMEMBERED)
+        self._latest = deque[Removal](maxlen=_REMEMBERED_REMOVALS)
 
     def add(self, removal: Removal) -> None:
         """Note a removal. From now on, nobody can read what it removes."""
@@ -34,7 +34,7 @@ class Removals:
     def since(self, count: int) -> list[Removal] | None:
         """Return the removals after the first `count`; None: they are too many."""
         new = self.count - count
-        return None if new > _REMEMBERED else list(self._latest)[len(self._latest) - new :]
+        return None if new > _REMEMBERED_REMOVALS else list(self._latest)[len(self._latest) - new :]
 
     def touch(self, count: int, after: EventId, upto: EventId) -> bool:
         """Whether a removal after the first `count` may concern events after a position and up to

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...auth.authorizer import Grant
     from ..hub import Hub
 
-_SECONDS = 60.0
+_MEASURED_S = 60.0
 _MAX_EVENTS = 10_000
 
 
@@ -44,7 +44,7 @@ def busy_topics(hub: Hub, grant: Grant) -> BusyTopics:
     hub.start()
     feed = Feed(frozenset({EVERYTHING}), grant.subscribe)
     now, window = time(), hub.window
-    since = EventId(max(0, round((now - _SECONDS) * 1000)), 0)
+    since = EventId(max(0, round((now - _MEASURED_S) * 1000)), 0)
     events = window.before(window.head.next(0), _MAX_EVENTS)
     counts, oldest, time_slice = Counter[str](), None, RequestSlice()
     for event in cooperative(events, time_slice):
@@ -54,5 +54,5 @@ def busy_topics(hub: Hub, grant: Grant) -> BusyTopics:
         if feed.permits(event):
             counts.update(set(feed.visible_topics(event)))
     if oldest is None or len(events) < _MAX_EVENTS:
-        return BusyTopics(counts, _SECONDS)
-    return BusyTopics(counts, min(_SECONDS, max(1.0, now - oldest.ms / 1000)))
+        return BusyTopics(counts, _MEASURED_S)
+    return BusyTopics(counts, min(_MEASURED_S, max(1.0, now - oldest.ms / 1000)))

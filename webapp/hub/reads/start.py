@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .topic_lookup import TopicLookup
 
 _SCAN_EVENTS = 256  # looked at in one step backwards
-_SAME_IDS = 10_000  # positions of events with one own id that are looked up at once
+_LOOKED_UP_POSITIONS = 10_000  # positions of events with one own id that are looked up at once
 _BEFORE_ALL = EventId(0, 0)
 
 
@@ -107,7 +107,9 @@ class StartFinder:
         found, after = [_BEFORE_ALL], None
         while found:
             with self._reader.turn(reading):
-                found = self._reader.ask(reading, broker.positions_of, id, after, _SAME_IDS, topics)
+                found = self._reader.ask(
+                    reading, broker.positions_of, id, after, _LOOKED_UP_POSITIONS, topics
+                )
             if seen := self._first_seen(found, id, feed, reading):
                 return seen
             after = found[-1] if found else None

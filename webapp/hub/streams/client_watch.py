@@ -12,7 +12,7 @@ import gevent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_READ = 1  # what the event loop watches for
+_READABLE = 1  # what the event loop watches for
 
 
 class ClientWatch:
@@ -35,7 +35,7 @@ class ClientWatch:
         if self._socket is None:
             yield
             return
-        watcher = gevent.get_hub().loop.io(self._socket.fileno(), _READ)
+        watcher = gevent.get_hub().loop.io(self._socket.fileno(), _READABLE)
         watcher.start(self._look, watcher, hung_up)
         try:
             yield
