@@ -173,7 +173,7 @@ def cooperative(items: Iterable[T], time_slice: TimeSlice | None = None) -> Iter
 def map_cooperatively(
     function: Callable[..., T], first: Sequence[Any], *others: Sequence[Any]
 ) -> list[T]:
-    """Return what a function makes of each item, with a checkpoint after each if there are more."""
+    """Return what a function returns for each item. Yield to the loop if there are many items."""
     results = map(function, first, *others)
     return list(results if len(first) == 1 else cooperative(results))
 

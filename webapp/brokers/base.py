@@ -213,8 +213,8 @@ class Broker(Protocol):
         """Return what `bounds` and `count` do, and how many bytes the event log keeps."""
 
     def position_of(self, id: str) -> EventId | None:
-        """Return the position that an id names: a position in the event log, or the one of a
-        own id. The own id of the event at the floor counts if that event was public.
+        """Return the position that an id names: itself a position in the event log, or an own id.
+        The own id of the event at the floor counts if that event was public.
         """
 
     def now(self) -> int:

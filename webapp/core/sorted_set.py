@@ -13,7 +13,7 @@ _last = itemgetter(-1)
 
 
 class SortedSet(Generic[T]):
-    """Items in order, in chunks: to add an item moves those of one chunk only."""
+    """Items in order, in chunks. Adding an item moves the items of one chunk only."""
 
     def __init__(self) -> None:
         self._chunks: list[list[T]] = []  # none is empty

@@ -32,7 +32,7 @@ class ReadingCancelled(Exception):
 
 
 class Reading:
-    """What one stream reads of past events, in several turns.
+    """The read of past events for one stream, in several turns.
 
     :param client: the name under which limits count its client.
     """
@@ -64,18 +64,18 @@ class Reading:
 
     @property
     def signal(self) -> Signal:
-        """What it waits for. A stream that begins at the head waits for nothing."""
+        """The signal that it waits for. A stream that begins at the head waits for nothing."""
         if self._signal is None:
             self._signal = Signal()
         return self._signal
 
     def cancel(self) -> None:
-        """End it soon, also while it waits."""
+        """End the reading soon, also while it waits."""
         self.cancelled = True
         self.signal.set()
 
     def check(self) -> None:
-        """Stop here if it was cancelled.
+        """Raise an error if the reading was cancelled.
 
         :raises ReadingCancelled: it was.
         """
@@ -176,7 +176,7 @@ class ReadQueue:
             self._used_s = {client: used for client, used in self._used_s.items() if used > least}
 
     def grant_turns(self) -> None:
-        """Grant turns to the readings that may have one."""
+        """Grant turns to the readings that are next."""
         refused: list[str] = []
         while self._free and self._order:
             used, number, client = heappop(self._order)

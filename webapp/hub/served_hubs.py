@@ -51,12 +51,12 @@ class ServedHubs:
         return iter(self._hubs)
 
     def cap_streams(self, count: int) -> None:
-        """Let all of them together have at most so many streams, each the same part of it."""
+        """Limit the streams of all hubs together; each may have the same part."""
         for hub in self._hubs:
             hub.quota.cap(count // len(self._hubs))
 
     def start(self) -> None:
-        """Let each follow its event log. It may be called again.
+        """Let each hub follow its event log. It may be called again.
 
         :raises ServiceUnavailable: an event log is not available.
         """

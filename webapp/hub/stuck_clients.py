@@ -39,7 +39,7 @@ class StuckClients(Observer):
         self._attempts: OrderedDict[Start, int] = OrderedDict()
 
     def opened(self, subscriber: Subscriber) -> None:
-        """Note where a stream begins that is sent past events."""
+        """Note where a stream begins, if it reads past events."""
         if subscriber.cursor < self._window.head:
             self._starts[subscriber] = subscriber.cursor
 

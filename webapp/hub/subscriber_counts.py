@@ -38,12 +38,12 @@ _MAX_FILE_BYTES = 1 << 21
 
 
 class Counts(NamedTuple):
-    """Numbers of subscribers. Those of the console are not among them."""
+    """Numbers of subscribers, without the console's own."""
 
     topics: dict[int, int]
-    """By the hash of a topic that they name exactly."""
+    """The number of subscribers by the hash of a topic that they name exactly."""
     patterns: dict[str, int]
-    """By pattern, the most first."""
+    """The number of subscribers by pattern, the highest first."""
     complete: bool
     """Whether these are all topics."""
 

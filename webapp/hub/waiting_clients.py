@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class WaitingClients:
-    """Each counts as a stream meanwhile. Its reading ends when it hangs up or the hub stops."""
+    """Clients that wait. Each counts as a stream until its answer, its hang-up, or a stop."""
 
     def __init__(self, quota: StreamQuota) -> None:
         self._quota = quota

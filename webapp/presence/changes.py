@@ -105,6 +105,6 @@ class Changes:
         self._registered &= batch.keys()
 
     def rejoin(self, name: str, record: str) -> None:
-        """Note that a subscriber is to be written again if the store has lost it."""
+        """Write a subscriber again if the store has lost it."""
         if name in self._listed and name not in self._registered:
             self._joined.setdefault(name, record)

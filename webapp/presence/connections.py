@@ -105,7 +105,7 @@ class ConnectionLister:
         return _merge(answers, wanted.limit)
 
     def read(self, notice: str) -> None:
-        """Do what a notice says, if it is a question or an answer."""
+        """Answer a question, or collect an answer, if the notice is one."""
         number, _, text = notice[1:].partition(" ")
         if notice[:1] == ANSWER and number in self._waiting:
             self._waiting[number].add(Answer(*json.loads(text)))

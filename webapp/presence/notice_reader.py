@@ -40,7 +40,7 @@ def disconnecting_subject(subject: str) -> str:
 
 
 class NoticeReader:
-    """Reads notices when it is woken, and does what they say."""
+    """Reads notices when it is woken, and acts on them."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class NoticeReader:
         self._store.on_notice(self.wake)
 
     def wake(self) -> None:
-        """Have notices read: there may be new ones."""
+        """Read notices soon: there may be new ones."""
         self._wakeup.set()
 
     def run(self) -> None:

@@ -56,7 +56,7 @@ class Connections(Protocol):
         """Whether no more can be accepted."""
 
     def free_files(self) -> None:
-        """End some that are waiting: the process, or the system, has no files left."""
+        """End connections that wait: the process, or the system, has no files left."""
 
 
 class Acceptor(StreamServer):

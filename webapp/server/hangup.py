@@ -72,7 +72,7 @@ class HangupWatcher:
 
 
 def has_hung_up(sock: Any) -> bool:
-    """Return whether a client has closed its side. What it sent before stays unread.
+    """Return whether a client has closed its side, without reading what it sent before.
 
     :param sock: a socket that is open.
     """

@@ -41,7 +41,7 @@ class OpenConnections:
         refused: BufferedCounter,
     ) -> None:
         self.acceptors: list[Acceptor] = []
-        """They accept connections again once there are fewer than the limit."""
+        """The acceptors, which accept again when there are fewer connections than the limit."""
         self._limit = limit
         self._settings = settings
         self._keepalive_s = keepalive_s
@@ -99,6 +99,6 @@ class OpenConnections:
             connection.stop_reading()
 
     def abort(self) -> None:
-        """End all of them, whatever they are doing."""
+        """End all connections, also in the middle of a request."""
         for connection in list(self._open):
             connection.abort()

@@ -64,7 +64,7 @@ class RequestEnds:
         vars(cfg)["post_request"] = self._after_request
 
     def trim_environ(self, environ: dict[str, Any]) -> None:
-        """Forget what nobody reads of an environ after the response has begun."""
+        """Remove what nobody reads in an environ after the response has begun."""
         if not self.needs_all:
             kept = {name: environ[name] for name in self._environ if name in environ}
             environ.clear()

@@ -39,7 +39,7 @@ def await_refusal_turn() -> None:
 
 
 def log_greeting(log: Logger, settings: Settings, addresses: Iterable[Any], *, tls: bool) -> None:
-    """Log where the hub is, and what is open to whom."""
+    """Log where the hub is, and who may use it."""
     log.info(startup_message(settings, addresses, tls=tls))
     if settings.port is not None and settings.broker_url.startswith("sqlite:"):
         log.warning(
@@ -49,7 +49,7 @@ def log_greeting(log: Logger, settings: Settings, addresses: Iterable[Any], *, t
 
 
 def check_clock(log: Logger, head: EventId) -> None:
-    """Warn of events of the future: ages, `since` and trimming go by the clock."""
+    """Warn if events are newer than the clock: ages, `since` and trimming need the clock."""
     ahead_s = head.ms / 1000 - time.time()
     if ahead_s > _MAX_CLOCK_ERROR_S:
         message = "The newest event is %.0f hours newer than this machine's clock. Correct it."

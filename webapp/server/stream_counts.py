@@ -64,17 +64,17 @@ class StreamCounts:
         self._counts[self._number] = self._count if self._accepts else _ABSENT
 
     def count(self, connection: ClientConnection, *, is_stream: bool) -> None:
-        """Count a connection, or count it no more."""
+        """Count a connection, or stop counting it."""
         if connection.is_counted != is_stream:
             connection.is_counted = is_stream
             self._count += 1 if is_stream else -1
             self._publish()
 
     def least(self) -> int:
-        """Return how many streams the worker has that has the fewest and accepts connections."""
+        """Return the lowest count of streams of the workers that accept connections."""
         return min(self._counts[: self._counts[-1]])
 
     def is_ahead(self) -> bool:
-        """Whether another worker has so many streams less that it should accept first."""
+        """Whether another worker has much fewer streams, and should accept first."""
         least = self.least()
         return self._count > least + least // _TOLERATED_FRACTION

@@ -15,13 +15,13 @@ bp = Blueprint("health", __name__)
 
 @bp.get("/healthz")
 def healthz() -> Response:
-    """Answer that this process lives."""
+    """Answer that this process runs."""
     return Response("ok\n", mimetype="text/plain")
 
 
 @bp.get("/readyz")
 def readyz() -> Response:
-    """Answer whether this process can serve requests: the event log answers, nothing stops."""
+    """Answer whether this process can serve requests: the event log answers, the hub runs."""
     services = current_services()
     hub = services.hub
     if hub.draining:

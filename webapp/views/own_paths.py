@@ -60,6 +60,6 @@ def log_usage() -> Usage | None:
 
 
 def no_store(response: Response) -> Response:
-    """Let nobody keep a response."""
+    """Let no cache keep a response."""
     response.headers["Cache-Control"] = "no-store"
     return response

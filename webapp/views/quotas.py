@@ -19,7 +19,7 @@ _PUBLISHER_SHARES = 4  # one publisher may hold a quarter of it
 
 
 class PublisherQuota(ABC):
-    """Limits how much all publishers hold together, and how much one of them.
+    """Limits how much all publishers hold together, and how much each publisher holds.
 
     :param limit: of all together; 0: any amount.
     :param limit_each: of one publisher; 0: any amount.

@@ -31,7 +31,7 @@ class RequestRoom:
         return self._taken
 
     def take(self) -> None:
-        """Count a request; `leave` must follow.
+        """Count a request that lasts; `leave` must follow.
 
         :raises Misconfigured: the server has room for one request in all.
         :raises ServiceUnavailable: it would be one too many.
@@ -52,7 +52,7 @@ class RequestRoom:
             self._changed.notify_all()
 
     def wait_until_empty(self, seconds: float) -> None:
-        """Wait until all have left, but no longer than some seconds."""
+        """Wait until all requests have left, or until some seconds have passed."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken, seconds)
 

@@ -121,7 +121,7 @@ class Dispatcher:
             self._fanout.jump_gap(gap)
 
     def _skip_hidden(self, entry: HeldPosition) -> None:
-        """Pass an entry of the event log that is no event, and do what it says."""
+        """Skip an entry of the event log that is not an event, and apply it."""
         if isinstance(entry, RemovalEntry):
             self._remove(entry)
         self._window.append_hidden(entry)
@@ -162,7 +162,7 @@ class Dispatcher:
             self._pause_in_burst(self._pass_ended + min(_LONGEST_BURST_PAUSE_S, pause))
 
     def _pause_in_burst(self, until: float) -> None:
-        """Pause longer, but not behind the end of a burst."""
+        """Pause longer during a burst, and not after its end."""
         head = None
         while head != self._window.head and (left := until - monotonic()) > 0:
             head = self._window.head

@@ -130,7 +130,7 @@ class FanOut:
     def _send_rest(
         self, feed: Feed, events: Sequence[Event], upto: EventId, subscribers: Iterable[Subscriber]
     ) -> None:
-        """Send those subscribers whose cursor lies between some events the later ones of them."""
+        """Send the later ones of some events to the subscribers whose cursor lies between them."""
         last_id = events[-1].position
         for subscriber in subscribers:
             if subscriber.parked and subscriber.cursor < last_id:

@@ -66,7 +66,7 @@ class FeedIndex:
         return feed
 
     def release(self, feed: Feed) -> None:
-        """Count a subscriber less; the feed is dropped with its last one."""
+        """Stop counting a subscriber. The feed is dropped with its last subscriber."""
         feed.subscriber_count -= 1
         if feed.subscriber_count:
             return

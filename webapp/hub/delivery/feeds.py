@@ -28,7 +28,7 @@ _MAX_GRANT_VARIABLES = 50  # a feed whose grant has more is matched last
 
 
 class Form(NamedTuple):
-    """In which form a subscriber is sent events.
+    """The form in which a subscriber receives events.
 
     :param envelope: whether each event's data is put into JSON that names its topics.
     :param control: whether control events are sent.
@@ -199,7 +199,7 @@ class Feed:
             return sse.HEARTBEAT
 
     def visible_topics(self, event: Event) -> tuple[str, ...]:
-        """Return those of an event's topics that its subscribers may know."""
+        """Return the topics of an event that its subscribers may know."""
         topics = event.draft.topics
         if not event.draft.private:
             return topics

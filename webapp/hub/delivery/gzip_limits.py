@@ -72,7 +72,7 @@ class Tails:
             self._feeds.popitem(last=False)[0].drop_tail()
 
     def discard(self, feed: HasTail) -> None:
-        """Count a feed's tail no more."""
+        """Stop counting a feed's tail."""
         self._feeds.pop(feed, None)
 
 

@@ -83,7 +83,7 @@ class PayloadForAll(GzipPayload):
         self.feed.end(self)
 
     def store_for(self, member: Member) -> None:
-        """Let a subscriber be sent it without compression."""
+        """Send a subscriber the payload without compression."""
         self._stored = self._stored or Payload(gzip_format.stored(self.plain))
         self.forms[member] = self._stored
 

@@ -216,7 +216,7 @@ class SharedGzip:
         stream.feed, stream.tail = self, b""
 
     def remove(self, member: Member) -> None:
-        """Let a subscriber share it no more; what it was sent up to now counts."""
+        """Let a subscriber stop sharing the compression; what it was sent up to now counts."""
         stream: GzipStream = member.gzip
         stream.crc, stream.size = self._total(member)
         stream.feed = None

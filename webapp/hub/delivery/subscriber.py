@@ -107,7 +107,7 @@ class Subscriber:
         self._continue()
 
     def unpark(self) -> None:
-        """Be sent nothing directly any more."""
+        """Let the dispatcher stop writing to its socket."""
         self.parked = False
         if self.gzip and self.gzip.feed:
             self.gzip.feed.remove(self)

@@ -29,7 +29,7 @@ _BEFORE_ALL = EventId(0, 0)
 
 
 class ListedTopic(NamedTuple):
-    """A topic, and what of it a client may see."""
+    """A topic, with what a client may see of it."""
 
     topic: str
     newest: EventId
@@ -79,7 +79,7 @@ def list_topics(  # noqa: PLR0913 - what a client asks for, and who it is
 def list_all(
     reader: LogReader, patterns: frozenset[str], after: str, limit: int
 ) -> list[ListedTopic]:
-    """Return the next topics after a name, for who may see all events.
+    """Return the next topics after a name, for a client that may see all events.
 
     :param patterns: only topics that match one of these.
     :raises ServiceUnavailable: the event log cannot be read.
@@ -114,7 +114,7 @@ class _TopicListing:
         return self._with_ends(found), False
 
     def _with_ends(self, found: list[ListedTopic]) -> list[ListedTopic]:
-        """Return some topics with whether they have ended."""
+        """Return topics, each with whether it has ended."""
         topics = [it.topic for it in found]
         ends = find_ends(self._reader, self._feed, self._reading, topics) if topics else {}
         return [it._replace(ended=it.topic in ends) for it in found]

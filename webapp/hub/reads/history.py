@@ -110,7 +110,7 @@ class History:
         return *_until(topics.upto, page.events, page.upto), page.bounds
 
     def prepare_count(self, feed: Feed, reading: Reading, after: EventId) -> None:
-        """Do what is long of `count`, if it is called soon.
+        """Do the slow part of `count`, which must be called soon after.
 
         :raises ReadingCancelled: the reading was cancelled.
         """

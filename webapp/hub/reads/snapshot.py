@@ -104,7 +104,7 @@ class Snapshot:
         self._keep(0)
 
     def _keep(self, count: int) -> None:
-        """Let others hold what it has reserved, except for some."""
+        """Release what it has reserved, except for some positions."""
         if self._reserved > count:
             self._reservations.release(self._client, self._reserved - count)
             self._reserved = count

@@ -26,7 +26,7 @@ class SocketStream(ControlStream):
         self._socket: SubscriberSocket | None = None
 
     def _attach(self, socket: SubscriberSocket | None) -> Keeper | None:
-        """Write to a socket from now on. Return who keeps a parked stream; None: it waits."""
+        """Begin to write to a socket. Return the keeper of a parked stream, or None: it waits."""
         self._socket = socket
         if socket is None or not socket.is_stream:
             self._detach()
@@ -36,7 +36,7 @@ class SocketStream(ControlStream):
         return socket.wakeup
 
     def _detach(self) -> None:
-        """Write to no socket from now on, and wait while the stream is parked."""
+        """Stop writing to the socket; the stream waits while it is parked."""
         self.chunked, self.send, self.sock = False, never_sends, None
         self.wakeup = Signal()
 

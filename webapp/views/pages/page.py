@@ -15,7 +15,7 @@ from .templates import render
 
 _IN_REPOSITORY = ".venv/bin/tidings"  # where `make run` installs it
 COMMAND = _IN_REPOSITORY if (folders.PACKAGE.parent / _IN_REPOSITORY).exists() else "tidings"
-"""How the command is run in the hub's folder."""
+"""How to run the command in the hub's folder."""
 
 # The system's own tables may say otherwise: that .ts is a video, for one.
 mimetypes.add_type("text/javascript", ".js")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flask import Response
 
 BELOW_ROOT = "/tidings"
-"""Below it they are in an app that has the hub's other paths at its root."""
+"""The path of the files in an app that has the hub at its root."""
 
 bp = Blueprint("static_files", __name__)
 """For an app that has files of its own at `/static`."""
