@@ -10,6 +10,7 @@ second of CPU.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import pickle
 import signal
@@ -186,6 +187,8 @@ def _fork_brokers(requests: Any) -> None:
     # gevent's own functions would watch the children in an event loop, which the forks would share.
     fork, handle = get_original("os", "fork"), get_original("signal", "signal")
     handle(signal.SIGCHLD, signal.SIG_IGN)  # those that end leave nothing behind
+    gc.collect()
+    gc.freeze()  # forks need not look at what was imported, and so copy it
     while True:
         settings, descriptors, _, _ = socket.recv_fds(requests, 1 << 16, 1)
         if not settings:
@@ -199,7 +202,8 @@ def _fork_brokers(requests: Any) -> None:
         os.environ.clear()
         os.environ.update(pickle.loads(settings))
         _serve(socket.socket(fileno=descriptors[0]))
-        return
+        atexit._run_exitfuncs()
+        os._exit(0)  # the interpreter would free, and so copy, all that was imported
 
 
 def _serve(orders: socket.socket) -> None:
