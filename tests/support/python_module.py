@@ -1,14 +1,16 @@
-"""Run `python -m MODULE` as a fork of a process that has imported gevent and ssl already.
+"""Run `python -m MODULE` as a fork of a process that has imported other packages already.
 
-A start of gunicorn takes a third of a second of CPU, much of it for these imports. The fork then
-does what an interpreter does: it sets its environment, folder, files and arguments, and runs the
-module. The fork itself imports `webapp`, and what a worker imports after gevent has patched the
-process. It also imports gunicorn, whose modules read the environment and the current folder.
+A start of gunicorn takes a third of a second of CPU, much of it for imports. The fork then does
+what an interpreter does: it sets its environment, folder, files and arguments, and runs the module.
+The fork itself imports `webapp`, after gevent has patched the process where it does so, and
+gunicorn, whose modules read the environment and the current folder. It only need not read their
+code from files.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import pickle
 import runpy
@@ -17,17 +19,33 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from functools import cache
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
 from io import FileIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import CodeType
 
-_IMPORTED = ("gunicorn.app.wsgiapp", "gunicorn.arbiter", "gunicorn.workers.ggevent")
-_IMPORTED_AGAIN = "gunicorn"
+_ROOT = Path(__file__).parent.parent.parent
+_IMPORTED = (
+    "gunicorn.app.wsgiapp",
+    "gunicorn.arbiter",
+    "gunicorn.workers.ggevent",
+    "gevent.events",
+    "gevent.subprocess",
+    "gevent.threading",
+    "webapp.app",
+    "webapp.brokers.sqlite.broker",
+    "webapp.cli",
+    "webapp.server.temporary_folder",
+    "webapp.server.worker",
+)
+_IMPORTED_AGAIN = ("gunicorn", "redis", "webapp")
 _REQUEST_BYTES = 1 << 20
 _NUMBER_BYTES = 4
 _STANDARD_FILES = (0, 1, 2)
@@ -185,14 +203,56 @@ def _run(module: str, *arguments: str) -> None:
     sys.stdout, sys.stderr = _unbuffered(1), _unbuffered(2, "backslashreplace")
     sys.path.insert(0, str(Path.cwd()))
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):  # the interpreter prints it
+            raise
+        _exit(int(end.code or 0))
+
+
+def _exit(code: int) -> NoReturn:
+    """End as an interpreter does, but do not free all objects: each would be copied for that."""
+    threading._shutdown()  # type: ignore[attr-defined] # await the threads
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        if not file.closed:
+            file.flush()
+    os._exit(code)
+
+
+def _import() -> None:
+    """Import what forks need. Its objects are not for their garbage collector, which would make
+    each fork copy the memory of all of them.
+    """
+    _keep_code()
+    sys.path.insert(0, str(_ROOT))
+    for name in _IMPORTED:
+        import_module(name)
+    sys.path.remove(str(_ROOT))
+    for name in [it for it in sys.modules if it.partition(".")[0] in _IMPORTED_AGAIN]:
+        del sys.modules[name]
+    gc.collect()
+    gc.freeze()
+
+
+def _keep_code() -> None:
+    """Keep the code of each module in memory, by its file, for who imports the module again."""
+    load = SourceFileLoader.get_code
+    codes: dict[tuple[int, ...], CodeType | None] = {}
+
+    def get_code(loader: SourceFileLoader, name: str) -> CodeType | None:
+        file = Path(loader.path).stat()
+        key = file.st_dev, file.st_ino, file.st_mtime_ns
+        if key not in codes:
+            codes[key] = load(loader, name)
+        return codes[key]
+
+    SourceFileLoader.get_code = get_code  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
-    for name in _IMPORTED:
-        import_module(name)
-    for name in [it for it in sys.modules if it.partition(".")[0] == _IMPORTED_AGAIN]:
-        del sys.modules[name]
+    _import()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the processes that report leave nothing behind
     with socket.socket(fileno=int(sys.argv[1])) as own:
         command = _fork_for_each_request(own)
