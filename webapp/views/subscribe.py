@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Blueprint, Response, stream_with_context
 from flask.globals import request_ctx
@@ -27,7 +27,10 @@ from .unreadable_origins import log_unreadable
 if TYPE_CHECKING:
     from flask import Request
 
+    from ..auth.authorizer import Grant
+    from ..hub.delivery.feeds import Form
     from ..hub.reads.start import Start
+    from ..hub.socket_protocol import SubscriberSocket
     from ..hub.streams.stream import Stream
     from .services import Services
 
@@ -36,11 +39,24 @@ _HEADERS = (
     ("Cache-Control", "private, no-store, no-transform"),
     ("X-Accel-Buffering", "no"),
 )
-# An EventSource does not reconnect after status 204.
-_NOTHING_LEFT = {"Cache-Control": "private, no-store"}
 _RETURN_WITHIN_S = 5  # subscribers of a full hub come back spread over this time
 
 bp = Blueprint("subscribe", __name__)
+
+
+class _Asked(NamedTuple):
+    """A request to subscribe, as it was read."""
+
+    request: Request
+    services: Services
+    query: SubscribeQuery
+    default_topic: str | None  # None: on the path for Mercure's clients
+
+    @property
+    def socket(self) -> SubscriberSocket | None:
+        """The client's socket, if the hub's worker serves it."""
+        socket: SubscriberSocket | None = self.request.environ.get("tidings.connection")
+        return socket
 
 
 @bp.get("/events", defaults={"default_topic": DEFAULT_TOPIC})
@@ -49,7 +65,7 @@ def subscribe(default_topic: str | None) -> Response:
     """Settle everything that can fail, then stream events until the subscriber disconnects."""
     request, services = current()
     query = SubscribeQuery.parse(request, default_topic)
-    socket = request.environ.get("tidings.connection")
+    asked = _Asked(request, services, query, default_topic)
     grant = ANONYMOUS
     try:
         tokens, in_cookies = query.tokens
@@ -63,42 +79,45 @@ def subscribe(default_topic: str | None) -> Response:
             form = form._replace(gzip=True)
         if request.method == "HEAD":
             return Response(headers=[*_HEADERS, *coding_headers(form.gzip, services.settings)])
-        hub, name = services.hub, client(request.remote_addr)
-        begin = hub.subscribe if query.waits else partial(services.call, read_to_end)
-        stream = begin(query.patterns, grant, query.start, name, form=form, socket=socket)
+        stream = _new_stream(asked, grant, form)
     except (ServiceUnavailable, TooManyRequests) as error:
-        return _refused(error.about(grant.subject), services, request, query, default_topic)
-    if stream.reset_reason and default_topic and not query.form.control and not stream.snapshot:
+        return _refused(error.about(grant.subject), asked)
+    if stream.reset_reason and default_topic and not form.control and not stream.snapshot:
         raise _gone(stream.reset_reason)
-    if stream.reason == "ended" and not (stream.reset_reason and query.form.control):
-        if socket:
-            socket.answer_last()  # what it sent meanwhile was thrown away
-        return Response(status=204, headers=_NOTHING_LEFT)
+    if stream.reason == "ended" and not (stream.reset_reason and form.control):
+        return _nothing_left(asked)
     log_unreadable(request, services.settings)
     headers = _headers(stream, query.start, default_topic)
     headers += coding_headers(form.gzip, services.settings)
     request.environ["tidings.stream"] = services.settings.embedded
     if services.settings.embedded:
-        return _stream_in_app(stream, headers, services, request, query, default_topic)
-    frames = stream.frames(socket)
+        return _stream_in_app(stream, headers, asked)
+    frames = stream.frames(asked.socket)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
     return PreparedResponse(stream_with_context(frames), headers)
 
 
-def _stream_in_app(  # noqa: PLR0913, PLR0917 - what a refusal depends on
-    stream: Stream,
-    headers: list[tuple[str, str]],
-    services: Services,
-    request: Request,
-    query: SubscribeQuery,
-    default_topic: str | None,
-) -> Response:
+def _new_stream(asked: _Asked, grant: Grant, form: Form) -> Stream:
+    request, services, query, _ = asked
+    begin = services.hub.subscribe if query.waits else partial(services.call, read_to_end)
+    name = client(request.remote_addr)
+    return begin(query.patterns, grant, query.start, name, form=form, socket=asked.socket)
+
+
+def _nothing_left(asked: _Asked) -> Response:
+    """Answer a client that has all events of ended topics. An EventSource then stops."""
+    if asked.socket:
+        asked.socket.answer_last()  # what the client sent meanwhile was thrown away
+    return Response(status=204, headers={"Cache-Control": "private, no-store"})
+
+
+def _stream_in_app(stream: Stream, headers: list[tuple[str, str]], asked: _Asked) -> Response:
     """Stream without the app's context, which may hold a database connection."""
     try:
-        frames = services.frames(stream, request.environ)
+        frames = asked.services.frames(stream, asked.request.environ)
     except ServiceUnavailable as error:  # the server holds no more of them
-        return _refused(error.about(stream.grant.subject), services, request, query, default_topic)
+        return _refused(error.about(stream.grant.subject), asked)
     return Response(frames, headers=headers)
 
 
@@ -124,16 +143,11 @@ def _gone(reset_reason: str) -> Gone:
     return Gone("The hub does not know the cursor.", remedy, reason=reset_reason)
 
 
-def _refused(
-    error: ServiceUnavailable | TooManyRequests,
-    services: Services,
-    request: Request,
-    query: SubscribeQuery,
-    default_topic: str | None,
-) -> Response:
+def _refused(error: ServiceUnavailable | TooManyRequests, asked: _Asked) -> Response:
     """Answer an EventSource with a stream that ends and says when to return: after any status but
     200 it would never reconnect. Raise the error for all other clients.
     """
+    request, services, query, default_topic = asked
     control = query.form.control
     if not control and default_topic:
         raise error
