@@ -175,7 +175,15 @@ def map_cooperatively(
 ) -> list[T]:
     """Return what a function returns for each item. Yield to the loop if there are many items."""
     results = map(function, first, *others)
-    return list(results if len(first) == 1 else cooperative(results))
+    if len(first) == 1:
+        return list(results)
+    found, until = list[T](), monotonic() + _SLICE_S
+    for result in results:  # as `cooperative` does, at half the cost
+        found.append(result)
+        if monotonic() > until:
+            yield_to_loop()
+            until = monotonic() + _SLICE_S
+    return found
 
 
 class IdleClock:

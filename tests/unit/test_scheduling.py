@@ -121,7 +121,7 @@ def test_lines_that_fail_one_by_one_let_others_run(turns: Turns) -> None:
             raise Forbidden(detail, "Leave it out.")
         return [SimpleNamespace(id="1")]
 
-    lines = [b'{"data": "good"}'] * TOPICS + [b'{"data": "bad"}']
+    lines = [b'{"data": "%b"}' % (b"x" * (2 << 10))] * TOPICS + [b'{"data": "bad"}']
     pipe = NdjsonPublisher(refuse, to_draft, len(lines))
     with pytest.raises(Forbidden) as raised:
         pipe.publish_lines(lines)
@@ -139,7 +139,14 @@ def test_a_flood_of_line_feeds_is_taken_apart_a_little_at_a_time(turns: Turns) -
     assert sum(map(len, lots)) == (1 << 20) + 1
     assert max(map(len, lots)) <= 64 << 10
     NdjsonPublisher(lambda _: [], to_draft, 500).publish_lines(lots[0])
-    assert turns.count >= len(lots[0])
+    assert turns.count >= len(lots[0]) // 500
+
+
+def test_two_kilobytes_of_small_lines_let_others_run(turns: Turns) -> None:
+    line = b'{"data": "%b"}' % (b"x" * 50)
+    pipe = NdjsonPublisher(lambda _: [SimpleNamespace(id="1")], to_draft, 500)  # type: ignore[list-item]
+    pipe.publish_lines([line] * 500)
+    assert turns.count >= 500 * len(line) // (2 << 10) - 1
 
 
 def test_lines_are_published_together_in_equal_parts() -> None:

@@ -84,15 +84,17 @@ class Window(EventList):
         """Add the events that follow the head, in order. Nothing is dropped: see `trim`."""
         self._events.extend(events)
         for event in events:
+            draft = event.draft
             self._bytes += event.memory_bytes
-            if event.draft.id:
+            if draft.id:
                 self._own_ids.add(event)
-            if event.draft.ended:
+            if draft.ended:
                 self._topic_ends.add(event)
                 self.ends_upto = event.position
-            if event.draft.ttl:
+            if draft.ttl:
                 self._expirations.add(event)
-            self.head = event.position
+        if events:
+            self.head = events[-1].position
 
     def trim(self, upto: EventId | None = None) -> None:
         """Drop the oldest events until it is within its bounds, but none after `upto`."""
@@ -278,10 +280,11 @@ class Window(EventList):
         self._first = end
         self._index.drop_first(dropped)
         for event in dropped:
+            draft = event.draft
             self._bytes -= event.memory_bytes
-            if event.draft.id:
+            if draft.id:
                 self._own_ids.drop(event)
-            if event.draft.ended:
+            if draft.ended:
                 self._topic_ends.drop(event)
         # Keep the newest dropped event: its id names the floor, from which a client may resume.
         self._at_floor = dropped[-1]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from gevent.event import Event as Signal
 
 from ..brokers.presence_base import JOINED, LEFT
-from ..core.events import Event, HubDraft, TransientEvent
+from ..core.events import Event, HubDraft
+from ..core.transient_event import TransientEvent
 from ..errors import TidingsError
 from ..scheduling import cooperative
 from ..tasks import Skipping

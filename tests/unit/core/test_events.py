@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from webapp.core.events import Draft
+from webapp.core.events import Draft, HubDraft
 from webapp.errors import BadRequest
 
 _FIELDS = ("data", "type", "id", "private", "retry")
@@ -38,3 +41,17 @@ def test_a_text_with_more_behind_a_draft_is_damaged(rest: str) -> None:
     assert Draft.from_json(text) == Draft(topics=("t",))
     with pytest.raises(ValueError, match="more behind"):
         Draft.from_json(text + rest)
+
+
+@given(
+    st.lists(st.text('t"\\ü☃\x7f/'), min_size=1, max_size=3, unique=True).map(tuple),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    st.sampled_from([{}, {"private": True}, {"type": 'a"'}, {"id": "1"}, {"retry": 500}]),
+)
+def test_the_stored_text_is_json_of_the_fields_in_order(
+    topics: tuple[str, ...], data: str, other: dict[str, Any]
+) -> None:
+    draft = HubDraft(topics=topics, data=data, **other)
+    fields = [list(topics), data, draft.type, draft.id, draft.private, draft.retry]
+    assert json.loads(draft.to_json()) == fields
+    assert draft.to_json() == json.dumps(fields, ensure_ascii=False, separators=(",", ":"))

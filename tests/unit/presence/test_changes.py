@@ -18,7 +18,8 @@ from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.brokers.memory_presence import MemoryPresenceStore
 from webapp.brokers.presence_base import JOINED, LEFT, MAX_NOTICES
-from webapp.core.events import HubDraft, TransientEvent
+from webapp.core.events import HubDraft
+from webapp.core.transient_event import TransientEvent
 from webapp.errors import BadRequest
 from webapp.hub.reads.start import Start
 from webapp.presence.changes import Changes

@@ -25,6 +25,7 @@ MAX_BATCH_EVENTS = 10_000  # in one JSON array
 MAX_DIGITS = 20  # of a number in a form
 _FIELDS = ("topic", "data", "type", "id", "private", "retry", "end", "ttl")
 _KNOWN = frozenset(_FIELDS)
+_PLAIN = frozenset(("topic", "data"))  # all that most events have
 _SINGLE = _KNOWN - {"topic"}
 _OF_ONE_EVENT = ("id", "end")  # in the URL, which is for all events of the body
 _ALIASES = {"topic": TOPIC_LIST}
@@ -89,19 +90,20 @@ class DraftParser:
         :raises BadRequest: it is not an object, or a field is unknown or has no valid value.
         """
         item, large = value
-        if not isinstance(item, dict):
-            detail = "An event must be a JSON object."
-            raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
-        if isinstance(item, RepeatedMembers) and (names := item.names & _KNOWN):
-            raise forms.repeated(min(names), "Send it once, and several topics as a list.")
+        if type(item) is not dict:
+            self._check_object(item)
         if not item.keys() <= _KNOWN:
             _EVENT.check(item, strict=self._default_topic is not None)
         if self._url:
             self._check_apart(item)
             item.update(self._url_members)
+        topics = _topics(item.get("topic"), self._default_topic)
+        data = _data(item.get("data", ""), large=large)
+        if item.keys() <= _PLAIN:  # to read the other fields of each line takes a twentieth of it
+            return Draft(topics=topics, data=data)
         return Draft(
-            topics=_topics(item.get("topic"), self._default_topic),
-            data=_data(item.get("data", ""), large=large),
+            topics=topics,
+            data=data,
             type=_string("type", item.get("type")) or None,
             id=_string("id", item.get("id")) or None,
             private=_private(item.get("private", False)),
@@ -109,6 +111,13 @@ class DraftParser:
             ended=_end(item.get("end")),
             ttl=ttl_ms(item.get("ttl")),
         )
+
+    def _check_object(self, item: object) -> None:
+        if not isinstance(item, dict):
+            detail = "An event must be a JSON object."
+            raise BadRequest(detail, 'Send one like {"topic": "news", "data": "hello"}.')
+        if isinstance(item, RepeatedMembers) and (names := item.names & _KNOWN):
+            raise forms.repeated(min(names), "Send it once, and several topics as a list.")
 
     def _read_url(self, query: Fields) -> None:
         self._url = {name: query[name] for name in _FIELDS if name in query}

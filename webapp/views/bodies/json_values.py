@@ -40,20 +40,17 @@ def one(line: bytes) -> Value:
     :raises BadRequest: it is not JSON.
     :raises ContentTooLarge: it has more than `MAX_VALUES` values.
     """
-    found = _decode_quickly(line) if len(line) <= _LARGE_CHARS else None
-    return found or _one(_text(line), "line")
-
-
-def _decode_quickly(line: bytes) -> Value | None:
-    """Return the value of a line as programs write it, without `JSONDecoder.decode`, which costs
-    as much again. None: `_one` must read the line, or say what is wrong with it.
-    """
-    try:
-        source = line.decode()
-        item, end = _scan_once(source, 0)
-    except (ValueError, StopIteration, RecursionError):
-        return None
-    return (item, False) if source[end:] in {"", "\r"} and have_clear_names(item, source) else None
+    if len(line) <= _LARGE_CHARS:
+        try:  # as programs write it, without `JSONDecoder.decode`, which costs as much again
+            source = line.decode()
+            item, end = _scan_once(source, 0)
+            if end == len(source) or source[end:] == "\r":
+                if not have_clear_names(item, source):
+                    item, _ = _scan_names(source, 0)
+                return item, False
+        except (ValueError, StopIteration, RecursionError):
+            pass  # `_one` reads the line, or says what is wrong with it
+    return _one(_text(line), "line")
 
 
 def several(body: bytes, most: int) -> list[Value]:
@@ -215,6 +212,7 @@ def _check_length(digits: str) -> str:
 # Made once: `json.loads` and `json.dumps` with arguments would make one for each text.
 _DECODER, _QUICK_DECODER = _decoder(object_pairs_hook=to_object), _decoder()
 _scan_once = _QUICK_DECODER.scan_once  # type: ignore[attr-defined] # not in its stubs
+_scan_names = _DECODER.scan_once  # type: ignore[attr-defined] # also finds repeated members
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .json_values import Value
 
 _CHUNK_BYTES = 64 << 10  # of a body, split at once: each byte may be a line
+_CHECKPOINT_BYTES = 2 << 10  # of lines, parsed between two looks at the clock
 
 
 class NdjsonPublisher:
@@ -60,13 +61,16 @@ class NdjsonPublisher:
             request_turns.pause()  # thousands of lines can arrive at once
 
     def _parse(self, found: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
-        numbered, time_slice = [], RequestSlice()
+        numbered, time_slice, size = [], RequestSlice(), 0
         for line in found:
             self.line += 1
             try:
-                if line.removeprefix(BOM_UTF8).strip():
+                if line.startswith(b"{") or line.removeprefix(BOM_UTF8).strip():
                     numbered.append((self.line, self._to_draft(json_values.one(line))))
-                time_slice.checkpoint()
+                size += len(line)
+                if size >= _CHECKPOINT_BYTES:
+                    time_slice.checkpoint()
+                    size = 0
             except TidingsError as error:
                 error.extra["line"] = self.line
                 return numbered, error

@@ -1,0 +1,55 @@
+"""What a line of a pipe costs: events with a topic and data alone do not pay for other fields."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from webapp.core.events import Draft
+from webapp.views.bodies.drafts import DraftParser
+from webapp.views.bodies.ndjson import NdjsonPublisher
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_LINES = 500
+
+
+def calls_per_line(line: bytes, url: dict[str, list[str]]) -> float:
+    """Count the functions that are called for a line, from its bytes to its draft."""
+    request: Any = SimpleNamespace(mimetype="application/x-ndjson")
+    parser, published = DraftParser(request, url, "events"), list[Draft]()
+
+    def append(drafts: list[Draft]) -> Any:
+        published.extend(drafts)
+        return [SimpleNamespace(id="1")]
+
+    pipe, count = NdjsonPublisher(append, parser.from_value, _LINES), 0
+
+    def profile(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(profile)
+    try:
+        pipe.publish_lines([line] * _LINES)
+    finally:
+        sys.setprofile(None)
+    assert published == [Draft(topics=("t",), data="a: b")] * _LINES
+    return count / _LINES
+
+
+@pytest.mark.parametrize(
+    ("line", "url", "most"),
+    [
+        (b'{"topic":"t","data":"a: b"}', {}, 35),
+        (b'{"data":"a: b"}', {"topic": ["t"]}, 40),
+    ],
+)
+def test_a_line_with_a_topic_and_data_takes_few_calls(
+    line: bytes, url: dict[str, list[str]], most: int
+) -> None:
+    assert calls_per_line(line, url) <= most
