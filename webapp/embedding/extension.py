@@ -14,7 +14,7 @@ from ..config import app_check, app_settings
 from ..config.startup import or_end
 from ..core.topics import DEFAULT_TOPIC, EVERYTHING, is_reserved
 from ..errors import Misconfigured, TidingsError
-from ..hub.deleting import delete, remove
+from ..hub.deletion import delete, remove
 from ..hub.listings.topic_listing import list_all
 from ..views import (
     app_arguments,

@@ -18,8 +18,8 @@ from . import body_ends
 from .arrivals import arrivals
 from .hangup import HangupWatcher
 from .phase import BODY, CLOSING, HEADER, IDLE, OPENED, STREAM, STREAMING_BODY
-from .receiving import receive
 from .socket_writer import SocketWriter
+from .timed_receive import receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify
 from ..core.events import HubDraft, check_name
 from ..core.topics import EVERYTHING, MERCURE_PATH, TopicPatterns, grants
 from ..errors import BadRequest, Forbidden, InsufficientScope, TooManyRequests
-from ..hub.deleting import delete
+from ..hub.deletion import delete
 from ..scheduling import cooperative
 from .bodies import forms
 from .bodies.field_names import TOPIC_LIST, FieldNames

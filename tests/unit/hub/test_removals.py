@@ -11,7 +11,7 @@ import pytest
 from support.hub import Subscriber, publish, subscribe
 from webapp.core.events import EventId
 from webapp.core.removals import Removal
-from webapp.hub.deleting import delete
+from webapp.hub.deletion import delete
 from webapp.hub.delivery.removals import AFTER_ALL, Removals
 
 if TYPE_CHECKING:

@@ -25,14 +25,14 @@ from ..hidden import followed
 from ..outage import Outage
 from . import own_ids, topic_ends
 from .directory import Directory
-from .expiring import Expiring
+from .expiration_steps import ExpirationSteps
 from .follower import FollowerQueue, frame_bytes
 from .group_commit import GroupCommitter
 from .indexer import Indexer
 from .log_table import LogTable
 from .page_reader import PageReader
+from .removal_steps import RemovalSteps
 from .remover import Remover
-from .removing import Removing
 from .topic_index import TopicIndex
 from .turn import SINGLES, SqliteTurn
 from .wakeup import WakeupSocket
@@ -69,7 +69,11 @@ class SqliteBroker:
         database = self._table.database
         self._pages, self._directory = PageReader(self._table, self._read), Directory(database)
         self._remover = Remover(
-            Removing(self._table), Expiring(database), self._read, self._write, self._on_removal
+            RemovalSteps(self._table),
+            ExpirationSteps(database),
+            self._read,
+            self._write,
+            self._on_removal,
         )
         self._indexer = Indexer(TopicIndex(database), self._read, self._write)
         self._trim_interval = min(_MAX_TRIM_INTERVAL_S, max_age / 10)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ...core.events import EventId
     from ...core.removals import Removal
-    from .expiring import Expiring
-    from .removing import Removing
+    from .expiration_steps import ExpirationSteps
+    from .removal_steps import RemovalSteps
 
     T = TypeVar("T")
 
@@ -38,26 +38,26 @@ class Remover:
 
     def __init__(
         self,
-        removing: Removing,
-        expiring: Expiring,
+        removals: RemovalSteps,
+        expirations: ExpirationSteps,
         read: Callable[..., Any],
         write: Callable[..., Any],
         on_begun: Callable[[], None],
     ) -> None:
-        self._removing, self._expiring = removing, expiring
+        self._removals, self._expirations = removals, expirations
         self._read, self._write = read, write
         self._on_begun = on_begun
 
     def remove(self, removal: Removal) -> Removed:
         """Remove events; see `Broker.remove`."""
-        position, count = self._write(self._removing.begin, removal)
+        position, count = self._write(self._removals.begin, removal)
         if position is None:
             return Removed(0, None)
         self._on_begun()
         if count is None:
             self._finish(position)
-            count = self._write(self._removing.forget, position)
-        self._read(self._removing.empty_wal)
+            count = self._write(self._removals.forget, position)
+        self._read(self._removals.empty_wal)
         return Removed(count, position)
 
     def read(self, function: Callable[..., T], *values: Any) -> T:
@@ -67,15 +67,15 @@ class Remover:
             with suppress(RemovalPendingError):
                 found: T = self._read(function, *values)
                 return found
-            for position in self._read(self._removing.progress):
+            for position in self._read(self._removals.progress):
                 self._step(position)
-            self._write(self._expiring.step)
+            self._write(self._expirations.step)
         detail = "Many events are being removed from the event log."
         raise ServiceUnavailable(detail, "Try again in a moment.")
 
     def expire(self) -> None:
         """Remove the events that have expired."""
-        while self._write(self._expiring.step):
+        while self._write(self._expirations.step):
             gevent.sleep(_PAUSE_S)
 
     def run(self) -> None:
@@ -83,7 +83,7 @@ class Remover:
         before: dict[EventId, int] = {}
         while True:
             with suppress(ServiceUnavailable):  # the follower logs it
-                now = self._read(self._removing.progress)
+                now = self._read(self._removals.progress)
                 for position in [it for it in now if before.get(it) == now[it]]:
                     self._finish(position)
                 before = now
@@ -96,5 +96,5 @@ class Remover:
     def _step(self, position: EventId) -> bool:
         """Do a step; return whether nothing is left to do."""
         gevent.sleep(_PAUSE_S)
-        is_done: bool = self._write(self._removing.step, position)
+        is_done: bool = self._write(self._removals.step, position)
         return is_done

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..base import now
 from . import expirations
-from .removing import draft_of, take_out
+from .removal_steps import draft_of, take_out
 from .rows import from_key
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ WHERE expires <= ? ORDER BY expires LIMIT ?
 _FORGET = "DELETE FROM expirations WHERE expires = ? AND position = ?"
 
 
-class Expiring:
+class ExpirationSteps:
     """Removes events that have expired: every call blocks, and is one transaction."""
 
     def __init__(self, database: Database) -> None:

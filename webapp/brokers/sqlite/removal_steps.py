@@ -13,10 +13,10 @@ from ...core.events import Draft
 from ...core.removals import Removal, remnant
 from ...errors import BadRequest, ServiceUnavailable
 from . import removals, topic_ends
+from .index_removal import Entry, unindex
 from .rows import from_key, to_key
 from .topic_index import index_state
 from .topic_search import TopicSearch
-from .unindexing import Entry, unindex
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,7 +48,7 @@ class _Step(NamedTuple):
     next_key: int  # what comes before was removed
 
 
-class Removing:
+class RemovalSteps:
     """Empties the rows of removed events; any thread may call."""
 
     def __init__(self, table: LogTable) -> None:
