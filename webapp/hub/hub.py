@@ -36,7 +36,7 @@ from .streams.stream_context import StreamContext
 from .streams.stream_log import StreamLog
 from .stuck_clients import StuckClients
 from .timers import Timers
-from .transient import TransientEvents
+from .transient_events import TransientEvents
 from .waiting_clients import WaitingClients
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..reads.history import History
     from ..reads.snapshot import Snapshots
     from ..reads.topic_ends import TopicEnds
-    from ..transient import TransientEvents
+    from ..transient_events import TransientEvents
 
 
 @dataclass(frozen=True, slots=True)
