@@ -397,7 +397,7 @@ def test_the_architecture_names_every_package() -> None:
 
 def test_the_modules_that_internals_name_exist() -> None:
     for page in (page for page in PAGES if page.startswith("docs/internals/")):
-        for path in re.findall(r"`((?:\w+/)*\w+\.py)`", PAGES[page]):
+        for path in re.findall(r"((?:\w+/)*\w+\.py)\b", PAGES[page]):
             assert any((ROOT / top / path).exists() for top in ("webapp", "tests", ".")), (
                 f"{page}: {path}"
             )
