@@ -104,3 +104,24 @@ def test_a_large_backlog_comes_in_bounded_batches(server: RedisServer, connect: 
         batch = next_events(follower, 1)
         count += len(batch)
         assert len(batch) == 1 or sum(len(event.frame) for event in batch[:-1]) < 256 << 10
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "commands"),
+    [(2000, 1, 80), (400, 750, 30), (100, 4000, 15), (4, 500_000, 3)],
+)
+def test_a_page_is_one_call_of_few_commands(
+    server: RedisServer, connect: Connect, count: int, size: int, commands: int
+) -> None:
+    """The server serves nobody else meanwhile."""
+    log = connect(server.url)
+    start = log.bounds().head
+    log.append(drafts(*["x" * size] * count))
+    log.topics("", "", 1)  # the index is whole now
+    server.ask("CONFIG", "RESETSTAT")
+    found = log.read(start, 256 << 10)
+    assert len(found) == count or sum(len(it.frame) for it in found) >= 240 << 10
+    stats = server.ask("INFO", "commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] == 1
+    assert stats["cmdstat_xrange"]["calls"] <= commands
+    assert sum(it["calls"] for it in stats.values()) < commands + 30

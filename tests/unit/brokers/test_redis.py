@@ -47,7 +47,7 @@ class Server:
             b"1-1",
             head,
             known,
-            b"\n".join(lines),
+            [line + b"\n" for line in lines],
             len(self.lines),
             0,
             b"-1",

@@ -55,8 +55,8 @@ _SHARED = (
     "own_ids.lua",
     "topic_ends.lua",
 )
-_SCRIPT = Script((*_SHARED, "append.lua", "followers.lua", "log.lua"), _KEYS)
-_TOPICS_SCRIPT = Script((*_SHARED, "topics.lua", "removals.lua"), _KEYS)
+_SCRIPT = Script((*_SHARED, "append.lua", "lines.lua", "followers.lua", "log.lua"), _KEYS)
+_TOPICS_SCRIPT = Script((*_SHARED, "lines.lua", "topics.lua", "removals.lua"), _KEYS)
 _LONGEST_PAUSE_S = 3.0  # of a follower, between two tries to reach the server
 _PAGE_BYTES = 256 << 10
 _NO_LIMIT = 1 << 30  # events

@@ -10,14 +10,13 @@ local max_lines = 2048 -- entries of one page
 
 local verbs = {}
 
--- Return '<position> <draft>' for each entry that a command finds from a position to an edge, and the
--- last entry.
+-- Return a line for each entry that a command finds from a position to an edge, and the last entry.
 local function page(command, from, edge, limit, bytes)
-  local lines, last = {}, nil
+  local lines, last = new_lines(), nil
   streams().walk(command, from, edge, math.min(limit, max_lines), bytes, function(entry)
     if is_too_large(entry, max_foreign_bytes) and streams().delete(entry) then return end
-    lines[#lines + 1], last = line_of(entry), entry
-    return #lines[#lines] + 1
+    last = entry
+    return lines.add_entry(entry)
   end)
   return lines, last
 end
@@ -46,7 +45,7 @@ end
 -- ARGV from 5: the arguments of `page`, 'check' to look for the position, and what a follower has to
 -- report if the lines have some bytes: its process, whether single events come to it, and how many
 -- bytes. Returns the floor or false, the first position or false, the head, whether the stream has
--- the position, the lines, the number of entries, how many were deleted: then the lines may end early;
+-- the position, the lines in parts, the number of entries, how many were deleted: then the lines may end early;
 -- how many bytes the slowest follower has yet to read, -1 without a report, and whether single
 -- events come to another process; whether the index by topic is whole; and the removals that go on.
 function verbs.read()
@@ -63,15 +62,14 @@ function verbs.read()
     pcall(save)
   end
   local unread, beside_singles = -1, 0
-  local text = table.concat(lines, '\n')
-  if ARGV[11] and #text >= tonumber(ARGV[13]) then
+  if ARGV[11] and lines.size >= tonumber(ARGV[13]) then
     local is_at_head = (last and last[1] or position) == log.head
     local now, total = clock(), is_at_head and log.total or total_of(last)
     note_follower(ARGV[11], total, ARGV[12], now)
     unread, beside_singles = look_at_followers(ARGV[11], now)
   end
   return {
-    log.floor, log.first or false, log.head, known and 1 or 0, text,
+    log.floor, log.first or false, log.head, known and 1 or 0, lines.all(),
     log.length, count, number(unread), beside_singles,
     index.rounds == 0 and is_whole() and not is_removing() and 1 or 0, is_removing() and log.removing,
     number(clock()),

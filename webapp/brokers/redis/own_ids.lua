@@ -132,10 +132,3 @@ local function maintain(most)
     error({err = 'READONLY this is a replica'})
   end
 end
-
-local function line_of(entry)
-  local text = entry[2][1] == 'draft' and entry[2][2] or ''
-  if string.find(text, '\n', 1, true) then text = '' end
-  local ttl = ttl_of(entry)
-  return entry[1] .. (ttl and '/' .. number(ttl) or '') .. ' ' .. text
-end

@@ -45,16 +45,22 @@ class Page(NamedTuple):
 
 def parse_page(position: EventId, answer: Any) -> Page:
     """Return the answer to a read from a position."""
-    *ends, known, text, total, deleted, unread, beside_singles, indexed, removing, time = answer
+    *ends, known, parts, total, deleted, unread, beside_singles, indexed, removing, time = answer
     bounds = parse_bounds(*ends)
-    lines = text.split(b"\n") if text else []
+    lines = join_lines(parts)
     end = _parse_head(lines[-1].partition(b" ")[0])[0] if lines else position
     if deleted:
         logger.warning(_DELETED, deleted)
     known = bool(known) or position in bounds
     others = int(unread), bool(beside_singles), bool(indexed)
     pending = parse_removals(removing)
-    return Page(bounds, known, end, lines, len(text), total, deleted, *others, pending, int(time))
+    size = sum(map(len, parts))
+    return Page(bounds, known, end, lines, size, total, deleted, *others, pending, int(time))
+
+
+def join_lines(parts: Sequence[bytes]) -> list[bytes]:
+    """Return the lines of a text that the server has left in parts; see lines.lua."""
+    return b"".join(parts).split(b"\n")[:-1]
 
 
 def parse_removals(text: bytes | None) -> list[Removal]:

@@ -22,7 +22,7 @@ from ...core.topic_index import DirectoryPage, TopicEntry
 from ...errors import ServiceUnavailable, TidingsError
 from ..base import TopicEnd, TopicPage, decode_events
 from ..hidden import hide
-from .page import decode_line, parse_bounds, parse_position, parse_removals
+from .page import decode_line, join_lines, parse_bounds, parse_position, parse_removals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -194,11 +194,11 @@ class RedisTopicIndex:
         while looked_at < len(positions) and max_bytes > 0:
             some = map(str, positions[looked_at : looked_at + _CALL_EVENTS])
             answer = self._call("entries", str(min(max_bytes, _CALL_BYTES)), *some)
-            *edges, seen, text, removing, time = answer
+            *edges, seen, parts, removing, time = answer
             looked_at, bounds = looked_at + seen, parse_bounds(*edges)
-            found = decode_events(text.split(b"\n") if text else (), decode_line)
+            found = decode_events(join_lines(parts), decode_line)
             events += hide(found, parse_removals(removing), int(time))
-            max_bytes -= len(text)
+            max_bytes -= sum(map(len, parts))
         return _Read(events, looked_at, bounds)
 
 

@@ -133,21 +133,18 @@ function verbs.newest_end()
 end
 
 -- ARGV from 5: how many bytes, positions. Returns the state, how many of the positions were looked at,
--- and '<position> <draft>' for each that the stream has, or that is left of it; and the removals that go on.
+-- and a line for each that the stream has, or that is left of it, in parts; and the removals that go on.
 function verbs.entries()
   maintain()
-  local lines, size, seen = {}, 0, 0
+  local lines, seen = new_lines(), 0
   for i = 6, #ARGV do
     local entry = entry_at(ARGV[i])
     local remnant = not entry and redis.call('HGET', remnants, ARGV[i])
     seen = seen + 1
-    if entry or remnant then
-      lines[#lines + 1] = entry and line_of(entry) or ARGV[i] .. ' ' .. remnant
-      size = size + #lines[#lines] + 1
-    end
-    if size >= tonumber(ARGV[5]) then break end
+    if entry then lines.add_entry(entry) elseif remnant then lines.add(ARGV[i], remnant) end
+    if lines.size >= tonumber(ARGV[5]) then break end
   end
-  return state(seen, table.concat(lines, '\n'), is_removing() and log.removing, number(clock()))
+  return state(seen, lines.all(), is_removing() and log.removing, number(clock()))
 end
 
 local function count_kept(key)
