@@ -13,7 +13,7 @@ from gevent.lock import Semaphore
 
 SMALL_BYTES = 32 << 10  # of several events
 _SMALL_SINGLE_BYTES = 64 << 10  # of a single one
-_LARGE_DIVISOR = 16  # large appends have a sixteenth of the limit
+_LARGE_DIVISOR, _MAX_FOR_LARGE = 16, 512 << 10  # large appends have a part of the limit, in bytes
 PATIENCE_S = 1.0  # after which one large append waits like a small one
 _REPORT_S = 0.05  # how long the report of another process counts
 _SINGLE_RECENCY_S = 1.0  # after two single events, in which large appends take turns with them
@@ -56,13 +56,15 @@ class Backlog:
     wait for these, too, but only a second: a process may be far behind because it was stopped for a
     while.
 
-    :param limit: bytes above which appends wait; large ones wait above a sixteenth of it.
+    :param limit: bytes above which appends wait; large ones wait above a sixteenth of it, or
+        above 512 KB.
     :param turn: that of all processes; None: there is only this one.
     """
 
     def __init__(self, limit: int, turn: SharedTurn | None = None) -> None:
         self._shared_turn = turn
-        self.limit, self.limit_for_large = limit, max(1, limit // _LARGE_DIVISOR)
+        self.limit = limit
+        self.limit_for_large = max(1, min(limit // _LARGE_DIVISOR, _MAX_FOR_LARGE))
         self.size = 0
         self._shorter = Signal()
         self._reported = 0  # bytes, by another process
