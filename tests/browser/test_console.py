@@ -162,18 +162,18 @@ def test_50_000_events_leave_500_rows_and_a_pause_says_how_many_are_new(
     page: Page, server: Server, topic: str
 ) -> None:
     open_watch(page, server, topic)
-    events = [{"topic": topic, "data": str(number)} for number in range(10_000)]
-    for _ in range(5):
+    events = [{"topic": topic, "data": str(number)} for number in range(2000)]
+    for _ in range(25):
         assert server.http.post("/events", json=events).status_code == 200
     expect(page.locator("#count")).to_have_text("50,000 events, 500 shown")
     expect(rows(page)).to_have_count(500)
-    assert cells(page, 0)[3] == "9999"
+    assert cells(page, 0)[3] == "1999"
     assert page.evaluate("document.querySelectorAll('*').length") < 5_000
     page.keyboard.press("p")
     server.http.post("/events", json=events[:17])
     resume = page.get_by_role("button", name="Resume (17 new)")
     expect(resume).to_have_class("pressed")
-    assert cells(page, 0)[3] == "9999"
+    assert cells(page, 0)[3] == "1999"
     resume.press("Enter")
     expect(rows(page).nth(0)).to_contain_text("16")
     expect(page.get_by_role("button", name="Pause")).to_be_visible()

@@ -77,7 +77,9 @@ def test_it_begins_with_the_newest_event_of_each_topic(server: Server, topic: st
 def test_once_it_prints_what_there_is_and_stops(server: Server, topic: str, count: int) -> None:
     events = [{"topic": topic, "data": str(number)} for number in range(count)]
     if events:
-        server.http.post("/events", json=events).raise_for_status()
+        lines, headers = map(json.dumps, events), {"Content-Type": "application/x-ndjson"}
+        body = "\n".join(lines)
+        server.http.post("/events", content=body, headers=headers).raise_for_status()
     printed = tidings("tail", topic, "--once", TIDINGS_URL=server.url)
     assert printed.stdout == "".join(f"{number}\n" for number in range(count))
     assert (printed.returncode, "nothing yet" in printed.stderr) == (0, False)

@@ -36,7 +36,7 @@ from webapp.core import events
 from webapp.monitoring.metrics import OF_CONSOLE
 from webapp.presence import changes
 from webapp.views import cursors, own_paths, quotas, subscribe_query
-from webapp.views.bodies import drafts, forms, json_values, multipart
+from webapp.views.bodies import batch_limits, forms, json_values, multipart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,7 +242,11 @@ LIMITS = {
     "topics of an event": events.MAX_TOPICS,
     "topic or type": events.MAX_NAME_CHARS,
     "id or cursor": events.MAX_ID_CHARS,
-    "events in a JSON array": drafts.MAX_BATCH_EVENTS,
+    "events in a JSON array, or of one `hub.publish_many`": batch_limits.MAX_EVENTS,
+    "body with a JSON array of several events, or data of one `hub.publish_many`": (
+        batch_limits.MAX_BYTES >> 20
+    ),
+    "topics of all events of one of these": batch_limits.MAX_TOPICS,
     "values in a JSON text": json_values.MAX_VALUES,
     "characters of a number in JSON": json_values._MAX_NUMBER_CHARS,
     "headers of a part of a multipart form": multipart._MAX_HEADER_BYTES >> 10,

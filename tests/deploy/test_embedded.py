@@ -23,7 +23,7 @@ from support.tokens import KEY
 from support.waiting import PATIENCE, until
 from webapp import Tidings
 from webapp.auth.authorizer import Grant
-from webapp.errors import BadRequest, Conflict, Forbidden, Misconfigured
+from webapp.errors import BadRequest, Conflict, ContentTooLarge, Forbidden, Misconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -264,6 +264,13 @@ def test_what_cannot_be_published_is_refused_by_name(tmp_path: Path) -> None:
         hub.publish("b", topic="t", id="own")
     with pytest.raises(BadRequest, match="no field dat"):
         hub.publish_many([{"dat": "x"}])
+    with pytest.raises(ContentTooLarge, match="more than 2000 events"):
+        hub.publish_many({} for _ in range(2001))
+    with pytest.raises(ContentTooLarge, match="2097152 bytes"):
+        hub.publish_many([{"data": "x" * (1 << 19)}] * 5)
+    with pytest.raises(ContentTooLarge, match="more than 4000 topics"):
+        hub.publish_many([{"topic": [f"t{number}" for number in range(1000)]}] * 5)
+    assert [it.topic for it in hub.topics()] == ["t"]
     with pytest.raises(Forbidden, match="own"):
         hub.publish("x", topic="/.well-known/mercure/subscriptions")
     assert hub.publish_many([]) == []

@@ -127,7 +127,7 @@ BODIES: Attacks = {
     **{f"data {it[:20]}": (400, post(JSON, f'{{"data":["{MARK}",{it}]}}')) for it in NO_DATA},
     **{f"chunks {it!r}": (400, chunked(TEXT, it.replace("%", MARK))) for it in CHUNKS},
     **{f"form {it!a}": (400, post(FORM, it)) for it in NO_FORM},
-    "10,001 events": (413, post(JSON, f"[{'{},' * 10_000}{{}}]")),
+    "2,001 events": (413, post(JSON, f"[{'{},' * 2000}{{}}]")),
     "bad UTF-8 in the query": (400, post(TEXT, MARK, to="/events?topic=%ff")),
     "bad UTF-8 in JSON": (400, post(JSON, f'{{"data":"{MARK}\udcff"}}')),
     "bad UTF-8 in text": (400, post(TEXT, f"{MARK}\udcff")),
@@ -158,6 +158,17 @@ BODIES: Attacks = {
 @pytest.mark.parametrize(("status", "attack"), BODIES.values(), ids=BODIES)
 def test_a_body_that_is_no_event_is_refused(target: Target, status: int, attack: bytes) -> None:
     target.expect_refusal(attack, status)
+
+
+@pytest.mark.parametrize("path", ["/events", "/.well-known/mercure"])
+def test_too_many_events_in_an_array_are_refused_with_the_limit_and_what_to_do(
+    target: Target, path: str
+) -> None:
+    events = [{"topic": "t", "data": MARK}] * 2001
+    document = target.expect_refusal(post(JSON, json.dumps(events), to=path), 413)
+    assert "more than 2000 events" in document["detail"]
+    assert "several arrays" in document["remedy"]
+    assert "NDJSON, which takes any number" in document["remedy"]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_the_size_of_each_large_event_is_checked_in_slices(turns: Turns) -> None
 
 def test_each_event_of_a_large_batch_lets_others_run(turns: Turns) -> None:
     batch = json.dumps([{"data": "x" * 300}] * TOPICS).encode()
-    assert len(json_values.several(batch, TOPICS)) == TOPICS
+    assert len(json_values.several(batch)) == TOPICS
     assert turns.count >= TOPICS
 
 
@@ -85,7 +85,8 @@ def test_each_value_of_a_large_event_lets_others_run(turns: Turns, value: str) -
 
 def test_each_value_of_a_large_item_lets_others_run(turns: Turns) -> None:
     large = {"data": {str(number): "text" for number in range(10_000)}}
-    found = json_values.several(json.dumps([{"data": "small"}, large, 7]).encode(), 3)
+    body = json.dumps([{"data": "small"}, large, 7]).encode()
+    found = json_values.several(body)
     assert found == [({"data": "small"}, False), (large, True), (7, False)]
     assert turns.count >= 10_000
 

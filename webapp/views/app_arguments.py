@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..auth.claims import MAX_TEXT_CHARS
@@ -10,7 +11,7 @@ from ..core.topics import DEFAULT_TOPIC
 from ..errors import BadRequest
 from ..presence.notice_reader import disconnecting, disconnecting_subject
 from . import paging
-from .bodies import json_values
+from .bodies import batch_limits, json_values
 from .bodies.drafts import ttl_ms
 from .subscribe_query import parse_patterns
 
@@ -46,6 +47,22 @@ def draft(  # noqa: PLR0913 - the fields of an event
         ended=bool(end),
         ttl=ttl_ms(ttl),
     )
+
+
+def drafts(events: Iterable[Mapping[str, Any]]) -> list[Draft]:
+    """Return the drafts of several events, which are published together.
+
+    :raises BadRequest: a field of one is not valid, or unknown.
+    :raises ContentTooLarge: they are more than one request may publish.
+    """
+    found = list(map(from_mapping, islice(events, batch_limits.MAX_EVENTS + 1)))
+    if len(found) > batch_limits.MAX_EVENTS:
+        raise batch_limits.call_refusal(batch_limits.MAX_EVENTS, "events")
+    if len(found) > 1 and sum(len(it.data) for it in found) > batch_limits.MAX_BYTES:
+        raise batch_limits.call_refusal(batch_limits.MAX_BYTES, "bytes")
+    if sum(len(it.topics) for it in found) > batch_limits.MAX_TOPICS:
+        raise batch_limits.call_refusal(batch_limits.MAX_TOPICS, "topics")
+    return found
 
 
 def from_mapping(event: Mapping[str, Any]) -> Draft:

@@ -26,7 +26,8 @@ from ..core.events import (
 from ..core.topics import DEFAULT_TOPIC, MERCURE_PATH, TOPICS_PATH
 from ..core.version import __version__
 from ..presence.connections import MAX_LISTED
-from .bodies.drafts import MAX_BATCH_EVENTS, MAX_DIGITS
+from .bodies.batch_limits import MAX_EVENTS
+from .bodies.drafts import MAX_DIGITS
 from .console.connections import DEFAULT_LIMIT as DEFAULT_CONNECTIONS
 from .credentials import COOKIE
 from .cursors import CURSOR, MAX_CURSOR_BYTES
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 _BOUNDS = {
     "cursor": f"^{CURSOR}$",
     "default": DEFAULT_TOPIC,
-    "max_batch": MAX_BATCH_EVENTS,
+    "max_batch": MAX_EVENTS,
     "max_cursor": MAX_CURSOR_BYTES,
     "max_id": MAX_ID_CHARS,
     "max_last": MAX_LAST_EVENTS,

@@ -64,7 +64,7 @@ def _publish_lines(
 ) -> ResponseReturnValue:
     """Publish each line of an NDJSON body as it arrives, until the body ends."""
     whole_body.check_encoding(request)
-    at_once = int(min(_MAX_LINES_AT_ONCE, services.publish_rate.burst))
+    at_once = int(min(_MAX_LINES_AT_ONCE, parser.lines_at_once, services.publish_rate.burst))
     pipe = ndjson.NdjsonPublisher(publisher.append_from_pipe, parser.from_value, at_once)
     max_line = services.settings.max_body_bytes
     try:

@@ -38,6 +38,23 @@ def test_json_that_is_quickly_read_may_look_like_much(value: object) -> None:
     assert json_values.one(json.dumps(value).encode())[0] == value
 
 
+def test_an_array_has_up_to_2000_events_and_2_mb() -> None:
+    assert len(json_values.several(b"[" + b"{}," * 1999 + b"{}]")) == 2000
+    with pytest.raises(ContentTooLarge, match="more than 2000 events"):
+        json_values.several(b"[" + b"{}," * 2000 + b"{}]")
+    large = b'{"data":"%s"}' % (b"x" * ((1 << 20) - 13))
+    array = b"[%s,%s] " % (large, large)
+    assert len(array) == 2 << 20
+    assert len(json_values.several(array)) == 2
+    with pytest.raises(ContentTooLarge, match="more than 2097152 bytes"):
+        json_values.several(array + b" ")
+
+
+def test_an_array_of_one_event_may_have_any_size() -> None:
+    [(event, _)] = json_values.several(b'[{"data":"%s"}]' % (b"\\u0041" * 500_000))
+    assert event == {"data": "A" * 500_000}
+
+
 @pytest.mark.parametrize("around", ["{}", "{}\r", " {}", "{}  ", "\ufeff{}", "\t{}\t\r"])
 def test_a_line_may_have_space_around_its_value(around: str) -> None:
     assert json_values.one(around.format('{"data":"é:1"}').encode())[0] == {"data": "é:1"}

@@ -10,7 +10,7 @@ import pytest
 from flask import Request
 
 from webapp.core.events import Draft
-from webapp.errors import BadRequest
+from webapp.errors import BadRequest, ContentTooLarge
 from webapp.views.bodies.drafts import DraftParser, ttl_ms
 
 if TYPE_CHECKING:
@@ -270,3 +270,28 @@ def test_a_ttl_is_a_number_of_seconds_or_a_duration(
     value: object, milliseconds: int | None
 ) -> None:
     assert ttl_ms(value) == milliseconds
+
+
+def test_an_array_has_up_to_4000_topics_and_those_of_the_url_count_for_each_event() -> None:
+    events = JSON, json.dumps([{}] * 2000).encode()
+    assert len(parse(events, topic=list("ab"))) == 2000
+    with pytest.raises(ContentTooLarge, match="more than 4000 topics"):
+        parse(events, topic=list("abc"))
+    five = (
+        JSON,
+        json.dumps([{"topic": list("abcde")}] * 1999 + [{"topic": list("abcdef")}]).encode(),
+    )
+    with pytest.raises(ContentTooLarge, match="more than 4000 topics"):
+        parse(five)
+    with pytest.raises(ContentTooLarge, match="more than 2097152 bytes"):
+        parse(events, topic="t" * 100, type="x" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("url", "lines"), [({}, 4000), ({"topic": ["a"] * 100}, 40), ({"topic": ["a" * 8192]}, 256)]
+)
+def test_fewer_lines_of_a_pipe_are_published_together_if_its_url_is_long(
+    url: dict[str, list[str]], lines: int
+) -> None:
+    parser = DraftParser(Request({"CONTENT_TYPE": LINES}), url, "events")
+    assert parser.lines_at_once == lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from flask import Flask
 from gevent.event import Event as Signal
 
@@ -12,6 +13,9 @@ from webapp.views.publish import bp
 from webapp.views.services import Services
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from webapp.core.events import Draft, Event
     from webapp.hub.hub import Hub
 
 
@@ -38,3 +42,22 @@ def test_an_answer_waits_for_no_pause_of_the_dispatcher(hub: Hub) -> None:
     assert answer.status_code == 200
     assert str(hub.fanout.dispatched_up_to) != answer.text.strip()
     paused.set()
+
+
+@pytest.mark.parametrize(("topics", "most"), [(1, 500), (100, 40)])
+def test_a_pipe_appends_a_bounded_number_of_its_lines_at_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, topics: int, most: int
+) -> None:
+    sizes, append = list[int](), hub.broker.append
+
+    def note_size(drafts: Sequence[Draft]) -> list[Event]:
+        sizes.append(len(drafts))
+        return append(drafts)
+
+    monkeypatch.setattr(hub.broker, "append", note_size)
+    url = f"/events?{'&'.join(f'topic={number}' for number in range(topics))}"
+    lines = {"data": "{}\n" * 1200, "content_type": "application/x-ndjson"}
+    answer = app_of(hub).test_client().post(url, **lines)
+    assert answer.json
+    assert answer.json["published"] == sum(sizes) == 1200
+    assert max(sizes) <= most

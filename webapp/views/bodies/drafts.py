@@ -10,7 +10,7 @@ from ...core.events import Draft
 from ...core.json_members import RepeatedMembers
 from ...errors import BadRequest
 from ...scheduling import RequestSlice, cooperative
-from . import forms, json_values, whole_body
+from . import batch_limits, forms, json_values, whole_body
 from .field_names import TOPIC_LIST, FieldNames
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .forms import Fields
     from .json_values import Value
 
-MAX_BATCH_EVENTS = 10_000  # in one JSON array
 MAX_DIGITS = 20  # of a number in a form
 _FIELDS = ("topic", "data", "type", "id", "private", "retry", "end", "ttl")
 _KNOWN = frozenset(_FIELDS)
@@ -65,11 +64,16 @@ class DraftParser:
         """Whether each line of the body can be published as it arrives."""
         return self._kind == _NDJSON and self._url.keys().isdisjoint(("data", *_OF_ONE_EVENT))
 
+    @property
+    def lines_at_once(self) -> int:
+        """How many lines of the body may be published together."""
+        return batch_limits.lines_at_once(self._url)
+
     def parse(self, request: Request, body: bytes) -> list[Draft]:
         """Return what a body publishes, all of it valid.
 
         :raises BadRequest: the body, or an event in it, is not valid.
-        :raises ContentTooLarge: the array has more than `MAX_BATCH_EVENTS` events.
+        :raises ContentTooLarge: an array is over a limit; see `batch_limits`.
         :raises UnsupportedMediaType: a form holds a file or another encoding.
         """
         if "data" in self._url:
@@ -82,7 +86,9 @@ class DraftParser:
         values = self._values(body)
         if len(values) > 1:
             self._refuse_several()
-        return [self.from_value(value) for value in cooperative(values, RequestSlice())]
+            batch_limits.check_bytes(len(values), len(body), self._url)
+        found = (self.from_value(value) for value in cooperative(values, RequestSlice()))
+        return batch_limits.check_topics(found)
 
     def from_value(self, value: Value) -> Draft:
         """Return the draft that a JSON object describes.
@@ -137,7 +143,7 @@ class DraftParser:
 
     def _values(self, body: bytes) -> list[Value]:
         if self._kind == _JSON:
-            return json_values.several(body, MAX_BATCH_EVENTS)
+            return json_values.several(body)
         line = body.strip()
         if b"\n" in line:
             self._refuse_several()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ...core.json_members import have_clear_names, to_object
 from ...errors import BadRequest, ContentTooLarge
 from ...scheduling import RequestSlice, cooperative
+from .batch_limits import MAX_BYTES, MAX_EVENTS, array_refusal
 from .whole_body import text
 
 if TYPE_CHECKING:
@@ -53,24 +54,25 @@ def one(line: bytes) -> Value:
     return _one(_text(line), "line")
 
 
-def several(body: bytes, most: int) -> list[Value]:
+def several(body: bytes) -> list[Value]:
     """Return the values of a JSON array, or the single value of a text that is not an array.
 
     :raises BadRequest: it is not JSON, or an empty array.
-    :raises ContentTooLarge: it has more than `MAX_VALUES` values, or the array more than `most`.
+    :raises ContentTooLarge: it has more than `MAX_VALUES` values, or an array of several is over
+        a limit; see `batch_limits`.
     """
     source = _text(body)
     start = _after_space(source, 0)
     if source[start : start + 1] != "[":
         return [_one(source, "body")]
-    found = _read(lambda: list(islice(_items(source, start + 1), most + 1)), "body")
+    is_large = len(body) > MAX_BYTES
+    count = 2 if is_large else MAX_EVENTS + 1
+    found = _read(lambda: list(islice(_items(source, start + 1), count)), "body")
     if not found:
         detail = "The JSON array is empty."
-        raise BadRequest(detail, f"Send 1 to {most} events in it.", reason="batch")
-    if len(found) > most:
-        detail = f"The JSON array has more than {most} events."
-        remedy = "Send several arrays, or the events as NDJSON."
-        raise ContentTooLarge(detail, remedy, reason="batch")
+        raise BadRequest(detail, f"Send 1 to {MAX_EVENTS} events in it.", reason="batch")
+    if len(found) == count:
+        raise array_refusal(*(MAX_BYTES, "bytes") if is_large else (MAX_EVENTS, "events"))
     return found
 
 
