@@ -34,8 +34,8 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.argument("data", required=False)
-@click.option("--topic", "-t", multiple=True, help="Its topic; repeatable. Default: events.")
-@click.option("--type", help="Its type, for addEventListener. Default: message.")
+@click.option("--topic", "-t", multiple=True, help="A topic; repeatable. Default: events.")
+@click.option("--type", help="The type, for addEventListener. Default: message.")
 @click.option("--id", help="Your own id, so that the event is published only once.")
 @click.option("--private", is_flag=True, help="Only for subscribers whose token grants a topic.")
 @click.option("--retry", metavar="MS", type=click.IntRange(0), help=_RETRY_HELP)
@@ -59,15 +59,15 @@ def publish(  # noqa: PLR0913 - the members of an event, and how to publish it
     patience: float | None,
     **fields: Any,
 ) -> None:
-    """Publish DATA, or what stdin has, and print the event's id.
+    """Publish DATA, or else stdin, and print the event's id.
 
-    It removes one line end at the end of stdin. If it cannot reach the hub, it tries again. If it
+    It removes one line feed at the end of stdin. If it cannot reach the hub, it tries again. If it
     reached the hub and got no answer, the hub may have published the event. It then tries again
     only with --id.
 
-    With --follow, each line of stdin is an event with its own id. No line is lost or published
-    twice when the hub restarts. While the hub does not answer, stdin is not read. A line that the
-    hub refuses is reported with its number, and the next ones are published.
+    With --follow, each line of stdin is an event with its own id. When the hub restarts, no line
+    is lost or published twice. While the hub does not answer, the command does not read stdin. If
+    the hub refuses a line, the command prints the line's number, and publishes the next lines.
     """
     hub = RemoteHub.from_options(url, token)
     members = {

@@ -43,10 +43,9 @@ def serve(
 ) -> None:
     """Run the hub under gunicorn until it gets SIGTERM or Ctrl-C.
 
-    All other settings come from the environment. What the hub refuses there, it refuses here too:
-    where others can reach it, it needs a key.
+    All other settings come from the environment. Where others can reach the hub, it needs a key.
 
-    What follows -- is given to gunicorn.
+    Options after -- are for gunicorn.
     """
     if broker and data:
         message = "--data says where the file of the event log is, and --broker names another log."

@@ -171,9 +171,9 @@ def tail(  # noqa: PLR0913 - where to start, and how to print
     With --once it stops at the end of the event log. It then starts with the oldest event, if you
     do not say where to start.
 
-    Into a pipe it prints bare data, and on a terminal also the time, topic and type. With --json
-    it prints id, topic, topics, type, time, private and data. What the hub says itself (events
-    that it no longer keeps, a token that expires) goes to stderr.
+    On a terminal it prints the time, topic, type and data, otherwise only the data. With --json
+    it prints id, topic, topics, type, time, private and data. Control events (events are lost, the
+    token expires) go to stderr.
     """
     if cursor and re.search(r"[\0\r\n]", cursor):
         message = "--from takes the id of an event, which is one line."

@@ -38,8 +38,8 @@ def topics(patterns: tuple[str, ...], *, url: str | None, token: str | None, jso
     TOPIC is a name, *, or a URI template. Default: *. On a hub with a key, the token must grant
     subscribing to /topics.
 
-    Into a pipe it prints the names alone, and on a terminal also the time of the newest event and
-    how many there are. With --json it prints topic, last_id, time, events and ended.
+    On a terminal it also prints the time of the newest event and the number of events, otherwise
+    only the names. With --json it prints topic, last_id, time, events and ended.
     """
     on_terminal = sys.stdout.isatty()
     for topic in _topics(RemoteHub.from_options(url, token), list(patterns)):
