@@ -3,6 +3,9 @@
 A broker leaves out the names that no glob matches, which costs it little. The hub then compares the
 other names with the patterns. A glob matches all names that its pattern matches: a literal
 matches only itself, and topics are compared as they are written.
+
+To look for a text in a name can take the product of their lengths, and strangers choose both. So of
+a long literal, a glob has a short part.
 """
 
 from __future__ import annotations
@@ -15,17 +18,18 @@ if TYPE_CHECKING:
     from .topics import TopicPatterns
 
 _MAX_GLOBS = 8  # each is compared with each name
-_MAX_CHARS = 4000  # of a glob; SQLite takes 50,000 bytes
+_MAX_CHARS = 4000  # of a glob
+_LITERAL_CHARS = 16  # of a middle or tail
 
 
 class Glob(NamedTuple):
     """A name matches that begins with `head`, ends with `tail`, and has `middle` between. Brokers
-    may take more names: those in which these overlap, or are elsewhere.
+    may take more names: those in which these overlap.
     """
 
     head: str
     middle: str
-    """The longest one of the literals between the others; empty: none."""
+    """How the longest one of the literals between the others begins; empty: there is none."""
     tail: str
 
 
@@ -49,7 +53,8 @@ def _is_useful(glob: Glob, prefix: str) -> bool:
 
 
 def _glob(head: str, *others: str) -> Glob:
-    return Glob(head, max(others[:-1], key=len, default=""), others[-1])
+    middle = max(others[:-1], key=len, default="")
+    return Glob(head, middle[:_LITERAL_CHARS], others[-1][-_LITERAL_CHARS:])
 
 
 def narrow(names: list[str], globs: Sequence[Glob]) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .globs import Glob
 
 _SORTED_NAMES = 256  # names: half a millisecond
-_EXAMINED_NAMES = 5000  # names, by one call: half a millisecond with globs
+_EXAMINED_NAMES = 1000  # names, compared with a glob by one call: ten milliseconds at most
 
 
 class TopicEntry(NamedTuple):
@@ -179,7 +179,7 @@ class TopicIndex:
         """Return the next topics that begin with a prefix and come after another, and that globs
         may match: at most `limit`, of a bounded number of names. Call `sort_names` before.
         """
-        looked_at = _EXAMINED_NAMES if globs else limit
+        looked_at = _EXAMINED_NAMES // len(globs) if globs else limit
         names = self._names.first_from(max(prefix, after), looked_at + 1)
         if names and names[0] == after:
             del names[0]

@@ -378,3 +378,18 @@ def test_a_call_looks_at_a_bounded_number_of_names(server: RedisServer, connect:
     globs = [Glob("t/", "", "4500")]
     assert log.topics("t/", "", 9, globs) == ([], "t/3999")
     assert [it.topic for it in all_topics(log, "t/", globs=globs)] == ["t/4500"]
+
+
+@each_kind
+def test_a_call_compares_a_bounded_number_of_bytes(server: RedisServer, connect: Connect) -> None:
+    log = connect(server.url)
+    names = [f"u/{'a' * 1000}{n:03}" for n in range(900)]
+    for start in range(0, 900, 60):
+        log.append([Draft(topics=tuple(names[start : start + 60]))])
+    one = Glob("u/", "", "899")
+    found, upto = log.topics("u/", "", 9, [one])
+    assert found == []
+    assert names[200] < upto < names[300]  # 256 KB
+    more = [one, Glob("u/", "ab", ""), Glob("u/", "", "a")]
+    assert names[60] < log.topics("u/", "", 9, more).upto < names[100]
+    assert [it.topic for it in all_topics(log, "u/", globs=more)] == [names[899]]

@@ -180,7 +180,7 @@ def test_a_page_is_of_a_bounded_number_of_names(
 ) -> None:
     file.append([Draft(topics=tuple(f"t/{number}" for number in range(100, 120)))])
     file.catch_up()
-    monkeypatch.setattr(directory, "_LOOKED_AT", 15)
+    monkeypatch.setattr(directory, "_LOOKED_AT", 30)  # 15 names with each of two globs
     globs = [Glob("t/", "", "4"), Glob("t/", "", "8")]
     first = file.directory.page("t/", "", 9, globs)
     assert ([it.topic for it in first.entries], first.upto) == (

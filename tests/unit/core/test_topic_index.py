@@ -41,6 +41,16 @@ def test_the_names_are_those_of_the_events_that_are_there(
             assert found == [it for it in sorted(set(topics)) if it.endswith("1")]
 
 
+def test_a_page_compares_a_bounded_number_of_names_with_all_globs_together() -> None:
+    window = Window(EventId(1, 0), 10_000, 1 << 30)
+    drafts = [Draft(topics=(f"t/{number}",), data="") for number in range(1000, 2500)]
+    window.append([Event(EventId(2, number), draft) for number, draft in enumerate(drafts)])
+    assert list(window.sort_names())
+    globs = [Glob("t/", "", it) for it in ("x", "y", "z", "w")]
+    assert window.names("t/", "", 9, globs) == ([], "t/1249")
+    assert window.names("t/", "", 9, globs[:1]) == ([], "t/1999")
+
+
 def test_names_are_sorted_in_short_steps() -> None:
     window = Window(EventId(1, 0), 10_000, 1 << 30)
     drafts = [Draft(topics=(f"t/{number}",), data="") for number in range(1000)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .functions import Functions
     from .rows import Row
 
-_LOOKED_AT = 5000  # names, by one call with globs
+_LOOKED_AT = 5000  # names, compared with a glob by one call
 
 
 class PostgresTopicIndex:
@@ -59,7 +59,7 @@ class PostgresTopicIndex:
     ) -> DirectoryPage:
         """Return the next lines of the directory of topics."""
         patterns = [_to_like(it) for it in globs] or None
-        looked_at = _LOOKED_AT if globs else limit
+        looked_at = _LOOKED_AT // len(globs) if globs else limit
         (upto, *_), *lines = self._rows("topics", prefix, after, limit, looked_at, patterns)
         return DirectoryPage([_to_entry(*it) for it in lines], upto)
 

@@ -7,6 +7,8 @@
 local lease_ms = 1500 -- of the process that builds the index, or continues a removal
 local count_from, text_at = index_parts().count_from, own_ids().text_at
 local max_examined = 256 -- events with one own id, in one call
+local names_at_once = 100 -- of the directory, in one command
+local max_compared = 262144 -- bytes of names, compared in one call, once for each glob: some milliseconds
 
 local function is_readable() return is_whole() and not is_removing() and not is_due() end
 
@@ -167,8 +169,8 @@ end
 local function may_match(name, globs)
   for i = 1, #globs, 3 do
     local head, middle, tail = globs[i], globs[i + 1], globs[i + 2]
-    if #name >= #tail and string.find(name, tail, #name - #tail + 1, true) and
-      string.find(name, head, 1, true) and string.find(name, middle, 1, true) then
+    if string.sub(name, 1, #head) == head and string.sub(name, #name - #tail + 1) == tail and
+      string.find(name, middle, 1, true) then
       return true
     end
   end
@@ -184,17 +186,21 @@ function verbs.directory()
   if not is_readable() then return false end
   local to, lines, globs = ARGV[5] == '' and '+' or '(' .. ARGV[5] .. '\255', {}, {}
   for i = 9, #ARGV do globs[#globs + 1] = ARGV[i] end
-  local looked_at, most = tonumber(ARGV[7]), tonumber(ARGV[8])
-  local names = redis.call('ZRANGEBYLEX', directory, ARGV[6], to, 'LIMIT', 0, looked_at)
-  local last = #names == looked_at and names[#names]
-  for _, name in ipairs(names) do
-    if may_match(name, globs) then
-      lines[#lines + 1] = directory_line(name)
-      if #lines == most then
-        last = name
-        break
-      end
+  local left, most, from, last, compared = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[6], false, 0
+  while left > 0 do
+    local limit = math.min(left, names_at_once)
+    local names = redis.call('ZRANGEBYLEX', directory, from, to, 'LIMIT', 0, limit)
+    for _, name in ipairs(names) do
+      last, left, compared = name, left - 1, compared + #name * #globs / 3
+      if may_match(name, globs) then lines[#lines + 1] = directory_line(name) end
+      if #lines == most or compared > max_compared then left = 0 end
+      if left == 0 then break end
     end
+    if #names < limit and left > 0 then
+      last = false
+      break
+    end
+    from = '(' .. (last or '')
   end
   return {last, table.concat(lines, '\n')}
 end

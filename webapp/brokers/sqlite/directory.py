@@ -7,7 +7,6 @@ the oldest segments, and subtracted; new events are counted row by row, and adde
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from ...core.topic_index import DirectoryPage, TopicEntry
@@ -24,7 +23,11 @@ if TYPE_CHECKING:
     from .database import Database
     from .topic_index import IndexState
 
-_LOOKED_AT = 20_000  # names, by one call with globs: some milliseconds
+_LOOKED_AT = 20_000  # names, compared with a glob by one call: 3 ms, or 40 if they are long
+_GLOB = """
+(substr(name, 1, length(:head{0})) = :head{0} AND instr(name, :middle{0})
+AND substr(name, -length(:tail{0}), length(:tail{0})) = :tail{0})
+"""  # the operator GLOB may take ten times as long
 
 _TRIMMED = """
 FROM segments CROSS JOIN posts ON segment = number AND topic = topics.id AND position <= :floor
@@ -78,9 +81,9 @@ class Directory:
 
         :raises RemovalPendingError: events are being removed.
         """
-        wanted, patterns = _condition(globs)
+        wanted, literals = _condition(globs)
         values = {
-            **patterns,
+            **literals,
             "first": max(prefix, after),
             "end": prefix.encode() + b"\xff",  # no text in UTF-8 has this byte
             "skip": after,
@@ -92,7 +95,7 @@ class Directory:
             state = index_state(db)
             last, indexed, new = None, [], []
             if state.upto > state.floor:
-                others = (_LOOKED_AT if globs else limit) - 1
+                others = (_LOOKED_AT // len(globs) if globs else limit) - 1
                 [last] = db.execute(_LAST, {**values, "others": others}).fetchone() or [None]
                 if last is not None:
                     values["end"] = last.encode() + b"\0"  # no name has this byte
@@ -128,13 +131,13 @@ class Directory:
 
 def _condition(globs: Sequence[Glob]) -> tuple[str, dict[str, Any]]:
     """Return an SQL condition for a name, and its parameters."""
-    patterns = {f"glob{number}": _to_pattern(glob) for number, glob in enumerate(globs)}
-    # With `+`, a pattern is no reason for another way through the table.
-    return f"({' OR '.join(f'+name GLOB :{it}' for it in patterns) or 'true'})", patterns
-
-
-def _to_pattern(glob: Glob) -> str:
-    return "*".join(re.sub(r"[*?\[]", r"[\g<0>]", it) for it in glob)
+    condition = " OR ".join(_GLOB.format(number) for number in range(len(globs)))
+    values = {
+        f"{name}{number}": text
+        for number, glob in enumerate(globs)
+        for name, text in glob._asdict().items()
+    }
+    return f"({condition or 'true'})", values
 
 
 def _newest_new(
