@@ -15,6 +15,7 @@ from gunicorn.http.message import Request
 
 from ..errors import BadRequest
 from ..scheduling import TimeSlice, yield_to_loop
+from . import header_lines
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -62,7 +63,9 @@ class BoundedRequest(Request):
         if len(data) > (MAX_TRAILERS_BYTES if from_trailer else self._max_headers):
             message = "all together"
             raise LimitRequestHeaders(message)
-        return super().parse_headers(data, from_trailer)
+        if from_trailer:
+            return super().parse_headers(data, from_trailer=True)
+        return header_lines.parse(data, super().parse_headers, self.cfg)
 
     def should_close(self) -> bool:
         """Return whether the connection closes after the response. gunicorn asks three times."""
