@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 HUB_URL = "https://hub.example"
 EVERYTHING = token(publish=["*"])
+[NEW_TOKEN] = blocks("guides/notifications.md", "Make a token for the user", "python")
 APP = free_port()
 _LIFE_S = 5  # of a token, in which a slow machine opens its stream
 
@@ -223,7 +224,7 @@ def _notified(
 
 def test_notify_a_user_for_longer_than_a_token_lives(notified: Callable[..., None]) -> None:
     python, html, _ = blocks("guides/notifications.md", "With tidings.js", "python", "html", "sh")
-    notified(python, html)
+    notified(NEW_TOKEN + python, html)
 
 
 def test_notify_a_user_for_longer_than_a_cookies_token_lives(
@@ -232,7 +233,7 @@ def test_notify_a_user_for_longer_than_a_cookies_token_lives(
     python, html = blocks(
         "guides/notifications.md", "With a cookie and EventSource", "python", "html"
     )
-    notified(python, html)
+    notified(NEW_TOKEN + python, html)
 
 
 def test_the_browser_clients_complete_example(
