@@ -19,48 +19,17 @@ if TYPE_CHECKING:
 
 expect.set_options(timeout=PATIENCE * 1000)
 
-# Each window has two pages for popups of its address bar, which take longer than a test's page.
-POPUPS = ("WebUIOmniboxPopup", "WebUIOmniboxAimPopup")
-# The switch replaces Playwright's own, so that list stands here too.
-FEATURES_OFF = (
-    *POPUPS,
-    "AimEnabled",
-    "AvoidCorsURLLoaderRestartOnRedirect",
-    "AvoidUnnecessaryBeforeUnloadCheckSync",
-    "DestroyProfileOnBrowserClose",
-    "HttpsFirstBalancedModeAutoEnable",
-    "HttpsUpgrades",
-    "LensOverlay",
-    "MediaRouter",
-    "NetworkTimeServiceQuerying",
-    "OptimizationHints",
-    "PaintHolding",
-    "PreconnectToSearch",
-    "ThirdPartyStoragePartitioning",
-)
-# Without these Chromium looks for its maker's hosts at every start.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    f"--disable-features={','.join(FEATURES_OFF)}",
-]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
 
 
 @pytest.fixture(name="chromium", scope="session")
 def _chromium() -> Iterator[Browser]:
-    """A real browser, shared by all tests: each has a context of its own."""
-    path = need("chromium")
+    """A real browser, shared by all tests: each has a context of its own. It is Chromium without
+    the windows around its pages, which take more CPU than the pages of tests.
+    """
+    path = need("chromium-headless-shell")
     with sync_playwright() as playwright:
-        # As people have it: pages are kept for the way back.
-        unlike = ["--disable-back-forward-cache"]
-        browser = playwright.chromium.launch(
-            executable_path=path, args=QUIET, ignore_default_args=unlike
-        )
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield browser
         browser.close()
 

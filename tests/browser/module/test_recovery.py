@@ -7,28 +7,42 @@ import signal
 from typing import TYPE_CHECKING
 
 import jwt
+import pytest
 
+from support.browser import QUIET
 from support.ports import free_port
+from support.programs import need
 from support.server import serving
 from support.tabs import a_token, got, is_open, met, publishing, tab
 from support.tokens import KEY
 from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from playwright.sync_api import BrowserContext, Route
+    from playwright.sync_api import Browser, BrowserContext, Route
 
     from support.server import Server
 
 MERCURE = "/.well-known/mercure"
 
 
+@pytest.fixture(name="windows")
+def _windows(chromium: Browser) -> Iterator[BrowserContext]:
+    """Chromium with windows, as people have it: only these keep pages for the way back."""
+    path, unlike = need("chromium"), ["--disable-back-forward-cache"]
+    browser = chromium.browser_type.launch(
+        executable_path=path, args=QUIET, ignore_default_args=unlike
+    )
+    yield browser.new_context()
+    browser.close()
+
+
 def test_a_page_that_is_kept_for_the_way_back_misses_nothing(
-    context: BrowserContext, hub: Server, topic: str
+    windows: BrowserContext, hub: Server, topic: str
 ) -> None:
-    leader, other = (tab(context, hub, f"?topic={topic}") for _ in range(2))
+    leader, other = (tab(windows, hub, f"?topic={topic}") for _ in range(2))
     is_open(leader, other)
     leader.evaluate("addEventListener('pageshow', (event) => { window.kept = event.persisted; })")
     hub.publish("0", topic=topic)
