@@ -63,53 +63,54 @@ class Hub:
     """
 
     def __init__(self, broker: Broker, settings: Settings, max_subscribers: int) -> None:
-        self.broker = broker
-        self.settings = settings
+        self.broker, self.settings = broker, settings
         self.draining = False
         self.failed = False
         """Whether this process has to be replaced, because the hub cannot go on."""
-        self.metrics = Metrics()
-        self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
-        self.listed_bytes = Reservations(settings.max_replay_bytes // 2, PAGE_BYTES, _LISTED_BYTES)
-        self._subscribers: set[Stream] = set()
-        self._turns = Turns()  # in which streams open and end; events are delivered between two
-        self.waiting_clients = WaitingClients(self.quota)
-        self._feeds = FeedIndex()
+        self.metrics = metrics = Metrics()
         self._tasks: list[gevent.Greenlet[[], None]] = []
         self._starting = RLock()
         # The event log drops older events, so they must not be in the window either.
         limit = min(settings.window_events, settings.history_events)
         limit_bytes = min(settings.window_bytes, settings.history_bytes)
-        self.window = Window(EventId(0, 0), limit, limit_bytes, broker.now)
-        self.observers: list[Observer] = [StreamLog(), StuckClients(self.window, self.metrics)]
-        self.reader = LogReader(self.window, broker, settings.max_replay_bytes)
+        self.window = window = Window(EventId(0, 0), limit, limit_bytes, broker.now)
+        self.observers: list[Observer] = [StreamLog(), StuckClients(window, metrics)]
+        # The open streams
+        self._subscribers: set[Stream] = set()
+        self._feeds = FeedIndex()
+        self._turns = Turns()  # in which streams open and end; events are delivered between two
+        self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
+        self.waiting_clients = WaitingClients(self.quota)
+        # Reads of past events
+        self.reader = LogReader(window, broker, settings.max_replay_bytes)
         topics = TopicLookup(self.reader)
         self.starts = StartFinder(self.reader, topics)
         self.history = History(self.reader, topics)
-        self.fanout = FanOut(
-            self._feeds, self._subscribers, self.reader.replays, self.metrics, self.window.head
-        )
-        self.late_feeds = LateFeeds(self.window, self.fanout)
-        self.dispatcher = Dispatcher(
-            broker, self.window, self.fanout, self.late_feeds, self.metrics
-        )
-        self.transient = TransientEvents(self.fanout)
         self.ends = TopicEnds(self.reader, settings.history_age)
-        self._timers = Timers(settings, self.window, self.fanout, self.metrics, self._subscribers)
+        self.listed_bytes = Reservations(settings.max_replay_bytes // 2, PAGE_BYTES, _LISTED_BYTES)
+        # Delivery of new events
+        self.fanout = FanOut(
+            self._feeds, self._subscribers, self.reader.replays, metrics, window.head
+        )
+        self.late_feeds = LateFeeds(window, self.fanout)
+        self.dispatcher = Dispatcher(broker, window, self.fanout, self.late_feeds, metrics)
+        self.transient = TransientEvents(self.fanout)
+        # Numbers and timers
+        self._timers = Timers(settings, window, self.fanout, metrics, self._subscribers)
         self.log_probe = LogProbe(broker)
-        self.sampler = Sampler(self.metrics, self.log_probe, self.flush_metrics, self._feeds)
+        self.sampler = Sampler(metrics, self.log_probe, self.flush_metrics, self._feeds)
         self.stream_context = StreamContext(
-            self.history,
-            Snapshots(self.reader, settings.max_replay_bytes // 4),
-            self.reader.replays,
-            self.fanout,
-            self.transient,
-            self.metrics,
-            settings,
-            self.ends,
-            self.register,
-            self.unregister,
-            self._turns,
+            history=self.history,
+            snapshots=Snapshots(self.reader, settings.max_replay_bytes // 4),
+            replays=self.reader.replays,
+            fanout=self.fanout,
+            transient=self.transient,
+            metrics=metrics,
+            settings=settings,
+            ends=self.ends,
+            register=self.register,
+            unregister=self.unregister,
+            turns=self._turns,
         )
 
     def start(self) -> None:
