@@ -162,7 +162,7 @@ def test_a_killed_processes_subscribers_end_with_its_lease(
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_store_whose_file_is_taken_away_is_begun_anew(connect: Connect, url: str) -> None:
+def test_a_store_whose_file_is_taken_away_is_created_again(connect: Connect, url: str) -> None:
     store = connect()
     store.heartbeat({})
     [file] = Path(url.removeprefix("sqlite:///")).parent.glob("*-readers")

@@ -100,6 +100,12 @@ def test_its_words_are_plain(page: str) -> None:
     assert UNCLEAR.findall(prose(page)) == []
 
 
+def test_the_words_of_the_code_are_plain() -> None:
+    unclear = re.compile(r"\b(for ever|anew|whoever|is told|heard|roster|lest)\b", re.IGNORECASE)
+    code = {path: path.read_text() for path in ROOT.glob("webapp/**/*.py")}
+    assert {path for path, text in code.items() if unclear.search(text)} == set()
+
+
 # Blocks
 
 CHECKED = {"sh", "json", "yaml"}  # by the tests below, on any page

@@ -116,7 +116,7 @@ def test_an_environment_is_kept_when_no_python_is_named(environment: Environment
 
 
 @pytest.mark.parametrize("before", ["3.10.12", "3.11.9"])
-def test_an_environment_of_another_python_is_made_anew(
+def test_an_environment_of_another_python_is_made_again(
     environment: Environment, before: str
 ) -> None:
     environment.exists_as(before)
@@ -125,7 +125,7 @@ def test_an_environment_of_another_python_is_made_anew(
     assert environment.made_by == ["made by 3.12.1"]
 
 
-def test_a_broken_environment_is_made_anew(environment: Environment) -> None:
+def test_a_broken_environment_is_made_again(environment: Environment) -> None:
     environment.exists_as("3.12.1")
     (environment.venv / "bin/python").unlink()
     run = environment.make(f"PYTHON={environment.python('3.12.1')}")

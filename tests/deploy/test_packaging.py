@@ -104,7 +104,7 @@ def test_packages_whose_internals_are_used_have_an_upper_bound() -> None:
     ids=["hub", "tests"],
 )
 def test_the_lock_satisfies_the_dependencies(lock: str, dependencies: list[Requirement]) -> None:
-    """`make lock` writes it anew."""
+    """`make lock` writes it again."""
     locked = pins(lock)
     for dependency in dependencies:
         versions = locked[canonicalize_name(dependency.name)]

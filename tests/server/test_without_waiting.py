@@ -237,7 +237,7 @@ def test_in_doubt_the_client_gets_a_stream(server: Server, topic: str, accept: s
         assert stream.headers["Content-Type"].startswith("text/event-stream")
 
 
-def test_whoever_names_json_alone_gets_json_unless_it_waits(server: Server, topic: str) -> None:
+def test_naming_json_alone_gets_json_unless_it_waits(server: Server, topic: str) -> None:
     for accept in ("application/json", "text/html, Application/JSON;q=0.5"):
         answer = server.http.head("/events", params={"topic": topic}, headers={"Accept": accept})
         assert answer.headers["Content-Type"] == "application/json"

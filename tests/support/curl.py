@@ -25,7 +25,7 @@ def curl_output(command: str, **env: str) -> str:
 
 
 def curl_until(command: str, wanted: str, **env: str) -> str:
-    """Run a curl that goes on for ever, until it has printed what is wanted."""
+    """Run a curl that does not end, until it has printed what is wanted."""
     need("curl")
     output = ""
     with subprocess.Popen(

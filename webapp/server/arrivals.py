@@ -1,12 +1,12 @@
-"""Which of the connections whose bytes have arrived goes on first.
+"""The order in which a worker serves connections whose bytes have arrived.
 
 A client can send a request through each of thousands of connections at the same moment. The event
 loop would serve all of them before it looks for I/O again, and would deliver no event meanwhile. So
 in each turn of the loop some of them go on, and the others wait.
 
-Client addresses take turns. Behind a proxy all clients have one address, so of one address the
-connection goes first that has waited for the shortest time: whoever comes later than a thousand
-requests does not wait for them. Each fourth time it is the one that has waited longest.
+Client addresses take turns. Behind a proxy all clients have one address. So of one address, the
+connection that has waited for the shortest time goes first: a client that comes after a thousand
+requests does not wait for them. Each fourth turn goes to the connection that has waited longest.
 """
 
 from __future__ import annotations

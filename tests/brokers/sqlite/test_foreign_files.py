@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.broker_process import Connect
 
 
-def test_a_file_that_was_removed_is_begun_anew(connect: Connect, path: Path) -> None:
+def test_a_file_that_was_removed_is_created_again(connect: Connect, path: Path) -> None:
     here, there = connect(), connect()
     follower = there.follow(here.bounds().head)
     here.append(drafts("lost"))

@@ -99,7 +99,7 @@ def test_what_a_stopped_hub_missed_is_found_at_once(connect: Connect, path: Path
     assert [it.events for it in all_topics(log)] == [100, *[5] * 20]
 
 
-def test_an_own_id_is_found_whoever_appended_it(connect: Connect, path: Path) -> None:
+def test_an_own_id_of_either_version_is_found(connect: Connect, path: Path) -> None:
     old, log = OldLog(path), connect()
     a, b = Draft(topics=("a",), id="v"), Draft(topics=("b",), id="v")
     [first] = old.append([a]) or []
