@@ -65,6 +65,7 @@ def test_the_follower_reads_little_ahead_of_the_dispatcher(
         deliver(batch)
 
     monkeypatch.setattr(hub.dispatcher, "_deliver", deliver_later)
+    monkeypatch.setattr(hub.dispatcher, "_pass_seconds", 1.0)  # else the follower delivers itself
     large = [str(n) * 30_000 for n in range(9)]
     publish(hub, *large)
     for _ in range(100):
@@ -72,6 +73,81 @@ def test_the_follower_reads_little_ahead_of_the_dispatcher(
     assert taken == large[:2]  # the third is in the window
     released.set()
     assert subscriber.await_data(9) == large
+    subscriber.leave()
+    hub.stop()
+
+
+def test_the_follower_delivers_itself_unless_passes_are_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = make_hub()
+    hub.start()
+    subscriber = Subscriber(subscribe(hub))
+    gevent.sleep(0.01)
+    deliver, by = hub.dispatcher._deliver, list[object]()
+
+    def note(batch: list[LogEvent]) -> None:
+        by.append(gevent.getcurrent())
+        deliver(batch)
+
+    monkeypatch.setattr(hub.dispatcher, "_deliver", note)
+    follower, dispatcher = hub._tasks[:2]
+    for number, (pass_seconds, expected) in enumerate(((0.0, follower), (1.0, dispatcher)), 1):
+        monkeypatch.setattr(hub.dispatcher, "_pass_seconds", pass_seconds)
+        publish(hub, str(number))
+        assert len(subscriber.await_data(number)) == number
+        assert by.pop() is expected
+        assert not by
+    subscriber.leave()
+    hub.stop()
+
+
+def test_one_task_delivers_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, released = make_hub(), Event()
+    hub.start()
+    subscriber = Subscriber(subscribe(hub))
+    gevent.sleep(0.01)
+    deliver, begun = hub.dispatcher._deliver, list[str]()
+
+    def deliver_later(batch: list[LogEvent]) -> None:
+        begun.extend(event.draft.data for event in batch)
+        released.wait()
+        deliver(batch)
+
+    monkeypatch.setattr(hub.dispatcher, "_deliver", deliver_later)
+    publish(hub, "a")
+    while not begun:
+        gevent.sleep(0)
+    hub.dispatcher._events_arrived.set()  # as for events that come during a long pass
+    publish(hub, "b")
+    for _ in range(100):
+        gevent.sleep(0)
+    assert begun == ["a"]
+    released.set()
+    assert subscriber.await_data(2) == ["a", "b"]
+    subscriber.leave()
+    hub.stop()
+
+
+def test_the_dispatcher_delivers_what_a_failed_follower_did_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = make_hub()
+    hub.start()
+    subscriber = Subscriber(subscribe(hub))
+    gevent.sleep(0.01)
+    next_batch, failed = hub.dispatcher._next_batch, Event()
+
+    def fail_once() -> list[LogEvent]:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError
+        return next_batch()
+
+    monkeypatch.setattr(hub.dispatcher, "_next_batch", fail_once)
+    publish(hub, "a")
+    assert subscriber.await_data(1) == ["a"]
+    assert failed.is_set()
     subscriber.leave()
     hub.stop()
 

@@ -57,6 +57,7 @@ class Dispatcher:
         self._late = late
         self._metrics = metrics
         self._events_arrived, self._batch_sent = Signal(), Signal()
+        self._is_delivering = False
         self._arrival_times: deque[tuple[EventId, float]] = deque()  # of events up to a position
         self._ahead_bytes = 0  # of events in the window that are not delivered
         self._pass_ended = self._pass_seconds = 0.0
@@ -79,7 +80,10 @@ class Dispatcher:
             size = sum([event.wire_bytes for event in found])
             self._ahead_bytes += size
             self._arrival_times.append((self._window.head, monotonic()))
-            self._events_arrived.set()
+            if self._pass_seconds < _SHORT_PASS_S:
+                self._deliver_arrived()  # to wake the dispatcher takes as long as a short pass
+            else:
+                self._events_arrived.set()
             # The window never drops what a parked subscriber has not been sent.
             self._window.trim(self._fanout.dispatched_up_to)
             while self._window.over_limit or self._is_far_ahead(before):
@@ -137,17 +141,28 @@ class Dispatcher:
     # Delivering batches
 
     def dispatch(self) -> None:
-        """Deliver what arrives; never returns."""
+        """Deliver what the follower does not deliver itself; never returns."""
         while True:
-            # Checked before it waits, too: after an error this begins again.
+            self._deliver_arrived()  # before it waits, too: after an error this begins again
+            self._events_arrived.wait()
+            self._events_arrived.clear()
+
+    def _deliver_arrived(self) -> None:
+        """Deliver all that has arrived, unless that is being done already."""
+        if self._is_delivering:
+            return
+        self._is_delivering = True
+        try:
             while self._fanout.dispatched_up_to < self._window.head:
                 self._pause()
                 batch = self._next_batch()
                 self._deliver_batch(batch)
                 self._record_latency()
                 self._refresh_when_due(batch)
-            self._events_arrived.wait()
-            self._events_arrived.clear()
+        finally:
+            self._is_delivering = False
+            if self._fanout.dispatched_up_to < self._window.head:  # it failed
+                self._events_arrived.set()
 
     def _pause(self) -> None:
         """Pause after a long pass if CPU is short, also for other processes: more events then go
