@@ -124,3 +124,21 @@ def test_an_append_that_cannot_be_reported_stops_no_other(monkeypatch: pytest.Mo
     assert single.value
     assert slow.steps[-1] == "report 1"
     assert slow.committer._backlog.size == 0
+
+
+def test_a_transaction_joins_a_bounded_number_of_rows_or_is_one_append() -> None:
+    commits: list[int] = []
+
+    def run(_: Any, appends: list[list[Any]]) -> Appended:
+        commits.append(sum(map(len, appends)))
+        gevent.sleep(0)  # as long as the thread works, others append
+        keys = [[len(commits) << SEQ_BITS | number for number in range(len(it))] for it in appends]
+        return Appended(EventId(0, 0), [*keys], over_limit=False)
+
+    committer = GroupCommitter(TABLE, run, nothing, nothing, Backlog(1 << 30))
+    sizes = [1] * 2500 + [20] * 50 + [2000] * 3
+    appends = [gevent.spawn(committer.append, [DRAFT] * size) for size in sizes]
+    gevent.joinall(appends, timeout=PATIENCE, raise_error=True)
+    assert sum(commits) == sum(sizes)
+    assert max(commits) < 250 + 2000
+    assert sorted(commits)[-4] <= 1000

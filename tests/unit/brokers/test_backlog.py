@@ -59,6 +59,16 @@ def test_only_one_large_append_a_second_waits_like_a_small_one(clock: Clock) -> 
     assert not backlog.has_room(9, LARGE, waited=2)
 
 
+@pytest.mark.parametrize(("limit", "for_large"), [(1 << 20, 64 << 10), (64 << 20, 512 << 10)])
+def test_large_appends_wait_above_a_part_of_the_limit_or_512_kb(limit: int, for_large: int) -> None:
+    backlog = Backlog(limit)
+    backlog.begin(for_large - 1, large=True)
+    assert backlog.has_room(9, LARGE)
+    backlog.add(1)
+    assert not backlog.has_room(9, LARGE)
+    assert backlog.has_room(9, SMALL_BYTES)
+
+
 def test_large_appends_rest_for_longer_than_their_turn_while_there_are_single_events(
     clock: Clock,
 ) -> None:
