@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from support.broker_process import Connect
     from support.postgres_server import PostgresServer
 
-SQL_OF_VERSIONS = {2: "622c04a3e5967874"}
+SQL_OF_VERSIONS = {2: "fbd35cebc8dd8d7c"}
 # What version 1 did not have.
 TO_VERSION_1 = """
 DROP INDEX tidings.log_expires;
 ALTER TABLE tidings.log DROP COLUMN expires;
-DROP TABLE tidings.removal;
+DROP TABLE tidings.removal, tidings.turn;
 DROP INDEX tidings.head_position;
 ALTER TABLE tidings.head ADD PRIMARY KEY (one);
 ALTER TABLE tidings.outbox DROP COLUMN ttl;

@@ -30,6 +30,7 @@ from .remover import Remover
 from .rows import decode_row, from_key, parse_page, shown, to_key
 from .topic_index import PostgresTopicIndex
 from .trimmer import Trimmer
+from .turn import PostgresTurn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +64,9 @@ class PostgresBroker:
         self._trimmer = Trimmer(self.reader, settle, max_events, max_bytes, max_age)
         self._relay = Relay(self.database, self.reader)
         self._queue = AppendQueue(self._writer, self._trimmer.note)
-        self._lead = Lead(max_events, max_bytes)
+        self._turn = PostgresTurn(self._functions)
+        self._lead = Lead(max_events, max_bytes, self._turn)
+        self._turn.backlog = self._lead.backlog
         self._listeners: set[Listener] = set()
         self.on_notice: Callable[[], None] | None = None
         """Called when there may be a new notice of presence."""

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 _SETTLE_TIMEOUT_S = 20.0  # how long a read of the index waits for removals
 _TYPES = {
+    "announce_singles": ("text",),
     "before_topics": ("bigint", "integer", "bigint", "text[]"),
     "bounds": ("bigint",),
+    "end_turn": ("text", "integer"),
     "ends": ("text[]",),
     "newest": ("text[]", "bigint", "boolean"),
     "newest_end": (),
@@ -25,6 +27,7 @@ _TYPES = {
     "remove": ("text", "bigint", "bigint"),
     "removed_by": ("bigint",),
     "settle": (),
+    "take_turn": ("text", "integer"),
     "usage": ("integer",),
     "topics": ("text", "text", "integer", "integer", "text[]"),
 }

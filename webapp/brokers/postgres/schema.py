@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 VERSION = 2
-_FUNCTIONS = "removals.sql", "log.sql", "reads.sql", "presence.sql", "outbox.sql", "triggers.sql"
+_FUNCTIONS = (
+    "removals.sql",
+    "log.sql",
+    "turn.sql",
+    "reads.sql",
+    "presence.sql",
+    "outbox.sql",
+    "triggers.sql",
+)
 _MIN_SERVER = 140000
 _LOCK = 7305426183  # of `pg_advisory_xact_lock`; no other program should use this number
 _HAS_SCHEMA = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'tidings'"

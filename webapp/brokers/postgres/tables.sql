@@ -56,6 +56,16 @@ CREATE TABLE tidings.removal (
   removed integer NOT NULL  -- how many events were
 );
 
+-- Which process has the turn of large appends, and to which one single events came last. A server that has
+-- crashed may forget it.
+CREATE UNLOGGED TABLE tidings.turn (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  process text COLLATE "C" NOT NULL DEFAULT '',
+  until bigint NOT NULL DEFAULT 0,  -- in Unix milliseconds
+  singles_process text COLLATE "C" NOT NULL DEFAULT '',
+  singles_at bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
 CREATE TABLE tidings.process (
   owner text COLLATE "C" PRIMARY KEY,
   until timestamptz NOT NULL

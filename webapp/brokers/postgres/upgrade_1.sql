@@ -25,3 +25,10 @@ SELECT setval('tidings.topics_ended', 2);
 ALTER TABLE tidings.head DROP CONSTRAINT head_pkey;
 CREATE INDEX head_position ON tidings.head (position);
 UPDATE tidings.version SET number = 2;
+CREATE UNLOGGED TABLE tidings.turn (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  process text COLLATE "C" NOT NULL DEFAULT '',
+  until bigint NOT NULL DEFAULT 0,
+  singles_process text COLLATE "C" NOT NULL DEFAULT '',
+  singles_at bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
