@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..brokers.base import Broker
     from ..core.events import Draft, Event
     from .hub import Hub
+    from .socket_protocol import SubscriberSocket
 
     Authorize = Callable[[Draft], None]
 
@@ -27,17 +28,30 @@ _TIMEOUT_S = 10.0
 _PAUSE_S = 0.01  # between two looks whether this process has followed
 
 
-def delete(hub: Hub, topic: str, id: str | None, authorize: Authorize | None = None) -> int:
+def delete(  # noqa: PLR0913 - what a client asks for, and who it is
+    hub: Hub,
+    topic: str,
+    id: str | None,
+    authorize: Authorize | None = None,
+    *,
+    client: str = "",
+    socket: SubscriberSocket | None = None,
+) -> int:
     """Remove one event, or all events of a canonical topic; return how many. Then nobody is sent
-    one of them by this process.
+    one of them by this process. The client counts as a stream while all events of a topic are
+    authorized; it is answered on a connection that closes then.
 
     :param id: a position, or an own id; None: all of the topic that there are now.
     :param authorize: refuses to remove an event; None: all may be removed.
     :raises Forbidden: `authorize` refuses one of them. A single private event is then as unknown.
-    :raises ServiceUnavailable: the event log is not available.
+    :raises ServiceUnavailable: the event log is not available, or the client left.
     """
     hub.start()
-    removed = remove(hub.broker, topic, id, authorize)
+    if id is None and authorize:
+        last = _authorize_all(hub, topic, authorize, client, socket)
+        removed = hub.broker.remove(Removal(topic, _BEFORE_ALL, last))
+    else:
+        removed = remove(hub.broker, topic, id, authorize)
     if removed.position is None:
         return 0
     hub.metrics.deleted.add(removed.number)
@@ -53,22 +67,16 @@ def delete(hub: Hub, topic: str, id: str | None, authorize: Authorize | None = N
 def remove(
     broker: Broker, topic: str, id: str | None, authorize: Authorize | None = None
 ) -> Removed:
-    """Remove one event, or all of a topic, from an event log; see `delete`."""
-    removal = _find_removal(broker, topic, id, authorize)
-    return broker.remove(removal) if removal else Removed(0, None)
+    """Remove one event, or all of a topic, from an event log; see `delete`.
 
-
-def _find_removal(
-    broker: Broker, topic: str, id: str | None, authorize: Authorize | None
-) -> Removal | None:
-    if id is not None:
-        event = _find(broker, topic, id)
-        if event is None or not _is_granted(event.draft, authorize):
-            return None
-        return Removal(topic, event.position, event.position)
-    if authorize is None:
-        return Removal(topic, _BEFORE_ALL, AFTER_ALL)
-    return Removal(topic, _BEFORE_ALL, _authorize_all(broker, topic, authorize))
+    :param authorize: of one event.
+    """
+    if id is None:
+        return broker.remove(Removal(topic, _BEFORE_ALL, AFTER_ALL))
+    event = _find(broker, topic, id)
+    if event is None or not _is_granted(event.draft, authorize):
+        return Removed(0, None)
+    return broker.remove(Removal(topic, event.position, event.position))
 
 
 def _is_granted(draft: Draft, authorize: Authorize | None) -> bool:
@@ -82,17 +90,25 @@ def _is_granted(draft: Draft, authorize: Authorize | None) -> bool:
     return True
 
 
-def _authorize_all(broker: Broker, topic: str, authorize: Authorize) -> EventId:
-    """Look at each event of a topic; return the position up to which these are all."""
-    position = _BEFORE_ALL
-    while True:
-        page = broker.read_topics(position, PAGE_BYTES, [topic])
-        for event in cooperative(page.events):
-            if event.draft.topics[0] == topic:
-                authorize(event.draft)
-        position = page.upto
-        if position >= page.bounds.head:
-            return position
+def _authorize_all(
+    hub: Hub, topic: str, authorize: Authorize, client: str, socket: SubscriberSocket | None
+) -> EventId:
+    """Look at each event of a topic, in the queue of past events; return the position up to which
+    these are all.
+    """
+    position, reader = _BEFORE_ALL, hub.reader
+    with hub.waiting_clients.read_for(client, socket) as reading:
+        head = AFTER_ALL
+        while position < head:
+            with reader.turn(reading, position):
+                page = reader.ask(reading, hub.broker.read_topics, position, PAGE_BYTES, [topic])
+                for event in reading.cooperative(page.events):
+                    if event.draft.topics[0] == topic:
+                        authorize(event.draft)
+            position, head = page.upto, page.bounds.head
+    if socket:
+        socket.answer_last()  # what it sent meanwhile was thrown away
+    return position
 
 
 def _find(broker: Broker, topic: str, id: str) -> Event | None:

@@ -48,7 +48,15 @@ def delete_events() -> Response:
     args = _PARAMETERS.settle(query, strict=True)
     topic, event_id = _topic(args), _event_id(args)
     services.authorizer.check_topics(grant, [HubDraft(topics=(topic,))])
-    return jsonify(deleted=services.call(delete, topic, event_id, _authorize(grant)))
+    deleted = services.call(
+        delete,
+        topic,
+        event_id,
+        _authorize(grant),
+        client=client(request.remote_addr),
+        socket=request.environ.get("tidings.connection"),
+    )
+    return jsonify(deleted=deleted)
 
 
 def _publisher(request: Request, services: Services, query: Fields) -> Grant:

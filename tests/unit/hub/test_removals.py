@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
@@ -11,10 +12,14 @@ import pytest
 from support.hub import Subscriber, publish, subscribe
 from webapp.core.events import EventId
 from webapp.core.removals import Removal
+from webapp.errors import ServiceUnavailable
 from webapp.hub.deletion import delete
 from webapp.hub.delivery.removals import AFTER_ALL, Removals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from webapp.core.events import Draft
     from webapp.hub.hub import Hub
 
 BEFORE_ALL = EventId(0, 0)
@@ -61,6 +66,34 @@ def test_a_topic_is_removed_from_the_window_and_its_index(hub: Hub) -> None:
     assert hub.window.before(AFTER_ALL, 10) == [other]
     assert hub.window.before_with(AFTER_ALL, 10, ["a"]) == []
     assert delete(hub, "a", None) == 0
+
+
+def test_the_events_of_a_topic_are_authorized_until_the_client_disconnects(hub: Hub) -> None:
+    publish(hub, *map(str, range(2500)), topic="a")
+    left: list[Callable[[], None]] = []
+
+    class Socket:
+        @contextmanager
+        def on_hangup(self, hung_up: Callable[[], None]) -> Iterator[None]:
+            left.append(hung_up)
+            yield
+
+        def answer_last(self) -> None:
+            left.clear()
+
+    seen: list[Draft] = []
+
+    def authorize(draft: Draft) -> None:
+        seen.append(draft)
+        if len(seen) == 5 and left:
+            left[0]()
+
+    socket: Any = Socket()
+    with pytest.raises(ServiceUnavailable):
+        delete(hub, "a", None, authorize, client="192.0.2.1", socket=socket)
+    assert len(seen) == 5
+    assert delete(hub, "a", None, authorize, client="192.0.2.1") == 2500
+    assert len(seen) == 2505
 
 
 def test_who_holds_events_learns_what_was_removed_meanwhile() -> None:
