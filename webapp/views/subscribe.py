@@ -27,8 +27,6 @@ from .unreadable_origins import log_unreadable
 if TYPE_CHECKING:
     from flask import Request
 
-    from ..auth.authorizer import Grant
-    from ..hub.delivery.feeds import Form
     from ..hub.reads.start import Start
     from ..hub.socket_protocol import SubscriberSocket
     from ..hub.streams.stream import Stream
@@ -45,18 +43,12 @@ bp = Blueprint("subscribe", __name__)
 
 
 class _Asked(NamedTuple):
-    """A request to subscribe, as it was read."""
+    """A request to subscribe. It is made only for an answer that needs all of it."""
 
     request: Request
     services: Services
     query: SubscribeQuery
     default_topic: str | None  # None: on the path for Mercure's clients
-
-    @property
-    def socket(self) -> SubscriberSocket | None:
-        """The client's socket, if the hub's worker serves it."""
-        socket: SubscriberSocket | None = self.request.environ.get("tidings.connection")
-        return socket
 
 
 @bp.get("/events", defaults={"default_topic": DEFAULT_TOPIC})
@@ -65,7 +57,7 @@ def subscribe(default_topic: str | None) -> Response:
     """Settle everything that can fail, then stream events until the subscriber disconnects."""
     request, services = current()
     query = SubscribeQuery.parse(request, default_topic)
-    asked = _Asked(request, services, query, default_topic)
+    socket = request.environ.get("tidings.connection")
     grant = ANONYMOUS
     try:
         tokens, in_cookies = query.tokens
@@ -79,36 +71,33 @@ def subscribe(default_topic: str | None) -> Response:
             form = form._replace(gzip=True)
         if request.method == "HEAD":
             return Response(headers=[*_HEADERS, *coding_headers(form.gzip, services.settings)])
-        stream = _new_stream(asked, grant, form)
+        begin = services.hub.subscribe if query.waits else partial(services.call, read_to_end)
+        name = client(request.remote_addr)
+        stream = begin(query.patterns, grant, query.start, name, form=form, socket=socket)
     except (ServiceUnavailable, TooManyRequests) as error:
+        asked = _Asked(request, services, query, default_topic)
         return _refused(error.about(grant.subject), asked)
     if stream.reset_reason and default_topic and not form.control and not stream.snapshot:
         raise _gone(stream.reset_reason)
     if stream.reason == "ended" and not (stream.reset_reason and form.control):
-        return _nothing_left(asked)
+        return _nothing_left(socket)
     log_unreadable(request, services.settings)
     headers = _headers(stream, query.start, default_topic)
     headers += coding_headers(form.gzip, services.settings)
     request.environ["tidings.stream"] = services.settings.embedded
     if services.settings.embedded:
+        asked = _Asked(request, services, query, default_topic)
         return _stream_in_app(stream, headers, asked)
-    frames = stream.frames(asked.socket)
+    frames = stream.frames(socket)
     # stream_with_context enters the request context again, which would match the URL again.
     request_ctx.url_adapter = None
     return PreparedResponse(stream_with_context(frames), headers)
 
 
-def _new_stream(asked: _Asked, grant: Grant, form: Form) -> Stream:
-    request, services, query, _ = asked
-    begin = services.hub.subscribe if query.waits else partial(services.call, read_to_end)
-    name = client(request.remote_addr)
-    return begin(query.patterns, grant, query.start, name, form=form, socket=asked.socket)
-
-
-def _nothing_left(asked: _Asked) -> Response:
+def _nothing_left(socket: SubscriberSocket | None) -> Response:
     """Answer a client that has all events of ended topics. An EventSource then stops."""
-    if asked.socket:
-        asked.socket.answer_last()  # what the client sent meanwhile was thrown away
+    if socket:
+        socket.answer_last()  # what the client sent meanwhile was thrown away
     return Response(status=204, headers={"Cache-Control": "private, no-store"})
 
 
