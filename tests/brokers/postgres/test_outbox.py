@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from support.postgres_server import PostgresServer
 
 PUBLISH = "SELECT tidings.publish(%s, %s)"
+LEFT = "SELECT (SELECT count(*) FROM tidings.outbox), (SELECT count(*) FROM tidings.commits)"
 
 
 @contextmanager
@@ -199,7 +200,35 @@ def test_what_is_found_too_late_is_left_out_and_listed(
     newest = [(it.topic, it.id, it.reason) for it in log.usage().refused]
     assert newest == [("over", None, "ended"), ("t", "own", "conflict")]
     assert abs(log.usage().refused[0].time - log.now() / 1000) < PATIENCE
-    assert postgres.ask("SELECT count(*) FROM tidings.outbox", url=url) == [(0,)]
+    assert postgres.ask(LEFT, url=url) == [(0, 0)]
+
+
+def test_a_move_takes_whole_transactions_in_the_order_of_their_commits(
+    postgres: PostgresServer, url: str, connect: Connect
+) -> None:
+    log = connect(url)
+    start = log.bounds().head
+    many = "SELECT tidings.publish('t', %s || n) FROM generate_series(1, %s) n"
+    with session(url) as app, session(url) as other:
+        with app.transaction():
+            app.execute(many, ("second ", 1500))
+            other.execute(many, ("first ", 1000))
+        app.execute("SELECT tidings.publish('t', 'third', id => 'own')")
+        app.execute(many, ("fourth ", 2500))
+
+    def moved() -> list[Any]:
+        return postgres.ask("SELECT * FROM tidings.move(false)", url=url)
+
+    assert [moved() for _ in range(4)] == [
+        [(1000, 0, True)],
+        [(1501, 0, True)],
+        [(2500, 0, False)],
+        [(0, 0, False)],
+    ]
+    assert postgres.ask(LEFT, url=url) == [(0, 0)]
+    expected = [f"first {n}" for n in range(1, 1001)] + [f"second {n}" for n in range(1, 1501)]
+    expected += ["third"] + [f"fourth {n}" for n in range(1, 2501)]
+    assert contents(log.read(start, MANY)) == expected
 
 
 def test_an_app_needs_only_the_right_to_publish(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.broker_process import Connect
     from support.postgres_server import PostgresServer
 
-SQL_OF_VERSIONS = {2: "fbd35cebc8dd8d7c"}
+SQL_OF_VERSIONS = {2: "850cd16fe17559a5"}
 # What version 1 did not have.
 TO_VERSION_1 = """
 DROP INDEX tidings.log_expires;
@@ -27,15 +27,24 @@ ALTER TABLE tidings.log DROP COLUMN expires;
 DROP TABLE tidings.removal, tidings.turn;
 DROP INDEX tidings.head_position;
 ALTER TABLE tidings.head ADD PRIMARY KEY (one);
-ALTER TABLE tidings.outbox DROP COLUMN ttl;
-DELETE FROM tidings.outbox;
-DROP TRIGGER number_commit ON tidings.outbox;
-ALTER TABLE tidings.outbox DROP COLUMN topic, DROP COLUMN data, DROP COLUMN type,
-  ALTER COLUMN topics SET NOT NULL, ALTER COLUMN event SET NOT NULL,
-  ALTER COLUMN private DROP DEFAULT, ALTER COLUMN ended DROP DEFAULT, ADD PRIMARY KEY (number);
+DROP TABLE tidings.outbox, tidings.commits CASCADE;
+DROP TYPE tidings.outbox_rest CASCADE;
+DROP SEQUENCE tidings.outbox_number;
+CREATE TABLE tidings.outbox (
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  topics text[] NOT NULL,
+  own text COLLATE "C",
+  private boolean NOT NULL,
+  ended boolean NOT NULL,
+  event text NOT NULL
+);
+CREATE INDEX outbox_xid ON tidings.outbox (xid);
 CREATE TABLE tidings.commits (
   xid xid8 PRIMARY KEY DEFAULT pg_current_xact_id(), number bigint GENERATED ALWAYS AS IDENTITY
 );
+CREATE FUNCTION tidings.append_taken(taken tidings.outbox[]) RETURNS bigint[]
+  LANGUAGE sql AS 'SELECT ARRAY[1]';
 ALTER TABLE tidings.relay ADD COLUMN polled_until timestamptz NOT NULL DEFAULT '-infinity';
 DROP SEQUENCE tidings.relay_waits_until, tidings.topics_ended;
 UPDATE tidings.version SET number = 1;

@@ -113,22 +113,35 @@ BEGIN
   ids := ARRAY(
     SELECT (SELECT t.id FROM tidings.topic t WHERE t.name = u.name)
     FROM unnest(names) WITH ORDINALITY u (name, k) ORDER BY k);
-  WITH added AS (
-    INSERT INTO tidings.log (position, size, own, private, expires, topics, event)
-      SELECT base + e.n, octet_length(e.text) + 100 + 70 * cardinality(t.topics), e.own, t.private,
-        (base + e.n >> 20) + e.ttl, t.topics, e.text
-      FROM unnest(texts, owns, ttls) WITH ORDINALITY e (text, own, ttl, n)
-      JOIN (
-        SELECT u.n, array_agg(u.id ORDER BY k) AS topics, bool_or(u.private) AS private
-        FROM unnest(numbers, ids, privates) WITH ORDINALITY u (n, id, private, k) GROUP BY u.n
-      ) t ON t.n = e.n
-      ORDER BY e.n
-      RETURNING size)
-  SELECT append.bytes + sum(size) INTO bytes FROM added;
-  INSERT INTO tidings.hit (feed, position)
-    SELECT u.id * 2 + u.private::integer, base + u.n
-    FROM unnest(numbers, ids, privates) u (n, id, private)
-    ON CONFLICT DO NOTHING;
+  IF cardinality(names) = fresh THEN  -- each event has one topic
+    WITH added AS (
+      INSERT INTO tidings.log (position, size, own, private, expires, topics, event)
+        SELECT base + e.n, octet_length(e.text) + 170, e.own, e.private, (base + e.n >> 20) + e.ttl,
+          ARRAY[e.id], e.text
+        FROM unnest(texts, owns, ttls, ids, privates) WITH ORDINALITY e (text, own, ttl, id, private, n)
+        RETURNING size)
+    SELECT append.bytes + sum(size) INTO bytes FROM added;
+    INSERT INTO tidings.hit (feed, position)
+      SELECT u.id * 2 + u.private::integer, base + u.n
+      FROM unnest(ids, privates) WITH ORDINALITY u (id, private, n);
+  ELSE
+    WITH added AS (
+      INSERT INTO tidings.log (position, size, own, private, expires, topics, event)
+        SELECT base + e.n, octet_length(e.text) + 100 + 70 * cardinality(t.topics), e.own, t.private,
+          (base + e.n >> 20) + e.ttl, t.topics, e.text
+        FROM unnest(texts, owns, ttls) WITH ORDINALITY e (text, own, ttl, n)
+        JOIN (
+          SELECT u.n, array_agg(u.id ORDER BY k) AS topics, bool_or(u.private) AS private
+          FROM unnest(numbers, ids, privates) WITH ORDINALITY u (n, id, private, k) GROUP BY u.n
+        ) t ON t.n = e.n
+        ORDER BY e.n
+        RETURNING size)
+    SELECT append.bytes + sum(size) INTO bytes FROM added;
+    INSERT INTO tidings.hit (feed, position)
+      SELECT u.id * 2 + u.private::integer, base + u.n
+      FROM unnest(numbers, ids, privates) u (n, id, private)
+      ON CONFLICT DO NOTHING;
+  END IF;
   IF ends IS NOT NULL THEN
     PERFORM setval('tidings.topics_ended', 2);
     UPDATE tidings.topic t SET ended = base + u.n, ended_private = u.private

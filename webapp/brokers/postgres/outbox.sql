@@ -86,9 +86,8 @@ BEGIN
   IF tidings.has_ended(names) THEN
     RAISE EXCEPTION 'The event names a topic that has ended.' USING ERRCODE = '23514';
   END IF;
-  INSERT INTO tidings.outbox (topic, topics, own, private, ended, event, ttl)
-    VALUES (topic, names, id, coalesce(private, false), coalesce(ended, false), line,
-      extract(epoch FROM ttl) * 1000);
+  INSERT INTO tidings.outbox (topic, private, rest) VALUES (topic, coalesce(private, false),
+    ROW(names, id, coalesce(ended, false), line, extract(epoch FROM ttl) * 1000)::tidings.outbox_rest);
 END $$;
 
 -- Return whether one of some topics has ended.
@@ -117,20 +116,23 @@ END $$;
 CREATE OR REPLACE FUNCTION tidings.publish(
   topic text, data text DEFAULT '', type text DEFAULT NULL, id text DEFAULT NULL,
   private boolean DEFAULT false, ttl interval DEFAULT NULL, ended boolean DEFAULT false,
-  alternates text[] DEFAULT '{}') RETURNS void
+  alternates text[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 #variable_conflict use_variable
-BEGIN
-  IF alternates OPERATOR(pg_catalog.=) '{}'::pg_catalog.text[] AND id IS NULL AND ttl IS NULL
-    AND NOT ended AND private IS NOT NULL
+DECLARE
+  is_plain boolean := id IS NULL AND ttl IS NULL AND alternates IS NULL AND NOT ended AND private IS NOT NULL
     AND pg_catalog.octet_length(data) OPERATOR(pg_catalog.<) 1000000
     AND pg_catalog.octet_length(topic) OPERATOR(pg_catalog.<) 1000
-    AND topic OPERATOR(pg_catalog.~) '^[ -~]+$' COLLATE pg_catalog."C"
-    AND (type IS NULL OR pg_catalog.octet_length(type) OPERATOR(pg_catalog.<) 1000
-      AND type OPERATOR(pg_catalog.~) '^(?!hub\.)[ -~]+$' COLLATE pg_catalog."C")
-    AND (coalesce(pg_catalog.pg_sequence_last_value('tidings.topics_ended'), 1) OPERATOR(pg_catalog.=) 1
-      OR NOT tidings.has_ended(ARRAY[topic]))
-  THEN
+    AND topic OPERATOR(pg_catalog.~) '^[ -~]+$' COLLATE pg_catalog."C";
+BEGIN
+  IF type IS NOT NULL THEN
+    is_plain := is_plain AND pg_catalog.octet_length(type) OPERATOR(pg_catalog.<) 1000
+      AND type OPERATOR(pg_catalog.~) '^(?!hub\.)[ -~]+$' COLLATE pg_catalog."C";
+  END IF;
+  IF pg_catalog.pg_sequence_last_value('tidings.topics_ended') OPERATOR(pg_catalog.=) 2 THEN
+    is_plain := is_plain AND NOT tidings.has_ended(ARRAY[topic]);
+  END IF;
+  IF is_plain THEN
     INSERT INTO tidings.outbox (topic, data, type, private) VALUES (topic, data, type, private);
   ELSE
     PERFORM tidings.publish_checked(topic, data, type, id, private, ttl, ended, alternates);
@@ -141,12 +143,11 @@ END $$;
 -- notify: every commit that notifies waits for all others that do.
 CREATE OR REPLACE FUNCTION tidings.number_commit() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
-DECLARE
-  until bigint := pg_catalog.pg_sequence_last_value('tidings.relay_waits_until');
 BEGIN
-  INSERT INTO tidings.outbox DEFAULT VALUES;
-  IF until OPERATOR(pg_catalog.>) 1 AND until OPERATOR(pg_catalog.>) tidings.now_ms() THEN
-    NOTIFY tidings_outbox;
+  INSERT INTO tidings.commits DEFAULT VALUES;
+  IF pg_catalog.pg_sequence_last_value('tidings.relay_waits_until') OPERATOR(pg_catalog.>) 1 THEN
+    IF pg_catalog.pg_sequence_last_value('tidings.relay_waits_until') OPERATOR(pg_catalog.>) tidings.now_ms()
+    THEN NOTIFY tidings_outbox; END IF;
   END IF;
   RETURN NULL;
 END $$;
@@ -182,11 +183,15 @@ SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan 
 DECLARE
   seen xid8;
   now_seen xid8;
-  taken tidings.outbox[];
-  places tid[];  -- of their rows, and of those that number their transactions
+  is_plain boolean;  -- all events have only what most have
+  are_apart boolean;  -- no two events have the same own id, and none ends a topic
+  names text[];
+  texts text[];
+  privates boolean[];
+  places tid[];  -- of the events' rows
+  number_places tid[];  -- of the rows that number their transactions
+  ordinals integer[];
   answers bigint[] := '{}';
-  is_plain boolean;
-  one tidings.outbox;
 BEGIN
   moved := 0; refused := 0; more := false;
   IF NOT EXISTS (
@@ -197,65 +202,73 @@ BEGIN
   PERFORM FROM tidings.head h ORDER BY h.position DESC LIMIT 1 FOR UPDATE;
   SELECT CASE WHEN NOT everything THEN moved_before END INTO seen FROM tidings.moves m WHERE m.one;
   -- One statement, and so one moment: the events, and which transactions had ended.
-  WITH visible AS MATERIALIZED (
-    SELECT v.*, count(*) OVER (ORDER BY v.commit NULLS FIRST, v.xid) AS upto
+  WITH numbers AS MATERIALIZED (
+    SELECT c.xid, c.number, c.ctid AS place FROM tidings.commits c WHERE c.xid >= coalesce(seen, '0'::xid8)),
+  visible AS MATERIALIZED (
+    SELECT e.*, count(*) OVER (ORDER BY e.commit NULLS FIRST, e.xid) AS upto
     FROM (
-      SELECT o AS event, o.ctid AS place, o.xid, o.number, o.topic IS NOT NULL AS is_event,
-        max(o.number) FILTER (WHERE o.topic IS NULL) OVER (PARTITION BY o.xid) AS commit
-      FROM tidings.outbox o WHERE o.xid >= coalesce(seen, '0'::xid8)) v),
-  first AS (SELECT min(upto) AS upto FROM visible)
-  SELECT array_agg(v.event ORDER BY v.commit NULLS FIRST, v.number)
-      FILTER (WHERE v.is_event AND v.upto <= greatest(2000, first.upto)),
-    array_agg(v.place) FILTER (WHERE v.upto <= greatest(2000, first.upto)),
-    coalesce(bool_or(v.upto > greatest(2000, first.upto)), false),
-    pg_snapshot_xmin(pg_current_snapshot())
-    INTO taken, places, more, now_seen FROM visible v CROSS JOIN first;
-  IF taken IS NULL THEN RETURN; END IF;
-  moved := cardinality(taken);
-  SELECT NOT coalesce(bool_or(t.ended), false)
-      AND count(t.own) = count(DISTINCT (t.own, t.topic)) FILTER (WHERE t.own IS NOT NULL)
-    INTO is_plain FROM unnest(taken) t;
+      SELECT c.commit, o.*, o.ctid AS place
+      FROM tidings.outbox o
+      LEFT JOIN (SELECT xid, max(number) AS commit FROM numbers GROUP BY xid) c ON c.xid = o.xid
+      WHERE o.xid >= coalesce(seen, '0'::xid8)
+      ORDER BY c.commit NULLS FIRST, o.xid, o.number) e),
+  first AS MATERIALIZED (
+    SELECT * FROM visible v WHERE v.upto <= greatest(2000, (SELECT min(w.upto) FROM visible w)))
+  SELECT bool_and(f.rest IS NULL), array_agg(f.topic), array_agg(f.private), array_agg(f.place),
+      array_agg(coalesce((f.rest).event, concat('[[', to_json(f.topic), '],', to_json(f.data), ',',
+        coalesce(to_json(f.type)::text, 'null'), ',null,', to_json(f.private), ',null]'))),
+      NOT bool_or(coalesce((f.rest).ended, false)) AND count((f.rest).own)
+        = count(DISTINCT ((f.rest).own, f.topic)) FILTER (WHERE (f.rest).own IS NOT NULL),
+      count(*) < (SELECT count(*) FROM visible),
+      ARRAY(SELECT n.place FROM numbers n WHERE n.xid IN (SELECT xid FROM first)),
+      pg_snapshot_xmin(pg_current_snapshot())
+    INTO is_plain, names, privates, places, texts, are_apart, more, number_places, now_seen FROM first f;
+  IF places IS NULL THEN RETURN; END IF;
+  moved := cardinality(places);
   IF is_plain THEN
-    answers := tidings.append_taken(taken);
+    ordinals := ARRAY(SELECT generate_series(1, moved));
+    SELECT a.positions INTO answers FROM tidings.append(
+      ordinals, texts, NULL, NULL, NULL, NULL, ordinals, names, privates) a;
+  ELSIF are_apart THEN
+    answers := tidings.append_taken(places, texts);
   ELSE  -- what one event may depends on those before it
-    FOREACH one IN ARRAY taken LOOP answers := answers || tidings.append_taken(ARRAY[one]); END LOOP;
+    FOR k IN 1 .. moved LOOP
+      answers := answers || tidings.append_taken(places[k : k], texts[k : k]);
+    END LOOP;
   END IF;
-  INSERT INTO tidings.refused (topic, own, reason)
-    SELECT t.topic, t.own, CASE WHEN a = -1 THEN 'ended' ELSE 'conflict' END
-    FROM unnest(taken, answers) WITH ORDINALITY
-      AS t (xid, number, topics, own, private, ended, event, ttl, topic, data, type, a, k)
-    WHERE a IS NULL OR a = -1 ORDER BY k;
-  GET DIAGNOSTICS refused = ROW_COUNT;
-  IF refused > 0 THEN
+  IF -1 = ANY (answers) OR array_position(answers, NULL) > 0 THEN
+    INSERT INTO tidings.refused (topic, own, reason)
+      SELECT o.topic, (o.rest).own, CASE WHEN t.a = -1 THEN 'ended' ELSE 'conflict' END
+      FROM unnest(places, answers) WITH ORDINALITY AS t (place, a, k)
+      JOIN tidings.outbox o ON o.ctid = t.place WHERE t.a IS NULL OR t.a = -1 ORDER BY t.k;
+    GET DIAGNOSTICS refused = ROW_COUNT;
     DELETE FROM tidings.refused r WHERE r.number <= (SELECT max(s.number) - 1000 FROM tidings.refused s);
   END IF;
   DELETE FROM tidings.outbox o WHERE o.ctid = ANY (places);
+  DELETE FROM tidings.commits c WHERE c.ctid = ANY (number_places);
   IF NOT more THEN UPDATE tidings.moves m SET moved_before = now_seen WHERE m.one; END IF;
 END $$;
 
 -- Append some events of the outbox, each by itself, and return their positions as `tidings.append` does.
-CREATE OR REPLACE FUNCTION tidings.append_taken(taken tidings.outbox[]) RETURNS bigint[]
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION tidings.append_taken(places tid[], texts text[]) RETURNS bigint[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   answer bigint[];
 BEGIN
   SELECT (tidings.append(requests, texts, owns, canonicals, ends, ttls, numbers, names, privates)).positions
     INTO answer
     FROM (
-      SELECT array_agg(k::integer ORDER BY k) AS requests,
-        array_agg(coalesce(event, concat('[[', to_json(topic), '],', to_json(data), ',',
-          coalesce(to_json(type)::text, 'null'), ',null,', to_json(private), ',null]')) ORDER BY k) AS texts,
-        CASE WHEN count(own) > 0 THEN array_agg(own ORDER BY k) END AS owns,
-        array_agg(topic ORDER BY k) AS canonicals,
-        CASE WHEN bool_or(ended) THEN array_agg(ended ORDER BY k) END AS ends,
-        CASE WHEN count(ttl) > 0 THEN array_agg(ttl ORDER BY k) END AS ttls
-      FROM unnest(taken) WITH ORDINALITY
-        AS t (xid, number, topics, own, private, ended, event, ttl, topic, data, type, k)) e
+      SELECT array_agg(k::integer ORDER BY k) AS requests, array_agg(o.topic ORDER BY k) AS canonicals,
+        CASE WHEN count((o.rest).own) > 0 THEN array_agg((o.rest).own ORDER BY k) END AS owns,
+        CASE WHEN bool_or((o.rest).ended) THEN array_agg(coalesce((o.rest).ended, false) ORDER BY k) END
+          AS ends,
+        CASE WHEN count((o.rest).ttl) > 0 THEN array_agg((o.rest).ttl ORDER BY k) END AS ttls
+      FROM unnest(places) WITH ORDINALITY AS u (place, k) JOIN tidings.outbox o ON o.ctid = u.place) e
     CROSS JOIN (
-      SELECT array_agg(k::integer ORDER BY k, n) AS numbers, array_agg(name ORDER BY k, n) AS names,
-        array_agg(private ORDER BY k, n) AS privates
-      FROM unnest(taken) WITH ORDINALITY
-        AS t (xid, number, topics, own, private, ended, event, ttl, topic, data, type, k)
-      CROSS JOIN unnest(coalesce(t.topics, ARRAY[t.topic])) WITH ORDINALITY AS u (name, n)) t;
+      SELECT array_agg(k::integer ORDER BY k, n) AS numbers, array_agg(t.name ORDER BY k, n) AS names,
+        array_agg(o.private ORDER BY k, n) AS privates
+      FROM unnest(places) WITH ORDINALITY AS u (place, k) JOIN tidings.outbox o ON o.ctid = u.place
+      CROSS JOIN unnest(coalesce((o.rest).topics, ARRAY[o.topic])) WITH ORDINALITY AS t (name, n)) t;
   RETURN answer;
 END $$;

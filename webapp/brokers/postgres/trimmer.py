@@ -33,7 +33,7 @@ _VACUUM_INTERVAL_S = 1.0
 _VACUUM_EVENTS = 5000  # deleted since the last one, or a part of those that the event log has
 _VACUUM_PART = 1 / 5
 _VACUUM_TIMEOUT_S = 60.0
-_TABLES = ("log", "hit", "topic", "head", "outbox")
+_TABLES = ("log", "hit", "topic", "head", "outbox", "commits")
 _VACUUM = f"VACUUM (SKIP_LOCKED, TRUNCATE false) {', '.join(f'tidings.{it}' for it in _TABLES)}"
 
 

@@ -1,5 +1,5 @@
 -- From version 1 of the tables to version 2: events may expire, a removal is done in steps, and the outbox
--- has the numbers of commits.
+-- has fewer columns.
 
 ALTER TABLE tidings.log ADD COLUMN expires bigint;
 CREATE INDEX log_expires ON tidings.log (expires) WHERE expires IS NOT NULL;
@@ -10,14 +10,39 @@ CREATE TABLE tidings.removal (
   last bigint NOT NULL,
   removed integer NOT NULL
 );
-ALTER TABLE tidings.outbox ADD COLUMN ttl bigint;
-ALTER TABLE tidings.outbox DROP CONSTRAINT outbox_pkey;
-ALTER TABLE tidings.outbox ADD COLUMN topic text, ADD COLUMN data text, ADD COLUMN type text,
-  ALTER COLUMN topics DROP NOT NULL, ALTER COLUMN event DROP NOT NULL,
-  ALTER COLUMN private SET DEFAULT false, ALTER COLUMN ended SET DEFAULT false;
-UPDATE tidings.outbox SET topic = topics[1];
-INSERT INTO tidings.outbox (xid) SELECT xid FROM tidings.commits ORDER BY number;
-DROP TABLE tidings.commits;
+ALTER TABLE tidings.outbox RENAME TO outbox_1;
+ALTER TABLE tidings.commits RENAME TO commits_1;
+DROP INDEX tidings.outbox_xid;
+CREATE SEQUENCE tidings.outbox_number;
+CREATE TYPE tidings.outbox_rest AS (
+  topics text[],
+  own text,
+  ended boolean,
+  event text,
+  ttl bigint
+);
+CREATE TABLE tidings.outbox (
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  number bigint NOT NULL DEFAULT nextval('tidings.outbox_number'),
+  topic text NOT NULL,
+  data text,
+  type text,
+  private boolean NOT NULL,
+  rest tidings.outbox_rest
+);
+CREATE INDEX outbox_xid ON tidings.outbox (xid);
+CREATE TABLE tidings.commits (
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  number bigint NOT NULL DEFAULT nextval('tidings.outbox_number')
+);
+CREATE INDEX commits_xid ON tidings.commits (xid);
+INSERT INTO tidings.outbox (xid, number, topic, private, rest)
+  SELECT xid, number, topics[1], private, ROW(topics, own, ended, event, NULL)::tidings.outbox_rest
+  FROM tidings.outbox_1;
+INSERT INTO tidings.commits SELECT xid, number FROM tidings.commits_1;
+SELECT setval('tidings.outbox_number', coalesce(max(number), 1)) FROM (
+  SELECT number FROM tidings.outbox UNION ALL SELECT number FROM tidings.commits) n;
+DROP TABLE tidings.outbox_1, tidings.commits_1 CASCADE;  -- and the functions with their types
 ALTER TABLE tidings.relay DROP COLUMN polled_until;
 CREATE SEQUENCE tidings.relay_waits_until;
 CREATE SEQUENCE tidings.topics_ended;
