@@ -7,7 +7,9 @@ the disk takes for 8 KB. All of it shares the machine's cores: the clients too, 
 
 The transactions: `short` inserts a row and updates one of 100,000 by its key; `order` also reads
 that row first. `one statement` publishes in the statement that inserts, so it has no round trip of
-its own; `trigger` leaves it to a trigger on the table.
+its own; `trigger` leaves it to a trigger on the table; `pipeline` sends the publishing and the
+commit at once, as psycopg's pipeline mode does. With `--unmoved` no hub runs, so the events stay
+where the transactions put them, and the app pays only for what it does itself.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ CREATE FUNCTION show() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM tidings.publish('/orders', {_DATA}); RETURN NULL; END $$;
 CREATE TRIGGER show AFTER INSERT ON shown FOR EACH ROW EXECUTE FUNCTION show();
 """
+_START, _END = "\\startpipeline", "\\endpipeline"
 _COMPARED = {  # the statements without publishing, and with it
     "short": ([_INSERT, _UPDATE], [_INSERT, _UPDATE, _PUBLISH]),
     "order": ([_READ, _UPDATE, _INSERT], [_READ, _UPDATE, _INSERT, _PUBLISH]),
@@ -64,6 +67,7 @@ _COMPARED = {  # the statements without publishing, and with it
         [_READ, _UPDATE, _INSERT],
         [_READ, _UPDATE, "INSERT INTO shown (item) VALUES (:item);"],
     ),
+    "pipeline": ([_READ, _UPDATE, _INSERT], [_READ, _UPDATE, _INSERT, _START, _PUBLISH]),
 }
 _TIMED = "SELECT tidings.publish('/timed', %s)"
 
@@ -75,23 +79,32 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--timed", type=int, default=200, help="commits whose way is timed")
     parser.add_argument("--pause", type=float, default=0.05, help="seconds between these")
+    parser.add_argument("--unmoved", action="store_true", help="run no hub")
     parser.add_argument("--only", nargs="*", choices=_COMPARED, default=list(_COMPARED))
     chosen = parser.parse_args()
     with TemporaryDirectory() as folder, serving_postgres(folder) as port:
         url = f"postgresql://bench@127.0.0.1:{port}/postgres"
         broker = PostgresBroker(url, 1_000_000, 1 << 30, 86_400)
-        delays: list[float] = []
-        follower = gevent.spawn(follow, broker, broker.bounds().head, delays)
-        gevent.sleep(1)
         say("fsync of 8 KB, median, ms", f"{fsync(folder) * 1000:.2f}")
-        publish_timed(url, chosen.timed, chosen.pause)
-        gevent.sleep(0.5)
-        say("from a commit to a follower, median, ms", f"{median(delays) * 1000:.1f}")
+        follower = None if chosen.unmoved else started(broker, url, chosen)
+        broker.bounds()  # there is a schema
         ask(url, _TABLES + _TRIGGER)
         for name in chosen.only:
             compare(name, folder, port, chosen)
-        follower.kill()
+        if follower:
+            follower.kill()
         broker.close()
+
+
+def started(broker: PostgresBroker, url: str, chosen: Any) -> gevent.Greenlet[..., None]:
+    """Follow the event log from now on, and print how long an event needs."""
+    delays: list[float] = []
+    follower = gevent.spawn(follow, broker, broker.bounds().head, delays)
+    gevent.sleep(1)
+    publish_timed(url, chosen.timed, chosen.pause)
+    gevent.sleep(0.5)
+    say("from a commit to a follower, median, ms", f"{median(delays) * 1000:.1f}")
+    return follower
 
 
 def compare(name: str, folder: str, port: int, chosen: Any) -> None:
@@ -101,6 +114,7 @@ def compare(name: str, folder: str, port: int, chosen: Any) -> None:
         for kind, statements in enumerate(_COMPARED[name]):
             script = Path(folder, "script")
             lines = ["\\set item random(1, 100000)", "BEGIN;", *statements, "COMMIT;"]
+            lines += [_END] if _START in statements else []
             script.write_text("\n".join(lines))
             command = ["-n", "-M", "prepared", "-j", "2", f"-f{script}"]
             found[kind].append(commits(port, *command, chosen=chosen))
