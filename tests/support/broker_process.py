@@ -181,8 +181,14 @@ def _fork_brokers(requests: Any) -> None:
     """Fork a process for each request: the settings, and the socket of its orders."""
     from gevent.monkey import get_original
 
-    import webapp.brokers.redis.broker
-    import webapp.brokers.sqlite.broker  # noqa: F401 - the forks have imported all of them
+    # So that the forks have imported all of them.
+    import webapp.brokers.redis.presence
+    import webapp.brokers.sqlite.broker
+    import webapp.brokers.sqlite.presence
+
+    with suppress(ImportError):  # psycopg is an extra of the package
+        import webapp.brokers.postgres.broker
+        import webapp.brokers.postgres.presence  # noqa: F401
 
     # gevent's own functions would watch the children in an event loop, which the forks would share.
     fork, handle = get_original("os", "fork"), get_original("signal", "signal")
