@@ -156,10 +156,11 @@ def test_the_log_knows_how_much_it_keeps(connect: Connect) -> None:
 def test_a_private_events_own_id_is_forgotten_with_it(connect: Connect) -> None:
     log = connect(HISTORY_EVENTS=10)
     follower = log.follow(log.bounds().head)
-    for number in range(250):
-        [event] = log.append(drafts("x", id=f"private-{number}", private=True))
-        next_events(follower, 1)
-        assert log.position_of(f"private-{number}") == event.position
+    for part in range(50):
+        ids = [f"private-{5 * part + number}" for number in range(5)]
+        events = log.append([it for own in ids for it in drafts("x", id=own, private=True)])
+        next_events(follower, 5)
+        assert log.position_of(ids[-1]) == events[-1].position
     before = log.bounds().floor
     located = [log.position_of(f"private-{number}") for number in range(250)]
     assert located[0] is None
