@@ -33,6 +33,9 @@ run: $(RUN_READY)
 # tests of unit/ come last, and no process waits long for another.
 PROCESSES = --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
+# Else each process of pytest would rewrite what its plugins import, for a second of CPU.
+unexport PYTHONDONTWRITEBYTECODE
+
 test: $(TEST_READY)
 	$(MAKE) --no-print-directory --jobs=2 --output-sync lint bytecode
 	$(BIN)/python -m pytest $(PROCESSES)
