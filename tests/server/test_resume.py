@@ -242,9 +242,9 @@ def test_marks_are_rare(server: Server, topic: str) -> None:
 def test_an_overtaken_subscriber_gets_a_reset_within_its_stream(small: Server, topic: str) -> None:
     with small.listen(topic=topic) as stream:
         stream.next()
-        for start in range(0, 20_000, 500):  # it does not read meanwhile
+        for start in range(0, 20_000, 250):  # it does not read meanwhile
             big = [
-                {"topic": topic, "data": f"{n} " + "x" * 2000} for n in range(start, start + 500)
+                {"topic": topic, "data": f"{n} " + "x" * 2000} for n in range(start, start + 250)
             ]
             small.http.post("/events", json=big).raise_for_status()
         numbers: list[int] = []

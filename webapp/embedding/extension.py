@@ -140,7 +140,7 @@ class Tidings:
         :param events: each has the arguments of `publish` by their names.
         :return: their ids.
         :raises BadRequest: one is not valid, or has an unknown field.
-        :raises ContentTooLarge: they are over 2,000, 2 MB of data, or 4,000 topics.
+        :raises ContentTooLarge: they are over 2,000, 1 MB of data, or 4,000 topics.
         """
         drafts = app_arguments.drafts(events)
         return [event.id for event in self._append(drafts)] if drafts else []

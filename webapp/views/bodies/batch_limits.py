@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .forms import Fields
 
 MAX_EVENTS = 2000
-MAX_BYTES = 2 << 20  # of the body, or of the data
+MAX_BYTES = 1 << 20  # of the body, or of the data
 MAX_TOPICS = 4000  # of all events together
 
 
