@@ -161,11 +161,13 @@ class LogTable:
                 continue
             own_ids.keep()
             accepted.append(keys)
-            expiring += [it for it in new_rows if it[1].draft.ttl]
             for key, row in new_rows:
-                last, number, total = key, number + 1, total + row.size
-                own = row.draft.id and own_ids.column(row.draft.id, row.draft.topics[0])
-                new.append((key, number, total, row.size, own, row.text))
+                draft, size, text = row.draft, row.size, row.text
+                last, number, total = key, number + 1, total + size
+                own = draft.id and own_ids.column(draft.id, draft.topics[0])
+                new.append((key, number, total, size, own, text))
+                if draft.ttl:
+                    expiring.append((key, row))
         _insert(db, new)
         ended.store(db)
         expirations.store(db, expiring)
