@@ -241,7 +241,7 @@ def _check_memory(services: Services) -> None:
     in_memory = services.settings.broker_url.startswith("memory:")
     if in_memory and not (has_request_context() or services.hub.has_started):
         detail = "Nobody can subscribe to memory:// of this process, which serves no requests."
-        remedy = "Set TIDINGS_BROKER_URL to an SQLite file or a Redis that all processes share."
+        remedy = "Set TIDINGS_BROKER_URL to an event log that all processes share, such as a file."
         raise Misconfigured(detail, remedy)
 
 

@@ -44,7 +44,7 @@ def log_greeting(log: Logger, settings: Settings, addresses: Iterable[Any], *, t
     if settings.port is not None and settings.broker_url.startswith("sqlite:"):
         log.warning(
             "The event log is a file of this machine: a redeploy may erase it, and another machine"
-            " has another one. To keep it, set TIDINGS_BROKER_URL to a Redis or Valkey."
+            " has another one. To keep it, set TIDINGS_BROKER_URL to a Redis or a PostgreSQL."
         )
 
 

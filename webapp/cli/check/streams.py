@@ -36,7 +36,7 @@ _TIMEOUT_S = 15.0
 _SPACED_EVENTS, _SPACE_S = 4, 0.2
 _MEASURED_EVENTS = 12
 _STRANGERS_DATA = "from a stranger"
-_ONE_LOG_REMEDY = "All workers and machines need one event log: TIDINGS_BROKER_URL=redis://…"
+_ONE_LOG_REMEDY = "All workers need one event log: one Redis or PostgreSQL in TIDINGS_BROKER_URL."
 
 
 class StreamChecks:
@@ -237,7 +237,7 @@ def _check_resumption(name: str, subscriber: RecordingSubscriber, sent_by: str) 
     if got == missed:
         return passed(name, f"{len(missed)} missed events came")
     if any(event.type == "hub.reset" for _, event in subscriber.received):
-        return failed(name, "the cursor is unknown where it came to", _ONE_LOG_REMEDY)
+        return failed(name, "the worker that answered does not know the cursor", _ONE_LOG_REMEDY)
     detail = f"{len(got)} of {len(missed)} missed events came"
     return failed(name, detail, f"Let each proxy pass {sent_by}.")
 
