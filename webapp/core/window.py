@@ -77,7 +77,7 @@ class Window(EventList):
 
     def fraction_of(self, events: Sequence[Event]) -> float:
         """Return how full these events alone would make it: 1.0 is at its bounds."""
-        size = sum(event.memory_bytes for event in events)
+        size = sum([event.memory_bytes for event in events])
         return max(len(events) / self.max_events, size / self.max_bytes)
 
     def append(self, events: Sequence[Event]) -> None:

@@ -88,7 +88,7 @@ class FeedIndex:
         """Return the feeds that may match an event with some topics, without those that are matched
         last.
         """
-        return self._everything.union(*(self._exact.get(topic, ()) for topic in topics))
+        return self._everything.union(*[self._exact.get(topic, ()) for topic in topics])
 
     def _indexes(self, feed: Feed) -> list[set[Feed]]:
         found = [self._exact[topic] for topic in feed.matcher.exact]
