@@ -13,19 +13,22 @@ class LimitedLines:
 
     def __init__(self) -> None:
         self._since = float("-inf")
-        self._lines = set[str]()
+        self._keys = set[str]()
         self._left_out = 0
 
-    def admit(self, line: str) -> str | None:
+    def admit(self, line: str, key: str | None = None) -> str | None:
         """Return the line as it is to be logged, with the number of those that were left out before
         it; None: leave it out.
+
+        :param key: of lines that have the same one, the first one is logged; None: the line itself.
         """
+        key = line if key is None else key
         if (now := monotonic()) - self._since > _INTERVAL_S:
             self._since = now
-            self._lines.clear()
-        if line in self._lines or len(self._lines) >= _MAX_LINES:
+            self._keys.clear()
+        if key in self._keys or len(self._keys) >= _MAX_LINES:
             self._left_out += 1
             return None
-        self._lines.add(line)
+        self._keys.add(key)
         more, self._left_out = self._left_out, 0
         return f"left_out={more} {line}" if more else line

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..core.escaping import escape
+from ..limited_lines import LimitedLines
 from .observer import Observer
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _MAX_KNOWN_STARTS = 1000
 
 class StuckClients(Observer):
     """Counts the short streams of one client that begin at the same position, before the newest
-    event, and reports the fifth.
+    event, and reports the fifth. A client is logged once a minute, and counted each time.
     """
 
     def __init__(self, window: Window, metrics: Metrics) -> None:
@@ -37,6 +38,7 @@ class StuckClients(Observer):
         self._metrics = metrics
         self._starts: dict[Subscriber, EventId] = {}  # of open streams that began in the past
         self._attempts: OrderedDict[Start, int] = OrderedDict()
+        self._lines = LimitedLines()
 
     def opened(self, subscriber: Subscriber) -> None:
         """Note where a stream begins, if it reads past events."""
@@ -56,5 +58,7 @@ class StuckClients(Observer):
             self._attempts.popitem(last=False)
         if self._attempts[key] % _REPORTED_ATTEMPTS == 0:
             self._metrics.stuck_clients.add()
-            message = "a client disconnects at the same event again and again: client=%s after=%s"
-            logger.warning(message, escape(subscriber.client) or "-", start)
+            client = escape(subscriber.client) or "-"
+            if line := self._lines.admit(f"client={client} after={start}", client):
+                message = "a client disconnects at the same event again and again: %s"
+                logger.warning(message, line)

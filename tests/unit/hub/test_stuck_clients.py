@@ -44,6 +44,18 @@ def test_the_fifth_time_at_the_same_event_is_logged_and_counted(
     assert not hub.observers[1]._starts  # type: ignore[attr-defined]
 
 
+def test_a_client_is_logged_once_a_minute_and_counted_each_time(
+    hub: Hub, reports: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    events = publish(hub, *"abcdef")
+    gevent.sleep(0.01)
+    with caplog.at_level(logging.WARNING):
+        for event in events[:-1]:
+            come_and_go(hub, 5, cursor=str(event.position))
+    assert len(reports) == 5
+    assert caplog.text.count("again and again") == 1
+
+
 def test_who_goes_on_or_has_nothing_to_read_is_not_reported(hub: Hub, reports: list[int]) -> None:
     cursor = str(publish(hub, "a")[0].position)
     for _ in range(6):
