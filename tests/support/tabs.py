@@ -89,7 +89,7 @@ def publishing(server: Server, topic: str) -> Iterator[list[int]]:
     over = threading.Event()
 
     def publish() -> None:
-        while not over.wait(0.005):
+        while not over.wait(0.02):
             server.publish(str(len(numbers)), topic=topic)
             numbers.append(len(numbers))
 
