@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SPARE_PERCENT = 10  # of the limit: silent connections end where fewer files are free
 _MIN_SPARE_FILES = 64  # the same for small limits: the process itself needs some
-_FREED_CONNECTIONS = 64  # connections, where the system has no more files
+_FREED_CONNECTIONS = 64  # where the system has no more files
 
 
 class OpenConnections:

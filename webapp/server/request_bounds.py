@@ -31,7 +31,7 @@ _FREE_CHUNKS = 1000  # that any body may have
 _BYTES_A_CHUNK = 8  # for which it may have one more
 _CHUNKS_A_SECOND = 100  # that it may have in addition
 _CHECK_EVERY_CHUNKS = 16
-_MAX_REMEMBERED_PEERS = 1000  # addresses that are remembered
+_MAX_REMEMBERED_PEERS = 1000
 
 _trusted_peers = dict[str, bool]()  # whether an address is one of a trusted proxy
 

@@ -15,9 +15,7 @@ from ...core.gzip_format import DICTIONARY_BYTES, LONG_DICTIONARY_BYTES
 _KEPT_BYTES = DICTIONARY_BYTES  # of a long tail, compressed
 _RENEWED_BYTES = 2 << 10  # of these, when the tail was compressed once more
 _MOST_BYTES = 2 * LONG_DICTIONARY_BYTES  # of a long tail, not compressed
-_MIN_COMPRESSION_RATIO = (
-    2  # times as long as its compressed form: then a payload begins a long tail
-)
+_MIN_RATIO = 2  # of a payload to its compressed form: then it begins a long tail
 
 
 class GzipTail:
@@ -49,7 +47,7 @@ class GzipTail:
         size, kept = len(before) + len(plain), len(self._kept) + len(part)
         if is_long and self._is_deflated and kept <= _KEPT_BYTES and size <= _MOST_BYTES:
             self._kept += part
-        elif is_long and (self._is_deflated or len(plain) > _MIN_COMPRESSION_RATIO * len(part)):
+        elif is_long and (self._is_deflated or len(plain) > _MIN_RATIO * len(part)):
             self._compress((before + plain)[-LONG_DICTIONARY_BYTES:])
         else:
             self._kept, self._is_deflated = (before + plain)[-DICTIONARY_BYTES:], False

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 AFTER_ALL = EventId(1 << 62, 0)
 """A position after all that there are."""
-_REMEMBERED_REMOVALS = 1000  # removals
+_REMEMBERED_REMOVALS = 1000
 
 
 class Removals:

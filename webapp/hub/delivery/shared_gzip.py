@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _LEAST_BYTES = 64  # of a part of a tail, to compress a payload with it
 _LARGE_BYTES = 32 << 10  # of a payload, for which a tail makes next to no difference
 _SMALL_BYTES = 4 << 10  # of a payload, for which a long tail makes a difference
-_MANY_SUBSCRIBERS = 32  # subscribers, for whom more is done
+_MANY = 32  # subscribers, for whom more is done
 
 
 class Effort(NamedTuple):
@@ -132,11 +132,7 @@ class SharedGzip:
         start, kept = self._size, self._tail.plain() if len(plain) < _LARGE_BYTES else b""
         settled_from = self._settled_from
         self._newcomers = {it for it in self._newcomers if it.gzip.same_from > settled_from}
-        effort = (
-            _FOR_MANY
-            if len(self._parked) >= _MANY_SUBSCRIBERS and len(plain) < _SMALL_BYTES
-            else _FOR_FEW
-        )
+        effort = _FOR_MANY if len(self._parked) >= _MANY and len(plain) < _SMALL_BYTES else _FOR_FEW
         tail = kept[-effort.tail_bytes :]
         part = compression_time.deflate(plain, tail, pause)
         forms = self._forms(plain, tail, effort, pause)

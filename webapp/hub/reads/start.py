@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .topic_lookup import TopicLookup
 
 _SCAN_EVENTS = 256  # looked at in one step backwards
-_LOOKED_UP_POSITIONS = 10_000  # positions of events with one own id that are looked up at once
+_LOOKED_UP_POSITIONS = 10_000  # at once, of events with one own id
 _BEFORE_ALL = EventId(0, 0)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MAX_CANDIDATES = 10_000  # names that are matched for one feed
 _MAX_CHARS = 128 << 10  # of the names that it matches
 _PAGE_NAMES = 1000  # of the directory, looked at in one turn
-_REMEMBERED_LOOKUPS = 32  # lookups
+_REMEMBERED_LOOKUPS = 32
 _BEFORE_ALL, _AFTER_ALL = EventId(0, 0), EventId(1 << 62, 0)
 
 
