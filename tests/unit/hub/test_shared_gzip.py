@@ -172,7 +172,7 @@ def test_any_order_of_steps_leaves_each_stream_right(
     chance, feed = Random(seed), Feed()
     monkeypatch.setattr(gzip_limits, "_TINY_BYTES", chance.choice([0, 32]))
     monkeypatch.setattr(gzip_limits, "_MAX_SHARE", chance.choice([100, 0.3, 0]))
-    monkeypatch.setattr(shared_gzip, "_MANY_SUBSCRIBERS", chance.choice([1, 3, 32]))
+    monkeypatch.setattr(shared_gzip, "_MANY", chance.choice([1, 3, 32]))
     for _ in range(300):
         step(feed, chance)
     if feed.payload:
@@ -234,7 +234,7 @@ def wire_share(texts: list[bytes], subscribers: int) -> float:
 
 
 def test_rows_of_one_template_get_eight_times_shorter_for_many_subscribers() -> None:
-    assert wire_share(rows(300), shared_gzip._MANY_SUBSCRIBERS) > 8
+    assert wire_share(rows(300), shared_gzip._MANY) > 8
 
 
 def test_a_long_tail_costs_its_time_only_for_many_subscribers(
@@ -248,9 +248,9 @@ def test_a_long_tail_costs_its_time_only_for_many_subscribers(
         return deflate(plain, before, *args)
 
     monkeypatch.setattr(gzip_format, "deflate", note)
-    wire_share(rows(100), shared_gzip._MANY_SUBSCRIBERS - 1)
+    wire_share(rows(100), shared_gzip._MANY - 1)
     assert max(sizes) == DICTIONARY_BYTES
-    wire_share(rows(100), shared_gzip._MANY_SUBSCRIBERS)
+    wire_share(rows(100), shared_gzip._MANY)
     assert max(sizes) == LONG_DICTIONARY_BYTES
 
 
@@ -444,7 +444,7 @@ def test_a_subscriber_takes_two_hundred_bytes(sent_bytes: int) -> None:
 
 @pytest.mark.parametrize("kind", ["random", "rows"])
 def test_a_feed_takes_four_kilobytes(kind: str) -> None:
-    chance, parked = Random(1), [Client() for _ in range(shared_gzip._MANY_SUBSCRIBERS)]
+    chance, parked = Random(1), [Client() for _ in range(shared_gzip._MANY)]
     texts = rows(200) if kind == "rows" else [chance.randbytes(2 * DICTIONARY_BYTES)] * 2
 
     def fill() -> list[SharedGzip]:
