@@ -20,7 +20,6 @@ from ...errors import ServiceUnavailable
 from ...tasks import lasting
 from ..backlog import Backlog
 from ..base import Gap, now, stopping
-from ..blocking import Blocking
 from ..hidden import followed
 from ..outage import Outage
 from . import own_ids, topic_ends
@@ -33,6 +32,7 @@ from .log_table import LogTable
 from .page_reader import PageReader
 from .removal_steps import RemovalSteps
 from .remover import Remover
+from .threads import SqliteThreads
 from .topic_index import TopicIndex
 from .turn import SINGLES, SqliteTurn
 from .wakeup import WakeupSocket
@@ -77,7 +77,7 @@ class SqliteBroker:
         )
         self._indexer = Indexer(TopicIndex(database), self._read, self._write)
         self._trim_interval = min(_MAX_TRIM_INTERVAL_S, max_age / 10)
-        self._writer, self._readers = Blocking(1), Blocking(_READER_THREADS)
+        self._writer, self._readers = SqliteThreads(1), SqliteThreads(_READER_THREADS)
         self._turn = SqliteTurn()
         self._backlog = Backlog(_MAX_BACKLOG_BYTES, self._turn)
         self._committer = GroupCommitter(
@@ -212,7 +212,7 @@ class SqliteBroker:
     def _write(self, function: Callable[..., T], *values: Any) -> T:
         return self._call(self._writer, function, *values)
 
-    def _call(self, threads: Blocking, function: Callable[..., T], *values: Any) -> T:
+    def _call(self, threads: SqliteThreads, function: Callable[..., T], *values: Any) -> T:
         result = threads.call(function, *values)
         if not self._wakeups and not self._closed:  # the file has its folder since the first call
             self._wakeups = WakeupSocket(Path(f"{self._path}.wake"), self._on_wakeup)

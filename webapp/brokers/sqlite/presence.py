@@ -9,7 +9,6 @@ import secrets
 from time import time
 from typing import TYPE_CHECKING, TypeVar
 
-from ..blocking import Blocking
 from ..presence_base import (
     LEASE_FRACTION,
     MAX_NOTICE_BYTES,
@@ -23,6 +22,7 @@ from ..presence_base import (
 )
 from .database import Database
 from .presence_rows import delete, insert, select
+from .threads import SqliteThreads
 from .wakeup import WakeupSocket
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class SqlitePresenceStore:
         self._lease = lease * LEASE_FRACTION
         self._owner = secrets.token_hex(8)
         self._database = Database(path, _create, "presence store")
-        self._thread = Blocking(1)
+        self._thread = SqliteThreads(1)
         self._wakeups: WakeupSocket | None = None
         self._callback: Callable[[], None] | None = None
         self._wrote_notice = False  # by the thread, in the call that it runs
