@@ -268,6 +268,8 @@ def test_what_cannot_be_published_is_refused_by_name(tmp_path: Path) -> None:
         hub.publish_many({} for _ in range(2001))
     with pytest.raises(ContentTooLarge, match="1048576 bytes"):
         hub.publish_many([{"data": "x" * (1 << 19)}] * 5)
+    with pytest.raises(ContentTooLarge, match="1048576 bytes"):
+        hub.publish_many([{"data": "ü" * (1 << 18)}] * 3)
     with pytest.raises(ContentTooLarge, match="more than 4000 topics"):
         hub.publish_many([{"topic": [f"t{number}" for number in range(1000)]}] * 5)
     assert [it.topic for it in hub.topics()] == ["t"]

@@ -58,7 +58,7 @@ def drafts(events: Iterable[Mapping[str, Any]]) -> list[Draft]:
     found = list(map(from_mapping, islice(events, batch_limits.MAX_EVENTS + 1)))
     if len(found) > batch_limits.MAX_EVENTS:
         raise batch_limits.call_refusal(batch_limits.MAX_EVENTS, "events")
-    if len(found) > 1 and sum(len(it.data) for it in found) > batch_limits.MAX_BYTES:
+    if len(found) > 1 and sum(len(it.data.encode()) for it in found) > batch_limits.MAX_BYTES:
         raise batch_limits.call_refusal(batch_limits.MAX_BYTES, "bytes")
     if sum(len(it.topics) for it in found) > batch_limits.MAX_TOPICS:
         raise batch_limits.call_refusal(batch_limits.MAX_TOPICS, "topics")
