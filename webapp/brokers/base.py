@@ -114,8 +114,8 @@ class Broker(Protocol):
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Append all drafts, or none; they are in the event log when this returns.
 
-        Own ids are unique per canonical topic. A draft with one that the event log has with the
-        same content is not appended again: the event that is there is returned.
+        Own ids are unique per canonical topic. If the event log has an event with a draft's own id
+        and the same content, the draft is not appended, and that event is returned.
 
         A draft that is `ended` ends all of its topics, until the event log has that event no more.
 

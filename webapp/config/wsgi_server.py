@@ -14,7 +14,7 @@ from .server_check import is_gunicorn
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-_FEW_STREAMS = 100  # streams
+_FEW_STREAMS = 100
 _UNKNOWN_REQUESTS = 10  # at the same time, of a server that does not say
 _WORKER = f"-k {NAME}.server.StreamWorker"
 _GUNICORN_WORKERS = {

@@ -21,8 +21,7 @@ def control_event(name: str, fields: Mapping[str, object], position: EventId | N
 
     :param position: its id; None: it has none, and the client's cursor stays as it is.
 
-    Its id is a position and never an own id: the event with that id may be one that the
-    subscriber must not see.
+    Its id is a position. An own id could be that of an event which the subscriber must not see.
     """
     return sse.encode(json.dumps(fields), type=name, id=None if position is None else str(position))
 

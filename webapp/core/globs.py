@@ -29,7 +29,7 @@ class Glob(NamedTuple):
 
     head: str
     middle: str
-    """How the longest one of the literals between the others begins; empty: there is none."""
+    """The first letters of the longest literal between head and tail; empty: there is none."""
     tail: str
 
 

@@ -97,4 +97,4 @@ def _client_of(peer: Peer) -> str:
 
 
 arrivals = Arrivals(Turns())
-"""Those of this worker."""
+"""The connections of this worker."""

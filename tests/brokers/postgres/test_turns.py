@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import gevent
 import pytest
 
-from support.waiting import PATIENCE
+from support.turns import may_begin, wait_until
 from webapp.brokers.postgres.broker import PostgresBroker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from support.postgres_server import PostgresServer
     from webapp.brokers.postgres.turn import PostgresTurn
@@ -29,16 +28,6 @@ def _brokers(url: str) -> Iterator[list[PostgresBroker]]:
 @pytest.fixture(name="turns")
 def _turns(brokers: list[PostgresBroker]) -> list[PostgresTurn]:
     return [broker._turn for broker in brokers]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    with gevent.Timeout(PATIENCE):
-        while not condition():
-            gevent.sleep(0.001)
-
-
-def may_begin(turn: PostgresTurn, waited: float = 0.0) -> bool:
-    return turn.take(1, waited, beside_singles=True)
 
 
 def test_one_process_has_the_turn_until_its_rest_is_over(turns: list[PostgresTurn]) -> None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import gevent
 import pytest
 
+from support.turns import may_begin, wait_until
 from support.waiting import PATIENCE
 from webapp.brokers.sqlite.broker import SqliteBroker
 from webapp.brokers.sqlite.turn import SqliteTurn
 from webapp.brokers.sqlite.wakeup import WakeupSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -27,16 +28,6 @@ def _turns(tmp_path: Path) -> Iterator[list[SqliteTurn]]:
     for turn in turns:
         assert turn.wakeups
         turn.wakeups.close()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    with gevent.Timeout(PATIENCE):
-        while not condition():
-            gevent.sleep(0.001)
-
-
-def may_begin(turn: SqliteTurn, waited: float = 0.0) -> bool:
-    return turn.take(1, waited, beside_singles=True)
 
 
 def test_one_process_has_the_turn_until_its_rest_is_over(turns: list[SqliteTurn]) -> None:

@@ -19,7 +19,7 @@ class Peer:
 
 
 class Passing:
-    """Connections that arrive, and those that have gone on, with the turn of the loop."""
+    """Lets connections arrive, and notes which went on in which turn of the loop."""
 
     def __init__(self) -> None:
         self.arrivals = Arrivals(Turns(0))

@@ -45,7 +45,7 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parsed(kind: type[Request], lines: bytes, peer: Any = PEER, **settings: Any) -> object:
-    """Return what a request with these header lines is, or why it is none."""
+    """Return the headers and the state of a request with these lines, or its refusal."""
     cfg = Config()
     for name, value in settings.items():
         cfg.set(name, value)

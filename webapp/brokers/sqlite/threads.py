@@ -1,8 +1,8 @@
 """Threads that call SQLite, and do not wait long for the interpreter.
 
 Only one thread runs Python at a time. Another one waits until the running thread waits for I/O, or
-for a while, which is 5 ms by default. A thread waits so for each call of SQLite. So while the event
-loop wrote a long answer, a commit of one event took up to 0.9 s.
+for a while, which is 5 ms by default. A thread waits that long after each call of SQLite. So while
+the event loop wrote a long answer, a commit of one event took up to 0.9 s.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ class SqliteThreads(Blocking):
 
 
 class _ShortWaits:
-    """Threads of this process wait a tenth as long while there are calls. gevent then looks for I/O
-    as often, so it is not always so: delivery to 1,000 subscribers would take a tenth more CPU.
+    """Threads of this process wait for a tenth of the time while calls run.
+
+    gevent uses the same interval: it decides how often the event loop looks for I/O. If it were
+    always short, delivery to 1,000 subscribers would take a tenth more CPU.
     """
 
     def __init__(self) -> None:

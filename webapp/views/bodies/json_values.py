@@ -72,7 +72,7 @@ def several(body: bytes) -> list[Value]:
         detail = "The JSON array is empty."
         raise BadRequest(detail, f"Send 1 to {MAX_EVENTS} events in it.", reason="batch")
     if len(found) == count:
-        raise array_refusal(*(MAX_BYTES, "bytes") if is_large else (MAX_EVENTS, "events"))
+        raise array_refusal(MAX_BYTES, "bytes") if is_large else array_refusal(MAX_EVENTS, "events")
     return found
 
 
