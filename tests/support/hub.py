@@ -17,7 +17,7 @@ from webapp.hub.hub import Hub
 from webapp.hub.reads.start import Start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from webapp.brokers.base import Followed
     from webapp.core.sse import ServerSentEvent
@@ -34,6 +34,13 @@ def make_hub(broker: MemoryBroker | None = None, **options: Any) -> Hub:
 
 def publish(hub: Hub, *data: str, topic: str = "t", private: bool = False) -> list[Event]:
     return hub.publish([Draft(topics=(topic,), data=d, private=private) for d in data])
+
+
+def until_read(hub: Hub, events: Sequence[Event]) -> None:
+    """Wait until the hub has read events, and its window has dropped what exceeds its bounds."""
+    with gevent.Timeout(PATIENCE):
+        while hub.window.head < events[-1].position or hub.window.over_limit:
+            gevent.sleep(0.001)
 
 
 def subscribe(hub: Hub, *topics: str, granted: str = "", **start: Any) -> Stream:

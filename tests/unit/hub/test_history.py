@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import pytest
 
-from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe
+from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe, until_read
 from support.waiting import PATIENCE, one_of_three
 from webapp import scheduling
 from webapp.brokers.base import Gap, TopicPage
@@ -82,10 +82,7 @@ def test_a_window_without_an_index_gets_one_in_short_steps(
 ) -> None:
     hub = make_hub(window_events=10_000)
     first = publish(hub, "first")[0].id
-    newest = publish(hub, *map(str, range(5000)))[-1].position
-    with gevent.Timeout(10):
-        while hub.window.head < newest:
-            gevent.sleep(0.001)
+    until_read(hub, publish(hub, *map(str, range(5000))))
     added, add = Counter[int](), TopicIndex.add
 
     def note(index: TopicIndex, event: Event) -> None:
@@ -130,10 +127,7 @@ def hub_with_a_rare_topic(*, private: bool = False) -> Hub:
     hub = make_hub(window_events=100)
     publish(hub, "first", "long ago", topic="rare/1")
     publish(hub, *map(str, range(2000)), private=private)
-    [newest] = publish(hub, "lately", topic="rare/1")
-    with gevent.Timeout(PATIENCE):
-        while hub.window.head < newest.position:
-            gevent.sleep(0.001)
+    until_read(hub, publish(hub, "lately", topic="rare/1"))
     return hub
 
 

@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gevent.event import Event as Signal
 
-from support.hub import NOBODY, make_hub, publish, subscribe
+from support.hub import NOBODY, make_hub, publish, subscribe, until_read
 from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
@@ -114,12 +114,6 @@ def _slow() -> Iterator[Hub]:
     hub.stop()
 
 
-def until_read(hub: Hub, events: list[Event]) -> None:
-    with gevent.Timeout(PATIENCE):
-        while hub.window.head < events[-1].position:
-            gevent.sleep(0.001)
-
-
 def opened(hub: Hub, socket: Any, start: Start) -> gevent.Greenlet[..., Any]:
     def open_stream() -> Any:
         try:
@@ -168,9 +162,7 @@ def test_a_hang_up_before_the_stream_begins_leaves_the_queue(slow: Hub) -> None:
 
 
 def test_more_than_the_log_keeps_begins_at_its_floor_without_a_look(slow: Hub) -> None:
-    newest = publish(slow, *map(str, range(500)))[-1].position
-    while slow.window.head < newest:
-        gevent.sleep(0.001)
+    until_read(slow, publish(slow, *map(str, range(500))))
     steps = slow.broker.steps  # type: ignore[attr-defined]
     floor = slow.broker.bounds().floor
     assert subscribe(slow, last=999_999_999).cursor == floor

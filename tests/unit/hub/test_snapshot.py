@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import gevent
 import pytest
 
-from support.hub import Subscriber, make_hub, publish, subscribe
+from support.hub import Subscriber, make_hub, publish, subscribe, until_read
 from support.waiting import PATIENCE
 from webapp.auth.authorizer import Grant
 from webapp.brokers.memory import MemoryBroker
@@ -24,7 +24,7 @@ from webapp.hub.reads.start import Start
 from webapp.hub.streams.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator
 
     from webapp.core.sse import ServerSentEvent
     from webapp.hub.hub import Hub
@@ -45,12 +45,6 @@ def _hub() -> Iterator[Hub]:
     hub.start()
     yield hub
     hub.stop()
-
-
-def until_read(hub: Hub, events: Sequence[Event]) -> None:
-    with gevent.Timeout(PATIENCE):
-        while hub.window.head < events[-1].position:
-            gevent.sleep(0.001)
 
 
 def taken(hub: Hub, *topics: str, granted: str = "", **start: Any) -> list[ServerSentEvent]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import pytest
 
-from support.hub import NOBODY, Subscriber, make_hub, publish, subscribe
-from support.waiting import PATIENCE
+from support.hub import NOBODY, Subscriber, make_hub, publish, subscribe, until_read
 from webapp.brokers.memory import MemoryBroker
 from webapp.core.events import Draft, Event
 from webapp.hub.delivery.feeds import Feed
@@ -47,12 +46,6 @@ def catch_up(hub: Hub, feed: Feed, after: EventId) -> list[Event]:
         after = look.upto
         if not look.more:
             return found
-
-
-def until_read(hub: Hub, events: list[Event]) -> None:
-    with gevent.Timeout(PATIENCE):
-        while hub.window.head < events[-1].position:
-            gevent.sleep(0.001)
 
 
 @pytest.mark.parametrize("selectors", [("rare/1",), ("rare/{n}",), ("rare/{n}", "none", "{x}/9")])
