@@ -57,11 +57,9 @@ def test_the_module_stops_in_each_tab_and_says_so(
     for page in tabs:
         met(page, "() => source.readyState === 2")
         got(page, "one", "last")
-        assert page.evaluate("said.filter((it) => it !== 'hub.open ')") == [
-            "open ",
-            "hub.bye ",
-            "ended ",
-        ]
+        said = page.evaluate("said.filter((it) => it !== 'hub.open ')")
+        # A tab may have to lead before the last leader's report comes; the hub then answers 204.
+        assert said == ["open ", "hub.bye ", "ended "] or (share and said == ["open ", "ended "])
     until(lambda: subscribers(hub) == 0, "no tab comes back")
     late = tabs[0]
     listen(late, f"/events?topic={topic}", share=share)
