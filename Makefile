@@ -30,8 +30,9 @@ run: $(RUN_READY)
 	$(BIN)/gunicorn wsgi:app
 
 # Four files of tests at a time: most of them wait. In the order of their folders, so that the quick
-# tests of unit/ come last, and no process waits long for another.
-PROCESSES = --numprocesses 4 --dist loadfile --no-loadscope-reorder
+# tests of unit/ come last, and no process waits long for another. A process that crashed is not
+# replaced: its replacement would wait for a second test for ever if one was left.
+PROCESSES = --numprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Else each process of pytest would rewrite what its plugins import, for a second of CPU.
 unexport PYTHONDONTWRITEBYTECODE
