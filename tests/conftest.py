@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import gevent
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if "serve" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Tell gevent what time it is: a time limit begins at the time that its loop last noted."""
+    gevent.get_hub().loop.update_now()
 
 
 @contextmanager
