@@ -136,6 +136,7 @@ def test_the_log_knows_how_many_events_it_keeps(connect: Connect) -> None:
     for _ in range(10):
         log.append(drafts(*["x"] * 50))  # at most half of the event log at once
         next_events(follower, 50)
+    until(lambda: log.count() < 502, "it is trimmed")
     kept = log.count()
     assert 100 <= kept < 502
     assert len(log.read(log.bounds().floor, MANY)) <= kept  # it may be trimmed meanwhile

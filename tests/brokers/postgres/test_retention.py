@@ -15,7 +15,7 @@ from webapp.brokers.postgres.snapshot_watch import SnapshotWatch
 if TYPE_CHECKING:
     import pytest
 
-    from support.broker_process import Connect
+    from support.broker_process import BrokerProcess, Connect
     from support.postgres_server import PostgresServer
 
 _SIZES = """
@@ -37,21 +37,28 @@ def test_the_tables_do_not_grow_while_events_are_replaced(
     def is_vacuumed_since(count: int) -> bool:
         return ask(_VACUUMED) > count
 
-    log = connect(url, HISTORY_EVENTS=2000)
-    log.bounds()
-    sizes = []
-    for n in range(3):
-        vacuumed = ask(_VACUUMED)
+    def append_10_000(log: BrokerProcess, n: int) -> None:
         for part in range(10):
             texts = [f"{n} {part} {it}" for it in range(1000)]
             log.append([it for text in texts for it in drafts("x" * 100, id=text)])
+
+    other = postgres.new_database()
+    append_10_000(connect(other, HISTORY_EVENTS=100_000), 0)
+    untrimmed = dict(postgres.ask(_SIZES, url=other))
+
+    log = connect(url, HISTORY_EVENTS=2000)
+    log.bounds()
+    for n in range(3):
+        vacuumed = ask(_VACUUMED)
+        append_10_000(log, n)
         until(lambda: log.count() <= 2200, "it is trimmed")
         until(partial(is_vacuumed_since, vacuumed), "it is vacuumed")
         # The first vacuum may have come before the last events were deleted.
         until(lambda: ask(_DEAD) <= 10_000, "few rows are dead")
-        sizes.append(dict(postgres.ask(_SIZES, url=url)))
-    grown = {name for name, size in sizes[2].items() if size > 1.5 * sizes[1][name] + 32768}
-    assert not grown, sizes
+    # How much of a round is dead when the vacuum comes depends on how fast the machine is.
+    sizes = dict(postgres.ask(_SIZES, url=url))
+    grown = {name for name, size in sizes.items() if size > 2.5 * untrimmed[name] + 32768}
+    assert not grown, (sizes, untrimmed)
 
 
 def test_a_step_of_the_trim_reads_what_it_deletes_and_not_the_whole_topic(
