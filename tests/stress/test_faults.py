@@ -30,7 +30,7 @@ from support.waiting import PATIENCE, until
 from webapp.core import sse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from support.postgres_server import PostgresServer
@@ -105,7 +105,9 @@ class Publisher(threading.Thread):
 
 def publish(client: httpx.Client, text: str) -> int:
     """Publish under an id of one's own until it is answered; return how often again."""
+    deadline = time.monotonic() + 2 * PATIENCE
     for tries in count():
+        assert time.monotonic() < deadline, f"{text} could not be published"
         with suppress(httpx.TransportError):
             answer = client.post("/events", data={"topic": TOPIC, "data": text, "id": text})
             if answer.status_code == 200:
@@ -137,6 +139,13 @@ def await_more(publishers: list[Publisher]) -> None:
     until(lambda: done(publishers) >= enough, "they publish", 2 * PATIENCE)
 
 
+def await_ends(threads: Sequence[threading.Thread]) -> None:
+    """Await that all of them end, for no longer than one may take: `check` says what is missing."""
+    deadline = time.monotonic() + 2 * PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
 def survives(servers: list[Server], blows: list[Callable[[], None]], crowd: int = READERS) -> int:
     """Strike until the time is over, each blow at least once; then everybody must have the same,
     and all of it.
@@ -160,11 +169,9 @@ def survives(servers: list[Server], blows: list[Callable[[], None]], crowd: int 
             break
         blow()
     over.set()
-    for publisher in publishers:
-        publisher.join(2 * PATIENCE)
+    await_ends(publishers)
     publish(servers[0].http, "end")
-    for subscriber in subscribers:
-        subscriber.join(2 * PATIENCE)
+    await_ends(subscribers)
     check(subscribers, publishers)
     return sum(subscriber.received["connected"] for subscriber in subscribers)
 
