@@ -251,14 +251,20 @@ def test_two_hosts_and_a_broken_network_lose_nothing(tmp_path: Path, broker: str
             for there in hosts
         ]
 
+        def count_logged(text: str) -> int:
+            return servers[0].log.count(f"the event log is {text}")
+
         def cut_off() -> None:
-            noticed = servers[0].log.count("the event log is unavailable")
+            noticed = count_logged("unavailable")
             hosts[0].cut()
-            until(
-                lambda: servers[0].log.count("the event log is unavailable") > noticed,
-                "it is noticed",
-            )
+            until(lambda: count_logged("unavailable") > noticed, "it is noticed")
             hosts[0].heal()
+            # Each outage is logged once, so the next one must not begin before this one's end.
+            until(
+                lambda: count_logged("available again") == count_logged("unavailable"),
+                "it is over",
+                2 * PATIENCE,
+            )
 
         assert survives(servers, [cut_off]) == READERS  # they stay, and wait
 
