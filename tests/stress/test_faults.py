@@ -1,6 +1,7 @@
 """No loss and no double while workers are killed, the server is rolled and publishers retry.
 
 It takes some seconds; `TIDINGS_FIRE=600` makes it ten minutes, with more subscribers and workers.
+pytest then needs `--timeout 0 -o faulthandler_timeout=0`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The hand-over in any order of steps: each subscriber gets what it asked for, in order and once.
 
 To search for longer, elsewhere each time, and for the shortest way to what is found:
-`HANDOVER_EXAMPLES=5000 python -m pytest tests/unit/hub/test_handover.py -o faulthandler_timeout=0`.
+`HANDOVER_EXAMPLES=5000 python -m pytest tests/unit/hub/test_handover.py --timeout 0 -o
+faulthandler_timeout=0`.
 """
 
 from __future__ import annotations
