@@ -128,15 +128,20 @@ class Window(EventList):
         self._hidden_upto = entry.position
 
     def remove(self, removal: Removal) -> Iterator[int]:
-        """Remove events, in short steps. Yields after each one how many it removed."""
-        position, last = removal.first, min(removal.last, self.head)
-        while position <= last:
-            start = bisect_left(self._events, position, lo=self._first, key=POSITION)
-            some, number = self._events[start : start + _EXAMINED_EVENTS], self._number(start)
-            if not some:
-                return
-            yield self._hide({n: it for n, it in enumerate(some, number) if removal.hides(it)})
-            position = some[-1].position.next(0)
+        """Remove events, in short steps, by the index. Yields how many each step removed."""
+        number, end = map(self._number_before, (removal.first, removal.last.next(0)))
+        if end - number <= _EXAMINED_EVENTS:
+            yield self._hide_some(removal, range(number, end))
+            return
+        for _ in self.update_index():
+            yield 0
+        while some := list(islice(self._index.since(number, [removal.topic]), _EXAMINED_EVENTS)):
+            yield self._hide_some(removal, some)
+            number = some[-1] + 1 if some[-1] < end else self._index.next
+
+    def _hide_some(self, removal: Removal, numbers: Iterable[int]) -> int:
+        events = ((number, self._event(number)) for number in numbers)
+        return self._hide({n: it for n, it in events if removal.hides(it) and not it.is_hidden})
 
     def expire(self) -> Iterator[None]:
         """Remove events that have expired, in short steps."""

@@ -16,6 +16,7 @@ from support.hub import Subscriber, make_hub, publish, subscribe
 from support.waiting import PATIENCE
 from webapp.core import window as window_module
 from webapp.core.events import Draft, Event, EventId
+from webapp.core.removals import Removal
 from webapp.core.topic_index import TopicIndex
 from webapp.core.window import Window
 
@@ -173,3 +174,38 @@ def test_what_is_too_old_is_in_no_window_either() -> None:
     for each in (subscriber, late):
         each.leave()
     hub.stop()
+
+
+def test_a_removal_looks_at_the_events_of_its_topic_only() -> None:
+    window = Window(EventId(0, 0), 20_000, 1 << 30)
+    events = [
+        Event(EventId(n, 0), Draft(topics=("a" if n % 100 else "b",), data=str(n)))
+        for n in range(1, 10_001)
+    ]
+    window.append(events)
+    for _ in window.update_index():
+        pass
+    looked_at = list[Event]()
+
+    class Removing(Removal):
+        def hides(self, event: Event) -> bool:
+            looked_at.append(event)
+            return super().hides(event)
+
+    assert sum(window.remove(Removing("b", EventId(0, 0), EventId(9_999, 0)))) == 99
+    assert len(looked_at) == 100
+    assert [it.draft.data for it in window.after_with(EventId(0, 0), 1 << 20, ["b"])[0]] == [
+        "10000"
+    ]
+    assert sum(window.remove(Removal("a", EventId(0, 0), EventId(20_000, 0)))) == 9_900
+    assert len(window.after(EventId(0, 0))) == 1
+
+
+def test_an_event_that_is_removed_twice_counts_once_and_keeps_its_digest() -> None:
+    window = Window(EventId(0, 0), 100, 1 << 20)
+    window.append([Event(EventId(1, 0), Draft(topics=("a",), data="1", id="own"))])
+    removal = Removal("a", EventId(0, 0), EventId(9, 0))
+    assert sum(window.remove(removal)) == 1
+    left = window.find("a", "own")
+    assert sum(window.remove(removal)) == 0
+    assert window.find("a", "own") is left
