@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ServiceUnavailable
+from ..steps import Steps
 
 if TYPE_CHECKING:
     from .database import ReadChannels
@@ -38,6 +39,7 @@ class Functions:
 
     def __init__(self, channels: ReadChannels) -> None:
         self._channels = channels
+        self._steps = Steps()
 
     def rows(self, name: str, *values: Any) -> list[Any]:
         """Return the rows of a function that reads."""
@@ -53,7 +55,7 @@ class Functions:
         while monotonic() < until:
             if rows := self._channels.call(statement, values, tries=2):
                 return rows
-            self.write("settle")
+            self.step("settle")
         detail = "Many events are being removed from the event log."
         raise ServiceUnavailable(detail, "Try again in a moment.")
 
@@ -61,6 +63,11 @@ class Functions:
         """Return the row of a function that writes, or its only value. It is sent once."""
         [row] = self._channels.call(_call_of(name), values)
         return row if len(row) > 1 else row[0]
+
+    def step(self, name: str, *values: Any) -> Any:
+        """Do what `write` does, when it is the turn of a step: others wait for its lock."""
+        with self._steps.turn():
+            return self.write(name, *values)
 
 
 def _call_of(name: str) -> str:

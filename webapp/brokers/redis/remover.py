@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
 
 from ...errors import ServiceUnavailable
 from ..base import Removed
+from ..steps import Steps
 from .page import parse_position
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _TOO_MANY = b"!"
 _WAIT = -2  # the answer to a step that did nothing; -1: there is more to do
 _WAIT_S = 0.1
-_PAUSE_PART = 4  # of what a step took
 
 
 class Remover:
@@ -36,6 +35,7 @@ class Remover:
     ) -> None:
         self._call = call
         self._when_whole = when_whole
+        self._steps = Steps()
 
     def remove(self, removal: Removal) -> Removed:
         """Remove events; see `Broker.remove`.
@@ -43,7 +43,7 @@ class Remover:
         :raises ServiceUnavailable: too many removals go on.
         """
         names = removal.topic, str(removal.first), str(removal.last)
-        position = self._when_whole(lambda: self._call("begin_removal", *names))
+        position = self._when_whole(lambda: self._step("begin_removal", *names))
         if position == _TOO_MANY:
             detail = "Many removals are being done."
             raise ServiceUnavailable(detail, "Try again in a moment.")
@@ -53,8 +53,12 @@ class Remover:
 
     def _finish(self, position: str) -> int:
         while True:
-            began = monotonic()
-            answer: int = self._call("removal_step", position)
+            answer: int = self._step("removal_step", position)
             if answer >= 0:
                 return answer
-            gevent.sleep(_WAIT_S if answer == _WAIT else (monotonic() - began) / _PAUSE_PART)
+            if answer == _WAIT:
+                gevent.sleep(_WAIT_S)
+
+    def _step(self, verb: str, *values: str) -> Any:
+        with self._steps.turn():
+            return self._call(verb, *values)

@@ -11,6 +11,7 @@ import gevent
 from ...backoff import jitter
 from ...errors import ServiceUnavailable
 from ..base import Removed
+from ..steps import Steps
 from .removals import RemovalPendingError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_PAUSE_S = 0.005  # between two steps, for the commits of other processes
 _INTERVAL_S = 5.0  # between two looks for a removal whose process has ended
 _TIMEOUT_S = 20.0  # how long a read waits for removals
 
@@ -47,17 +47,20 @@ class Remover:
         self._removals, self._expirations = removals, expirations
         self._read, self._write = read, write
         self._on_begun = on_begun
+        self._steps = Steps()
+        self._begun = self._emptied = 0  # removals that have begun to empty the WAL, and have done
 
     def remove(self, removal: Removal) -> Removed:
         """Remove events; see `Broker.remove`."""
-        position, count = self._write(self._removals.begin, removal)
+        with self._steps.turn():
+            position, count = self._write(self._removals.begin, removal)
         if position is None:
             return Removed(0, None)
         self._on_begun()
         if count is None:
             self._finish(position)
             count = self._write(self._removals.forget, position)
-        self._read(self._removals.empty_wal)
+        self._empty_wal()
         return Removed(count, position)
 
     def read(self, function: Callable[..., T], *values: Any) -> T:
@@ -69,14 +72,14 @@ class Remover:
                 return found
             for position in self._read(self._removals.progress):
                 self._step(position)
-            self._write(self._expirations.step)
+            self._expire_some()
         detail = "Many events are being removed from the event log."
         raise ServiceUnavailable(detail, "Try again in a moment.")
 
     def expire(self) -> None:
         """Remove the events that have expired."""
-        while self._write(self._expirations.step):
-            gevent.sleep(_PAUSE_S)
+        while self._expire_some():
+            pass
 
     def run(self) -> None:
         """Finish removals whose processes have ended, until the greenlet is killed."""
@@ -95,6 +98,22 @@ class Remover:
 
     def _step(self, position: EventId) -> bool:
         """Do a step; return whether nothing is left to do."""
-        gevent.sleep(_PAUSE_S)
-        is_done: bool = self._write(self._removals.step, position)
+        with self._steps.turn():
+            is_done: bool = self._write(self._removals.step, position)
         return is_done
+
+    def _expire_some(self) -> bool:
+        """Do a step; return whether there may be more to do."""
+        with self._steps.turn():
+            is_more: bool = self._write(self._expirations.step)
+        return is_more
+
+    def _empty_wal(self) -> None:
+        """Empty the write-ahead log after a removal: once for all that have been done by then."""
+        self._begun += 1
+        begun = self._begun
+        with self._steps.turn():
+            if self._emptied < begun:
+                upto = self._begun
+                self._read(self._removals.empty_wal)
+                self._emptied = upto
