@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING
 
 from ..base import now
 from . import expirations
-from .removal_steps import draft_of, take_out
+from .removal_steps import STEP_BYTES, STEP_ENTRIES, STEP_ROWS, draft_of, take_out
 from .rows import from_key
 
 if TYPE_CHECKING:
+    from ...core.events import Draft
     from .database import Database
 
-_STEP_ROWS = 500
-_DUE = """
-SELECT expires, position, (SELECT draft FROM events WHERE place = position) FROM expirations
-WHERE expires <= ? ORDER BY expires LIMIT ?
-"""
+_DUE = "SELECT expires, position FROM expirations WHERE expires <= ? ORDER BY expires LIMIT ?"
+_GET = "SELECT draft FROM events WHERE place = ?"
 _FORGET = "DELETE FROM expirations WHERE expires = ? AND position = ?"
 
 
@@ -33,14 +31,19 @@ class ExpirationSteps:
                 return False
         with self._database.transaction() as db:
             at = now()
-            due = db.execute(_DUE, (at, _STEP_ROWS)).fetchall()
-            drafts = {key: draft_of(text) for _, key, text in due if text is not None}
-            expired = {
-                key: draft
-                for key, draft in drafts.items()
-                if draft and draft.ttl and from_key(key).ms + draft.ttl <= at
-            }
+            due = db.execute(_DUE, (at, STEP_ROWS)).fetchall()
+            looked_at = size = entries = 0
+            expired: dict[int, Draft] = {}
+            for _, key in due:
+                if size > STEP_BYTES or entries > STEP_ENTRIES:
+                    break
+                looked_at += 1
+                text = (db.execute(_GET, (key,)).fetchone() or ("",))[0]
+                size += len(text)
+                draft = draft_of(text)
+                if draft and draft.ttl and from_key(key).ms + draft.ttl <= at:
+                    expired[key] = draft
+                    entries += len(draft.topics)
             take_out(db, expired)
-            keys = [(expires, key) for expires, key, _ in due]
-            db.executemany(_FORGET, keys)
-        return len(due) == _STEP_ROWS
+            db.executemany(_FORGET, due[:looked_at])
+        return looked_at == STEP_ROWS or looked_at < len(due)

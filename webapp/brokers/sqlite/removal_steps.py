@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from ...core.events import EventId
     from .log_table import LogTable
 
-_STEP_ROWS, _STEP_BYTES, _STEP_ENTRIES = 500, 2 << 20, 5000
+STEP_ROWS, STEP_BYTES, STEP_ENTRIES = 250, 512 << 10, 1000
+"""What a step empties at most, or one event: rows, their bytes, and entries of the index. It takes
+some milliseconds, for which all commits wait.
+"""
 _MAX_PENDING = 64
 _INSERT = "INSERT INTO removals VALUES (?, ?, ?, ?, ?)"
 _GET = "SELECT topic, first, last FROM removals WHERE position = ?"
@@ -112,14 +115,14 @@ class RemovalSteps:
 
 def _remove(db: sqlite3.Connection, removal: Removal) -> _Step:
     """Remove some of the events of a removal, the oldest first."""
-    search = TopicSearch(db, [removal.topic], _STEP_ROWS)
+    search = TopicSearch(db, [removal.topic], STEP_ROWS)
     first, last = to_key(removal.first), to_key(removal.last)
     keys, end = search.after(max(first - 1, search.state.floor))
     drafts, entries, size = dict[int, Draft](), 0, 0
     for key in keys:
         if key > last:
             break
-        if size > _STEP_BYTES or entries > _STEP_ENTRIES:
+        if size > STEP_BYTES or entries > STEP_ENTRIES:
             end = key - 1
             break
         [(text,)] = db.execute("SELECT draft FROM events WHERE place = ?", (key,))
