@@ -38,8 +38,9 @@ def delete(  # noqa: PLR0913 - what a client asks for, and who it is
     socket: SubscriberSocket | None = None,
 ) -> int:
     """Remove one event, or all events of a canonical topic; return how many. Then nobody is sent
-    one of them by this process. The client counts as a stream while all events of a topic are
-    authorized; it is answered on a connection that closes then.
+    one of them by this process. The client has one removal at a time. It counts as a stream while
+    it waits for another one, or while all events of a topic are authorized; it is answered on a
+    connection that closes then.
 
     :param id: a position, or an own id; None: all of the topic that there are now.
     :param authorize: refuses to remove an event; None: all may be removed.
@@ -47,21 +48,29 @@ def delete(  # noqa: PLR0913 - what a client asks for, and who it is
     :raises ServiceUnavailable: the event log is not available, or the client left.
     """
     hub.start()
+    last = None
     if id is None and authorize:
         last = _authorize_all(hub, topic, authorize, client, socket)
-        removed = hub.broker.remove(Removal(topic, _BEFORE_ALL, last))
-    else:
-        removed = remove(hub.broker, topic, id, authorize)
-    if removed.position is None:
-        return 0
-    hub.metrics.deleted.add(removed.number)
+    with hub.removal_turns.turn(client, socket):
+        if last:
+            removed = hub.broker.remove(Removal(topic, _BEFORE_ALL, last))
+        else:
+            removed = remove(hub.broker, topic, id, authorize)
+        if removed.position is None:
+            return 0
+        hub.metrics.deleted.add(removed.number)
+        _await_follower(hub, removed.position)
+    return removed.number
+
+
+def _await_follower(hub: Hub, position: EventId) -> None:
+    """Wait until this process has read the entry of a removal."""
     until = monotonic() + _TIMEOUT_S
-    while hub.window.head < removed.position:
+    while hub.window.head < position:
         if monotonic() > until:
             detail = "The events are removed from the event log, and a worker still has them."
             raise ServiceUnavailable(detail, "It removes them when it has read the event log.")
         sleep(_PAUSE_S)
-    return removed.number
 
 
 def remove(

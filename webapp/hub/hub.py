@@ -30,6 +30,7 @@ from .reads.snapshot import Snapshots
 from .reads.start import FROM_NOW, Start, StartFinder
 from .reads.topic_ends import TopicEnds
 from .reads.topic_lookup import TopicLookup
+from .removal_turns import RemovalTurns
 from .sampler import Sampler
 from .streams.stream import Stream
 from .streams.stream_context import StreamContext
@@ -81,17 +82,16 @@ class Hub:
         self._turns = Turns()  # in which streams open and end; events are delivered between two
         self.quota = StreamQuota(max_subscribers, settings.max_subscribers_per_ip)
         self.waiting_clients = WaitingClients(self.quota)
+        self.removal_turns = RemovalTurns(self.waiting_clients)
         # Reads of past events
-        self.reader = LogReader(window, broker, settings.max_replay_bytes)
-        topics = TopicLookup(self.reader)
-        self.starts = StartFinder(self.reader, topics)
-        self.history = History(self.reader, topics)
-        self.ends = TopicEnds(self.reader, settings.history_age)
+        self.reader = reader = LogReader(window, broker, settings.max_replay_bytes)
+        topics = TopicLookup(reader)
+        self.starts = StartFinder(reader, topics)
+        self.history = History(reader, topics)
+        self.ends = TopicEnds(reader, settings.history_age)
         self.listed_bytes = Reservations(settings.max_replay_bytes // 2, PAGE_BYTES, _LISTED_BYTES)
         # Delivery of new events
-        self.fanout = FanOut(
-            self._feeds, self._subscribers, self.reader.replays, metrics, window.head
-        )
+        self.fanout = FanOut(self._feeds, self._subscribers, reader.replays, metrics, window.head)
         self.late_feeds = LateFeeds(window, self.fanout)
         self.dispatcher = Dispatcher(broker, window, self.fanout, self.late_feeds, metrics)
         self.transient = TransientEvents(self.fanout)
@@ -101,8 +101,8 @@ class Hub:
         self.sampler = Sampler(metrics, self.log_probe, self.flush_metrics, self._feeds)
         self.stream_context = StreamContext(
             history=self.history,
-            snapshots=Snapshots(self.reader, settings.max_replay_bytes // 4),
-            replays=self.reader.replays,
+            snapshots=Snapshots(reader, settings.max_replay_bytes // 4),
+            replays=reader.replays,
             fanout=self.fanout,
             transient=self.transient,
             metrics=metrics,
