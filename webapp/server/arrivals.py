@@ -6,7 +6,7 @@ in each turn of the loop some of them go on, and the others wait.
 
 Client addresses take turns. Behind a proxy all clients have one address. So of one address, the
 connection that has waited for the shortest time goes first: a client that comes after a thousand
-requests does not wait for them. Each fourth turn goes to the connection that has waited longest.
+requests does not wait for them. Each fourth time, the one that has waited longest goes first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,20 @@ from gevent.event import Event as Signal
 from ..scheduling import Turns, yield_to_loop
 
 _IPV6_NETWORK_BYTES = 8  # one customer has at least such a network (RFC 6177)
-_OLDEST_FIRST_EVERY = 4
+_OLDEST_FIRST_EVERY = 4  # connections of an address
+
+
+class _Line:
+    """The connections of an address that wait, the oldest first."""
+
+    def __init__(self) -> None:
+        self.signals: deque[Signal] = deque()
+        self._chosen = 0
+
+    def choose(self) -> Signal:
+        self._chosen += 1
+        oldest = self._chosen % _OLDEST_FIRST_EVERY == 0
+        return self.signals.popleft() if oldest else self.signals.pop()
 
 
 class Peer(Protocol):
@@ -40,8 +53,7 @@ class Arrivals:
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self._has_next = False  # whether one waits for the next slice, and others for that one
-        self._waiting: OrderedDict[str, deque[Signal]] = OrderedDict()  # by client, the next first
-        self._chosen = 0
+        self._waiting: OrderedDict[str, _Line] = OrderedDict()  # by client, the next first
 
     def wait(self, peer: Peer) -> None:
         """Wait until a connection may go on. The present turn may have time left for it."""
@@ -60,7 +72,7 @@ class Arrivals:
 
     def _wait_in_line(self, client: str) -> None:
         signal = Signal()
-        self._waiting.setdefault(client, deque()).append(signal)
+        self._waiting.setdefault(client, _Line()).signals.append(signal)
         try:
             signal.wait()
         except BaseException:
@@ -73,18 +85,16 @@ class Arrivals:
     def _choose_next(self) -> None:
         self._has_next = bool(self._waiting)
         if self._has_next:
-            client, signals = self._waiting.popitem(last=False)
-            self._chosen += 1
-            oldest = self._chosen % _OLDEST_FIRST_EVERY == 0
-            signal = signals.popleft() if oldest else signals.pop()
-            if signals:
-                self._waiting[client] = signals
+            client, line = self._waiting.popitem(last=False)
+            signal = line.choose()
+            if line.signals:
+                self._waiting[client] = line
             signal.set()
 
     def _remove(self, client: str, signal: Signal) -> None:
-        signals = self._waiting[client]
-        signals.remove(signal)
-        if not signals:
+        line = self._waiting[client]
+        line.signals.remove(signal)
+        if not line.signals:
             del self._waiting[client]
 
 

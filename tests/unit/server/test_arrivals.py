@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gevent
+import pytest
 
 from support.waiting import PATIENCE
 from webapp.scheduling import Turns
@@ -46,10 +47,19 @@ def test_some_go_on_in_each_turn_of_the_loop() -> None:
 
 def test_addresses_take_turns_and_the_newest_of_each_comes_first() -> None:
     passing = Passing()
-    gevent.joinall(passing.arrive(*"aaaaaab", None), timeout=PATIENCE)
+    gevent.joinall(passing.arrive(*"aaaaab", None), timeout=PATIENCE)
     # Two had begun before there was a line.
     assert passing.passed[:2] == ["a 0", "a 1"]
-    assert passing.passed[2:] == ["a 5", "b 6", "None 7", "a 2", "a 4", "a 3"]
+    assert passing.passed[2:] == ["a 4", "b 5", "None 6", "a 3", "a 2"]
+
+
+@pytest.mark.parametrize("addresses", ["a", "ab", "abc", "abcd"])
+def test_the_oldest_of_each_address_comes_fourth(addresses: str) -> None:
+    passing = Passing()
+    gevent.joinall(passing.arrive("x", "x", *addresses * 10), timeout=PATIENCE)
+    for number, address in enumerate(addresses, 2):
+        of_one = [it for it in passing.passed if it.startswith(address)]
+        assert of_one[3] == f"{address} {number}"
 
 
 def test_an_ipv6_network_is_one_client() -> None:
