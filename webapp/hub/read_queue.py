@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 TURN_S = 0.004
 """Seconds of work after which a turn should end."""
-_OLDEST_FIRST_EVERY = 4  # turns: one of so many goes to the reading that has waited longest
+_OLDEST_FIRST_EVERY = 4  # turns of a client: one goes to its reading that has waited longest
 _REMEMBERED_CLIENTS = 1000  # clients are forgotten only when there are more
 _NO_POSITION = EventId(0, 0)
 
@@ -108,7 +109,7 @@ class Reading:
 class ReadQueue:
     """Grants turns to readings. Clients share the time that turns take, so the client that has used
     the least comes first. Of one client's readings the one with the newest position comes first,
-    because it is done soonest; each fourth turn goes to the one that has waited longest.
+    because it is done soonest; each fourth turn of a client goes to the one that waited longest.
 
     :param limit: how many readings have their turn at the same time.
     :param may_read: whether a client may have a turn now; call `grant_turns` when that changes.
@@ -130,7 +131,7 @@ class ReadQueue:
         self._numbers = count()
         self._used_s: dict[str, float] = {}  # by client; less than `_least_used_s` counts as that
         self._least_used_s = 0.0  # of the client that had the last turn
-        self._granted = 0
+        self._granted: Counter[str] = Counter()  # turns, by client that waits
 
     @contextmanager
     def turn(self, reading: Reading, position: EventId) -> Iterator[None]:
@@ -201,12 +202,12 @@ class ReadQueue:
 
     def _grant(self, client: str) -> None:
         self._free -= 1
-        self._granted += 1
+        self._granted[client] += 1
         self._least_used_s = max(self._least_used_s, self._used_s[client])
         # Until it ends, a turn counts as one of the usual length.
         self._used_s[client] += TURN_S
         readings = self._waiting[client]
-        oldest = self._granted % _OLDEST_FIRST_EVERY == 0
+        oldest = self._granted[client] % _OLDEST_FIRST_EVERY == 0
         reading = (
             next(iter(readings)) if oldest else max(readings, key=lambda reading: reading.position)
         )
@@ -221,3 +222,4 @@ class ReadQueue:
         del readings[reading]
         if not readings:
             del self._waiting[reading.client], self._number[reading.client]
+            self._granted.pop(reading.client, None)

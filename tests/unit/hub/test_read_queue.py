@@ -33,14 +33,23 @@ def order(turns: ReadQueue, readings: list[tuple[str, int]]) -> list[tuple[str, 
 def test_clients_take_turns_and_of_each_the_shortest_way_comes_first() -> None:
     turns = ReadQueue(1, lambda _: True)
     readings = [("a", 1), ("a", 2), ("a", 9), ("a", 3), ("b", 5)]
-    assert order(turns, readings) == [("a", 9), ("b", 5), ("a", 1), ("a", 3), ("a", 2)]
+    assert order(turns, readings) == [("a", 9), ("b", 5), ("a", 3), ("a", 2), ("a", 1)]
     assert not turns._waiting
+    assert not turns._granted
 
 
 def test_nobody_waits_for_ever_for_shorter_ones() -> None:
     turns = ReadQueue(1, lambda _: True)
     had = order(turns, [("a", 0), *[("a", ms) for ms in range(10, 100)]])
     assert had.index(("a", 0)) < 4
+
+
+@pytest.mark.parametrize("clients", ["ab", "abc", "abcd"])
+def test_the_longest_wait_of_each_client_ends(clients: str) -> None:
+    turns = ReadQueue(1, lambda _: True, lambda: 0.0)
+    had = order(turns, [(client, ms) for ms in range(20) for client in clients])
+    for client in clients:
+        assert [it for it in had if it[0] == client].index((client, 0)) < 4
 
 
 def test_a_cancelled_read_leaves_the_queue_and_gives_its_turn_back() -> None:
