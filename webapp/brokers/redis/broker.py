@@ -140,7 +140,7 @@ class RedisBroker:
             self._clock.note(page.clock)
             at_head = page.end >= page.bounds.head
             if not page.indexed:
-                self._index.build()  # a removal is continued, too
+                self._index.build()  # removals and expirations are continued, too
             self._turn.followed(page.size, page.unread, beside_singles=page.beside_singles)
             if not page.known:
                 gap = page.bounds.gap_after(after)

@@ -7,6 +7,7 @@
 -- not answer before.
 
 local max_compared = 200000 -- positions in the index, in one call
+local most_expired = 64 -- events, in one call: some milliseconds
 -- A follower of 0.1.0 that waits at the newest event must find it there until it has read on.
 local recent_ms = 500
 
@@ -35,6 +36,13 @@ local expirations = lazily(function()
     taking_out().unindex(position, names, is_private)
   end
 
+  -- Return whether a position is the newest, or was so after a time.
+  local function was_head(position, time)
+    if position == log.head or ms_of(log.head) <= time then return position == log.head end
+    local after = redis.call('XRANGE', stream, '(' .. position, '+', 'COUNT', 1)[1]
+    return not after or ms_of(after[1]) > time
+  end
+
   -- Take an event out of the index; and out of the stream, if no follower may still wait at it.
   local function expire(position, now)
     local entry = entry_at(position)
@@ -42,7 +50,7 @@ local expirations = lazily(function()
     if not text then return 0, true end
     local names, is_private = topics_of(text)
     if is_end(text) then topic_ends().reopen(position, names) end
-    if position == log.head or ms_of(log.head) + recent_ms > now then
+    if was_head(position, now - recent_ms) then
       return taking_out().unindex(position, names, is_private), false
     end
     return taking_out().event(position, text, names, is_private), true
@@ -77,6 +85,7 @@ local expirations = lazily(function()
   return {store = store, forget = forget, purge = purge}
 end)
 
+-- Each call that finds some takes out a few, and those that only do this more.
 local function expire_due(most)
-  if is_due() and is_whole() then expirations().purge(math.min(100, most)) end
+  if is_due() and is_whole() then expirations().purge(math.min(most_expired, math.ceil(most / 4))) end
 end

@@ -47,7 +47,8 @@ end
 -- bytes. Returns the floor or false, the first position or false, the head, whether the stream has
 -- the position, the lines in parts, the number of entries, how many were deleted: then the lines may end early;
 -- how many bytes the slowest follower has yet to read, -1 without a report, and whether single
--- events come to another process; whether the index by topic is whole; and the removals that go on.
+-- events come to another process; whether the index by topic is whole and has nothing
+-- that has expired; and the removals that go on.
 function verbs.read()
   maintain()
   local position = ARGV[6]
@@ -71,7 +72,8 @@ function verbs.read()
   return {
     log.floor, log.first or false, log.head, known and 1 or 0, lines.all(),
     log.length, count, number(unread), beside_singles,
-    index.rounds == 0 and is_whole() and not is_removing() and 1 or 0, is_removing() and log.removing,
+    index.rounds == 0 and is_whole() and not is_removing() and not is_due() and 1 or 0,
+    is_removing() and log.removing,
     number(clock()),
   }
 end

@@ -33,7 +33,7 @@ class Page(NamedTuple):
     deleted: int  # entries that were too large; then the page may end early
     unread: int  # bytes, by the slowest follower; -1: nothing was reported
     beside_singles: bool  # single events come to another process
-    indexed: bool  # the index by topic has all entries, and no removal goes on
+    indexed: bool  # the index by topic has all entries and nothing expired; no removal goes on
     pending: Sequence[Removal]  # removals that go on
     clock: int  # the server's time, in Unix milliseconds
 

@@ -151,7 +151,7 @@ function verbs.removal_step()
   return removal.from == '-' and removal.count or has_moved and -1 or -2
 end
 
--- ARGV 5: a process. Index some events, remove positions of trimmed ones, and continue a removal. Returns
+-- ARGV 5: a process. Index some events, take out what has expired, and continue a removal. Returns
 -- 0 if nothing is left to do, 1 if there is more, or 2 if another process does it.
 function verbs.build()
   local now = clock()
@@ -161,7 +161,7 @@ function verbs.build()
   maintain(step_topics)
   if is_removing() then
     continue_removal('')
-  elseif index.rounds == 0 and is_whole() then
+  elseif index.rounds == 0 and is_whole() and not is_due() then
     redis.call('HDEL', ids, '#indexer')
     return 0
   end

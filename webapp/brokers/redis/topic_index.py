@@ -15,13 +15,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import gevent
-from gevent.lock import BoundedSemaphore
 
 from ...core.events import Event, EventId
 from ...core.topic_index import DirectoryPage, TopicEntry
 from ...errors import ServiceUnavailable, TidingsError
 from ..base import TopicEnd, TopicPage, decode_events
 from ..hidden import hide
+from ..steps import Steps
 from .page import decode_line, join_lines, parse_bounds, parse_position, parse_removals
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ _CALL_EVENTS = 256  # read by one call
 _CALL_BYTES = 256 << 10  # of these
 _BUILD_TIMEOUT_S = 20.0  # how long a read waits for the index
 _MORE_TO_BUILD, _OTHERS_BUILD = 1, 2  # answers to a step of building
-_LONGEST_PAUSE_S = 0.05  # between two steps
-_PAUSE_PART = 4  # of what a step took; a step is short, so others never wait long
+_OTHERS_PAUSE_S = 0.05  # while another process builds it
 
 
 class RedisTopicIndex:
@@ -52,7 +51,7 @@ class RedisTopicIndex:
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
         self._process = secrets.token_hex(8)
-        self._step = BoundedSemaphore()
+        self._steps = Steps()
         self._builder: gevent.Greenlet[..., None] | None = None
 
     def read_after(self, after: EventId, max_bytes: int, topics: Sequence[str]) -> TopicPage | None:
@@ -164,11 +163,10 @@ class RedisTopicIndex:
 
     def _build_some(self) -> Any:
         """Do a step, and leave the server to others for a moment."""
-        with self._step:
-            began = monotonic()
+        with self._steps.turn():
             answer = self._call("build", self._process)
-            pause = min((monotonic() - began) / _PAUSE_PART, _LONGEST_PAUSE_S)
-            gevent.sleep(_LONGEST_PAUSE_S if answer == _OTHERS_BUILD else pause)
+        if answer == _OTHERS_BUILD:
+            gevent.sleep(_OTHERS_PAUSE_S)
         return answer
 
     def _call_whole(self, verb: str, *arguments: str) -> Any:
