@@ -285,10 +285,18 @@ def test_an_array_has_up_to_4000_topics_and_those_of_the_url_count_for_each_even
         parse(five)
     with pytest.raises(ContentTooLarge, match="more than 1048576 bytes"):
         parse(events, topic="t" * 100, type="x" * 1000)
+    with pytest.raises(ContentTooLarge, match="more than 1048576 bytes"):
+        parse(events, topic="é" * 300)
 
 
 @pytest.mark.parametrize(
-    ("url", "lines"), [({}, 4000), ({"topic": ["a"] * 100}, 40), ({"topic": ["a" * 8192]}, 128)]
+    ("url", "lines"),
+    [
+        ({}, 4000),
+        ({"topic": ["a"] * 100}, 40),
+        ({"topic": ["a" * 8192]}, 128),
+        ({"topic": ["é" * 4096]}, 128),
+    ],
 )
 def test_fewer_lines_of_a_pipe_are_published_together_if_its_url_is_long(
     url: dict[str, list[str]], lines: int

@@ -37,7 +37,7 @@ def check_bytes(events: int, size: int, url: Fields) -> None:
 
     :param size: bytes of the body.
     """
-    if size + events * _chars(url) > MAX_BYTES:
+    if size + events * _bytes(url) > MAX_BYTES:
         raise array_refusal(MAX_BYTES, "bytes")
 
 
@@ -56,8 +56,8 @@ def check_topics(drafts: Iterable[Draft]) -> list[Draft]:
 def lines_at_once(url: Fields) -> int:
     """Return how many lines of a pipe may be published together, by what its URL says."""
     by_topics = MAX_TOPICS // max(1, len(url.get("topic", ())))
-    return max(1, min(by_topics, MAX_BYTES // max(1, _chars(url))))
+    return max(1, min(by_topics, MAX_BYTES // max(1, _bytes(url))))
 
 
-def _chars(url: Fields) -> int:
-    return sum(len(text) for texts in url.values() for text in texts)
+def _bytes(url: Fields) -> int:
+    return sum(len(text.encode()) for texts in url.values() for text in texts)
