@@ -41,6 +41,25 @@ def turn_until(is_met: Callable[[], bool]) -> None:
             gevent.sleep(0.01)
 
 
+def test_all_that_waits_after_a_restore_is_moved_without_a_pause(
+    postgres: PostgresServer, url: str
+) -> None:
+    log = PostgresBroker(url, 10_000, 1 << 24, 3600)
+    log.bounds()
+    relay = Relay(log.database, log.reader)
+    postgres.ask("UPDATE tidings.moves SET moved_before = '999999999999'", url=url)
+    for _ in range(3):
+        many = "SELECT tidings.publish('t', n::text) FROM generate_series(1, 1500) n"
+        postgres.ask(many, url=url)
+    assert [relay._move() for _ in range(3)] == [True, True, False]
+    assert postgres.ask("SELECT count(*) FROM tidings.outbox", url=url) == [(0,)]
+    postgres.ask("SELECT tidings.publish('t', 'new')", url=url)
+    assert not relay._move()
+    assert postgres.ask("SELECT count(*) FROM tidings.outbox", url=url) == [(0,)]
+    relay.stop()
+    log.close()
+
+
 @pytest.mark.usefixtures("relay")
 def test_refused_events_are_counted_and_logged_once_a_minute(
     postgres: PostgresServer,

@@ -108,7 +108,7 @@ class Relay:
         """Move some events. Returns whether there may be more."""
         everything = monotonic() >= self._everything_at
         [(moved, refused, more)] = self._channel.call(_MOVE, (everything,), timeout=_TIMEOUT_S)
-        if everything:
+        if everything and not more:
             self._everything_at = monotonic() + _EVERYTHING_S
             self._watch.look(self._channel)  # here: it is one process of all, once a minute
         self._note(moved)
