@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .json_values import Value
 
 _CHUNK_BYTES = 64 << 10  # of a body, split at once: each byte may be a line
+_TOPICS_AT_ONCE = 1000  # of lines that are published together, or of one line
 _CHECKPOINT_BYTES = 2 << 10  # of lines, parsed between two looks at the clock
 
 
@@ -54,11 +55,11 @@ class NdjsonPublisher:
         length = max(1, ceil(len(found) / parts))
         for start in range(0, len(found), length):
             numbered, failure = self._parse(found[start : start + length])
-            if numbered:
-                self._publish(numbered)
+            for some in _by_topics(numbered):
+                self._publish(some)
+                request_turns.pause()  # thousands of lines can arrive at once
             if failure:
                 raise failure
-            request_turns.pause()  # thousands of lines can arrive at once
 
     def _parse(self, found: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
         numbered, time_slice, size = [], RequestSlice(), 0
@@ -91,6 +92,18 @@ class NdjsonPublisher:
         else:
             self.published += len(events)
             self.last_id = events[-1].id
+
+
+def _by_topics(numbered: list[tuple[int, Draft]]) -> Iterator[list[tuple[int, Draft]]]:
+    """Yield lines in parts that are published together: others wait while topics are stored."""
+    first = topics = 0
+    for end, (_, draft) in enumerate(numbered):
+        topics += len(draft.topics)
+        if topics > _TOPICS_AT_ONCE and end > first:
+            yield numbered[first:end]
+            first, topics = end, len(draft.topics)
+    if numbered:
+        yield numbered[first:]
 
 
 def lines(
