@@ -10,9 +10,10 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe
+from support.hub import LaggingBroker, Subscriber, make_hub, publish, subscribe, until_read
 from support.waiting import PATIENCE
 from webapp.brokers.memory import MemoryBroker
+from webapp.core.events import Draft
 from webapp.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -74,6 +75,25 @@ def test_the_follower_reads_little_ahead_of_the_dispatcher(
     released.set()
     assert subscriber.await_data(9) == large
     subscriber.leave()
+    hub.stop()
+
+
+def test_what_expires_before_its_delivery_is_not_counted_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = make_hub()
+    hub.start()
+    gevent.sleep(0.01)
+
+    def expire() -> None:
+        monkeypatch.setattr(hub.window, "_now", lambda: time.time_ns() // 1_000_000 + 2000)
+        assert len(list(hub.window.expire())) == 1
+
+    monkeypatch.setattr(hub.dispatcher, "_pause", expire)
+    [event] = hub.publish([Draft(topics=("t",), data="x" * 100, ttl=1000)])
+    until_read(hub, [event])
+    assert hub.fanout.dispatched_up_to == event.position
+    assert hub.dispatcher._ahead_bytes == 0
     hub.stop()
 
 

@@ -198,6 +198,8 @@ class Dispatcher:
             self._fanout.leave_to_streams(list(self._fanout.feeds), batch[-1].position)
         self._fanout.dispatched_up_to = batch[-1].position
         self._ahead_bytes -= sum([event.wire_bytes for event in batch])
+        if self._fanout.dispatched_up_to >= self._window.head:
+            self._ahead_bytes = 0  # what expired meanwhile has no bytes any more
         self._batch_sent.set()
         self._pass_ended = monotonic()
         self._pass_seconds = self._pass_ended - began
