@@ -1,4 +1,6 @@
-"""What a line of a pipe costs: events with a topic and data alone do not pay for other fields."""
+"""What a line of a pipe costs: events with a topic and data alone do not pay for other fields, and
+empty lines do not keep others waiting.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from webapp.core.events import Draft
+from webapp.core.events import Draft, Event, EventId
+from webapp.views.bodies import ndjson
 from webapp.views.bodies.drafts import DraftParser
 from webapp.views.bodies.ndjson import NdjsonPublisher
 
@@ -53,3 +56,18 @@ def test_a_line_with_a_topic_and_data_takes_few_calls(
     line: bytes, url: dict[str, list[str]], most: int
 ) -> None:
     assert calls_per_line(line, url) <= most
+
+
+@pytest.mark.parametrize("line", [b"", b" ", b'{"data":"x"}'])
+def test_many_lines_that_arrive_at_once_yield_to_the_loop(
+    line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = list[str]()
+    monkeypatch.setattr(ndjson, "request_turns", SimpleNamespace(pause=lambda: pauses.append("")))
+    pipe = NdjsonPublisher(
+        lambda drafts: [Event(EventId(1, 0), it) for it in drafts],
+        lambda value: Draft(topics=("t",), data=value[0]["data"]),
+        _LINES,
+    )
+    pipe.publish_lines([line] * 10 * _LINES)
+    assert len(pauses) == 10

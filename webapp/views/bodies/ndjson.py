@@ -60,6 +60,8 @@ class NdjsonPublisher:
                 request_turns.pause()  # thousands of lines can arrive at once
             if failure:
                 raise failure
+            if not numbered:
+                request_turns.pause()  # of empty lines, too
 
     def _parse(self, found: list[bytes]) -> tuple[list[tuple[int, Draft]], TidingsError | None]:
         numbered, time_slice, size = [], RequestSlice(), 0
