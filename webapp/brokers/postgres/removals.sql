@@ -90,7 +90,7 @@ BEGIN
 END $$;
 
 -- Remove some of the oldest events of a canonical topic between two positions: what at most 500 of the
--- topic, or about 4 MB, have. Returns how many they were, and the first position of what is left, or null.
+-- topic, or about 512 KB, have: each topic of an event counts for 70 bytes. Returns how many they were, and the first position of what is left, or null.
 CREATE OR REPLACE FUNCTION tidings.remove_some(
   topic bigint, first bigint, last bigint, OUT removed integer, OUT rest bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -110,7 +110,7 @@ BEGIN
     FROM (
       SELECT l.position, l.topics[1] AS canonical, sum(l.size) OVER (ORDER BY l.position) - l.size AS before
       FROM tidings.log l WHERE l.position = ANY (places)) s
-    WHERE s.before < 4194304;
+    WHERE s.before < 524288;
   IF EXISTS (
     SELECT FROM tidings.hit h
     WHERE h.feed IN (topic * 2, topic * 2 + 1) AND h.position > upto AND h.position <= last)
@@ -175,7 +175,12 @@ BEGIN
       WHERE r.entry = removal.entry;
   ELSE
     PERFORM tidings.take_out(ARRAY(
-      SELECT l.position FROM tidings.log l WHERE l.expires <= now ORDER BY l.expires LIMIT 500));
+      SELECT s.position FROM (
+        SELECT l.position, sum(l.size) OVER (ORDER BY l.expires, l.position) - l.size AS before
+        FROM (
+          SELECT e.position, e.expires, e.size FROM tidings.log e
+          WHERE e.expires <= now ORDER BY e.expires LIMIT 500) l) s
+      WHERE s.before < 524288));
   END IF;
   RETURN NOT tidings.is_current();
 END $$;
