@@ -1,10 +1,11 @@
-"""Events that expire leave Redis some at a time, while others come."""
+"""Events that expire or are removed leave Redis some at a time, while others come."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from support.waiting import until
+from webapp.brokers.redis.broker import RedisBroker
 from webapp.core.events import Draft, EventId
 
 if TYPE_CHECKING:
@@ -57,3 +58,14 @@ def test_a_follower_has_the_rest_taken_out(server: RedisServer, connect: Connect
         found = next(follower)
     until(lambda: server.ask("ZCARD", TIMES) == 0, "all have left")
     assert log.newest(["x1", "t"], EventId(1 << 60, 0), public=True) == [None, event.position]
+
+
+def test_a_call_removes_a_bounded_number_of_topics(server: RedisServer) -> None:
+    log = RedisBroker(server.url, 10_000, 1 << 24, 3600)
+    names = tuple(f"x{n}" for n in range(500))
+    for number in range(20):
+        log.append([Draft(topics=("t", *names), data=str(number))])
+    before = log.count()
+    log._remover._step("begin_removal", "t", "0-0", str(EventId(1 << 60, 0)))
+    assert before - 3 < log.count() <= before  # an entry of the removal came, and two events left
+    log.close()
