@@ -133,11 +133,11 @@ class Window(EventList):
         if end - number <= _EXAMINED_EVENTS:
             yield self._hide_some(removal, range(number, end))
             return
-        for _ in self.update_index():
-            yield 0
-        while some := list(islice(self._index.since(number, [removal.topic]), _EXAMINED_EVENTS)):
+        yield from (0 for _ in self.update_index())
+        while number < end:
+            some = list(islice(self._index.since(number, [removal.topic]), _EXAMINED_EVENTS))
             yield self._hide_some(removal, some)
-            number = some[-1] + 1 if some[-1] < end else self._index.next
+            number = some[-1] + 1 if some else end
 
     def _hide_some(self, removal: Removal, numbers: Iterable[int]) -> int:
         events = ((number, self._event(number)) for number in numbers)
