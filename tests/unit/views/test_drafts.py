@@ -292,8 +292,7 @@ def test_an_array_has_up_to_4000_topics_and_those_of_the_url_count_for_each_even
 @pytest.mark.parametrize(
     ("url", "lines"),
     [
-        ({}, 4000),
-        ({"topic": ["a"] * 100}, 40),
+        ({}, 1 << 20),
         ({"topic": ["a" * 8192]}, 128),
         ({"topic": ["é" * 4096]}, 128),
     ],

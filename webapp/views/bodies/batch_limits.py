@@ -54,9 +54,8 @@ def check_topics(drafts: Iterable[Draft]) -> list[Draft]:
 
 
 def lines_at_once(url: Fields) -> int:
-    """Return how many lines of a pipe may be published together, by what its URL says."""
-    by_topics = MAX_TOPICS // max(1, len(url.get("topic", ())))
-    return max(1, min(by_topics, MAX_BYTES // max(1, _bytes(url))))
+    """Return how many lines of a pipe may be published together: each has what its URL says."""
+    return max(1, MAX_BYTES // max(1, _bytes(url)))
 
 
 def _bytes(url: Fields) -> int:
