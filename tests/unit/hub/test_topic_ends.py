@@ -98,6 +98,34 @@ def test_streams_that_end_together_share_a_look_up() -> None:
     hub.stop()
 
 
+class SlowBroker(MemoryBroker):
+    """Ends the topic `b` while it answers whether `a` and `b` have ended."""
+
+    def __init__(self) -> None:
+        super().__init__(1000, 1 << 20, 3600)
+        self.hub: Hub | None = None
+
+    def ends(self, topics: Sequence[str]) -> list[TopicEnd | None]:
+        found = super().ends(topics)
+        hub, self.hub = self.hub, None
+        if hub:
+            end(hub, "b")
+            followed(hub)
+        return found
+
+
+def test_a_topic_that_ends_during_a_look_up_ends_its_streams() -> None:
+    broker = SlowBroker()
+    hub = make_hub(broker)
+    streams = [Subscriber(subscribe(hub, "a", "b")) for _ in range(2)]
+    opened(*streams)
+    broker.hub = hub
+    end(hub, "a")
+    gevent.joinall([it.task for it in streams], timeout=10)
+    assert [it.subscription.reason for it in streams] == ["ended", "ended"]
+    hub.stop()
+
+
 @pytest.mark.parametrize("moment", ["before it opens", "while it opens", "when it is parked"])
 @pytest.mark.parametrize("control", [True, False])
 def test_a_process_that_is_behind_ends_the_stream_when_it_has_read_the_end(

@@ -48,9 +48,10 @@ class TopicEnds:
         topics = exact_topics(feed)
         if topics is None:
             return None
+        newest_end = feed.newest_end  # a topic that ends while this is looked up may be missing
         found = find_ends(self._reader, feed, reading, topics)
         ended = max(found.values()) if len(found) == len(topics) else None
-        feed.looked_up = (feed.newest_end, monotonic() + _SHARED_S, ended)
+        feed.looked_up = (newest_end, monotonic() + _SHARED_S, ended)
         return ended
 
     def shared_end_of(self, feed: Feed, reading: Reading) -> EventId | None:
