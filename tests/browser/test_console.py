@@ -99,11 +99,12 @@ def test_a_row_shows_an_event_and_opens_a_panel_with_all_its_fields(
 def test_the_watch_starts_where_the_form_says(page: Page, server: Server, topic: str) -> None:
     ids = [server.publish(str(number), topic=topic) for number in range(5)]
     page.goto(f"{server.url}/console")
+    # No two watches in turn have as many rows: those of the last one would count.
     for start, value, count, first in [
-        ("the last", "2", 2, "4"),
-        ("after an id", ids[0], 4, "1"),
-        ("a time", "15m", 5, "0"),
         ("the oldest", "", 5, "0"),
+        ("the last", "2", 2, "4"),
+        ("a time", "15m", 5, "0"),
+        ("after an id", ids[0], 4, "1"),
     ]:
         page.locator("#watch-topics").fill(f"{topic} and-another")
         page.locator("#start").select_option(start)
@@ -111,9 +112,9 @@ def test_the_watch_starts_where_the_form_says(page: Page, server: Server, topic:
             page.locator("#start-value").fill(value)
         page.get_by_role("button", name="Watch").click()
         expect(rows(page)).to_have_count(count)
-        assert cells(page, 0)[3] == first
+        expect(rows(page).first.get_by_role("gridcell").nth(3)).to_have_text(first)
     page.reload()  # the URL keeps the watch
-    expect(rows(page)).to_have_count(5)
+    expect(rows(page)).to_have_count(4)
     page.go_back()
     expect(page.locator("#start-value")).to_have_value("15m")
     open_watch(page, server, topic, "after", "unknown")

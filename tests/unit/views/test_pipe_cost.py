@@ -53,8 +53,11 @@ def calls_per_line(line: bytes, url: dict[str, list[str]]) -> float:
     ],
 )
 def test_a_line_with_a_topic_and_data_takes_few_calls(
-    line: bytes, url: dict[str, list[str]], most: int
+    line: bytes, url: dict[str, list[str]], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Where the machine is slow, pauses would count, and what others do in them.
+    monkeypatch.setattr("webapp.scheduling._SLICE_S", 3600)
+    monkeypatch.setattr(ndjson, "request_turns", SimpleNamespace(pause=lambda: None))
     assert calls_per_line(line, url) <= most
 
 
