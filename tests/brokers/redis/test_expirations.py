@@ -69,3 +69,12 @@ def test_a_call_removes_a_bounded_number_of_topics(server: RedisServer) -> None:
     log._remover._step("begin_removal", "t", "0-0", str(EventId(1 << 60, 0)))
     assert before - 3 < log.count() <= before  # an entry of the removal came, and two events left
     log.close()
+
+
+def test_a_call_removes_a_bounded_number_of_events(server: RedisServer) -> None:
+    log = RedisBroker(server.url, 10_000, 1 << 24, 3600)
+    log.append([Draft(topics=("t",), data=str(number)) for number in range(400)])
+    before = log.count()
+    log._remover._step("begin_removal", "t", "0-0", str(EventId(1 << 60, 0)))
+    assert before - 200 < log.count() < before
+    log.close()

@@ -11,7 +11,7 @@
 --
 -- Bounds: a step looks at some events, and compares a bounded number of positions in the index.
 
-local step_events, step_compared, max_removing = 256, 200000, 64
+local step_events, step_compared, max_removing = 128, 200000, 64
 -- A follower of 0.1.0 that waits at the newest event must find it there until it has read on.
 local head_kept_ms = 500
 
