@@ -13,11 +13,14 @@ from .backlog import Backlog, is_large
 from .base import too_fast
 
 if TYPE_CHECKING:
-    from ..core.events import EventId
+    from collections.abc import Sequence
+
+    from ..core.events import Draft, EventId
     from .backlog import SharedTurn
 
 _LEAD_DIVISOR = 4  # a quarter of what the event log keeps
 _TIMEOUT_S = 10.0  # how long a publisher waits
+_TOPIC_BYTES = 300  # that each topic of an event but its first counts: it is indexed like an event
 
 
 class Lead:
@@ -63,3 +66,11 @@ class Lead:
         self._position = position
         while self._batches and self._batches[0][0] <= position:
             self.backlog.add(-self._batches.popleft()[1])
+
+
+def weigh(drafts: Sequence[Draft], size: int) -> int:
+    """Return the bytes that an append counts: for the server, a topic is as much work as an event.
+
+    :param size: bytes of the drafts.
+    """
+    return size + _TOPIC_BYTES * sum([len(draft.topics) - 1 for draft in drafts])

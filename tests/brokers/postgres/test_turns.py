@@ -8,6 +8,7 @@ import pytest
 
 from support.turns import may_begin, wait_until
 from webapp.brokers.postgres.broker import PostgresBroker
+from webapp.core.events import Draft, EventId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,3 +82,15 @@ def test_what_a_crashed_server_has_forgotten_is_stored_again(
     turns[0].announce_singles()
     wait_until(lambda: bool(postgres.ask("SELECT 1 FROM tidings.turn", url=url)))
     assert may_begin(turns[0])
+
+
+def test_an_event_counts_its_topics(
+    brokers: list[PostgresBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead, counted = brokers[0]._lead, list[tuple[int, int]]()
+    monkeypatch.setattr(lead, "begin", lambda *counts: counted.append(counts))
+    monkeypatch.setattr(lead, "end", lambda _, *counts: counted.append(counts))
+    monkeypatch.setattr(brokers[0]._queue, "append", lambda *_: [EventId(1, 1)])
+    brokers[0].append([Draft(topics=tuple(map(str, range(500))))])
+    assert counted[0] == counted[1]
+    assert counted[0] > (1, 100_000)

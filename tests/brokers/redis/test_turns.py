@@ -9,6 +9,7 @@ import pytest
 from support.events import contents, drafts, next_events
 from support.redis_log import FOLLOWERS, STATED
 from support.waiting import until
+from webapp.core.events import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from support.redis_server import RedisServer
 
 LARGE = drafts(*["x" * 100_000] * 3)
+WIDE = [Draft(topics=tuple(map(str, range(1000))))]
 
 
 def calls(server: RedisServer) -> int:
@@ -48,13 +50,17 @@ def having_the_turn(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("other", [lagging, having_the_turn])
+@pytest.mark.parametrize("large", [LARGE, WIDE], ids=["bytes", "topics"])
 def test_a_large_append_waits_for_another_process_that_lives(
-    server: RedisServer, log: BrokerProcess, other: Callable[[RedisServer], None]
+    server: RedisServer,
+    log: BrokerProcess,
+    other: Callable[[RedisServer], None],
+    large: list[Draft],
 ) -> None:
     before = calls(server)
     log.append(LARGE)  # more than a follower may have yet to read
     other(server)
-    append = log.start("append", LARGE)
+    append = log.start("append", large)
 
     def has_asked_often() -> bool:
         other(server)

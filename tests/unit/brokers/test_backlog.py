@@ -6,9 +6,9 @@ import gevent
 import pytest
 
 from support.waiting import PATIENCE
-from webapp.brokers.backlog import SMALL_BYTES, Backlog
-from webapp.brokers.lead import Lead
-from webapp.core.events import EventId
+from webapp.brokers.backlog import SMALL_BYTES, Backlog, is_large
+from webapp.brokers.lead import Lead, weigh
+from webapp.core.events import Draft, EventId
 from webapp.errors import ServiceUnavailable
 
 LARGE, LIMIT, LIMIT_FOR_LARGE = SMALL_BYTES + 1, 16_000, 1000
@@ -246,6 +246,12 @@ def test_a_single_event_is_large_only_over_64_kb(monkeypatch: pytest.MonkeyPatch
     for events, size in ((1, (64 << 10) + 1), (2, 2)):
         with pytest.raises(ServiceUnavailable):
             lead.begin(events, size)
+
+
+def test_an_append_with_many_topics_is_large() -> None:
+    assert not is_large(500, weigh([Draft(topics=("t",))] * 500, 20_000))
+    assert is_large(1, weigh([Draft(topics=tuple(map(str, range(300))))], 3000))
+    assert is_large(60, weigh([Draft(topics=("a", "b", "c"))] * 60, 3000))
 
 
 def test_an_append_is_woken_although_room_came_while_it_asked_for_the_turn(

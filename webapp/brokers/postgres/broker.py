@@ -18,7 +18,7 @@ from ...core.events import Draft, Event, EventId
 from ...scheduling import map_cooperatively
 from ..base import Bounds, RefusedEvent, TopicPage, Usage, decode_events, stopping
 from ..hidden import followed
-from ..lead import Lead
+from ..lead import Lead, weigh
 from ..outage import Outage
 from ..server_clock import ServerClock
 from .append_queue import AppendQueue, make_events, without_doubles
@@ -81,12 +81,13 @@ class PostgresBroker:
         texts = map_cooperatively(Draft.content, drafts)
         new, texts_of_new, numbers = without_doubles(drafts, texts)
         size = sum(map(len, texts_of_new))
-        self._lead.begin(len(new), size)
+        weight = weigh(new, size)
+        self._lead.begin(len(new), weight)
         positions: list[EventId] = []
         try:
             positions = self._queue.append(new, texts_of_new, size)
         finally:
-            self._lead.end(max(positions, default=None), len(new), size)
+            self._lead.end(max(positions, default=None), len(new), weight)
         return make_events([positions[n] for n in numbers], drafts)
 
     def remove(self, removal: Removal) -> Removed:

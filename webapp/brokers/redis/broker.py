@@ -23,7 +23,7 @@ from ...errors import ContentTooLarge
 from ...scheduling import map_cooperatively
 from ..base import TopicPage, Usage, conflict, decode_events, topic_ended
 from ..hidden import followed, hide
-from ..lead import Lead
+from ..lead import Lead, weigh
 from ..outage import Outage
 from ..server_clock import ServerClock
 from .client import RedisClient
@@ -99,7 +99,8 @@ class RedisBroker:
                 "Publish fewer at once, or raise TIDINGS_HISTORY_EVENTS and TIDINGS_HISTORY_BYTES."
             )
             raise ContentTooLarge(detail, remedy)
-        self._lead.begin(len(drafts), size)
+        weight = weigh(drafts, size)
+        self._lead.begin(len(drafts), weight)
         positions: list[EventId] = []
         try:
             ids = [draft.id or "" for draft in drafts]
@@ -110,7 +111,7 @@ class RedisBroker:
             positions = [parse_position(text) for text in answer]
             events = map_cooperatively(Event, positions, drafts)
         finally:
-            self._lead.end(max(positions, default=None), len(drafts), size)
+            self._lead.end(max(positions, default=None), len(drafts), weight)
         for text, event in zip(texts, events, strict=True):
             if self._lead.is_unread(event.position):
                 self._own.add(text, event)
