@@ -227,6 +227,7 @@ class Dispatcher:
             self._fanout.send(feed, events, upto, time_slice, envelope_cache)
         if self._fanout.feeds.matched_last:
             self._late.take(batch, self._fanout.dispatched_up_to)
+        self._fanout.wake_ended()
 
     def _refresh_when_due(self, batch: list[Event]) -> None:
         self._replaced += self._window.fraction_of(batch)

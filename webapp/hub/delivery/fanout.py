@@ -57,6 +57,7 @@ class FanOut:
         self.stale_before = position
         """A subscriber whose newest id lies before this position is sent a newer one."""
         self.removals = Removals()
+        self._ended: list[Feed] = []  # whose subscribers are to be woken
         self.feeds = feeds
         self._subscribers = subscribers
         self._replays = replays
@@ -119,13 +120,23 @@ class FanOut:
             if feed.is_counted:
                 self._metrics.delivered.add(sent * len(events))
                 self._metrics.delivered_bytes.add(sent * len(raw))
-            if has_end:  # they look whether all their topics have ended
-                for some in time_slice.chunks(list(feed.parked)):
-                    for subscriber in some:
-                        self.wake(feed, subscriber)
+            if has_end:
+                self._ended.append(feed)
         except Exception as error:  # noqa: BLE001 - the other feeds go on
             skip("dispatch", error)
             self.leave_to_streams([feed], upto)
+
+    def wake_ended(self) -> None:
+        """Wake the subscribers that were sent the end of a topic: they look whether all their
+        topics have ended. It is called after a batch, so that the events behind the ends do not
+        wait for these streams.
+        """
+        feeds, self._ended = self._ended, []
+        time_slice = TimeSlice()
+        for feed in feeds:
+            for some in time_slice.chunks(list(feed.parked)):
+                for subscriber in some:
+                    self.wake(feed, subscriber)
 
     def _send_rest(
         self, feed: Feed, events: Sequence[Event], upto: EventId, subscribers: Iterable[Subscriber]

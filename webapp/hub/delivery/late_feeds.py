@@ -91,6 +91,7 @@ class LateFeeds:
     def _step(self, feed: Feed, time_slice: TimeSlice) -> None:
         try:
             done = self._advance(feed, time_slice)
+            self._fanout.wake_ended()
         except Exception as error:  # noqa: BLE001 - the other feeds go on
             skip("dispatch", error)
             self._fanout.leave_to_streams([feed], self._window.head)
