@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.broker_process import Connect
     from support.postgres_server import PostgresServer
 
-SQL_OF_VERSIONS = {2: "04cd3365b67fd9bd"}
+SQL_OF_VERSIONS = {2: "49f075e0f56c9006"}
 # What version 1 did not have.
 TO_VERSION_1 = """
 DROP INDEX tidings.log_expires;

@@ -90,7 +90,8 @@ BEGIN
 END $$;
 
 -- Remove some of the oldest events of a canonical topic between two positions: what at most 500 of the
--- topic, or about 512 KB, have: each topic of an event counts for 70 bytes. Returns how many they were, and the first position of what is left, or null.
+-- topic, or about 512 KB, have: each topic of an event counts for 70 bytes. Returns how many they were, and
+-- the first position of what is left, or null.
 CREATE OR REPLACE FUNCTION tidings.remove_some(
   topic bigint, first bigint, last bigint, OUT removed integer, OUT rest bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
