@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import gevent
 import pytest
 
 from support.doc_pages import blocks
 from support.events import MANY, contents, drafts, next_events
 from support.ports import free_port
+from support.waiting import PATIENCE
 from webapp.brokers.postgres.broker import PostgresBroker
+from webapp.brokers.postgres.database import Database, ReadChannels
 from webapp.errors import Misconfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -121,3 +124,14 @@ def test_statements_are_prepared_where_no_pooler_stands_between(url: str) -> Non
         names = "SELECT count(*) FROM pg_prepared_statements"
         assert log.reader.call(names)[0][0] == are_prepared
         log.close()
+
+
+def test_a_connection_that_is_in_use_is_closed_after_its_call(url: str) -> None:
+    channels = ReadChannels(Database(url))
+    call = gevent.spawn(channels.call, "SELECT pg_sleep(0.2)")
+    with gevent.Timeout(PATIENCE):
+        while not any(it._connection for it in channels._channels):
+            gevent.sleep(0.001)
+    channels.close()
+    call.get(timeout=PATIENCE)
+    assert not any(it._connection for it in channels._channels)

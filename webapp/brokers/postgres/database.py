@@ -232,10 +232,12 @@ class ReadChannels:
                     self._failed_at, self._failure = monotonic(), error
                 raise
             finally:
+                if channel.closed:  # by `close`, during the call
+                    channel.drop()
                 self._free.append(channel)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; one that is in use is closed after its call."""
         for channel in self._channels:
             channel.closed = True
         for channel in self._free:
