@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SHORT_STEP_S = 0.001  # it found nothing to do
-_SHORTEST_PAUSE_S = 0.005  # after other steps, for those that append, of other processes too
+_SHORTEST_PAUSE_S = 0.005  # after a longer step: other processes append, too
 _LONGEST_PAUSE_S = 0.25  # the machine may have stood still
 
 

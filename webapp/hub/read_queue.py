@@ -109,7 +109,7 @@ class Reading:
 class ReadQueue:
     """Grants turns to readings. Clients share the time that turns take, so the client that has used
     the least comes first. Of one client's readings the one with the newest position comes first,
-    because it is done soonest; each fourth turn of a client goes to the one that waited longest.
+    because it is done soonest; each fourth turn of a client goes to its oldest reading.
 
     :param limit: how many readings have their turn at the same time.
     :param may_read: whether a client may have a turn now; call `grant_turns` when that changes.

@@ -26,7 +26,7 @@ class RemovalTurns:
     def __init__(self, waiting_clients: WaitingClients) -> None:
         self._waiting_clients = waiting_clients
         self._queues: dict[str, ReadQueue] = {}
-        self._removals: Counter[str] = Counter()  # by client, those that wait too
+        self._removals: Counter[str] = Counter()  # by client; removals that wait count
 
     @contextmanager
     def turn(self, client: str, socket: SubscriberSocket | None) -> Iterator[None]:

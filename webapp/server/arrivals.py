@@ -6,7 +6,7 @@ in each turn of the loop some of them go on, and the others wait.
 
 Client addresses take turns. Behind a proxy all clients have one address. So of one address, the
 connection that has waited for the shortest time goes first: a client that comes after a thousand
-requests does not wait for them. Each fourth time, the one that has waited longest goes first.
+requests does not wait for them. Each fourth time, the oldest connection goes first.
 """
 
 from __future__ import annotations
