@@ -47,3 +47,26 @@ def test_the_events_behind_ends_do_not_wait_for_the_streams_that_end(
     assert done == ["send"] * 21 + ["look"] * 20
     subscribers[-1].leave()
     hub.stop()
+
+
+def test_streams_end_though_the_rest_of_a_batch_cannot_be_delivered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = make_hub()
+    hub.start()
+    subscriber = Subscriber(subscribe(hub, "t0"))
+    with gevent.Timeout(PATIENCE):
+        while not subscriber.subscription.parked:
+            gevent.sleep(0.001)
+    subscriber.subscription.send = lambda _, data: len(data)  # as a socket that has room
+    send = hub.fanout.send
+
+    def fail_afterwards(*arguments: Any) -> None:
+        send(*arguments)
+        raise ValueError
+
+    monkeypatch.setattr(hub.fanout, "send", fail_afterwards)
+    hub.publish([Draft(topics=("t0",), ended=True)])
+    subscriber.task.join(PATIENCE)
+    assert subscriber.subscription.reason == "ended"
+    hub.stop()

@@ -196,6 +196,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - no event may end the dispatcher
             skip("dispatch", error)
             self._fanout.leave_to_streams(list(self._fanout.feeds), batch[-1].position)
+        self._fanout.wake_ended()
         self._fanout.dispatched_up_to = batch[-1].position
         self._ahead_bytes -= sum([event.wire_bytes for event in batch])
         if self._fanout.dispatched_up_to >= self._window.head:
@@ -227,7 +228,6 @@ class Dispatcher:
             self._fanout.send(feed, events, upto, time_slice, envelope_cache)
         if self._fanout.feeds.matched_last:
             self._late.take(batch, self._fanout.dispatched_up_to)
-        self._fanout.wake_ended()
 
     def _refresh_when_due(self, batch: list[Event]) -> None:
         self._replaced += self._window.fraction_of(batch)
