@@ -248,7 +248,7 @@ def test_a_move_keeps_the_order_of_events_in_each_transaction(
 
 
 def test_no_list_depends_on_the_order_that_another_aggregate_needs() -> None:
-    # PostgreSQL 16 sorts the rows of all aggregates of a query for one that has DISTINCT.
+    # If one aggregate of a query has DISTINCT, PostgreSQL 16 sorts the rows of all of them.
     for file in (ROOT / "webapp" / "brokers" / "postgres").glob("*.sql"):
         assert not re.search(r"(?i)\w\(\s*DISTINCT\b", file.read_text()), file.name
 

@@ -42,7 +42,7 @@ def test_a_pause_follows_as_long_as_the_step(monkeypatch: pytest.MonkeyPatch) ->
     for took in (0.020, 0.002, 3.0, 0.0001, 0.0):
         with steps.turn():
             clock.now += took
-    assert clock.slept == [0.020, 0.005, 0.25]  # and none after the one that did nothing
+    assert clock.slept == [0.020, 0.005, 0.25]  # no pause after a step that found nothing
 
 
 def test_a_step_that_comes_late_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ local expirations = lazily(function()
   return {store = store, forget = forget, purge = purge}
 end)
 
--- Each call that finds some takes out a few, and those that only do this more.
+-- Any call takes out a few expired events. `build` takes out more, because no client waits for its answer.
 local function expire_due(most)
   if is_due() and is_whole() then expirations().purge(math.min(most_expired, math.ceil(most / 4))) end
 end
